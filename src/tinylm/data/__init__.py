@@ -1,0 +1,1 @@
+"""Text in: corpora, token files, windows of tokens and fastText vectors."""

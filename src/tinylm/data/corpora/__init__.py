@@ -1,0 +1,42 @@
+"""Where stories come from: one corpus a file, all behind ``Corpus``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from tinylm.config import DataConfig
+from tinylm.registry import CORPORA
+
+
+class Corpus(Protocol):
+    """Train and validation story iterators; each call starts again from the first story.
+
+    A corpus class is made from a ``DataConfig``. Only the train split may train anything.
+    """
+
+    def train(self) -> Iterator[str]:
+        """Yield training stories, whole texts without framing tokens."""
+        ...
+
+    def validation(self) -> Iterator[str]:
+        """Yield validation stories, disjoint from the training stories."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Name the exact text: equal for equal content and settings, short enough for a path."""
+        ...
+
+    def describe(self) -> str:
+        """Say in one sentence what the text is and where it came from, for the report."""
+        ...
+
+
+def open_corpus(config: DataConfig) -> Corpus:
+    """Make the corpus that ``config.corpus`` names.
+
+    Raises:
+        DataError: if its files or settings cannot be used.
+    """
+    corpus: Corpus = CORPORA.load(config.corpus)(config)
+    return corpus

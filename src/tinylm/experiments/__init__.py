@@ -1,0 +1,1 @@
+"""One file an experiment: what is run, and the table or figure that comes out."""

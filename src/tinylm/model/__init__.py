@@ -1,0 +1,1 @@
+"""The decoder, from basic parts: tensors in, tensors out."""

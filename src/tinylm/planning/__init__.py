@@ -1,0 +1,1 @@
+"""Formulas of cost: parameters, FLOPs, memory."""

@@ -1,0 +1,150 @@
+"""Name -> ``"module:object"``, imported when used.
+
+A new tokenizer, corpus, positional encoding, strategy, schedule, optimizer, experiment, report
+section or command is one new file and one line here. A wrong name answers with the nearest ones.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tinylm.errors import ConfigError, nearest
+
+
+class Registry(Mapping[str, str]):
+    """A read-only table of one kind of part; ``load`` imports an entry on first use."""
+
+    def __init__(self, kind: str, entries: dict[str, str]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> str:
+        self.check(name)
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def check(self, name: str) -> str:
+        """Return ``name`` if it is known.
+
+        Raises:
+            ConfigError: naming the nearest known names.
+        """
+        if name not in self._entries:
+            raise ConfigError(f"unknown {self.kind} {name!r}{nearest(name, self._entries)}")
+        return name
+
+    def load(self, name: str) -> Any:
+        """Import and return the object behind ``name``."""
+        module, _, attribute = self[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+TOKENIZERS = Registry(
+    "tokenizer",
+    {
+        "word": "tinylm.tokenizers.word:WordTokenizer",
+    },
+)
+
+CORPORA = Registry(
+    "corpus",
+    {
+        "stories": "tinylm.data.corpora.stories:StoriesCorpus",
+        "tinystories": "tinylm.data.corpora.tinystories:TinyStoriesCorpus",
+        "files": "tinylm.data.corpora.files:FilesCorpus",
+    },
+)
+
+POSITIONS = Registry(
+    "positional encoding",
+    {
+        "sinusoidal": "tinylm.model.positions.sinusoidal:SinusoidalPositions",
+        "learned": "tinylm.model.positions.learned:LearnedPositions",
+        "rotary": "tinylm.model.positions.rotary:RotaryPositions",
+    },
+)
+
+ACTIVATIONS = Registry(
+    "activation",
+    {
+        "relu": "tinylm.model.layers:relu",
+        "gelu": "tinylm.model.layers:gelu",
+        "gelu-tanh": "tinylm.model.layers:gelu_tanh",
+    },
+)
+
+STRATEGIES = Registry(
+    "decoding strategy",
+    {
+        "greedy": "tinylm.generation.strategies.greedy:Greedy",
+        "sampling": "tinylm.generation.strategies.sampling:Sampling",
+    },
+)
+
+OPTIMIZERS = Registry(
+    "optimizer",
+    {
+        "adam": "tinylm.training.optimizers:Adam",
+        "adamw": "tinylm.training.optimizers:AdamW",
+        "sgd": "tinylm.training.optimizers:SGD",
+        "torch-adam": "tinylm.training.optimizers:torch_adam",
+        "torch-adamw": "tinylm.training.optimizers:torch_adamw",
+        "torch-sgd": "tinylm.training.optimizers:torch_sgd",
+    },
+)
+
+SCHEDULES = Registry(
+    "schedule",
+    {
+        "constant": "tinylm.training.schedules:constant",
+        "linear": "tinylm.training.schedules:linear",
+        "cosine": "tinylm.training.schedules:cosine",
+        "inverse-sqrt": "tinylm.training.schedules:inverse_sqrt",
+    },
+)
+
+EXPERIMENTS = Registry(
+    "experiment",
+    {
+        "data": "tinylm.experiments.data:run",
+        "training": "tinylm.experiments.training:run",
+        "evaluation": "tinylm.experiments.evaluation:run",
+        "samples": "tinylm.experiments.samples:run",
+        "attention": "tinylm.experiments.attention:run",
+    },
+)
+
+SECTIONS = Registry(
+    "report section",
+    {
+        "task": "tinylm.report.sections.task:blocks",
+        "data": "tinylm.report.sections.data:blocks",
+        "architecture": "tinylm.report.sections.architecture:blocks",
+        "training": "tinylm.report.sections.training:blocks",
+        "evaluation": "tinylm.report.sections.evaluation:blocks",
+        "samples": "tinylm.report.sections.samples:blocks",
+        "attention": "tinylm.report.sections.attention:blocks",
+        "reproduction": "tinylm.report.sections.reproduction:blocks",
+    },
+)
+
+COMMANDS = Registry(
+    "command",
+    {
+        "train": "tinylm.cli.train:train",
+        "generate": "tinylm.cli.generate:generate",
+        "evaluate": "tinylm.cli.evaluate:evaluate",
+        "attention": "tinylm.cli.attention:attention",
+        "report": "tinylm.cli.report:report",
+        "experiment": "tinylm.cli.experiment:experiment",
+        "data": "tinylm.cli.data:data",
+        "config": "tinylm.cli.config:config",
+    },
+)

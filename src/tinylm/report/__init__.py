@@ -1,0 +1,1 @@
+"""From the experiments' results to PDF and HTML."""
