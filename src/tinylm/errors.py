@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-
 class TinylmError(Exception):
     """A problem to be told in one line: what is wrong, what is allowed, what to do."""
 

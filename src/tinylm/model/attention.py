@@ -1,0 +1,82 @@
+"""Masked multi-head self-attention (Vaswani et al. 2017, section 3.2), all heads at once.
+
+Queries, keys and values of every head come from one projection. ``head_dim`` is free of
+``hidden_size``: 300 with 8 heads takes head_dim 38, so the projections are 300 -> 3 * 304 and
+304 -> 300, and scores are scaled by 1/sqrt(38). The scores and the pattern are materialised,
+``batch * heads * seq^2`` numbers each, which is what makes them visible to the hooks.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.config import ModelConfig
+from tinylm.model.cache import KVCache
+from tinylm.model.hooks import Hooks
+from tinylm.model.positions import Positions
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with an optional cache."""
+
+    def __init__(self, config: ModelConfig, layer: int, name: str) -> None:
+        super().__init__()
+        self.layer = layer
+        self.name = name
+        self.num_heads = config.num_heads
+        self.head_dim = config.resolved_head_dim
+        width = self.num_heads * self.head_dim
+        self.query_key_value = nn.Linear(config.hidden_size, 3 * width, bias=config.bias)
+        self.output = nn.Linear(width, config.hidden_size, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        encoding: Positions,
+        positions: Tensor,
+        blocked: Tensor,
+        cache: KVCache | None,
+        hooks: Hooks,
+    ) -> Tensor:
+        """Mix each position with those it may see.
+
+        Args:
+            x: (batch, seq, hidden).
+            encoding: turns queries and keys, biases scores.
+            positions: (batch or 1, seq).
+            blocked: (batch or 1, 1, seq, keys), True where a query must not see a key.
+            cache: earlier keys and values; the new ones are written to it.
+            hooks: see every activation.
+
+        Returns:
+            (batch, seq, hidden).
+        """
+        batch, seq, _ = x.shape
+        projected = self.query_key_value(x).view(batch, seq, 3, self.num_heads, self.head_dim)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)  # (batch, heads, seq, head_dim)
+        query = hooks(f"{self.name}.query", encoding.rotate(query, positions))
+        key = hooks(f"{self.name}.key", encoding.rotate(key, positions))
+        value = hooks(f"{self.name}.value", value)
+
+        key_positions = positions
+        if cache is not None:
+            key, value = cache.store(self.layer, key, value)
+            key_positions = cache.positions
+
+        scores = (query / math.sqrt(self.head_dim)) @ key.transpose(-2, -1)
+        bias = encoding.bias(positions, key_positions)
+        if bias is not None:
+            scores = scores + bias
+        scores = hooks(f"{self.name}.scores", scores)  # (batch, heads, seq, keys)
+        # The most negative finite number, not -inf: a padded query may see no key at all, and
+        # its row must not turn into NaN.
+        scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
+        pattern = hooks(f"{self.name}.pattern", scores.softmax(-1))  # (batch, heads, seq, keys)
+        mixed = self.dropout(pattern).to(value.dtype) @ value  # (batch, heads, seq, head_dim)
+        mixed = hooks(f"{self.name}.mixed", mixed)
+        joined = mixed.transpose(1, 2).reshape(batch, seq, -1)  # (batch, seq, heads * head_dim)
+        return hooks(f"{self.name}.output", self.output(joined))

@@ -1,0 +1,278 @@
+"""The decoder-only Transformer: embeddings, decoder layers, unembedding.
+
+Vaswani et al. 2017 without the encoder and cross-attention: embeddings times sqrt(hidden_size)
+plus sinusoidal positions, then layers of masked self-attention and feed-forward, each followed
+by dropout, residual sum and LayerNorm (post-norm; pre-norm as in GPT-2 is an option).
+
+Initialisation: linear maps by Glorot and Bengio 2010 (uniform, equation 16), biases 0, norms 1,
+embeddings N(0, 1/hidden_size) so that they have unit variance once scaled by sqrt(hidden_size);
+without that scaling N(0, 0.02), as in GPT-2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.config import ModelConfig
+from tinylm.errors import GenerationError
+from tinylm.model.attention import Attention
+from tinylm.model.cache import KVCache
+from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
+from tinylm.model.layers import FeedForward, LayerNorm
+from tinylm.model.positions import Positions
+from tinylm.registry import POSITIONS
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention and feed-forward, each in a residual branch with dropout and LayerNorm."""
+
+    def __init__(self, config: ModelConfig, index: int) -> None:
+        super().__init__()
+        self.name = f"layers.{index}"
+        self.norm_first = config.norm_placement == "pre"
+        self.attention = Attention(config, index, f"{self.name}.attention")
+        self.attention_norm = LayerNorm(config.hidden_size, config.norm_eps, config.bias)
+        self.feed_forward = FeedForward(config, f"{self.name}.feed_forward")
+        self.feed_forward_norm = LayerNorm(config.hidden_size, config.norm_eps, config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x: Tensor,
+        encoding: Positions,
+        positions: Tensor,
+        blocked: Tensor,
+        cache: KVCache | None = None,
+        hooks: Hooks = NO_HOOKS,
+    ) -> Tensor:
+        """Map the residual stream, (batch, seq, hidden), to the next layer's."""
+        x = hooks(f"{self.name}.input", x)
+        if self.norm_first:
+            mixed = self.attention(
+                self.attention_norm(x), encoding, positions, blocked, cache, hooks
+            )
+            x = hooks(f"{self.name}.middle", x + self.dropout(mixed))
+            x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x), hooks))
+        else:
+            mixed = self.attention(x, encoding, positions, blocked, cache, hooks)
+            x = hooks(f"{self.name}.middle", self.attention_norm(x + self.dropout(mixed)))
+            x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x, hooks)))
+        return hooks(f"{self.name}.residual", x)
+
+
+class DecoderLM(nn.Module):
+    """A decoder-only language model: token ids in, logits out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build and initialise the model from torch's global random state.
+
+        Raises:
+            ConfigError: if sizes contradict each other or vocab_size is empty.
+        """
+        super().__init__()
+        self.config = config
+        vocab_size = config.resolved_vocab_size
+        self.embedding = nn.Embedding(vocab_size, config.hidden_size)
+        self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
+        self.positions: Positions = POSITIONS.load(config.positions)(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
+        self.final_norm: nn.Module = (
+            LayerNorm(config.hidden_size, config.norm_eps, config.bias)
+            if config.norm_placement == "pre"
+            else nn.Identity()
+        )
+        self.unembedding = nn.Linear(
+            config.hidden_size, vocab_size, bias=config.bias and not config.tie_embeddings
+        )
+        self._initialise()
+        if config.tie_embeddings:
+            self.unembedding.weight = self.embedding.weight
+
+    def _initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        std = self.config.hidden_size**-0.5 if self.config.scale_embeddings else 0.02
+        nn.init.normal_(self.embedding.weight, std=std)
+
+    def forward(
+        self,
+        ids: Tensor | None = None,
+        *,
+        embeddings: Tensor | None = None,
+        positions: Tensor | None = None,
+        real: Tensor | None = None,
+        cache: KVCache | None = None,
+        hooks: Hooks = NO_HOOKS,
+    ) -> Tensor:
+        """Return logits, (batch, seq, vocab); arguments as in ``residual``."""
+        x = self.residual(
+            ids, embeddings=embeddings, positions=positions, real=real, cache=cache, hooks=hooks
+        )
+        return self.unembed(x, hooks)
+
+    def residual(
+        self,
+        ids: Tensor | None = None,
+        *,
+        embeddings: Tensor | None = None,
+        positions: Tensor | None = None,
+        real: Tensor | None = None,
+        cache: KVCache | None = None,
+        hooks: Hooks = NO_HOOKS,
+    ) -> Tensor:
+        """Return the residual stream after the last layer (and final norm).
+
+        Args:
+            ids: token ids, (batch, seq); or give embeddings.
+            embeddings: (batch, seq, hidden), unscaled, in place of ``embedding(ids)``.
+            positions: (batch or 1, seq), int64; empty: each real token's running count.
+            real: (batch, seq), bool, False where a token is padding; empty: all are real.
+            cache: tokens read before; the new ones are added to it.
+            hooks: see and replace activations (``self.hooks``).
+
+        Returns:
+            (batch, seq, hidden).
+
+        Raises:
+            GenerationError: if the sequence is longer than the context.
+        """
+        if (ids is None) == (embeddings is None):
+            raise GenerationError("give the model either ids or embeddings")
+        if embeddings is None:
+            embeddings = self.embedding(ids)
+        seq = embeddings.shape[1]
+        if positions is None:
+            positions = self._running_positions(embeddings, real, cache)
+            if seq > self.config.context_length:
+                raise GenerationError(
+                    f"{seq} tokens do not fit into model.context_length = "
+                    f"{self.config.context_length}: cut the sequence or train a longer context"
+                )
+        if cache is not None:
+            cache.extend(positions, real)
+        blocked = _blocked_keys(seq, real, cache, embeddings.device)
+
+        x = hooks("embedding", embeddings * self.embedding_scale)
+        x = self.dropout(self.positions.add(x, positions))  # (batch, seq, hidden)
+        for layer in self.layers:
+            x = layer(x, self.positions, positions, blocked, cache, hooks)
+        return hooks("final", self.final_norm(x))
+
+    def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
+        """Map the residual stream, (..., hidden), to logits, (..., vocab)."""
+        return hooks("logits", self.unembedding(x))
+
+    def _running_positions(
+        self, embeddings: Tensor, real: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        """Number the real tokens of each row from 0, counting those in the cache."""
+        if real is None:
+            new = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
+        else:
+            new = (real.cumsum(1) - 1).clamp(min=0)
+        if cache is None or cache.length == 0:
+            return new
+        # Not the number of cached tokens: a cache may start at any position (a prefix).
+        last = torch.where(cache.real, cache.positions, -1).amax(1, keepdim=True)
+        return new + last + 1
+
+    def hooks(self, hooks: Mapping[str, Hook]) -> Hooks:
+        """Bind functions to activation names or patterns, for ``forward(..., hooks=…)``.
+
+        Raises:
+            ConfigError: if a pattern matches no activation, naming the nearest.
+        """
+        return Hooks(hooks, self.activation_shapes(1, 1))
+
+    def activation_shapes(
+        self, batch: int, seq: int, keys: int | None = None
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every activation for ``seq`` new tokens that see ``keys`` tokens."""
+        config = self.config
+        keys = seq if keys is None else keys
+        residual = (batch, seq, config.hidden_size)
+        heads = (batch, config.num_heads, seq, config.resolved_head_dim)
+        scores = (batch, config.num_heads, seq, keys)
+        in_layer: dict[str, tuple[int, ...]] = {
+            "input": residual,
+            "attention.query": heads,
+            "attention.key": heads,
+            "attention.value": heads,
+            "attention.scores": scores,
+            "attention.pattern": scores,
+            "attention.mixed": heads,
+            "attention.output": residual,
+            "middle": residual,
+            "feed_forward.inner": (batch, seq, config.resolved_ffn_size),
+            "feed_forward.output": residual,
+            "residual": residual,
+        }
+        shapes: dict[str, tuple[int, ...]] = {"embedding": residual}
+        for i in range(config.num_layers):
+            shapes.update({f"layers.{i}.{name}": shape for name, shape in in_layer.items()})
+        shapes["final"] = residual
+        shapes["logits"] = (batch, seq, config.resolved_vocab_size)
+        return shapes
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return the number of parameters by part, each counted once, and their ``total``."""
+        parts = ("embedding", "positions", "attention", "feed-forward", "norms", "unembedding")
+        counts = dict.fromkeys(parts, 0)
+        for name, parameter in self.named_parameters():
+            if "norm" in name:
+                counts["norms"] += parameter.numel()
+            elif ".attention." in name:
+                counts["attention"] += parameter.numel()
+            elif ".feed_forward." in name:
+                counts["feed-forward"] += parameter.numel()
+            else:
+                counts[name.partition(".")[0]] += parameter.numel()
+        counts["total"] = sum(counts.values())
+        return counts
+
+
+def _blocked_keys(
+    seq: int, real: Tensor | None, cache: KVCache | None, device: torch.device
+) -> Tensor:
+    """Return (batch or 1, 1, seq, keys), True where a query must not see a key.
+
+    A query sees the real tokens up to and with its own place in the row.
+    """
+    keys = seq if cache is None else cache.length
+    query_place = torch.arange(keys - seq, keys, device=device)[:, None]
+    blocked = torch.arange(keys, device=device)[None, :] > query_place  # (seq, keys)
+    real_keys = real if cache is None else cache.real
+    if real_keys is None:
+        return blocked[None, None]
+    return blocked[None, None] | ~real_keys[:, None, None, :]
+
+
+def record(
+    model: DecoderLM, patterns: Iterable[str], ids: Tensor, real: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run the model and keep the activations whose names match.
+
+    Args:
+        model: the model, in the mode (train or eval) that is wanted.
+        patterns: names or patterns with ``*``.
+        ids: (batch, seq).
+        real: (batch, seq), False where a token is padding.
+
+    Returns:
+        Logits, (batch, seq, vocab), and name -> activation.
+    """
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str, activation: Tensor) -> None:
+        kept[name] = activation
+
+    logits: Tensor = model(ids, real=real, hooks=model.hooks(dict.fromkeys(patterns, keep)))
+    return logits, kept

@@ -1,0 +1,65 @@
+"""LayerNorm, the activations and the position-wise feed-forward part."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.config import ModelConfig
+from tinylm.model.hooks import Hooks
+from tinylm.registry import ACTIVATIONS
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation (Ba, Kiros and Hinton 2016, equation 4).
+
+    ``weight * (x - mean) / sqrt(variance + eps) + bias`` over the last dimension, with the biased
+    variance and eps inside the root.
+    """
+
+    def __init__(self, size: int, eps: float, bias: bool = True) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(size))
+        self.bias = nn.Parameter(torch.zeros(size)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise ``x``, (..., size)."""
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        scaled = centred * torch.rsqrt(variance + self.eps) * self.weight
+        return scaled if self.bias is None else scaled + self.bias
+
+
+def relu(x: Tensor) -> Tensor:
+    """``max(x, 0)`` (Vaswani et al. 2017, equation 2)."""
+    return torch.relu(x)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """``x * Phi(x)`` with the exact normal distribution (Hendrycks and Gimpel 2016)."""
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """The tanh approximation of GELU that GPT-2 uses (Hendrycks and Gimpel 2016, section 2)."""
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+class FeedForward(nn.Module):
+    """``contract(activation(expand(x)))`` at every position (Vaswani et al. 2017, 3.3)."""
+
+    def __init__(self, config: ModelConfig, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.expand = nn.Linear(config.hidden_size, config.resolved_ffn_size, bias=config.bias)
+        self.contract = nn.Linear(config.resolved_ffn_size, config.hidden_size, bias=config.bias)
+        self.activation = ACTIVATIONS.load(config.activation)
+
+    def forward(self, x: Tensor, hooks: Hooks) -> Tensor:
+        """Map ``x``, (batch, seq, hidden), to the same shape."""
+        inner = self.activation(self.expand(x))  # (batch, seq, ffn)
+        inner = hooks(f"{self.name}.inner", inner)
+        return hooks(f"{self.name}.output", self.contract(inner))

@@ -1,0 +1,25 @@
+"""Learned positions: one trained vector a position, as in GPT-2 (Radford et al. 2019).
+
+Costs ``context_length * hidden_size`` parameters and knows nothing beyond the context.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from tinylm.config import ModelConfig
+from tinylm.model.positions import Positions
+
+
+class LearnedPositions(Positions):
+    """Adds a trained table to the embeddings; initialised N(0, 0.02), as GPT-2 is."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        self.table = nn.Embedding(config.context_length, config.hidden_size)
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def add(self, embeddings: Tensor, positions: Tensor) -> Tensor:
+        """Return ``embeddings + table[positions]``; shapes as in ``Positions.add``."""
+        added: Tensor = embeddings + self.table(positions)
+        return added

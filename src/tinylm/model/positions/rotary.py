@@ -1,0 +1,51 @@
+"""Rotary positions (Su et al. 2021, RoFormer, section 3.4.2).
+
+Pair ``(x[i], x[i + d/2])`` of a query or key at position p is turned by the angle
+``p * 10000^(-2i/d)``; a score then depends on the distance of query and key alone. Pairs are
+halves apart, as in GPT-NeoX and LLaMA; the paper's neighbouring pairs are the same up to a
+permutation of the dimensions. No parameters; two multiplications and an addition a number.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tinylm.config import ModelConfig
+from tinylm.errors import ConfigError
+from tinylm.model.positions import Positions
+
+
+class RotaryPositions(Positions):
+    """Turns queries and keys by an angle that grows with the position."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Prepare the tables.
+
+        Raises:
+            ConfigError: if the head dimension is odd.
+        """
+        super().__init__(config)
+        head_dim = config.resolved_head_dim
+        if head_dim % 2:
+            raise ConfigError(
+                f"model.positions = rotary needs an even model.head_dim, not {head_dim}: "
+                f"set model.head_dim={head_dim + 1}"
+            )
+        frequency = 10_000 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+        position = torch.arange(config.context_length, dtype=torch.float64)
+        angle = torch.outer(position, frequency).to(torch.get_default_dtype())
+        # (context_length, head_dim), the same angles for both halves
+        self.register_buffer("cos", torch.cat((angle.cos(), angle.cos()), -1), persistent=False)
+        self.register_buffer("sin", torch.cat((angle.sin(), angle.sin()), -1), persistent=False)
+
+    def rotate(self, vectors: Tensor, positions: Tensor) -> Tensor:
+        """Return the turned vectors; shapes as in ``Positions.rotate``."""
+        cos = self.cos[positions].unsqueeze(1)  # (batch or 1, 1, seq, head_dim)
+        sin = self.sin[positions].unsqueeze(1)
+        first, second = vectors.chunk(2, dim=-1)
+        quarter_turn = torch.cat((-second, first), dim=-1)
+        return (vectors * cos + quarter_turn * sin).to(vectors.dtype)

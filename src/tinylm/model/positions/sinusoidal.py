@@ -1,0 +1,37 @@
+"""Sinusoidal positions (Vaswani et al. 2017, section 3.5).
+
+``PE[p, 2i] = sin(p / 10000^(2i/hidden))`` and ``PE[p, 2i+1] = cos(p / 10000^(2i/hidden))``.
+No parameters. Every row has norm ``sqrt(hidden / 2)``, 12.25 at hidden size 300.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tinylm.config import ModelConfig
+from tinylm.model.positions import Positions
+
+
+def sinusoidal_table(num_positions: int, hidden_size: int) -> Tensor:
+    """Return the table, (num_positions, hidden_size), computed in float64."""
+    position = torch.arange(num_positions, dtype=torch.float64)[:, None]
+    dimension = torch.arange(0, hidden_size, 2, dtype=torch.float64)
+    angle = position / 10_000 ** (dimension / hidden_size)  # (num_positions, ceil(hidden / 2))
+    pairs = torch.stack((angle.sin(), angle.cos()), dim=-1)
+    return pairs.flatten(1)[:, :hidden_size]
+
+
+class SinusoidalPositions(Positions):
+    """Adds the fixed sinusoidal table to the embeddings."""
+
+    table: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(config)
+        table = sinusoidal_table(config.context_length, config.hidden_size)
+        self.register_buffer("table", table.to(torch.get_default_dtype()), persistent=False)
+
+    def add(self, embeddings: Tensor, positions: Tensor) -> Tensor:
+        """Return ``embeddings + table[positions]``; shapes as in ``Positions.add``."""
+        return embeddings + self.table[positions]
