@@ -190,8 +190,9 @@ class TrainingConfig:
     """Passes over the training windows, unless max_steps is set."""
     max_steps: PositiveInt | None = None
     """Optimizer steps in all; overrides epochs."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: matrix products in bfloat16 by autocast, weights and optimizer in fp32."""
+    precision: Literal["auto", "fp32", "bf16"] = "fp32"
+    """bf16: matrix products in bfloat16 by autocast, weights and optimizer in fp32; auto: bf16
+    where the processor has instructions for it."""
     compile: bool = False
     """Run the model through torch.compile (needs a C++ compiler on a CPU)."""
     device: str = "auto"

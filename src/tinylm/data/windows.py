@@ -1,0 +1,173 @@
+"""What a model is fed: windows over the joined stories, and padded rows of one story each.
+
+A window of T inputs is T + 1 neighbouring ids: the labels are the inputs shifted by one, once.
+Neighbouring windows share only that one id, so every token but the first is a label exactly once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tinylm.data.token_files import TokenFile
+from tinylm.errors import DataError
+from tinylm.tokenizers.base import PAD_ID
+
+IGNORED = -100
+"""Label of a position that is not predicted: padding, or a token given as prompt."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs and labels of one forward pass."""
+
+    ids: Tensor
+    """Inputs, (batch, seq), int64."""
+    labels: Tensor
+    """The token that follows each input, (batch, seq), int64; IGNORED where none is predicted."""
+    real: Tensor | None = None
+    """(batch, seq), False where an input is padding; None: all inputs are real."""
+
+    @property
+    def num_targets(self) -> int:
+        """Number of labels that are predicted."""
+        return int((self.labels != IGNORED).sum())
+
+
+class TokenWindows:
+    """Windows of ``context_length`` inputs over the joined stories of a token file.
+
+    The last window may be shorter; it is filled with padding that no loss counts.
+    """
+
+    def __init__(self, tokens: TokenFile, context_length: int) -> None:
+        """Cut the file into windows.
+
+        Raises:
+            DataError: if the file has fewer than two tokens.
+        """
+        if tokens.header.num_tokens < 2:
+            raise DataError(f"{tokens.path} has fewer than two tokens: nothing to predict")
+        self.tokens = tokens
+        self.context_length = context_length
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return math.ceil((self.tokens.header.num_tokens - 1) / self.context_length)
+
+    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
+        """Return the windows with these indices as one batch."""
+        length = self.context_length
+        ids = np.full((len(indices), length + 1), PAD_ID, dtype=np.int64)
+        sizes = np.empty(len(indices), dtype=np.int64)
+        for row, index in enumerate(indices):
+            window = self.tokens.ids[index * length : index * length + length + 1]
+            ids[row, : len(window)] = window
+            sizes[row] = len(window)
+        inputs, labels = torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(ids[:, 1:].copy())
+        if (sizes == length + 1).all():
+            return Batch(inputs, labels)
+        places = torch.arange(length)
+        real = places < torch.from_numpy(sizes)[:, None] - 1  # inputs that have a label
+        return Batch(inputs, labels.masked_fill(~real, IGNORED), real)
+
+    def in_order(self, batch_size: int, indices: Sequence[int] | None = None) -> Iterator[Batch]:
+        """Yield all windows, or those named, in order; the last batch may be smaller."""
+        chosen = np.arange(len(self)) if indices is None else np.asarray(indices)
+        for start in range(0, len(chosen), batch_size):
+            yield self.batch(chosen[start : start + batch_size])
+
+    def fixed_subset(self, size: int | None) -> list[int] | None:
+        """Return ``size`` windows spread evenly over the file, the same every time."""
+        if size is None or size >= len(self):
+            return None
+        return [int(i) for i in np.linspace(0, len(self) - 1, size).round()]
+
+
+class ShuffledOrder:
+    """Endless batches of window indices: a new seeded permutation each epoch.
+
+    Permutation e depends on (seed, e) alone, so a position is two numbers and going on from it
+    costs one permutation, not a replay.
+    """
+
+    def __init__(self, num_windows: int, batch_size: int, seed: int) -> None:
+        self.num_windows = num_windows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.next_window = 0
+        self._permutation = self._permute()
+
+    def _permute(self) -> npt.NDArray[np.int64]:
+        return np.random.default_rng((self.seed, self.epoch)).permutation(self.num_windows)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Batches in an epoch, a smaller last one included."""
+        return -(-self.num_windows // self.batch_size)
+
+    def next(self) -> npt.NDArray[np.int64]:
+        """Return the next batch of indices; the last of an epoch may be smaller."""
+        if self.next_window >= self.num_windows:
+            self.epoch += 1
+            self.next_window = 0
+            self._permutation = self._permute()
+        start = self.next_window
+        self.next_window += self.batch_size
+        return self._permutation[start : self.next_window]
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the batch returned last was the last of its epoch."""
+        return self.next_window >= self.num_windows
+
+    def state(self) -> dict[str, int]:
+        """Return the position as plain numbers."""
+        return {"epoch": self.epoch, "next_window": self.next_window}
+
+    def restore(self, state: dict[str, int]) -> None:
+        """Go on from a position that ``state`` returned."""
+        self.epoch = state["epoch"]
+        self.next_window = state["next_window"]
+        self._permutation = self._permute()
+
+
+def pad_rows(rows: Sequence[Sequence[int]], left: bool = False) -> tuple[Tensor, Tensor]:
+    """Join rows of different lengths into one tensor.
+
+    Args:
+        rows: token ids of each row.
+        left: put the padding before the tokens (for generation) instead of behind them.
+
+    Returns:
+        ids, (batch, longest), int64, and real, (batch, longest), bool, False where it is padding.
+    """
+    longest = max((len(row) for row in rows), default=0)
+    ids = torch.full((len(rows), longest), PAD_ID)
+    real = torch.zeros(len(rows), longest, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        place = slice(longest - len(row), longest) if left else slice(0, len(row))
+        ids[i, place] = torch.as_tensor(row, dtype=torch.long)
+        real[i, place] = True
+    return ids, real
+
+
+def story_rows(stories: Sequence[Sequence[int]], num_given: int | Sequence[int] = 1) -> Batch:
+    """Return padded rows, one story each, whose labels start after the given tokens.
+
+    Args:
+        stories: ids of each story, framing tokens included.
+        num_given: how many first tokens of a row are given and not predicted.
+    """
+    ids, real = pad_rows(stories)
+    given = torch.as_tensor(num_given).reshape(-1, 1)
+    predicted = real[:, 1:] & (torch.arange(1, ids.shape[1]) >= given)
+    labels = ids[:, 1:].masked_fill(~predicted, IGNORED)
+    return Batch(ids[:, :-1], labels, real[:, :-1])

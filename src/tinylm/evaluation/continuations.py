@@ -1,0 +1,150 @@
+"""Validation stories continued from their first tokens, and measured against the true text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinylm.config import EvaluationConfig, GenerationConfig
+from tinylm.data.token_files import TokenFile
+from tinylm.errors import DataError
+from tinylm.evaluation.bleu import bleu
+from tinylm.evaluation.diversity import distinct, repetition, share_of
+from tinylm.evaluation.perplexity import sequence_mean_perplexity, token_weighted_perplexity
+from tinylm.generation.engine import SpecialIds, generate
+from tinylm.generation.scoring import token_log_probabilities
+from tinylm.model.decoder import DecoderLM
+from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
+
+
+@dataclass(frozen=True)
+class Continuations:
+    """Prompts with what the model and what the author made of them; ids without ``<eos>``."""
+
+    prompts: list[list[int]]
+    """``<sos>`` and the first tokens of each story."""
+    generated: list[list[int]]
+    finished: list[bool]
+    """Whether the model ended its text by ``<eos>``."""
+    true: list[list[int]]
+    """The true continuation, cut to the most tokens that could be generated."""
+    true_finished: list[bool]
+    """Whether the story ends within the cut."""
+
+
+def continue_stories(
+    model: DecoderLM, validation: TokenFile, config: EvaluationConfig
+) -> Continuations:
+    """Generate a continuation of stories spread evenly over the validation split.
+
+    Raises:
+        DataError: if no story is longer than the prompt, or the prompt fills the context.
+    """
+    context = model.config.context_length
+    length = config.prompt_tokens + 1  # with <sos>
+    # The last new token need not be read, so sequences of context + 1 tokens fit.
+    most = config.max_new_tokens or context + 1 - length
+    if most < 1:
+        raise DataError(
+            f"evaluation.prompt_tokens = {config.prompt_tokens} leaves no room in "
+            f"model.context_length = {context}"
+        )
+    ends = np.append(validation.starts[1:], validation.header.num_tokens)
+    long_enough = np.flatnonzero(ends - validation.starts > length + 1)
+    if len(long_enough) == 0:
+        raise DataError(f"{validation.path}: no story has more than {config.prompt_tokens} tokens")
+    count = min(config.num_stories, len(long_enough))
+    chosen = long_enough[np.linspace(0, len(long_enough) - 1, count).round().astype(int)]
+    stories = [validation.story(int(index)).tolist() for index in chosen]
+    prompts = [story[:length] for story in stories]
+    settings = GenerationConfig(
+        max_new_tokens=most,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        allow_unk=True,
+        seed=config.seed,
+    )
+    special = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
+    generated = []
+    for start in range(0, count, config.batch_size):
+        batch = prompts[start : start + config.batch_size]
+        generated += generate(model, batch, settings, special)
+    rests = [story[length:-1] for story in stories]
+    return Continuations(
+        prompts=prompts,
+        generated=[one.ids for one in generated],
+        finished=[one.finished for one in generated],
+        true=[rest[:most] for rest in rests],
+        true_finished=[len(rest) < most for rest in rests],
+    )
+
+
+def measure_continuations(
+    model: DecoderLM, tokenizer: Tokenizer, texts: Continuations, config: EvaluationConfig
+) -> dict[str, Any]:
+    """Return perplexity, BLEU, diversity and examples of continued stories.
+
+    Perplexities are those of the model itself, at temperature 1, of the continuation given the
+    prompt, its ``<eos>`` included. BLEU compares with the true continuation cut to the length of
+    the generated one.
+    """
+
+    def score(continuations: list[list[int]], finished: list[bool]) -> list[list[float]]:
+        whole = [
+            prompt + ids + [EOS_ID] * end
+            for prompt, ids, end in zip(texts.prompts, continuations, finished, strict=True)
+        ]
+        scores = token_log_probabilities(model, whole, config.batch_size)
+        return [
+            values[len(prompt) - 1 :] for prompt, values in zip(texts.prompts, scores, strict=True)
+        ]
+
+    def text_of(prompt: list[int], ids: list[int]) -> str:
+        return tokenizer.decode(prompt + ids)[len(tokenizer.decode(prompt)) :].strip()
+
+    generated_scores = score(texts.generated, texts.finished)
+    true_scores = score(texts.true, texts.true_finished)
+    cut = [true[: len(ids)] for true, ids in zip(texts.true, texts.generated, strict=True)]
+    hypotheses = [text_of(*pair) for pair in zip(texts.prompts, texts.generated, strict=True)]
+    references = [text_of(*pair) for pair in zip(texts.prompts, cut, strict=True)]
+    scores = bleu(hypotheses, references)
+    pairs = {"generated": texts.generated, "true": texts.true}
+    return {
+        "num_stories": len(texts.prompts),
+        "prompt_tokens": config.prompt_tokens,
+        "max_new_tokens": config.max_new_tokens
+        or model.config.context_length - config.prompt_tokens,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "seed": config.seed,
+        "perplexity": {
+            name: {
+                "token_weighted": token_weighted_perplexity(values),
+                "sequence_mean": sequence_mean_perplexity(values),
+            }
+            for name, values in (("generated", generated_scores), ("true", true_scores))
+        },
+        "bleu": {
+            "corpus": scores.corpus,
+            "signature": scores.signature,
+            "sentence_mean": scores.sentence_mean,
+            "sentence_signature": scores.sentence_signature,
+        },
+        "distinct": {
+            name: {str(n): distinct(ids, n) for n in (1, 2, 3)} for name, ids in pairs.items()
+        },
+        "unk_rate": {name: share_of(ids, UNK_ID) for name, ids in pairs.items()},
+        "repetition": {name: repetition(ids) for name, ids in pairs.items()},
+        "examples": [
+            {
+                "prompt": tokenizer.decode(texts.prompts[i]),
+                "generated": hypotheses[i],
+                "true": references[i],
+                "bleu": scores.sentences[i],
+                "perplexity": token_weighted_perplexity([generated_scores[i]]),
+            }
+            for i in range(min(5, len(hypotheses)))
+        ],
+    }

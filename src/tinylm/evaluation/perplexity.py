@@ -1,0 +1,87 @@
+"""Perplexity: exp of the mean negative log-likelihood a token, in nats.
+
+The token-weighted form divides the sum over all texts by the number of all their tokens. The mean
+of the texts' own perplexities is another, usually larger number; it is named ``sequence_mean``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from tinylm.data.windows import IGNORED, TokenWindows
+from tinylm.model.decoder import DecoderLM
+from tinylm.model.loss import token_losses
+
+
+@dataclass(frozen=True)
+class SplitLoss:
+    """The loss of a model on a split, or on part of it."""
+
+    total: float
+    """Sum of the token losses, in nats."""
+    num_tokens: int
+    """Tokens predicted."""
+
+    @property
+    def mean(self) -> float:
+        """Nats a token."""
+        return self.total / max(1, self.num_tokens)
+
+    @property
+    def perplexity(self) -> float:
+        """``exp(mean)``."""
+        return math.exp(min(self.mean, 700.0))
+
+    def bits_per_byte(self, num_bytes: int) -> float:
+        """Return the loss in bits, divided by the bytes of the text that the tokens stand for.
+
+        Comparable between tokenizers, except that a word read as ``<unk>`` costs too little.
+        """
+        return self.total / math.log(2) / num_bytes
+
+
+@torch.no_grad()
+def split_loss(
+    model: DecoderLM,
+    windows: TokenWindows,
+    batch_size: int,
+    indices: Sequence[int] | None = None,
+) -> SplitLoss:
+    """Measure the loss on windows of a split, all of them by default.
+
+    Every token but the split's first is predicted once, from the tokens before it in its window.
+
+    Args:
+        model: evaluated without dropout, then put back into its mode.
+        windows: the split.
+        batch_size: windows in one forward pass.
+        indices: the windows to use; empty: all.
+    """
+    device = model.embedding.weight.device
+    was_training = model.training
+    model.eval()
+    total, num_tokens = 0.0, 0
+    for batch in windows.in_order(batch_size, indices):
+        real = None if batch.real is None else batch.real.to(device)
+        logits = model(batch.ids.to(device), real=real)
+        losses = token_losses(logits, batch.labels.to(device), IGNORED)
+        total += losses.double().sum().item()
+        num_tokens += len(losses)
+    model.train(was_training)
+    return SplitLoss(total, num_tokens)
+
+
+def token_weighted_perplexity(texts: Sequence[Sequence[float]]) -> float:
+    """Return exp of the mean negative log-probability over all tokens of all texts."""
+    values = [value for text in texts for value in text]
+    return math.exp(-sum(values) / len(values)) if values else math.nan
+
+
+def sequence_mean_perplexity(texts: Sequence[Sequence[float]]) -> float:
+    """Return the mean of the texts' own perplexities; texts without tokens are left out."""
+    own = [math.exp(-sum(text) / len(text)) for text in texts if text]
+    return sum(own) / len(own) if own else math.nan

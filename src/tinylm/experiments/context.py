@@ -1,0 +1,277 @@
+"""What an experiment is given, and where its result is kept.
+
+An experiment is a function ``run(context) -> dict``; its result is kept as JSON in
+``RUN/results/NAME.json`` with a key of the settings it depends on, so that a finished one is not
+run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+import tinylm
+from tinylm.atomic import write_text
+from tinylm.config import RunConfig, dump_yaml, load_config, to_dict
+from tinylm.errors import ConfigError, DataError
+from tinylm.registry import EXPERIMENTS
+from tinylm.training.loop import Listener, StepRecord, ValidationRecord
+
+
+class Console(Protocol):
+    """How an experiment talks to whoever started it; it never prints."""
+
+    def note(self, text: str) -> None:
+        """Say one line."""
+
+    def warn(self, text: str) -> None:
+        """Say one line that needs attention."""
+
+    def task(
+        self, description: str, total: float | None = None
+    ) -> AbstractContextManager[Callable[[float], None]]:
+        """Show a progress bar; the function given takes how much is done."""
+
+    def training(self) -> AbstractContextManager[Listener]:
+        """Show training's own bar."""
+
+
+class SilentListener:
+    """Is told what happens during training and does nothing."""
+
+    def on_start(self, step: int, total_steps: int) -> None:
+        """Do nothing."""
+
+    def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
+        """Do nothing."""
+
+    def on_log(self, record: StepRecord) -> None:
+        """Do nothing."""
+
+    def on_validation(self, record: ValidationRecord, best: bool) -> None:
+        """Do nothing."""
+
+    def on_checkpoint(self, path: Path) -> None:
+        """Do nothing."""
+
+
+class SilentConsole:
+    """A console that shows nothing and remembers notes and warnings."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Remember one line."""
+        self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        """Remember one warning."""
+        self.warnings.append(text)
+
+    def task(
+        self, description: str, total: float | None = None
+    ) -> AbstractContextManager[Callable[[float], None]]:
+        """Return a function that does nothing."""
+        return nullcontext(lambda done: None)
+
+    def training(self) -> AbstractContextManager[Listener]:
+        """Return a listener that does nothing."""
+        return nullcontext(SilentListener())
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run: its folder, its resolved configuration and who watches."""
+
+    folder: Path
+    config: RunConfig
+    console: Console = field(default_factory=SilentConsole)
+
+    @property
+    def results(self) -> Path:
+        """Folder of the experiments' results."""
+        return self.folder / "results"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the experiments' figures."""
+        return self.folder / "figures"
+
+
+# Sections of the configuration that change an experiment's result.
+_DEPENDS_ON: dict[str, Sequence[str]] = {
+    "data": ("data", "tokenizer", "vectors", "model"),
+    "training": ("data", "tokenizer", "vectors", "model", "training"),
+}
+_ALL_BUT_REPORT = ("data", "tokenizer", "vectors", "model", "training", "evaluation", "generation")
+
+
+def result_key(name: str, config: RunConfig) -> str:
+    """Return a hash of the settings that the result of an experiment depends on."""
+    values = to_dict(config)
+    sections = _DEPENDS_ON.get(name, _ALL_BUT_REPORT)
+    relevant: dict[str, Any] = {section: values[section] for section in sections}
+    if name not in _DEPENDS_ON:
+        relevant["prompts"] = values["report"]["prompts"]
+        relevant["attention_sentences"] = values["report"]["attention_sentences"]
+    text = json.dumps(relevant, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_experiment(name: str, context: Context, again: bool = False) -> dict[str, Any]:
+    """Return an experiment's result, running it only if it is not there yet.
+
+    Args:
+        name: a name of the registry.
+        context: the run.
+        again: run it even if its result is there.
+
+    Raises:
+        ConfigError: for an unknown name.
+    """
+    run = EXPERIMENTS.load(name)
+    path = context.results / f"{name}.json"
+    key = result_key(name, context.config)
+    if not again and (kept := read_result(path)) is not None and kept.get("key") == key:
+        return kept
+    started = time.perf_counter()
+    result: dict[str, Any] = run(context)
+    result = {
+        "experiment": name,
+        "key": key,
+        "seconds": time.perf_counter() - started,
+        "environment": environment(),
+        **result,
+    }
+    write_text(path, json.dumps(result, indent=1, ensure_ascii=False))
+    return result
+
+
+def read_result(path: Path) -> dict[str, Any] | None:
+    """Return a result file's content, or None if there is none.
+
+    Raises:
+        DataError: if it is not JSON.
+    """
+    if not path.exists():
+        return None
+    try:
+        result: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}): delete it and run it again") from error
+    return result
+
+
+def environment() -> dict[str, Any]:
+    """Return the hardware and software that a result was made with."""
+    has_gpu = torch.cuda.is_available()
+    return {
+        "tinylm": tinylm.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": metadata.version("numpy"),
+        "platform": platform.platform(terse=True),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(_memory_bytes() / 2**30, 1),
+        "device": torch.cuda.get_device_name() if has_gpu else "cpu",
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):  # not known on this system
+        return 0
+
+
+def create_run(folder: Path, config: RunConfig, console: Console) -> Context:
+    """Start a run in a new folder, or go on with one of the same configuration.
+
+    Raises:
+        ConfigError: if the folder holds a run with other settings, naming the first that differs.
+    """
+    path = folder / "config.yaml"
+    if path.exists():
+        before = load_config(path)
+        difference = _difference(to_dict(before), to_dict(config))
+        if difference is not None:
+            key, old, new = difference
+            raise ConfigError(
+                f"{folder} holds a run with {key} = {old!r}, not {new!r}: "
+                "choose another --name, or delete that folder"
+            )
+    write_text(path, dump_yaml(config))
+    return Context(folder, config, console)
+
+
+def open_run(folder: Path, console: Console, overrides: Sequence[str] = ()) -> Context:
+    """Open a run's folder.
+
+    Args:
+        folder: holds config.yaml.
+        console: who watches.
+        overrides: ``key=value`` settings of how to evaluate, generate and report.
+
+    Raises:
+        ConfigError: if it is no run, or an override would change what was trained.
+    """
+    path = folder / "config.yaml"
+    if not path.exists():
+        raise ConfigError(f"{folder} is no run: it has no config.yaml; `tinylm train` makes one")
+    for override in overrides:
+        section = override.partition(".")[0]
+        if section in ("data", "tokenizer", "vectors", "model"):
+            raise ConfigError(
+                f"-o {override}: {section} is fixed once a run exists; train a new one"
+            )
+    return Context(folder, load_config(path, overrides=overrides), console)
+
+
+def _difference(
+    old: dict[str, Any], new: dict[str, Any], prefix: str = ""
+) -> tuple[str, Any, Any] | None:
+    for key, value in new.items():
+        if isinstance(value, dict):
+            found = _difference(old[key], value, f"{prefix}{key}.")
+            if found is not None:
+                return found
+        # What only the report depends on may change from one to the next.
+        elif old[key] != value and not prefix.startswith("report"):
+            return f"{prefix}{key}", old[key], value
+    return None
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Use ``count`` CPU threads inside the block; 0 leaves torch's choice."""
+    before = torch.get_num_threads()
+    if count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

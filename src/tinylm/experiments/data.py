@@ -1,0 +1,106 @@
+"""The data experiment: what the corpus is, how it is tokenized, what its vectors know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinylm.data.token_files import TokenFile
+from tinylm.data.vectors import VectorTable
+from tinylm.experiments.context import Context
+from tinylm.experiments.preparation import prepare_data, vectors_of
+from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
+
+_NEIGHBOUR_CANDIDATES = ("dog", "mom", "happy", "ran", "red", "house", "ball", "sad")
+_SHOWN_STORY_CHARACTERS = 320
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Prepare the data and describe it."""
+    config = context.config
+    data = prepare_data(config, context.console)
+    table = vectors_of(config, data, context.console)
+    splits = {"train": data.train, "validation": data.validation}
+    lengths = {name: _lengths(tokens) for name, tokens in splits.items()}
+    counts = np.bincount(data.train.ids, minlength=data.tokenizer.vocab_size)
+    counts[: len(SPECIAL_TOKENS)] = 0
+    order = np.argsort(-counts, kind="stable")
+    ranks = np.unique(np.geomspace(1, max(1, int((counts > 0).sum())), 60).round().astype(int))
+    histogram, edges = np.histogram(
+        lengths["train"], bins=30, range=(0, float(np.percentile(lengths["train"], 99.5)) + 1)
+    )
+    return {
+        "corpus": data.corpus.describe(),
+        "corpus_name": config.data.corpus,
+        "vocab_size": data.tokenizer.vocab_size,
+        "min_frequency": config.tokenizer.min_frequency,
+        "max_size": config.tokenizer.max_size,
+        "types_seen": int((counts > 0).sum()),
+        "splits": {
+            name: {
+                "stories": tokens.header.num_stories,
+                "tokens": tokens.header.num_tokens,
+                "text_bytes": tokens.header.num_text_bytes,
+                "unknown": tokens.header.num_unknown,
+                "unknown_rate": tokens.header.unknown_rate,
+            }
+            for name, tokens in splits.items()
+        },
+        "lengths": {
+            name: {
+                "mean": float(values.mean()),
+                "median": float(np.median(values)),
+                "p95": float(np.percentile(values, 95)),
+                "max": int(values.max()),
+            }
+            for name, values in lengths.items()
+        },
+        "length_histogram": {"edges": edges.tolist(), "counts": histogram.tolist()},
+        "top_words": [[data.tokenizer.token(int(i)), int(counts[i])] for i in order[:20]],
+        "rank_frequency": [[int(rank), int(counts[order[rank - 1]])] for rank in ranks],
+        "vectors": None if table is None else _describe_vectors(context, data.tokenizer, table),
+        "example": _example(next(data.corpus.train()), data.tokenizer),
+    }
+
+
+def _lengths(tokens: TokenFile) -> npt.NDArray[np.int64]:
+    """Return the number of words and marks of every story, framing tokens left out."""
+    return np.diff(tokens.starts, append=tokens.header.num_tokens) - 2
+
+
+def _example(story: str, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the beginning of a story as text, tokens, ids and decoded text."""
+    text = story[:_SHOWN_STORY_CHARACTERS]
+    if len(story) > len(text):
+        end = max(text.rfind(mark) for mark in ('." ', ". ", "! ", "? ", ".\n"))
+        text = text[: end + 1] if end > 0 else text.rsplit(" ", 1)[0]
+    ids = tokenizer.encode(text)
+    return {
+        "text": text,
+        "tokens": [tokenizer.token(i) for i in ids],
+        "ids": ids,
+        "decoded": tokenizer.decode(ids),
+    }
+
+
+def _describe_vectors(context: Context, tokenizer: Tokenizer, table: VectorTable) -> dict[str, Any]:
+    words = [tokenizer.token(i) for i in range(len(SPECIAL_TOKENS), tokenizer.vocab_size)]
+    row = {word: i for i, word in enumerate(words)}
+    norms = np.linalg.norm(table.matrix, axis=1, keepdims=True)
+    unit = table.matrix / np.where(norms > 0, norms, 1)
+    neighbours = {}
+    for word in [word for word in _NEIGHBOUR_CANDIDATES if word in row][:5]:
+        cosine = unit @ unit[row[word]]
+        cosine[row[word]] = -1
+        nearest = np.argsort(-cosine)[:5]
+        neighbours[word] = [[words[i], float(cosine[i])] for i in nearest]
+    return {
+        "source": context.config.vectors.source,
+        "dimension": int(table.matrix.shape[1]),
+        "coverage": table.coverage,
+        "description": table.describe(),
+        "trainable": context.config.vectors.trainable,
+        "neighbours": neighbours,
+    }

@@ -1,0 +1,55 @@
+"""The evaluation experiment: continuations of validation stories, and the whole split's loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinylm.checkpoint import Checkpoint, load_checkpoint
+from tinylm.config import RunConfig
+from tinylm.data.windows import TokenWindows
+from tinylm.evaluation.continuations import continue_stories, measure_continuations
+from tinylm.evaluation.perplexity import split_loss
+from tinylm.experiments.context import Console, Context, threads
+from tinylm.experiments.preparation import encoded_split
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Measure the run's best checkpoint on the validation split.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    config = context.config
+    checkpoint = load_checkpoint(context.folder)
+    return evaluate_checkpoint(checkpoint, config, context.console)
+
+
+def evaluate_checkpoint(
+    checkpoint: Checkpoint, config: RunConfig, console: Console
+) -> dict[str, Any]:
+    """Measure a checkpoint on the validation split of a configuration's corpus.
+
+    Raises:
+        DataError: if the corpus cannot be used.
+    """
+    model = checkpoint.build_model()
+    tokenizer = checkpoint.tokenizer
+    validation = encoded_split(config.data, tokenizer, "validation", console)
+    settings = config.evaluation
+    with threads(config.training.threads):
+        with console.task("Continuing validation stories"):
+            texts = continue_stories(model, validation, settings)
+            measures = measure_continuations(model, tokenizer, texts, settings)
+        with console.task("Measuring the validation split"):
+            windows = TokenWindows(validation, model.config.context_length)
+            loss = split_loss(model, windows, settings.batch_size)
+    return {
+        **measures,
+        "checkpoint": checkpoint.path.resolve().name,
+        "validation": {
+            "tokens": loss.num_tokens,
+            "loss": loss.mean,
+            "perplexity": loss.perplexity,
+            "bits_per_byte": loss.bits_per_byte(validation.header.num_text_bytes),
+        },
+    }

@@ -1,0 +1,221 @@
+"""From a corpus to what training needs: tokenizer, token files, vectors, a model with its start.
+
+Everything is made from the train split alone; validation is only encoded. What is made is kept
+below ``data.cache_folder``, in a folder named by the corpus' fingerprint and the tokenizer's
+settings, and used again by the next run on the same data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tinylm.config import DataConfig, RunConfig, to_dict
+from tinylm.data.corpora import Corpus, open_corpus
+from tinylm.data.token_files import TokenFile, write_token_file
+from tinylm.data.vectors import (
+    VectorTable,
+    embedding_matrix,
+    load_table,
+    read_vectors,
+    save_table,
+    train_vectors,
+)
+from tinylm.errors import ConfigError, DataError
+from tinylm.experiments.context import Console
+from tinylm.model.decoder import DecoderLM
+from tinylm.registry import TOKENIZERS
+from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
+from tinylm.training.precision import resolve_device, resolve_precision
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A corpus as token files."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    train: TokenFile
+    validation: TokenFile
+    folder: Path
+
+
+def prepare_data(config: RunConfig, console: Console) -> PreparedData:
+    """Build or find the tokenizer and the token files of a configuration.
+
+    Raises:
+        DataError: if the corpus, or a kept file, cannot be used.
+    """
+    corpus = open_corpus(config.data)
+    folder = _cache_folder(config.data, corpus)
+    settings = json.dumps(to_dict(config.tokenizer), sort_keys=True)
+    path = folder / f"tokenizer-{_digest(settings)}.json"
+    tokenizer_class = TOKENIZERS.load(config.tokenizer.kind)
+    tokenizer: Tokenizer
+    if path.exists():
+        tokenizer = tokenizer_class.load(path)
+    else:
+        with console.task("Building the vocabulary") as done:
+            tokenizer = tokenizer_class.train(_counted(corpus.train(), done), config.tokenizer)
+        tokenizer.save(path)
+    return PreparedData(
+        corpus,
+        tokenizer,
+        _encode(corpus, folder, tokenizer, "train", console),
+        _encode(corpus, folder, tokenizer, "validation", console),
+        folder,
+    )
+
+
+def encoded_split(
+    config: DataConfig, tokenizer: Tokenizer, split: str, console: Console
+) -> TokenFile:
+    """Return a split of a corpus in the ids of a given tokenizer, encoding it if need be.
+
+    Raises:
+        DataError: if the corpus, or a kept file, cannot be used.
+    """
+    corpus = open_corpus(config)
+    return _encode(corpus, _cache_folder(config, corpus), tokenizer, split, console)
+
+
+def _cache_folder(config: DataConfig, corpus: Corpus) -> Path:
+    return Path(config.cache_folder) / f"{config.corpus}-{_digest(corpus.fingerprint())}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _encode(
+    corpus: Corpus, folder: Path, tokenizer: Tokenizer, split: str, console: Console
+) -> TokenFile:
+    path = folder / f"{split}-{tokenizer.fingerprint()}.tokens"
+    if not path.exists():
+        stories = corpus.train() if split == "train" else corpus.validation()
+        with console.task(f"Encoding the {split} split") as done:
+            write_token_file(path, stories, tokenizer, corpus.fingerprint(), split, progress=done)
+    return TokenFile(path, tokenizer.fingerprint(), corpus.fingerprint())
+
+
+def _counted(stories: Iterator[str], done: Callable[[float], None]) -> Iterator[str]:
+    for count, story in enumerate(stories, 1):
+        yield story
+        if count % 1000 == 0:
+            done(count)
+
+
+def vectors_of(config: RunConfig, data: PreparedData, console: Console) -> VectorTable | None:
+    """Return the fastText vectors that a configuration asks for, or None for random ones.
+
+    Raises:
+        ConfigError: if a file is asked for and none is named.
+        DataError: if the file cannot be used.
+    """
+    settings = config.vectors
+    words = [data.tokenizer.token(i) for i in range(len(SPECIAL_TOKENS), data.tokenizer.vocab_size)]
+    if settings.source == "none":
+        return None
+    if settings.source == "file":
+        if settings.path is None:
+            raise ConfigError("vectors.source = file needs vectors.path, a .vec or .bin file")
+        with console.task("Reading fastText vectors", 1.0) as done:
+            return read_vectors(settings.path, words, config.model.hidden_size, progress=done)
+    key = json.dumps(
+        {
+            "tokenizer": data.tokenizer.fingerprint(),
+            "corpus": data.train.header.corpus,
+            "dimension": config.model.hidden_size,
+            "epochs": settings.epochs,
+            "window": settings.window,
+            "seed": config.training.seed,
+        },
+        sort_keys=True,
+    )
+    path = data.folder / f"vectors-{_digest(key)}.safetensors"
+    table = load_table(path, words, key)
+    if table is None:
+        spelled = [data.tokenizer.token(i) for i in range(data.tokenizer.vocab_size)]
+
+        def sentences() -> Iterator[list[str]]:
+            for story in data.train.stories():
+                yield [spelled[i] for i in story[1:-1].tolist()]
+
+        with console.task("Training fastText vectors", 1.0) as done:
+            table = train_vectors(
+                sentences,
+                words,
+                config.model.hidden_size,
+                settings.epochs,
+                settings.window,
+                config.training.seed,
+                progress=done,
+            )
+        save_table(table, words, path, key)
+    return table
+
+
+def resolve(config: RunConfig, data: PreparedData) -> RunConfig:
+    """Fill in what the configuration left to the data and the machine."""
+    size = data.tokenizer.vocab_size
+    if config.model.vocab_size not in (None, size):
+        raise ConfigError(
+            f"model.vocab_size = {config.model.vocab_size}, but the tokenizer has {size} types: "
+            "leave it empty"
+        )
+    model = replace(
+        config.model,
+        vocab_size=size,
+        head_dim=config.model.resolved_head_dim,
+        ffn_size=config.model.resolved_ffn_size,
+    )
+    device = resolve_device(config.training.device)
+    precision = resolve_precision(config.training.precision, device)
+    training = replace(config.training, precision=precision)  # type: ignore[arg-type]
+    return replace(config, model=model, training=training)
+
+
+def start_model(config: RunConfig, data: PreparedData, console: Console) -> DecoderLM:
+    """Build the model of a resolved configuration, its embedding started from the vectors."""
+    table = vectors_of(config, data, console)
+    torch.manual_seed(config.training.seed)
+    model = DecoderLM(config.model)
+    if table is not None:
+        matrix = embedding_matrix(
+            table,
+            data.tokenizer.vocab_size,
+            len(SPECIAL_TOKENS),
+            config.model.hidden_size,
+            config.training.seed,
+        )
+        with torch.no_grad():
+            model.embedding.weight.copy_(torch.from_numpy(matrix))
+            if not config.model.scale_embeddings:
+                # The rows are made for a model that scales them; this one does not.
+                model.embedding.weight.mul_(0.02 * np.sqrt(config.model.hidden_size))
+    model.embedding.weight.requires_grad_(config.vectors.trainable)
+    if not config.vectors.trainable and config.model.tie_embeddings:
+        raise ConfigError(
+            "vectors.trainable = false and model.tie_embeddings = true freeze the output "
+            "projection as well: change one of them"
+        )
+    return model
+
+
+def check_same_tokenizer(tokenizer: Tokenizer, data: PreparedData, source: Path) -> None:
+    """Refuse data that was encoded with another tokenizer than a checkpoint's.
+
+    Raises:
+        DataError: naming both.
+    """
+    if tokenizer.fingerprint() != data.tokenizer.fingerprint():
+        raise DataError(
+            f"{source} was trained with tokenizer {tokenizer.fingerprint()}, the data now gives "
+            f"{data.tokenizer.fingerprint()}: the corpus has changed since"
+        )

@@ -1,0 +1,171 @@
+"""The training experiment: a model trained from a run's configuration, measured as it learns."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinylm.checkpoint import (
+    load_checkpoint,
+    load_training_state,
+    load_weights,
+    newest_undamaged,
+    set_aside_after,
+)
+from tinylm.data.token_files import TokenFile
+from tinylm.data.windows import TokenWindows
+from tinylm.errors import TinylmError
+from tinylm.evaluation.perplexity import split_loss
+from tinylm.experiments.context import Context, threads
+from tinylm.experiments.preparation import (
+    PreparedData,
+    check_same_tokenizer,
+    prepare_data,
+    start_model,
+)
+from tinylm.model.decoder import DecoderLM
+from tinylm.training.loop import (
+    Listener,
+    Outcome,
+    StepRecord,
+    Trainer,
+    ValidationRecord,
+    as_dict,
+)
+from tinylm.training.precision import autocast
+from tinylm.training.tracking import Tracker, read_metrics
+
+
+class StoppedBySignalError(TinylmError):
+    """Training was asked to stop by a signal; the run can be resumed."""
+
+    def __init__(self, outcome: Outcome, folder: Path) -> None:
+        self.outcome = outcome
+        self.folder = folder
+        super().__init__(
+            f"stopped by {outcome.reason} after step {outcome.step}, saved; "
+            f"go on with: tinylm train --resume {folder}"
+        )
+
+
+class _Tracked:
+    """Passes events on to a listener and writes records to the tracker."""
+
+    def __init__(self, listener: Listener, tracker: Tracker) -> None:
+        self.listener = listener
+        self.tracker = tracker
+
+    def on_start(self, step: int, total_steps: int) -> None:
+        self.listener.on_start(step, total_steps)
+
+    def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
+        self.listener.on_step(step, loss, tokens_per_second)
+
+    def on_log(self, record: StepRecord) -> None:
+        self.tracker.write("train", as_dict(record))
+        self.listener.on_log(record)
+
+    def on_validation(self, record: ValidationRecord, best: bool) -> None:
+        self.tracker.write("validation", as_dict(record))
+        self.listener.on_validation(record, best)
+
+    def on_checkpoint(self, path: Path) -> None:
+        self.listener.on_checkpoint(path)
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Train, or go on training, the model of a run.
+
+    Raises:
+        StoppedBySignalError: if a signal stopped it; its state is saved.
+        TrainingError: if the loss is not finite.
+        CheckpointError: if a checkpoint cannot be written.
+    """
+    config = context.config
+    data = prepare_data(config, context.console)
+    with threads(config.training.threads):
+        trainer_model = start_model(config, data, context.console)
+        return _train(context, data, trainer_model)
+
+
+def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, Any]:
+    config = context.config
+    checkpoints = context.folder / "checkpoints"
+    windows = TokenWindows(data.train, config.model.context_length)
+    validation = TokenWindows(data.validation, config.model.context_length)
+    subset = validation.fixed_subset(config.training.validation_windows)
+
+    def validate(model: DecoderLM) -> float:
+        with autocast(trainer.precision, trainer.device):
+            return split_loss(model, validation, config.evaluation.batch_size, subset).mean
+
+    path, warnings = newest_undamaged(checkpoints)
+    for warning in warnings:
+        context.console.warn(warning)
+    resumed_step = 0
+    if path is not None:
+        state = load_training_state(path)
+        resumed_step = state.step
+    set_aside_after(checkpoints, resumed_step)
+    tracker = Tracker(context.folder, config.training, resumed_step)
+    try:
+        with context.console.training() as listener:
+            trainer = Trainer(
+                model,
+                data.tokenizer,
+                windows,
+                config.training,
+                checkpoints,
+                validate,
+                _Tracked(listener, tracker),
+            )
+            if path is not None:
+                kept = load_checkpoint(path)
+                check_same_tokenizer(kept.tokenizer, data, path)
+                load_weights(model, kept.weights, path)
+                trainer.restore(state)
+            outcome = trainer.run()
+    finally:
+        tracker.close()
+    if outcome.reason.startswith("SIG"):
+        raise StoppedBySignalError(outcome, context.folder)
+
+    records = read_metrics(context.folder)
+    curve = [record for record in records if record["kind"] == "train"]
+    validations = [record for record in records if record["kind"] == "validation"]
+    best = min(validations, key=lambda record: float(record["loss"]))
+    return {
+        "parameters": model.parameter_counts(),
+        "parameters_trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "steps": outcome.step,
+        "epochs": trainer.epoch,
+        "tokens_seen": outcome.tokens,
+        "seconds_training": outcome.seconds,
+        "tokens_per_second": outcome.tokens / outcome.seconds,
+        "windows_per_epoch": len(windows),
+        "tokens_per_step": config.training.batch_size
+        * config.training.accumulation_steps
+        * config.model.context_length,
+        "precision": trainer.precision,
+        "stopped_early": outcome.reason == "early-stop",
+        "curve": curve,
+        "validations": validations,
+        "best": {key: best[key] for key in ("step", "loss", "perplexity")},
+        "uniform_perplexity": float(config.model.resolved_vocab_size),
+        "unigram_perplexity": unigram_perplexity(data.train, data.validation),
+    }
+
+
+def unigram_perplexity(train: TokenFile, validation: TokenFile) -> float:
+    """Return the validation perplexity of word frequencies alone: what context must beat.
+
+    Frequencies are those of the train split with one added to each (Laplace).
+    """
+    size = int(max(train.ids.max(), validation.ids.max())) + 1
+    counts = np.bincount(train.ids, minlength=size) + 1
+    log_probability = np.log(counts / counts.sum())
+    seen = np.bincount(validation.ids, minlength=size)
+    return math.exp(-float((seen * log_probability).sum()) / int(seen.sum()))

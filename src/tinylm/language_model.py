@@ -1,0 +1,192 @@
+"""``LanguageModel``: a model, its tokenizer and its configuration in one object.
+
+>>> from tinylm import LanguageModel
+>>> lm = LanguageModel.load("runs/quick")
+>>> print(lm.generate("Once upon a time", seed=1).text)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, overload
+
+from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.config import GenerationConfig, from_dict, to_dict
+from tinylm.errors import GenerationError
+from tinylm.generation.engine import Generated, SpecialIds, generate_steps
+from tinylm.generation.engine import generate as generate_ids
+from tinylm.generation.scoring import token_log_probabilities
+from tinylm.model.decoder import DecoderLM
+from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
+
+SPECIAL_IDS = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generated text."""
+
+    prompt: str
+    """The prompt as given."""
+    text: str
+    """The prompt and its continuation."""
+    ids: list[int]
+    """The new ids, without ``<eos>``."""
+    finished: bool
+    """Whether the model ended the text itself."""
+    log_probability: float
+    """Sum of the log-probabilities of the new tokens, in nats, under the unfiltered model."""
+    notes: list[str] = field(default_factory=list)
+    """What the reader must know: unknown words, a window that slid."""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class Score:
+    """How likely a text is."""
+
+    log_probability: float
+    """Sum over its tokens and ``<eos>``, in nats."""
+    num_tokens: int
+    """Tokens scored, ``<eos>`` included."""
+
+    @property
+    def perplexity(self) -> float:
+        """``exp`` of the mean negative log-probability a token."""
+        return math.exp(-self.log_probability / self.num_tokens)
+
+
+class LanguageModel:
+    """Generates and scores text; loads and saves itself."""
+
+    def __init__(self, model: DecoderLM, tokenizer: Tokenizer, source: Path | None = None) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.source = source
+        """The checkpoint folder it was loaded from."""
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "cpu") -> LanguageModel:
+        """Read a run's best checkpoint, or a checkpoint folder.
+
+        Raises:
+            CheckpointError: if there is none or it is damaged.
+        """
+        checkpoint = load_checkpoint(path)
+        model = checkpoint.build_model().to(device)
+        return cls(model, checkpoint.tokenizer, checkpoint.path)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a checkpoint below ``folder`` and return its path.
+
+        Raises:
+            CheckpointError: if it cannot be written.
+        """
+        return save_checkpoint(folder, self.model, self.tokenizer, TrainingState(step=0))
+
+    @overload
+    def generate(
+        self, prompt: str, config: GenerationConfig | None = None, **settings: Any
+    ) -> Generation: ...
+
+    @overload
+    def generate(
+        self, prompt: Sequence[str], config: GenerationConfig | None = None, **settings: Any
+    ) -> list[Generation]: ...
+
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        config: GenerationConfig | None = None,
+        **settings: Any,
+    ) -> Generation | list[Generation]:
+        """Continue a prompt, or a batch of prompts of any lengths.
+
+        Args:
+            prompt: text; it may be empty.
+            config: all settings; empty: their defaults.
+            settings: single fields of GenerationConfig, for example ``temperature=0.7``.
+
+        Raises:
+            ConfigError: for a setting that does not exist or cannot be.
+            GenerationError: for an empty batch.
+        """
+        config = _with_settings(config, settings)
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        framed = self._framed(prompts)
+        generated = generate_ids(self.model, framed, config, SPECIAL_IDS)
+        results = [
+            self._result(text, ids, one)
+            for text, ids, one in zip(prompts, framed, generated, strict=True)
+        ]
+        return results[0] if isinstance(prompt, str) else results
+
+    def stream(
+        self, prompt: str, config: GenerationConfig | None = None, **settings: Any
+    ) -> Iterator[str]:
+        """Yield the continuation of a prompt piece by piece; arguments as in ``generate``."""
+        config = _with_settings(config, settings)
+        ids = self._framed([prompt])[0]
+        written = len(self.tokenizer.decode(ids))
+        for new in generate_steps(self.model, [ids], config, SPECIAL_IDS):
+            ids.extend(token for _, token in new)
+            text = self.tokenizer.decode(ids)
+            if len(text) > written:
+                yield text[written:]
+                written = len(text)
+
+    def score(self, text: str) -> Score:
+        """Return the log-probability of a whole text, framed by ``<sos>`` and ``<eos>``."""
+        ids = [*self._framed([text])[0], EOS_ID]
+        values = token_log_probabilities(self.model, [ids])[0]
+        return Score(sum(values), len(values))
+
+    def notes(self, prompt: str, max_new_tokens: int) -> list[str]:
+        """Say what a reader of the continuation must know: unknown words, a prompt cut."""
+        notes = []
+        ids = self.tokenizer.encode(prompt)
+        if UNK_ID in ids:
+            words = [word for word in prompt.split() if UNK_ID in self.tokenizer.encode(word)]
+            shown = ", ".join(dict.fromkeys(words)) or "some"
+            notes.append(f"not in the vocabulary, read as <unk>: {shown}")
+        context = self.model.config.context_length
+        if len(ids) + 1 > context:
+            notes.append(
+                f"the prompt has {len(ids)} tokens and the context {context}: "
+                "only the last ones are seen"
+            )
+        elif len(ids) + max_new_tokens > context:
+            notes.append(
+                f"beyond {context} tokens the model sees a sliding window of the last {context}"
+            )
+        return notes
+
+    def _framed(self, prompts: Sequence[str]) -> list[list[int]]:
+        if not prompts:
+            raise GenerationError("give at least one prompt; it may be empty")
+        return [[SOS_ID, *ids] for ids in self.tokenizer.encode_batch(list(prompts))]
+
+    def _result(self, prompt: str, framed: list[int], generated: Generated) -> Generation:
+        given = self.tokenizer.decode(framed)
+        whole = self.tokenizer.decode(framed + generated.ids)
+        return Generation(
+            prompt=prompt,
+            # The user's own writing of the prompt, which may hold unknown words.
+            text=prompt.rstrip() + whole[len(given) :] if prompt.strip() else whole,
+            ids=generated.ids,
+            finished=generated.finished,
+            log_probability=generated.log_probability,
+            notes=self.notes(prompt, len(generated.ids)),
+        )
+
+
+def _with_settings(config: GenerationConfig | None, settings: dict[str, Any]) -> GenerationConfig:
+    config = config or GenerationConfig()
+    if not settings:
+        return config
+    return from_dict(GenerationConfig, to_dict(config) | settings, "generate")

@@ -1,0 +1,342 @@
+"""The training loop: teacher forcing over shuffled windows, one optimizer step after the other.
+
+The loop knows data, model and checkpoints. Validation comes in as a function, and what happens is
+told to a listener, so that it neither measures nor prints.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from tinylm.checkpoint import TrainingState, point, prune, save_checkpoint
+from tinylm.config import TrainingConfig
+from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
+from tinylm.errors import TrainingError
+from tinylm.model.decoder import DecoderLM
+from tinylm.tokenizers.base import Tokenizer
+from tinylm.training.accumulation import accumulate_gradients
+from tinylm.training.interrupts import stop_on_signal
+from tinylm.model.loss import token_losses
+from tinylm.training.optimizers import (
+    build_optimizer,
+    clip_gradients,
+    optimizer_tensors,
+    restore_optimizer,
+    set_learning_rate,
+)
+from tinylm.training.precision import autocast, resolve_device, resolve_precision
+from tinylm.training.schedules import learning_rate_factor
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One logged line: means over the steps since the line before."""
+
+    step: int
+    epoch: float
+    tokens: int
+    loss: float
+    perplexity: float
+    learning_rate: float
+    gradient_norm: float
+    tokens_per_second: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ValidationRecord:
+    """One validation."""
+
+    step: int
+    epoch: float
+    tokens: int
+    loss: float
+    perplexity: float
+    seconds: float
+
+
+class Listener(Protocol):
+    """Is told what happens during training."""
+
+    def on_start(self, step: int, total_steps: int) -> None:
+        """Training starts, or goes on, after ``step``."""
+
+    def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
+        """A step is done; ``loss`` is its mean over the target tokens."""
+
+    def on_log(self, record: StepRecord) -> None:
+        """A line is logged."""
+
+    def on_validation(self, record: ValidationRecord, best: bool) -> None:
+        """A validation is done."""
+
+    def on_checkpoint(self, path: Path) -> None:
+        """A checkpoint is written."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended."""
+
+    step: int
+    reason: str
+    """finished, early-stop, SIGINT or SIGTERM."""
+    best_loss: float
+    seconds: float
+    tokens: int
+
+
+class Trainer:
+    """A model, its optimizer and its place in the data; ``run`` takes steps until the end."""
+
+    def __init__(
+        self,
+        model: DecoderLM,
+        tokenizer: Tokenizer,
+        windows: TokenWindows,
+        config: TrainingConfig,
+        checkpoints: Path,
+        validate: Callable[[DecoderLM], float],
+        listener: Listener,
+    ) -> None:
+        """Put the model on its device and prepare optimizer and data order.
+
+        Args:
+            model: trained in place.
+            tokenizer: saved with every checkpoint.
+            windows: the training split.
+            config: all settings.
+            checkpoints: the run's checkpoint folder.
+            validate: returns the mean validation loss a token, in nats; the model is in eval mode.
+            listener: is told what happens.
+
+        Raises:
+            ConfigError: if the device is not there.
+        """
+        self.config = config
+        self.device = resolve_device(config.device)
+        self.precision = resolve_precision(config.precision, self.device)
+        self.model = model.to(self.device)
+        self._forward: Callable[..., Tensor] = torch.compile(model) if config.compile else model
+        self.tokenizer = tokenizer
+        self.windows = windows
+        self.checkpoints = checkpoints
+        self.validate = validate
+        self.listener = listener
+        self.optimizer = build_optimizer(model, config)
+        self.order = ShuffledOrder(len(windows), config.batch_size, config.seed)
+        steps_per_epoch = math.ceil(self.order.batches_per_epoch / config.accumulation_steps)
+        self.total_steps = config.max_steps or steps_per_epoch * config.epochs
+        self.step = 0
+        self.tokens = 0
+        self.seconds = 0.0
+        self.best_loss = math.inf
+        self.best_step = -1
+        self.worse_validations = 0
+        self.last_validated = -1
+        self.last_saved = -1
+        self._pending = {"loss": 0.0, "targets": 0, "norm": 0.0, "steps": 0, "seconds": 0.0}
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done, with a fraction."""
+        return self.order.epoch + min(self.order.next_window, len(self.windows)) / len(self.windows)
+
+    def run(self) -> Outcome:
+        """Train to the end, an early stop or a signal; the last state is always saved.
+
+        Raises:
+            TrainingError: if the loss or the gradient is not finite.
+            CheckpointError: if a checkpoint cannot be written.
+        """
+        self.listener.on_start(self.step, self.total_steps)
+        reason = "finished"
+        with stop_on_signal() as stop:
+            while self.step < self.total_steps:
+                epoch_ended = self._take_step()
+                if self._validation_is_due(epoch_ended):
+                    self._validate_and_keep_best()
+                    patience = self.config.early_stop_patience
+                    if patience and self.worse_validations >= patience:
+                        reason = "early-stop"
+                        break
+                elif self._due(self.config.checkpoint_interval):
+                    self._save()
+                if stop:
+                    reason = stop.signal_name or ""
+                    break
+            if reason == "finished" and self.last_validated != self.step:
+                self._validate_and_keep_best()
+            if self.last_saved != self.step:
+                self._save()
+        return Outcome(self.step, reason, self.best_loss, self.seconds, self.tokens)
+
+    def _due(self, interval: int) -> bool:
+        return bool(interval) and self.step % interval == 0
+
+    def _validation_is_due(self, epoch_ended: bool) -> bool:
+        if self.config.validation_interval:
+            return self._due(self.config.validation_interval)
+        return epoch_ended
+
+    def _take_step(self) -> bool:
+        """Take one optimizer step; return whether it was the last of its epoch."""
+        started = time.perf_counter()
+        factor = learning_rate_factor(self.config, self.step, self.total_steps)
+        rate = set_learning_rate(self.optimizer, factor)
+        indices = []
+        for _ in range(self.config.accumulation_steps):
+            indices.append(self.order.next())
+            if self.order.epoch_ended:  # a step never mixes two epochs
+                break
+        batches = [self._to_device(self.windows.batch(chosen)) for chosen in indices]
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, num_targets = accumulate_gradients(self._summed_loss, batches)
+        norm = clip_gradients(self.model.parameters(), self.config.gradient_clip)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._refuse(loss, norm, [int(i) for chosen in indices for i in chosen])
+        self.optimizer.step()
+        self.step += 1
+        self.tokens += num_targets
+        seconds = time.perf_counter() - started
+        self.seconds += seconds
+        pending = self._pending
+        pending["loss"] += loss
+        pending["targets"] += num_targets
+        pending["norm"] += norm
+        pending["steps"] += 1
+        pending["seconds"] += seconds
+        self.listener.on_step(self.step, loss / max(1, num_targets), num_targets / seconds)
+        if self._due(self.config.log_interval) or self.step == self.total_steps:
+            self._log(rate)
+        return self.order.epoch_ended
+
+    def _to_device(self, batch: Batch) -> Batch:
+        real = None if batch.real is None else batch.real.to(self.device)
+        return Batch(batch.ids.to(self.device), batch.labels.to(self.device), real)
+
+    def _summed_loss(self, batch: Batch) -> Tensor:
+        with autocast(self.precision, self.device):
+            logits = self._forward(batch.ids, real=batch.real)
+        return token_losses(logits, batch.labels, IGNORED).sum()
+
+    def _refuse(self, loss: float, norm: float, windows: list[int]) -> None:
+        last = self.checkpoints / "last"
+        good = last.resolve() if last.exists() else "none"
+        shown = ", ".join(str(i) for i in windows[:8]) + (", …" if len(windows) > 8 else "")
+        raise TrainingError(
+            f"step {self.step + 1}: loss {loss:g}, gradient norm {norm:g} (windows {shown}); "
+            f"last good checkpoint: {good}; lower training.learning_rate, set "
+            "training.gradient_clip or training.warmup_steps, or use precision fp32"
+        )
+
+    def _log(self, rate: float) -> None:
+        pending = self._pending
+        loss = pending["loss"] / max(1, pending["targets"])
+        record = StepRecord(
+            step=self.step,
+            epoch=self.epoch,
+            tokens=self.tokens,
+            loss=loss,
+            perplexity=_perplexity(loss),
+            learning_rate=rate,
+            gradient_norm=pending["norm"] / pending["steps"],
+            tokens_per_second=pending["targets"] / pending["seconds"],
+            seconds=self.seconds,
+        )
+        self._pending = dict.fromkeys(pending, 0)
+        self.listener.on_log(record)
+
+    def _validate_and_keep_best(self) -> None:
+        self.model.eval()
+        loss = self.validate(self.model)
+        self.last_validated = self.step
+        better = loss < self.best_loss
+        if better:
+            self.best_loss = loss
+            self.best_step = self.step
+        self.worse_validations = 0 if better else self.worse_validations + 1
+        record = ValidationRecord(
+            step=self.step,
+            epoch=self.epoch,
+            tokens=self.tokens,
+            loss=loss,
+            perplexity=_perplexity(loss),
+            seconds=self.seconds,
+        )
+        self.listener.on_validation(record, better)
+        path = self._save()
+        if better:
+            point(self.checkpoints, "best", path)
+
+    def _save(self) -> Path:
+        path = save_checkpoint(self.checkpoints, self.model, self.tokenizer, self.state())
+        self.last_saved = self.step
+        prune(self.checkpoints, self.config.keep_checkpoints)
+        self.listener.on_checkpoint(path)
+        return path
+
+    def state(self) -> TrainingState:
+        """Return everything that the steps to come depend on, weights left out."""
+        tensors = {
+            f"optimizer/{name}": tensor
+            for name, tensor in optimizer_tensors(self.optimizer, self.model).items()
+        }
+        tensors["rng/cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
+        numbers: dict[str, Any] = {
+            "order": self.order.state(),
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
+            "best_step": self.best_step,
+            "worse_validations": self.worse_validations,
+            "last_validated": self.last_validated,
+            "pending": self._pending,
+        }
+        return TrainingState(self.step, numbers, tensors)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from a state; the model's weights must be those saved with it."""
+        numbers = state.numbers
+        self.step = self.last_saved = state.step
+        self.order.restore(numbers["order"])
+        self.tokens = numbers["tokens"]
+        self.seconds = numbers["seconds"]
+        self.best_loss = math.inf if numbers["best_loss"] is None else numbers["best_loss"]
+        self.best_step = numbers["best_step"]
+        best = self.checkpoints / f"step-{self.best_step}"
+        if best.exists():  # the run may have died between saving it and pointing at it
+            point(self.checkpoints, "best", best)
+        self.worse_validations = numbers["worse_validations"]
+        self.last_validated = numbers["last_validated"]
+        self._pending = numbers["pending"]
+        prefix = "optimizer/"
+        optimizer_state = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in state.tensors.items()
+            if name.startswith(prefix)
+        }
+        restore_optimizer(self.optimizer, self.model, optimizer_state)
+        torch.set_rng_state(state.tensors["rng/cpu"])
+        if self.device.type == "cuda" and "rng/cuda" in state.tensors:
+            torch.cuda.set_rng_state(state.tensors["rng/cuda"], self.device)
+
+
+def as_dict(record: StepRecord | ValidationRecord) -> dict[str, Any]:
+    """Return a record as a flat dict."""
+    return asdict(record)
+
+
+def _perplexity(loss: float) -> float:
+    return math.exp(min(loss, 700.0))  # beyond, a float overflows

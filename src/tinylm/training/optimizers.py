@@ -1,0 +1,209 @@
+"""Adam, AdamW and SGD from their papers, and torch's fused forms beside them.
+
+All keep their state under the names that torch uses, so that a run can change from one form to
+the other. Equal to torch's to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.config import TrainingConfig
+from tinylm.errors import TrainingError
+from tinylm.registry import OPTIMIZERS
+
+Parameters = Iterable[dict[str, Any]]
+
+
+class Adam(torch.optim.Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1), with L2 weight decay added to the gradient."""
+
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Parameters,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient.
+
+        Raises:
+            TrainingError: if a closure is given; none is used here.
+        """
+        if closure is not None:
+            raise TrainingError("this optimizer takes no closure")
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros((), dtype=torch.float32)
+                    state["exp_avg"] = torch.zeros_like(parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+                state["step"] += 1
+                t = int(state["step"])
+                if group["weight_decay"] and self.decoupled:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                elif group["weight_decay"]:
+                    gradient = gradient + group["weight_decay"] * parameter
+                mean, square = state["exp_avg"], state["exp_avg_sq"]
+                mean.lerp_(gradient, 1 - beta1)
+                square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+                root = (square.sqrt() / math.sqrt(1 - beta2**t)).add_(group["eps"])
+                parameter.addcdiv_(mean, root, value=-group["lr"] / (1 - beta1**t))
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)."""
+
+    decoupled = True
+
+
+class SGD(torch.optim.Optimizer):
+    """Stochastic gradient descent with momentum (Sutskever et al. 2013; undamped, as in torch)."""
+
+    def __init__(
+        self, params: Parameters, lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter that has a gradient.
+
+        Raises:
+            TrainingError: if a closure is given; none is used here.
+        """
+        if closure is not None:
+            raise TrainingError("this optimizer takes no closure")
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                gradient = parameter.grad
+                if gradient is None:
+                    continue
+                if group["weight_decay"]:
+                    gradient = gradient + group["weight_decay"] * parameter
+                if group["momentum"]:
+                    state = self.state[parameter]
+                    if "momentum_buffer" in state:
+                        state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+                    else:
+                        state["momentum_buffer"] = gradient.clone()
+                    gradient = state["momentum_buffer"]
+                parameter.sub_(gradient, alpha=group["lr"])
+
+
+def torch_adam(params: Parameters, **settings: Any) -> torch.optim.Optimizer:
+    """Return torch's fused Adam."""
+    return torch.optim.Adam(params, fused=True, **settings)
+
+
+def torch_adamw(params: Parameters, **settings: Any) -> torch.optim.Optimizer:
+    """Return torch's fused AdamW."""
+    return torch.optim.AdamW(params, fused=True, **settings)
+
+
+def torch_sgd(params: Parameters, **settings: Any) -> torch.optim.Optimizer:
+    """Return torch's fused SGD."""
+    return torch.optim.SGD(params, fused=True, **settings)
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of a run.
+
+    Matrices are decayed and vectors (biases, norms) are not; each group remembers its peak rate
+    as ``peak_lr``, which schedules multiply.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    settings: dict[str, Any] = {"lr": config.learning_rate}
+    if "sgd" in config.optimizer:
+        settings["momentum"] = config.beta1
+    else:
+        settings |= {"betas": (config.beta1, config.beta2), "eps": config.eps}
+    optimizer: torch.optim.Optimizer = OPTIMIZERS.load(config.optimizer)(groups, **settings)
+    for group in optimizer.param_groups:
+        group["peak_lr"] = group["lr"]
+    return optimizer
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Set each group's rate to ``factor`` times its peak; return the first group's."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+    rate: float = optimizer.param_groups[0]["lr"]
+    return rate
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], largest_norm: float) -> float:
+    """Scale all gradients so that their joint L2 norm is at most ``largest_norm``.
+
+    Args:
+        parameters: those without a gradient are passed over.
+        largest_norm: 0 measures and leaves the gradients alone.
+
+    Returns:
+        The norm before scaling (Pascanu, Mikolov and Bengio 2013, algorithm 1).
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return 0.0
+    norms: list[Tensor] = [gradient.norm() for gradient in gradients]
+    norm = float(torch.stack(norms).norm())
+    if largest_norm and norm > largest_norm:
+        for gradient in gradients:
+            gradient.mul_(largest_norm / norm)
+    return norm
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Return the optimizer's state as ``parameter name/state name`` -> tensor."""
+    names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+    return {
+        f"{names[parameter]}/{key}": value
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]
+) -> None:
+    """Put back what ``optimizer_tensors`` returned.
+
+    Raises:
+        TrainingError: if a parameter is not of this model.
+    """
+    parameters = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        parameter_name, _, key = name.rpartition("/")
+        if parameter_name not in parameters:
+            raise TrainingError(f"the optimizer state of {parameter_name} is not of this model")
+        parameter = parameters[parameter_name]
+        # Counters stay where torch's optimizers keep them: on the CPU, unless fused on a GPU.
+        on_device = tensor.dim() > 0 or bool(optimizer.defaults.get("fused"))
+        place = parameter.device if on_device else torch.device("cpu")
+        optimizer.state[parameter][key] = tensor.to(place).clone()

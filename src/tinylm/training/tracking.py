@@ -1,0 +1,85 @@
+"""Where a run's numbers go: metrics.jsonl always, TensorBoard and Weights & Biases if asked."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tinylm.atomic import write_text
+from tinylm.config import TrainingConfig
+from tinylm.errors import ConfigError
+
+
+class Tracker:
+    """Writes each record to every chosen place; a record is flat and has a ``step``."""
+
+    def __init__(self, folder: Path, config: TrainingConfig, resumed_step: int) -> None:
+        """Open the places, dropping what lies behind the step training goes on from.
+
+        Raises:
+            ConfigError: if wandb is asked for and not installed.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / "metrics.jsonl"
+        _drop_after(self._path, resumed_step)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board: Any = None
+        self._wandb: Any = None
+        if config.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+        if config.wandb:
+            try:
+                import wandb
+            except ImportError:
+                raise ConfigError(
+                    "training.wandb is true but wandb is not installed: pip install 'tinylm[wandb]'"
+                ) from None
+            self._wandb = wandb.init(
+                project="tinylm", name=folder.name, id=folder.name, resume="allow", dir=str(folder)
+            )
+
+    def write(self, kind: str, record: dict[str, Any]) -> None:
+        """Log one record.
+
+        Args:
+            kind: train or validation.
+            record: flat, with a ``step``.
+        """
+        self._file.write(json.dumps({"kind": kind, **record}) + "\n")
+        self._file.flush()
+        numbers = {f"{kind}/{key}": value for key, value in record.items() if key != "step"}
+        if self._board is not None:
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, record["step"])
+        if self._wandb is not None:
+            self._wandb.log(numbers, step=record["step"])
+
+    def close(self) -> None:
+        """Close every place."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the records of a run's metrics.jsonl; a half-written last line is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return []
+    records = []
+    lines = path.read_text("utf-8").splitlines(keepends=True)
+    for line in lines:
+        if line.endswith("\n"):
+            records.append(json.loads(line))
+    return records
+
+
+def _drop_after(path: Path, step: int) -> None:
+    if path.exists():
+        kept = [record for record in read_metrics(path.parent) if record["step"] <= step]
+        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
