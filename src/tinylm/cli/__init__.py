@@ -1,0 +1,52 @@
+"""The command line: one file a command. The only home of argv, print and exit."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from tinylm.errors import TinylmError
+from tinylm.registry import COMMANDS
+
+app = typer.Typer(
+    name="tinylm",
+    help="Train, study and serve small language models on one machine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for _name in COMMANDS:
+    app.command(_name)(COMMANDS.load(_name))
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    if version:
+        from tinylm import __version__
+
+        typer.echo(f"tinylm {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; a problem that the user can mend is one line and exit status 1."""
+    try:
+        app()
+    except TinylmError as error:
+        _fail(str(error), getattr(error, "exit_status", 1))
+    except BrokenPipeError:
+        # The reader of a pipe has gone; Python must not complain again while closing stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except OSError as error:
+        _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
+
+
+def _fail(message: str, status: int) -> None:
+    typer.echo(f"tinylm: {message}", err=True)
+    sys.exit(status)

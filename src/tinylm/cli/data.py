@@ -1,0 +1,34 @@
+"""``tinylm data``."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated
+
+import typer
+
+from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuration
+
+
+def data(
+    data: Data = None,
+    preset: Preset = None,
+    config: ConfigFile = None,
+    override: Overrides = [],  # noqa: B006
+    show: Annotated[int, typer.Option(min=0, help="Print this many training stories.")] = 1,
+) -> None:
+    """Prepare a corpus (tokenizer, token files) and say what it holds."""
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.experiments.preparation import prepare_data
+
+    prepared = prepare_data(configuration(preset, config, data, override), TerminalConsole())
+    typer.echo(prepared.corpus.describe())
+    typer.echo(f"vocabulary: {prepared.tokenizer.vocab_size:,} types")
+    for tokens in (prepared.train, prepared.validation):
+        header = tokens.header
+        typer.echo(
+            f"{header.split}: {header.num_stories:,} stories, {header.num_tokens:,} tokens, "
+            f"{header.num_text_bytes:,} bytes, <unk> {100 * header.unknown_rate:.2f} %"
+        )
+    for story in islice(prepared.corpus.train(), show):
+        typer.echo(f"\n{story}")

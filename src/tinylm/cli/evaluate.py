@@ -1,0 +1,91 @@
+"""``tinylm evaluate``."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from tinylm.cli.options import Data, Overrides, Run
+
+
+def evaluate(
+    run: Run,
+    data: Data = None,
+    override: Overrides = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    again: Annotated[bool, typer.Option(help="Measure again even if nothing changed.")] = False,
+) -> None:
+    """Measure a model: perplexity, BLEU, diversity, on continued validation stories."""
+    from tinylm.checkpoint import load_checkpoint
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.cli.options import data_overrides
+    from tinylm.config import load_config
+    from tinylm.errors import ConfigError
+    from tinylm.experiments.context import open_run, run_experiment
+    from tinylm.experiments.evaluation import evaluate_checkpoint
+
+    console = TerminalConsole()
+    result: dict[str, Any]
+    if data is None and (run / "config.yaml").exists():
+        result = run_experiment("evaluation", open_run(run, console, override), again)
+    else:
+        checkpoint = load_checkpoint(run)
+        file = next(
+            (f / "config.yaml" for f in (run, *run.parents) if (f / "config.yaml").exists()), None
+        )
+        if file is None and data is None:
+            raise ConfigError(f"{run} belongs to no run: say with --data which stories to measure")
+        config = load_config(file, overrides=[*data_overrides(data), *override])
+        result = evaluate_checkpoint(checkpoint, config, console)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        _print_tables(result)
+
+
+def _print_tables(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    terminal = Console(highlight=False)
+    perplexity, bleu = result["perplexity"], result["bleu"]
+    table = Table(
+        title=f"{result['num_stories']} validation stories continued from "
+        f"{result['prompt_tokens']} tokens (temperature {result['temperature']:g}, "
+        f"top-p {result['top_p']:g})"
+    )
+    table.add_column("measure")
+    table.add_column("generated", justify="right")
+    table.add_column("true", justify="right")
+    rows = [
+        (
+            "perplexity, token-weighted",
+            *(f"{perplexity[k]['token_weighted']:.2f}" for k in ("generated", "true")),
+        ),
+        (
+            "perplexity, mean of sequences",
+            *(f"{perplexity[k]['sequence_mean']:.2f}" for k in ("generated", "true")),
+        ),
+        *(
+            (f"distinct-{n}", *(f"{result['distinct'][k][n]:.3f}" for k in ("generated", "true")))
+            for n in ("1", "2", "3")
+        ),
+        (
+            "repeated 4-grams",
+            *(f"{100 * result['repetition'][k]:.1f} %" for k in ("generated", "true")),
+        ),
+        ("<unk> rate", *(f"{100 * result['unk_rate'][k]:.2f} %" for k in ("generated", "true"))),
+        ("BLEU, corpus", f"{bleu['corpus']:.2f}", ""),
+        ("BLEU, mean of sentences", f"{bleu['sentence_mean']:.2f}", ""),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    terminal.print(table)
+    whole = result["validation"]
+    terminal.print(
+        f"whole validation split: {whole['tokens']:,} tokens, loss {whole['loss']:.4f}, "
+        f"perplexity {whole['perplexity']:.2f}, {whole['bits_per_byte']:.3f} bits per byte"
+    )
+    terminal.print(f"BLEU signature: {bleu['signature']}", soft_wrap=True)

@@ -1,0 +1,86 @@
+"""``tinylm generate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tinylm.cli.options import Overrides, Run
+
+if TYPE_CHECKING:
+    from tinylm.config import GenerationConfig
+
+
+def generate(
+    run: Run,
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="One text a prompt.")
+    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="sampling or greedy.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Below 1 is safer, 0 greedy.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Keep the k likeliest tokens.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Keep the nucleus of this mass.")] = None,
+    min_p: Annotated[
+        float | None, typer.Option(help="Keep tokens this likely, relatively.")
+    ] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="Above 1 varies more.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens after a prompt.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Texts a prompt.")] = 1,
+    override: Overrides = [],  # noqa: B006
+) -> None:
+    """Continue prompts with a trained model; one text is streamed as it comes."""
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.language_model import LanguageModel
+
+    given = {
+        "strategy": strategy,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "max_new_tokens": max_new_tokens,
+        "seed": seed,
+    }
+    config = _settings(run, {key: value for key, value in given.items() if value is not None})
+    if override:
+        config = _overridden(config, override)
+    console = TerminalConsole()
+    lm = LanguageModel.load(run)
+    wanted = [prompt for prompt in (prompts or [""]) for _ in range(samples)]
+    if len(wanted) == 1:
+        prompt = wanted[0]
+        typer.echo(prompt.rstrip(), nl=False)
+        length = 0
+        for piece in lm.stream(prompt, config):
+            typer.echo(piece, nl=False)
+            length += 1
+        typer.echo()
+        for note in lm.notes(prompt, length):
+            console.note(f"note: {note}")
+        return
+    for i, result in enumerate(lm.generate(wanted, config)):
+        if i:
+            typer.echo()
+        typer.echo(result.text)
+        for note in result.notes:
+            console.note(f"note: {note}")
+
+
+def _settings(run: Path, given: dict[str, Any]) -> GenerationConfig:
+    """Return the run's own generation settings with those given on top."""
+    from tinylm.config import GenerationConfig, from_dict, load_config, to_dict
+
+    file = run / "config.yaml"
+    base = load_config(file).generation if file.exists() else GenerationConfig()
+    return from_dict(GenerationConfig, to_dict(base) | given, "options")
+
+
+def _overridden(config: GenerationConfig, overrides: list[str]) -> GenerationConfig:
+    from tinylm.config import load_config, to_dict
+
+    keep = [f"generation.{key}={value}" for key, value in to_dict(config).items()]
+    return load_config(overrides=[*keep, *overrides]).generation

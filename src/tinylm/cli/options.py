@@ -1,0 +1,64 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from tinylm.config import RunConfig
+
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--override",
+        "-o",
+        metavar="KEY=VALUE",
+        help="Set one key, such as training.learning_rate=1e-3; `tinylm config` lists them all.",
+    ),
+]
+Preset = Annotated[
+    str | None, typer.Option(metavar="NAME", help="quick, baseline or full; then -o on top.")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="A YAML file, on top of the preset.")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SOURCE",
+        help="A folder or file of text, or the name of a corpus: stories, tinystories.",
+    ),
+]
+Name = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The run's folder becomes runs/NAME.")
+]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a checkpoint's.")]
+
+
+def data_overrides(data: str | None) -> list[str]:
+    """Return the settings that ``--data`` stands for."""
+    if data is None:
+        return []
+    from tinylm.registry import CORPORA
+
+    if data in CORPORA and data != "files":
+        return [f"data.corpus={data}"]
+    return ["data.corpus=files", f"data.path={data}"]
+
+
+def configuration(
+    preset: str | None, config: Path | None, data: str | None, overrides: list[str]
+) -> RunConfig:
+    """Return the configuration that the shared options describe."""
+    from tinylm.config import load_config
+
+    return load_config(config, preset, [*data_overrides(data), *overrides])
+
+
+def run_folder(name: str | None, preset: str | None, config: Path | None) -> Path:
+    """Return ``runs/NAME``; without a name, that of the preset or of the configuration file."""
+    stem = name or (config.stem if config is not None else preset) or "baseline"
+    return Path("runs") / stem

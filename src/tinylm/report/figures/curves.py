@@ -1,0 +1,193 @@
+"""Training curves: loss, perplexity, learning rate and gradient norm against steps and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from tinylm.report.figures import COLOURS, MUTED, new_figure, style
+
+_FEWEST_TO_SMOOTH = 12
+"""Points from which a moving average says more than the points themselves."""
+
+
+def smooth(values: Sequence[float], span: int) -> NDArray[np.float64]:
+    """Return the exponential moving average with weight ``2 / (span + 1)`` on the newest value.
+
+    Divided by the sum of the weights so far, so that it starts at the first value and not at 0
+    (the correction of Adam, Kingma and Ba 2015, section 3).
+    """
+    weight = 2 / (span + 1)
+    mean, total = 0.0, 0.0
+    averages = np.empty(len(values))
+    for i, value in enumerate(values):
+        mean = (1 - weight) * mean + weight * value
+        total = (1 - weight) * total + weight
+        averages[i] = mean / total
+    return averages
+
+
+def loss_figure(training: Mapping[str, Any]) -> Figure:
+    """Draw training loss (raw and smoothed) and validation loss.
+
+    Args:
+        training: the result of the experiment ``training``.
+    """
+    curve, validations = training["curve"], training["validations"]
+    steps = [point["step"] for point in curve]
+    losses = [point["loss"] for point in curve]
+    with style():
+        figure = new_figure(height_cm=7.4)
+        axes = figure.subplots()
+        if len(steps) >= _FEWEST_TO_SMOOTH:
+            span = smoothing_span(len(steps))
+            axes.plot(steps, losses, color=COLOURS[0], alpha=0.28, linewidth=0.7, label="training")
+            axes.plot(
+                steps, smooth(losses, span), color=COLOURS[0],
+                label=f"training, moving average over {span} points",
+            )  # fmt: skip
+        else:
+            axes.plot(steps, losses, color=COLOURS[0], marker=".", label="training")
+        if validations:
+            axes.plot(
+                [point["step"] for point in validations],
+                [point["loss"] for point in validations],
+                color=COLOURS[1], marker="o", label="validation",
+            )  # fmt: skip
+            best = training["best"]
+            axes.plot(
+                best["step"], best["loss"], marker="o", markersize=8, markerfacecolor="none",
+                markeredgecolor=COLOURS[1], linestyle="none", label="best validation",
+            )  # fmt: skip
+        _limit_to_the_curve(axes, losses, [point["loss"] for point in validations])
+        axes.set_ylabel("loss (nats per token)")
+        axes.grid(axis="y")
+        axes.legend(loc="upper right")
+        _step_axes(axes, training)
+    return figure
+
+
+def perplexity_figure(training: Mapping[str, Any]) -> Figure:
+    """Draw validation perplexity between the baselines that know nothing and word counts only.
+
+    Args:
+        training: the result of the experiment ``training``.
+    """
+    validations = training["validations"]
+    steps = [point["step"] for point in validations]
+    values = [point["perplexity"] for point in validations]
+    with style():
+        figure = new_figure(height_cm=6.6)
+        axes = figure.subplots()
+        axes.plot(steps, values, color=COLOURS[1], marker="o", label="validation")
+        for key, name, colour in (
+            ("uniform_perplexity", "every word equally likely", MUTED),
+            ("unigram_perplexity", "word frequencies only", COLOURS[2]),
+        ):
+            if training.get(key):
+                axes.axhline(
+                    training[key], color=colour, linestyle=(0, (4, 2)), linewidth=1,
+                    label=f"{name} ({training[key]:,.0f})",
+                )  # fmt: skip
+        axes.set_yscale("log")
+        _plain_log(axes)
+        for i in sorted({0, len(values) - 1}) if values else []:
+            axes.annotate(
+                f"{values[i]:,.4g}", (steps[i], values[i]), xytext=(0, 6),
+                textcoords="offset points", ha="center", fontsize=7, color=COLOURS[1],
+            )  # fmt: skip
+        axes.set_xlim(left=0, right=max([training["steps"], *steps]) * 1.03)
+        axes.set_ylabel("perplexity (logarithmic)")
+        axes.grid(axis="y", which="major")
+        axes.legend(loc="center right", bbox_to_anchor=(1, 0.62))
+        _step_axes(axes, training)
+    return figure
+
+
+def schedule_figure(training: Mapping[str, Any]) -> Figure:
+    """Draw learning rate and gradient norm, one under a title each.
+
+    Args:
+        training: the result of the experiment ``training``.
+    """
+    curve = training["curve"]
+    steps = [point["step"] for point in curve]
+    with style():
+        figure = new_figure(height_cm=5.4)
+        left, right = figure.subplots(1, 2)
+        left.plot(steps, [point["learning_rate"] for point in curve], color=COLOURS[2])
+        left.set_title("Learning rate")
+        left.set_ylim(bottom=0)
+        left.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
+        norms = [(p["step"], p["gradient_norm"]) for p in curve if p["gradient_norm"] is not None]
+        right.plot([s for s, _ in norms], [n for _, n in norms], color=COLOURS[3], linewidth=0.8)
+        right.set_title("Norm of the gradient before clipping")
+        right.set_ylim(bottom=0)
+        for axes in (left, right):
+            axes.grid(axis="y")
+            _step_axes(axes, training)
+    return figure
+
+
+def smoothing_span(points: int) -> int:
+    """Return over how many points a curve of ``points`` points is averaged."""
+    return max(5, points // 25)
+
+
+def _limit_to_the_curve(axes: Axes, losses: Sequence[float], validations: Sequence[float]) -> None:
+    """Cut the first few steep points, which would press all the rest to the floor."""
+    if len(losses) < _FEWEST_TO_SMOOTH:
+        return
+    later = [*losses[len(losses) // 50 + 1 :], *validations]
+    low, high = min(later), max(later)
+    margin = 0.06 * (high - low) or 0.1
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _step_axes(axes: Axes, training: Mapping[str, Any]) -> None:
+    """Label the lower axis in steps and put tokens on a second one above."""
+    axes.set_xlabel("optimizer steps")
+    axes.margins(x=0.01)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    if not training["steps"] or not training["tokens_seen"]:
+        return
+    tokens_per_step = training["tokens_seen"] / training["steps"]
+
+    def scaled(factor: float) -> Callable[[Any], Any]:
+        return lambda values: np.asarray(values) * factor
+
+    above = axes.secondary_xaxis("top", functions=(scaled(tokens_per_step), scaled(1 / tokens_per_step)))  # fmt: skip  # noqa: E501
+    above.set_xlabel("training tokens", color=MUTED)
+    above.xaxis.set_major_locator(MaxNLocator(5))
+    above.xaxis.set_major_formatter(FuncFormatter(_short_count))
+    above.tick_params(colors=MUTED, labelcolor=MUTED)
+    above.spines["top"].set_visible(True)
+    above.spines["top"].set_color(MUTED)
+
+
+def _plain_log(axes: Axes) -> None:
+    axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0), numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _short_count(value: float, _: object) -> str:
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g} {unit}"
+    return f"{value:g}"
+
+
+def _power_of_ten(value: float, _: object) -> str:
+    if value == 0:
+        return "0"
+    mantissa, _, exponent = f"{value:.3e}".partition("e")
+    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{float(mantissa):g}·10{power}"

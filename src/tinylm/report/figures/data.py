@@ -1,0 +1,89 @@
+"""Figures of the corpus: how long its stories are and how often its words occur."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from tinylm.report.figures import COLOURS, INK, MUTED, new_figure, style
+
+_HEAD, _TAIL = 10, 1_000
+"""Ranks between which the exponent of Zipf's law is fitted: the commonest words bend away from the
+line, and the rare ones stand on steps of whole counts."""
+
+
+def zipf_exponent(rank_frequency: list[list[float]]) -> float | None:
+    """Return s of ``count = c / rank^s``, fitted by least squares between ranks 10 and 1,000.
+
+    Ranks may be given sparsely: every point counts in proportion to the stretch of log(rank) that
+    it stands for, so that a thinned list gives the same slope. None if there is too little to fit.
+    """
+    points = np.array([(r, c) for r, c in rank_frequency if _HEAD <= r <= _TAIL and c > 0])
+    if len(points) < 5:
+        return None
+    x, y = np.log(points).T
+    weights = np.gradient(x)
+    slope = np.polyfit(x, y, 1, w=np.sqrt(weights))[0]
+    return float(-slope)
+
+
+def data_figure(data: Mapping[str, Any]) -> Figure:
+    """Draw the histogram of story lengths beside the rank-frequency plot.
+
+    Args:
+        data: the result of the experiment ``data``.
+    """
+    with style():
+        figure = new_figure(height_cm=6.2)
+        left, right = figure.subplots(1, 2)
+
+        edges = np.asarray(data["length_histogram"]["edges"], dtype=float)
+        counts = np.asarray(data["length_histogram"]["counts"], dtype=float)
+        left.bar(
+            edges[:-1], counts, np.diff(edges), align="edge", color=COLOURS[0], alpha=0.85,
+            edgecolor="white", linewidth=0.3,
+        )  # fmt: skip
+        lengths = data["lengths"]["train"]
+        for key, name, dashes in (("median", "median", (4, 2)), ("p95", "95th percentile", (1, 1))):
+            left.axvline(
+                lengths[key], color=INK, linewidth=0.9, linestyle=(0, dashes),
+                label=f"{name} {lengths[key]:,.0f}",
+            )  # fmt: skip
+        left.set_title("Length of the training stories")
+        left.set_xlabel("tokens a story")
+        left.set_ylabel("stories")
+        left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        left.legend(loc="upper right")
+        left.grid(axis="y")
+
+        ranks = np.asarray([point[0] for point in data["rank_frequency"]], dtype=float)
+        frequency = np.asarray([point[1] for point in data["rank_frequency"]], dtype=float)
+        right.loglog(
+            ranks, frequency, color=COLOURS[0], marker="." if len(ranks) < 400 else "",
+            markersize=2.5, linewidth=1, label="training split",
+        )  # fmt: skip
+        exponent = zipf_exponent(data["rank_frequency"])
+        if exponent is not None:
+            inside = (ranks >= _HEAD) & (ranks <= _TAIL) & (frequency > 0)
+            middle = np.exp(np.mean(np.log(frequency[inside]) + exponent * np.log(ranks[inside])))
+            span = np.array([_HEAD, min(_TAIL, ranks.max())])
+            right.loglog(
+                span, middle * span**-exponent, color=COLOURS[1], linestyle=(0, (4, 2)),
+                label=f"1 / rank^{exponent:.2f}, ranks 10 to {span[1]:,.0f}",
+            )  # fmt: skip
+        size = data["vocab_size"]
+        if ranks.size and size < ranks.max():
+            right.axvline(size, color=MUTED, linewidth=0.8, linestyle=(0, (1, 1)),
+                          label=f"end of the vocabulary ({size:,})")  # fmt: skip
+        right.set_title("Frequency of the words by rank")
+        right.set_xlabel("rank")
+        right.set_ylabel("occurrences")
+        for axis in (right.xaxis, right.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        right.legend(loc="lower left")
+        right.grid(which="major")
+    return figure

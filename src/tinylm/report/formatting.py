@@ -1,0 +1,79 @@
+"""Numbers and enumerations as a reader wants them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+
+def count(value: float) -> str:
+    """Return a whole number with thousands separators: ``1,234,567``."""
+    return f"{round(value):,}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return a number with so many significant digits, never in powers of ten above 0.0001.
+
+    ``significant(0.01234) == "0.0123"``, ``significant(1234.5) == "1,234"``,
+    ``significant(3e-5) == "3.00·10⁻⁵"``.
+    """
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    if exponent < -4:
+        return f"{value / 10**exponent:.{digits - 1}f}·10{_superscript(exponent)}"
+    return f"{value:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def setting(value: float) -> str:
+    """Return a setting without superfluous zeros: ``0.9``, ``3·10⁻⁴``, ``1``."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 1e-3:
+        return f"{value:,.10g}" if abs(value) < 1e9 else f"{value:g}"
+    mantissa, _, exponent = f"{value:.6e}".partition("e")
+    mantissa = mantissa.rstrip("0").rstrip(".")
+    power = f"10{_superscript(int(exponent))}"
+    return power if mantissa == "1" else f"{mantissa}·{power}"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share of 1 in percent: ``12.3 %``, with ``< 0.1 %`` for a smaller one that is not 0."""
+    value = 100 * share
+    smallest: float = 10**-digits
+    if 0 < value < smallest:
+        return f"<\u2009{smallest:g}\u202f%"
+    if value in (0, 100):
+        return f"{value:.0f}\u202f%"
+    return f"{value:.{digits}f}\u202f%"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as ``0.42 s``, ``12 s``, ``3 min 12 s`` or ``2 h 5 min``."""
+    if seconds < 10:
+        return f"{significant(seconds, 2)}\u00a0s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}\u00a0s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes}\u00a0min {rest}\u00a0s" if rest else f"{minutes}\u00a0min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours}\u00a0h {minutes}\u00a0min" if minutes else f"{hours}\u00a0h"
+
+
+def listed(items: Sequence[str], last: str = "and") -> str:
+    """Return ``a, b and c``."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def plural(value: float, singular: str, many: str = "") -> str:
+    """Return ``1 story``, ``2 stories``."""
+    whole = round(value)
+    return f"{whole:,} {singular if whole == 1 else many or singular + 's'}"
+
+
+def _superscript(value: int) -> str:
+    return str(value).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))

@@ -1,0 +1,121 @@
+"""What the report is made of: a run's configuration and the results that its experiments left."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tinylm.config import RunConfig, from_dict
+from tinylm.errors import ConfigError, DataError
+from tinylm.registry import EXPERIMENTS
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """Everything that a section may read.
+
+    Attributes:
+        config: the run's whole configuration.
+        results: experiment name -> what it measured; a missing experiment is a missing key.
+        folder: the run's folder; figures live in its folder ``figures``.
+        environment: where the run was made (``python``, ``torch``, ``cpu``, …).
+        commands: the commands that repeat the run, in order.
+        date: when the newest result was written.
+    """
+
+    config: RunConfig
+    results: dict[str, dict[str, Any]]
+    folder: Path
+    environment: dict[str, Any] = field(default_factory=dict)
+    commands: list[str] = field(default_factory=list)
+    date: datetime = datetime.fromtimestamp(0, UTC)
+
+    @property
+    def figures(self) -> Path:
+        """The folder of the figures."""
+        return self.folder / "figures"
+
+    def has_figure(self, path: str) -> bool:
+        """Whether the run's folder holds the figure ``path`` (relative, and inside the folder)."""
+        whole = (self.folder / path).resolve()
+        return whole.is_relative_to(self.folder.resolve()) and whole.is_file()
+
+
+def load_inputs(run_folder: str | Path, commands: Sequence[str] | None = None) -> ReportInputs:
+    """Read ``config.yaml`` and ``results/*.json`` of a run.
+
+    Args:
+        run_folder: the run's folder.
+        commands: the commands that repeat the run; empty: those that follow from the folder.
+
+    Raises:
+        DataError: one line, if there is no configuration, or a file cannot be read or used.
+    """
+    folder = Path(run_folder)
+    results = {}
+    for name in EXPERIMENTS:  # in the registry's order, whatever the file system's is
+        path = folder / "results" / f"{name}.json"
+        if path.is_file():
+            results[name] = _read_json(path)
+    environments = [results[name].get("environment") for name in ("training", *results)
+                    if name in results]  # fmt: skip
+    environment = next((found for found in environments if isinstance(found, Mapping)), {})
+    return ReportInputs(
+        config=_read_config(folder / "config.yaml"),
+        results=results,
+        folder=folder,
+        environment=dict(environment),
+        commands=list(default_commands(folder) if commands is None else commands),
+        date=_date(folder),
+    )
+
+
+def default_commands(folder: Path) -> list[str]:
+    """Return the commands that repeat a run from its configuration and make its report."""
+    return [
+        f"tinylm train --config {folder}/config.yaml --run {folder}",
+        f"tinylm report {folder}",
+    ]
+
+
+def _read_config(path: Path) -> RunConfig:
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+        if not isinstance(values, dict):
+            raise DataError(f"{path} is not a run's configuration: expected `section:` lines")
+        return from_dict(RunConfig, values, str(path))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: {path.parent} is not the folder of a run") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    except ConfigError as error:
+        raise DataError(str(error)) from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise DataError(
+            f"cannot read {path}: {' '.join(str(error).split())}; run the experiment again"
+        ) from None
+    if not isinstance(values, dict):
+        raise DataError(f"{path} is not an experiment's result: expected a JSON object")
+    return values
+
+
+def _date(folder: Path) -> datetime:
+    """Return the date that the report bears; the same results always give the same one."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    if epoch.isdigit():  # the convention of reproducible-builds.org
+        return datetime.fromtimestamp(int(epoch), UTC)
+    files = [*(folder / "results").glob("*.json"), folder / "config.yaml"]
+    newest = max((path.stat().st_mtime for path in files if path.is_file()), default=0.0)
+    return datetime.fromtimestamp(int(newest), UTC)

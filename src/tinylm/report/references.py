@@ -1,0 +1,180 @@
+"""The works that the report's prose can cite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One entry of the list of references."""
+
+    authors: str
+    year: int
+    title: str
+    venue: str
+    link: str
+
+    def __str__(self) -> str:
+        return f"{self.authors} ({self.year}). {self.title}. {self.venue}."
+
+
+REFERENCES: dict[str, Reference] = {
+    "vaswani2017": Reference(
+        "A. Vaswani, N. Shazeer, N. Parmar, J. Uszkoreit, L. Jones, A. N. Gomez, Ł. Kaiser and "
+        "I. Polosukhin",
+        2017,
+        "Attention is all you need",
+        "Advances in Neural Information Processing Systems 30",
+        "https://arxiv.org/abs/1706.03762",
+    ),
+    "ba2016": Reference(
+        "J. L. Ba, J. R. Kiros and G. E. Hinton",
+        2016,
+        "Layer normalization",
+        "arXiv:1607.06450",
+        "https://arxiv.org/abs/1607.06450",
+    ),
+    "xiong2020": Reference(
+        "R. Xiong, Y. Yang, D. He, K. Zheng, S. Zheng, C. Xing, H. Zhang, Y. Lan, L. Wang and "
+        "T.-Y. Liu",
+        2020,
+        "On layer normalization in the Transformer architecture",
+        "International Conference on Machine Learning",
+        "https://arxiv.org/abs/2002.04745",
+    ),
+    "su2021": Reference(
+        "J. Su, Y. Lu, S. Pan, A. Murtadha, B. Wen and Y. Liu",
+        2021,
+        "RoFormer: enhanced Transformer with rotary position embedding",
+        "arXiv:2104.09864",
+        "https://arxiv.org/abs/2104.09864",
+    ),
+    "radford2019": Reference(
+        "A. Radford, J. Wu, R. Child, D. Luan, D. Amodei and I. Sutskever",
+        2019,
+        "Language models are unsupervised multitask learners",
+        "OpenAI technical report",
+        "https://cdn.openai.com/better-language-models/"
+        "language_models_are_unsupervised_multitask_learners.pdf",
+    ),
+    "hendrycks2016": Reference(
+        "D. Hendrycks and K. Gimpel",
+        2016,
+        "Gaussian error linear units (GELUs)",
+        "arXiv:1606.08415",
+        "https://arxiv.org/abs/1606.08415",
+    ),
+    "srivastava2014": Reference(
+        "N. Srivastava, G. Hinton, A. Krizhevsky, I. Sutskever and R. Salakhutdinov",
+        2014,
+        "Dropout: a simple way to prevent neural networks from overfitting",
+        "Journal of Machine Learning Research 15",
+        "https://jmlr.org/papers/v15/srivastava14a.html",
+    ),
+    "press2017": Reference(
+        "O. Press and L. Wolf",
+        2017,
+        "Using the output embedding to improve language models",
+        "European Chapter of the Association for Computational Linguistics",
+        "https://arxiv.org/abs/1608.05859",
+    ),
+    "kingma2015": Reference(
+        "D. P. Kingma and J. Ba",
+        2015,
+        "Adam: a method for stochastic optimization",
+        "International Conference on Learning Representations",
+        "https://arxiv.org/abs/1412.6980",
+    ),
+    "loshchilov2019": Reference(
+        "I. Loshchilov and F. Hutter",
+        2019,
+        "Decoupled weight decay regularization",
+        "International Conference on Learning Representations",
+        "https://arxiv.org/abs/1711.05101",
+    ),
+    "pascanu2013": Reference(
+        "R. Pascanu, T. Mikolov and Y. Bengio",
+        2013,
+        "On the difficulty of training recurrent neural networks",
+        "International Conference on Machine Learning",
+        "https://arxiv.org/abs/1211.5063",
+    ),
+    "bojanowski2017": Reference(
+        "P. Bojanowski, E. Grave, A. Joulin and T. Mikolov",
+        2017,
+        "Enriching word vectors with subword information",
+        "Transactions of the Association for Computational Linguistics 5",
+        "https://arxiv.org/abs/1607.04606",
+    ),
+    "eldan2023": Reference(
+        "R. Eldan and Y. Li",
+        2023,
+        "TinyStories: how small can language models be and still speak coherent English?",
+        "arXiv:2305.07759",
+        "https://arxiv.org/abs/2305.07759",
+    ),
+    "zipf1949": Reference(
+        "G. K. Zipf",
+        1949,
+        "Human behavior and the principle of least effort",
+        "Addison-Wesley",
+        "",
+    ),
+    "williams1989": Reference(
+        "R. J. Williams and D. Zipser",
+        1989,
+        "A learning algorithm for continually running fully recurrent neural networks",
+        "Neural Computation 1(2)",
+        "https://doi.org/10.1162/neco.1989.1.2.270",
+    ),
+    "jelinek1977": Reference(
+        "F. Jelinek, R. L. Mercer, L. R. Bahl and J. K. Baker",
+        1977,
+        "Perplexity: a measure of the difficulty of speech recognition tasks",
+        "Journal of the Acoustical Society of America 62(S1)",
+        "https://doi.org/10.1121/1.2016299",
+    ),
+    "papineni2002": Reference(
+        "K. Papineni, S. Roukos, T. Ward and W.-J. Zhu",
+        2002,
+        "BLEU: a method for automatic evaluation of machine translation",
+        "Association for Computational Linguistics",
+        "https://aclanthology.org/P02-1040",
+    ),
+    "post2018": Reference(
+        "M. Post",
+        2018,
+        "A call for clarity in reporting BLEU scores",
+        "Conference on Machine Translation",
+        "https://aclanthology.org/W18-6319",
+    ),
+    "li2016": Reference(
+        "J. Li, M. Galley, C. Brockett, J. Gao and B. Dolan",
+        2016,
+        "A diversity-promoting objective function for neural conversation models",
+        "North American Chapter of the Association for Computational Linguistics",
+        "https://arxiv.org/abs/1510.03055",
+    ),
+    "holtzman2020": Reference(
+        "A. Holtzman, J. Buys, L. Du, M. Forbes and Y. Choi",
+        2020,
+        "The curious case of neural text degeneration",
+        "International Conference on Learning Representations",
+        "https://arxiv.org/abs/1904.09751",
+    ),
+    "clark2019": Reference(
+        "K. Clark, U. Khandelwal, O. Levy and C. D. Manning",
+        2019,
+        "What does BERT look at? An analysis of BERT's attention",
+        "BlackboxNLP workshop",
+        "https://arxiv.org/abs/1906.04341",
+    ),
+    "jain2019": Reference(
+        "S. Jain and B. C. Wallace",
+        2019,
+        "Attention is not explanation",
+        "North American Chapter of the Association for Computational Linguistics",
+        "https://arxiv.org/abs/1902.10186",
+    ),
+}
