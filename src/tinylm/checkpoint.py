@@ -35,6 +35,7 @@ _TOKENIZER = "tokenizer.json"
 _TENSORS = "training.safetensors"
 _NUMBERS = "training.json"
 _MANIFEST = "manifest.json"
+_FILES = ("config.json", _WEIGHTS, _TOKENIZER, _NUMBERS, _TENSORS)
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,14 @@ def save_checkpoint(
         _write(temporary / _TENSORS, safetensors.torch.save(state.tensors))
         hashes = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         _write(temporary / _MANIFEST, _json_bytes({"format": FORMAT, "sha256": hashes}))
-        if target.exists():  # the same step again, after a resume from an earlier one
-            shutil.rmtree(target)
-        temporary.rename(target)
+        _sync_folder(temporary)
+        if target.exists():  # the same step again: set aside, and deleted when replaced
+            before = folder / f".step-{state.step}.before.tmp"
+            target.rename(before)
+            temporary.rename(target)
+            shutil.rmtree(before)
+        else:
+            temporary.rename(target)
         _sync_folder(folder)
         point(folder, "last", target)
     except OSError as error:
@@ -177,7 +183,7 @@ def newest_undamaged(folder: Path) -> tuple[Path | None, list[str]]:
         problem = damage(path)
         if problem is None:
             return path, warnings
-        warnings.append(f"checkpoint {path} is damaged ({problem}); the one before it is used")
+        warnings.append(f"checkpoint {path} is damaged ({problem}) and is not used")
     return None, warnings
 
 
@@ -194,13 +200,16 @@ def damage(path: Path) -> str | None:
     """Say what is wrong with a checkpoint folder's files, or None if they are as written."""
     try:
         manifest = json.loads((path / _MANIFEST).read_text("utf-8"))
-        hashes = manifest["sha256"]
-        for name, expected in hashes.items():
-            if _sha256(path / name) != expected:
+        if manifest["format"] != FORMAT:
+            return f"manifest.json has format {manifest['format']!r}, not {FORMAT!r}"
+        for name in _FILES:
+            if _sha256(path / name) != manifest["sha256"][name]:
                 return f"{name} has changed since it was written"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except KeyError as error:
+        return f"manifest.json says nothing of {error}"
+    except (OSError, ValueError, TypeError) as error:
         return f"manifest.json cannot be used: {error}"
     return None
 

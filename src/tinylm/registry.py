@@ -24,6 +24,9 @@ class Registry(Mapping[str, str]):
         self.check(name)
         return self._entries[name]
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
 

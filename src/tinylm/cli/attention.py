@@ -27,14 +27,17 @@ def attention(
     from tinylm.checkpoint import load_checkpoint
     from tinylm.cli.console import TerminalConsole
     from tinylm.config import ReportConfig
-    from tinylm.experiments.attention import draw_attention
+    from tinylm.experiments.attention import measure_attention
     from tinylm.language_model import LanguageModel
+    from tinylm.report.attention import draw_attention
 
     checkpoint = load_checkpoint(run)
     lm = LanguageModel(checkpoint.build_model(), checkpoint.tokenizer, checkpoint.path)
     folder = output or (run / "figures" if (run / "config.yaml").exists() else Path("figures"))
     texts = sentences or list(ReportConfig().attention_sentences)
-    result = draw_attention(lm, texts, folder, TerminalConsole())
+    result = measure_attention(lm, texts)
+    with TerminalConsole().task("Drawing attention", 1.0) as done:
+        files = draw_attention(result, folder, done)
     terminal = Console(highlight=False)
     table = Table(title="What each head does, over all sentences")
     for column in ("layer", "head", "role", "interpretation"):
@@ -44,5 +47,5 @@ def attention(
             str(head["layer"] + 1), str(head["head"] + 1), head["role"], head["interpretation"]
         )
     terminal.print(table)
-    for path in result["files"]:
-        typer.echo(path)
+    for path in files:
+        typer.echo(str(path))

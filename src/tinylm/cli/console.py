@@ -14,6 +14,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskProgressColumn,
     TextColumn,
@@ -41,6 +42,10 @@ class TerminalConsole:
         """Write one line that needs attention."""
         self.terminal.print(f"warning: {text}", markup=False, style="yellow")
 
+    def _progress(self, *columns: ProgressColumn) -> Progress:
+        hidden = not self.terminal.is_terminal  # a log file wants lines, not bars
+        return Progress(*columns, console=self.terminal, transient=True, disable=hidden)
+
     @contextmanager
     def task(
         self, description: str, total: float | None = None
@@ -54,7 +59,7 @@ class TerminalConsole:
             TextColumn("{task.fields[count]}"),
             TimeElapsedColumn(),
         ]
-        with Progress(*columns, console=self.terminal, transient=True) as progress:
+        with self._progress(*columns) as progress:
             task = progress.add_task(description, total=total, count="")
 
             def done(amount: float) -> None:
@@ -74,7 +79,7 @@ class TerminalConsole:
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=self.terminal, transient=True) as progress:
+        with self._progress(*columns) as progress:
             yield _TrainingBar(self, progress)
 
 

@@ -23,7 +23,7 @@ def train(
     """Train a model; without options, the baseline on the embedded stories."""
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
-    from tinylm.experiments.context import create_run, open_run, run_experiment
+    from tinylm.experiments.context import create_run, keep_overrides, open_run, run_experiment
     from tinylm.experiments.preparation import prepare_data, resolve
 
     console = TerminalConsole()
@@ -34,6 +34,8 @@ def train(
                 "--config, --data and --name"
             )
         context = open_run(resume, console, override)
+        if override:
+            keep_overrides(context)
     else:
         wanted = configuration(preset, config, data, override)
         folder = run_folder(name, preset, config)

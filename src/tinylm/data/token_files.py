@@ -26,6 +26,7 @@ from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID, Tokenizer
 _MAGIC = b"tinylm tokens 1\n"
 _HEADER_BYTES = 4096
 _STORIES_AT_ONCE = 1024
+_DTYPES = ("uint16", "uint32")
 
 
 @dataclass(frozen=True)
@@ -198,6 +199,11 @@ def read_header(path: Path) -> TokenFileHeader:
             f"{path} is no token file of this version: delete it, it will be made again"
         )
     try:
-        return TokenFileHeader(**json.loads(block[len(_MAGIC) :]))
+        header = TokenFileHeader(**json.loads(block[len(_MAGIC) :]))
+        if header.dtype not in _DTYPES or min(header.num_tokens, header.num_stories) < 1:
+            raise ValueError(f"{header.num_tokens} ids of type {header.dtype}")
     except (ValueError, TypeError) as error:
-        raise DataError(f"{path} has a damaged header ({error}): delete it") from error
+        raise DataError(
+            f"{path} has a damaged header ({error}): delete it, it will be made again"
+        ) from error
+    return header

@@ -1,15 +1,16 @@
-"""The attention experiment: every head on a few sentences, measured, drawn and interpreted."""
+"""The attention experiment: every head on a few sentences, measured and interpreted.
+
+The result holds the attention weights themselves, so that figures are drawn from it alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from tinylm.atomic import write_text
 from tinylm.checkpoint import load_checkpoint
-from tinylm.experiments.context import Console, Context, threads
+from tinylm.experiments.context import Context, threads
 from tinylm.interpretability.attention_maps import (
     SentenceAttention,
     aggregate,
@@ -18,14 +19,13 @@ from tinylm.interpretability.attention_maps import (
     role,
 )
 from tinylm.language_model import LanguageModel
-from tinylm.report.attention_html import attention_html
-from tinylm.report.figures import save_figure
-from tinylm.report.figures.attention import heatmap_grid, line_figure
 from tinylm.tokenizers.base import SOS, SOS_ID
+
+_DECIMALS = 4  # of a weight in the result: what a figure can show, a fifth of the bytes
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Draw and measure the attention of the run's best checkpoint.
+    """Measure the attention of the run's best checkpoint on the report's sentences.
 
     Raises:
         CheckpointError: if there is none.
@@ -33,63 +33,51 @@ def run(context: Context) -> dict[str, Any]:
     checkpoint = load_checkpoint(context.folder)
     lm = LanguageModel(checkpoint.build_model(), checkpoint.tokenizer, checkpoint.path)
     with threads(context.config.training.threads):
-        return draw_attention(
-            lm, context.config.report.attention_sentences, context.figures, context.console
-        )
+        return measure_attention(lm, context.config.report.attention_sentences)
 
 
-def draw_attention(
-    lm: LanguageModel, texts: Sequence[str], folder: Path, console: Console
-) -> dict[str, Any]:
-    """Measure every head on each text and write the figures and the interactive page.
+def measure_attention(lm: LanguageModel, texts: Sequence[str]) -> dict[str, Any]:
+    """Measure every head on each text.
 
     Args:
         lm: the model.
         texts: sentences, each at least one word long and within the context.
-        folder: where ``attention-*.svg``, ``.png`` and ``attention.html`` go.
-        console: is shown the progress.
 
     Returns:
-        What is measured, by sentence and over all of them, and the files written.
+        By sentence and over all of them: weights, descriptors, roles, interpretations, and the
+        names of the figures that ``tinylm.report`` draws from them.
 
     Raises:
         GenerationError: if a sentence is empty or longer than the context.
     """
     analysed = [_analyse(lm, text) for text in texts]
-    files: list[str] = []
-    sentences = []
     layers = lm.model.config.num_layers
-    with console.task("Drawing attention", len(texts) * (layers + 1)) as done:
-        for i, (text, one) in enumerate(zip(texts, analysed, strict=True), 1):
-            grid = heatmap_grid(one.patterns, one.words, text)
-            heatmaps = save_figure(grid, folder, f"attention-{i}-heatmaps")
-            files += map(str, heatmaps)
-            done(len(files) / 2)
-            lines = []
-            for layer in range(layers):
-                figure = line_figure(one.patterns[layer], one.words, f"Layer {layer + 1}: {text}")
-                paths = save_figure(figure, folder, f"attention-{i}-lines-layer-{layer + 1}")
-                files += map(str, paths)
-                lines.append(f"figures/{paths[0].name}")
-                done(len(files) / 2)
-            sentences.append(
-                {
-                    "text": text,
-                    "words": list(one.words),
-                    "descriptors": [[asdict(d) for d in layer] for layer in one.descriptors],
-                    "roles": [list(layer) for layer in one.roles],
-                    "interpretations": [list(layer) for layer in one.interpretations],
-                    "figures": {"heatmaps": f"figures/{heatmaps[0].name}", "lines": lines},
-                }
-            )
-    page = folder / "attention.html"
-    write_text(page, attention_html(analysed))
-    files.append(str(page))
     return {
-        "sentences": sentences,
+        "sentences": [
+            {
+                "text": text,
+                "words": list(one.words),
+                "ids": list(one.ids),
+                "patterns": [
+                    [[[round(w, _DECIMALS) for w in row] for row in head] for head in layer]
+                    for layer in one.patterns.tolist()
+                ],
+                "baseline": asdict(one.baseline),
+                "descriptors": [[asdict(d) for d in layer] for layer in one.descriptors],
+                "roles": [list(layer) for layer in one.roles],
+                "interpretations": [list(layer) for layer in one.interpretations],
+                "figures": {
+                    "heatmaps": f"figures/attention-{i}-heatmaps.svg",
+                    "lines": [
+                        f"figures/attention-{i}-lines-layer-{layer + 1}.svg"
+                        for layer in range(layers)
+                    ],
+                },
+            }
+            for i, (text, one) in enumerate(zip(texts, analysed, strict=True), 1)
+        ],
         "heads": _heads(analysed),
         "html": "figures/attention.html",
-        "files": files,
     }
 
 

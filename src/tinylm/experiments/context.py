@@ -251,6 +251,11 @@ def open_run(folder: Path, console: Console, overrides: Sequence[str] = ()) -> C
     return Context(folder, load_config(path, overrides=overrides), console)
 
 
+def keep_overrides(context: Context) -> None:
+    """Write the configuration of an opened run back, so that the next resume goes on with it."""
+    write_text(context.folder / "config.yaml", dump_yaml(context.config))
+
+
 def _difference(
     old: dict[str, Any], new: dict[str, Any], prefix: str = ""
 ) -> tuple[str, Any, Any] | None:

@@ -105,6 +105,8 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
     path, warnings = newest_undamaged(checkpoints)
     for warning in warnings:
         context.console.warn(warning)
+    if warnings and path is None:
+        context.console.warn("no checkpoint is whole: training starts from the beginning")
     resumed_step = 0
     if path is not None:
         state = load_training_state(path)

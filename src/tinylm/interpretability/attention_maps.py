@@ -345,12 +345,12 @@ def interpret(
         text = f"{'Rests' if mostly else 'Leans'} on {strongest} {numbers}"
     else:
         text = ("Looks mostly at " if mostly else "Leans towards ") + f"{strongest} {numbers}"
+    if label == "first token":
+        text += ", which often means that it has nothing to add here"
     if second.focus >= FOCUS_THRESHOLD:
         condition = " where there is one" if second.conditional else ""
         place = second.phrase.format(first=first_token)
-        text += f", and also at {place} ({_percent(second.share)}{condition})"
-    if label == "first token":
-        text += ", which often means that it has nothing to add here"
+        text += f", and looks at {place} too ({_percent(second.share)}{condition})"
     return text + "."
 
 
@@ -449,7 +449,7 @@ def _conditional_share(weights: Tensor, wanted: Tensor) -> float | None:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{100 * share:.0f}\u00a0%"  # a no-break space: no line begins with "%"
 
 
 def _tokens(distance: float) -> str:

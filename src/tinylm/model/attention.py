@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from tinylm.config import ModelConfig
 from tinylm.model.cache import KVCache
 from tinylm.model.hooks import Hooks
+from tinylm.model.layers import Dropout
 from tinylm.model.positions import Positions
 
 
@@ -31,7 +32,7 @@ class Attention(nn.Module):
         width = self.num_heads * self.head_dim
         self.query_key_value = nn.Linear(config.hidden_size, 3 * width, bias=config.bias)
         self.output = nn.Linear(width, config.hidden_size, bias=config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,

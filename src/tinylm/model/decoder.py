@@ -22,7 +22,7 @@ from tinylm.errors import GenerationError
 from tinylm.model.attention import Attention
 from tinylm.model.cache import KVCache
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
-from tinylm.model.layers import FeedForward, LayerNorm
+from tinylm.model.layers import Dropout, FeedForward, LayerNorm
 from tinylm.model.positions import Positions
 from tinylm.registry import POSITIONS
 
@@ -38,7 +38,7 @@ class DecoderLayer(nn.Module):
         self.attention_norm = LayerNorm(config.hidden_size, config.norm_eps, config.bias)
         self.feed_forward = FeedForward(config, f"{self.name}.feed_forward")
         self.feed_forward_norm = LayerNorm(config.hidden_size, config.norm_eps, config.bias)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,
@@ -79,7 +79,7 @@ class DecoderLM(nn.Module):
         self.embedding = nn.Embedding(vocab_size, config.hidden_size)
         self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
         self.positions: Positions = POSITIONS.load(config.positions)(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
         self.final_norm: nn.Module = (
             LayerNorm(config.hidden_size, config.norm_eps, config.bias)

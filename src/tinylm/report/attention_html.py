@@ -148,7 +148,7 @@ section { margin-top: 1.5rem; }
 .layer > span { flex: 0 0 4rem; font-size: .87rem; font-weight: 600; padding-top: .2rem; }
 .heads { display: flex; flex-wrap: wrap; gap: .4rem; }
 .heads button {
-  width: 4.5rem; padding: 3px 3px 2px; border: 1px solid var(--rule); border-radius: 6px;
+  width: 5rem; padding: 3px 3px 2px; border: 1px solid var(--rule); border-radius: 6px;
   background: var(--page); cursor: pointer; line-height: 1.2; font-size: .72rem;
 }
 .heads button:hover { border-color: var(--accent); }
@@ -156,9 +156,9 @@ section { margin-top: 1.5rem; }
   background: var(--chosen); border-color: var(--accent); box-shadow: 0 0 0 1px var(--accent);
 }
 .heads canvas { width: 100%; aspect-ratio: 1; display: block; image-rendering: pixelated; }
-.heads small { display: block; font-size: .68rem; color: var(--muted); white-space: nowrap; }
+.heads small { display: block; font-size: .66rem; color: var(--muted); white-space: nowrap; }
 .heads button[aria-pressed="true"] small { color: inherit; }
-#head { display: grid; grid-template-columns: minmax(0, 1fr) 21rem; gap: 1.5rem; }
+#head { display: grid; grid-template-columns: minmax(0, 1fr) 23rem; gap: 1.5rem; }
 @media (max-width: 60rem) { #head { grid-template-columns: minmax(0, 1fr); } }
 .switch { display: inline-flex; border: 1px solid var(--rule); border-radius: 6px; }
 .switch button { border: 0; background: none; padding: .25rem .8rem; cursor: pointer; }
@@ -181,7 +181,8 @@ section { margin-top: 1.5rem; }
 #readout td { border: 0; padding: .08rem .4rem .08rem 0; }
 #readout td.bar { width: 99%; }
 #readout td.bar span { display: block; height: .6rem; background: var(--line); min-width: 1px; }
-.swatch { display: inline-block; vertical-align: -1px; width: 7rem; height: .75rem; }
+#scale { margin-left: .6rem; }
+.swatch { display: inline-block; vertical-align: -1px; width: 5rem; height: .75rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .87rem; }
 th, td { padding: .22rem .5rem; text-align: left; border-bottom: 1px solid var(--rule); }
 td.number, th.number { text-align: right; white-space: nowrap; }
@@ -203,7 +204,6 @@ td.number, th.number { text-align: right; white-space: nowrap; }
 @media (max-width: 40rem) {
   .layer { display: block; }
   .layer > span { display: block; padding: 0 0 .15rem; }
-  .heads button { width: 4.35rem; }
 }
 </style>
 </head>
@@ -232,8 +232,8 @@ td.number, th.number { text-align: right; white-space: nowrap; }
   <div>
     <div id="readout" aria-live="polite"></div>
     <table id="descriptors">
-      <thead><tr><th scope="col">Measured</th><th scope="col" class="number">this head</th>
-        <th scope="col" class="number">uniform head</th></tr></thead>
+      <thead><tr><th scope="col">Measured</th><th scope="col" class="number">head</th>
+        <th scope="col" class="number">uniform</th></tr></thead>
       <tbody></tbody>
     </table>
     <p class="hint" id="counts"></p>
@@ -241,7 +241,7 @@ td.number, th.number { text-align: right; white-space: nowrap; }
 </section>
 <section aria-labelledby="table-name">
   <h2 id="table-name">All heads compared</h2>
-  <p><label for="scope">Measured on</label>
+  <p id="scope-choice"><label for="scope">Measured on</label>
     <select id="scope"><option value="one">the chosen sentence</option>
       <option value="all">all sentences together</option></select></p>
   <div class="scroll"><table id="table"><thead></thead><tbody></tbody></table></div>
@@ -257,7 +257,7 @@ const at = (id) => document.getElementById(id);
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const state = { sentence: 0, layer: 0, head: 0, view: "heatmap", word: null, scope: "one",
   sort: "place", descending: false };
-const percent = (x) => x === null ? "–" : Math.round(100 * x) + " %";
+const percent = (x) => x === null ? "–" : Math.round(100 * x) + "\u00a0%";
 const fixed = (x) => x.toFixed(2);
 const MEASURES = [
   ["mean_distance", "Tokens back", "Mean distance, tokens back", fixed],
@@ -385,9 +385,9 @@ function showDrawing() {
     const swatch = make("span", { class: "swatch" });
     swatch.style.background = "linear-gradient(to right," +
       [0, .25, .5, .75, 1].map(shade).join(",") + ")";
-    scale.append("  weight 0 ", swatch, " 1");
+    scale.append("weight 0 ", swatch, " 1; rows look, columns are looked at");
   } else {
-    scale.append("  left: looks; right: is looked at");
+    scale.append("words on the left look, those on the right are looked at");
   }
   point(state.word);
 }
@@ -522,7 +522,7 @@ function readOut(word) {
     const bar = make("span", {});
     bar.style.width = 100 * weight + "%";
     const row = make("tr", {}, make("td", { title: "word " + (i + 1) }, clip(words[i])),
-      make("td", { class: "number" }, (100 * weight).toFixed(1) + " %"),
+      make("td", { class: "number" }, (100 * weight).toFixed(1) + "\u00a0%"),
       make("td", { class: "bar" }, bar));
     if (i === word.key) row.style.color = "var(--mark)";
     return row;
@@ -605,6 +605,7 @@ at("scope").addEventListener("change", (event) => {
   state.scope = event.target.value;
   showTable();
 });
+at("scope-choice").hidden = data.sentences.length === 1;
 for (const view of ["heatmap", "lines"]) {
   at("as-" + view).addEventListener("click", () => {
     state.view = view;

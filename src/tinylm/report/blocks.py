@@ -136,6 +136,11 @@ class Sample:
     prompt: str = ""
     note: str = ""
 
+    @property
+    def joint(self) -> str:
+        """What stands between prompt and text: nothing before a mark that closes, else a space."""
+        return "" if self.text[:1] in tuple(".,;:!?’”)") else " "
+
 
 @dataclass(frozen=True)
 class References:

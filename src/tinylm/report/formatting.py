@@ -38,7 +38,7 @@ def setting(value: float) -> str:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Return a share of 1 in percent: ``12.3 %``, with ``< 0.1 %`` for a smaller one that is not 0."""
+    """Return a share of 1 in percent: ``12.3 %``, or ``< 0.1 %`` for what would round to 0."""
     value = 100 * share
     smallest: float = 10**-digits
     if 0 < value < smallest:

@@ -138,9 +138,9 @@ class _Printer:
                 return Markup("<ul>{}</ul>").format(Markup("").join(lines))
             case Equation():
                 self.equation_number += 1
-                return Markup(
-                    '<div class="equation"><div>{}</div><span>({})</span></div>'
-                ).format(self.math[block.typst, True], self.equation_number)
+                return Markup('<div class="equation"><div>{}</div><span>({})</span></div>').format(
+                    self.math[block.typst, True], self.equation_number
+                )
             case Table():
                 return self._table(block, shown)
             case Figure():
@@ -180,7 +180,7 @@ class _Printer:
             _id(table.key),
             shown,
             self.inline(table.caption),
-            row(table.columns, "th"),
+            row(table.columns, "th") if any(table.columns) else "",
             Markup("\n").join(body),
             note if table.note else "",
         )
@@ -247,7 +247,9 @@ def _sample(sample: Sample) -> Markup:
     head = Markup('<div class="label"><span>{}</span><span>{}</span></div>').format(
         _clean(sample.label), _clean(sample.note)
     )
-    prompt = Markup("<b>{}</b> ").format(_clean(sample.prompt)) if sample.prompt else ""
+    prompt = (
+        Markup("<b>{}</b>{}").format(_clean(sample.prompt), sample.joint) if sample.prompt else ""
+    )
     return Markup('<div class="sample">{}<p>{}{}</p></div>').format(
         head if sample.label or sample.note else "", prompt, _clean(sample.text)
     )

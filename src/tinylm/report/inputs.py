@@ -35,7 +35,7 @@ class ReportInputs:
     folder: Path
     environment: dict[str, Any] = field(default_factory=dict)
     commands: list[str] = field(default_factory=list)
-    date: datetime = datetime.fromtimestamp(0, UTC)
+    date: datetime = datetime(1970, 1, 1, tzinfo=UTC)
 
     @property
     def figures(self) -> Path:

@@ -38,7 +38,7 @@ from tinylm.report.references import REFERENCES
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 # Soft places to break a long path, address or key; a zero-width space prints nothing.
 _BREAKABLE = re.compile(r"(?<=[/_.=:,])(?=[^\s/_.=:,])")
-_LONG_TABLE = 18
+_LONG_TABLE = 40
 """Rows from which a table may run on to the next page."""
 
 
@@ -65,7 +65,14 @@ def source(document: Document, created: datetime) -> str:
         f"footer: {string(document.footer)}, "
         f"abstract: [{inline(document.abstract, numbering)}])"
     )
-    body = [_block(block, numbering) for block in document.blocks]
+    body = []
+    following = [*document.blocks[1:], None]
+    for block, after in zip(document.blocks, following, strict=True):
+        printed = _block(block, numbering)
+        # Words that announce a formula, a list or a command stay on its page.
+        if isinstance(block, Paragraph) and isinstance(after, (Equation, Bullets, Code)):
+            printed = f"#block(sticky: true, par[{printed}])"
+        body.append(printed)
     return "\n\n".join([template, head, *body]) + "\n"
 
 
@@ -83,14 +90,14 @@ def pdf(source: str, root: str | Path, created: datetime) -> bytes:
     try:
         # System fonts stay allowed: they are used only for characters, such as those of other
         # scripts, that none of the wheel's own fonts has.
-        return typst.compile(
-            source.encode("utf-8"),
-            root=str(root),
-            format="pdf",
-            timestamp=int(created.timestamp()),
+        compiler = typst.Compiler(root=str(root))
+        made = compiler.compile(
+            source.encode("utf-8"), format="pdf", timestamp=int(created.timestamp())
         )
     except typst.TypstError as error:
         raise DataError(f"Typst cannot print the report: {error.message}") from error
+    assert isinstance(made, bytes)  # a list only for formats with one file a page
+    return made
 
 
 def mathml(equations: Iterable[tuple[str, bool]]) -> list[str]:
@@ -146,8 +153,8 @@ def _block(block: Block, numbering: Numbering) -> str:
         case Figure():
             placement = "auto" if block.floats else "none"
             return (
-                f"#figure(image({string('/' + block.path)}, width: {100 * block.width:g}%, "
-                f"alt: {string(block.alt)}), kind: image, placement: {placement}, "
+                f"#figure(picture({string('/' + block.path)}, {100 * block.width:g}%, "
+                f"{string(block.alt)}), kind: image, placement: {placement}, "
                 f"caption: [{inline(block.caption, numbering)}]){_anchor(block.key)}"
             )
         case Code(text=text):
@@ -155,6 +162,7 @@ def _block(block: Block, numbering: Numbering) -> str:
         case Sample():
             return (
                 f"#sample(label: {string(block.label)}, prompt: {string(block.prompt)}, "
+                f"joint: {string(block.joint)}, "
                 f"body: {string(block.text)}, note: {string(block.note)})"
             )
         case References():
@@ -165,14 +173,16 @@ def _table(table: Table, numbering: Numbering) -> str:
     columns = ", ".join("1fr" if letter == "p" else "auto" for letter in table.alignment)
     names = {"l": "left", "p": "left", "r": "right", "c": "center"}
     alignment = ", ".join(names[letter] for letter in table.alignment)
-    header = ", ".join(f"[{inline(cell, numbering)}]" for cell in table.columns)
+    header = "".join(f"[{inline(cell, numbering)}], " for cell in table.columns)
+    if not any(table.columns):
+        header = ""
     rows = []
     for i, row in enumerate(table.rows):
         bold = i in table.emphasised
         cells = [inline(cell, numbering) for cell in row]
         rows.append(", ".join(f"[#strong[{cell}]]" if bold else f"[{cell}]" for cell in cells))
     return (
-        f"#booktabs(columns: ({columns},), align: ({alignment},), header: ({header},), "
+        f"#booktabs(columns: ({columns},), align: ({alignment},), header: ({header}), "
         f"rows: ({', '.join(rows)},), caption: [{inline(table.caption, numbering)}], "
         f"note: [{inline(table.note, numbering)}], "
         f"long: {'true' if len(table.rows) >= _LONG_TABLE else 'false'}, "

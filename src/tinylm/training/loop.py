@@ -16,24 +16,27 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from tinylm.checkpoint import TrainingState, point, prune, save_checkpoint
+from tinylm.checkpoint import TrainingState, newest, point, prune, save_checkpoint
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
-from tinylm.errors import TrainingError
+from tinylm.errors import ConfigError, DataError, TrainingError
 from tinylm.model.decoder import DecoderLM
+from tinylm.model.loss import token_losses
 from tinylm.tokenizers.base import Tokenizer
 from tinylm.training.accumulation import accumulate_gradients
 from tinylm.training.interrupts import stop_on_signal
-from tinylm.model.loss import token_losses
 from tinylm.training.optimizers import (
     build_optimizer,
     clip_gradients,
     optimizer_tensors,
     restore_optimizer,
+    same_state,
     set_learning_rate,
 )
 from tinylm.training.precision import autocast, resolve_device, resolve_precision
 from tinylm.training.schedules import learning_rate_factor
+
+_MOST_WINDOWS_SHOWN = 64
 
 
 @dataclass(frozen=True)
@@ -154,23 +157,22 @@ class Trainer:
         """Train to the end, an early stop or a signal; the last state is always saved.
 
         Raises:
-            TrainingError: if the loss or the gradient is not finite.
+            TrainingError: if a loss, the gradient or a weight is not finite; nothing is saved then.
             CheckpointError: if a checkpoint cannot be written.
         """
         self.listener.on_start(self.step, self.total_steps)
         reason = "finished"
         with stop_on_signal() as stop:
             while self.step < self.total_steps:
+                if self._has_stopped_improving():  # asked here, so that a resumed run ends as well
+                    reason = "early-stop"
+                    break
                 epoch_ended = self._take_step()
                 if self._validation_is_due(epoch_ended):
                     self._validate_and_keep_best()
-                    patience = self.config.early_stop_patience
-                    if patience and self.worse_validations >= patience:
-                        reason = "early-stop"
-                        break
                 elif self._due(self.config.checkpoint_interval):
                     self._save()
-                if stop:
+                if stop and not self._has_stopped_improving():
                     reason = stop.signal_name or ""
                     break
             if reason == "finished" and self.last_validated != self.step:
@@ -182,7 +184,12 @@ class Trainer:
     def _due(self, interval: int) -> bool:
         return bool(interval) and self.step % interval == 0
 
+    def _has_stopped_improving(self) -> bool:
+        return 0 < self.config.early_stop_patience <= self.worse_validations
+
     def _validation_is_due(self, epoch_ended: bool) -> bool:
+        if self.step == self.total_steps:
+            return True
         if self.config.validation_interval:
             return self._due(self.config.validation_interval)
         return epoch_ended
@@ -203,7 +210,13 @@ class Trainer:
         loss, num_targets = accumulate_gradients(self._summed_loss, batches)
         norm = clip_gradients(self.model.parameters(), self.config.gradient_clip)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            self._refuse(loss, norm, [int(i) for chosen in indices for i in chosen])
+            windows = [str(i) for chosen in indices for i in chosen]
+            shown = ", ".join(windows[:_MOST_WINDOWS_SHOWN])
+            shown += ", …" if len(windows) > _MOST_WINDOWS_SHOWN else ""
+            mean = loss / max(1, num_targets)
+            self._refuse(
+                f"step {self.step + 1}: loss {mean:g}, gradient norm {norm:g} (windows {shown})"
+            )
         self.optimizer.step()
         self.step += 1
         self.tokens += num_targets
@@ -229,14 +242,11 @@ class Trainer:
             logits = self._forward(batch.ids, real=batch.real)
         return token_losses(logits, batch.labels, IGNORED).sum()
 
-    def _refuse(self, loss: float, norm: float, windows: list[int]) -> None:
-        last = self.checkpoints / "last"
-        good = last.resolve() if last.exists() else "none"
-        shown = ", ".join(str(i) for i in windows[:8]) + (", …" if len(windows) > 8 else "")
+    def _refuse(self, problem: str) -> None:
         raise TrainingError(
-            f"step {self.step + 1}: loss {loss:g}, gradient norm {norm:g} (windows {shown}); "
-            f"last good checkpoint: {good}; lower training.learning_rate, set "
-            "training.gradient_clip or training.warmup_steps, or use precision fp32"
+            f"{problem}; last good checkpoint: {newest(self.checkpoints) or 'none'}; go on with "
+            f"--resume {self.checkpoints.parent} and a lower -o training.learning_rate=…, or set "
+            "training.gradient_clip, training.warmup_steps or training.precision=fp32"
         )
 
     def _log(self, rate: float) -> None:
@@ -259,6 +269,8 @@ class Trainer:
     def _validate_and_keep_best(self) -> None:
         self.model.eval()
         loss = self.validate(self.model)
+        if not math.isfinite(loss):
+            self._refuse(f"step {self.step}: validation loss {loss:g}")
         self.last_validated = self.step
         better = loss < self.best_loss
         if better:
@@ -279,7 +291,12 @@ class Trainer:
             point(self.checkpoints, "best", path)
 
     def _save(self) -> Path:
-        path = save_checkpoint(self.checkpoints, self.model, self.tokenizer, self.state())
+        state = self.state()
+        named = [*self.model.named_parameters(), *state.tensors.items()]
+        for name, tensor in named:
+            if not tensor.isfinite().all():  # a step can overflow after a finite loss and gradient
+                self._refuse(f"step {self.step}: {name} is not finite any more")
+        path = save_checkpoint(self.checkpoints, self.model, self.tokenizer, state)
         self.last_saved = self.step
         prune(self.checkpoints, self.config.keep_checkpoints)
         self.listener.on_checkpoint(path)
@@ -295,6 +312,8 @@ class Trainer:
         if self.device.type == "cuda":
             tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
         numbers: dict[str, Any] = {
+            "corpus": self.windows.tokens.header.corpus,
+            "optimizer": self.config.optimizer,
             "order": self.order.state(),
             "tokens": self.tokens,
             "seconds": self.seconds,
@@ -307,17 +326,36 @@ class Trainer:
         return TrainingState(self.step, numbers, tensors)
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from a state; the model's weights must be those saved with it."""
+        """Go on from a state; the model's weights must be those saved with it.
+
+        Raises:
+            DataError: if the training text is another one.
+            ConfigError: if the optimizer is of another kind, so that its state cannot be used.
+        """
         numbers = state.numbers
+        corpus = self.windows.tokens.header.corpus
+        if numbers["corpus"] != corpus:
+            raise DataError(
+                f"{self.checkpoints}: the run was trained on corpus {numbers['corpus']}, the data "
+                f"now is {corpus}: put the old text back, or train a new run"
+            )
+        if not same_state(numbers["optimizer"], self.config.optimizer):
+            raise ConfigError(
+                f"training.optimizer = {self.config.optimizer!r}: the run was trained with "
+                f"{numbers['optimizer']!r}, whose state it cannot use; go on with that one"
+            )
         self.step = self.last_saved = state.step
         self.order.restore(numbers["order"])
         self.tokens = numbers["tokens"]
         self.seconds = numbers["seconds"]
         self.best_loss = math.inf if numbers["best_loss"] is None else numbers["best_loss"]
         self.best_step = numbers["best_step"]
-        best = self.checkpoints / f"step-{self.best_step}"
-        if best.exists():  # the run may have died between saving it and pointing at it
-            point(self.checkpoints, "best", best)
+        # The run may have died between saving a checkpoint and pointing at it, or a later one may
+        # have been damaged.
+        for name, step in (("last", self.step), ("best", self.best_step)):
+            target = self.checkpoints / f"step-{step}"
+            if target.exists():
+                point(self.checkpoints, name, target)
         self.worse_validations = numbers["worse_validations"]
         self.last_validated = numbers["last_validated"]
         self._pending = numbers["pending"]

@@ -148,6 +148,11 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     return optimizer
 
 
+def same_state(one: str, other: str) -> bool:
+    """Whether two optimizers, by name, keep the same state: a run can change between them."""
+    return ("sgd" in one) == ("sgd" in other)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
     """Set each group's rate to ``factor`` times its peak; return the first group's."""
     for group in optimizer.param_groups:

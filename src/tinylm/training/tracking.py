@@ -8,7 +8,7 @@ from typing import Any
 
 from tinylm.atomic import write_text
 from tinylm.config import TrainingConfig
-from tinylm.errors import ConfigError
+from tinylm.errors import ConfigError, DataError, TrainingError
 
 
 class Tracker:
@@ -19,8 +19,17 @@ class Tracker:
 
         Raises:
             ConfigError: if wandb is asked for and not installed.
+            DataError: if metrics.jsonl is damaged.
         """
+        if config.wandb:
+            try:
+                import wandb
+            except ImportError:
+                raise ConfigError(
+                    "training.wandb is true but wandb is not installed: pip install 'tinylm[wandb]'"
+                ) from None
         folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self._path = folder / "metrics.jsonl"
         _drop_after(self._path, resumed_step)
         self._file = self._path.open("a", encoding="utf-8")
@@ -31,12 +40,6 @@ class Tracker:
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
         if config.wandb:
-            try:
-                import wandb
-            except ImportError:
-                raise ConfigError(
-                    "training.wandb is true but wandb is not installed: pip install 'tinylm[wandb]'"
-                ) from None
             self._wandb = wandb.init(
                 project="tinylm", name=folder.name, id=folder.name, resume="allow", dir=str(folder)
             )
@@ -47,35 +50,63 @@ class Tracker:
         Args:
             kind: train or validation.
             record: flat, with a ``step``.
+
+        Raises:
+            TrainingError: if it cannot be written (disk full).
         """
-        self._file.write(json.dumps({"kind": kind, **record}) + "\n")
-        self._file.flush()
         numbers = {f"{kind}/{key}": value for key, value in record.items() if key != "step"}
-        if self._board is not None:
-            for name, value in numbers.items():
-                self._board.add_scalar(name, value, record["step"])
+        try:
+            self._file.write(json.dumps({"kind": kind, **record}) + "\n")
+            self._file.flush()
+            if self._board is not None:
+                for name, value in numbers.items():
+                    self._board.add_scalar(name, value, record["step"])
+        except OSError as error:
+            raise self._unwritable(error) from error
         if self._wandb is not None:
             self._wandb.log(numbers, step=record["step"])
 
     def close(self) -> None:
-        """Close every place."""
-        self._file.close()
-        if self._board is not None:
-            self._board.close()
+        """Close every place.
+
+        Raises:
+            TrainingError: if what is left cannot be written (disk full).
+        """
+        try:
+            self._file.close()
+            if self._board is not None:
+                self._board.close()
+        except OSError as error:
+            raise self._unwritable(error) from error
         if self._wandb is not None:
             self._wandb.finish()
 
+    def _unwritable(self, error: OSError) -> TrainingError:
+        return TrainingError(
+            f"cannot write the metrics in {self._folder}: {error.strerror or error}; checkpoints "
+            f"are untouched: make room, then go on with --resume {self._folder}"
+        )
+
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's metrics.jsonl; a half-written last line is left out."""
+    """Return the records of a run's metrics.jsonl; a half-written last line is left out.
+
+    Raises:
+        DataError: naming the first line that is no record.
+    """
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
     records = []
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    for line in lines:
+    lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
+    for number, line in enumerate(lines, 1):
         if line.endswith("\n"):
-            records.append(json.loads(line))
+            try:
+                records.append(json.loads(line))
+            except ValueError as error:
+                raise DataError(
+                    f"{path}, line {number}: no record ({error}); delete the line"
+                ) from error
     return records
 
 

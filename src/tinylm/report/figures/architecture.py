@@ -30,6 +30,7 @@ _FILL = {
     "norm": "#f6edf3",
     "plain": "#f6f8fa",
 }
+_ACTIVATIONS = {"relu": "ReLU", "gelu": "GELU", "gelu-tanh": "GELU (tanh)"}
 
 
 class _Drawing:
@@ -112,14 +113,15 @@ def architecture_figure(
 def _draw_model(
     drawing: _Drawing, config: ModelConfig, vocab_size: int, counts: Mapping[str, int]
 ) -> tuple[float, tuple[float, float]]:
-    """Draw the whole model; return the drawing's height and the attention's lower and upper edge."""
+    """Draw the whole model; return the drawing's height and the attention's two edges."""
     hidden, layers, x = config.hidden_size, config.num_layers, _STEM
     left = x - _HALF - 0.4
 
     def parameters(y: float, key: str, per_layer: bool = False) -> None:
         if counts.get(key):
             value = counts[key] // layers if per_layer else counts[key]
-            drawing.note(left - 0.1, y, f"{value:,}\nparameters")
+            each = "in each layer" if per_layer else "parameters"
+            drawing.note(left - 0.1, y, f"{value:,}\n{each}")
 
     y = 0.25
     drawing.axes.text(
@@ -149,8 +151,8 @@ def _draw_model(
         )
     )  # fmt: skip
     drawing.axes.text(
-        x + _HALF + 0.85, top - 0.32, f"{layers} ×", fontsize=12, fontweight="bold",
-        color=COLOURS[0], va="center", ha="left",
+        left - 0.1, top - 0.3, f"{layers} ×", fontsize=12, fontweight="bold", color=COLOURS[0],
+        va="center", ha="right",
     )  # fmt: skip
     y = top
     if config.norm_placement == "pre":
@@ -205,10 +207,11 @@ def _draw_layer(
     """Draw a layer from ``y`` upwards; return its upper edge and the attention's two edges."""
     hidden, ffn, x = config.hidden_size, config.resolved_ffn_size, _STEM
     width = config.num_heads * config.resolved_head_dim
+    activation = _ACTIVATIONS.get(config.activation, config.activation)
     parts = (
         ("attention", 1.15, "Masked self-attention\n"
          f"{config.num_heads} heads × {config.resolved_head_dim}\n{hidden} → 3·{width},  {width} → {hidden}"),  # noqa: E501
-        ("feed", 1.15, f"Feed-forward\n{hidden} → {ffn:,} → {hidden}\n{config.activation}"),
+        ("feed", 1.15, f"Feed-forward\n{hidden} → {ffn:,} → {hidden}\n{activation}"),
     )  # fmt: skip
     keys = {"attention": "attention", "feed": "feed-forward"}
     pre = config.norm_placement == "pre"
@@ -243,9 +246,7 @@ def _draw_layer(
     return y - 0.3, attention
 
 
-def _draw_attention(
-    drawing: _Drawing, config: ModelConfig, opened: tuple[float, float]
-) -> None:
+def _draw_attention(drawing: _Drawing, config: ModelConfig, opened: tuple[float, float]) -> None:
     """Draw the inside of the attention in a panel that opens from the edges ``opened``."""
     hidden, heads, dim = config.hidden_size, config.num_heads, config.resolved_head_dim
     width, x, half = heads * dim, _DETAIL, _DETAIL_HALF
@@ -257,7 +258,9 @@ def _draw_attention(
     columns = [x - third, x, x + third]
     for name, column in zip(("Q", "K", "V"), columns, strict=True):
         drawing.arrow([(x, y), (x, y + 0.2), (column, y + 0.2), (column, y + 0.55)])
-        drawing.box(column, y + 0.55, 0.9, 0.78, f"Linear {name}\n{hidden} → {heads}·{dim}", "attention")
+        drawing.box(
+            column, y + 0.55, 0.9, 0.78, f"Linear {name}\n{hidden} → {heads}·{dim}", "attention"
+        )
     y += 0.55 + 0.78
     split = y
     if config.positions == "rotary":

@@ -248,7 +248,8 @@ def _heatmap_page(layers: int, heads: int, labels: Sequence[str], top: float) ->
     ]
     if not numbered:
         raise ValueError(f"{layers} layers of {heads} heads do not fit one page")
-    return max(numbered, key=lambda grid: grid.panel_width)
+    enough = 0.85 * max(grid.panel_width for grid in numbered)  # not a page for a hair's breadth
+    return next(grid for grid in numbered if grid.panel_width >= enough)
 
 
 def _heatmap_columns(
@@ -302,7 +303,8 @@ def _line_page(heads: int, labels: Sequence[str], top: float) -> _Grid:
     rows = math.ceil(heads / columns)
     columns = math.ceil(heads / rows)  # 5 heads: 3 and 2, not 4 and 1
     tall = seq * text * (1.6 if alone else 1.35) / _POINTS_A_CM
-    free = (TEXT_HEIGHT_CM - top - rows * gap_y) / rows
+    bottom = 0.1
+    free = (TEXT_HEIGHT_CM - top - bottom - rows * gap_y) / rows
     if tall > free:
         text *= free / tall
         tall = free
@@ -316,7 +318,7 @@ def _line_page(heads: int, labels: Sequence[str], top: float) -> _Grid:
         gap_y=gap_y,
         left=(TEXT_WIDTH_CM - wide) / 2 if alone else 0.0,
         top=top,
-        bottom=0.1,
+        bottom=bottom,
         text=text,
     )
 

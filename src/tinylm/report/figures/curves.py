@@ -18,19 +18,18 @@ _FEWEST_TO_SMOOTH = 12
 
 
 def smooth(values: Sequence[float], span: int) -> NDArray[np.float64]:
-    """Return the exponential moving average with weight ``2 / (span + 1)`` on the newest value.
+    """Return the mean of the ``span`` values around each, fewer at both ends.
 
-    Divided by the sum of the weights so far, so that it starts at the first value and not at 0
-    (the correction of Adam, Kingma and Ba 2015, section 3).
+    The window is centred: an average of earlier values only would lag behind a falling curve and
+    show a loss that the model never had.
     """
-    weight = 2 / (span + 1)
-    mean, total = 0.0, 0.0
-    averages = np.empty(len(values))
-    for i, value in enumerate(values):
-        mean = (1 - weight) * mean + weight * value
-        total = (1 - weight) * total + weight
-        averages[i] = mean / total
-    return averages
+    half = span // 2
+    array = np.asarray(values, dtype=np.float64)
+    reach = np.minimum(half, np.minimum(np.arange(len(array)), np.arange(len(array))[::-1]))
+    sums = np.concatenate(([0.0], np.cumsum(array)))
+    places = np.arange(len(array))
+    means: NDArray[np.float64] = (sums[places + reach + 1] - sums[places - reach]) / (2 * reach + 1)
+    return means
 
 
 def loss_figure(training: Mapping[str, Any]) -> Figure:
@@ -85,15 +84,17 @@ def perplexity_figure(training: Mapping[str, Any]) -> Figure:
     with style():
         figure = new_figure(height_cm=6.6)
         axes = figure.subplots()
-        axes.plot(steps, values, color=COLOURS[1], marker="o", label="validation")
+        axes.plot(steps, values, color=COLOURS[1], marker="o")
         for key, name, colour in (
             ("uniform_perplexity", "every word equally likely", MUTED),
             ("unigram_perplexity", "word frequencies only", COLOURS[2]),
         ):
             if training.get(key):
-                axes.axhline(
-                    training[key], color=colour, linestyle=(0, (4, 2)), linewidth=1,
-                    label=f"{name} ({training[key]:,.0f})",
+                axes.axhline(training[key], color=colour, linestyle=(0, (4, 2)), linewidth=1)
+                axes.annotate(
+                    f"{name} ({training[key]:,.0f})", (1, training[key]), xytext=(-2, 3),
+                    xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
+                    fontsize=7, color=colour,
                 )  # fmt: skip
         axes.set_yscale("log")
         _plain_log(axes)
@@ -103,9 +104,9 @@ def perplexity_figure(training: Mapping[str, Any]) -> Figure:
                 textcoords="offset points", ha="center", fontsize=7, color=COLOURS[1],
             )  # fmt: skip
         axes.set_xlim(left=0, right=max([training["steps"], *steps]) * 1.03)
-        axes.set_ylabel("perplexity (logarithmic)")
+        axes.set_ylabel("validation perplexity, logarithmic")
         axes.grid(axis="y", which="major")
-        axes.legend(loc="center right", bbox_to_anchor=(1, 0.62))
+        axes.margins(y=0.12)
         _step_axes(axes, training)
     return figure
 
@@ -144,7 +145,7 @@ def _limit_to_the_curve(axes: Axes, losses: Sequence[float], validations: Sequen
     """Cut the first few steep points, which would press all the rest to the floor."""
     if len(losses) < _FEWEST_TO_SMOOTH:
         return
-    later = [*losses[len(losses) // 50 + 1 :], *validations]
+    later = [*losses[len(losses) // 20 + 1 :], *validations]
     low, high = min(later), max(later)
     margin = 0.06 * (high - low) or 0.1
     axes.set_ylim(low - margin, high + margin)

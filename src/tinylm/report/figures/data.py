@@ -57,6 +57,7 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
         left.set_xlabel("tokens a story")
         left.set_ylabel("stories")
         left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        left.set_ylim(top=1.3 * max(counts.max(initial=0), 1))  # room for the legend
         left.legend(loc="upper right")
         left.grid(axis="y")
 

@@ -1,0 +1,150 @@
+"""Speed of the word tokenizer against Hugging Face ``tokenizers`` on the same rule, on one core.
+
+    python benchmarks/tokenizing.py [PATH] [--rounds 7] [--json OUT.json]
+
+PATH is a text file (stories separated by ``<|endoftext|>``, or the whole file as one text) or a
+folder of such files; without it the embedded story grammar writes the text. Ids are checked to be
+identical before anything is timed. Every competitor ends with one Python list of ids a text, but
+for ``tinylm flat``, which ends with one NumPy array. Hugging Face runs twice: with the whole rule,
+and with the typographic normalisation taken out (texts come to it already normalised); ratios are
+to the latter, the faster one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from pathlib import Path
+
+# Both libraries read these when they are imported: one core each.
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["RAYON_NUM_THREADS"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import pyarrow as pa
+
+import tokenizers
+from interleave import hardware_line, print_table, run_interleaved, table
+from tinylm.config import DataConfig, TokenizerConfig
+from tinylm.data.corpora import open_corpus
+from tinylm.tokenizers import word
+from tinylm.tokenizers.word import WordTokenizer
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+BASELINE = "Hugging Face, pre-normalised"
+SPLIT = r"\p{L}[\p{L}\p{M}]*(?:'\p{L}[\p{L}\p{M}]*)*|\p{Nd}+|\S"
+
+
+def read_texts(path: Path | None, stories: int) -> list[str]:
+    if path is None:
+        return list(open_corpus(DataConfig(corpus="stories", train_stories=stories)).train())
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    parts = [part for file in files for part in file.read_text("utf-8").split("<|endoftext|>")]
+    return [part.strip() for part in parts if part.strip()]
+
+
+def hugging_face(ours: WordTokenizer, *, typographic: bool) -> Tokenizer:
+    ids = {ours.token(index): index for index in range(ours.vocab_size)}
+    theirs = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
+    steps: list[normalizers.Normalizer] = []
+    if typographic:
+        steps += [
+            normalizers.Replace(Regex("â€[œ\u009d]|â\u0080[\u009c\u009d]"), '"'),
+            normalizers.Replace(Regex("â€[™˜]|â\u0080[\u0098\u0099]"), "'"),
+            normalizers.Replace(Regex("â€“|â\u0080\u0093"), "-"),
+            normalizers.Replace(Regex("â€”|â\u0080\u0094"), "--"),
+            normalizers.Replace(Regex("â€¦|â\u0080¦|…"), "..."),
+            normalizers.Replace(Regex("â€|[“”„‟″«»]"), '"'),
+            normalizers.Replace(Regex("[‘’‚‛′´]"), "'"),
+            normalizers.Replace(Regex("[‐‑‒–−]"), "-"),
+            normalizers.Replace(Regex("[—―]"), "--"),
+        ]
+    theirs.normalizer = normalizers.Sequence([*steps, normalizers.Lowercase()])
+    theirs.pre_tokenizer = pre_tokenizers.Split(Regex(SPLIT), behavior="removed", invert=True)
+    return theirs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("path", nargs="?", type=Path)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--stories", type=int, default=5000, help="of the embedded corpus")
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    arguments = parser.parse_args()
+    pa.set_cpu_count(1)
+
+    texts = read_texts(arguments.path, arguments.stories)
+    megabytes = sum(len(text.encode("utf-8")) for text in texts) / 1e6
+    ours = WordTokenizer.train(texts, TokenizerConfig())
+    normal = [word.normalise(text) for text in texts]
+    whole = hugging_face(ours, typographic=True)
+    bare = hugging_face(ours, typographic=False)
+
+    competitors = {
+        "tinylm flat": lambda: ours.encode_flat(texts),
+        "tinylm": lambda: ours.encode_batch(texts),
+        "tinylm reference": lambda: [ours._encode_reference(text) for text in texts],
+        "Hugging Face": lambda: [row.ids for row in whole.encode_batch_fast(texts)],
+        BASELINE: lambda: [row.ids for row in bare.encode_batch_fast(normal)],
+    }
+    expected = competitors["tinylm reference"]()
+    for name, encode in competitors.items():
+        found = encode()
+        if name == "tinylm flat":
+            ids, bounds = found
+            places = bounds.tolist()
+            found = [ids[a:b].tolist() for a, b in itertools.pairwise(places)]
+        if found != expected:
+            rows = zip(expected, found, texts, strict=True)
+            text = next(text for a, b, text in rows if a != b)
+            sys.exit(f"{name} gives other ids than the reference path, first on {text[:80]!r}")
+    tokens = sum(map(len, expected))
+    print(f"{len(texts)} texts, {megabytes:.2f} MB, {tokens} tokens, ids identical in all")
+    print(
+        f"{hardware_line()}, tokenizers {tokenizers.__version__}, pyarrow {pa.__version__}; 1 core"
+    )
+
+    encoding = table(
+        run_interleaved(competitors, arguments.rounds), BASELINE, amount=megabytes, unit="MB"
+    )
+    print_table(encoding, BASELINE)
+
+    def reference_counts() -> word._Counts:
+        counts = word._Counts()
+        for text in texts:
+            counts.add_reference(text)
+        return counts
+
+    print("\nvocabulary training")
+    training = table(
+        run_interleaved(
+            {
+                "tinylm": lambda: WordTokenizer.train(texts, TokenizerConfig()),
+                "tinylm reference": reference_counts,
+            },
+            min(arguments.rounds, 5),
+        ),
+        "tinylm reference",
+        amount=megabytes,
+        unit="MB",
+    )
+    print_table(training, "tinylm reference")
+    if arguments.json:
+        result = {
+            "benchmark": "tokenizing",
+            "hardware": hardware_line(),
+            "versions": {"tokenizers": tokenizers.__version__, "pyarrow": pa.__version__},
+            "texts": len(texts),
+            "megabytes": megabytes,
+            "tokens": tokens,
+            "encoding": encoding,
+            "training": training,
+        }
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

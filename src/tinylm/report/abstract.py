@@ -1,0 +1,56 @@
+"""The abstract: the whole report in a paragraph, computed from its results."""
+
+from __future__ import annotations
+
+from tinylm.report.blocks import code
+from tinylm.report.formatting import count, duration, percent, plural, significant
+from tinylm.report.inputs import ReportInputs
+
+
+def abstract(results: ReportInputs) -> str:
+    """Return inline markup; every sentence needs the experiment whose numbers it tells."""
+    model, found = results.config.model, results.results
+    training, data = found.get("training"), found.get("data")
+    size = f" of {_millions(training['parameters']['total'])} parameters" if training else ""
+    sentences = [
+        f"A decoder-only Transformer{size} ({plural(model.num_layers, 'layer')}, "
+        f"{model.num_heads} heads, hidden size {model.hidden_size}, context of "
+        f"{model.context_length} tokens) was built from basic tensor operations."
+    ]
+    if data:
+        train = data["splits"]["train"]
+        sentences.append(
+            f"The corpus {code(data['corpus_name'])} has {count(train['stories'])} training "
+            f"stories with {_millions(train['tokens'])} word-level tokens and a vocabulary of "
+            f"{count(data['vocab_size'])}."
+        )
+    if training:
+        best, unigram = training["best"]["perplexity"], training.get("unigram_perplexity")
+        against = f", where word frequencies alone give {significant(unigram)}" if unigram else ""
+        sentences.append(
+            f"In {count(training['steps'])} steps and {duration(training['seconds_training'])} "
+            f"of training on {_millions(training['tokens_seen'])} tokens, validation perplexity "
+            f"reached {significant(best)}{against}."
+        )
+    evaluation = found.get("evaluation")
+    if evaluation:
+        sentences.append(
+            f"Continuations of {plural(evaluation['num_stories'], 'unseen story', 'unseen stories')} "  # noqa: E501
+            f"reach a corpus BLEU of {evaluation['bleu']['corpus']:.1f}; "
+            f"{percent(evaluation['repetition']['generated'])} of their 4-grams repeat, against "
+            f"{percent(evaluation['repetition']['true'])} in the true stories."
+        )
+    attention = found.get("attention")
+    if attention and attention.get("heads"):
+        kinds = len({head["role"] for head in attention["heads"]})
+        sentences.append(
+            f"The {plural(len(attention['heads']), 'attention head')} are measured one by one "
+            f"and fall into {plural(kinds, 'kind')}."
+        )
+    return " ".join(sentences)
+
+
+def _millions(value: float) -> str:
+    if value >= 1e9:
+        return f"{significant(value / 1e9)} billion"
+    return f"{significant(value / 1e6)} million" if value >= 1e6 else count(value)

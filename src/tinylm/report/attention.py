@@ -1,0 +1,63 @@
+"""The attention experiment's result as figures and as an interactive page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinylm.atomic import write_text
+from tinylm.interpretability.attention_maps import HeadDescriptors, SentenceAttention
+from tinylm.report.attention_html import attention_html
+from tinylm.report.figures import save_figure
+from tinylm.report.figures.attention import heatmap_grid, line_figure
+
+
+def draw_attention(
+    result: Mapping[str, Any],
+    folder: Path,
+    progress: Callable[[float], None] = lambda done: None,
+) -> list[Path]:
+    """Write every figure that the result names, as SVG and PNG, and the interactive page.
+
+    Args:
+        result: what the attention experiment left.
+        folder: where the files go; of the names in the result only the last part counts.
+        progress: called with the share that is done.
+
+    Returns:
+        The files, in the order they were written.
+    """
+    files: list[Path] = []
+    sentences = result["sentences"]
+    total = sum(1 + len(sentence["figures"]["lines"]) for sentence in sentences)
+    for sentence in sentences:
+        patterns = torch.tensor(sentence["patterns"])  # (layers, heads, seq, seq)
+        words, text, names = sentence["words"], sentence["text"], sentence["figures"]
+        files += save_figure(
+            heatmap_grid(patterns, words, text), folder, Path(names["heatmaps"]).stem
+        )
+        for layer, name in enumerate(names["lines"]):
+            figure = line_figure(patterns[layer], words, f"Layer {layer + 1}: {text}")
+            files += save_figure(figure, folder, Path(name).stem)
+            progress(len(files) / 2 / total)
+    page = folder / Path(result["html"]).name
+    write_text(page, attention_html([_sentence(sentence) for sentence in sentences]))
+    return [*files, page]
+
+
+def _sentence(values: Mapping[str, Any]) -> SentenceAttention:
+    """Return a sentence of the result as what the page is made from."""
+    return SentenceAttention(
+        words=tuple(values["words"]),
+        ids=tuple(values["ids"]),
+        patterns=torch.tensor(values["patterns"]),
+        baseline=HeadDescriptors(**values["baseline"]),
+        descriptors=tuple(
+            tuple(HeadDescriptors(**head) for head in layer) for layer in values["descriptors"]
+        ),
+        roles=tuple(tuple(layer) for layer in values["roles"]),
+        interpretations=tuple(tuple(layer) for layer in values["interpretations"]),
+    )

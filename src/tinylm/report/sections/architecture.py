@@ -1,0 +1,254 @@
+"""The model: its drawing, its equations, its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tinylm.config import ModelConfig
+from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table
+from tinylm.report.formatting import count, percent, plural, setting
+from tinylm.report.inputs import ReportInputs
+
+
+def blocks(results: ReportInputs) -> list[Block]:
+    """Return the section, or nothing without ``training``, which counts the parameters."""
+    training = results.results.get("training")
+    if training is None:
+        return []
+    model = results.config.model
+    made: list[Block] = [
+        Heading(1, "Architecture", "sec:architecture"),
+        Paragraph(
+            "The model is the decoder of the Transformer [[vaswani2017]] without the encoder and "
+            "the attention to it: an embedding with positions, "
+            f"{plural(model.num_layers, 'layer')} of masked self-attention and feed-forward, and "
+            "a linear map to one score for each word of the vocabulary."
+            + (
+                " [[fig:architecture]] draws it with the sizes of this run."
+                if results.has_figure("figures/architecture.svg")
+                else ""
+            )
+        ),
+    ]
+    if results.has_figure("figures/architecture.svg"):
+        made.append(
+            Figure(
+                "fig:architecture",
+                "figures/architecture.svg",
+                f"The model of this run, read from the bottom up. The frame is repeated "
+                f"{model.num_layers} times, each time with parameters of its own; *seq* is the "
+                "number of tokens read.",
+                f"Diagram of a decoder with {model.num_layers} layers, {model.num_heads} heads of "
+                f"{model.resolved_head_dim}, hidden size {model.hidden_size}.",
+            )
+        )
+    made += _embedding(model)
+    made += _attention(model)
+    made += _rest(model)
+    made += _parameters(results, training)
+    return made
+
+
+def _embedding(model: ModelConfig) -> list[Block]:
+    hidden = model.hidden_size
+    scaled = (
+        f", multiplied by $sqrt({hidden})$ so that the positions do not drown it"
+        if model.scale_embeddings
+        else ""
+    )
+    made: list[Block] = [
+        Heading(2, "Embedding and positions", "sec:embedding"),
+    ]
+    start = f"Token $w$ enters as row $w$ of the embedding matrix{scaled}. "
+    if model.positions == "sinusoidal":
+        made += [
+            Paragraph(
+                f"{start}Attention by itself does not know the order of its inputs, so a fixed "
+                "pattern for the place $p$ is added [[vaswani2017]], of waves from short to long:"
+            ),
+            Equation(
+                'P_(p, 2i) = sin(p / 10000^(2i slash d)), wide '
+                'P_(p, 2i+1) = cos(p / 10000^(2i slash d)), wide d = ' + str(hidden)
+            ),
+            Paragraph(
+                "The pattern has no parameters, and the pattern of a place $k$ tokens on is a "
+                "rotation of it that is the same everywhere, which makes relative distance easy "
+                "to learn."
+            ),
+        ]  # fmt: skip
+    elif model.positions == "learned":
+        made.append(
+            Paragraph(
+                f"{start}A learned vector for each of the {model.context_length} places is added "
+                "[[radford2019]], because attention by itself does not know the order of its "
+                "inputs."
+            )
+        )
+    elif model.positions == "rotary":
+        made.append(
+            Paragraph(
+                f"{start}Order enters inside the attention: queries and keys are turned by angles "
+                "in proportion to their place [[su2021]], so that a score depends on the distance "
+                "of two tokens and not on where they stand."
+            )
+        )
+    else:
+        made.append(Paragraph(f"{start}Positions are of the kind `{model.positions}`."))
+    return made
+
+
+def _attention(model: ModelConfig) -> list[Block]:
+    hidden, heads, dim = model.hidden_size, model.num_heads, model.resolved_head_dim
+    width = heads * dim
+    divides = (
+        f"Each of the {heads} heads has {dim} dimensions, {width} in all."
+        if hidden == width
+        else f"Because {heads} heads of {dim} dimensions make {width} and not {hidden}, the "
+        f"projections lead from {hidden} to {width} and back; the scores are divided by "
+        f"$sqrt({dim})$, the head's own dimension."
+    )
+    return [
+        Heading(2, "Masked self-attention", "sec:selfattention"),
+        Paragraph(
+            "Every token asks a question (query) of itself and of the tokens before it, each of "
+            "which answers (key) and has something to tell (value). With queries $Q$, keys $K$ "
+            "and values $V$ as rows, a head computes [[vaswani2017]]"
+        ),
+        Equation('"attention"(Q, K, V) = "softmax"((Q K^top) / sqrt(d_"head") + M) V'),
+        Paragraph(
+            "where $M_(i j)$ is 0 for $j <= i$ and $-infinity$ for $j > i$: no token sees those "
+            "after it, without which predicting the next token would be copying. The division "
+            "keeps the scores near unit variance; larger ones would push the softmax to where "
+            f"its gradient vanishes. {divides}"
+        ),
+    ]
+
+
+def _rest(model: ModelConfig) -> list[Block]:
+    hidden, ffn = model.hidden_size, model.resolved_ffn_size
+    if model.norm_placement == "post":
+        placement = (
+            "It comes after each residual sum, $x arrow.l \"LayerNorm\"(x + \"part\"(x))$, as in "
+            "the original (*post-norm*). Such a model tends to need a careful learning rate when "
+            "it is deep [[xiong2020]]; at this depth it trains well enough, as "
+            "[[sec:training]] shows in numbers."
+        )  # fmt: skip
+    else:
+        placement = (
+            'It comes before each part, $x arrow.l x + "part"("LayerNorm"(x))$, with one more at '
+            "the end (*pre-norm*), which keeps a straight path for the gradient through all "
+            "layers [[xiong2020]]."
+        )
+    functions = {
+        "relu": ("max(0, x W_1 + b_1) W_2 + b_2", "[[vaswani2017]]"),
+        "gelu": ('"GELU"(x W_1 + b_1) W_2 + b_2', "[[hendrycks2016]]"),
+        "gelu-tanh": ('"GELU"(x W_1 + b_1) W_2 + b_2', "(in its tanh form) [[hendrycks2016]]"),
+    }
+    function, source = functions.get(model.activation, ("f(x W_1 + b_1) W_2 + b_2", ""))
+    dropout = (
+        f" Dropout [[srivastava2014]] with probability {setting(model.dropout)} acts on the "
+        "embedding, on the attention pattern and on what each part adds, in training only."
+        if model.dropout
+        else " There is no dropout."
+    )
+    tied = (
+        "The output map is the embedding matrix itself [[press2017]], which saves parameters and "
+        "makes words with like vectors likely together."
+        if model.tie_embeddings
+        else "The output map has weights of its own; tying it to the embedding [[press2017]] is "
+        "an option that was not used."
+    )
+    return [
+        Heading(2, "Feed-forward, normalisation, output", "sec:rest"),
+        Paragraph(
+            f"Attention moves information between places; the feed-forward part works on each "
+            f"place alone, through {count(ffn)} inner units {source}:"
+        ),
+        Equation(
+            f'"feed-forward"(x) = {function}, wide '
+            f"W_1 in RR^({hidden} times {ffn}), thick W_2 in RR^({ffn} times {hidden})"
+        ),
+        Paragraph(
+            "Both are bypassed by a residual connection, so that a layer adds to what it is "
+            "given instead of replacing it. Layer normalisation [[ba2016]] keeps the stream at "
+            "one scale, with mean $mu$ and variance $sigma^2$ over the "
+            f"{hidden} dimensions and learned $gamma$ and $beta$:"
+        ),
+        Equation('"LayerNorm"(x) = gamma dot (x - mu) / sqrt(sigma^2 + epsilon) + beta'),
+        Paragraph(f"{placement}{dropout} {tied}"),
+    ]
+
+
+def _parameters(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
+    model, counts = results.config.model, training["parameters"]
+    total = counts["total"]
+    vocab = _vocab_size(results)
+    hidden, ffn, layers = model.hidden_size, model.resolved_ffn_size, model.num_layers
+    width = model.num_heads * model.resolved_head_dim
+    bias = model.bias
+    norms = 2 * layers + (1 if model.norm_placement == "pre" else 0)
+    attention = f"{hidden}·3·{width} + {width}·{hidden}" + (
+        f" + 3·{width} + {hidden}" if bias else ""
+    )
+    feed = f"{hidden}·{ffn:,} + {ffn:,}·{hidden}" + (f" + {ffn:,} + {hidden}" if bias else "")
+    sums = {
+        "embedding": f"{vocab:,}·{hidden}",
+        "positions": f"{model.context_length}·{hidden}" if counts.get("positions") else "none",
+        "attention": f"{layers}·({attention})",
+        "feed-forward": f"{layers}·({feed})",
+        "norms": f"{norms}·{2 if bias else 1}·{hidden}",
+        "unembedding": (
+            "the embedding's"
+            if model.tie_embeddings
+            else f"{hidden}·{vocab:,}" + (f" + {vocab:,}" if bias else "")
+        ),
+    }
+    names = [name for name in sums if name in counts]
+    rows = [
+        (name.capitalize(), sums[name], count(counts[name]), percent(counts[name] / total))
+        for name in names
+    ]
+    rows.append(("Total", "", count(total), percent(1.0)))
+    words = counts["embedding"] + counts.get("unembedding", 0)
+    layer_share = counts["attention"] + counts["feed-forward"]
+    heavier = (
+        f"More than half of them, {percent(words / total)}, are the rows for single words in "
+        "embedding and output; the layers that do the reading have "
+        if words > total / 2
+        else f"Embedding and output hold {percent(words / total)} of them; the larger part is in "
+        "the layers, which have "
+    )
+    frozen = total - training["parameters_trained"]
+    trained = (
+        f" {count(frozen)} of them are frozen word vectors; the other "
+        f"{count(training['parameters_trained'])} are trained."
+        if frozen
+        else " All of them are trained."
+    )
+    return [
+        Heading(2, "Parameters", "sec:parameters"),
+        Paragraph(
+            f"The model has {count(total)} parameters ([[tab:parameters]]). {heavier}"
+            f"{percent(layer_share / total)}.{trained}"
+        ),
+        Table(
+            "tab:parameters",
+            f"Parameters by part, for a vocabulary of {count(vocab)}, hidden size {hidden}, "
+            f"{plural(layers, 'layer')}, {model.num_heads} heads of {model.resolved_head_dim} and "
+            f"{count(ffn)} inner feed-forward units.",
+            ("Part", "Sum", "Parameters", "Share"),
+            tuple(rows),
+            "lprr",
+            emphasised=(len(rows) - 1,),
+        ),
+    ]
+
+
+def _vocab_size(results: ReportInputs) -> int:
+    """Return the model's vocabulary: as configured, or as many rows as the embedding has."""
+    configured = results.config.model.vocab_size
+    if configured is not None:
+        return configured
+    counts = results.results["training"]["parameters"]
+    return int(counts["embedding"]) // results.config.model.hidden_size

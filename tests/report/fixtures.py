@@ -1,0 +1,350 @@
+"""A run that never was: plausible results, computed, in the form that the experiments leave."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinylm.config import RunConfig, dump_yaml, from_dict
+
+WRITTEN = 1_760_000_000
+"""When the results were written, in seconds since 1970: 9 October 2025."""
+
+ENVIRONMENT = {
+    "python": "3.11.2",
+    "torch": "2.13.0+cpu",
+    "platform": "Linux-6.1.0-x86_64-with-glibc2.36",
+    "cpu": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz",
+    "cores": 2,
+    "threads": 2,
+    "memory_gib": 15.6,
+    "device": "cpu",
+    "tinylm": "0.1.0",
+}
+COMMON = '. , the to and a was he she it " said in his her they of day i with'
+STORY = (
+    "Once upon a time, there was a little girl named Lily. She had a red ball that she loved very "
+    'much. One day, the ball rolled into the pond. "Oh no!" said Lily. She was sad. Her friend '
+    "Tom saw her and wanted to help. He took a long stick and pushed the ball back to her. Lily "
+    "was happy and gave Tom a big hug. They played together until the sun went down."
+)
+LOOP = (
+    "Once upon a time, there was a little dog named Max. Max was very happy. Max was very happy "
+    "and he wanted to play. He saw a big ball and he wanted to play with the ball. He wanted to "
+    "play with the ball and the ball was very happy."
+)
+
+
+def config() -> RunConfig:
+    return from_dict(
+        RunConfig,
+        {
+            "model": {"vocab_size": 4812},
+            "training": {"warmup_steps": 200, "schedule": "cosine"},
+            "report": {"author": "Ada Student"},
+        },
+        "test",
+    )
+
+
+def data() -> dict[str, Any]:
+    ranks = sorted({round(10 ** (i / 40)) for i in range(150)} & set(range(1, 5600)))
+    edges = list(range(0, 420, 20))
+    middles = np.array(edges[:-1]) + 10
+    counts = 20_000 * np.exp(-((middles - 160) ** 2) / (2 * 55**2))
+    tokens = STORY[:73].lower().replace(",", " ,").replace(".", " .").split()
+    return {
+        "corpus": "20,000 training and 1,000 validation stories from the embedded story grammar, "
+        "in the style of TinyStories (seed 0)",
+        "corpus_name": "stories",
+        "vocab_size": 4812,
+        "min_frequency": 2,
+        "max_size": 10_000,
+        "types_seen": 5_530,
+        "splits": {
+            "train": _split(20_000, 3_312_441, 13_902_118, 722),
+            "validation": _split(1_000, 166_020, 696_402, 88),
+        },
+        "lengths": {
+            "train": {"mean": 165.6, "median": 161.0, "p95": 262.0, "max": 398},
+            "validation": {"mean": 166.0, "median": 162.0, "p95": 261.0, "max": 371},
+        },
+        "length_histogram": {"edges": edges, "counts": [round(c) for c in counts]},
+        "top_words": [
+            [word, round(180_000 / (i + 2.7) * 2)] for i, word in enumerate(COMMON.split())
+        ],
+        "rank_frequency": [[r, round(900_000 / (r + 2.7) ** 1.21) + 1] for r in ranks],
+        "vectors": {
+            "source": "train",
+            "dimension": 300,
+            "coverage": 0.9992,
+            "description": "fastText vectors of dimension 300 for 4,808 of 4,812 words (99.9 %)",
+            "trainable": True,
+            "neighbours": {
+                word: [[other, 0.91 - 0.04 * i] for i, other in enumerate(others.split())]
+                for word, others in {
+                    "dog": "doggy dogs puppy cat kitten",
+                    "happy": "happily glad proud excited unhappy",
+                    "said": "replied asked whispered shouted says",
+                    "ball": "balls balloon toy kite box",
+                }.items()
+            },
+        },
+        "example": {
+            "text": STORY,
+            "tokens": ["<sos>", *tokens],
+            "ids": [2, *(4 + (7 * i * i) % 1_900 for i in range(len(tokens)))],
+            "decoded": STORY,
+        },
+        **_common(38.2),
+    }
+
+
+def training(steps: int = 4_860) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    tokens_per_step = 2_048
+
+    def loss(step: float) -> float:
+        return 2.02 + 6.4 * math.exp(-step / 140) + 0.9 * math.exp(-step / 1_100)
+
+    curve = [
+        {
+            "step": step,
+            "tokens": step * tokens_per_step,
+            "loss": loss(step) + float(random.normal(0, 0.05)),
+            "learning_rate": 3e-4
+            * (step / 200 if step < 200 else 0.5 * (1 + math.cos(math.pi * step / steps))),
+            "gradient_norm": float(1.1 * random.lognormal(-0.4, 0.25) + 3 * math.exp(-step / 60)),
+            "tokens_per_second": 21_000 + float(random.normal(0, 300)),
+        }
+        for step in range(10, steps + 1, 10)
+    ]
+    validations = [
+        {"step": step, "epoch": step / 1620, "loss": (value := loss(step) + 0.03),
+         "perplexity": math.exp(value)}
+        for step in range(405, steps + 1, 405)
+    ]  # fmt: skip
+    best = min(validations, key=lambda one: one["loss"])
+    parameters = {
+        "embedding": 4812 * 300,
+        "positions": 0,
+        "attention": 3 * (300 * 912 + 912 + 304 * 300 + 300),
+        "feed-forward": 3 * (300 * 1200 + 1200 + 1200 * 300 + 300),
+        "norms": 6 * 600,
+        "unembedding": 300 * 4812 + 4812,
+    }
+    parameters["total"] = sum(parameters.values())
+    return {
+        "parameters": parameters,
+        "parameters_trained": parameters["total"],
+        "steps": steps,
+        "epochs": steps / 1620,
+        "tokens_seen": steps * tokens_per_step,
+        "seconds_training": 474.4,
+        "tokens_per_second": 20_980.0,
+        "windows_per_epoch": 51_832,
+        "tokens_per_step": tokens_per_step,
+        "precision": "bf16",
+        "stopped_early": False,
+        "curve": curve,
+        "validations": validations,
+        "best": {key: best[key] for key in ("step", "loss", "perplexity")},
+        "uniform_perplexity": 4812.0,
+        "unigram_perplexity": 214.7,
+        **_common(486.0),
+    }
+
+
+def evaluation() -> dict[str, Any]:
+    return {
+        "num_stories": 50,
+        "prompt_tokens": 5,
+        "max_new_tokens": 58,
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "seed": 0,
+        "perplexity": {
+            "generated": {"token_weighted": 8.31, "sequence_mean": 8.74},
+            "true": {"token_weighted": 8.12, "sequence_mean": 8.47},
+        },
+        "bleu": {
+            "corpus": 6.42,
+            "signature": "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.5.1",
+            "sentence_mean": 7.91,
+            "sentence_signature": "nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp|version:2.5.1",
+        },
+        "distinct": {
+            "generated": {"1": 0.182, "2": 0.531, "3": 0.762},
+            "true": {"1": 0.193, "2": 0.554, "3": 0.781},
+        },
+        "unk_rate": {"generated": 0.0, "true": 0.0005},
+        "repetition": {"generated": 0.021, "true": 0.017},
+        "validation": {
+            "tokens": 166_020,
+            "loss": 2.0921,
+            "perplexity": 8.102,
+            "bits_per_byte": 0.7196,
+        },
+        "examples": [
+            {
+                "prompt": "Once upon a time,",
+                "generated": "there was a little boy named Tim. He liked to play in the park. "
+                f"One day, he found a shiny key number {i}.",
+                "true": STORY[18:180],
+                "bleu": 4.1 + 3 * i,
+                "perplexity": 6.2 + i,
+            }
+            for i in range(5)
+        ],
+        **_common(21.3),
+    }
+
+
+def samples() -> dict[str, Any]:
+    prompts = config().report.prompts
+    settings = [
+        ("greedy", {"temperature": 0}, (0.061, 0.162, 0.243, 2.9, 0.0, 131.0, 0.67)),
+        ("temperature 0.7", {"temperature": 0.7}, (0.121, 0.392, 0.038, 5.1, 0.0, 149.0, 0.83)),
+        ("temperature 1", {"temperature": 1.0}, (0.173, 0.529, 0.016, 8.6, 0.001, 152.0, 0.83)),
+        ("top-p 0.9", {"top_p": 0.9}, (0.139, 0.446, 0.027, 5.9, 0.0, 147.0, 0.83)),
+    ]
+    names = ("distinct_1", "distinct_2", "repetition", "perplexity", "unk_rate", "mean_length",
+             "finished_share")  # fmt: skip
+    return {
+        "max_new_tokens": 200,
+        "settings": [
+            {
+                "name": name,
+                "config": chosen,
+                "outputs": [
+                    {
+                        "prompt": prompt,
+                        "text": f"{prompt}{(LOOP if name == 'greedy' else STORY)[17:]}",
+                        "num_tokens": 71 + 11 * i,
+                        "finished": i != 1,
+                    }
+                    for i, prompt in enumerate(prompts)
+                ],
+                "metrics": dict(zip(names, values, strict=True)),
+            }
+            for name, chosen, values in settings
+        ],
+        "reference": dict(zip(names, (0.176, 0.541, 0.015, 8.2, 0.0005, 166.0, 1.0), strict=True)),
+        **_common(17.9),
+    }
+
+
+def attention(folder: Path | None = None) -> dict[str, Any]:
+    """Results of the attention experiment; with a folder, its figures are drawn into it."""
+    sentences = config().report.attention_sentences
+    words = [["<sos>", *re.findall(r"\w+|[^\w\s]", sentence.lower())] for sentence in sentences]
+    roles = ["previous word", "first token", "broad", "same word", "itself", "punctuation"]
+    heads = []
+    for layer in range(3):
+        for head in range(8):
+            role = roles[(5 * layer + 3 * head + head * head) % len(roles)]
+            share = 0.45 + 0.04 * head - 0.03 * layer
+            descriptors = {
+                "mean_distance": 1.3 + 0.8 * layer + 0.2 * head,
+                "entropy_bits": 1.9,
+                "entropy": round(0.97 - 0.07 * ((3 * head + layer) % 8), 3),
+                "previous": share if role == "previous word" else 0.14,
+                "first": share if role == "first token" else 0.18,
+                "self_share": share if role == "itself" else 0.12,
+                "same_word": (share if role == "same word" else 0.08) if head % 4 else None,
+                "punctuation": share if role == "punctuation" else 0.05,
+            }
+            heads.append(
+                {
+                    "layer": layer,
+                    "head": head,
+                    "role": role,
+                    "descriptors": descriptors,
+                    "interpretation": f"Gives {share:.0%} of its weight to its target ({role}), "
+                    f"where an even spread would give 21%; it looks "
+                    f"{descriptors['mean_distance']:.1f} tokens back on average.",
+                }
+            )
+    if folder is not None:
+        _attention_figures(folder, words)
+    return {
+        "sentences": [
+            {
+                "text": sentence,
+                "words": words[i],
+                **{
+                    f"{key}s" if key != "descriptors" else key: [
+                        [head[key] for head in heads[8 * n : 8 * n + 8]] for n in range(3)
+                    ]
+                    for key in ("descriptors", "role", "interpretation")
+                },
+                "figures": {
+                    "heatmaps": f"figures/attention-{i + 1}-heatmaps.svg",
+                    "lines": [f"figures/attention-{i + 1}-lines-layer-{n}.svg" for n in (1, 2, 3)],
+                },
+            }
+            for i, sentence in enumerate(sentences)
+        ],
+        "heads": heads,
+        "html": "figures/attention.html",
+        **_common(9.4),
+    }  # fmt: skip
+
+
+def results(folder: Path | None = None) -> dict[str, dict[str, Any]]:
+    return {
+        "data": data(),
+        "training": training(),
+        "evaluation": evaluation(),
+        "samples": samples(),
+        "attention": attention(folder),
+    }
+
+
+def write_run(folder: Path, found: dict[str, dict[str, Any]], run: RunConfig | None = None) -> Path:
+    """Write a run's folder as the experiments leave it."""
+    (folder / "results").mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(dump_yaml(run or config()), "utf-8")
+    os.utime(folder / "config.yaml", (WRITTEN, WRITTEN))
+    for name, values in found.items():
+        path = folder / "results" / f"{name}.json"
+        path.write_text(json.dumps(values), "utf-8")
+        os.utime(path, (WRITTEN, WRITTEN))
+    return folder
+
+
+def _split(stories: int, tokens: int, text_bytes: int, unknown: int) -> dict[str, Any]:
+    return {
+        "stories": stories,
+        "tokens": tokens,
+        "text_bytes": text_bytes,
+        "unknown": unknown,
+        "unknown_rate": unknown / tokens,
+    }
+
+
+def _common(seconds: float) -> dict[str, Any]:
+    return {"environment": dict(ENVIRONMENT), "seconds": seconds}
+
+
+def _attention_figures(folder: Path, words: list[list[str]]) -> None:
+    import torch
+
+    from tinylm.report.figures import save_figure
+    from tinylm.report.figures.attention import heatmap_grid, line_figure
+
+    torch.manual_seed(0)
+    seq = len(words[0])
+    scores = 2.5 * torch.randn(3, 8, seq, seq)
+    blocked = torch.ones(seq, seq, dtype=torch.bool).triu(1)
+    patterns = scores.masked_fill(blocked, -1e9).softmax(-1)
+    save_figure(heatmap_grid(patterns, words[0], ""), folder / "figures", "attention-1-heatmaps")
+    lines = line_figure(patterns[0], words[0], "")
+    save_figure(lines, folder / "figures", "attention-1-lines-layer-1")
+    (folder / "figures/attention.html").write_text("<p>interactive</p>", "utf-8")

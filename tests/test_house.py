@@ -1,0 +1,155 @@
+"""The house's rules, read from the syntax trees: who may import whom, and what is never imported."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "tinylm"
+
+# Each room and the rooms that it may import besides itself; `base` is layer 0.
+BASE = {"base"}
+ALLOWED: dict[str, set[str]] = {
+    "base": set(),
+    "planning": BASE,
+    "tokenizers": BASE,
+    "model": BASE,
+    "data": BASE | {"tokenizers"},
+    "checkpoint": BASE | {"model", "tokenizers"},
+    "generation": BASE | {"model"},
+    "training": BASE | {"data", "model", "checkpoint", "tokenizers"},
+    "evaluation": BASE | {"data", "generation", "model", "tokenizers"},
+    "interpretability": BASE | {"model"},
+    "language_model": BASE | {"checkpoint", "generation", "model", "tokenizers"},
+    "experiments": BASE
+    | {
+        *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
+        *("evaluation", "interpretability", "language_model"),
+    },
+    "report": BASE | {"planning", "experiments", "evaluation", "interpretability"},
+    "cli": BASE
+    | {
+        *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
+        *("evaluation", "interpretability", "language_model", "experiments", "report"),
+    },
+}
+BASE_MODULES = {"config", "registry", "errors", "atomic", ""}
+FORBIDDEN_MODULES = {
+    *("transformers", "peft", "trl", "transformer_lens", "bitsandbytes", "pickle", "dill"),
+    *("torch.utils.checkpoint", "joblib", "cloudpickle"),
+}
+FORBIDDEN_NAMES = {
+    *("Transformer", "TransformerEncoder", "TransformerDecoder", "TransformerEncoderLayer"),
+    *("TransformerDecoderLayer", "MultiheadAttention", "LayerNorm", "layer_norm", "RMSNorm"),
+    *("multi_head_attention_forward", "native_layer_norm"),
+}
+NO_TORCH = {"config.py", "registry.py", "errors.py", "atomic.py"}
+
+FILES = sorted(SOURCE.rglob("*.py"))
+
+
+def room(parts: tuple[str, ...]) -> str:
+    """Return the room of a module path below tinylm."""
+    first = parts[0].removesuffix(".py") if parts else ""
+    return "base" if first in BASE_MODULES or first == "__init__" else first
+
+
+def imports(tree: ast.AST) -> list[str]:
+    """Return every module imported, also inside functions and under TYPE_CHECKING."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide where a name comes from"
+            found.append(node.module or "")
+            found += [f"{node.module}.{alias.name}" for alias in node.names]
+    return found
+
+
+def breaches(path: Path, tree: ast.AST) -> list[str]:
+    """Return what a file imports against the rules."""
+    own = room(path.relative_to(SOURCE).parts)
+    bad = []
+    for name in imports(tree):
+        if name == "tinylm" or name.startswith("tinylm."):
+            parts = tuple(name.split(".")[1:])
+            target = room(parts)
+            if target not in ALLOWED:
+                continue  # a name of the package itself, such as tinylm.__version__
+            if target != own and target not in ALLOWED[own]:
+                bad.append(f"{path.relative_to(SOURCE)} ({own}) imports {name} ({target})")
+        if any(name == bad_name or name.startswith(f"{bad_name}.") for bad_name in FORBIDDEN_MODULES):
+            bad.append(f"{path.relative_to(SOURCE)} imports {name}")
+    return bad
+
+
+def test_every_room_is_known() -> None:
+    rooms = {room(path.relative_to(SOURCE).parts) for path in FILES}
+    assert rooms <= set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_imports_run_down_only(path: Path) -> None:
+    tree = ast.parse(path.read_text("utf-8"))
+    assert breaches(path, tree) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
+def test_the_subject_is_written_from_scratch(path: Path) -> None:
+    used = {
+        node.attr
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in {"nn", "F", "torch", "functional"}
+    }
+    assert not used & FORBIDDEN_NAMES
+
+
+def test_configuration_needs_no_torch() -> None:
+    for path in FILES:
+        parts = path.relative_to(SOURCE).parts
+        if parts[0] in NO_TORCH or parts[0] == "planning":
+            tree = ast.parse(path.read_text("utf-8"))
+            assert not [name for name in imports(tree) if name.split(".")[0] == "torch"], path
+
+
+def test_only_the_command_line_prints_and_exits() -> None:
+    for path in FILES:
+        if path.relative_to(SOURCE).parts[0] == "cli":
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"print", "exit", "input"}, path
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                assert (node.value.id, node.attr) not in {("sys", "exit"), ("sys", "argv")}, path
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("model/attention.py", "from tinylm.training.loop import Trainer"),
+        ("tokenizers/word.py", "import tinylm.model.decoder"),
+        ("generation/engine.py", "def f():\n    from tinylm.tokenizers import base"),
+        ("config.py", "from tinylm.data import windows"),
+        ("experiments/data.py", "from tinylm.cli import app"),
+        ("model/decoder.py", "import transformers"),
+        ("model/decoder.py", "from torch.utils.checkpoint import checkpoint"),
+    ],
+)
+def test_a_breach_is_seen(place: str, text: str) -> None:
+    assert breaches(SOURCE / place, ast.parse(text))
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    long = {
+        str(path.relative_to(SOURCE)): lines
+        for path in FILES
+        if (lines := len(path.read_text("utf-8").splitlines())) > 450
+    }
+    # Word lists and one long rule read better whole.
+    allowed = {"tokenizers/word.py", "data/corpora/story_grammar/lexicon.py"}
+    assert not set(long) - allowed, long

@@ -1,0 +1,425 @@
+"""The word tokenizer: its rule, its two paths, its file and its readable text."""
+
+import itertools
+import json
+import random
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinylm.config import TokenizerConfig
+from tinylm.errors import DataError
+from tinylm.tokenizers import word
+from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, SPECIAL_TOKENS, UNK_ID, Tokenizer
+from tinylm.tokenizers.word import WordTokenizer, normalise, split_words
+
+REAL_DATA = Path(__file__).parents[3] / "shared/data/tinystories"
+
+STORY = (
+    "Once upon a time there was a girl. One day Lily's mom saw Lily and Tom. Tom ran to Lily! "
+    '"Hi!" she said to Tom. "I don\'t know," Tom said, "but I\'ll help Lily." The dog ran, and '
+    "the well-known dog had 12 balls. 'Yes,' said mom; the boys' ball was red (very red)."
+)
+
+any_text = st.text(
+    alphabet=st.one_of(
+        st.sampled_from("abzAZ019 '\"-.,!?\n\t\x1c\x00<>â€œ™é\u0301İΣ😀²…—“"),
+        st.characters(),
+    ),
+    max_size=80,
+)
+
+
+def with_all_words(*texts: str) -> WordTokenizer:
+    return WordTokenizer.train(texts, TokenizerConfig(min_frequency=1, max_size=1_000_000))
+
+
+def rewrite(text: str, tokenizer: WordTokenizer | None = None) -> str:
+    tokenizer = tokenizer or with_all_words(text)
+    return tokenizer.decode(tokenizer.encode(text))
+
+
+# --- the rule ---
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hello, World!", ["hello", ",", "world", "!"]),
+        ("don't mom's rock'n'roll", ["don't", "mom's", "rock'n'roll"]),
+        ("'tis the boys' 'x'", ["'", "tis", "the", "boys", "'", "'", "x", "'"]),
+        ("a''b a'1 1'a", ["a", "'", "'", "b", "a", "'", "1", "1", "'", "a"]),
+        ("abc123 3.50", ["abc", "123", "3", ".", "50"]),
+        ("well-known...", ["well", "-", "known", ".", ".", "."]),
+        ("a_b\x1cc\u00a0d\u200be", ["a", "_", "b", "c", "d", "\u200b", "e"]),
+        ("Café CAFE\u0301 Ñandú", ["café", "cafe\u0301", "ñandú"]),
+        ("हिन्दी 東京 ١٢ x²", ["हिन्दी", "東京", "١٢", "x", "²"]),
+        ("<eos> <pad>", ["<", "eos", ">", "<", "pad", ">"]),
+        ("", []),
+        (" \n ", []),
+    ],
+)
+def test_split_words(text: str, expected: list[str]) -> None:
+    assert split_words(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("“Hi,” it’s ‘ok’…", "\"Hi,\" it's 'ok'..."),
+        ("5–6 yes—no", "5-6 yes--no"),
+        ("â€œMommy, look!â€\x9d it’s Iâ€™m", "\"Mommy, look!\" it's I'm"),
+        ("said, â€œlook!â€ and", 'said, "look!" and'),  # the last byte was dropped
+        ("upâ€“downâ€”leftâ€¦", "up-down--left..."),
+        ("â\x80\x9cHiâ\x80\x9d â\x80\x99", '"Hi" \''),
+        ("châteaux â", "châteaux â"),
+    ],
+)
+def test_normalise(text: str, expected: str) -> None:
+    assert normalise(text) == expected
+
+
+@given(any_text)
+def test_pattern_agrees_with_unicode_categories(text: str) -> None:
+    """The generated character classes against a scanner written from the rule's text."""
+
+    def scan(text: str) -> list[str]:
+        kinds = [unicodedata.category(character) for character in text]
+        tokens: list[str] = []
+        place = 0
+        while place < len(text):
+            end = place + 1
+            if kinds[place][0] == "L":
+                while end < len(text) and (
+                    kinds[end][0] in "LM"
+                    or (text[end] == "'" and end + 1 < len(text) and kinds[end + 1][0] == "L")
+                ):
+                    end += 1
+            elif kinds[place] == "Nd":
+                while end < len(text) and kinds[end] == "Nd":
+                    end += 1
+            if not text[place].isspace():
+                tokens.append(text[place:end])
+            place = end
+        return tokens
+
+    assert split_words(text) == scan(normalise(text).lower())
+
+
+# --- training ---
+
+
+def test_vocabulary_order_thresholds_and_specials() -> None:
+    texts = ["b b b a a a c c d <eos>", "e e e e ."]
+    tokenizer = WordTokenizer.train(texts, TokenizerConfig(min_frequency=2, max_size=100))
+    assert tokenizer.words == ["e", "a", "b", "c"]
+    assert [tokenizer.token(index) for index in range(8)] == [*SPECIAL_TOKENS, *"eabc"]
+    assert tokenizer.vocab_size == 8
+    small = WordTokenizer.train(texts, TokenizerConfig(min_frequency=1, max_size=6))
+    assert small.words == ["e", "a"]
+    assert small.encode("e d") == [4, UNK_ID]
+
+
+def test_training_does_not_depend_on_order_or_batching(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [STORY, "Tom saw Lily. The “dog” ran.", "café Lily é", "we saw Lily and Tom"] * 3
+    first = WordTokenizer.train(texts, TokenizerConfig(min_frequency=1))
+    monkeypatch.setattr(word, "_TRAINING_CHARS", 50)
+    monkeypatch.setattr(word, "_WINDOW_BYTES", 16)
+    random.Random(0).shuffle(texts)
+    second = WordTokenizer.train(iter(texts), TokenizerConfig(min_frequency=1))
+    assert second.words == first.words
+    assert second.capitalised == first.capitalised
+    assert second.fingerprint() == first.fingerprint()
+
+
+def test_training_reads_a_stream_without_holding_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(word, "_TRAINING_CHARS", 100)
+    alive = peak = 0
+
+    class Text(str):
+        def __init__(self, *_: object) -> None:
+            nonlocal alive, peak
+            alive += 1
+            peak = max(peak, alive)
+
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    texts: Iterator[str] = (Text("the dog ran home") for _ in range(200))
+    tokenizer = WordTokenizer.train(texts, TokenizerConfig())
+    assert tokenizer.words == ["dog", "home", "ran", "the"]
+    assert peak < 20
+
+
+def test_training_on_nothing_is_an_error() -> None:
+    with pytest.raises(DataError, match="occurs 2 times: give more text"):
+        WordTokenizer.train(["each word here only once"], TokenizerConfig())
+
+
+def test_names_are_counted_where_no_sentence_starts() -> None:
+    texts = ['The cat saw Lily. The dog met Lily! "Dog" ran, and Lily saw the Cat.', "Lily: Dog"]
+    tokenizer = with_all_words(*texts)
+    # "Dog" has capitals only after a quote and a colon, "The" only at starts, "Cat" just once.
+    assert tokenizer.capitalised == {"lily"}
+    assert rewrite("the dog met lily", tokenizer) == "The dog met Lily"
+
+
+@settings(max_examples=200)
+@given(st.lists(any_text, max_size=6))
+def test_compiled_counts_equal_reference_counts(texts: list[str]) -> None:
+    reference, compiled = word._Counts(), word._Counts()
+    for text in texts:
+        reference.add_reference(text)
+    compiled.add(texts)
+    assert compiled == reference
+
+
+# --- encoding: two paths, one result ---
+
+
+def test_encode_and_lookups() -> None:
+    tokenizer = WordTokenizer(["the", "dog", "."])
+    assert tokenizer.encode("The DOG ran. <unk> <eos>") == [4, 5, 1, 6, 1, 1, 1, 1, 1, 1]
+    assert tokenizer.pieces("The DOG.") == ["the", "dog", "."]
+    assert tokenizer.unknown_words("Cat the cat, dog owl") == ["cat", ",", "owl"]
+    assert [tokenizer.id_of(name) for name in ("dog", "cat", "<eos>")] == [5, UNK_ID, EOS_ID]
+    assert tokenizer.encode_batch(["dog", "", "the ."]) == [[5], [], [4, 6]]
+
+
+def test_special_names_in_text_never_become_special_ids() -> None:
+    text = "a <pad> <unk> <sos> <eos> b"
+    tokenizer = with_all_words(text)
+    expected = [tokenizer.id_of(piece) for piece in split_words(text)]
+    assert tokenizer.encode(text) == expected
+    assert tokenizer.encode_flat([text])[0].tolist() == expected
+    assert not {PAD_ID, UNK_ID, SOS_ID, EOS_ID} & set(expected)
+    # Even a vocabulary made from such text gives "<eos>" no second meaning.
+    assert rewrite(text) == "A < pad > < unk > < sos > < eos > b"
+
+
+@settings(max_examples=300)
+@given(st.lists(any_text, max_size=6), st.integers(1, 40))
+def test_compiled_path_equals_reference(texts: list[str], window: int) -> None:
+    known = sorted({piece for text in texts for piece in split_words(text)})[::2]
+    tokenizer = WordTokenizer(known)
+    expected = [tokenizer._encode_reference(text) for text in texts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(word, "_COMPILED_MIN_CHARS", 0)
+        patch.setattr(word, "_WINDOW_BYTES", window)
+        assert tokenizer.encode_batch(texts) == expected
+        ids, bounds = tokenizer.encode_flat(texts)
+        assert [tokenizer.encode(text) for text in texts] == expected
+    assert [ids[a:b].tolist() for a, b in itertools.pairwise(bounds)] == expected
+
+
+def test_compiled_path_on_large_texts() -> None:
+    tokenizer = with_all_words(STORY)
+    texts = [STORY * 2000, "x" * 600_000, "", "é " + STORY * 40, " " * 300_000 + "dog", "“Hi”"]
+    expected = [tokenizer._encode_reference(text) for text in texts]
+    assert tokenizer.encode_batch(texts) == expected
+    assert tokenizer.encode(texts[0]) == expected[0]
+    ids, bounds = tokenizer.encode_flat(texts)
+    assert ids.tolist() == [index for row in expected for index in row]
+    assert bounds.tolist()[-1] == len(ids)
+    assert str(ids.dtype) == "int32"
+
+
+@pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no TinyStories files in {REAL_DATA}")
+def test_real_stories() -> None:
+    stories = (REAL_DATA / "TinyStories-valid.txt").read_text("utf-8").split("<|endoftext|>")
+    tokenizer = WordTokenizer.train(stories, TokenizerConfig(min_frequency=1, max_size=1_000_000))
+    rows = tokenizer.encode_batch(stories)
+    assert rows == [tokenizer._encode_reference(story) for story in stories]
+    assert tokenizer.encode_flat(stories)[0].tolist() == [index for row in rows for index in row]
+    readable = tokenizer.decode_batch(rows)
+    assert tokenizer.encode_batch(readable) == rows
+    words = same = 0
+    for story, shown in zip(stories, readable, strict=True):
+        pair = normalise(story).split(), shown.split()
+        if len(pair[0]) == len(pair[1]):  # else a join differs and the words do not line up
+            words += len(pair[0])
+            same += sum(a == b for a, b in zip(*pair, strict=True))
+    assert words > 45_000
+    assert same / words > 0.99
+    reference = word._Counts()
+    for story in stories:
+        reference.add_reference(story)
+    compiled = word._Counts()
+    compiled.add(stories)
+    assert compiled == reference
+
+
+# --- decoding ---
+
+NAMES = {"lily", "tom", "tim"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Once upon a time, there was a girl. She was sad. Why? She lost it!",
+        '"Hi!" she said. "I\'m Lily," said Tom.',
+        '"Hi." The dog ran. "Stop!" The cat sat.',
+        'Tom said, "I want to help you, mom." He left.',
+        '"Come," said Lily, "And bring the ball." "Why?" asked Tom.',
+        'She said the word "love" and he said "No" to it.',
+        'He saw a "big red" dog. It barked.',
+        "I don't know if I'll go; I've time: it's 10:30, I paid $1,000 or 3.5 (all).",
+        "The well-known dog, forty-two years-old. No way--yes.",
+        "The boys' ball was red. 'Yes,' said mom. The 'big' dog's ball.",
+        "He ate 1 and/or 2, or 50% of it [all]",
+    ],
+)
+def test_decode_restores_spacing_and_capitals(text: str) -> None:
+    words = with_all_words(text).words
+    assert rewrite(text, WordTokenizer(words, NAMES & set(words))) == text
+
+
+def test_names_lose_their_capital_after_a_determiner() -> None:
+    text = "We saw Mom and Tom's mom at Mom's house. His mom met the mom of Tom."
+    words = with_all_words(text).words
+    assert rewrite(text, WordTokenizer(words, {"mom", "tom"})) == text
+
+
+def test_decode_of_special_tokens() -> None:
+    tokenizer = WordTokenizer(["the", "dog", "ran", "."])
+    assert tokenizer.decode([SOS_ID, 4, 5, PAD_ID, UNK_ID, 7, EOS_ID, SOS_ID, 4]) == (
+        "The dog <unk>. The"
+    )
+    assert tokenizer.decode([]) == ""
+    assert tokenizer.decode_batch([[4], [EOS_ID]]) == ["The", ""]
+    for wrong in (8, -1):
+        with pytest.raises(DataError, match="ids run from 0 to 7"):
+            tokenizer.decode([wrong])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        # A speech that is never closed: the next `said, "` opens again.
+        ('Tom said, "Hi. Mom said, "Come here." He came.', None),
+        # An opening quote is missing: the two quotes in a row tell.
+        ('Come." "Go now." He left.', 'Come. " "Go now." He left.'),
+    ],
+)
+def test_decode_recovers_from_unbalanced_quotes(text: str, expected: str | None) -> None:
+    words = with_all_words(text).words
+    assert rewrite(text, WordTokenizer(words, {"tom"} & set(words))) == (expected or text)
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_decode_of_a_prefix_is_a_prefix(data: st.DataObject) -> None:
+    words = [
+        *".,!?;:'\"-()[]$%/_@<>#",
+        "the",
+        "boys",
+        "i",
+        "i'm",
+        "said",
+        "she",
+        "lily",
+        "3",
+        "000",
+    ]
+    tokenizer = WordTokenizer(words, {"lily"})
+    ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=40))
+    whole = tokenizer.decode(ids)
+    shown = ""
+    for count in range(len(ids) + 1):
+        part = tokenizer.decode(ids[:count])
+        assert part.startswith(shown)
+        shown = part
+    assert shown == whole
+    ordinary = [index for index in ids if index >= len(SPECIAL_TOKENS)]
+    assert tokenizer.encode(tokenizer.decode(ordinary)) == ordinary
+
+
+@given(any_text)
+def test_readable_text_has_the_same_ids(text: str) -> None:
+    tokenizer = WordTokenizer(sorted(set(split_words(text))))
+    ids = tokenizer.encode(text)
+    assert tokenizer.encode(tokenizer.decode(ids)) == ids
+
+
+# --- the file ---
+
+
+def test_save_and_load(tmp_path: Path) -> None:
+    tokenizer = with_all_words(STORY, "é \ud800")
+    path = tmp_path / "tokenizer.json"
+    path.write_text("old")
+    tokenizer.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["tokenizer.json"]
+    loaded: Tokenizer = WordTokenizer.load(path)
+    assert isinstance(loaded, WordTokenizer)
+    assert loaded.words == tokenizer.words
+    assert loaded.capitalised == tokenizer.capitalised == {"lily"}
+    assert loaded.fingerprint() == tokenizer.fingerprint()
+    assert loaded.encode(STORY) == tokenizer.encode(STORY)
+    before = path.read_bytes()
+    loaded.save(path)
+    assert path.read_bytes() == before
+
+
+def test_fingerprint_is_of_what_decides_ids() -> None:
+    assert len(WordTokenizer(["a"]).fingerprint()) == 16
+    assert WordTokenizer(["a", "b"]).fingerprint() != WordTokenizer(["b", "a"]).fingerprint()
+    assert WordTokenizer(["a"], ["a"], min_frequency=3).fingerprint() == (
+        WordTokenizer(["a"]).fingerprint()
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"format": "other"}, "not a tokenizer file"),
+        ({"version": 9}, "version is 9, but 1 is needed"),
+        ({"kind": "bpe"}, "kind is 'bpe', but 'word' is needed"),
+        ({"rule_version": 0}, "rule_version is 0"),
+        ({"vocabulary": "abc"}, "vocabulary is not a list of strings"),
+        ({"vocabulary": [*SPECIAL_TOKENS, 3]}, "vocabulary is not a list of strings"),
+        ({"vocabulary": [*SPECIAL_TOKENS, "a", "a"]}, "vocabulary holds 'a' twice"),
+        ({"vocabulary": ["<unk>", "<pad>", "<sos>", "<eos>", "a"]}, "does not start with <pad>"),
+        ({"vocabulary": [*SPECIAL_TOKENS, "b", "a"]}, "fingerprint .* does not fit"),
+        ({"fingerprint": None}, "fingerprint None does not fit"),
+        ({"capitalised": ["zebra"]}, "capitalised holds 'zebra'"),
+        ({"capitalised": None}, "capitalised is not a list of strings"),
+        ({"min_frequency": "two"}, "min_frequency or max_size"),
+    ],
+)
+def test_load_refuses(tmp_path: Path, change: dict[str, object], problem: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    WordTokenizer(["a", "b"], ["a"]).save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match=problem) as caught:
+        WordTokenizer.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000])
+def test_load_refuses_what_is_not_json(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="not a tokenizer file"):
+        WordTokenizer.load(path)
+
+
+def test_missing_places(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot read the tokenizer"):
+        WordTokenizer.load(tmp_path / "none.json")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write the tokenizer"):
+        WordTokenizer(["a"]).save(tmp_path / "file" / "tokenizer.json")
+
+
+def test_a_vocabulary_with_repeats_is_refused() -> None:
+    for words in (["a", "a"], ["<eos>"]):
+        with pytest.raises(DataError, match="twice"):
+            WordTokenizer(words)
