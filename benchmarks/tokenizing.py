@@ -30,8 +30,9 @@ import tokenizers
 from interleave import hardware_line, print_table, run_interleaved, table
 from tinylm.config import DataConfig, TokenizerConfig
 from tinylm.data.corpora import open_corpus
-from tinylm.tokenizers import word
+from tinylm.tokenizers import word_counts
 from tinylm.tokenizers.word import WordTokenizer
+from tinylm.tokenizers.word_rule import normalise
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 BASELINE = "Hugging Face, pre-normalised"
@@ -79,7 +80,7 @@ def main() -> None:
     texts = read_texts(arguments.path, arguments.stories)
     megabytes = sum(len(text.encode("utf-8")) for text in texts) / 1e6
     ours = WordTokenizer.train(texts, TokenizerConfig())
-    normal = [word.normalise(text) for text in texts]
+    normal = [normalise(text) for text in texts]
     whole = hugging_face(ours, typographic=True)
     bare = hugging_face(ours, typographic=False)
 
@@ -112,8 +113,8 @@ def main() -> None:
     )
     print_table(encoding, BASELINE)
 
-    def reference_counts() -> word._Counts:
-        counts = word._Counts()
+    def reference_counts() -> word_counts.WordCounts:
+        counts = word_counts.WordCounts()
         for text in texts:
             counts.add_reference(text)
         return counts

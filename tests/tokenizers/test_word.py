@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tinylm.config import TokenizerConfig
 from tinylm.errors import DataError
-from tinylm.tokenizers import word
+from tinylm.tokenizers import word, word_counts, word_rule
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, SPECIAL_TOKENS, UNK_ID, Tokenizer
-from tinylm.tokenizers.word import WordTokenizer, normalise, split_words
+from tinylm.tokenizers.word import WordTokenizer
+from tinylm.tokenizers.word_rule import normalise, split_words
 
 REAL_DATA = Path(__file__).parents[3] / "shared/data/tinystories"
 
@@ -128,7 +129,7 @@ def test_training_does_not_depend_on_order_or_batching(monkeypatch: pytest.Monke
     texts = [STORY, "Tom saw Lily. The “dog” ran.", "café Lily é", "we saw Lily and Tom"] * 3
     first = WordTokenizer.train(texts, TokenizerConfig(min_frequency=1))
     monkeypatch.setattr(word, "_TRAINING_CHARS", 50)
-    monkeypatch.setattr(word, "_WINDOW_BYTES", 16)
+    monkeypatch.setattr(word_rule, "WINDOW_BYTES", 16)
     random.Random(0).shuffle(texts)
     second = WordTokenizer.train(iter(texts), TokenizerConfig(min_frequency=1))
     assert second.words == first.words
@@ -172,7 +173,7 @@ def test_names_are_counted_where_no_sentence_starts() -> None:
 @settings(max_examples=200)
 @given(st.lists(any_text, max_size=6))
 def test_compiled_counts_equal_reference_counts(texts: list[str]) -> None:
-    reference, compiled = word._Counts(), word._Counts()
+    reference, compiled = word_counts.WordCounts(), word_counts.WordCounts()
     for text in texts:
         reference.add_reference(text)
     compiled.add(texts)
@@ -210,7 +211,7 @@ def test_compiled_path_equals_reference(texts: list[str], window: int) -> None:
     expected = [tokenizer._encode_reference(text) for text in texts]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(word, "_COMPILED_MIN_CHARS", 0)
-        patch.setattr(word, "_WINDOW_BYTES", window)
+        patch.setattr(word_rule, "WINDOW_BYTES", window)
         assert tokenizer.encode_batch(texts) == expected
         ids, bounds = tokenizer.encode_flat(texts)
         assert [tokenizer.encode(text) for text in texts] == expected
@@ -246,10 +247,10 @@ def test_real_stories() -> None:
             same += sum(a == b for a, b in zip(*pair, strict=True))
     assert words > 45_000
     assert same / words > 0.99
-    reference = word._Counts()
+    reference = word_counts.WordCounts()
     for story in stories:
         reference.add_reference(story)
-    compiled = word._Counts()
+    compiled = word_counts.WordCounts()
     compiled.add(stories)
     assert compiled == reference
 

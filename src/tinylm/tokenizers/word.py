@@ -28,310 +28,39 @@ text of a prefix of the ids is a prefix of the text; which words are names is co
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import json
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from tinylm import atomic
 from tinylm.config import TokenizerConfig
 from tinylm.errors import DataError
-from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, SPECIAL_TOKENS, UNK_ID
+from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID
+from tinylm.tokenizers.word_counts import WordCounts
+from tinylm.tokenizers.word_rule import (
+    Lookup,
+    ascii_tokens,
+    normalise,
+    split_words,
+    text_ends,
+)
+from tinylm.tokenizers.word_writer import TextWriter
 
 FORMAT = "tinylm-tokenizer"
 FORMAT_VERSION = 1
 KIND = "word"
 RULE_VERSION = 1
 
-NAME_MIN_COUNT = 3
-"""A type needs this many capitals inside sentences before it counts as a name."""
-NAME_MIN_SHARE = 0.5
-"""A type is written with a capital if more than this share of its uses inside sentences is."""
-
 _COMPILED_MIN_CHARS = 1 << 13
 """Below this the fixed cost of the compiled path (the hash table) exceeds its gain."""
-_WINDOW_BYTES = 1 << 18
-"""The compiled path works on pieces of this size, so that its temporaries stay in the cache."""
 _TRAINING_CHARS = 1 << 22
 """Training reads texts in batches of about this many characters."""
-
-# --- normalisation -------------------------------------------------------------------------------
-
-_TYPOGRAPHIC = str.maketrans(
-    {
-        **dict.fromkeys("‘’‚‛′´", "'"),
-        **dict.fromkeys("“”„‟″«»", '"'),
-        **dict.fromkeys("‐‑‒–−", "-"),
-        **dict.fromkeys("—―", "--"),
-        "…": "...",
-    }
-)
-# The closing quote's last byte, 0x9D, has no character in cp1252 and is often dropped: a bare
-# "â€" is a closing quote too. Longer forms come first.
-_DOUBLE_ENCODED = re.compile("â(?:€[œ\x9d™˜“”¦]?|\x80[\x93\x94\x98\x99\x9c\x9d\xa6])")
-_LAST_BYTE_MEANS = {
-    **dict.fromkeys("œ\x9d€\x9c", '"'),
-    **dict.fromkeys("™˜\x98\x99", "'"),
-    **dict.fromkeys("“\x93", "-"),
-    **dict.fromkeys("”\x94", "--"),
-    **dict.fromkeys("¦\xa6", "..."),
-}
-
-
-def normalise(text: str) -> str:
-    """Return ``text`` with typographic quotes, dashes and ellipses in ASCII (step 1)."""
-    if text.isascii():
-        return text
-    if "â" in text:
-        text = _DOUBLE_ENCODED.sub(lambda match: _LAST_BYTE_MEANS[match[0][-1]], text)
-    return text.translate(_TYPOGRAPHIC)
-
-
-# --- the reference path --------------------------------------------------------------------------
-
-_ASCII_TOKEN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|[0-9]+|[^\s\x1c-\x1fA-Za-z0-9]", re.ASCII)
-
-
-_BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
-
-
-@functools.cache
-def _unicode_token(*, beyond_bmp: bool) -> re.Pattern[str]:
-    """Return the splitting pattern for any text; made on first use, in about 0.1 s.
-
-    The standard ``re`` has no ``\\p{L}``, so the classes are written out from ``unicodedata``. It
-    has a table for the first 65,536 code points but tries the ranges beyond one by one, hence the
-    pattern without them, four times as fast, for texts that do not go so far.
-    """
-    ranges: dict[str, list[list[int]]] = {"L": [], "M": [], "Nd": []}
-    # No letter, mark or digit lies in between: planes 4 to 13 are empty.
-    codes = (*range(0x40000), *range(0xE0000, 0xE1000)) if beyond_bmp else range(0x10000)
-    for code in codes:
-        category = unicodedata.category(chr(code))
-        spans = ranges.get(category if category == "Nd" else category[0])
-        if spans is None:
-            continue
-        if spans and spans[-1][1] == code - 1:
-            spans[-1][1] = code
-        else:
-            spans.append([code, code])
-    letters, marks, digits = (
-        "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges[kind])
-        for kind in ("L", "M", "Nd")
-    )
-    word = f"[{letters}][{letters}{marks}]*"
-    return re.compile(f"{word}(?:'{word})*|[{digits}]+|\\S")
-
-
-def _split(text: str) -> list[str]:
-    """Apply step 3 to text that steps 1 and 2 have seen."""
-    if text.isascii():
-        return _ASCII_TOKEN.findall(text)
-    return _unicode_token(beyond_bmp=_BEYOND_BMP.search(text) is not None).findall(text)
-
-
-def split_words(text: str) -> list[str]:
-    """Return the string tokens of ``text`` by the module's rule, before any vocabulary."""
-    return _split(normalise(text).lower())
-
-
-# --- the compiled path ---------------------------------------------------------------------------
-
-_SPACE, _LETTER, _DIGIT, _OTHER, _APOSTROPHE = range(5)
-_SPACE_BYTES = bytes(code for code in range(128) if chr(code).isspace())
-
-
-def _class_table() -> bytes:
-    classes = bytearray([_OTHER]) * 256
-    for code in range(128):
-        character = chr(code)
-        if character.isspace():
-            classes[code] = _SPACE
-        elif character.isalpha():
-            classes[code] = _LETTER
-        elif character.isdigit():
-            classes[code] = _DIGIT
-    classes[ord("'")] = _APOSTROPHE
-    return bytes(classes)
-
-
-_CLASSES = _class_table()
-_LOWER = bytes(range(256)).lower()
-
-# A capital after one of these tells nothing about names: a sentence or a speech may start there.
-_MAYBE_SENTENCE_START = frozenset(".!?\"'(-:")
-_MAYBE_START_TABLE = np.array([chr(code) in _MAYBE_SENTENCE_START for code in range(256)])
-
-
-@dataclass(frozen=True)
-class _Tokens:
-    """The tokens of a stretch of ASCII bytes."""
-
-    starts: npt.NDArray[np.int64]  # (tokens,) position of each token's first byte in the blob
-    words: Any  # (tokens,) pyarrow LargeStringArray, lower-cased
-
-
-def _windows(blob: bytes) -> Iterator[tuple[int, int]]:
-    """Yield ``(start, end)`` of pieces of about ``_WINDOW_BYTES`` that end at white space."""
-    start = 0
-    while start < len(blob):
-        end = min(start + _WINDOW_BYTES, len(blob))
-        if end < len(blob):
-            cut = max(blob.rfind(b" ", start, end), blob.rfind(b"\n", start, end))
-            if cut <= start:  # one token longer than a window
-                later = [blob.find(space, end) for space in (b" ", b"\n")]
-                cut = min((place for place in later if place >= 0), default=len(blob))
-            end = cut
-        yield start, end
-        start = end
-
-
-def _tokens(blob: bytes) -> Iterator[_Tokens]:
-    """Split ASCII bytes by the rule, window by window."""
-    for begin, end in _windows(blob):
-        piece = bytearray(blob[begin:end])
-        classes = np.frombuffer(piece.translate(_CLASSES), dtype=np.uint8)  # (bytes,) writable
-        marks = np.flatnonzero(classes == _APOSTROPHE)
-        marks = marks[(marks > 0) & (marks < len(classes) - 1)]
-        between = (classes[marks - 1] == _LETTER) & (classes[marks + 1] == _LETTER)
-        classes[marks[between]] = _LETTER
-        start = classes >= _OTHER
-        start[0] = True
-        start[1:] |= classes[1:] != classes[:-1]
-        filled = classes != _SPACE
-        start &= filled
-        # Without its spaces the text is exactly the tokens' bytes, one after another, which is
-        # Arrow's layout of a string array: offsets and data, and nothing is copied again.
-        data = piece.translate(_LOWER, _SPACE_BYTES)
-        starts = np.flatnonzero(start)  # (tokens,)
-        offsets = np.empty(len(starts) + 1, dtype=np.int64)
-        offsets[:-1] = np.cumsum(filled, dtype=np.int32)[starts]
-        offsets[:-1] -= 1  # the running count includes the byte itself
-        offsets[-1] = len(data)
-        words = pa.LargeStringArray.from_buffers(
-            len(starts), pa.py_buffer(offsets), pa.py_buffer(data)
-        )
-        yield _Tokens(starts + begin, words)
-
-
-class _Lookup:
-    """Ids of many ASCII tokens at once."""
-
-    def __init__(self, vocabulary: Sequence[str]) -> None:
-        ascii_ids = [
-            index
-            for index, word in enumerate(vocabulary)
-            if index >= len(SPECIAL_TOKENS) and word.isascii()
-        ]
-        self._values = pc.SetLookupOptions(
-            value_set=pa.array([vocabulary[index] for index in ascii_ids], pa.large_string())
-        )
-        # An unknown token has no place in the value set; -1 leads to the last entry.
-        self._ids = np.array([*ascii_ids, UNK_ID], dtype=np.int32)
-
-    def __call__(self, words: Any) -> npt.NDArray[np.int32]:
-        places: npt.NDArray[np.int32]  # (tokens,)
-        places = pc.index_in(words, options=self._values).fill_null(-1).to_numpy()
-        ids: npt.NDArray[np.int32] = self._ids[places]
-        return ids
-
-
-def _ends(texts: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return where each text ends in ``"\\n".join(texts)``, shape ``(texts,)``, in characters."""
-    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    return np.cumsum(lengths + 1) - 1
-
-
-# --- training counts -----------------------------------------------------------------------------
-
-
-@dataclass
-class _Counts:
-    """What training needs to know of a corpus, by type."""
-
-    all: Counter[str] = field(default_factory=Counter)
-    inside: Counter[str] = field(default_factory=Counter)
-    """Uses where no sentence or speech can have started."""
-    capitals: Counter[str] = field(default_factory=Counter)
-    """Those among ``inside`` that are written with a capital."""
-
-    def add_reference(self, text: str) -> None:
-        """Count one text on the reference path."""
-        text = normalise(text)
-        words = _split(text.lower())
-        self.all.update(words)
-        written = _split(text)
-        if len(written) != len(words):  # a lower-case form with other classes: no evidence of case
-            return
-        for before, shown, word in zip(written, written[1:], words[1:], strict=False):
-            if before not in _MAYBE_SENTENCE_START and shown[0].isalpha():
-                self.inside[word] += 1
-                if shown[0].isupper():
-                    self.capitals[word] += 1
-
-    def add(self, texts: Sequence[str]) -> None:
-        """Count many texts, on the compiled path where it applies."""
-        plain = []
-        for text in map(normalise, texts):
-            if text.isascii():
-                plain.append(text)
-            else:
-                self.add_reference(text)
-        blob = "\n".join(plain).encode("ascii")
-        ends = _ends(plain)
-        counted = -1  # where the last token counted so far starts
-        codes = np.frombuffer(blob, dtype=np.uint8)
-        previous = ord(".")  # the first byte of the token before; a text's first starts a sentence
-        for tokens in _tokens(blob):
-            if not len(tokens.starts):
-                continue
-            first = codes[tokens.starts]  # (tokens,)
-            before = np.empty_like(first)
-            before[0], before[1:] = previous, first[:-1]
-            previous = int(first[-1])
-            # Ends up to ``counted`` were followed by a token of an earlier window.
-            after_end = np.searchsorted(tokens.starts, ends[np.searchsorted(ends, counted) :])
-            counted = int(tokens.starts[-1])
-            before[after_end[after_end < len(before)]] = ord(".")
-            lower = first | 0x20
-            is_word = (lower >= ord("a")) & (lower <= ord("z"))
-            inside = is_word & ~_MAYBE_START_TABLE[before]
-            capital = inside & (first <= ord("Z"))
-            encoded = tokens.words.dictionary_encode()
-            types = encoded.dictionary.to_pylist()
-            places = encoded.indices.to_numpy()
-            for counter, chosen in (
-                (self.all, places),
-                (self.inside, places[inside]),
-                (self.capitals, places[capital]),
-            ):
-                counts = np.bincount(chosen, minlength=len(types)).tolist()
-                for word, count in zip(types, counts, strict=True):
-                    if count:
-                        counter[word] += count
-
-    def names(self) -> set[str]:
-        """Return the types that are mostly capitalised where no sentence starts."""
-        return {
-            word
-            for word, capitals in self.capitals.items()
-            if capitals >= NAME_MIN_COUNT and capitals > NAME_MIN_SHARE * self.inside[word]
-        }
-
-
-# --- the tokenizer -------------------------------------------------------------------------------
 
 
 class WordTokenizer:
@@ -364,7 +93,7 @@ class WordTokenizer:
         self._capitalised = frozenset(capitalised)
         self._min_frequency = min_frequency
         self._max_size = max_size
-        self._lookup: _Lookup | None = None
+        self._lookup: Lookup | None = None
         self._integers: npt.NDArray[np.object_] | None = None
 
     @classmethod
@@ -376,7 +105,7 @@ class WordTokenizer:
         Raises:
             DataError: if no type is frequent enough for the vocabulary.
         """
-        counts = _Counts()
+        counts = WordCounts()
         batch: list[str] = []
         size = 0
         for text in texts:
@@ -463,13 +192,13 @@ class WordTokenizer:
                     others[row] = self._encode_reference(text)
                     plain[row] = ""
         if self._lookup is None:
-            self._lookup = _Lookup(self._vocabulary)
+            self._lookup = Lookup(self._vocabulary)
         ids = [np.empty(0, dtype=np.int32)]
         starts = [np.empty(0, dtype=np.int64)]
-        for tokens in _tokens("\n".join(plain).encode("ascii")):
+        for tokens in ascii_tokens("\n".join(plain).encode("ascii")):
             ids.append(self._lookup(tokens.words))
             starts.append(tokens.starts)
-        bounds = np.searchsorted(np.concatenate(starts), _ends(plain))
+        bounds = np.searchsorted(np.concatenate(starts), text_ends(plain))
         return np.concatenate(ids), np.concatenate(([0], bounds)), others
 
     def pieces(self, text: str) -> list[str]:
@@ -490,7 +219,7 @@ class WordTokenizer:
         Raises:
             DataError: if an id is not of this vocabulary.
         """
-        writer = _Writer(self._capitalised)
+        writer = TextWriter(self._capitalised)
         return "".join(writer.write(int(index), self.token(int(index))) for index in ids)
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
@@ -614,156 +343,3 @@ class WordTokenizer:
                 f"({tokenizer.fingerprint()}), so the file was changed or damaged"
             )
         return tokenizer
-
-
-# --- spacing and capitals ------------------------------------------------------------------------
-
-# fmt: off
-_SPEECH_VERBS = frozenset({
-    "said", "says", "say", "saying", "asked", "asks", "replied", "answered", "thought", "shouted",
-    "yelled", "cried", "whispered", "exclaimed", "called", "added", "explained", "begged", "agreed",
-    "screamed", "laughed", "giggled", "wept", "pleaded", "sang", "wailed", "wondered", "continued",
-    "insisted", "declared", "announced", "suggested", "promised", "growled", "barked", "roared",
-})
-# After one of these a word that can be a name is a common noun: "his mom", but "Mom said".
-_DETERMINERS = frozenset({"a", "an", "the", "my", "your", "his", "her", "our", "their"})
-# fmt: on
-# After `!"` and `?"` these go on with the sentence (`"Hi!" she said`) more often than they start
-# one; after `."` everything starts one, after `,"` nothing does. Counted in TinyStories.
-_GOES_ON_AFTER_SPEECH = _SPEECH_VERBS | {"she", "he", "and"}
-_ENDS_SENTENCE = frozenset(".!?")
-_NO_SPACE_BEFORE = frozenset(".,!?;:)]}%")
-_NO_SPACE_AFTER = frozenset("([{$#")
-_JOINS_BOTH = frozenset("/_@")
-
-
-class _Writer:
-    """Turns tokens into text one by one; what is written depends on the tokens before only."""
-
-    def __init__(self, capitalised: frozenset[str]) -> None:
-        self._capitalised = capitalised
-        self._restart(empty=True)
-
-    def _restart(self, *, empty: bool) -> None:
-        self._before = ""  # the token before, and the one before that
-        self._before2 = ""
-        self._empty = empty
-        self._glue = empty  # the next token takes no space before it
-        self._sentence_start = True
-        self._speech_end = ""  # the mark inside a quote that was just closed
-        self._quote_open = False
-        self._single_open = False
-
-    def write(self, index: int, token: str) -> str:
-        """Return what ``token`` adds to the text, its space included."""
-        if index == PAD_ID:
-            return ""
-        if index in (SOS_ID, EOS_ID):
-            self._restart(empty=self._empty)
-            return ""
-        if index == UNK_ID:
-            text = self._word(token, token)
-        elif token == '"':
-            text = self._double_quote()
-        elif token == "'":
-            text = self._single_quote()
-        elif token[0].isalpha():
-            text = self._word(token, self._case(token))
-        elif token[0].isdecimal():
-            text = self._word(token, token)
-        else:
-            text = self._mark(token)
-        self._before2, self._before = self._before, token
-        self._empty = False
-        return text
-
-    def _space(self) -> str:
-        space = "" if self._glue else " "
-        self._glue = False
-        return space
-
-    def _case(self, word: str) -> str:
-        starts = self._sentence_start
-        if self._speech_end in ("!", "?") and word in _GOES_ON_AFTER_SPEECH:
-            starts = False
-        if starts or self._is_name(word) or word == "i" or word.startswith("i'"):
-            capital = word[0].upper() + word[1:]
-            if capital.lower() == word:  # not so for a few letters, such as a first ß
-                return capital
-        return word
-
-    def _is_name(self, word: str) -> bool:
-        if word not in self._capitalised and word.removesuffix("'s") not in self._capitalised:
-            return False
-        return not (self._before in _DETERMINERS or self._before.endswith("'s"))
-
-    def _word(self, token: str, shown: str) -> str:
-        if token[0].isdecimal() and self._before2[:1].isdecimal() and self._joins_number(token):
-            self._glue = True
-        self._sentence_start = False
-        self._speech_end = ""
-        return self._space() + shown
-
-    def _joins_number(self, number: str) -> bool:
-        """Tell whether a number goes on after a mark: 3.5, 1,000, 10:30."""
-        length = {",": 3, ":": 2}.get(self._before)
-        return self._before == "." or length == len(number)
-
-    def _double_quote(self) -> str:
-        before = self._before
-        if before == '"' and self._quote_open:
-            # Two in a row: the first was the closing one of a speech whose opening is missing.
-            self._glue = False
-            self._sentence_start = True
-            text = self._space() + '"'
-            self._glue = True
-            return text
-        unclosed = before in (",", ":") and self._before2 in _SPEECH_VERBS
-        if self._quote_open and not unclosed:
-            self._quote_open = False
-            self._glue = False
-            self._speech_end = before
-            self._sentence_start = before in _ENDS_SENTENCE
-            return '"'
-        self._quote_open = True
-        # A quoted word inside a sentence (the word "love") keeps its lower case.
-        self._sentence_start = (
-            self._sentence_start or not before[-1:].isalnum() or before in _SPEECH_VERBS
-        )
-        self._speech_end = ""
-        text = self._space() + '"'
-        self._glue = True
-        return text
-
-    def _single_quote(self) -> str:
-        before = self._before
-        after_word = before[-1:].isalnum()
-        closes = self._single_open and not self._glue
-        if closes or (after_word and not self._glue and before[-1] == "s"):
-            if self._single_open:
-                self._speech_end = "" if after_word else before
-            self._single_open = False
-            self._glue = False
-            return "'"
-        self._single_open = True
-        self._sentence_start = self._sentence_start or before == ","
-        text = self._space() + "'"
-        self._glue = True
-        return text
-
-    def _mark(self, mark: str) -> str:
-        before = self._before
-        attaches = before != "" and not (self._glue and before in ('"', "'"))
-        if mark in _NO_SPACE_BEFORE and attaches:
-            text = mark
-        elif (mark == "-" and (before == "-" or before[-1:].isalnum())) or mark in _JOINS_BOTH:
-            text = mark if attaches else self._space() + mark
-        else:
-            text = self._space() + mark
-        self._glue = mark in _NO_SPACE_AFTER or mark in _JOINS_BOTH or mark == "-"
-        if mark in _ENDS_SENTENCE:
-            self._sentence_start = True
-        elif mark not in _NO_SPACE_AFTER and mark != "-":
-            self._sentence_start = self._sentence_start and mark in ")]}"
-        self._speech_end = ""
-        return text
