@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from tinylm.config import ModelConfig, from_dict, to_dict
-from tinylm.errors import CheckpointError, TinylmError
+from tinylm.errors import CheckpointError, DataError, TinylmError
 from tinylm.model.decoder import DecoderLM
 from tinylm.registry import TOKENIZERS
 from tinylm.tokenizers.base import Tokenizer
@@ -142,13 +142,14 @@ def save_checkpoint(
             temporary.rename(target)
         _sync_folder(folder)
         point(folder, "last", target)
-    except OSError as error:
+    except (OSError, DataError) as error:  # DataError: a tokenizer that could not be saved
         shutil.rmtree(temporary, ignore_errors=True)
         good = newest(folder)
+        reason = getattr(error.__cause__ or error, "strerror", None) or error
         raise CheckpointError(
-            f"cannot write checkpoint {target}: {error.strerror or error}; "
+            f"cannot write checkpoint {target}: {reason}; "
             + (f"the last good one is {good}" if good else "there is no earlier one")
-            + "; make room or choose another folder, then go on with --resume"
+            + f"; make room, then go on with --resume {folder.parent}"
         ) from error
     return target
 

@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
 from tinylm import registry
@@ -22,11 +29,21 @@ from tinylm.errors import ConfigError, nearest
 
 _FROZEN = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+def _number(value: Any) -> Any:
+    """Refuse true and false, which Python counts as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not true or false")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_number)]
+Float = Annotated[float, BeforeValidator(_number)]
+PositiveInt = Annotated[Int, Field(ge=1)]
+NonNegativeInt = Annotated[Int, Field(ge=0)]
+PositiveFloat = Annotated[Float, Field(gt=0)]
+NonNegativeFloat = Annotated[Float, Field(ge=0)]
+Fraction = Annotated[Float, Field(ge=0, lt=1)]
 
 Config = TypeVar("Config")
 
@@ -62,7 +79,7 @@ class DataConfig:
     """Use at most this many training stories (the embedded corpus makes 20,000 if empty)."""
     validation_stories: PositiveInt | None = None
     """Use at most this many validation stories (the embedded corpus makes 1,000 if empty)."""
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    validation_fraction: Annotated[Float, Field(gt=0, lt=1)] = 0.1
     """Share of the stories held out where a corpus has no validation split of its own."""
     seed: NonNegativeInt = 0
     """Seed of the embedded story grammar and of the hold-out."""
@@ -78,7 +95,7 @@ class TokenizerConfig:
     """The tokenizer."""
     min_frequency: PositiveInt = 2
     """A type seen less often than this in the training split becomes <unk>."""
-    max_size: Annotated[int, Field(ge=5)] = 10_000
+    max_size: Annotated[Int, Field(ge=5)] = 10_000
     """Largest vocabulary, the four special tokens included."""
 
 
@@ -104,7 +121,7 @@ class ModelConfig:
 
     vocab_size: PositiveInt | None = None
     """Number of token types; empty: taken from the tokenizer."""
-    context_length: Annotated[int, Field(ge=2)] = 64
+    context_length: Annotated[Int, Field(ge=2)] = 64
     """Most positions the model sees at once."""
     num_layers: PositiveInt = 3
     """Decoder layers."""
@@ -178,7 +195,7 @@ class TrainingConfig:
     """Learning rate after the warm-up."""
     warmup_steps: NonNegativeInt = 0
     """Steps over which the learning rate rises linearly from 0 to its peak."""
-    min_learning_rate_ratio: Annotated[float, Field(ge=0, le=1)] = 0.0
+    min_learning_rate_ratio: Annotated[Float, Field(ge=0, le=1)] = 0.0
     """Share of the peak at which linear and cosine schedules end."""
     gradient_clip: NonNegativeFloat = 1.0
     """Largest norm of the whole gradient; 0 leaves it alone."""
@@ -231,9 +248,9 @@ class GenerationConfig:
     """Logits are divided by this; 0 is greedy."""
     top_k: NonNegativeInt = 0
     """Keep the k likeliest tokens; 0: all."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.95
+    top_p: Annotated[Float, Field(gt=0, le=1)] = 0.95
     """Keep the fewest likeliest tokens whose probability reaches p; 1: all."""
-    min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
+    min_p: Annotated[Float, Field(ge=0, le=1)] = 0.0
     """Keep tokens at least this share as likely as the likeliest; 0: all."""
     repetition_penalty: PositiveFloat = 1.0
     """Divide positive and multiply negative logits of seen tokens by this; 1: off."""
@@ -257,7 +274,7 @@ class EvaluationConfig:
     """Windows or rows in one forward pass."""
     temperature: NonNegativeFloat = 1.0
     """Temperature of the continuations; 1 samples from the model's own distribution."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[Float, Field(gt=0, le=1)] = 1.0
     """Nucleus of the continuations; 1 keeps every token."""
     seed: NonNegativeInt = 0
     """Seed of the continuations."""
@@ -364,7 +381,9 @@ def load_config(
     if path is not None:
         try:
             text = Path(path).read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
+        except UnicodeDecodeError as error:
             raise ConfigError(f"cannot read configuration {path}: {error}") from error
         values = _merge(values, _parse_yaml(text, str(path)))
         sources.append(str(path))
@@ -430,21 +449,26 @@ def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _keys(kind: type) -> list[str]:
-    return [key for key, _ in field_help(kind)]
+def _nearest_key(kind: type, key: str) -> str:
+    section, _, name = key.rpartition(".")
+    keys = [known for known, _ in field_help(kind)]
+    elsewhere = [known for known in keys if known.endswith(f".{name}")]
+    if elsewhere:
+        return f"; did you mean {' or '.join(elsewhere)}?"
+    if section:
+        prefix = f"{section}."
+        inside = [known.removeprefix(prefix) for known in keys if known.startswith(prefix)]
+        return nearest(name, inside, prefix)
+    parts = [field.name for field in dataclasses.fields(kind)]
+    hint = nearest(key, {*keys, *parts})
+    return hint if "did you mean" in hint else f"; allowed: {', '.join(parts)}"
 
 
 def _first_problem(kind: type, error: ValidationError) -> str:
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"] if part != "dataclass")
-    if problem["type"] == "unexpected_keyword_argument":
-        sections = [field.name for field in dataclasses.fields(kind)]
-        hint = nearest(key, [*_keys(kind), *sections] if "." in key else _keys(kind) + sections)
-        if "allowed:" in hint:
-            section = key.rpartition(".")[0]
-            inside = [name for name in _keys(kind) if name.startswith(f"{section}.")]
-            hint = f"; allowed: {', '.join(inside or sections)}"
-        return f"unknown key {key}{hint}"
+    if problem["type"] in ("unexpected_keyword_argument", "invalid_key"):
+        return f"unknown key {key}{_nearest_key(kind, key)}"
     if problem["type"].startswith("dataclass_type"):
         return f"{key}: expected a section of `key: value` lines, found {problem['input']!r}"
     message = problem["msg"].removeprefix("Value error, ")

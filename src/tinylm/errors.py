@@ -28,10 +28,16 @@ class GenerationError(TinylmError):
     """A prompt or a generation setting that cannot be used."""
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return ``"; did you mean a, b?"`` for the closest of ``names``, or all of them if none is."""
+def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
+    """Return ``"; did you mean a or b?"`` for the closest of ``names``, or all if none is.
+
+    Args:
+        name: what was given.
+        names: what is known.
+        prefix: written before each of them.
+    """
     known = sorted(names)
     close = get_close_matches(name, known, n=2, cutoff=0.5)
     if close:
-        return f"; did you mean {' or '.join(close)}?"
-    return f"; allowed: {', '.join(known)}"
+        return f"; did you mean {' or '.join(prefix + one for one in close)}?"
+    return f"; allowed: {', '.join(prefix + one for one in known)}"

@@ -146,8 +146,13 @@ class LanguageModel:
         values = token_log_probabilities(self.model, [ids])[0]
         return Score(sum(values), len(values))
 
-    def notes(self, prompt: str, max_new_tokens: int) -> list[str]:
-        """Say what a reader of the continuation must know: unknown words, a prompt cut."""
+    def notes(self, prompt: str, num_predicted: int) -> list[str]:
+        """Say what a reader of the continuation must know: unknown words, a prompt cut.
+
+        Args:
+            prompt: text.
+            num_predicted: tokens predicted after it, ``<eos>`` included.
+        """
         notes = []
         ids = self.tokenizer.encode(prompt)
         if UNK_ID in ids:
@@ -157,10 +162,10 @@ class LanguageModel:
         context = self.model.config.context_length
         if len(ids) + 1 > context:
             notes.append(
-                f"the prompt has {len(ids)} tokens and the context {context}: "
-                "only the last ones are seen"
+                f"the prompt has {len(ids) + 1} tokens, <sos> included, and the context "
+                f"{context}: a sliding window of the last {context} is seen"
             )
-        elif len(ids) + max_new_tokens > context:
+        elif len(ids) + num_predicted > context:
             notes.append(
                 f"beyond {context} tokens the model sees a sliding window of the last {context}"
             )
@@ -181,7 +186,7 @@ class LanguageModel:
             ids=generated.ids,
             finished=generated.finished,
             log_probability=generated.log_probability,
-            notes=self.notes(prompt, len(generated.ids)),
+            notes=self.notes(prompt, len(generated.ids) + generated.finished),
         )
 
 

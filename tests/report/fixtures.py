@@ -169,6 +169,7 @@ def evaluation() -> dict[str, Any]:
         "temperature": 1.0,
         "top_p": 1.0,
         "seed": 0,
+        "checkpoint": "step-4860",
         "perplexity": {
             "generated": {"token_weighted": 8.31, "sequence_mean": 8.74},
             "true": {"token_weighted": 8.12, "sequence_mean": 8.47},
@@ -240,70 +241,39 @@ def samples() -> dict[str, Any]:
     }
 
 
-def attention(folder: Path | None = None) -> dict[str, Any]:
-    """Results of the attention experiment; with a folder, its figures are drawn into it."""
+def attention() -> dict[str, Any]:
+    """Results of the attention experiment on made-up heads of every kind."""
+    import torch
+
+    from tinylm.experiments.attention import as_result
+    from tinylm.interpretability.attention_maps import measure
+
     sentences = config().report.attention_sentences
-    words = [["<sos>", *re.findall(r"\w+|[^\w\s]", sentence.lower())] for sentence in sentences]
-    roles = ["previous word", "first token", "broad", "same word", "itself", "punctuation"]
-    heads = []
-    for layer in range(3):
-        for head in range(8):
-            role = roles[(5 * layer + 3 * head + head * head) % len(roles)]
-            share = 0.45 + 0.04 * head - 0.03 * layer
-            descriptors = {
-                "mean_distance": 1.3 + 0.8 * layer + 0.2 * head,
-                "entropy_bits": 1.9,
-                "entropy": round(0.97 - 0.07 * ((3 * head + layer) % 8), 3),
-                "previous": share if role == "previous word" else 0.14,
-                "first": share if role == "first token" else 0.18,
-                "self_share": share if role == "itself" else 0.12,
-                "same_word": (share if role == "same word" else 0.08) if head % 4 else None,
-                "punctuation": share if role == "punctuation" else 0.05,
-            }
-            heads.append(
-                {
-                    "layer": layer,
-                    "head": head,
-                    "role": role,
-                    "descriptors": descriptors,
-                    "interpretation": f"Gives {share:.0%} of its weight to its target ({role}), "
-                    f"where an even spread would give 21%; it looks "
-                    f"{descriptors['mean_distance']:.1f} tokens back on average.",
-                }
-            )
-    if folder is not None:
-        _attention_figures(folder, words)
-    return {
-        "sentences": [
-            {
-                "text": sentence,
-                "words": words[i],
-                **{
-                    f"{key}s" if key != "descriptors" else key: [
-                        [head[key] for head in heads[8 * n : 8 * n + 8]] for n in range(3)
-                    ]
-                    for key in ("descriptors", "role", "interpretation")
-                },
-                "figures": {
-                    "heatmaps": f"figures/attention-{i + 1}-heatmaps.svg",
-                    "lines": [f"figures/attention-{i + 1}-lines-layer-{n}.svg" for n in (1, 2, 3)],
-                },
-            }
-            for i, sentence in enumerate(sentences)
-        ],
-        "heads": heads,
-        "html": "figures/attention.html",
-        **_common(9.4),
-    }  # fmt: skip
+    generator = torch.Generator().manual_seed(0)
+    analysed = []
+    for sentence in sentences:
+        words = ["<sos>", *re.findall(r"\w+|[^\w\s]", sentence.lower())]
+        kinds = {word: i for i, word in enumerate(dict.fromkeys(words))}
+        ids = [kinds[word] for word in words]
+        seq = len(words)
+        scores = 2.5 * torch.randn(3, 8, seq, seq, generator=generator)
+        scores[0, 0] = 0  # broad
+        scores[0, 1] = 6 * torch.eye(seq)  # itself
+        scores[0, 2] = 6 * torch.eye(seq).roll(-1, 1)  # the previous word
+        scores[1, 3, :, 0] += 9  # the first token
+        blocked = torch.ones(seq, seq, dtype=torch.bool).triu(1)
+        patterns = scores.masked_fill(blocked, -torch.inf).softmax(-1)
+        analysed.append(measure(patterns, ids, words))
+    return {**as_result(sentences, analysed), **_common(9.4)}
 
 
-def results(folder: Path | None = None) -> dict[str, dict[str, Any]]:
+def results() -> dict[str, dict[str, Any]]:
     return {
         "data": data(),
         "training": training(),
         "evaluation": evaluation(),
         "samples": samples(),
-        "attention": attention(folder),
+        "attention": attention(),
     }
 
 
@@ -331,20 +301,3 @@ def _split(stories: int, tokens: int, text_bytes: int, unknown: int) -> dict[str
 
 def _common(seconds: float) -> dict[str, Any]:
     return {"environment": dict(ENVIRONMENT), "seconds": seconds}
-
-
-def _attention_figures(folder: Path, words: list[list[str]]) -> None:
-    import torch
-
-    from tinylm.report.figures import save_figure
-    from tinylm.report.figures.attention import heatmap_grid, line_figure
-
-    torch.manual_seed(0)
-    seq = len(words[0])
-    scores = 2.5 * torch.randn(3, 8, seq, seq)
-    blocked = torch.ones(seq, seq, dtype=torch.bool).triu(1)
-    patterns = scores.masked_fill(blocked, -1e9).softmax(-1)
-    save_figure(heatmap_grid(patterns, words[0], ""), folder / "figures", "attention-1-heatmaps")
-    lines = line_figure(patterns[0], words[0], "")
-    save_figure(lines, folder / "figures", "attention-1-lines-layer-1")
-    (folder / "figures/attention.html").write_text("<p>interactive</p>", "utf-8")

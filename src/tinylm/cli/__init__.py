@@ -10,10 +10,11 @@ import typer
 from tinylm.errors import TinylmError
 from tinylm.registry import COMMANDS
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="tinylm",
     help="Train, study and serve small language models on one machine.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -34,7 +35,15 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def main() -> None:
     """Run the command line; a problem that the user can mend is one line and exit status 1."""
     try:
-        app()
+        status = app(sys.argv[1:] or ["--help"], prog_name="tinylm", standalone_mode=False)
+        if status == _INTERRUPTED:
+            _fail("interrupted", status)
+        sys.exit(status)
+    except typer.TyperException as error:  # a wrong command, option or argument
+        context: typer.Context | None = getattr(error, "ctx", None)
+        message = error.format_message().rstrip(".")
+        where = "tinylm" if context is None else context.command_path
+        _fail(f"{message[:1].lower()}{message[1:]} (see `{where} --help`)", error.exit_code)
     except TinylmError as error:
         _fail(str(error), getattr(error, "exit_status", 1))
     except BrokenPipeError:
@@ -42,11 +51,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        _fail("interrupted", _INTERRUPTED)
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
 
 
 def _fail(message: str, status: int) -> None:
-    typer.echo(f"tinylm: {message}", err=True)
+    typer.echo(f"tinylm: {' '.join(message.splitlines())}", err=True)
     sys.exit(status)

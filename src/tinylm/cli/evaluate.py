@@ -23,7 +23,7 @@ def evaluate(
     from tinylm.cli.options import data_overrides
     from tinylm.config import load_config
     from tinylm.errors import ConfigError
-    from tinylm.experiments.context import open_run, run_experiment
+    from tinylm.experiments.context import open_run, run_experiment, run_of
     from tinylm.experiments.evaluation import evaluate_checkpoint
 
     console = TerminalConsole()
@@ -32,11 +32,10 @@ def evaluate(
         result = run_experiment("evaluation", open_run(run, console, override), again)
     else:
         checkpoint = load_checkpoint(run)
-        file = next(
-            (f / "config.yaml" for f in (run, *run.parents) if (f / "config.yaml").exists()), None
-        )
-        if file is None and data is None:
+        folder = run_of(run)
+        if folder is None and data is None:
             raise ConfigError(f"{run} belongs to no run: say with --data which stories to measure")
+        file = None if folder is None else folder / "config.yaml"
         config = load_config(file, overrides=[*data_overrides(data), *override])
         result = evaluate_checkpoint(checkpoint, config, console)
     if as_json:

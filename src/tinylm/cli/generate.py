@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinylm.cli.options import Overrides, Run
+from tinylm.registry import STRATEGIES
 
 if TYPE_CHECKING:
     from tinylm.config import GenerationConfig
@@ -18,7 +19,7 @@ def generate(
     prompts: Annotated[
         list[str] | None, typer.Argument(metavar="[PROMPT]...", help="One text a prompt.")
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="sampling or greedy.")] = None,
+    strategy: Annotated[str | None, typer.Option(help=f"{' or '.join(STRATEGIES)}.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Below 1 is safer, 0 greedy.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Keep the k likeliest tokens.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Keep the nucleus of this mass.")] = None,
@@ -45,9 +46,7 @@ def generate(
         "max_new_tokens": max_new_tokens,
         "seed": seed,
     }
-    config = _settings(run, {key: value for key, value in given.items() if value is not None})
-    if override:
-        config = _overridden(config, override)
+    config = _settings(run, {key: v for key, v in given.items() if v is not None}, override)
     console = TerminalConsole()
     lm = LanguageModel.load(run)
     wanted = [prompt for prompt in (prompts or [""]) for _ in range(samples)]
@@ -59,7 +58,7 @@ def generate(
             typer.echo(piece, nl=False)
             length += 1
         typer.echo()
-        for note in lm.notes(prompt, length):
+        for note in lm.notes(prompt, min(length + 1, config.max_new_tokens)):  # with <eos>
             console.note(f"note: {note}")
         return
     for i, result in enumerate(lm.generate(wanted, config)):
@@ -70,17 +69,20 @@ def generate(
             console.note(f"note: {note}")
 
 
-def _settings(run: Path, given: dict[str, Any]) -> GenerationConfig:
+def _settings(run: Path, given: dict[str, Any], overrides: list[str]) -> GenerationConfig:
     """Return the run's own generation settings with those given on top."""
-    from tinylm.config import GenerationConfig, from_dict, load_config, to_dict
+    import json
 
-    file = run / "config.yaml"
-    base = load_config(file).generation if file.exists() else GenerationConfig()
-    return from_dict(GenerationConfig, to_dict(base) | given, "options")
+    from tinylm.config import load_config
+    from tinylm.errors import ConfigError
+    from tinylm.experiments.context import run_of
 
-
-def _overridden(config: GenerationConfig, overrides: list[str]) -> GenerationConfig:
-    from tinylm.config import load_config, to_dict
-
-    keep = [f"generation.{key}={value}" for key, value in to_dict(config).items()]
-    return load_config(overrides=[*keep, *overrides]).generation
+    folder = run_of(run)
+    options = [f"generation.{key}={json.dumps(value)}" for key, value in given.items()]
+    config = load_config(
+        None if folder is None else folder / "config.yaml", overrides=[*options, *overrides]
+    )
+    for override in overrides:
+        if not override.strip().startswith("generation."):
+            raise ConfigError(f"-o {override}: only generation.* changes what is generated")
+    return config.generation

@@ -42,11 +42,13 @@ def data_overrides(data: str | None) -> list[str]:
     """Return the settings that ``--data`` stands for."""
     if data is None:
         return []
+    import json
+
     from tinylm.registry import CORPORA
 
     if data in CORPORA and data != "files":
         return [f"data.corpus={data}"]
-    return ["data.corpus=files", f"data.path={data}"]
+    return ["data.corpus=files", f"data.path={json.dumps(data)}"]
 
 
 def configuration(

@@ -70,7 +70,7 @@ def continue_stories(
     generated = []
     for start in range(0, count, config.batch_size):
         batch = prompts[start : start + config.batch_size]
-        generated += generate(model, batch, settings, special)
+        generated += generate(model, batch, settings, special, first_row=start)
     rests = [story[length:-1] for story in stories]
     return Continuations(
         prompts=prompts,

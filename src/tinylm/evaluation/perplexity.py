@@ -65,13 +65,15 @@ def split_loss(
     was_training = model.training
     model.eval()
     total, num_tokens = 0.0, 0
-    for batch in windows.in_order(batch_size, indices):
-        real = None if batch.real is None else batch.real.to(device)
-        logits = model(batch.ids.to(device), real=real)
-        losses = token_losses(logits, batch.labels.to(device), IGNORED)
-        total += losses.double().sum().item()
-        num_tokens += len(losses)
-    model.train(was_training)
+    try:
+        for batch in windows.in_order(batch_size, indices):
+            real = None if batch.real is None else batch.real.to(device)
+            logits = model(batch.ids.to(device), real=real)
+            losses = token_losses(logits, batch.labels.to(device), IGNORED)
+            total += losses.double().sum().item()
+            num_tokens += len(losses)
+    finally:
+        model.train(was_training)
     return SplitLoss(total, num_tokens)
 
 

@@ -50,8 +50,11 @@ def measure_attention(lm: LanguageModel, texts: Sequence[str]) -> dict[str, Any]
     Raises:
         GenerationError: if a sentence is empty or longer than the context.
     """
-    analysed = [_analyse(lm, text) for text in texts]
-    layers = lm.model.config.num_layers
+    return as_result(texts, [_analyse(lm, text) for text in texts])
+
+
+def as_result(texts: Sequence[str], analysed: Sequence[SentenceAttention]) -> dict[str, Any]:
+    """Return measured sentences as what is kept of them; see ``measure_attention``."""
     return {
         "sentences": [
             {
@@ -70,7 +73,7 @@ def measure_attention(lm: LanguageModel, texts: Sequence[str]) -> dict[str, Any]
                     "heatmaps": f"figures/attention-{i}-heatmaps.svg",
                     "lines": [
                         f"figures/attention-{i}-lines-layer-{layer + 1}.svg"
-                        for layer in range(layers)
+                        for layer in range(len(one.patterns))
                     ],
                 },
             }

@@ -23,8 +23,9 @@ import torch
 
 import tinylm
 from tinylm.atomic import write_text
+from tinylm.checkpoint import find_checkpoint
 from tinylm.config import RunConfig, dump_yaml, load_config, to_dict
-from tinylm.errors import ConfigError, DataError
+from tinylm.errors import CheckpointError, ConfigError, DataError
 from tinylm.registry import EXPERIMENTS
 from tinylm.training.loop import Listener, StepRecord, ValidationRecord
 
@@ -119,12 +120,19 @@ _DEPENDS_ON: dict[str, Sequence[str]] = {
 _ALL_BUT_REPORT = ("data", "tokenizer", "vectors", "model", "training", "evaluation", "generation")
 
 
-def result_key(name: str, config: RunConfig) -> str:
-    """Return a hash of the settings that the result of an experiment depends on."""
+def result_key(name: str, config: RunConfig, weights: str = "") -> str:
+    """Return a hash of the settings that the result of an experiment depends on.
+
+    Args:
+        name: the experiment.
+        config: the run's configuration.
+        weights: names the checkpoint that is measured; no matter to what makes it.
+    """
     values = to_dict(config)
     sections = _DEPENDS_ON.get(name, _ALL_BUT_REPORT)
     relevant: dict[str, Any] = {section: values[section] for section in sections}
     if name not in _DEPENDS_ON:
+        relevant["weights"] = weights
         relevant["prompts"] = values["report"]["prompts"]
         relevant["attention_sentences"] = values["report"]["attention_sentences"]
     text = json.dumps(relevant, sort_keys=True)
@@ -144,7 +152,7 @@ def run_experiment(name: str, context: Context, again: bool = False) -> dict[str
     """
     run = EXPERIMENTS.load(name)
     path = context.results / f"{name}.json"
-    key = result_key(name, context.config)
+    key = result_key(name, context.config, _weights_of(context.folder))
     if not again and (kept := read_result(path)) is not None and kept.get("key") == key:
         return kept
     started = time.perf_counter()
@@ -158,6 +166,15 @@ def run_experiment(name: str, context: Context, again: bool = False) -> dict[str
     }
     write_text(path, json.dumps(result, indent=1, ensure_ascii=False))
     return result
+
+
+def _weights_of(folder: Path) -> str:
+    """Name the checkpoint of a run by its manifest; empty where there is none yet."""
+    try:
+        manifest = find_checkpoint(folder) / "manifest.json"
+        return hashlib.sha256(manifest.read_bytes()).hexdigest()
+    except (CheckpointError, OSError):
+        return ""
 
 
 def read_result(path: Path) -> dict[str, Any] | None:
@@ -226,6 +243,15 @@ def create_run(folder: Path, config: RunConfig, console: Console) -> Context:
             )
     write_text(path, dump_yaml(config))
     return Context(folder, config, console)
+
+
+def run_of(path: Path) -> Path | None:
+    """Return the run that a run's folder, or a folder below its ``checkpoints``, belongs to."""
+    checkpoints = path.absolute().parent
+    for folder in (path, checkpoints.parent if checkpoints.name == "checkpoints" else path):
+        if (folder / "config.yaml").exists():
+            return folder
+    return None
 
 
 def open_run(folder: Path, console: Console, overrides: Sequence[str] = ()) -> Context:

@@ -116,6 +116,7 @@ def generate(
     config: GenerationConfig,
     special: SpecialIds,
     use_cache: bool = True,
+    first_row: int = 0,
 ) -> list[Generated]:
     """Continue every prompt until ``<eos>`` or the maximum length.
 
@@ -125,6 +126,8 @@ def generate(
         config: the strategy and its settings.
         special: ``<pad>`` and ``<sos>`` are never generated, ``<unk>`` only if allowed.
         use_cache: false reads the whole window at every step (the slow, plain way).
+        first_row: number of the first prompt; sampling draws each row's numbers by the seed and
+            the row's number, so that prompts in several batches get the texts of one batch.
 
     Returns:
         One result a prompt, in order.
@@ -132,7 +135,7 @@ def generate(
     Raises:
         GenerationError: if there is no prompt or an empty one.
     """
-    steps = generate_steps(model, prompts, config, special, use_cache)
+    steps = generate_steps(model, prompts, config, special, use_cache, first_row)
     while True:
         try:
             next(steps)
@@ -147,6 +150,7 @@ def generate_steps(
     config: GenerationConfig,
     special: SpecialIds,
     use_cache: bool = True,
+    first_row: int = 0,
 ) -> Generator[list[tuple[int, int]], None, list[Generated]]:
     """Generate step by step, for streaming: yields each step's new ``(prompt, id)`` pairs.
 
@@ -157,7 +161,7 @@ def generate_steps(
     was_training = model.training
     model.eval()
     try:
-        return (yield from _steps(model, prompts, config, special, use_cache))
+        return (yield from _steps(model, prompts, config, special, use_cache, first_row))
     finally:
         model.train(was_training)
 
@@ -168,6 +172,7 @@ def _steps(
     config: GenerationConfig,
     special: SpecialIds,
     use_cache: bool,
+    first_row: int,
 ) -> Generator[list[tuple[int, int]], None, list[Generated]]:
     chooser: Chooser = STRATEGIES.load(config.strategy)(config, len(prompts))
     stepper = Stepper(model, prompts, special.pad, use_cache)
@@ -188,7 +193,7 @@ def _steps(
         log_probabilities = logits.log_softmax(-1)
         logits[:, forbidden] = float("-inf")
         rows = torch.tensor(active, device=stepper.device)
-        chosen = chooser.choose(logits, seen[rows], step, rows)  # (active,)
+        chosen = chooser.choose(logits, seen[rows], step, rows + first_row)  # (active,)
         seen[rows, chosen] = True
         gained = log_probabilities.gather(-1, chosen[:, None])[:, 0].tolist()
         going_on = []

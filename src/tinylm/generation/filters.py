@@ -12,8 +12,12 @@ REMOVED = float("-inf")
 
 
 def temperature(logits: Tensor, value: float) -> Tensor:
-    """Divide by ``value``: below 1 sharpens, above 1 flattens (Ackley et al. 1985)."""
-    return logits / value
+    """Divide by ``value``: below 1 sharpens, above 1 flattens (Ackley et al. 1985).
+
+    The largest logit is moved to 0 first, which changes no probability and lets no temperature,
+    however small, overflow to infinity.
+    """
+    return (logits - logits.amax(-1, keepdim=True)) / value
 
 
 def top_k(logits: Tensor, k: int) -> Tensor:
@@ -38,7 +42,8 @@ def top_p(logits: Tensor, p: float) -> Tensor:
 def min_p(logits: Tensor, share: float) -> Tensor:
     """Keep tokens at least ``share`` times as likely as the likeliest (Nguyen et al. 2024)."""
     log_probability = logits.log_softmax(-1)
-    threshold = log_probability.amax(-1, keepdim=True) + torch.tensor(share).log()
+    share_of_largest = torch.tensor(share, dtype=logits.dtype).log()
+    threshold = log_probability.amax(-1, keepdim=True) + share_of_largest
     return logits.masked_fill(log_probability < threshold, REMOVED)
 
 

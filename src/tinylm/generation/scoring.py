@@ -20,7 +20,7 @@ def token_log_probabilities(
     """Return log p(token | tokens before it), in nats, of every token but each text's first.
 
     Args:
-        model: in eval mode.
+        model: any mode; it is evaluated without dropout and put back.
         texts: token ids, each text beginning with what is given (``<sos>``).
         batch_size: windows in one forward pass.
 
@@ -37,20 +37,27 @@ def token_log_probabilities(
     # Windows of like length side by side, so that little is padded.
     windows.sort(key=lambda window: min(context, len(texts[window[0]]) - 1 - window[1]))
     scores = [[0.0] * max(0, len(text) - 1) for text in texts]
-    for first in range(0, len(windows), batch_size):
-        chosen = windows[first : first + batch_size]
-        inputs = [list(texts[i][start : start + context]) for i, start in chosen]
-        labels = [list(texts[i][start + 1 : start + context + 1]) for i, start in chosen]
-        longest = max(len(row) for row in labels)
-        ids = torch.tensor([(row + [0] * longest)[:longest] for row in inputs], device=device)
-        targets = torch.tensor([row + [0] * (longest - len(row)) for row in labels], device=device)
-        logits = model(ids)  # padding stands behind the text, so causality hides it
-        logits = logits if logits.dtype == torch.float64 else logits.float()
-        found = logits.log_softmax(-1).gather(-1, targets[:, :, None])[:, :, 0].tolist()
-        for (i, start), row, values in zip(chosen, labels, found, strict=True):
-            # Only the second half of a later window is new.
-            skipped = 0 if start == 0 else context - _stride(context)
-            scores[i][start + skipped : start + len(row)] = values[skipped : len(row)]
+    was_training = model.training
+    model.eval()
+    try:
+        for first in range(0, len(windows), batch_size):
+            chosen = windows[first : first + batch_size]
+            inputs = [list(texts[i][start : start + context]) for i, start in chosen]
+            labels = [list(texts[i][start + 1 : start + context + 1]) for i, start in chosen]
+            longest = max(len(row) for row in labels)
+            ids = torch.tensor([(row + [0] * longest)[:longest] for row in inputs], device=device)
+            targets = torch.tensor(
+                [row + [0] * (longest - len(row)) for row in labels], device=device
+            )
+            logits = model(ids)  # padding stands behind the text, so causality hides it
+            logits = logits if logits.dtype == torch.float64 else logits.float()
+            found = logits.log_softmax(-1).gather(-1, targets[:, :, None])[:, :, 0].tolist()
+            for (i, start), row, values in zip(chosen, labels, found, strict=True):
+                # Only the second half of a later window is new.
+                skipped = 0 if start == 0 else context - _stride(context)
+                scores[i][start + skipped : start + len(row)] = values[skipped : len(row)]
+    finally:
+        model.train(was_training)
     return scores
 
 

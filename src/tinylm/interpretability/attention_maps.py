@@ -371,9 +371,13 @@ def analyse(model: DecoderLM, ids: Sequence[int], words: Sequence[str]) -> Sente
     if len(ids) != len(words):
         raise ValueError(f"{len(ids)} ids and {len(words)} words are not the same sentence")
     _check_length(len(ids))
+    return measure(attention_patterns(model, ids), ids, words)
+
+
+def measure(patterns: Tensor, ids: Sequence[int], words: Sequence[str]) -> SentenceAttention:
+    """Measure every head of given patterns, (layers, heads, seq, seq); otherwise as ``analyse``."""
     marks = [is_punctuation(word) for word in words]
     baseline = uniform_baseline(ids, marks)
-    patterns = attention_patterns(model, ids)  # (layers, heads, seq, seq)
     descriptors = tuple(
         tuple(describe_head(pattern, ids, marks) for pattern in layer) for layer in patterns
     )

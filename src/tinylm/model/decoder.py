@@ -142,13 +142,14 @@ class DecoderLM(nn.Module):
             (batch, seq, hidden).
 
         Raises:
-            GenerationError: if the sequence is longer than the context.
+            GenerationError: if the sequence is longer than the context, or a position beyond it.
         """
         if (ids is None) == (embeddings is None):
             raise GenerationError("give the model either ids or embeddings")
         if embeddings is None:
             embeddings = self.embedding(ids)
         seq = embeddings.shape[1]
+        counted_from_zero = positions is None and cache is None
         if positions is None:
             positions = self._running_positions(embeddings, real, cache)
             if seq > self.config.context_length:
@@ -156,6 +157,8 @@ class DecoderLM(nn.Module):
                     f"{seq} tokens do not fit into model.context_length = "
                     f"{self.config.context_length}: cut the sequence or train a longer context"
                 )
+        if not counted_from_zero:
+            self._refuse_beyond_context(positions)
         if cache is not None:
             cache.extend(positions, real)
         blocked = _blocked_keys(seq, real, cache, embeddings.device)
@@ -175,14 +178,23 @@ class DecoderLM(nn.Module):
     ) -> Tensor:
         """Number the real tokens of each row from 0, counting those in the cache."""
         if real is None:
-            new = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
+            places = torch.arange(embeddings.shape[1], device=embeddings.device)[None]
         else:
-            new = (real.cumsum(1) - 1).clamp(min=0)
-        if cache is None or cache.length == 0:
-            return new
-        # Not the number of cached tokens: a cache may start at any position (a prefix).
-        last = torch.where(cache.real, cache.positions, -1).amax(1, keepdim=True)
-        return new + last + 1
+            places = real.cumsum(1) - 1
+        if cache is not None and cache.length > 0:
+            # Not the number of cached tokens: a cache may start at any position (a prefix).
+            last = torch.where(cache.real, cache.positions, -1).amax(1, keepdim=True)
+            places = places + last + 1
+        return places.clamp(min=0)  # padding before the first real token
+
+    def _refuse_beyond_context(self, positions: Tensor) -> None:
+        context = self.config.context_length
+        largest = int(positions.max()) if positions.numel() else 0
+        if largest >= context:
+            raise GenerationError(
+                f"position {largest} does not fit into model.context_length = {context}: "
+                "read the last window again or train a longer context"
+            )
 
     def hooks(self, hooks: Mapping[str, Hook]) -> Hooks:
         """Bind functions to activation names or patterns, for ``forward(..., hooks=…)``.

@@ -44,7 +44,7 @@ class Dropout(nn.Module):
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
-        self._dropped = round(p * 2**16)  # of 65,536 values
+        self._dropped = min(round(p * 2**16), 2**16 - 1)  # of 65,536 values
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``x``, any shape, with numbers dropped, or ``x`` itself in evaluation."""

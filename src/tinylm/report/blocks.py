@@ -115,9 +115,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Code:
-    """Commands or a file, as they are; long lines wrap."""
+    """Commands or a file, as they are; long lines wrap.
+
+    With a key and a caption (inline markup) it is a numbered listing that may move like a figure.
+    """
 
     text: str
+    key: str = ""
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,7 +181,7 @@ class Document:
 class Label:
     """What a key stands for."""
 
-    kind: Literal["section", "table", "figure", "reference"]
+    kind: Literal["section", "table", "figure", "listing", "reference"]
     number: str
 
     @property
@@ -257,7 +262,7 @@ def inline_texts(block: Block) -> Iterator[str]:
             for row in block.rows:
                 yield from row
             yield block.note
-        case Figure(caption=caption):
+        case Figure(caption=caption) | Code(caption=caption):
             yield caption
         case _:
             pass
@@ -276,7 +281,11 @@ def number(blocks: Sequence[Block], before: Iterable[str] = ()) -> Numbering:
     labels: dict[str, Label] = {}
     numbers: list[str] = []
     section = subsection = 0
-    counts: dict[Literal["table", "figure"], int] = {"table": 0, "figure": 0}
+    counts: dict[Literal["table", "figure", "listing"], int] = {
+        "table": 0,
+        "figure": 0,
+        "listing": 0,
+    }
 
     def label(key: str, made: Label) -> str:
         if key:
@@ -299,6 +308,9 @@ def number(blocks: Sequence[Block], before: Iterable[str] = ()) -> Numbering:
             case Figure():
                 counts["figure"] += 1
                 numbers.append(label(block.key, Label("figure", str(counts["figure"]))))
+            case Code() if block.key:
+                counts["listing"] += 1
+                numbers.append(label(block.key, Label("listing", str(counts["listing"]))))
             case _:
                 numbers.append("")
     cited: list[str] = []

@@ -11,12 +11,16 @@ from tinylm.errors import DataError
 from tinylm.registry import SECTIONS
 from tinylm.report import html, typst
 from tinylm.report.abstract import abstract
+from tinylm.report.attention import draw_attention
 from tinylm.report.blocks import Block, Document, Heading, References, number
 from tinylm.report.figures import save_figure
 from tinylm.report.figures.architecture import architecture_figure
 from tinylm.report.figures.curves import loss_figure, perplexity_figure, schedule_figure
 from tinylm.report.figures.data import data_figure
 from tinylm.report.inputs import ReportInputs, load_inputs
+
+_UNUSABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What sections and figures raise when a result file does not hold what it should."""
 
 
 def build_report(run_folder: str | Path, commands: Sequence[str] | None = None) -> dict[str, Path]:
@@ -60,7 +64,10 @@ def draw_figures(inputs: ReportInputs) -> None:
         DataError: if a result lacks what its figure needs.
     """
     training, data = inputs.results.get("training"), inputs.results.get("data")
+    attention = inputs.results.get("attention")
     try:
+        if attention is not None:
+            draw_attention(attention, inputs.figures)
         if data is not None:
             save_figure(data_figure(data), inputs.figures, "data")
         if training is not None:
@@ -74,7 +81,7 @@ def draw_figures(inputs: ReportInputs) -> None:
                 save_figure(schedule_figure(training), inputs.figures, "schedule")
             if training["validations"]:
                 save_figure(perplexity_figure(training), inputs.figures, "perplexity")
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except _UNUSABLE as error:
         raise DataError(_incomplete(inputs, "a figure", error)) from error
 
 
@@ -88,11 +95,11 @@ def assemble(inputs: ReportInputs) -> Document:
     for name in SECTIONS:
         try:
             blocks.extend(SECTIONS.load(name)(inputs))
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+        except _UNUSABLE as error:
             raise DataError(_incomplete(inputs, f"section {name!r}", error)) from error
     try:
         summary = abstract(inputs)
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except _UNUSABLE as error:
         raise DataError(_incomplete(inputs, "the abstract", error)) from error
     if number(blocks, [summary]).cited:
         blocks += [Heading(1, "References", "sec:references", numbered=False), References()]

@@ -57,7 +57,7 @@ def page(document: Document, root: str | Path) -> str:
     return environment.from_string(template).render(
         title=_clean(document.title),
         author=_clean(document.author),
-        date=document.date,
+        date=_clean(document.date),
         footer=_clean(document.footer),
         abstract=printer.inline(document.abstract),
         contents=printer.contents(),
@@ -145,8 +145,14 @@ class _Printer:
                 return self._table(block, shown)
             case Figure():
                 return self._figure(block, shown)
-            case Code(text=text):
-                return Markup("<pre><code>{}</code></pre>").format(_clean(text))
+            case Code():
+                listing = Markup("<pre><code>{}</code></pre>").format(_clean(block.text))
+                if not block.key:
+                    return listing
+                return Markup(
+                    '<figure class="table" id="{}"><figcaption><b>Listing {}.</b> {}</figcaption>'
+                    "{}</figure>"
+                ).format(_id(block.key), shown, self.inline(block.caption), listing)
             case Sample():
                 return _sample(block)
             case References():
@@ -175,11 +181,13 @@ class _Printer:
         note = Markup('<p class="note">{}</p>').format(self.inline(table.note))
         return Markup(
             '<figure class="table" id="{}"><figcaption><b>Table {}.</b> {}</figcaption>'
-            '<div class="scroll"><table><thead>{}</thead><tbody>{}</tbody></table></div>{}</figure>'
+            '<div class="scroll"><table class="{}"><thead>{}</thead><tbody>{}</tbody></table></div>'
+            "{}</figure>"
         ).format(
             _id(table.key),
             shown,
             self.inline(table.caption),
+            "wide" if "p" in table.alignment else "",
             row(table.columns, "th") if any(table.columns) else "",
             Markup("\n").join(body),
             note if table.note else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -78,10 +79,12 @@ def load_inputs(run_folder: str | Path, commands: Sequence[str] | None = None) -
 
 
 def default_commands(folder: Path) -> list[str]:
-    """Return the commands that repeat a run from its configuration and make its report."""
+    """Return the commands that repeat a run beside the first one and make its report."""
+    name = f"{folder.absolute().name}-again"
     return [
-        f"tinylm train --config {folder}/config.yaml --run {folder}",
-        f"tinylm report {folder}",
+        f"tinylm train --config {shlex.quote(f'{folder.as_posix()}/config.yaml')} "
+        f"--name {shlex.quote(name)}",
+        f"tinylm report --run {shlex.quote(f'runs/{name}')}",
     ]
 
 

@@ -71,7 +71,7 @@ def source(document: Document, created: datetime) -> str:
         printed = _block(block, numbering)
         # Words that announce a formula, a list or a command stay on its page.
         if isinstance(block, Paragraph) and isinstance(after, (Equation, Bullets, Code)):
-            printed = f"#block(sticky: true, par[{printed}])"
+            printed = f"#block(width: 100%, sticky: true, par[{printed}])"
         body.append(printed)
     return "\n\n".join([template, head, *body]) + "\n"
 
@@ -157,8 +157,13 @@ def _block(block: Block, numbering: Numbering) -> str:
                 f"{string(block.alt)}), kind: image, placement: {placement}, "
                 f"caption: [{inline(block.caption, numbering)}]){_anchor(block.key)}"
             )
-        case Code(text=text):
-            return f"#listing({string(text)})"
+        case Code() if block.key:
+            return (
+                f"#figure(listing({string(block.text)}), kind: raw, placement: auto, "
+                f"caption: [{inline(block.caption, numbering)}]){_anchor(block.key)}"
+            )
+        case Code():
+            return f"#listing({string(block.text)})"
         case Sample():
             return (
                 f"#sample(label: {string(block.label)}, prompt: {string(block.prompt)}, "

@@ -26,8 +26,8 @@ class Chooser(Protocol):
             logits: (growing, vocab), float32 or float64; forbidden tokens are -inf.
             seen: (growing, vocab), bool, True where the row's text so far holds the token.
             step: number of tokens generated before.
-            rows: (growing,), int64, which sequences of the batch these are; those that have
-                ended are left out.
+            rows: (growing,), int64, the numbers of these sequences, which do not change when
+                others end and are left out.
 
         Returns:
             (growing,), int64.

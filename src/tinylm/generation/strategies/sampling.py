@@ -36,20 +36,24 @@ class Sampling:
 
     def __init__(self, config: GenerationConfig, batch_size: int) -> None:
         self.config = config
-        self.uniform = torch.stack(
-            [
-                torch.rand(config.max_new_tokens, generator=_generator(config.seed, row))
-                for row in range(batch_size)
-            ]
-        )  # (batch, max_new_tokens)
+        self._generators: dict[int, torch.Generator] = {}
 
     def choose(self, logits: Tensor, seen: Tensor, step: int, rows: Tensor) -> Tensor:
         """Return drawn ids, (batch,); shapes as in ``Chooser.choose``."""
         if self.config.temperature == 0:
             logits = filters.repetition_penalty(logits, seen, self.config.repetition_penalty)
             return logits.argmax(-1)
-        probability = filtered_logits(self.config, logits, seen).double().softmax(-1)
-        return draw(probability, self.uniform[rows.cpu(), step].to(logits.device))
+        probability = filtered_logits(self.config, logits.double(), seen).softmax(-1)
+        return draw(probability, self._uniform(rows).to(logits.device))
+
+    def _uniform(self, rows: Tensor) -> Tensor:
+        """Return the next number of each row's own generator, (growing,)."""
+        numbers = []
+        for row in rows.tolist():
+            if row not in self._generators:
+                self._generators[row] = _generator(self.config.seed, row)
+            numbers.append(torch.rand((), generator=self._generators[row]))
+        return torch.stack(numbers)
 
 
 def draw(probability: Tensor, uniform: Tensor) -> Tensor:

@@ -37,10 +37,10 @@ class RotaryPositions(Positions):
             )
         frequency = 10_000 ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
         position = torch.arange(config.context_length, dtype=torch.float64)
-        angle = torch.outer(position, frequency).to(torch.get_default_dtype())
-        # (context_length, head_dim), the same angles for both halves
-        self.register_buffer("cos", torch.cat((angle.cos(), angle.cos()), -1), persistent=False)
-        self.register_buffer("sin", torch.cat((angle.sin(), angle.sin()), -1), persistent=False)
+        angle = torch.outer(position, frequency).repeat(1, 2)  # the same angles for both halves
+        dtype = torch.get_default_dtype()
+        self.register_buffer("cos", angle.cos().to(dtype), persistent=False)  # (context, head_dim)
+        self.register_buffer("sin", angle.sin().to(dtype), persistent=False)
 
     def rotate(self, vectors: Tensor, positions: Tensor) -> Tensor:
         """Return the turned vectors; shapes as in ``Positions.rotate``."""

@@ -137,8 +137,9 @@ def _draw_model(
     y = _draw_positions(drawing, config, y, scale)
     if counts.get("positions"):
         drawing.note(_POSITIONS, y - 1.05, f"{counts['positions']:,} parameters", "center")
-    drawing.box(x, y, _HALF, 0.5, f"Dropout {config.dropout:g}", "plain")
-    y += 0.5
+    if config.dropout:
+        drawing.box(x, y, _HALF, 0.5, f"Dropout {config.dropout:g}", "plain")
+        y += 0.5
 
     bottom = y + 0.32
     drawing.arrow([(x, y), (x, bottom + 0.62)])
@@ -229,7 +230,8 @@ def _draw_layer(
             attention = (y, y + height)
         y += height
         drawing.arrow([(x, y), (x, y + 0.62)])
-        drawing.note(x + 0.15, y + 0.2, f"dropout {config.dropout:g}", "left", 6.2)
+        if config.dropout:
+            drawing.note(x + 0.15, y + 0.2, f"dropout {config.dropout:g}", "left", 6.2)
         y += 0.8
         drawing.plus(x, y)
         # The residual stream goes round the part and is added to what it gave.
@@ -278,7 +280,7 @@ def _draw_attention(drawing: _Drawing, config: ModelConfig, opened: tuple[float,
         (f"Q Kᵀ / √{dim}\nseq × seq, for each head", "attention"),
         ("Mask future tokens", "plain"),
         ("Softmax", "plain"),
-        (f"Dropout {config.dropout:g}", "plain"),
+        *([(f"Dropout {config.dropout:g}", "plain")] if config.dropout else []),
     ):
         tall = 0.78 if "\n" in text else 0.5
         drawing.box(middle, y, 1.9, tall, text, fill)

@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 
 from tinylm.report.figures import COLOURS, MUTED, new_figure, style
 
+PLATE: dict[str, Any] = {
+    "frameon": True,
+    "facecolor": "white",
+    "edgecolor": "none",
+    "framealpha": 0.92,
+}
+"""A legend that stands on white, so that grid lines do not strike it through."""
+
 _FEWEST_TO_SMOOTH = 12
 """Points from which a moving average says more than the points themselves."""
 
@@ -67,7 +75,7 @@ def loss_figure(training: Mapping[str, Any]) -> Figure:
         _limit_to_the_curve(axes, losses, [point["loss"] for point in validations])
         axes.set_ylabel("loss (nats per token)")
         axes.grid(axis="y")
-        axes.legend(loc="upper right")
+        axes.legend(loc="upper right", **PLATE)
         _step_axes(axes, training)
     return figure
 

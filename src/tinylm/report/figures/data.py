@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tinylm.report.figures import COLOURS, INK, MUTED, new_figure, style
+from tinylm.report.figures.curves import PLATE
 
 _HEAD, _TAIL = 10, 1_000
 """Ranks between which the exponent of Zipf's law is fitted: the commonest words bend away from the
@@ -58,7 +59,7 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
         left.set_ylabel("stories")
         left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         left.set_ylim(top=1.3 * max(counts.max(initial=0), 1))  # room for the legend
-        left.legend(loc="upper right")
+        left.legend(loc="upper right", **PLATE)
         left.grid(axis="y")
 
         ranks = np.asarray([point[0] for point in data["rank_frequency"]], dtype=float)
@@ -74,7 +75,7 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
             span = np.array([_HEAD, min(_TAIL, ranks.max())])
             right.loglog(
                 span, middle * span**-exponent, color=COLOURS[1], linestyle=(0, (4, 2)),
-                label=f"1 / rank^{exponent:.2f}, ranks 10 to {span[1]:,.0f}",
+                label=f"slope −{exponent:.2f}, ranks {_HEAD} to {span[1]:,.0f}",
             )  # fmt: skip
         size = data["vocab_size"]
         if ranks.size and size < ranks.max():
@@ -85,6 +86,6 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
         right.set_ylabel("occurrences")
         for axis in (right.xaxis, right.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        right.legend(loc="lower left")
+        right.legend(loc="lower left", **PLATE)
         right.grid(which="major")
     return figure

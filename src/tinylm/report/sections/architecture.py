@@ -239,7 +239,7 @@ def _parameters(results: ReportInputs, training: Mapping[str, Any]) -> list[Bloc
             f"{count(ffn)} inner feed-forward units.",
             ("Part", "Sum", "Parameters", "Share"),
             tuple(rows),
-            "lprr",
+            "llrr",
             emphasised=(len(rows) - 1,),
         ),
     ]

@@ -132,7 +132,7 @@ def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
     exponent = zipf_exponent(data["rank_frequency"])
     text = (
         f"The {len(top)} most frequent tokens make up {percent(covered)} of the training split; "
-        f"the first are {listed([code(word) for word, _ in top[:8]])}. "
+        f"the first are {listed([f'“{literal(word)}”' for word, _ in top[:8]])}. "
     )
     if exponent is not None:
         text += (

@@ -37,11 +37,12 @@ def blocks(results: ReportInputs) -> list[Block]:
 
 def _prediction(found: Mapping[str, Any]) -> list[Block]:
     validation = found["validation"]
+    measured = f" of the checkpoint {code(found['checkpoint'])}" if found.get("checkpoint") else ""
     return [
         Heading(2, "Prediction", "sec:prediction"),
         Paragraph(
-            f"Over all {count(validation['tokens'])} tokens of the validation split the model's "
-            f"loss is {significant(validation['loss'], 4)} nats per token, a perplexity of "
+            f"Over all {count(validation['tokens'])} tokens of the validation split the loss"
+            f"{measured} is {significant(validation['loss'], 4)} nats per token, a perplexity of "
             f"{significant(validation['perplexity'], 4)}. A perplexity can be compared only "
             "between models with one vocabulary, since it counts choices per token. Spread over "
             f"the bytes of the text the same loss is {significant(validation['bits_per_byte'])} "

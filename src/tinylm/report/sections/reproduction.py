@@ -62,9 +62,12 @@ def blocks(results: ReportInputs) -> list[Block]:
             ),
         ]
     made += [
-        Heading(2, "Configuration", "sec:configuration"),
-        Paragraph("The whole resolved configuration, `config.yaml` of the run:"),
-        Code(dump_yaml(results.config).rstrip()),
+        Paragraph("[[lst:configuration]] is the configuration with every setting resolved."),
+        Code(
+            dump_yaml(results.config).rstrip(),
+            "lst:configuration",
+            "The run's `config.yaml`.",
+        ),
     ]
     return made
 

@@ -27,7 +27,7 @@ def blocks(results: ReportInputs) -> list[Block]:
             f"{listed([literal(setting['name']) for setting in settings])}. Greedy decoding "
             "always takes the likeliest token. Sampling draws from the prediction; a temperature "
             "below 1 sharpens it first, and top-p draws only from the fewest tokens whose "
-            "probability reaches $p$ [[holtzman2020]]."
+            "probability reaches $p$ [[holtzman2020]]. [[tab:samples]] has the numbers."
         ),
         Heading(2, "Quality in numbers", "sec:quality"),
         _table(settings, reference),

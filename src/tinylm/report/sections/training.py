@@ -16,6 +16,11 @@ _RISING = 0.01
 """Nats by which the last validation loss must lie above the best one to count as rising."""
 
 
+_FEWEST_NORMS = 12
+_SPIKE = 5.0
+"""A gradient so many times the median norm is a spike."""
+
+
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``training``."""
     training = results.results.get("training")
@@ -79,7 +84,13 @@ def _method(config: TrainingConfig, training: Mapping[str, Any]) -> list[Block]:
     else:
         made.append(Paragraph(f"The optimizer is `{config.optimizer}`. "
                               f"{_clipping(config, training)}"))  # fmt: skip
-    made.append(_settings(config, training))
+    made += [
+        Paragraph(
+            f"Training took {duration(training['seconds_training'])} for "
+            f"{plural(training['steps'], 'step')} ([[tab:training]])."
+        ),
+        _settings(config, training),
+    ]
     return made
 
 
@@ -153,7 +164,8 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
                 "Training and validation loss against optimizer steps.",
             )
         )
-    made.append(Paragraph(gap(training)))
+    listed = " [[tab:validations]] lists the validations." * (len(training["validations"]) > 1)
+    made.append(Paragraph(gap(training) + listed))
     if results.has_figure("figures/perplexity.svg"):
         made.append(
             Figure(
@@ -168,14 +180,15 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
     if text:
         made.append(Paragraph(text))
     if results.has_figure("figures/schedule.svg"):
-        made.append(
+        made += [
+            Paragraph(steadiness(training)),
             Figure(
                 "fig:schedule",
                 "figures/schedule.svg",
                 "Learning rate and gradient norm during training.",
                 "Learning rate and gradient norm against optimizer steps.",
-            )
-        )
+            ),
+        ]
     if len(training["validations"]) > 1:
         made.append(_validations(training))
     return made
@@ -207,7 +220,7 @@ def progress(results: ReportInputs, training: Mapping[str, Any]) -> str:
         text += (
             f"After that it rose again, by {significant(rise, 2)} nats until step "
             f"{count(last['step'])}, while the model went on fitting the training stories: it "
-            "overfits. The checkpoint that is evaluated below is the best one, not the last."
+            "overfits. The checkpoint to use is the best one, not the last."
         )
     elif fall > _STILL_FALLING:
         text += (
@@ -287,6 +300,25 @@ def baselines(results: ReportInputs, training: Mapping[str, Any]) -> str:
     return text + (
         f"The {significant(best, 4)} reached here is not below the second: the model has not "
         "yet learned to use the context."
+    )
+
+
+def steadiness(training: Mapping[str, Any]) -> str:
+    """Return what the gradient's norm tells about how steadily training went."""
+    norms = [p["gradient_norm"] for p in training["curve"] if p.get("gradient_norm") is not None]
+    text = "[[fig:schedule]] shows the learning rate and the norm of the gradient. "
+    if len(norms) < _FEWEST_NORMS:
+        return text.rstrip()
+    later = sorted(norms[len(norms) // 4 :])
+    middle, largest = later[len(later) // 2], later[-1]
+    if largest > _SPIKE * middle:
+        return text + (
+            f"After the first quarter of training the norm is {significant(middle, 2)} in the "
+            f"median but reaches {significant(largest, 2)}: there were spikes."
+        )
+    return text + (
+        f"After the first quarter of training the norm is {significant(middle, 2)} in the median "
+        f"and never above {significant(largest, 2)}: training was steady."
     )
 
 

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinylm.report.blocks import (
+    Figure,
+    Heading,
+    Paragraph,
+    Span,
+    Table,
+    code,
+    literal,
+    number,
+    plain_text,
+    spans,
+)
+from tinylm.report.formatting import count, duration, listed, percent, plural, setting, significant
+
+
+def test_spans_of_every_kind() -> None:
+    assert spans("a *b* `c*` $x^2$ [[fig:d]] \\* e") == [
+        Span("text", "a "),
+        Span("emphasis", "b"),
+        Span("text", " "),
+        Span("code", "c*"),
+        Span("text", " "),
+        Span("math", "x^2"),
+        Span("text", " "),
+        Span("link", "fig:d"),
+        Span("text", " * e"),
+    ]
+
+
+@given(st.text())
+def test_literal_text_comes_out_as_it_went_in(text: str) -> None:
+    assert plain_text(literal(text)) == text
+    assert all(span.kind == "text" for span in spans(literal(text)))
+
+
+@given(st.text(min_size=1), st.text())
+def test_code_and_emphasis_hold_any_text(text: str, after: str) -> None:
+    assert spans(code(text))[0] == Span("code", text)
+    assert spans(f"*{literal(text)}*{literal(after)}")[0] == Span("emphasis", text)
+
+
+def test_numbering_counts_each_kind_and_cites_in_order() -> None:
+    blocks = [
+        Heading(1, "One", "sec:one"),
+        Heading(2, "Part", "sec:part"),
+        Figure("fig:a", "a.svg", "see [[ba2016]]", "a"),
+        Heading(1, "Two", "sec:two"),
+        Figure("fig:b", "b.svg", "b", "b"),
+        Table("tab:a", "t", ("x",), (("1",),), "r"),
+        Paragraph("[[fig:b]], [[tab:a]], [[sec:part]], [[vaswani2017]], [[ba2016]]"),
+    ]
+    numbering = number(blocks)
+    assert plain_text(blocks[-1].text, numbering) == (  # type: ignore[union-attr]
+        "Figure\u00a02, Table\u00a01, Section\u00a01.1, [2], [1]"
+    )
+    assert numbering.cited == ("ba2016", "vaswani2017")
+    assert numbering.numbers == ("1", "1.1", "1", "2", "2", "1", "")
+
+
+def test_numbering_refuses_what_leads_nowhere() -> None:
+    with pytest.raises(ValueError, match="fig:none"):
+        number([Paragraph("[[fig:none]]")])
+    with pytest.raises(ValueError, match="twice"):
+        number([Heading(1, "a", "sec:a"), Heading(1, "b", "sec:a")])
+
+
+def test_table_refuses_a_short_row() -> None:
+    with pytest.raises(ValueError, match="differ in length"):
+        Table("t", "", ("a", "b"), (("1",),), "lr")
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        (count(1234567), "1,234,567"),
+        (significant(0.012345), "0.0123"),
+        (significant(1234.5), "1,234"),
+        (significant(9.999), "10.0"),
+        (significant(3e-5), "3.00·10⁻⁵"),
+        (significant(0), "0"),
+        (setting(3e-4), "3·10⁻⁴"),
+        (setting(1e-8), "10⁻⁸"),
+        (setting(0.9), "0.9"),
+        (percent(0.1234), "12.3\u202f%"),
+        (percent(0.0004), "<\u20090.1\u202f%"),
+        (percent(0), "0\u202f%"),
+        (duration(192), "3\u00a0min 12\u00a0s"),
+        (duration(59.7), "1\u00a0min"),
+        (duration(7530), "2\u00a0h 6\u00a0min"),
+        (listed(["a", "b", "c"]), "a, b and c"),
+        (plural(1, "story", "stories"), "1 story"),
+        (plural(2, "story", "stories"), "2 stories"),
+    ],
+)
+def test_numbers_as_a_reader_wants_them(shown: str, wanted: str) -> None:
+    assert shown == wanted

@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import copy
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import fixtures
+import pytest
+import typst
+
+from tinylm.errors import DataError
+from tinylm.registry import SECTIONS
+from tinylm.report.blocks import Heading, number, plain_text
+from tinylm.report.build import assemble, build_report
+from tinylm.report.html import page
+from tinylm.report.inputs import ReportInputs, load_inputs
+
+
+def text_of(results: dict[str, dict[str, Any]]) -> str:
+    """Everything that the report says, as one plain text without figures."""
+    inputs = ReportInputs(fixtures.config(), results, Path("none"), fixtures.ENVIRONMENT)
+    document = assemble(inputs)
+    html = page(document, inputs.folder)
+    return re.sub(r"[ \n]+", " ", re.sub("<[^>]*>", "", html.partition("<body>")[2]))
+
+
+def test_pdf_and_html_are_written(run_folder: Path) -> None:
+    pdf = (run_folder / "report.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    compiler = typst.Compiler(input=run_folder / "report.typ", root=run_folder)
+    pages = compiler.compile(format="png", ppi=5)
+    assert isinstance(pages, list) and len(pages) > 3
+    assert (run_folder / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    assert not [path for path in run_folder.iterdir() if path.name.endswith(".tmp")]
+    for name in ("data", "architecture", "loss", "perplexity", "schedule"):
+        assert (run_folder / f"figures/{name}.svg").is_file()
+
+
+def test_building_again_gives_the_same_bytes(run_folder: Path) -> None:
+    names = ("report.pdf", "report.html", "report.typ", "figures/loss.svg")
+    before = [(run_folder / name).read_bytes() for name in names]
+    paths = build_report(run_folder)
+    assert set(paths) == {"pdf", "html", "typst"}
+    assert [(run_folder / name).read_bytes() for name in names] == before
+
+
+def test_html_needs_nothing_but_itself(run_folder: Path) -> None:
+    loads, ids, targets = [], [], []
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            values = dict(attrs)
+            ids.extend([values["id"]] if "id" in values else [])
+            if tag == "a":
+                targets.append(values["href"])
+            elif "href" in values or "src" in values:
+                loads.append(values.get("src") or values.get("href"))
+            assert tag not in ("script", "link", "iframe")
+
+    text = (run_folder / "report.html").read_text("utf-8")
+    Reader().feed(text)
+    assert loads and all(str(one).startswith("data:image/") for one in loads)
+    assert len(set(ids)) == len(ids)
+    inner = {str(one)[1:] for one in targets if str(one).startswith("#")}
+    assert inner <= set(ids)
+    assert "url(" not in text and "@import" not in text
+
+
+@pytest.mark.parametrize("missing", ["data", "training", "evaluation", "samples", "attention"])
+def test_a_missing_experiment_leaves_its_section_out(missing: str) -> None:
+    results = fixtures.results()
+    full = headings(results)
+    del results[missing]
+    sections = {"training": {"training", "architecture"}}.get(missing, {missing})
+    assert full - headings(results) == {f"sec:{name}" for name in sections}
+    text_of(results)  # no reference leads to what is not there
+
+
+def headings(results: dict[str, dict[str, Any]]) -> set[str]:
+    inputs = ReportInputs(fixtures.config(), results, Path("none"))
+    blocks = assemble(inputs).blocks
+    return {block.key for block in blocks if isinstance(block, Heading) and block.level == 1}
+
+
+def test_sections_follow_the_registry() -> None:
+    inputs = ReportInputs(fixtures.config(), fixtures.results(), Path("none"))
+    blocks = assemble(inputs).blocks
+    keys = [block.key for block in blocks if isinstance(block, Heading) and block.level == 1]
+    assert keys == [*(f"sec:{name}" for name in SECTIONS), "sec:references"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        ("data.splits.train.stories", 12_345, "12,345"),
+        ("data.types_seen", 7_777, "7,777"),
+        ("training.best.perplexity", 3.217, "3.217"),
+        ("training.best.step", 4_321, "4,321"),
+        ("training.unigram_perplexity", 333.4, "333"),
+        ("training.parameters.total", 7_654_321, "7,654,321"),
+        ("training.tokens_per_second", 98_765, "98,765"),
+        ("evaluation.validation.bits_per_byte", 0.654, "0.654"),
+        ("evaluation.bleu.corpus", 13.57, "13.57"),
+        ("evaluation.repetition.generated", 0.0876, "8.8\u202f%"),
+        ("evaluation.distinct.true.2", 0.4321, "0.432"),
+        ("samples.reference.distinct_1", 0.2345, "0.234"),
+        ("samples.settings.1.metrics.perplexity", 5.55, "5.55"),
+        ("attention.heads.3.descriptors.mean_distance", 6.7, "6.7"),
+        ("attention.seconds", 754.0, "12\u00a0min 34\u00a0s"),
+    ],
+)
+def test_a_changed_number_changes_the_text(path: str, value: float, shown: str) -> None:
+    results = fixtures.results()
+    assert shown not in text_of(results)
+    changed = copy.deepcopy(results)
+    *parents, last = path.split(".")
+    place: Any = changed
+    for key in parents:
+        place = place[int(key) if isinstance(place, list) else key]
+    assert last in place
+    place[last] = value
+    assert shown in text_of(changed)
+
+
+def test_training_is_told_as_it_went() -> None:
+    def told(losses: list[float], end: float) -> str:
+        training = fixtures.training()
+        validations = [
+            {"step": 100 * (i + 1), "epoch": float(i + 1), "loss": loss, "perplexity": 2.718**loss}
+            for i, loss in enumerate(losses)
+        ]
+        training["validations"] = validations
+        training["best"] = min(validations, key=lambda one: one["loss"])
+        for point in training["curve"]:
+            point["loss"] = end
+        return text_of({"training": training})
+
+    assert "it overfits" in told([3.0, 2.0, 2.5], 1.0)
+    assert "memorises training stories" in told([3.0, 2.0, 2.5], 1.0)
+    assert "undertrained" in told([4.0, 3.0, 2.0], 1.95)
+    assert "has hardly memorised" in told([4.0, 3.0, 2.0], 1.97)
+    assert "levelled out" in told([4.0, 2.0, 2.0], 1.8)
+    assert "dropout on" in told([4.0, 2.0, 2.0], 2.2)
+    assert "not yet learned to use the context" in told([7.0, 6.9], 7.0)
+
+
+def test_generated_text_is_judged_by_its_numbers() -> None:
+    def told(own: float, repetition: float) -> str:
+        evaluation = fixtures.evaluation()
+        evaluation["perplexity"]["generated"]["token_weighted"] = own
+        evaluation["repetition"]["generated"] = repetition
+        return text_of({"evaluation": evaluation})
+
+    assert "repeats itself more than" in told(8.0, 0.2)
+    assert "repeats itself less than" in told(8.0, 0.0)
+    assert "repeats itself about as much" in told(8.0, 0.017)
+    assert "own text easier" in told(4.0, 0.017)
+    assert "own text harder" in told(14.0, 0.017)
+    assert "calibrated" in told(8.2, 0.017)
+
+
+def test_every_reference_and_number_is_resolved() -> None:
+    inputs = ReportInputs(fixtures.config(), fixtures.results(), Path("none"))
+    document = assemble(inputs)
+    numbering = number(document.blocks, [document.abstract])
+    assert "[[" not in plain_text(document.abstract, numbering)
+    assert {"vaswani2017", "kingma2015", "ba2016", "papineni2002"} <= set(numbering.cited)
+
+
+def test_unusable_folders_are_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"config\.yaml is missing"):
+        load_inputs(tmp_path)
+    fixtures.write_run(tmp_path, {})
+    with pytest.raises(DataError, match="no results"):
+        build_report(tmp_path)
+    for content, match in (("{", "cannot read"), ("[]", "JSON object"), ("{}", "again")):
+        (tmp_path / "results/training.json").write_text(content, "utf-8")
+        with pytest.raises(DataError, match=match) as error:
+            build_report(tmp_path)
+        assert "\n" not in str(error.value)
+    (tmp_path / "config.yaml").write_text("modle: {}", "utf-8")
+    with pytest.raises(DataError, match="model"):
+        load_inputs(tmp_path)
+
+
+def test_a_file_outside_the_run_is_no_figure(tmp_path: Path) -> None:
+    (tmp_path / "secret.svg").write_text("x", "utf-8")
+    run = tmp_path / "run"
+    run.mkdir()
+    inputs = ReportInputs(fixtures.config(), {}, run)
+    assert not inputs.has_figure("../secret.svg")
+
+
+def test_the_date_is_that_of_the_results(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert int(load_inputs(run_folder).date.timestamp()) == fixtures.WRITTEN
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1000000000")
+    assert load_inputs(run_folder).date.year == 2001
+
+
+def test_commands_can_be_given(run_folder: Path) -> None:
+    assert load_inputs(run_folder, ["make it"]).commands == ["make it"]
+    assert json.dumps(load_inputs(run_folder).commands).count("tinylm") >= 2

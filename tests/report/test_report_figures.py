@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import fixtures
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from tinylm.config import ModelConfig
+from tinylm.report.figures.architecture import architecture_figure
+from tinylm.report.figures.curves import loss_figure, perplexity_figure, schedule_figure, smooth
+from tinylm.report.figures.data import data_figure, zipf_exponent
+
+
+def words(figure: Figure) -> str:
+    return "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
+
+
+def test_architecture_shows_the_real_sizes() -> None:
+    counts = {"embedding": 1_443_600, "attention": 3 * 366_012, "feed-forward": 3 * 721_500,
+              "unembedding": 1_448_412}  # fmt: skip
+    shown = words(architecture_figure(ModelConfig(), 4_812, counts))
+    for size in ("4,812 × 300", "8 heads × 38", "300 → 1,200 → 300", "3 ×", "304 → 300", "√38",
+                 "64 × 300", "Sinusoidal", "ReLU", "Dropout 0.1", "not tied", "1,443,600",
+                 "366,012", "721,500", "1,448,412", "× √300"):  # fmt: skip
+        assert size in shown, size
+
+
+def test_architecture_follows_the_configuration() -> None:
+    config = ModelConfig(num_layers=7, norm_placement="pre", positions="rotary",
+                         tie_embeddings=True, num_heads=4, hidden_size=64)  # fmt: skip
+    shown = words(architecture_figure(config, 100))
+    for part in ("7 ×", "Rotate by position", "rotary positions", "64 → 100, tied", "4 heads × 16"):
+        assert part in shown
+    # One norm before each part and one at the end; post-norm has no final one.
+    assert shown.count("LayerNorm") == 3
+    assert words(architecture_figure(ModelConfig(), 100)).count("LayerNorm") == 2
+
+
+@pytest.mark.parametrize("placement", ["post", "pre"])
+def test_norms_stand_where_they_act(placement: str) -> None:
+    config = ModelConfig(norm_placement=placement)  # type: ignore[arg-type]
+    texts = architecture_figure(config, 100).axes[0].texts
+    heights = {name: [t.get_position()[1] for t in texts if t.get_text().startswith(name)]
+               for name in ("LayerNorm", "Masked self-attention", "Feed-forward", "+")}  # fmt: skip
+    attention, feed = min(heights["Masked self-attention"]), heights["Feed-forward"][0]
+    first, second, *final = sorted(heights["LayerNorm"])
+    if placement == "pre":
+        assert first < attention < second < feed < final[0]
+    else:
+        assert attention < first < feed < second and not final
+
+
+def test_smoothing_keeps_a_line_and_the_mean_of_noise() -> None:
+    line = [3.0 - 0.1 * i for i in range(40)]
+    assert np.allclose(smooth(line, 9), line)
+    noise = np.random.default_rng(0).normal(size=2_000)
+    assert smooth(list(noise), 101)[100:-100].std() < 0.15
+
+
+def test_zipf_exponent_is_found_from_thinned_ranks() -> None:
+    for ranks in (range(1, 3_000), [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000]):
+        assert zipf_exponent([[r, 1e6 * r**-1.3] for r in ranks]) == pytest.approx(1.3)
+    assert zipf_exponent([[1, 5], [2, 3]]) is None
+
+
+def test_curves_hold_the_measured_points() -> None:
+    training = fixtures.training()
+    lines = loss_figure(training).axes[0].lines
+    measured = [point["loss"] for point in training["curve"]]
+    assert list(lines[0].get_ydata()) == measured  # type: ignore[arg-type]
+    shown = words(perplexity_figure(training))
+    assert "word frequencies only (215)" in shown and "4,812" in shown
+    assert len(schedule_figure(training).axes) == 2
+
+
+def test_figures_of_a_very_short_run_can_be_drawn() -> None:
+    training = fixtures.training()
+    training["steps"], training["curve"] = 20, training["curve"][:2]
+    training["validations"] = [{"step": 20, "epoch": 1.0, "loss": 3.0, "perplexity": 20.1}]
+    training["best"] = training["validations"][0]
+    for figure in (loss_figure(training), perplexity_figure(training), schedule_figure(training)):
+        figure.canvas.draw()
+    data = fixtures.data()
+    data["rank_frequency"] = [[1, 5], [2, 1]]
+    data["length_histogram"] = {"edges": [0, 10], "counts": [3]}
+    data_figure(data).canvas.draw()

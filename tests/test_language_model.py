@@ -1,0 +1,220 @@
+"""``LanguageModel``: text in, text out."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+import tinylm
+from tinylm.config import GenerationConfig
+from tinylm.errors import CheckpointError, ConfigError, GenerationError
+from tinylm.language_model import LanguageModel
+from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID
+
+CONTEXT = 24
+
+
+@pytest.fixture
+def endless(tiny_run: Path) -> LanguageModel:
+    """The tiny model, made unable to end a text."""
+    lm = LanguageModel.load(tiny_run)
+    with torch.no_grad():
+        lm.model.unembedding.bias[EOS_ID] = -1e4
+    return lm
+
+
+def test_it_is_the_packages_front_door(tiny_run: Path) -> None:
+    lm = tinylm.LanguageModel.load(str(tiny_run))
+    assert str(lm.generate("Once upon a time")).startswith("Once upon a time")
+
+
+def test_the_text_is_the_prompt_as_written_and_what_follows(tiny_lm: LanguageModel) -> None:
+    for prompt in ("Once upon a time", "ONCE  upon a\ntime ", "Tom said,", 'The dog said, "'):
+        result = tiny_lm.generate(prompt, max_new_tokens=8, seed=2)
+        assert result.prompt == prompt
+        assert result.text.startswith(prompt.rstrip())
+        assert result.text != prompt.rstrip()
+        assert str(result) == result.text
+        again = tiny_lm.tokenizer.encode(result.text)
+        assert again == tiny_lm.tokenizer.encode(prompt) + result.ids
+
+
+def test_settings_are_those_of_the_config_with_single_ones_on_top(tiny_lm: LanguageModel) -> None:
+    base = GenerationConfig(seed=4, max_new_tokens=9)
+    both = tiny_lm.generate("The cat", base, temperature=1.5)
+    assert both == tiny_lm.generate("The cat", replace(base, temperature=1.5))
+    assert both != tiny_lm.generate("The cat", base, temperature=0.1)
+    assert len(tiny_lm.generate("The cat", base, max_new_tokens=3, strategy="greedy").ids) <= 3
+
+
+def test_seeds_repeat_and_differ(tiny_lm: LanguageModel) -> None:
+    texts = [tiny_lm.generate("One day", seed=seed, max_new_tokens=12).text for seed in range(5)]
+    assert len(set(texts)) == 5
+    assert tiny_lm.generate("One day", seed=3, max_new_tokens=12).text == texts[3]
+
+
+def test_batches_of_prompts_of_different_lengths(tiny_lm: LanguageModel) -> None:
+    prompts = ["Once upon a time", "", "The dog", "Tom and the cat saw a big red ball in the park."]
+    greedy = tiny_lm.generate(prompts, strategy="greedy", max_new_tokens=30)
+    assert [one.prompt for one in greedy] == prompts
+    for prompt, one in zip(prompts, greedy, strict=True):
+        alone = tiny_lm.generate(prompt, strategy="greedy", max_new_tokens=30)
+        assert (one.text, one.ids, one.notes) == (alone.text, alone.ids, alone.notes)
+    sampled = tiny_lm.generate(prompts, max_new_tokens=30, seed=7)
+    assert sampled[0].text == tiny_lm.generate(prompts[0], max_new_tokens=30, seed=7).text
+    assert isinstance(tiny_lm.generate(["one"], max_new_tokens=2), list)
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n "])
+def test_an_empty_prompt_starts_a_story(endless: LanguageModel, prompt: str) -> None:
+    result = endless.generate(prompt, max_new_tokens=6)
+    assert len(result.ids) == 6
+    assert result.text == endless.tokenizer.decode(result.ids)
+    assert result.text[0].isupper() or not result.text[0].isalpha()
+    assert result.notes == []
+
+
+def test_unknown_words_are_kept_in_the_text_and_named(endless: LanguageModel) -> None:
+    result = endless.generate("The zyxwv saw Qqqq, and the zyxwv ran", max_new_tokens=5)
+    assert result.text.startswith("The zyxwv saw Qqqq, and the zyxwv ran")
+    (note,) = result.notes
+    assert note == "not in the vocabulary, read as <unk>: zyxwv, Qqqq,"
+    assert UNK_ID not in result.ids
+
+
+def test_unk_is_an_answer_only_if_allowed(tiny_run: Path) -> None:
+    lm = LanguageModel.load(tiny_run)
+    with torch.no_grad():
+        lm.model.unembedding.bias[UNK_ID] = 100
+    assert UNK_ID not in lm.generate("The dog", max_new_tokens=5).ids
+    allowed = lm.generate("The dog", max_new_tokens=5, allow_unk=True)
+    assert allowed.ids == [UNK_ID] * 5
+    assert allowed.text == "The dog" + " <unk>" * 5
+
+
+def test_a_prompt_longer_than_the_context_slides_and_says_so(endless: LanguageModel) -> None:
+    words = ["the", "dog", "and", "the", "cat"] * 8
+    result = endless.generate(" ".join(words), max_new_tokens=10, strategy="greedy")
+    assert result.notes == [
+        "the prompt has 41 tokens, <sos> included, and the context 24: "
+        "a sliding window of the last 24 is seen"
+    ]
+    ids = endless.tokenizer.encode(" ".join(words))
+    assert UNK_ID not in ids
+    for token in result.ids:
+        with torch.no_grad():
+            logits = endless.model(torch.tensor([ids[-CONTEXT:]]))[0, -1]
+        logits[:3] = -torch.inf
+        assert token == int(logits.argmax())
+        ids.append(token)
+
+
+@pytest.mark.parametrize(("prompt_tokens", "new", "told"), [(4, 20, False), (4, 21, True)])
+def test_sliding_is_told_exactly_when_it_happens(
+    endless: LanguageModel, prompt_tokens: int, new: int, told: bool
+) -> None:
+    prompt = " ".join(["the", "dog", "saw", "the"][:prompt_tokens])
+    result = endless.generate(prompt, max_new_tokens=new)
+    assert len(result.ids) == new
+    told_so = ["beyond 24 tokens the model sees a sliding window of the last 24"]
+    assert result.notes == (told_so if told else [])
+
+
+def test_notes_agree_with_the_engine_also_when_the_model_ends_the_text(
+    tiny_run: Path,
+) -> None:
+    lm = LanguageModel.load(tiny_run)
+    with torch.no_grad():
+        lm.model.unembedding.bias[EOS_ID] += 1.5
+    lengths = set()
+    for seed in range(150):
+        result = lm.generate("the dog saw the", seed=seed, temperature=1.0, max_new_tokens=26)
+        predicted = len(result.ids) + result.finished
+        lengths.add((predicted, result.finished))
+        # <sos>, four words and all predicted tokens but the last were read.
+        assert bool(result.notes) == (1 + 4 + predicted - 1 > CONTEXT)
+    assert any(finished for _, finished in lengths)
+    assert any(not finished for _, finished in lengths)
+
+
+def test_streaming_gives_the_same_text_piece_by_piece(tiny_lm: LanguageModel) -> None:
+    for prompt in ("", "Once upon a time", 'Tom said, "'):
+        whole = tiny_lm.generate(prompt, seed=5, max_new_tokens=40)
+        pieces = list(tiny_lm.stream(prompt, seed=5, max_new_tokens=40))
+        assert prompt.rstrip() + "".join(pieces) == whole.text
+        assert len(pieces) == len(whole.ids)
+        assert all(pieces)
+
+
+def test_streaming_does_not_wait(endless: LanguageModel) -> None:
+    stream = endless.stream("Once", max_new_tokens=10**12)
+    assert len([next(stream) for _ in range(3)]) == 3
+
+
+def test_score_is_the_sum_over_all_tokens_and_the_end(tiny_lm: LanguageModel) -> None:
+    text = "Once upon a time there was a dog."
+    ids = [SOS_ID, *tiny_lm.tokenizer.encode(text), EOS_ID]
+    with torch.no_grad():
+        logits = tiny_lm.model(torch.tensor([ids[:-1]]))[0].double()
+    expected = float(logits.log_softmax(-1)[range(len(ids) - 1), ids[1:]].sum())
+    score = tiny_lm.score(text)
+    assert score.num_tokens == len(ids) - 1
+    assert score.log_probability == pytest.approx(expected, rel=1e-5)
+    assert score.perplexity == pytest.approx(math.exp(-expected / (len(ids) - 1)), rel=1e-5)
+
+
+def test_a_story_is_likelier_than_its_words_in_disorder(tiny_lm: LanguageModel) -> None:
+    story = tiny_lm.score("Once upon a time there was a dog.").perplexity
+    assert story < tiny_lm.score("dog a was there time a upon once.").perplexity
+    assert tiny_lm.score("").num_tokens == 1
+
+
+def test_score_of_a_long_text_and_in_training_mode(tiny_run: Path) -> None:
+    lm = LanguageModel.load(tiny_run)
+    text = "the dog saw the cat. " * 20
+    score = lm.score(text)
+    assert score.num_tokens == 6 * 20 + 1
+    lm.model.train()
+    assert lm.score(text) == score
+    assert lm.model.training
+
+
+def test_generation_and_score_agree(endless: LanguageModel) -> None:
+    result = endless.generate("The dog", max_new_tokens=15, seed=3)
+    given = endless.score("The dog").log_probability
+    with_end = endless.score(result.text).log_probability
+    ids = [SOS_ID, *endless.tokenizer.encode("The dog")]
+    with torch.no_grad():
+        ends = [
+            float(endless.model(torch.tensor([row]))[0, -1].log_softmax(-1)[EOS_ID])
+            for row in (ids, ids + result.ids)
+        ]
+    assert result.log_probability == pytest.approx(
+        (with_end - ends[1]) - (given - ends[0]), rel=1e-3, abs=0.1
+    )
+
+
+def test_save_and_load(tiny_lm: LanguageModel, tmp_path: Path) -> None:
+    path = tiny_lm.save(tmp_path / "mine")
+    again = LanguageModel.load(path)
+    assert again.source == path
+    assert again.generate("The cat", seed=1) == tiny_lm.generate("The cat", seed=1)
+    assert again.score("The cat.") == tiny_lm.score("The cat.")
+
+
+def test_errors_are_one_line_that_say_what_to_do(tiny_lm: LanguageModel, tmp_path: Path) -> None:
+    for call, kind, text in (
+        (lambda: tiny_lm.generate([]), GenerationError, "give at least one prompt"),
+        (lambda: tiny_lm.generate("a", temprature=1), ConfigError, "did you mean temperature"),
+        (lambda: tiny_lm.generate("a", top_p=0), ConfigError, "generate: top_p = 0: input should"),
+        (lambda: tiny_lm.generate("a", strategy="beem"), ConfigError, "unknown decoding strategy"),
+        (lambda: next(tiny_lm.stream("a", top_k=-1)), ConfigError, "generate: top_k = -1"),
+        (lambda: LanguageModel.load(tmp_path), CheckpointError, "holds no checkpoint"),
+        (lambda: LanguageModel.load(tmp_path / "no"), CheckpointError, "does not exist"),
+    ):
+        with pytest.raises(kind) as error:
+            call()
+        assert text in str(error.value)
+        assert "\n" not in str(error.value)

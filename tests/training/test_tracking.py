@@ -1,0 +1,125 @@
+"""metrics.jsonl, TensorBoard, Weights & Biases, and what a resumed run does with them."""
+
+import json
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.training.tiny import tiny_run
+from tinylm.config import TrainingConfig
+from tinylm.errors import ConfigError, DataError
+from tinylm.experiments.context import run_experiment
+from tinylm.training.tracking import Tracker, read_metrics
+
+PLAIN = TrainingConfig(tensorboard=False)
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def test_lines_of_a_run(tmp_path: Path, cache: Path) -> None:
+    settings = (
+        "training.log_interval=4",
+        "training.max_steps=10",
+        "training.validation_interval=5",
+    )
+    context = tiny_run(tmp_path / "run", cache, *settings, "training.tensorboard=true")
+    result = run_experiment("training", context)
+    records = [json.loads(line) for line in (context.folder / "metrics.jsonl").open()]
+    assert [(record["kind"], record["step"]) for record in records] == [
+        ("train", 4),
+        ("validation", 5),
+        ("train", 8),
+        ("train", 10),
+        ("validation", 10),
+    ]
+    assert set(records[0]) == {
+        *("kind", "step", "epoch", "tokens", "loss", "perplexity", "learning_rate"),
+        *("gradient_norm", "tokens_per_second", "seconds"),
+    }
+    assert records == read_metrics(context.folder)
+    assert result["curve"] == [record for record in records if record["kind"] == "train"]
+    assert result["validations"] == [record for record in records if record["kind"] != "train"]
+
+    kept = scalars(context.folder)
+    for kind, name in (("train", "loss"), ("train", "learning_rate"), ("validation", "perplexity")):
+        expected = [(r["step"], r[name]) for r in records if r["kind"] == kind]
+        assert [step for step, _ in kept[f"{kind}/{name}"]] == [step for step, _ in expected]
+        values = [value for _, value in kept[f"{kind}/{name}"]]
+        assert values == pytest.approx([value for _, value in expected], rel=1e-6)
+
+
+def test_tensorboard_is_not_written_unless_asked_for(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, PLAIN, 0)
+    tracker.write("train", {"step": 1, "loss": 2.0})
+    tracker.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_each_line_is_on_disk_at_once(tmp_path: Path) -> None:
+    tracker = Tracker(tmp_path, PLAIN, 0)
+    tracker.write("train", {"step": 1, "loss": 2.0})
+    assert read_metrics(tmp_path) == [{"kind": "train", "step": 1, "loss": 2.0}]
+    tracker.close()
+
+
+def test_a_resumed_run_drops_what_lies_behind_its_checkpoint(tmp_path: Path) -> None:
+    config = TrainingConfig()
+    tracker = Tracker(tmp_path, config, 0)
+    for step in range(1, 6):
+        tracker.write("train", {"step": step, "loss": float(step)})
+    tracker.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "step": 6, "lo')  # the process was killed while writing
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
+    tracker = Tracker(tmp_path, config, 3)
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2, 3]
+    tracker.write("train", {"step": 4, "loss": 40.0})
+    tracker.close()
+    assert [record["loss"] for record in read_metrics(tmp_path)] == [1.0, 2.0, 3.0, 40.0]
+    assert scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 2.0), (3, 3.0), (4, 40.0)]
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"kind": "train", "step": 1}\n\0\0\0\xff\n{}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl, line 2: no record .* delete the line"):
+        read_metrics(tmp_path)
+    assert read_metrics(tmp_path / "nowhere") == []
+
+
+def test_wandb_asked_for_but_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError) as caught:
+        Tracker(tmp_path / "run", TrainingConfig(wandb=True), 0)
+    assert str(caught.value) == (
+        "training.wandb is true but wandb is not installed: pip install 'tinylm[wandb]'"
+    )
+    assert not (tmp_path / "run").exists()
+
+
+def test_wandb_gets_every_number_under_the_runs_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    run = types.SimpleNamespace(
+        log=lambda numbers, step: calls.append((step, numbers)),
+        finish=lambda: calls.append("finished"),
+    )
+    module = types.ModuleType("wandb")
+    module.init = lambda **settings: calls.append(settings) or run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    tracker = Tracker(tmp_path / "run-7", TrainingConfig(wandb=True, tensorboard=False), 0)
+    tracker.write("validation", {"step": 3, "loss": 1.5})
+    tracker.close()
+    assert calls[0]["id"] == calls[0]["name"] == "run-7"
+    assert calls[0]["resume"] == "allow"
+    assert calls[1:] == [(3, {"validation/loss": 1.5}), "finished"]
