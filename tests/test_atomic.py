@@ -28,7 +28,7 @@ def test_an_error_leaves_what_was_there_and_no_half_file(
 ) -> None:
     path = tmp_path / "file"
     write_text(path, "before")
-    with pytest.raises(type(error)), atomic_write(path) as file:  # noqa: PT012
+    with pytest.raises(type(error)), atomic_write(path) as file:
         file.write(b"half")
         file.flush()
         raise error

@@ -436,3 +436,18 @@ def test_experiment_runs_one_and_prints_where(
     status, _, err = tinylm("experiment", "data", "--run", "run", "-o", "model.num_layers=2")
     assert status == 1
     assert "model is fixed once a run exists" in err
+
+
+def test_a_streamed_text_gets_the_notes_of_a_generated_one(
+    tinylm: Command, tiny_run: Path, tiny_lm: LanguageModel
+) -> None:
+    told = []
+    for seed in range(4):
+        for new in (8, 22, 23, 40):  # with <sos> and two words, 22 fit into the context of 24
+            expected = tiny_lm.generate("The dog", seed=seed, max_new_tokens=new).notes
+            _, _, err = tinylm(
+                "generate", tiny_run, "The dog", "--seed", seed, "--max-new-tokens", new
+            )
+            assert err == "".join(f"note: {note}\n" for note in expected)
+            told.append(bool(expected))
+    assert set(told) == {True, False}

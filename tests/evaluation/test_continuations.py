@@ -24,7 +24,7 @@ from tinylm.tokenizers.base import EOS_ID, SOS_ID
 from tinylm.tokenizers.word import WordTokenizer
 
 MakeModel = Callable[..., DecoderLM]
-TOKENIZER = WordTokenizer("a b c d e f g h i j k l m n o p q r .".split())
+TOKENIZER = WordTokenizer("abcdefghijklmnopqr.")
 # Lengths 3, 2, then 4 to 13: a prompt of three tokens leaves nothing of the first two.
 STORIES = ["a b c", "b c", *(" ".join("abcdefghijklmnopqr"[i : i + 4 + 2 * i]) for i in range(7))]
 

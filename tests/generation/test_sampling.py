@@ -129,6 +129,17 @@ def test_rows_and_steps_are_independent() -> None:
         assert stats.chi2_contingency(table).pvalue > ACCEPTED
 
 
+def test_a_row_of_one_seed_is_no_row_of_the_next() -> None:
+    logits, seen = torch.zeros(8, 1000), torch.zeros(8, 1000, dtype=torch.bool)
+
+    def rows(seed: int) -> set[tuple[int, ...]]:
+        sampler = Sampling(config(seed=seed), 8)
+        steps = [sampler.choose(logits, seen, step, torch.arange(8)) for step in range(6)]
+        return {tuple(row) for row in torch.stack(steps, 1).tolist()}
+
+    assert len(rows(0) | rows(1) | rows(2)) == 24
+
+
 def test_filters_equal_transformers_in_its_own_order() -> None:
     values = SETTINGS["all"]
     theirs = LogitsProcessorList(

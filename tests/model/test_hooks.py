@@ -69,9 +69,10 @@ def test_reading_changes_nothing(norm_placement: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(gradients, again, strict=True))
 
 
+@pytest.mark.parametrize("positions", ENCODINGS)
 @pytest.mark.parametrize("norm_placement", NORM_PLACEMENTS)
-def test_activations_fit_together(norm_placement: str) -> None:
-    model = build_random(norm_placement=norm_placement)
+def test_activations_fit_together(positions: str, norm_placement: str) -> None:
+    model = build_random(positions=positions, norm_placement=norm_placement)
     ids = random_ids(model, 2, 5)
     real = torch.ones(2, 5, dtype=torch.bool)
     with torch.no_grad():
@@ -87,6 +88,9 @@ def test_activations_fit_together(norm_placement: str) -> None:
             }
             query, key = at["attention.query"], at["attention.key"]
             scores = torch.einsum("bhqd,bhkd->bhqk", query, key) / 4**0.5
+            places = torch.arange(5)[None]
+            bias = model.positions.bias(places, places)
+            scores = scores if bias is None else scores + bias
             assert largest_difference(at["attention.scores"], scores) < 1e-12
             future = torch.ones(5, 5, dtype=torch.bool).triu(1)
             pattern = scores.masked_fill(future, float("-inf")).softmax(-1)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from tests.model.helpers import SMALL, build_random, largest_difference, random_ids
 from tinylm.config import ModelConfig
+from tinylm.model.decoder import record
 from tinylm.model.hooks import NO_HOOKS
 from tinylm.model.layers import Dropout, FeedForward, LayerNorm, gelu, gelu_tanh, relu
 
@@ -176,6 +177,16 @@ def test_dropout_acts_on_embedding_pattern_and_the_output_of_each_part() -> None
     model(random_ids(model, 2, 5))
     residual, pattern = (2, 5, 10), (2, 3, 5, 5)
     assert seen == [residual, *(2 * [pattern, residual, residual])]
+
+
+def test_dropout_acts_on_the_sum_of_embeddings_and_positions() -> None:
+    model = build_random(dropout=0.5).train()
+    _, kept = record(model, ["embedding", "layers.0.input"], random_ids(model, 4, 16))
+    summed = model.positions.add(kept["embedding"], torch.arange(16)[None])
+    left = kept["layers.0.input"]
+    dropped = left == 0
+    assert 0.4 < float(dropped.double().mean()) < 0.6
+    assert largest_difference(left[~dropped], 2 * summed[~dropped]) < 1e-12
 
 
 def test_dropout_changes_training_alone() -> None:

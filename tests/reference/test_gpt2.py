@@ -107,7 +107,7 @@ def test_logits_and_every_gradient_equal_gpt2s(sizes: dict[str, int]) -> None:
 
     our_loss = token_losses(our_logits[:, :-1], ids[:, 1:], -100).mean()
     their_loss = F.cross_entropy(their_logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
-    assert float(our_loss) == pytest.approx(float(their_loss), abs=1e-12)
+    assert our_loss.item() == pytest.approx(their_loss.item(), abs=1e-12)
     our_loss.backward()
     their_loss.backward()
     check_gradients(ours, theirs)

@@ -115,7 +115,7 @@ def test_logits_and_every_gradient_equal_torchs(
     labels = ids.roll(-1, 1).masked_fill(~real, -100)
     our_loss = token_losses(our_logits, labels, -100).mean()
     their_loss = F.cross_entropy(their_logits.flatten(0, 1), labels.flatten())
-    assert float(our_loss) == pytest.approx(float(their_loss), abs=1e-12)
+    assert our_loss.item() == pytest.approx(their_loss.item(), abs=1e-12)
     our_loss.backward()
     their_loss.backward()
     their_parameters = dict(theirs.named_parameters())

@@ -2,7 +2,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.training.processes import Processes
 
@@ -11,14 +10,6 @@ from tests.training.processes import Processes
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tokenizer and token files of the tiny runs, made once."""
     return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

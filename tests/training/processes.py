@@ -6,6 +6,7 @@ and forks a child for each command; a child is a process like any other to signa
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -13,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -99,14 +101,14 @@ class Process:
 
 
 def _serve() -> None:
-    import torch._dynamo
-
-    import tinylm.cli
-    import tinylm.cli.train
-    import tinylm.data.corpora.stories
-    import tinylm.experiments.training
-    import tinylm.tokenizers.word
-
+    for name in (
+        "torch._dynamo",  # which the first optimizer imports
+        "tinylm.cli",
+        "tinylm.data.corpora.stories",
+        "tinylm.experiments.training",
+        "tinylm.tokenizers.word",
+    ):
+        importlib.import_module(name)
     for line in sys.stdin:
         job: dict[str, Any] = json.loads(line)
         pid = os.fork()
@@ -132,9 +134,7 @@ def _run_child(job: dict[str, Any]) -> None:
         main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:  # what an interpreter does with an error that nobody catches
-        import traceback
-
+    except BaseException:  # noqa: BLE001 - as an interpreter does with what nobody catches
         traceback.print_exc()
         status = 1
     finally:

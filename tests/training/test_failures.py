@@ -73,7 +73,7 @@ def test_a_loss_that_is_not_finite(tmp_path: Path, value: float, shown: str) -> 
     good = tmp_path / "checkpoints/step-4"
     message = str(caught.value)
     assert message.startswith(f"step 5: loss {shown}, gradient norm ")
-    assert f"(windows {windows}); last good checkpoint: {good}; " in message
+    assert f"(windows {windows}); last good checkpoint: {good} (delete it" in message
     assert f"go on with --resume {tmp_path} and a lower -o training.learning_rate" in message
     assert "\n" not in message
     assert step_names(tmp_path / "checkpoints") == ["step-2", "step-4"]
@@ -159,26 +159,35 @@ def test_a_validation_that_fails_loses_no_more_than_the_steps_since_the_last_che
     assert newest(tmp_path / "checkpoints") == tmp_path / "checkpoints/step-4"
 
 
-def test_a_run_goes_on_from_the_last_good_checkpoint_with_a_lower_rate(
+def test_the_command_line_names_it_in_one_line_and_a_lower_rate_goes_on(
     tmp_path: Path, cache: Path, processes: Processes
 ) -> None:
-    config = write_config(
-        tmp_path / "run.yaml",
-        cache,
-        "training.learning_rate=1e30",
-        "training.optimizer=sgd",
-        "training.warmup_steps=4000",
-        "training.max_steps=8",
-        "training.checkpoint_interval=1",
-        "training.log_interval=1",
-    )
-    status, errors = processes.run(["train", "--config", str(config)], tmp_path)
+    context = tiny_run(tmp_path / "run", cache, "training.max_steps=20")
+    stop_at(context, 7)
+    run = str(context.folder)
+    quiet = ("-o", "training.checkpoint_interval=100", "-o", "training.validation_interval=100")
+    rate = ("-o", "training.learning_rate=1e30")
+    status, errors = processes.run(["train", "--resume", run, *quiet, *rate], tmp_path)
     assert status == 1
-    last = errors.strip().splitlines()[-1]
-    assert last.startswith("tinylm: step ")
-    assert "go on with --resume runs/run and a lower -o training.learning_rate=" in last
+    last = errors.splitlines()[-1]
+    assert last.startswith("tinylm: step 9: loss ")
+    assert f"last good checkpoint: {run}/checkpoints/step-7; go on with --resume {run} and" in last
     assert "Traceback" not in errors
-    assert not (tmp_path / "runs/run/results").exists()
+    rate = ("-o", "training.learning_rate=1e-3")
+    status, errors = processes.run(["train", "--resume", run, *rate], tmp_path)
+    assert status == 0, errors
+    assert str((context.folder / "checkpoints/last").readlink()) == "step-20"
+    assert all_finite(context.folder)
+
+
+def test_a_checkpoint_saved_just_before_may_be_spoiled_and_that_is_said(tmp_path: Path) -> None:
+    trainer = tiny_trainer(
+        tmp_path, spoiled(tiny_model(), 3, math.nan), checkpoint_interval=1, validation_interval=9
+    )
+    good = tmp_path / "checkpoints/step-2"
+    with pytest.raises(TrainingError) as caught:
+        trainer.run()
+    assert f"{good} (delete it if going on from it fails at once); go on" in str(caught.value)
 
 
 # --- disk full ---

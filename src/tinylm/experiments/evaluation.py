@@ -11,6 +11,7 @@ from tinylm.evaluation.continuations import continue_stories, measure_continuati
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import Console, Context, threads
 from tinylm.experiments.preparation import encoded_split
+from tinylm.training.precision import resolve_device
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def evaluate_checkpoint(
     Raises:
         DataError: if the corpus cannot be used.
     """
-    model = checkpoint.build_model()
+    model = checkpoint.build_model().to(resolve_device(config.training.device))
     tokenizer = checkpoint.tokenizer
     validation = encoded_split(config.data, tokenizer, "validation", console)
     settings = config.evaluation

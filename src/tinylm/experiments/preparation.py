@@ -184,6 +184,8 @@ def resolve(config: RunConfig, data: PreparedData) -> RunConfig:
 def start_model(config: RunConfig, data: PreparedData, console: Console) -> DecoderLM:
     """Build the model of a resolved configuration, its embedding started from the vectors."""
     table = vectors_of(config, data, console)
+    if table is not None:
+        console.note(table.describe())
     torch.manual_seed(config.training.seed)
     model = DecoderLM(config.model)
     if table is not None:

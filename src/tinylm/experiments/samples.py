@@ -18,6 +18,7 @@ from tinylm.experiments.preparation import encoded_split
 from tinylm.generation.scoring import token_log_probabilities
 from tinylm.language_model import Generation, LanguageModel
 from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID
+from tinylm.training.precision import resolve_device
 
 _SHOWN = 2
 _SEEDS = 4
@@ -44,7 +45,8 @@ def run(context: Context) -> dict[str, Any]:
     """
     config = context.config
     checkpoint = load_checkpoint(context.folder)
-    lm = LanguageModel(checkpoint.build_model(), checkpoint.tokenizer, checkpoint.path)
+    model = checkpoint.build_model().to(resolve_device(config.training.device))
+    lm = LanguageModel(model, checkpoint.tokenizer, checkpoint.path)
     validation = encoded_split(config.data, lm.tokenizer, "validation", context.console)
     # As long as the context: the text that the model was trained to see as a whole.
     most = config.model.context_length

@@ -86,9 +86,19 @@ def run(context: Context) -> dict[str, Any]:
     """
     config = context.config
     data = prepare_data(config, context.console)
+    for tokens in (data.train, data.validation):
+        header = tokens.header
+        context.console.note(
+            f"{header.split}: {header.num_stories:,} stories, {header.num_tokens:,} tokens, "
+            f"<unk> {100 * header.unknown_rate:.2f} %"
+        )
     with threads(config.training.threads):
-        trainer_model = start_model(config, data, context.console)
-        return _train(context, data, trainer_model)
+        model = start_model(config, data, context.console)
+        parts = model.parameter_counts()
+        context.console.note(
+            "parameters: " + ", ".join(f"{part} {count:,}" for part, count in parts.items())
+        )
+        return _train(context, data, model)
 
 
 def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, Any]:

@@ -243,8 +243,11 @@ class Trainer:
         return token_losses(logits, batch.labels, IGNORED).sum()
 
     def _refuse(self, problem: str) -> None:
+        good = str(newest(self.checkpoints) or "none")
+        if self.last_saved == self.step:
+            good += " (delete it if going on from it fails at once)"
         raise TrainingError(
-            f"{problem}; last good checkpoint: {newest(self.checkpoints) or 'none'}; go on with "
+            f"{problem}; last good checkpoint: {good}; go on with "
             f"--resume {self.checkpoints.parent} and a lower -o training.learning_rate=…, or set "
             "training.gradient_clip, training.warmup_steps or training.precision=fp32"
         )

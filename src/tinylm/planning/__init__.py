@@ -1,1 +1,0 @@
-"""Formulas of cost: parameters, FLOPs, memory."""

@@ -1,0 +1,117 @@
+"""The README and the documents say what is so: their code runs, their commands and links exist."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from tinylm.cli import app
+from tinylm.config import PRESETS
+from tinylm.registry import EXPERIMENTS
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "benchmarks/README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text("utf-8"), flags=re.DOTALL)
+
+
+def python(code: str, folder: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_readme_example_runs_and_is_short(tmp_path: Path, tiny_run: Path) -> None:
+    (code,) = blocks(ROOT / "README.md", "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/quick").symlink_to(tiny_run)
+    printed = python(code, tmp_path)
+    assert printed.startswith("Once upon a time")
+    assert re.search(r"^perplexity \d+\.\d", printed, flags=re.MULTILINE)
+
+
+def test_the_examples_of_the_model_run_one_after_the_other(tmp_path: Path) -> None:
+    printed = python("\n".join(blocks(ROOT / "docs/model.md", "python")), tmp_path)
+    assert "torch.Size([2, 8, 10, 10])" in printed
+
+
+def commands() -> list[str]:
+    found = []
+    for path in DOCUMENTS:
+        found += re.findall(r"`(tinylm [a-z][^`]*)`", path.read_text("utf-8"))
+    return sorted(set(found))
+
+
+def test_commands_are_found() -> None:
+    assert len(commands()) >= 8
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_and_their_options_exist(line: str) -> None:
+    group = typer.main.get_command(app)
+    _, *words = shlex.split(line)
+    if words[0].startswith("-"):
+        return
+    assert words[0] in group.commands, line  # type: ignore[attr-defined]
+    command = group.commands[words[0]]  # type: ignore[attr-defined]
+    options = {name for parameter in command.params for name in parameter.opts}
+    for before, word in itertools.pairwise(words):
+        if word.startswith("-"):
+            assert word in options | {"--help"}, line
+        if before == "--preset":
+            assert word in PRESETS, line
+    if words[0] == "experiment" and len(words) > 1 and not words[1].startswith("-"):
+        assert words[1] in EXPERIMENTS, line
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for path in DOCUMENTS:
+        for target in re.findall(
+            r"\bmake (report|test|format|bench|lock|clean)\b", path.read_text("utf-8")
+        ):
+            assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_the_lock_pins_every_dependency() -> None:
+    lock = (ROOT / "requirements.lock").read_text("utf-8")
+    pinned = {
+        re.sub(r"[-_.]+", "-", line.partition("==")[0]).lower()
+        for line in lock.splitlines()
+        if line and not line.startswith("#")
+    }
+    assert all("==" in line for line in lock.splitlines() if line and not line.startswith("#"))
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
+    for group in ("dependencies", "dev"):
+        (listed,) = re.findall(rf"^{group} = \[\n(.*?)^\]", text, flags=re.MULTILINE | re.DOTALL)
+        for name in re.findall(r'"([A-Za-z0-9_.-]+)', listed):
+            assert re.sub(r"[-_.]+", "-", name).lower() in pinned, name
+    assert "torch==2.13.0\n" in lock
