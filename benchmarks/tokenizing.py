@@ -25,15 +25,15 @@ os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pyarrow as pa
-
 import tokenizers
 from interleave import hardware_line, print_table, run_interleaved, table
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
 from tinylm.config import DataConfig, TokenizerConfig
 from tinylm.data.corpora import open_corpus
 from tinylm.tokenizers import word_counts
 from tinylm.tokenizers.word import WordTokenizer
 from tinylm.tokenizers.word_rule import normalise
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 BASELINE = "Hugging Face, pre-normalised"
 SPLIT = r"\p{L}[\p{L}\p{M}]*(?:'\p{L}[\p{L}\p{M}]*)*|\p{Nd}+|\S"

@@ -1,4 +1,4 @@
-"""The house's rules, read from the syntax trees: who may import whom, and what is never imported."""
+"""The rules of the house, read from the syntax trees: who imports whom, what is never imported."""
 
 from __future__ import annotations
 

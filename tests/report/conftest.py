@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fixtures
 import pytest
 
+from tests.report import fixtures
 from tinylm.report.build import build_report
 
 

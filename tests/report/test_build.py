@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import fixtures
 import pytest
 import typst
 
+from tests.report import fixtures
 from tinylm.errors import DataError
 from tinylm.registry import SECTIONS
 from tinylm.report.blocks import Heading, number, plain_text

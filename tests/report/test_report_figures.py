@@ -1,10 +1,10 @@
 from __future__ import annotations
 
-import fixtures
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from tests.report import fixtures
 from tinylm.config import ModelConfig
 from tinylm.report.figures.architecture import architecture_figure
 from tinylm.report.figures.curves import loss_figure, perplexity_figure, schedule_figure, smooth
