@@ -12,6 +12,7 @@ from tinylm.errors import GenerationError
 from tinylm.interpretability.attention_maps import (
     ROLES,
     HeadDescriptors,
+    Link,
     aggregate,
     analyse,
     attention_patterns,
@@ -20,6 +21,7 @@ from tinylm.interpretability.attention_maps import (
     interpret,
     is_punctuation,
     role,
+    strongest_link,
     uniform_baseline,
 )
 from tinylm.model.decoder import DecoderLM
@@ -316,3 +318,26 @@ def test_analyse(model: DecoderLM) -> None:
 
 def test_head_name() -> None:
     assert head_name(0, 2) == "layer 1, head 3"
+
+
+def test_the_strongest_link_is_to_an_earlier_word_that_is_not_the_first() -> None:
+    words = ["<sos>", "the", "girl", "ran", "."]
+    pattern = torch.tensor(
+        [
+            [1.0, 0, 0, 0, 0],
+            [0.1, 0.9, 0, 0, 0],
+            [0.95, 0.03, 0.02, 0, 0],
+            [0.1, 0.05, 0.15, 0.7, 0],
+            [0.2, 0.1, 0.4, 0.2, 0.1],
+        ]
+    )
+    link = strongest_link(pattern, words)
+    assert link == Link(".", "girl", pytest.approx(0.4))
+    assert strongest_link(pattern[:2, :2], words[:2]) is None
+
+
+def test_a_mixed_head_is_told_by_its_strongest_link() -> None:
+    middle = one_hot([max(0, i // 2) for i in range(SEQ)])
+    d = describe(0.7 * middle + 0.3 * uniform(SEQ))
+    text = interpret(d, BASELINE, link=Link("because", "girl", 0.93))
+    assert text.endswith("most of all “because” at “girl” (93\u00a0%).")

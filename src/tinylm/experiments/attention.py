@@ -17,6 +17,7 @@ from tinylm.interpretability.attention_maps import (
     analyse,
     interpret,
     role,
+    strongest_link_of_all,
 )
 from tinylm.language_model import LanguageModel
 from tinylm.tokenizers.base import SOS, SOS_ID
@@ -102,7 +103,9 @@ def _heads(analysed: Sequence[SentenceAttention]) -> list[dict[str, Any]]:
                     "layer": layer,
                     "head": head,
                     "role": role(descriptors, baseline),
-                    "interpretation": interpret(descriptors, baseline, SOS),
+                    "interpretation": interpret(
+                        descriptors, baseline, SOS, strongest_link_of_all(analysed, layer, head)
+                    ),
                     "descriptors": asdict(descriptors),
                 }
             )

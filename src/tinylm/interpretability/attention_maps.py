@@ -296,8 +296,48 @@ def role(descriptors: HeadDescriptors, baseline: HeadDescriptors) -> str:
     return "mixed"
 
 
+@dataclass(frozen=True)
+class Link:
+    """One word's weight on another."""
+
+    query: str
+    key: str
+    weight: float
+
+
+def strongest_link(pattern: Tensor, words: Sequence[str]) -> Link | None:
+    """Return the greatest weight of a word on an earlier word that is not the first token.
+
+    Queries 0 and 1 are left out: they have no choice but the first token and themselves.
+
+    Args:
+        pattern: one head, (seq, seq).
+        words: the tokens as text, (seq).
+
+    Returns:
+        The link, or None where no query has such a word (fewer than 3 tokens).
+    """
+    weights = pattern.tril(-1)[2:, 1:]  # (seq - 2, seq - 1), the word itself and the future at 0
+    if weights.numel() == 0:
+        return None
+    place = int(weights.argmax())
+    query, key = place // weights.shape[1] + 2, place % weights.shape[1] + 1
+    return Link(words[query], words[key], float(pattern[query, key]))
+
+
+def strongest_link_of_all(
+    sentences: Sequence[SentenceAttention], layer: int, head: int
+) -> Link | None:
+    """Return the strongest link of one head over several sentences."""
+    links = [strongest_link(one.patterns[layer, head], one.words) for one in sentences]
+    return max((link for link in links if link), key=lambda link: link.weight, default=None)
+
+
 def interpret(
-    descriptors: HeadDescriptors, baseline: HeadDescriptors, first_token: str = "<sos>"
+    descriptors: HeadDescriptors,
+    baseline: HeadDescriptors,
+    first_token: str = "<sos>",
+    link: Link | None = None,
 ) -> str:
     """Return one sentence on what a head does, with the numbers that it rests on.
 
@@ -309,6 +349,7 @@ def interpret(
         descriptors: of the head.
         baseline: of the uniform head on the same sentence or sentences.
         first_token: what token 0 is, as text.
+        link: the head's strongest link, named where no single place explains the head.
     """
     label = role(descriptors, baseline)
     best, second = _targets(descriptors, baseline)[:2]
@@ -321,18 +362,23 @@ def interpret(
             f"Stays near ({back}, a uniform head {_tokens(baseline.mean_distance)}) without "
             f"settling on one place ({spread})."
         )
+    example = (
+        spread
+        if link is None
+        else f"most of all “{link.query}” at “{link.key}” ({_percent(link.weight)})"
+    )
     strongest = best.phrase.format(first=first_token)
     where = " where there is one" if best.conditional else ""
     if label == "mixed" and best.focus <= 0:
         return (
             f"Goes its own way: no more than a uniform head on any of the places measured, {back} "
-            f"(a uniform head {_tokens(baseline.mean_distance)}), {spread}."
+            f"(a uniform head {_tokens(baseline.mean_distance)}), {example}."
         )
     if label == "mixed":
         return (
             f"Mixes several patterns: above a uniform head most on {strongest} "
             f"({_percent(best.share)}{where}, a uniform head gives {_percent(best.uniform)}), "
-            f"{spread}."
+            f"{example}."
         )
     numbers = (
         f"({_percent(best.share)} of its weight{where}, a uniform head gives "
@@ -389,7 +435,11 @@ def measure(patterns: Tensor, ids: Sequence[int], words: Sequence[str]) -> Sente
         descriptors=descriptors,
         roles=tuple(tuple(role(d, baseline) for d in layer) for layer in descriptors),
         interpretations=tuple(
-            tuple(interpret(d, baseline, words[0]) for d in layer) for layer in descriptors
+            tuple(
+                interpret(d, baseline, words[0], strongest_link(pattern, words))
+                for d, pattern in zip(row, layer, strict=True)
+            )
+            for row, layer in zip(descriptors, patterns, strict=True)
         ),
     )
 

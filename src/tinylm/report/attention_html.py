@@ -26,6 +26,7 @@ from tinylm.interpretability.attention_maps import (
     aggregate,
     interpret,
     role,
+    strongest_link_of_all,
 )
 
 _DIGITS = 4
@@ -91,7 +92,13 @@ def _together(sentences: Sequence[SentenceAttention]) -> dict[str, Any]:
         "baseline": _numbers(baseline),
         "descriptors": [[_numbers(d) for d in layer] for layer in joined],
         "roles": [[role(d, baseline) for d in layer] for layer in joined],
-        "interpretations": [[interpret(d, baseline, first) for d in layer] for layer in joined],
+        "interpretations": [
+            [
+                interpret(d, baseline, first, strongest_link_of_all(sentences, i, j))
+                for j, d in enumerate(layer)
+            ]
+            for i, layer in enumerate(joined)
+        ],
     }
 
 
