@@ -296,7 +296,11 @@ class ReportConfig:
         "attention",
     )
     """Experiments that are run, in this order."""
-    prompts: tuple[str, ...] = ("Once upon a time", "One day, a little girl", "The dog was sad")
+    prompts: tuple[str, ...] = (
+        "Once upon a time",
+        "There once was a little girl named",
+        "Tom was very sad because",
+    )
     """Prompts of the sample generations."""
     attention_sentences: tuple[str, ...] = (
         "The girl was sad because she lost her red ball.",

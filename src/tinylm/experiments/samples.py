@@ -20,7 +20,6 @@ from tinylm.language_model import Generation, LanguageModel
 from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID
 from tinylm.training.precision import resolve_device
 
-_SHOWN = 2
 _SEEDS = 4
 
 
@@ -48,10 +47,8 @@ def run(context: Context) -> dict[str, Any]:
     model = checkpoint.build_model().to(resolve_device(config.training.device))
     lm = LanguageModel(model, checkpoint.tokenizer, checkpoint.path)
     validation = encoded_split(config.data, lm.tokenizer, "validation", context.console)
-    # As long as the context: the text that the model was trained to see as a whole.
-    most = config.model.context_length
-    base = replace(config.generation, max_new_tokens=most)
-    compared = settings(base)
+    most = config.generation.max_new_tokens
+    compared = settings(config.generation)
     results = []
     with (
         threads(config.training.threads),
@@ -80,7 +77,7 @@ def run(context: Context) -> dict[str, Any]:
                             "num_tokens": len(output.ids),
                             "finished": output.finished,
                         }
-                        for output in outputs[: max(_SHOWN, len(config.report.prompts))]
+                        for output in outputs[: len(config.report.prompts)]
                     ],
                     "metrics": _measures(texts)
                     | {
@@ -90,7 +87,7 @@ def run(context: Context) -> dict[str, Any]:
                 }
             )
             done(count)
-        reference = _reference(lm, validation, most)
+        reference = _reference(lm, validation, len(config.report.prompts) * _SEEDS, most)
     return {"max_new_tokens": most, "settings": results, "reference": reference}
 
 
@@ -118,9 +115,9 @@ def _perplexity(
     )
 
 
-def _reference(lm: LanguageModel, validation: TokenFile, most: int) -> dict[str, float]:
+def _reference(lm: LanguageModel, validation: TokenFile, count: int, most: int) -> dict[str, float]:
     """Return the same measures of true stories, as many and as long as the samples."""
-    count = min(3 * _SEEDS, len(validation))
+    count = min(count, len(validation))
     chosen = np.linspace(0, len(validation) - 1, count).round().astype(int)
     stories = [validation.story(int(index)).tolist()[: most + 1] for index in chosen]
     texts = [[token for token in story[1:] if token != EOS_ID] for story in stories]

@@ -40,6 +40,8 @@ class Heading:
     text: str
     key: str = ""
     numbered: bool = True
+    after_floats: bool = False
+    """Whether on paper all figures and tables of the text before come first."""
 
 
 @dataclass(frozen=True)

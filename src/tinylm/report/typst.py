@@ -139,9 +139,9 @@ def _block(block: Block, numbering: Numbering) -> str:
         case Heading():
             numbered = '"1.1"' if block.numbered else "none"
             text = inline(block.text, numbering)
-            return f"#heading(level: {block.level}, numbering: {numbered})[{text}]" + _anchor(
-                block.key
-            )
+            flush = "#place.flush()\n" if block.after_floats else ""
+            heading = f"#heading(level: {block.level}, numbering: {numbered})[{text}]"
+            return flush + heading + _anchor(block.key)
         case Paragraph(text=text):
             return inline(text, numbering)
         case Bullets(items=items):

@@ -33,7 +33,12 @@ from tinylm.training.optimizers import (
     same_state,
     set_learning_rate,
 )
-from tinylm.training.precision import autocast, resolve_device, resolve_precision
+from tinylm.training.precision import (
+    autocast,
+    check_compiler,
+    resolve_device,
+    resolve_precision,
+)
 from tinylm.training.schedules import learning_rate_factor
 
 _MOST_WINDOWS_SHOWN = 64
@@ -128,6 +133,8 @@ class Trainer:
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         self.model = model.to(self.device)
+        if config.compile:
+            check_compiler(self.device)
         self._forward: Callable[..., Tensor] = torch.compile(model) if config.compile else model
         self.tokenizer = tokenizer
         self.windows = windows

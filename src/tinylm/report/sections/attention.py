@@ -17,7 +17,7 @@ _COLUMNS = (
     ("same_word", "Same word"),
     ("punctuation", "Punct."),
 )
-_SHOWN = 6
+_SHOWN = 8
 
 
 def blocks(results: ReportInputs) -> list[Block]:
@@ -87,10 +87,21 @@ def _figures(results: ReportInputs, sentences: Sequence[Mapping[str, Any]]) -> l
                 f"Lines of attention of the first layer for: {sentence['text']}",
             )
         )
+    if len(lines) > 1:
+        made.append(
+            Figure(
+                "fig:attention-lines-last",
+                lines[-1],
+                "The last layer's heads on the same sentence.",
+                f"Lines of attention of the last layer for: {sentence['text']}",
+            )
+        )
     if made:
         text = "[[fig:attention-1]] shows all heads for one sentence"
         if any(isinstance(block, Figure) and block.key == "fig:attention-lines" for block in made):
             text += "; [[fig:attention-lines]] draws those of the first layer as lines"
+        if len(lines) > 1:
+            text += ", [[fig:attention-lines-last]] those of the last"
         others = listed([f"“{literal(sentence['text'])}”" for sentence in sentences[1:]])
         if others:
             text += f". The figures for {others} are in the run's folder `figures`"
@@ -149,16 +160,19 @@ def _heads(heads: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 
 def _chosen(heads: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the sharpest head of each role, the sharpest first."""
+    """Return the sharpest head of each role, then the sharpest of all, up to ``_SHOWN``."""
 
     def entropy(head: Mapping[str, Any]) -> float:
         value = head["descriptors"].get("entropy")
         return 1.0 if value is None else float(value)
 
     best: dict[str, Mapping[str, Any]] = {}
-    for head in sorted(heads, key=entropy):
+    ordered = sorted(heads, key=entropy)
+    for head in ordered:
         best.setdefault(head["role"], head)
-    return list(best.values())[:_SHOWN]
+    chosen = list(best.values())
+    chosen += [head for head in ordered if head not in chosen]
+    return sorted(chosen[:_SHOWN], key=lambda head: (head["layer"], head["head"]))
 
 
 def _layers(heads: Sequence[Mapping[str, Any]]) -> str:

@@ -13,6 +13,7 @@ _NAMES = {
     "tinylm": "tinylm",
     "python": "Python",
     "torch": "PyTorch",
+    "numpy": "NumPy",
     "platform": "Platform",
     "cpu": "Processor",
     "cores": "Cores",
@@ -24,7 +25,7 @@ _NAMES = {
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section; environment and times appear as far as experiments left them."""
-    made: list[Block] = [Heading(1, "Reproduction", "sec:reproduction")]
+    made: list[Block] = [Heading(1, "Reproduction", "sec:reproduction", after_floats=True)]
     rows = tuple(
         (_NAMES.get(key, literal(key)), literal(_value(key, results.environment[key])))
         for key in [*_NAMES, *(key for key in results.environment if key not in _NAMES)]

@@ -34,14 +34,16 @@ def blocks(results: ReportInputs) -> list[Block]:
     ]
     made += [Paragraph(text) for text in comments(settings, reference)]
     made.append(Heading(2, "The texts", "sec:texts"))
+    shown = _nearest(settings, reference) if reference else settings[0]
     made.append(
         Paragraph(
-            "Unselected, the given beginning in bold. “Ended” means that the model closed the "
-            "story itself; the others were cut at the limit."
+            "The given beginning in bold; unselected: the first text of every setting, and "
+            f"every prompt's for *{literal(shown['name'])}*. “Ended” means that the model closed "
+            "the story itself; the others were cut at the limit."
         )
     )
     for setting in settings:
-        for output in setting["outputs"]:
+        for output in setting["outputs"] if setting is shown else setting["outputs"][:1]:
             state = "ended" if output["finished"] else "cut at the limit"
             note = f"{plural(output['num_tokens'], 'token')}, {state}"
             prompt, text = output["prompt"], output["text"]
@@ -145,8 +147,14 @@ def _distance(metrics: Mapping[str, Any], reference: Mapping[str, Any]) -> float
     return float(sum(abs(metrics[key] - reference[key]) for key in keys))
 
 
+def _nearest(
+    settings: Sequence[Mapping[str, Any]], reference: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    return min(settings, key=lambda s: _distance(s["metrics"], reference))
+
+
 def _against(settings: Sequence[Mapping[str, Any]], reference: Mapping[str, Any]) -> str:
-    nearest = min(settings, key=lambda s: _distance(s["metrics"], reference))
+    nearest = _nearest(settings, reference)
     metrics = nearest["metrics"]
     text = (
         f"Nearest to the true stories in distinct-1, distinct-2 and repetition together (sum of "
