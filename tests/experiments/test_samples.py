@@ -13,7 +13,6 @@ from tinylm.evaluation.diversity import distinct, repetition
 from tinylm.experiments import samples
 from tinylm.experiments.context import Context, SilentConsole, open_run
 from tinylm.language_model import LanguageModel
-from tinylm.tokenizers.base import EOS_ID, SOS_ID
 
 PROMPTS = ("Once upon a time", "The dog was sad", "zyxwv")
 
@@ -21,7 +20,8 @@ PROMPTS = ("Once upon a time", "The dog was sad", "zyxwv")
 @pytest.fixture(scope="module")
 def context(tiny_run: Path) -> Context:
     listed = "[Once upon a time, The dog was sad, zyxwv]"
-    return open_run(tiny_run, SilentConsole(), [f"report.prompts={listed}"])
+    settings = [f"report.prompts={listed}", "generation.max_new_tokens=24"]
+    return open_run(tiny_run, SilentConsole(), settings)
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,10 @@ def test_measures_are_those_of_the_generated_texts(
     assert [output.text for output in outputs[:3]] == [out["text"] for out in one["outputs"]]
     texts = [output.ids for output in outputs]
     metrics = one["metrics"]
-    assert metrics["distinct_1"] == distinct(texts, 1)
-    assert metrics["distinct_2"] == distinct(texts, 2)
+    for n in (1, 2):  # of one text a prompt at a time, so that sets of like size are compared
+        groups = [distinct(texts[i : i + 3], n) for i in range(0, len(texts), 3)]
+        assert len(groups) == seeds
+        assert metrics[f"distinct_{n}"] == pytest.approx(sum(groups) / seeds)
     assert metrics["repetition"] == repetition(texts)
     assert metrics["unk_rate"] == 0
     assert metrics["mean_length"] == np.mean([len(text) for text in texts])
@@ -100,4 +102,3 @@ def test_the_reference_is_measured_on_true_stories(result: dict[str, Any]) -> No
     assert 0 < reference["mean_length"] <= 24
     assert reference["repetition"] < 0.1
     assert reference["perplexity"] > 1
-    assert EOS_ID != SOS_ID

@@ -79,7 +79,7 @@ def run(context: Context) -> dict[str, Any]:
                         }
                         for output in outputs[: len(config.report.prompts)]
                     ],
-                    "metrics": _measures(texts)
+                    "metrics": _measures(texts, len(config.report.prompts))
                     | {
                         "perplexity": _perplexity(lm, config.report.prompts, prompts, outputs),
                         "finished_share": float(np.mean([output.finished for output in outputs])),
@@ -87,14 +87,16 @@ def run(context: Context) -> dict[str, Any]:
                 }
             )
             done(count)
-        reference = _reference(lm, validation, len(config.report.prompts) * _SEEDS, most)
+        reference = _reference(lm, validation, len(config.report.prompts), most)
     return {"max_new_tokens": most, "settings": results, "reference": reference}
 
 
-def _measures(texts: Sequence[Sequence[int]]) -> dict[str, float]:
+def _measures(texts: Sequence[Sequence[int]], group: int) -> dict[str, float]:
+    """Measure texts; distinct-n in groups of like size, since it falls as the text grows."""
+    groups = [texts[start : start + group] for start in range(0, len(texts), group)]
     return {
-        "distinct_1": distinct(texts, 1),
-        "distinct_2": distinct(texts, 2),
+        "distinct_1": float(np.mean([distinct(one, 1) for one in groups])),
+        "distinct_2": float(np.mean([distinct(one, 2) for one in groups])),
         "repetition": repetition(texts),
         "unk_rate": share_of(texts, UNK_ID),
         "mean_length": float(np.mean([len(text) for text in texts])),
@@ -115,15 +117,15 @@ def _perplexity(
     )
 
 
-def _reference(lm: LanguageModel, validation: TokenFile, count: int, most: int) -> dict[str, float]:
+def _reference(lm: LanguageModel, validation: TokenFile, group: int, most: int) -> dict[str, float]:
     """Return the same measures of true stories, as many and as long as the samples."""
-    count = min(count, len(validation))
+    count = min(group * _SEEDS, len(validation))
     chosen = np.linspace(0, len(validation) - 1, count).round().astype(int)
     stories = [validation.story(int(index)).tolist()[: most + 1] for index in chosen]
     texts = [[token for token in story[1:] if token != EOS_ID] for story in stories]
     scores = token_log_probabilities(lm.model, stories)
     return {
-        **_measures(texts),
+        **_measures(texts, group),
         "perplexity": token_weighted_perplexity(scores),
         "finished_share": float(np.mean([story[-1] == EOS_ID for story in stories])),
     }

@@ -80,7 +80,7 @@ def _table(settings: Sequence[Mapping[str, Any]], reference: Mapping[str, Any] |
         tuple(rows),
         "lrrrrrrr",
         "Perplexity is the model's own; repeated: share of 4-grams seen before in the same text; "
-        "length in tokens.",
+        "distinct-n of one text a prompt, averaged over the seeds; length in tokens.",
         emphasised=(len(rows) - 1,) if reference else (),
     )  # fmt: skip
 
