@@ -26,7 +26,6 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 bench: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock tokenizers transformers
 	$(BIN)/python benchmarks/tokenizing.py
 
 # Write requirements.lock anew from what pyproject.toml allows today.
