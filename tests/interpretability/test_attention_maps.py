@@ -11,17 +11,19 @@ from tinylm.config import ModelConfig
 from tinylm.errors import GenerationError
 from tinylm.interpretability.attention_maps import (
     ROLES,
-    HeadDescriptors,
     Link,
-    aggregate,
     analyse,
     attention_patterns,
-    describe_head,
     head_name,
     interpret,
-    is_punctuation,
     role,
     strongest_link,
+)
+from tinylm.interpretability.head_descriptors import (
+    HeadDescriptors,
+    aggregate,
+    describe_head,
+    is_punctuation,
     uniform_baseline,
 )
 from tinylm.model.decoder import DecoderLM

@@ -13,12 +13,12 @@ from tinylm.checkpoint import load_checkpoint
 from tinylm.experiments.context import Context, threads
 from tinylm.interpretability.attention_maps import (
     SentenceAttention,
-    aggregate,
     analyse,
     interpret,
     role,
     strongest_link_of_all,
 )
+from tinylm.interpretability.head_descriptors import aggregate
 from tinylm.language_model import LanguageModel
 from tinylm.tokenizers.base import SOS, SOS_ID
 

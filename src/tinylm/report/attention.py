@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from tinylm.atomic import write_text
-from tinylm.interpretability.attention_maps import HeadDescriptors, SentenceAttention
+from tinylm.interpretability.attention_maps import SentenceAttention
+from tinylm.interpretability.head_descriptors import HeadDescriptors
 from tinylm.report.attention_html import attention_html
 from tinylm.report.figures import save_figure
 from tinylm.report.figures.attention import heatmap_grid, line_figure

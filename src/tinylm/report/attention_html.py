@@ -21,13 +21,12 @@ from importlib import resources
 from typing import Any
 
 from tinylm.interpretability.attention_maps import (
-    HeadDescriptors,
     SentenceAttention,
-    aggregate,
     interpret,
     role,
     strongest_link_of_all,
 )
+from tinylm.interpretability.head_descriptors import HeadDescriptors, aggregate
 
 _DIGITS = 4
 """Decimals of weights and descriptors in the page: the half of a hundredth of a percent."""

@@ -14,10 +14,7 @@ numbers and the numbered words stand below.
 
 from __future__ import annotations
 
-import math
-import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,16 +27,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinylm.report.figures import (
-    CM,
     COLOURS,
     INK,
     MUTED,
     RULE,
-    TEXT_HEIGHT_CM,
     TEXT_WIDTH_CM,
     WEIGHTS,
     new_figure,
     style,
+)
+from tinylm.report.figures.attention_layout import (
+    BOLD_WIDTH,
+    LARGEST_TEXT,
+    LINE_SPACING,
+    POINTS_A_CM,
+    SMALL_TEXT,
+    SMALLEST_TEXT,
+    TITLE_TEXT,
+    Grid,
+    heatmap_page,
+    line_page,
+    numbered_words,
+    text_width,
+    title_height,
+    wrapped,
 )
 
 SMALLEST_WEIGHT = 0.04
@@ -47,18 +58,6 @@ SMALLEST_WEIGHT = 0.04
 LONGEST_LABEL = 12
 """Characters of a word that are printed before it is cut with "…"."""
 
-_POINTS_A_CM = 72 * CM
-_TITLE_TEXT = 9.0  # points, as all sizes of text
-_LARGEST_TEXT = 8.0
-_GOOD_TEXT = 6.2  # words this large are read without effort
-_SMALLEST_TEXT = 4.5  # smaller words are not printed at the panels
-_SMALL_TEXT = 6.5
-_NUMBER_TEXT = 5.5
-_TITLE_LINE = 0.42  # centimetres
-_NUMBERED_LINE = 0.36  # centimetres
-_LINE_SPACING = 1.15  # pitch of words in a column / their font size
-_CHARACTER_WIDTH = 0.6  # mean width of a character of DejaVu Sans / its font size
-_BOLD_WIDTH = 0.68
 _WIDEST_LINE = 2.6  # points, at weight 1
 _LINE_LEVELS = 20  # steps of width and darkness between weight 0 and 1
 
@@ -79,7 +78,7 @@ def heatmap_grid(patterns: Tensor, words: Sequence[str], title: str) -> Figure:
     weights = _checked(patterns, words, 4)
     layers, heads = weights.shape[:2]
     labels = _labels(words)
-    grid = _heatmap_page(layers, heads, labels, _title_height(title))
+    grid = heatmap_page(layers, heads, labels, title_height(title))
     with style():
         figure = new_figure(TEXT_WIDTH_CM, grid.height, layout="none")
         _draw_title(figure, grid, title)
@@ -98,10 +97,10 @@ def heatmap_grid(patterns: Tensor, words: Sequence[str], title: str) -> Figure:
             figure.text(
                 0.0,
                 0.08 / grid.height,
-                "\n".join(_numbered(labels)),
+                "\n".join(numbered_words(labels)),
                 ha="left",
                 va="bottom",
-                fontsize=_SMALL_TEXT,
+                fontsize=SMALL_TEXT,
                 linespacing=1.4,
                 parse_math=False,
             )
@@ -124,13 +123,13 @@ def heatmap(pattern: Tensor, words: Sequence[str], title: str) -> Figure:
     seq = len(words)
     labels = _labels(words)
     panel = min(11.0, max(5.0, seq * 0.8))
-    text = min(_LARGEST_TEXT, panel / seq * _POINTS_A_CM / _LINE_SPACING)
-    edge = 0.9 + _text_width(labels, text)
-    grid = _Grid(
+    text = min(LARGEST_TEXT, panel / seq * POINTS_A_CM / LINE_SPACING)
+    edge = 0.9 + text_width(labels, text)
+    grid = Grid(
         panel_width=panel,
         panel_height=panel,
         left=(TEXT_WIDTH_CM - panel - edge) / 2 + edge,
-        top=_title_height(title),
+        top=title_height(title),
         layer_top=0.6,
         bottom=edge,
         text=text,
@@ -141,8 +140,8 @@ def heatmap(pattern: Tensor, words: Sequence[str], title: str) -> Figure:
         axes = _add_axes(figure, grid, 0, 0, 0)
         _draw_heatmap(axes, weights)
         _write_words(axes, labels, grid, left=True, below=True)
-        size = min(7.0, panel / seq * _POINTS_A_CM / 2.4)
-        if size >= _SMALLEST_TEXT:
+        size = min(7.0, panel / seq * POINTS_A_CM / 2.4)
+        if size >= SMALLEST_TEXT:
             for i, j in zip(*np.nonzero(weights >= 0.05), strict=True):
                 axes.text(
                     j,
@@ -179,7 +178,7 @@ def line_figure(
         raise ValueError(f"there is no head {head}: the layer has {len(weights)}, from 0")
     labels = _labels(words)
     shown = range(len(weights)) if head is None else [head]
-    grid = _line_page(len(shown), labels, _title_height(title))
+    grid = line_page(len(shown), labels, title_height(title))
     with style():
         figure = new_figure(TEXT_WIDTH_CM, grid.height, layout="none")
         _draw_title(figure, grid, title)
@@ -192,135 +191,6 @@ def line_figure(
             if head is None:
                 axes.set_title(f"Head {index + 1}", fontsize=7, loc="center", pad=3)
     return figure
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Where panels stand on a page; all lengths in centimetres."""
-
-    panel_width: float
-    panel_height: float
-    layers: int = 1
-    rows: int = 1
-    """Rows of panels a layer."""
-    columns: int = 1
-    gap_x: float = 0.0
-    gap_y: float = 0.0
-    """Height above each panel, for its name."""
-    left: float = 0.0
-    """Width of what stands left of the panels."""
-    top: float = 0.0
-    """Height of the title."""
-    layer_top: float = 0.0
-    """Height above each layer, for its name."""
-    bottom: float = 0.0
-    """Height of what stands below the last panels."""
-    text: float = _LARGEST_TEXT
-    """Font size of the words, in points."""
-    numbered: bool = False
-    """Whether the panels carry numbers, and the words stand below the grid."""
-
-    @property
-    def layer_height(self) -> float:
-        return self.layer_top + self.rows * (self.panel_height + self.gap_y)
-
-    @property
-    def height(self) -> float:
-        return self.top + self.layers * self.layer_height + self.bottom
-
-
-def _heatmap_page(layers: int, heads: int, labels: Sequence[str], top: float) -> _Grid:
-    """Wrap heads so that words are well read, and if none does, as large as they can be."""
-    best: _Grid | None = None
-    choices = sorted({math.ceil(heads / rows) for rows in range(1, heads + 1)}, reverse=True)
-    for columns in choices:  # 12 heads: 12, 6, 4, … columns, never 11 and a row of 1
-        grid = _heatmap_columns(columns, layers, heads, labels, top, numbered=False)
-        if grid is not None and grid.text >= _GOOD_TEXT:
-            return grid  # the fewest rows that are well read
-        if grid is not None and (best is None or grid.text > best.text + 0.1):
-            best = grid
-    if best is not None and best.text >= _SMALLEST_TEXT:
-        return best
-    numbered = [
-        grid
-        for columns in choices
-        if (grid := _heatmap_columns(columns, layers, heads, labels, top, numbered=True))
-    ]
-    if not numbered:
-        raise ValueError(f"{layers} layers of {heads} heads do not fit one page")
-    enough = 0.85 * max(grid.panel_width for grid in numbered)  # not a page for a hair's breadth
-    return next(grid for grid in numbered if grid.panel_width >= enough)
-
-
-def _heatmap_columns(
-    columns: int, layers: int, heads: int, labels: Sequence[str], top: float, *, numbered: bool
-) -> _Grid | None:
-    """Return the largest panels in so many columns; None if the page has no room for them."""
-    seq = len(labels)
-    rows = math.ceil(heads / columns)
-    gap_x, gap_y, layer_top = 0.2, 0.42, 0.5
-    text = _NUMBER_TEXT if numbered else _LARGEST_TEXT
-    left, bottom = 0.45, 0.65 + _NUMBERED_LINE * len(_numbered(labels))
-    panel = 0.0
-    for _ in range(3):  # the edges depend on the words' size, and that on the panels'
-        if not numbered:
-            left = bottom = 0.2 + _text_width(labels, text)
-        wide = (TEXT_WIDTH_CM - left - 0.1 - (columns - 1) * gap_x) / columns
-        free = TEXT_HEIGHT_CM - top - bottom - layers * (layer_top + rows * gap_y)
-        largest = seq * _LARGEST_TEXT * _LINE_SPACING / _POINTS_A_CM
-        panel = min(wide, free / (layers * rows), max(largest, 1.2))
-        if not numbered:
-            text = max(1.0, min(_LARGEST_TEXT, panel / seq * _POINTS_A_CM / _LINE_SPACING))
-    if panel < 0.5:
-        return None
-    if columns > 1:  # spread panels that the page's height limits over its width
-        gap_x = min(0.9, (TEXT_WIDTH_CM - left - 0.1 - columns * panel) / (columns - 1))
-    return _Grid(
-        panel_width=panel,
-        panel_height=panel,
-        layers=layers,
-        rows=rows,
-        columns=columns,
-        gap_x=gap_x,
-        gap_y=gap_y,
-        left=left,
-        top=top,
-        layer_top=layer_top,
-        bottom=bottom,
-        text=text,
-        numbered=numbered,
-    )
-
-
-def _line_page(heads: int, labels: Sequence[str], top: float) -> _Grid:
-    """Give one head 9 cm; put up to four beside each other, fewer for long words."""
-    seq = len(labels)
-    alone = heads == 1
-    text = 8.5 if alone else 7.0
-    gap_x, gap_y = 0.35, 0.3 if alone else 0.65
-    need = 2 * _text_width(labels, text) + 1.2  # words, and room for the lines
-    columns = max(1, min(heads, 4, int((TEXT_WIDTH_CM + gap_x) / (need + gap_x))))
-    rows = math.ceil(heads / columns)
-    columns = math.ceil(heads / rows)  # 5 heads: 3 and 2, not 4 and 1
-    tall = seq * text * (1.6 if alone else 1.35) / _POINTS_A_CM
-    bottom = 0.1
-    free = (TEXT_HEIGHT_CM - top - bottom - rows * gap_y) / rows
-    if tall > free:
-        text *= free / tall
-        tall = free
-    wide = 9.0 if alone else (TEXT_WIDTH_CM - (columns - 1) * gap_x) / columns
-    return _Grid(
-        panel_width=wide,
-        panel_height=tall,
-        rows=rows,
-        columns=columns,
-        gap_x=gap_x,
-        gap_y=gap_y,
-        left=(TEXT_WIDTH_CM - wide) / 2 if alone else 0.0,
-        top=top,
-        bottom=bottom,
-        text=text,
-    )
 
 
 def _checked(patterns: Tensor, words: Sequence[str], dimensions: int) -> NDArray[np.float64]:
@@ -343,42 +213,20 @@ def _labels(words: Sequence[str]) -> list[str]:
     return [w if len(w) <= LONGEST_LABEL else w[: LONGEST_LABEL - 1] + "…" for w in words]
 
 
-def _text_width(labels: Sequence[str], size: float) -> float:
-    """Return the width in centimetres that the longest label needs, roughly."""
-    return max(len(label) for label in labels) * _CHARACTER_WIDTH * size / _POINTS_A_CM
-
-
-def _wrapped(text: str, size: float, character_width: float) -> list[str]:
-    characters = int(TEXT_WIDTH_CM * _POINTS_A_CM / (size * character_width))
-    return textwrap.wrap(text, characters, break_on_hyphens=False) or [""]
-
-
-def _numbered(labels: Sequence[str]) -> list[str]:
-    """Return the words with their numbers, from 1, wrapped to the text's width."""
-    # A joiner that does not break keeps a number with its word; it becomes a space afterwards.
-    listed = "   ".join(f"{i}\0{label}" for i, label in enumerate(labels, 1))
-    lines = _wrapped(f"From the top and from the left:   {listed}", _SMALL_TEXT, _CHARACTER_WIDTH)
-    return [line.replace("\0", " ") for line in lines]
-
-
-def _title_height(title: str) -> float:
-    return 0.15 + _TITLE_LINE * len(_wrapped(title, _TITLE_TEXT, _BOLD_WIDTH))
-
-
-def _draw_title(figure: Figure, grid: _Grid, title: str) -> None:
+def _draw_title(figure: Figure, grid: Grid, title: str) -> None:
     figure.text(
         0.0,
         1 - 0.05 / grid.height,
-        "\n".join(_wrapped(title, _TITLE_TEXT, _BOLD_WIDTH)),
+        "\n".join(wrapped(title, TITLE_TEXT, BOLD_WIDTH)),
         ha="left",
         va="top",
-        fontsize=_TITLE_TEXT,
+        fontsize=TITLE_TEXT,
         fontweight="bold",
         parse_math=False,
     )
 
 
-def _draw_layer_name(figure: Figure, grid: _Grid, layer: int) -> None:
+def _draw_layer_name(figure: Figure, grid: Grid, layer: int) -> None:
     y = grid.top + layer * grid.layer_height + 0.24
     figure.text(
         grid.left / TEXT_WIDTH_CM,
@@ -391,7 +239,7 @@ def _draw_layer_name(figure: Figure, grid: _Grid, layer: int) -> None:
     )
 
 
-def _add_axes(figure: Figure, grid: _Grid, layer: int, row: int, column: int) -> Axes:
+def _add_axes(figure: Figure, grid: Grid, layer: int, row: int, column: int) -> Axes:
     x = grid.left + column * (grid.panel_width + grid.gap_x)
     y = (
         grid.top
@@ -441,9 +289,7 @@ def _draw_heatmap(axes: Axes, weights: NDArray[np.float64]) -> None:
     axes.set_yticks([])
 
 
-def _write_words(
-    axes: Axes, labels: Sequence[str], grid: _Grid, *, left: bool, below: bool
-) -> None:
+def _write_words(axes: Axes, labels: Sequence[str], grid: Grid, *, left: bool, below: bool) -> None:
     """Write the words, or the numbers 1, 5, 10, … of words, at the edges."""
     places = list(range(len(labels)))
     rotation = 90
@@ -459,7 +305,7 @@ def _write_words(
         axes.set_xticks(places, labels, rotation=rotation, **options)
 
 
-def _draw_colour_bar(figure: Figure, grid: _Grid) -> None:
+def _draw_colour_bar(figure: Figure, grid: Grid) -> None:
     """Draw the scale below the title at the right, beside the first layer's name."""
     width, height, right = 2.6, 0.16, 0.2
     axes = figure.add_axes(
@@ -481,10 +327,10 @@ def _draw_colour_bar(figure: Figure, grid: _Grid) -> None:
 
 
 def _draw_lines(
-    axes: Axes, weights: NDArray[np.float64], labels: Sequence[str], grid: _Grid, colour: str
+    axes: Axes, weights: NDArray[np.float64], labels: Sequence[str], grid: Grid, colour: str
 ) -> None:
     seq = len(labels)
-    start = (_text_width(labels, grid.text) + 0.1) / grid.panel_width
+    start = (text_width(labels, grid.text) + 0.1) / grid.panel_width
     visible = np.where(weights >= SMALLEST_WEIGHT, np.tril(weights), 0)
     level = np.ceil(visible * _LINE_LEVELS)
     # One path a level, weak lines first: a path for each line makes an SVG three times larger.
