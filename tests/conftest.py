@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from tinylm.config import ModelConfig, RunConfig, load_config
 from tinylm.experiments.context import Context, SilentConsole, create_run, run_experiment
 from tinylm.experiments.preparation import prepare_data, resolve
 from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
+
+# No time is ever asserted, and the same examples are tried everywhere.
+settings.register_profile("tinylm", deadline=None, derandomize=True)
+settings.load_profile("tinylm")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -424,3 +424,17 @@ def test_a_vocabulary_with_repeats_is_refused() -> None:
     for words in (["a", "a"], ["<eos>"]):
         with pytest.raises(DataError, match="twice"):
             WordTokenizer(words)
+
+
+def test_types_that_were_cut_are_counted_and_kept_for_the_record(tmp_path: Path) -> None:
+    tokenizer = WordTokenizer.train(["a a b b c d"], TokenizerConfig(min_frequency=2))
+    assert tokenizer.words == ["a", "b"]
+    assert tokenizer.types_seen == 4
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert WordTokenizer.load(tmp_path / "tokenizer.json").types_seen == 4
+    assert WordTokenizer(["a", "b"]).types_seen == 2
+    content = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    for wrong in (None, "4", 1):
+        (tmp_path / "wrong.json").write_text(json.dumps(content | {"types_seen": wrong}), "utf-8")
+        with pytest.raises(DataError, match="types_seen"):
+            WordTokenizer.load(tmp_path / "wrong.json")

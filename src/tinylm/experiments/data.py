@@ -37,7 +37,7 @@ def run(context: Context) -> dict[str, Any]:
         "vocab_size": data.tokenizer.vocab_size,
         "min_frequency": config.tokenizer.min_frequency,
         "max_size": config.tokenizer.max_size,
-        "types_seen": int((counts > 0).sum()),
+        "types_seen": data.tokenizer.types_seen,
         "splits": {
             name: {
                 "stories": tokens.header.num_stories,

@@ -42,6 +42,11 @@ class Tokenizer(Protocol):
         """Number of token types, the special ones included."""
         ...
 
+    @property
+    def types_seen(self) -> int:
+        """Types of the training texts, those left out of the vocabulary included."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``, without framing tokens."""
         ...

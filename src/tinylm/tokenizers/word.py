@@ -72,6 +72,8 @@ class WordTokenizer:
             unless they follow a determiner ("his mom").
         min_frequency: the threshold that ``words`` was built with, kept for the record.
         max_size: the largest vocabulary that was allowed, kept for the record.
+        types_seen: types of the training texts before any were cut, kept for the record; empty:
+            as many as there are words.
 
     Raises:
         DataError: if ``words`` repeats a type or contains the name of a special token.
@@ -84,6 +86,7 @@ class WordTokenizer:
         *,
         min_frequency: int = 1,
         max_size: int | None = None,
+        types_seen: int | None = None,
     ) -> None:
         self._vocabulary = [*SPECIAL_TOKENS, *words]
         self._ids = {word: index for index, word in enumerate(self._vocabulary)}
@@ -93,6 +96,7 @@ class WordTokenizer:
         self._capitalised = frozenset(capitalised)
         self._min_frequency = min_frequency
         self._max_size = max_size
+        self._types_seen = types_seen
         self._lookup: Lookup | None = None
         self._integers: npt.NDArray[np.object_] | None = None
 
@@ -129,6 +133,7 @@ class WordTokenizer:
             counts.names().intersection(kept),
             min_frequency=config.min_frequency,
             max_size=config.max_size,
+            types_seen=len(counts.all),
         )
 
     # --- text to ids ---
@@ -238,6 +243,11 @@ class WordTokenizer:
         return len(self._vocabulary)
 
     @property
+    def types_seen(self) -> int:
+        """Types of the training texts, those that became ``<unk>`` included."""
+        return len(self.words) if self._types_seen is None else self._types_seen
+
+    @property
     def words(self) -> list[str]:
         """The vocabulary without the special tokens, in id order from 4 on."""
         return self._vocabulary[len(SPECIAL_TOKENS) :]
@@ -281,6 +291,7 @@ class WordTokenizer:
             "rule_version": RULE_VERSION,
             "min_frequency": self._min_frequency,
             "max_size": self._max_size,
+            "types_seen": self.types_seen,
             "fingerprint": self.fingerprint(),
             "vocabulary": self._vocabulary,
             "capitalised": sorted(self._capitalised),
@@ -336,7 +347,16 @@ class WordTokenizer:
         min_frequency, max_size = content.get("min_frequency"), content.get("max_size")
         if type(min_frequency) is not int or not (max_size is None or type(max_size) is int):
             raise refuse("min_frequency or max_size is not a whole number")
-        tokenizer = cls(words, capitalised, min_frequency=min_frequency, max_size=max_size)
+        types_seen = content.get("types_seen")
+        if type(types_seen) is not int or types_seen < len(words):
+            raise refuse("types_seen is not a whole number of at least the vocabulary's words")
+        tokenizer = cls(
+            words,
+            capitalised,
+            min_frequency=min_frequency,
+            max_size=max_size,
+            types_seen=types_seen,
+        )
         if content.get("fingerprint") != tokenizer.fingerprint():
             raise refuse(
                 f"fingerprint {content.get('fingerprint')} does not fit the vocabulary "
