@@ -348,7 +348,7 @@ class WordTokenizer:
         if type(min_frequency) is not int or not (max_size is None or type(max_size) is int):
             raise refuse("min_frequency or max_size is not a whole number")
         types_seen = content.get("types_seen")
-        if type(types_seen) is not int or types_seen < len(words):
+        if types_seen is not None and (type(types_seen) is not int or types_seen < len(words)):
             raise refuse("types_seen is not a whole number of at least the vocabulary's words")
         tokenizer = cls(
             words,
