@@ -74,7 +74,7 @@ class TerminalConsole:
         """Show training's bar: step, loss, perplexity, tokens a second, time left."""
         columns = (
             TextColumn("Training"),
-            BarColumn(),
+            BarColumn(bar_width=12),  # all of it fits 80 columns
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
@@ -105,8 +105,8 @@ class _TrainingBar:
         self.loss = loss if math.isnan(self.loss) else 0.95 * self.loss + 0.05 * loss
         speed = tokens_per_second
         self.speed = speed if math.isnan(self.speed) else 0.95 * self.speed + 0.05 * speed
-        numbers = f"loss {self.loss:.3f}  perplexity {math.exp(min(self.loss, 700)):.2f}"
-        numbers += f"  {self.speed:,.0f} tokens/s"
+        numbers = f"loss {self.loss:.3f}  ppl {math.exp(min(self.loss, 700)):.4g}"
+        numbers += f"  {self.speed:,.0f} tok/s"
         self.progress.update(self.task, completed=step, numbers=numbers)
         if not self.console.terminal.is_terminal:
             now = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class StoppedBySignalError(TinylmError):
 
     def __init__(self, outcome: Outcome, folder: Path) -> None:
         self.outcome = outcome
+        # As shells report a process that the signal ended: 130 for Ctrl-C, 143 for SIGTERM.
+        self.exit_status = 128 + signal.Signals[outcome.reason]
         self.folder = folder
         super().__init__(
             f"stopped by {outcome.reason} after step {outcome.step}, saved; "
