@@ -118,7 +118,11 @@ def save_checkpoint(
     folder = Path(folder)
     target = folder / f"step-{state.step}"
     temporary = folder / f".step-{state.step}.tmp"
-    config = {"format": FORMAT, "tokenizer": tokenizer_kind(tokenizer), **_model_dict(model)}
+    config = {
+        "format": FORMAT,
+        "tokenizer": tokenizer_kind(tokenizer),
+        "model": to_dict(model.config),
+    }
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(".step-*.tmp"):
@@ -271,10 +275,6 @@ def tokenizer_kind(tokenizer: Tokenizer) -> str:
         if place == f"{type(tokenizer).__module__}:{type(tokenizer).__qualname__}":
             return name
     raise CheckpointError(f"{type(tokenizer).__qualname__} is not in the tokenizer registry")
-
-
-def _model_dict(model: DecoderLM) -> dict[str, Any]:
-    return {"model": to_dict(model.config)}
 
 
 def _by_step(folder: Path) -> Sequence[Path]:

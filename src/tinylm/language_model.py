@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
+import torch
+
 from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from tinylm.config import GenerationConfig, from_dict, to_dict
 from tinylm.errors import GenerationError
@@ -71,7 +73,7 @@ class LanguageModel:
         """The checkpoint folder it was loaded from."""
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "cpu") -> LanguageModel:
+    def load(cls, path: str | Path, device: torch.device | str = "cpu") -> LanguageModel:
         """Read a run's best checkpoint, or a checkpoint folder.
 
         Raises:

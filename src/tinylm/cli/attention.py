@@ -24,15 +24,13 @@ def attention(
     from rich.console import Console
     from rich.table import Table
 
-    from tinylm.checkpoint import load_checkpoint
     from tinylm.cli.console import TerminalConsole
     from tinylm.config import ReportConfig
     from tinylm.experiments.attention import measure_attention
     from tinylm.language_model import LanguageModel
     from tinylm.report.attention import draw_attention
 
-    checkpoint = load_checkpoint(run)
-    lm = LanguageModel(checkpoint.build_model(), checkpoint.tokenizer, checkpoint.path)
+    lm = LanguageModel.load(run)
     folder = output or (run / "figures" if (run / "config.yaml").exists() else Path("figures"))
     texts = sentences or list(ReportConfig().attention_sentences)
     result = measure_attention(lm, texts)

@@ -34,6 +34,11 @@ class Batch:
     real: Tensor | None = None
     """(batch, seq), False where an input is padding; None: all inputs are real."""
 
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        real = None if self.real is None else self.real.to(device)
+        return Batch(self.ids.to(device), self.labels.to(device), real)
+
     @property
     def num_targets(self) -> int:
         """Number of labels that are predicted."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from tinylm.data.windows import IGNORED, TokenWindows
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.decoder import DecoderLM, evaluating
 from tinylm.model.loss import token_losses
 
 
@@ -62,18 +62,14 @@ def split_loss(
         indices: the windows to use; empty: all.
     """
     device = model.embedding.weight.device
-    was_training = model.training
-    model.eval()
     total, num_tokens = 0.0, 0
-    try:
+    with evaluating(model):
         for batch in windows.in_order(batch_size, indices):
-            real = None if batch.real is None else batch.real.to(device)
-            logits = model(batch.ids.to(device), real=real)
-            losses = token_losses(logits, batch.labels.to(device), IGNORED)
+            batch = batch.to(device)
+            logits = model(batch.ids, real=batch.real)
+            losses = token_losses(logits, batch.labels, IGNORED)
             total += losses.double().sum().item()
             num_tokens += len(losses)
-    finally:
-        model.train(was_training)
     return SplitLoss(total, num_tokens)
 
 

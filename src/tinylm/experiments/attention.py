@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tinylm.checkpoint import load_checkpoint
 from tinylm.experiments.context import Context, threads
 from tinylm.interpretability.attention_maps import (
     SentenceAttention,
@@ -31,8 +30,7 @@ def run(context: Context) -> dict[str, Any]:
     Raises:
         CheckpointError: if there is none.
     """
-    checkpoint = load_checkpoint(context.folder)
-    lm = LanguageModel(checkpoint.build_model(), checkpoint.tokenizer, checkpoint.path)
+    lm = LanguageModel.load(context.folder)
     with threads(context.config.training.threads):
         return measure_attention(lm, context.config.report.attention_sentences)
 

@@ -1,8 +1,8 @@
 """From a corpus to what training needs: tokenizer, token files, vectors, a model with its start.
 
 Everything is made from the train split alone; validation is only encoded. What is made is kept
-below ``data.cache_folder``, in a folder named by the corpus' fingerprint and the tokenizer's
-settings, and used again by the next run on the same data.
+below ``data.cache_folder``, in a folder named by the corpus' fingerprint, in files named by the
+tokenizer's settings or fingerprint, and used again by the next run on the same data.
 """
 
 from __future__ import annotations
@@ -182,7 +182,17 @@ def resolve(config: RunConfig, data: PreparedData) -> RunConfig:
 
 
 def start_model(config: RunConfig, data: PreparedData, console: Console) -> DecoderLM:
-    """Build the model of a resolved configuration, its embedding started from the vectors."""
+    """Build the model of a resolved configuration, its embedding started from the vectors.
+
+    Raises:
+        ConfigError: if settings contradict each other.
+        DataError: if the vectors cannot be used.
+    """
+    if not config.vectors.trainable and config.model.tie_embeddings:
+        raise ConfigError(
+            "vectors.trainable = false and model.tie_embeddings = true freeze the output "
+            "projection as well: change one of them"
+        )
     table = vectors_of(config, data, console)
     if table is not None:
         console.note(table.describe())
@@ -202,11 +212,6 @@ def start_model(config: RunConfig, data: PreparedData, console: Console) -> Deco
                 # The rows are made for a model that scales them; this one does not.
                 model.embedding.weight.mul_(0.02 * np.sqrt(config.model.hidden_size))
     model.embedding.weight.requires_grad_(config.vectors.trainable)
-    if not config.vectors.trainable and config.model.tie_embeddings:
-        raise ConfigError(
-            "vectors.trainable = false and model.tie_embeddings = true freeze the output "
-            "projection as well: change one of them"
-        )
     return model
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.checkpoint import load_checkpoint
 from tinylm.config import GenerationConfig
 from tinylm.data.token_files import TokenFile
 from tinylm.evaluation.diversity import distinct, repetition, share_of
@@ -43,9 +42,7 @@ def run(context: Context) -> dict[str, Any]:
         CheckpointError: if there is none.
     """
     config = context.config
-    checkpoint = load_checkpoint(context.folder)
-    model = checkpoint.build_model().to(resolve_device(config.training.device))
-    lm = LanguageModel(model, checkpoint.tokenizer, checkpoint.path)
+    lm = LanguageModel.load(context.folder, resolve_device(config.training.device))
     validation = encoded_split(config.data, lm.tokenizer, "validation", context.console)
     most = config.generation.max_new_tokens
     compared = settings(config.generation)

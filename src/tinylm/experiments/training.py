@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,6 @@ from tinylm.training.loop import (
     StepRecord,
     Trainer,
     ValidationRecord,
-    as_dict,
 )
 from tinylm.training.precision import autocast
 from tinylm.training.tracking import Tracker, read_metrics
@@ -68,11 +68,11 @@ class _Tracked:
         self.listener.on_step(step, loss, tokens_per_second)
 
     def on_log(self, record: StepRecord) -> None:
-        self.tracker.write("train", as_dict(record))
+        self.tracker.write("train", asdict(record))
         self.listener.on_log(record)
 
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
-        self.tracker.write("validation", as_dict(record))
+        self.tracker.write("validation", asdict(record))
         self.listener.on_validation(record, best)
 
     def on_checkpoint(self, path: Path) -> None:

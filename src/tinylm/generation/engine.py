@@ -18,7 +18,8 @@ from tinylm.config import GenerationConfig
 from tinylm.errors import GenerationError
 from tinylm.generation.strategies import Chooser
 from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.loss import at_least_float32
 from tinylm.registry import STRATEGIES
 
 
@@ -78,7 +79,8 @@ class Stepper:
             windows = [row[-context:] for row in self.rows]
             ids, real = self._pad_left(windows)
             self._cache = None
-            if self.use_cache:
+            # A full window is read anew for the next token, so keeping its keys would be waste.
+            if self.use_cache and ids.shape[1] < context:
                 self._cache = KVCache(
                     self.model.config,
                     len(windows),
@@ -158,12 +160,8 @@ def generate_steps(
     """
     if not prompts or any(len(prompt) == 0 for prompt in prompts):
         raise GenerationError("every prompt needs at least one token; begin with <sos>")
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         return (yield from _steps(model, prompts, config, special, use_cache, first_row))
-    finally:
-        model.train(was_training)
 
 
 def _steps(
@@ -189,7 +187,7 @@ def _steps(
 
     for step in range(config.max_new_tokens):
         logits = stepper.logits()  # (active, vocab)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = at_least_float32(logits)
         log_probabilities = logits.log_softmax(-1)
         logits[:, forbidden] = float("-inf")
         rows = torch.tensor(active, device=stepper.device)

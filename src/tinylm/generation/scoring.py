@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import torch
 
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.loss import at_least_float32
 
 
 @torch.no_grad()
@@ -37,9 +38,7 @@ def token_log_probabilities(
     # Windows of like length side by side, so that little is padded.
     windows.sort(key=lambda window: min(context, len(texts[window[0]]) - 1 - window[1]))
     scores = [[0.0] * max(0, len(text) - 1) for text in texts]
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for first in range(0, len(windows), batch_size):
             chosen = windows[first : first + batch_size]
             inputs = [list(texts[i][start : start + context]) for i, start in chosen]
@@ -50,14 +49,16 @@ def token_log_probabilities(
                 [row + [0] * (longest - len(row)) for row in labels], device=device
             )
             logits = model(ids)  # padding stands behind the text, so causality hides it
-            logits = logits if logits.dtype == torch.float64 else logits.float()
-            found = logits.log_softmax(-1).gather(-1, targets[:, :, None])[:, :, 0].tolist()
+            found = (
+                at_least_float32(logits)
+                .log_softmax(-1)
+                .gather(-1, targets[:, :, None])[:, :, 0]
+                .tolist()
+            )
             for (i, start), row, values in zip(chosen, labels, found, strict=True):
                 # Only the second half of a later window is new.
                 skipped = 0 if start == 0 else context - _stride(context)
                 scores[i][start + skipped : start + len(row)] = values[skipped : len(row)]
-    finally:
-        model.train(was_training)
     return scores
 
 

@@ -25,7 +25,7 @@ from tinylm.interpretability.head_descriptors import (
     is_punctuation,
     uniform_baseline,
 )
-from tinylm.model.decoder import DecoderLM, record
+from tinylm.model.decoder import DecoderLM, evaluating, record
 
 ROLES = (
     "same word",
@@ -97,14 +97,9 @@ def attention_patterns(model: DecoderLM, ids: Sequence[int]) -> Tensor:
         if not 0 <= i < vocab_size:
             raise GenerationError(f"token id {i} is outside the vocabulary of {vocab_size}")
     device = next(model.parameters()).device
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            batch = torch.tensor([list(ids)], device=device)  # (1, seq)
-            _, kept = record(model, ["layers.*.attention.pattern"], batch)
-    finally:
-        model.train(was_training)
+    with evaluating(model), torch.no_grad():
+        batch = torch.tensor([list(ids)], device=device)  # (1, seq)
+        _, kept = record(model, ["layers.*.attention.pattern"], batch)
     layers = range(model.config.num_layers)
     patterns = [kept[f"layers.{i}.attention.pattern"][0] for i in layers]  # (heads, seq, seq)
     return torch.stack(patterns).float().cpu()  # (layers, heads, seq, seq)

@@ -12,7 +12,8 @@ without that scaling N(0, 0.02), as in GPT-2.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -265,6 +266,17 @@ def _blocked_keys(
     if real_keys is None:
         return blocked[None, None]
     return blocked[None, None] | ~real_keys[:, None, None, :]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run the block with the model in eval mode, then put it back into the mode it was in."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
 
 
 def record(

@@ -10,6 +10,11 @@ import torch
 from torch import Tensor
 
 
+def at_least_float32(x: Tensor) -> Tensor:
+    """Return ``x`` in float32, or as it is in float64: log-probabilities need no less."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def token_losses(logits: Tensor, labels: Tensor, ignored: int) -> Tensor:
     """Return ``-log softmax(logits)[label]`` of every label that counts.
 
@@ -25,6 +30,6 @@ def token_losses(logits: Tensor, labels: Tensor, ignored: int) -> Tensor:
     if not counted.all():
         logits, labels = logits[counted], labels[counted]
     logits, labels = logits.flatten(0, -2), labels.flatten()
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = at_least_float32(logits)
     # log_softmax keeps one array for the backward pass; logsumexp and a gather would need two.
     return -logits.log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)

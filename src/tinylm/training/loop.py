@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -211,7 +211,7 @@ class Trainer:
             indices.append(self.order.next())
             if self.order.epoch_ended:  # a step never mixes two epochs
                 break
-        batches = [self._to_device(self.windows.batch(chosen)) for chosen in indices]
+        batches = [self.windows.batch(chosen).to(self.device) for chosen in indices]
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         loss, num_targets = accumulate_gradients(self._summed_loss, batches)
@@ -239,10 +239,6 @@ class Trainer:
         if self._due(self.config.log_interval) or self.step == self.total_steps:
             self._log(rate)
         return self.order.epoch_ended
-
-    def _to_device(self, batch: Batch) -> Batch:
-        real = None if batch.real is None else batch.real.to(self.device)
-        return Batch(batch.ids.to(self.device), batch.labels.to(self.device), real)
 
     def _summed_loss(self, batch: Batch) -> Tensor:
         with autocast(self.precision, self.device):
@@ -379,11 +375,6 @@ class Trainer:
         torch.set_rng_state(state.tensors["rng/cpu"])
         if self.device.type == "cuda" and "rng/cuda" in state.tensors:
             torch.cuda.set_rng_state(state.tensors["rng/cuda"], self.device)
-
-
-def as_dict(record: StepRecord | ValidationRecord) -> dict[str, Any]:
-    """Return a record as a flat dict."""
-    return asdict(record)
 
 
 def _perplexity(loss: float) -> float:
