@@ -26,11 +26,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pyarrow as pa
 import tokenizers
-from interleave import hardware_line, print_table, run_interleaved, table
+from tables import hardware_line, print_table, table
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from tinylm.config import DataConfig, TokenizerConfig
 from tinylm.data.corpora import open_corpus
+from tinylm.evaluation.speed import run_interleaved
 from tinylm.tokenizers import word_counts
 from tinylm.tokenizers.word import WordTokenizer
 from tinylm.tokenizers.word_rule import normalise

@@ -24,10 +24,12 @@ from tinylm.config import (
 )
 from tinylm.errors import ConfigError
 
+PRESET_FILES = Path(module.__file__).parents[1] / "presets"
+
 KINDS = [
     value
     for value in vars(module).values()
-    if isinstance(value, type) and value.__module__ == module.__name__
+    if isinstance(value, type) and dataclasses.is_dataclass(value)
 ]
 
 
@@ -61,7 +63,8 @@ def test_an_unknown_key_is_named_with_the_nearest(override: str, wrong: str, rig
 
 
 def test_a_key_like_no_other_gets_the_list() -> None:
-    sections = "data, tokenizer, vectors, model, training, generation, evaluation, report"
+    sections = "data, tokenizer, vectors, model, training, generation, evaluation, "
+    sections += "experiments, report"
     assert message("zzz=1") == f"-o: unknown key zzz; allowed: {sections}"
     keys = "tokenizer.kind, tokenizer.max_size, tokenizer.min_frequency"
     assert message("tokenizer.zzz=1") == f"-o: unknown key tokenizer.zzz; allowed: {keys}"
@@ -254,14 +257,14 @@ def test_yaml_goes_out_and_in_unchanged(preset: str, tmp_path: Path) -> None:
     assert load_config(file) == config
     assert from_dict(RunConfig, to_dict(config), "dict") == config
     # Written keys are the preset's own and none is a word for a default that has changed since.
-    written = yaml.safe_load((Path(module.__file__).parent / f"presets/{preset}.yaml").read_text())
+    written = yaml.safe_load((PRESET_FILES / f"{preset}.yaml").read_text())
     for section, values in written.items():
         for key, value in values.items():
             assert getattr(getattr(config, section), key) == value
 
 
 def test_every_preset_ships() -> None:
-    shipped = {path.stem for path in (Path(module.__file__).parent / "presets").glob("*.yaml")}
+    shipped = {path.stem for path in PRESET_FILES.glob("*.yaml")}
     assert shipped == set(PRESETS)
 
 
@@ -286,7 +289,7 @@ def test_every_field_has_help() -> None:
 
 
 def test_every_kind_is_documented_and_frozen() -> None:
-    assert len(KINDS) == 9
+    assert len(KINDS) == 14
     for kind in KINDS:
         assert kind.__doc__
         with pytest.raises(dataclasses.FrozenInstanceError):

@@ -153,6 +153,28 @@ def test_streaming_does_not_wait(endless: LanguageModel) -> None:
     assert len([next(stream) for _ in range(3)]) == 3
 
 
+def test_beam_search_returns_the_next_best_texts_too(tiny_lm: LanguageModel) -> None:
+    settings = {"strategy": "beam", "num_beams": 4, "num_return": 3, "max_new_tokens": 12}
+    for result in tiny_lm.generate(["The dog", "Once upon a"], length_penalty=0.5, **settings):
+        texts = [result, *result.alternatives]
+        assert len({one.text for one in texts}) == 3
+        scores = [one.score for one in texts]
+        assert scores == sorted(scores, reverse=True)
+        for one in texts:
+            assert one.prompt == result.prompt
+            assert one.text.startswith(result.prompt)
+            length = len(one.ids) + one.finished
+            assert one.score == pytest.approx(one.log_probability / math.sqrt(length), rel=1e-6)
+        assert not any(one.alternatives for one in result.alternatives)
+    best = tiny_lm.generate("The dog", length_penalty=0.5, **{**settings, "num_return": 1})
+    assert best.alternatives == []
+    pieces = list(tiny_lm.stream("The dog", length_penalty=0.5, **settings))
+    assert "The dog" + "".join(pieces) == best.text
+    assert len(pieces) == len(best.ids)
+    sampled = tiny_lm.generate("The dog", max_new_tokens=3)
+    assert (sampled.score, sampled.alternatives) == (None, [])
+
+
 def test_score_is_the_sum_over_all_tokens_and_the_end(tiny_lm: LanguageModel) -> None:
     text = "Once upon a time there was a dog."
     ids = [SOS_ID, *tiny_lm.tokenizer.encode(text), EOS_ID]
@@ -211,6 +233,11 @@ def test_errors_are_one_line_that_say_what_to_do(tiny_lm: LanguageModel, tmp_pat
         (lambda: tiny_lm.generate("a", top_p=0), ConfigError, "generate: top_p = 0: input should"),
         (lambda: tiny_lm.generate("a", strategy="beem"), ConfigError, "unknown decoding strategy"),
         (lambda: next(tiny_lm.stream("a", top_k=-1)), ConfigError, "generate: top_k = -1"),
+        (
+            lambda: tiny_lm.generate("a", strategy="beam", num_beams=2, num_return=3),
+            ConfigError,
+            "generation.num_return = 3 is more than generation.num_beams = 2",
+        ),
         (lambda: LanguageModel.load(tmp_path), CheckpointError, "holds no checkpoint"),
         (lambda: LanguageModel.load(tmp_path / "no"), CheckpointError, "does not exist"),
     ):

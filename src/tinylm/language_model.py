@@ -43,6 +43,10 @@ class Generation:
     """Sum of the log-probabilities of the new tokens, in nats, under the unfiltered model."""
     notes: list[str] = field(default_factory=list)
     """What the reader must know: unknown words, a window that slid."""
+    score: float | None = None
+    """What beam search ranked it by: the log-probabilities' sum over its length to a power."""
+    alternatives: list[Generation] = field(default_factory=list)
+    """The next best texts of beam search, best first: ``num_return - 1`` at most."""
 
     def __str__(self) -> str:
         return self.text
@@ -189,6 +193,8 @@ class LanguageModel:
             finished=generated.finished,
             log_probability=generated.log_probability,
             notes=self.notes(prompt, len(generated.ids) + generated.finished),
+            score=generated.score,
+            alternatives=[self._result(prompt, framed, one) for one in generated.alternatives],
         )
 
 

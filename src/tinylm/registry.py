@@ -1,7 +1,8 @@
 """Name -> ``"module:object"``, imported when used.
 
-A new tokenizer, corpus, positional encoding, strategy, schedule, optimizer, experiment, report
-section or command is one new file and one line here. A wrong name answers with the nearest ones.
+A new tokenizer, corpus, positional encoding, strategy, schedule, optimizer, experiment, check,
+report section or command is one new file and one line here. A wrong name answers with the nearest
+ones.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ STRATEGIES = Registry(
     {
         "greedy": "tinylm.generation.strategies.greedy:Greedy",
         "sampling": "tinylm.generation.strategies.sampling:Sampling",
+        "beam": "tinylm.generation.strategies.beam:BeamSearch",
     },
 )
 
@@ -120,7 +122,29 @@ EXPERIMENTS = Registry(
         "training": "tinylm.experiments.training:run",
         "evaluation": "tinylm.experiments.evaluation:run",
         "samples": "tinylm.experiments.samples:run",
+        "kv-cache": "tinylm.experiments.kv_cache:run",
+        "beam-search": "tinylm.experiments.beam_search:run",
+        "accumulation": "tinylm.experiments.accumulation:run",
+        "gradient-checkpointing": "tinylm.experiments.gradient_checkpointing:run",
         "attention": "tinylm.experiments.attention:run",
+        "verification": "tinylm.experiments.verification:run",
+    },
+)
+
+CHECKS = Registry(
+    "check",
+    {
+        "teacher-forcing": "tinylm.experiments.checks.teacher_forcing:run",
+        "kv-cache": "tinylm.experiments.checks.kv_cache:run",
+        "batching": "tinylm.experiments.checks.batching:run",
+        "beam-search": "tinylm.experiments.checks.beam_search:run",
+        "accumulation": "tinylm.experiments.checks.accumulation:run",
+        "gradient-checkpointing": "tinylm.experiments.checks.gradient_checkpointing:run",
+        "resume": "tinylm.experiments.checks.resume:run",
+        "save-and-load": "tinylm.experiments.checks.save_and_load:run",
+        "loss": "tinylm.experiments.checks.loss:run",
+        "attention": "tinylm.experiments.checks.attention:run",
+        "tokenizer": "tinylm.experiments.checks.tokenizer:run",
     },
 )
 
@@ -133,7 +157,12 @@ SECTIONS = Registry(
         "training": "tinylm.report.sections.training:blocks",
         "evaluation": "tinylm.report.sections.evaluation:blocks",
         "samples": "tinylm.report.sections.samples:blocks",
+        "kv-cache": "tinylm.report.sections.kv_cache:blocks",
+        "beam-search": "tinylm.report.sections.beam_search:blocks",
+        "accumulation": "tinylm.report.sections.accumulation:blocks",
+        "gradient-checkpointing": "tinylm.report.sections.gradient_checkpointing:blocks",
         "attention": "tinylm.report.sections.attention:blocks",
+        "verification": "tinylm.report.sections.verification:blocks",
         "reproduction": "tinylm.report.sections.reproduction:blocks",
     },
 )
@@ -145,6 +174,7 @@ COMMANDS = Registry(
         "generate": "tinylm.cli.generate:generate",
         "evaluate": "tinylm.cli.evaluate:evaluate",
         "attention": "tinylm.cli.attention:attention",
+        "verify": "tinylm.cli.verify:verify",
         "report": "tinylm.cli.report:report",
         "experiment": "tinylm.cli.experiment:experiment",
         "data": "tinylm.cli.data:data",

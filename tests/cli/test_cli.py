@@ -340,6 +340,29 @@ def test_generate_without_a_prompt_and_greedy(tinylm: Command, tiny_run: Path) -
     assert tinylm("generate", tiny_run, "", "--temperature", "0", "--max-new-tokens", "8")[1] == out
 
 
+def test_generate_shows_every_hypothesis_of_beam_search_with_its_score(
+    tinylm: Command, tiny_run: Path, tiny_lm: LanguageModel
+) -> None:
+    options = ["--strategy", "beam", "--num-beams", "4", "--length-penalty", "-0.5"]
+    options += ["--max-new-tokens", "9"]
+    settings = {"strategy": "beam", "num_beams": 4, "length_penalty": -0.5, "max_new_tokens": 9}
+    prompts = ["The dog", "Once upon a"]
+    expected = tiny_lm.generate(prompts, **settings, num_return=3)
+    for one in expected:
+        assert len({other.text for other in (one, *one.alternatives)}) == 3
+    shown = [
+        "".join(f"{other.score:.4f} {other.text}\n" for other in (one, *one.alternatives))
+        for one in expected
+    ]
+    status, out, err = tinylm("generate", tiny_run, *prompts, *options, "--num-return", "3")
+    assert (status, out, err) == (0, "\n".join(shown), "")
+    assert tinylm("generate", tiny_run, prompts[0], *options, "--num-return", "3")[1] == shown[0]
+    assert tinylm("generate", tiny_run, prompts[0], *options)[1] == expected[0].text + "\n"
+    status, _, err = tinylm("generate", tiny_run, *options, "--num-return", "5")
+    assert status == 1
+    assert "generation.num_return = 5 is more than generation.num_beams = 4" in err
+
+
 def test_generate_notes_go_to_stderr(tinylm: Command, tiny_run: Path) -> None:
     long = "the dog saw the " * 10 + "zyxwv"
     for prompts in ([long], [long, "The dog"]):

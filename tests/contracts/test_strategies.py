@@ -4,9 +4,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import Tensor
 
 from tinylm.config import GenerationConfig
-from tinylm.generation.engine import SpecialIds, generate, generate_steps
+from tinylm.errors import GenerationError
+from tinylm.generation.engine import SpecialIds, Stepper, generate, generate_steps
 from tinylm.model.decoder import DecoderLM
 from tinylm.registry import STRATEGIES
 
@@ -87,12 +89,49 @@ def test_log_probability_is_negative_and_finite(small_model: MakeModel, strategy
         assert -1e4 < one.log_probability < 0
 
 
-def test_a_chooser_leaves_its_logits_alone(strategy: str) -> None:
-    chooser = STRATEGIES.load(strategy)(config(strategy, repetition_penalty=1.3, top_k=3), 2)
-    logits = torch.randn(2, 9, generator=torch.Generator().manual_seed(0))
-    before = logits.clone()
-    seen = torch.zeros(2, 9, dtype=torch.bool)
-    ids = chooser.choose(logits, seen, 0, torch.tensor([0, 1]))
-    assert ids.shape == (2,)
-    assert ids.dtype == torch.int64
-    assert torch.equal(logits, before)
+def test_no_text_ends_before_it_may(small_model: MakeModel, strategy: str) -> None:
+    model = small_model()
+    with torch.no_grad():
+        model.unembedding.bias[SPECIAL.eos] = 1e4
+    for least in (1, 5, 14, 20):
+        texts = generate(model, PROMPTS, config(strategy, min_new_tokens=least), SPECIAL)
+        expected = (min(least, 14), least < 14)
+        assert [(len(one.ids), one.finished) for one in texts] == [expected] * 3
+
+
+def test_a_vocabulary_without_words_is_refused(small_model: MakeModel, strategy: str) -> None:
+    model = small_model(vocab_size=4)
+    assert generate(model, [[2]], config(strategy), SPECIAL)[0].finished
+    with pytest.raises(GenerationError, match="4 tokens leaves none that may be generated"):
+        generate(model, [[2]], config(strategy, min_new_tokens=1), SPECIAL)
+
+
+def test_it_is_a_chooser_or_a_searcher_and_only_a_search_has_scores(
+    small_model: MakeModel, strategy: str
+) -> None:
+    made = STRATEGIES.load(strategy)(config(strategy))
+    assert hasattr(made, "search") != hasattr(made, "choose")
+    for one in generate(small_model(5), PROMPTS, config(strategy, num_return=2), SPECIAL):
+        if hasattr(made, "search"):
+            assert one.score is not None
+            assert [other.score <= one.score for other in one.alternatives] == [True]
+        else:
+            assert (one.score, one.alternatives) == (None, ())
+
+
+def test_the_models_logits_are_left_alone(
+    small_model: MakeModel, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    given: list[tuple[Tensor, Tensor]] = []
+    step = Stepper.logits
+
+    def kept(self: Stepper) -> Tensor:
+        logits = step(self)
+        given.append((logits, logits.clone()))
+        return logits
+
+    monkeypatch.setattr(Stepper, "logits", kept)
+    settings = config(strategy, repetition_penalty=1.3, top_k=3, min_new_tokens=2)
+    generate(small_model(5), PROMPTS, settings, SPECIAL)
+    assert len(given) > 2
+    assert all(torch.equal(logits, before) for logits, before in given)

@@ -89,26 +89,6 @@ def test_a_ragged_batch_equals_the_naive_loop_beyond_the_context(
 
 
 @pytest.mark.parametrize(("positions", "norm"), VARIANTS)
-@pytest.mark.parametrize("use_cache", [True, False])
-def test_every_steps_logits_come_from_exactly_the_last_window(
-    small_model: MakeModel, positions: str, norm: str, use_cache: bool
-) -> None:
-    """Random tokens are appended to ragged rows, and a row leaves on the way."""
-    model = small_model(positions=positions, norm_placement=norm)
-    generator = torch.Generator().manual_seed(1)
-    stepper = Stepper(model, PROMPTS, SPECIAL.pad, use_cache)
-    for step in range(16):
-        logits = stepper.logits()
-        for row, ids in enumerate(stepper.rows):
-            with torch.no_grad():
-                alone = model(torch.tensor([ids[-10:]]))[0, -1]
-            torch.testing.assert_close(logits[row], alone, rtol=1e-4, atol=1e-4)
-        stepper.append(torch.randint(23, (len(stepper.rows),), generator=generator))
-        if step in (3, 8):
-            stepper.keep([i for i in range(len(stepper.rows)) if i != 1])
-
-
-@pytest.mark.parametrize(("positions", "norm"), VARIANTS)
 def test_cached_sampling_equals_uncached(small_model: MakeModel, positions: str, norm: str) -> None:
     for seed in range(3):
         model = small_model(seed, positions=positions, norm_placement=norm)
@@ -302,18 +282,6 @@ def test_a_prompt_without_any_token_is_refused(
 ) -> None:
     with pytest.raises(GenerationError, match=r"at least one token; begin with <sos>"):
         generate(small_model(), prompts, greedy(), SPECIAL)
-
-
-def test_stepper_rows_can_be_repeated_and_reordered(small_model: MakeModel) -> None:
-    """What a beam search needs: row 1 twice, then row 0."""
-    model = small_model()
-    stepper = Stepper(model, PROMPTS[:2], SPECIAL.pad)
-    stepper.logits()
-    stepper.append(torch.tensor([5, 6]))
-    stepper.keep([1, 1, 0])
-    stepper.append(torch.tensor([7, 8, 9]))
-    rows = [[*PROMPTS[1], 6, 7], [*PROMPTS[1], 6, 8], [*PROMPTS[0], 5, 9]]
-    assert stepper.rows == rows
 
 
 def test_float64_models_are_not_rounded(small_model: MakeModel) -> None:

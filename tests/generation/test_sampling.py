@@ -86,11 +86,11 @@ def counts_of(tokens: Tensor) -> list[int]:
 def drawn(settings: GenerationConfig, steps: int = 1) -> list[int]:
     """Draw from LOGITS in many rows at once."""
     rows = DRAWS // steps
-    sampler = Sampling(settings, rows)
+    sampler = Sampling(settings)
     seen = torch.zeros(rows, len(LOGITS), dtype=torch.bool)
     seen[:, SEEN] = True
     logits = LOGITS.expand(rows, -1)
-    found = [sampler.choose(logits, seen, step, torch.arange(rows)) for step in range(steps)]
+    found = [sampler.choose(logits, seen, torch.arange(rows)) for _ in range(steps)]
     return counts_of(torch.cat(found))
 
 
@@ -120,10 +120,10 @@ def test_one_row_drawn_many_times_follows_it_too() -> None:
 
 def test_rows_and_steps_are_independent() -> None:
     rows = 6_000
-    sampler = Sampling(config(), rows)
+    sampler = Sampling(config())
     logits, seen = torch.zeros(rows, 4), torch.zeros(rows, 4, dtype=torch.bool)
-    first, second = (sampler.choose(logits, seen, step, torch.arange(rows)) for step in (0, 1))
-    other = Sampling(config(seed=1), rows).choose(logits, seen, 0, torch.arange(rows))
+    first, second = (sampler.choose(logits, seen, torch.arange(rows)) for _ in range(2))
+    other = Sampling(config(seed=1)).choose(logits, seen, torch.arange(rows))
     for a, b in ((first, second), (first[:-1], first[1:]), (first, other)):
         table = torch.bincount(4 * a + b, minlength=16).reshape(4, 4).numpy()
         assert stats.chi2_contingency(table).pvalue > ACCEPTED
@@ -133,8 +133,8 @@ def test_a_row_of_one_seed_is_no_row_of_the_next() -> None:
     logits, seen = torch.zeros(8, 1000), torch.zeros(8, 1000, dtype=torch.bool)
 
     def rows(seed: int) -> set[tuple[int, ...]]:
-        sampler = Sampling(config(seed=seed), 8)
-        steps = [sampler.choose(logits, seen, step, torch.arange(8)) for step in range(6)]
+        sampler = Sampling(config(seed=seed))
+        steps = [sampler.choose(logits, seen, torch.arange(8)) for _ in range(6)]
         return {tuple(row) for row in torch.stack(steps, 1).tolist()}
 
     assert len(rows(0) | rows(1) | rows(2)) == 24
@@ -175,16 +175,16 @@ def test_a_draw_never_leaves_the_support_where_rounding_lacks_mass() -> None:
 def test_temperature_zero_is_greedy_and_keeps_the_penalty() -> None:
     seen = torch.zeros(1, len(LOGITS), dtype=torch.bool)
     rows = torch.tensor([0])
-    assert Sampling(config(temperature=0), 1).choose(LOGITS[None], seen, 0, rows).item() == 0
+    assert Sampling(config(temperature=0)).choose(LOGITS[None], seen, rows).item() == 0
     seen[0, 0] = True
-    penalised = Sampling(config(temperature=0, repetition_penalty=4), 1)
-    assert penalised.choose(LOGITS[None], seen, 0, rows).item() == 3
+    penalised = Sampling(config(temperature=0, repetition_penalty=4))
+    assert penalised.choose(LOGITS[None], seen, rows).item() == 3
 
 
 def test_a_huge_length_costs_nothing_before_it_is_used() -> None:
-    sampler = Sampling(config(max_new_tokens=10**15), 1)
+    sampler = Sampling(config(max_new_tokens=10**15))
     seen = torch.zeros(1, len(LOGITS), dtype=torch.bool)
-    assert sampler.choose(LOGITS[None], seen, 0, torch.tensor([0])).item() in range(len(LOGITS))
+    assert sampler.choose(LOGITS[None], seen, torch.tensor([0])).item() in range(len(LOGITS))
 
 
 def test_the_engine_samples_the_models_own_distribution(

@@ -197,7 +197,7 @@ def test_memory_equals_the_formula(dtype: torch.dtype, capacity: int | None) -> 
     assert sum(t.untyped_storage().nbytes() for t in of_numbers) == cache.num_bytes
 
 
-def test_memory_follows_the_rows_and_not_the_length() -> None:
+def test_memory_follows_the_most_rows_and_not_the_length() -> None:
     model = build_random()
     cache = new_cache(model, 4)
     whole = cache.num_bytes
@@ -207,7 +207,23 @@ def test_memory_follows_the_rows_and_not_the_length() -> None:
     cache.truncate(2)
     assert cache.num_bytes == whole
     cache.reorder(torch.tensor([3]))
-    assert cache.num_bytes == whole // 4
+    assert cache.num_bytes == whole  # room for those that left stays
+    cache.reorder(torch.tensor([0, 0, 0, 0]))
+    assert cache.num_bytes == whole
+    cache.reorder(torch.tensor([0, 1, 2, 3, 3]))
+    assert cache.num_bytes == whole // 4 * 5
+
+
+def test_memory_made_for_beams_to_come_equals_the_formula_and_stays() -> None:
+    config = ModelConfig(vocab_size=10_000)
+    cache = KVCache(config, 2, 10, dtype=torch.float32, max_batch_size=6)
+    assert cache.num_bytes == 3 * 2 * 6 * 8 * 38 * 10 * 4
+    assert cache.batch_size == 2
+    cache.reorder(torch.tensor([0, 0, 0, 1, 1, 1]))
+    assert cache.num_bytes == 3 * 2 * 6 * 8 * 38 * 10 * 4
+    assert KVCache(config, 5, 10, dtype=torch.float32, max_batch_size=3).num_bytes == (
+        3 * 2 * 5 * 8 * 38 * 10 * 4
+    )
 
 
 def test_more_tokens_than_the_capacity_are_refused_and_change_nothing() -> None:

@@ -268,12 +268,15 @@ def attention() -> dict[str, Any]:
 
 
 def results() -> dict[str, dict[str, Any]]:
+    from tests.report import method_fixtures  # it stands on this module
+
     return {
         "data": data(),
         "training": training(),
         "evaluation": evaluation(),
         "samples": samples(),
         "attention": attention(),
+        **method_fixtures.results(),
     }
 
 

@@ -12,7 +12,7 @@ import typst
 
 from tests.report import fixtures
 from tinylm.errors import DataError
-from tinylm.registry import SECTIONS
+from tinylm.registry import EXPERIMENTS, SECTIONS
 from tinylm.report.blocks import Heading, number, plain_text
 from tinylm.report.build import assemble, build_report
 from tinylm.report.html import page
@@ -35,7 +35,9 @@ def test_pdf_and_html_are_written(run_folder: Path) -> None:
     assert isinstance(pages, list) and len(pages) > 3
     assert (run_folder / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
     assert not [path for path in run_folder.iterdir() if path.name.endswith(".tmp")]
-    for name in ("data", "architecture", "loss", "perplexity", "schedule"):
+    figures = ("data", "architecture", "loss", "perplexity", "schedule", "kv-cache", "beam-search",
+               "accumulation", "gradient-checkpointing")  # fmt: skip
+    for name in figures:
         assert (run_folder / f"figures/{name}.svg").is_file()
 
 
@@ -69,7 +71,7 @@ def test_html_needs_nothing_but_itself(run_folder: Path) -> None:
     assert "url(" not in text and "@import" not in text
 
 
-@pytest.mark.parametrize("missing", ["data", "training", "evaluation", "samples", "attention"])
+@pytest.mark.parametrize("missing", EXPERIMENTS)
 def test_a_missing_experiment_leaves_its_section_out(missing: str) -> None:
     results = fixtures.results()
     full = headings(results)

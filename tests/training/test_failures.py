@@ -46,14 +46,14 @@ def all_finite(run: Path) -> bool:
 
 
 def spoiled(model: DecoderLM, step: int, value: float) -> DecoderLM:
-    """A model whose logits hold ``value`` in forward pass ``step``, counted from 1."""
+    """A model whose last stream holds ``value`` in forward pass ``step``, counted from 1."""
     calls = [0]
 
-    def spoil(module: Any, inputs: Any, logits: Tensor) -> Tensor:
+    def spoil(module: Any, inputs: Any, x: Tensor) -> Tensor:
         calls[0] += 1
-        return logits * value if calls[0] == step else logits
+        return x * value if calls[0] == step else x
 
-    model.unembedding.register_forward_hook(spoil)
+    model.final_norm.register_forward_hook(spoil)
     return model
 
 

@@ -98,7 +98,7 @@ def test_first_loss_is_that_of_the_batch_before_any_update(tmp_path: Path) -> No
 def test_dropout_in_training_and_none_in_validation(tmp_path: Path) -> None:
     modes: list[bool] = []
     model = tiny_model(dropout=0.5)
-    model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    model.layers[0].register_forward_pre_hook(lambda module, _: modes.append(module.training))
     validate = Losses(3.0, 2.0, 1.0)
     trainer = tiny_trainer(tmp_path, model, validate=validate, validation_interval=2)
     trainer.run()

@@ -24,7 +24,9 @@ def test_bf16_multiplies_in_bf16_and_keeps_weights_and_state_in_fp32(tmp_path: P
     for name in ("fp32", "bf16"):
         seen: list[torch.dtype] = []
         model = tiny_model()
-        model.unembedding.register_forward_hook(lambda _m, _i, out, s=seen: s.append(out.dtype))
+        model.layers[0].attention.output.register_forward_hook(
+            lambda _m, _i, out, s=seen: s.append(out.dtype)
+        )
         recorder = Recorder()
         trainer = tiny_trainer(tmp_path / name, model, listener=recorder, precision=name)
         trainer.run()
@@ -41,7 +43,7 @@ def test_bf16_multiplies_in_bf16_and_keeps_weights_and_state_in_fp32(tmp_path: P
 def test_the_loss_is_computed_in_fp32_from_bf16_logits(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, precision="bf16")
     batch = trainer.windows.batch([0, 1])
-    assert trainer._summed_loss(batch).dtype == torch.float32
+    assert trainer.training_step.summed_loss(batch).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])

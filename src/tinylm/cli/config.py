@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import typer
 
 from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuration
+
+_WIDTH = 92
 
 
 def config(
@@ -14,19 +19,31 @@ def config(
     override: Overrides = [],  # noqa: B006
 ) -> None:
     """Print every setting with its value and meaning, as YAML that --config takes."""
-    import textwrap
-
-    import yaml
-
     from tinylm.config import field_help, to_dict
 
     values = to_dict(configuration(preset, config, data, override))
     help_of = dict(field_help())
     for section, settings in values.items():
         typer.echo(f"{section}:")
-        for key, value in settings.items():
-            for line in textwrap.wrap(help_of[f"{section}.{key}"], 92):
-                typer.echo(f"  # {line}")
-            text = yaml.safe_dump({key: value}, allow_unicode=True, width=92)
-            typer.echo(textwrap.indent(text, "  "), nl=False)
+        for line in _lines(settings, help_of, f"{section}.", "  "):
+            typer.echo(line)
         typer.echo()
+
+
+def _lines(
+    settings: dict[str, Any], help_of: dict[str, str], prefix: str, indent: str
+) -> Iterator[str]:
+    """Yield a section's settings, each under its help, sections within it further in."""
+    import textwrap
+
+    import yaml
+
+    for key, value in settings.items():
+        if f"{prefix}{key}" not in help_of:
+            yield f"{indent}{key}:"
+            yield from _lines(value, help_of, f"{prefix}{key}.", indent + "  ")
+            continue
+        for line in textwrap.wrap(help_of[f"{prefix}{key}"], _WIDTH):
+            yield f"{indent}# {line}"
+        text = yaml.safe_dump({key: value}, allow_unicode=True, width=_WIDTH)
+        yield textwrap.indent(text, indent).rstrip("\n")

@@ -27,6 +27,13 @@ def generate(
         float | None, typer.Option(help="Keep tokens this likely, relatively.")
     ] = None,
     repetition_penalty: Annotated[float | None, typer.Option(help="Above 1 varies more.")] = None,
+    num_beams: Annotated[int | None, typer.Option(help="Width of beam search.")] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(help="Of beam search; above 0 favours long texts.")
+    ] = None,
+    num_return: Annotated[
+        int | None, typer.Option(help="Texts of beam search that are shown, with scores.")
+    ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens after a prompt.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Texts a prompt.")] = 1,
@@ -43,6 +50,9 @@ def generate(
         "top_p": top_p,
         "min_p": min_p,
         "repetition_penalty": repetition_penalty,
+        "num_beams": num_beams,
+        "length_penalty": length_penalty,
+        "num_return": num_return,
         "max_new_tokens": max_new_tokens,
         "seed": seed,
     }
@@ -50,7 +60,7 @@ def generate(
     console = TerminalConsole()
     lm = LanguageModel.load(run)
     wanted = [prompt for prompt in (prompts or [""]) for _ in range(samples)]
-    if len(wanted) == 1:
+    if len(wanted) == 1 and config.num_return == 1:
         prompt = wanted[0]
         typer.echo(prompt.rstrip(), nl=False)
         length = 0
@@ -64,8 +74,11 @@ def generate(
     for i, result in enumerate(lm.generate(wanted, config)):
         if i:
             typer.echo()
-        typer.echo(result.text)
-        for note in result.notes:
+        hypotheses = [result, *result.alternatives]
+        for one in hypotheses:
+            shown = one.score is not None and config.num_return > 1
+            typer.echo(f"{one.score:.4f} {one.text}" if shown else one.text)
+        for note in dict.fromkeys(note for one in hypotheses for note in one.notes):
             console.note(f"note: {note}")
 
 

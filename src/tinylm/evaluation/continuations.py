@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +14,34 @@ from tinylm.errors import DataError
 from tinylm.evaluation.bleu import bleu
 from tinylm.evaluation.diversity import distinct, repetition, share_of
 from tinylm.evaluation.perplexity import sequence_mean_perplexity, token_weighted_perplexity
-from tinylm.generation.engine import SpecialIds, generate
+from tinylm.generation.engine import Generated, SpecialIds, generate
 from tinylm.generation.scoring import token_log_probabilities
 from tinylm.model.decoder import DecoderLM
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
+
+
+@dataclass(frozen=True)
+class StoryPrompts:
+    """The beginnings of validation stories and how their authors went on, without ``<eos>``."""
+
+    prompts: list[list[int]]
+    """``<sos>`` and the first tokens of each story."""
+    true: list[list[int]]
+    """The true continuation, cut to the most tokens that may be generated."""
+    true_finished: list[bool]
+    """Whether the story ends within the cut."""
+    most: int
+    """Tokens that may be generated."""
+
+    def continued(self, generated: Sequence[Generated]) -> Continuations:
+        """Join them with what a model made of them."""
+        return Continuations(
+            prompts=self.prompts,
+            generated=[one.ids for one in generated],
+            finished=[one.finished for one in generated],
+            true=self.true,
+            true_finished=self.true_finished,
+        )
 
 
 @dataclass(frozen=True)
@@ -24,32 +49,28 @@ class Continuations:
     """Prompts with what the model and what the author made of them; ids without ``<eos>``."""
 
     prompts: list[list[int]]
-    """``<sos>`` and the first tokens of each story."""
     generated: list[list[int]]
     finished: list[bool]
     """Whether the model ended its text by ``<eos>``."""
     true: list[list[int]]
-    """The true continuation, cut to the most tokens that could be generated."""
     true_finished: list[bool]
-    """Whether the story ends within the cut."""
 
 
-def continue_stories(
-    model: DecoderLM, validation: TokenFile, config: EvaluationConfig
-) -> Continuations:
-    """Generate a continuation of stories spread evenly over the validation split.
+def story_prompts(
+    validation: TokenFile, config: EvaluationConfig, context_length: int
+) -> StoryPrompts:
+    """Return the beginnings of stories spread evenly over the validation split.
 
     Raises:
         DataError: if no story is longer than the prompt, or the prompt fills the context.
     """
-    context = model.config.context_length
     length = config.prompt_tokens + 1  # with <sos>
     # The last new token need not be read, so sequences of context + 1 tokens fit.
-    most = config.max_new_tokens or context + 1 - length
+    most = config.max_new_tokens or context_length + 1 - length
     if most < 1:
         raise DataError(
             f"evaluation.prompt_tokens = {config.prompt_tokens} leaves no room in "
-            f"model.context_length = {context}"
+            f"model.context_length = {context_length}"
         )
     ends = np.append(validation.starts[1:], validation.header.num_tokens)
     long_enough = np.flatnonzero(ends - validation.starts > length + 1)
@@ -58,27 +79,53 @@ def continue_stories(
     count = min(config.num_stories, len(long_enough))
     chosen = long_enough[np.linspace(0, len(long_enough) - 1, count).round().astype(int)]
     stories = [validation.story(int(index)).tolist() for index in chosen]
-    prompts = [story[:length] for story in stories]
+    rests = [story[length:-1] for story in stories]
+    return StoryPrompts(
+        prompts=[story[:length] for story in stories],
+        true=[rest[:most] for rest in rests],
+        true_finished=[len(rest) < most for rest in rests],
+        most=most,
+    )
+
+
+def continue_stories(
+    model: DecoderLM, validation: TokenFile, config: EvaluationConfig
+) -> Continuations:
+    """Sample a continuation of stories spread evenly over the validation split.
+
+    Raises:
+        DataError: if no story is longer than the prompt, or the prompt fills the context.
+    """
+    prompts = story_prompts(validation, config, model.config.context_length)
     settings = GenerationConfig(
-        max_new_tokens=most,
+        max_new_tokens=prompts.most,
         temperature=config.temperature,
         top_p=config.top_p,
         allow_unk=True,
         seed=config.seed,
     )
-    special = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
-    generated = []
-    for start in range(0, count, config.batch_size):
-        batch = prompts[start : start + config.batch_size]
-        generated += generate(model, batch, settings, special, first_row=start)
-    rests = [story[length:-1] for story in stories]
-    return Continuations(
-        prompts=prompts,
-        generated=[one.ids for one in generated],
-        finished=[one.finished for one in generated],
-        true=[rest[:most] for rest in rests],
-        true_finished=[len(rest) < most for rest in rests],
+    return prompts.continued(
+        generate_in_batches(model, prompts.prompts, settings, config.batch_size)
     )
+
+
+def generate_in_batches(
+    model: DecoderLM, prompts: Sequence[list[int]], settings: GenerationConfig, batch_size: int
+) -> list[Generated]:
+    """Continue prompts, ``batch_size`` at a time, as if they stood in one batch."""
+    special = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
+    return [
+        generated
+        for start in range(0, len(prompts), batch_size)
+        for generated in generate(
+            model, prompts[start : start + batch_size], settings, special, first_row=start
+        )
+    ]
+
+
+def continuation_text(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -> str:
+    """Return the text of ``ids`` as it stands after the prompt."""
+    return tokenizer.decode(prompt + ids)[len(tokenizer.decode(prompt)) :].strip()
 
 
 def measure_continuations(
@@ -101,14 +148,16 @@ def measure_continuations(
             values[len(prompt) - 1 :] for prompt, values in zip(texts.prompts, scores, strict=True)
         ]
 
-    def text_of(prompt: list[int], ids: list[int]) -> str:
-        return tokenizer.decode(prompt + ids)[len(tokenizer.decode(prompt)) :].strip()
-
     generated_scores = score(texts.generated, texts.finished)
     true_scores = score(texts.true, texts.true_finished)
     cut = [true[: len(ids)] for true, ids in zip(texts.true, texts.generated, strict=True)]
-    hypotheses = [text_of(*pair) for pair in zip(texts.prompts, texts.generated, strict=True)]
-    references = [text_of(*pair) for pair in zip(texts.prompts, cut, strict=True)]
+    hypotheses = [
+        continuation_text(tokenizer, *pair)
+        for pair in zip(texts.prompts, texts.generated, strict=True)
+    ]
+    references = [
+        continuation_text(tokenizer, *pair) for pair in zip(texts.prompts, cut, strict=True)
+    ]
     scores = bleu(hypotheses, references)
     pairs = {"generated": texts.generated, "true": texts.true}
     return {

@@ -112,16 +112,28 @@ class Context:
         return self.folder / "figures"
 
 
-# Sections of the configuration that change an experiment's result.
+# What an experiment's result depends on: parts of the configuration, and the checkpoint measured.
+_WEIGHTS = "weights"
+_DATA = ("data", "tokenizer", "vectors", "model")
 _DEPENDS_ON: dict[str, Sequence[str]] = {
-    "data": ("data", "tokenizer", "vectors", "model"),
-    "training": ("data", "tokenizer", "vectors", "model", "training"),
+    "data": _DATA,
+    "training": (*_DATA, "training"),
+    "kv-cache": (
+        *(*_DATA, "training", "generation"),
+        *("experiments.kv_cache", "report.prompts", _WEIGHTS),
+    ),
+    "beam-search": (*_DATA, "training", "evaluation", "experiments.beam_search", _WEIGHTS),
+    "accumulation": (*_DATA, "training", "experiments.accumulation"),
+    "gradient-checkpointing": (*_DATA, "training", "experiments.gradient_checkpointing"),
 }
-_ALL_BUT_REPORT = ("data", "tokenizer", "vectors", "model", "training", "evaluation", "generation")
+_DEFAULT = (
+    *(*_DATA, "training", "evaluation", "generation"),
+    *("report.prompts", "report.attention_sentences", _WEIGHTS),
+)
 
 
 def result_key(name: str, config: RunConfig, weights: str = "") -> str:
-    """Return a hash of the settings that the result of an experiment depends on.
+    """Return a hash of what the result of an experiment depends on.
 
     Args:
         name: the experiment.
@@ -129,12 +141,13 @@ def result_key(name: str, config: RunConfig, weights: str = "") -> str:
         weights: names the checkpoint that is measured; no matter to what makes it.
     """
     values = to_dict(config)
-    sections = _DEPENDS_ON.get(name, _ALL_BUT_REPORT)
-    relevant: dict[str, Any] = {section: values[section] for section in sections}
-    if name not in _DEPENDS_ON:
-        relevant["weights"] = weights
-        relevant["prompts"] = values["report"]["prompts"]
-        relevant["attention_sentences"] = values["report"]["attention_sentences"]
+    relevant: dict[str, Any] = {}
+    for part in _DEPENDS_ON.get(name, _DEFAULT):
+        section, _, key = part.partition(".")
+        if part == _WEIGHTS:
+            relevant[part] = weights
+        else:
+            relevant[part] = values[section][key] if key else values[section]
     text = json.dumps(relevant, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -290,8 +303,8 @@ def _difference(
             found = _difference(old[key], value, f"{prefix}{key}.")
             if found is not None:
                 return found
-        # What only the report depends on may change from one to the next.
-        elif old[key] != value and not prefix.startswith("report"):
+        # What only experiments and the report depend on may change from one to the next.
+        elif old[key] != value and not prefix.startswith(("report", "experiments")):
             return f"{prefix}{key}", old[key], value
     return None
 

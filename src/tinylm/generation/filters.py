@@ -5,6 +5,8 @@ Removed tokens get -inf. Every filter keeps at least one token a row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -59,3 +61,13 @@ def repetition_penalty(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """
     penalised = torch.where(logits > 0, logits / penalty, logits * penalty)
     return torch.where(seen, penalised, logits)
+
+
+def seen_tokens(
+    texts: Sequence[Sequence[int]], vocab_size: int, device: torch.device | str | None = None
+) -> Tensor:
+    """Return which tokens each text holds, (texts, vocab), bool: what the penalty is given."""
+    seen = torch.zeros(len(texts), vocab_size, dtype=torch.bool, device=device)
+    for i, text in enumerate(texts):
+        seen[i, torch.tensor(list(text), device=device)] = True
+    return seen

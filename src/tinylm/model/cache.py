@@ -1,7 +1,8 @@
 """Keys and values of the tokens already read, so that a new token costs one position.
 
 Buffers are allocated once for ``capacity`` tokens; nothing is concatenated. Memory is
-``num_layers * 2 * batch * num_heads * head_dim * capacity * bytes_per_number``.
+``num_layers * 2 * batch * num_heads * head_dim * capacity * bytes_per_number``, where batch is the
+number of sequences there is room for: it stays when sequences leave.
 
 Cached keys hold absolute positions, so the oldest tokens cannot be dropped and the rest moved up:
 a sequence that outgrows the context is read again from its last window (``generation``).
@@ -29,6 +30,7 @@ class KVCache:
         capacity: int | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        max_batch_size: int = 0,
     ) -> None:
         """Allocate the buffers.
 
@@ -38,40 +40,39 @@ class KVCache:
             capacity: most tokens a sequence, padding included.
             device: where the model is.
             dtype: the model's number format.
+            max_batch_size: sequences to make room for, if ``reorder`` will make more of them.
         """
         self.capacity = capacity or config.context_length
+        self.batch_size = batch_size
+        """Number of sequences."""
+        room = max(batch_size, max_batch_size)
         shape = (
             config.num_layers,
-            batch_size,
+            room,
             config.num_heads,
             self.capacity,
             config.resolved_head_dim,
         )
         self._keys = torch.zeros(shape, device=device, dtype=dtype)
         self._values = torch.zeros(shape, device=device, dtype=dtype)
-        self._positions = torch.zeros(batch_size, self.capacity, device=device, dtype=torch.long)
-        self._real = torch.zeros(batch_size, self.capacity, device=device, dtype=torch.bool)
+        self._positions = torch.zeros(room, self.capacity, device=device, dtype=torch.long)
+        self._real = torch.zeros(room, self.capacity, device=device, dtype=torch.bool)
         self.length = 0
         """Tokens held, padding included; the same for every sequence of the batch."""
 
     @property
-    def batch_size(self) -> int:
-        """Number of sequences."""
-        return self._real.shape[0]
-
-    @property
     def positions(self) -> Tensor:
         """Position of each token held, (batch, length)."""
-        return self._positions[:, : self.length]
+        return self._positions[: self.batch_size, : self.length]
 
     @property
     def real(self) -> Tensor:
         """Which tokens held are not padding, (batch, length), bool."""
-        return self._real[:, : self.length]
+        return self._real[: self.batch_size, : self.length]
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the key and value buffers."""
+        """Bytes of the key and value buffers, room for sequences that left or may come included."""
         return 2 * self._keys.numel() * self._keys.element_size()
 
     def extend(self, positions: Tensor, real: Tensor | None) -> None:
@@ -90,8 +91,9 @@ class KVCache:
                 f"the cache holds {self.capacity} tokens and {end} are needed: "
                 "make it larger or read the last window again"
             )
-        self._positions[:, self.length : end] = positions
-        self._real[:, self.length : end] = True if real is None else real
+        new = (slice(self.batch_size), slice(self.length, end))
+        self._positions[new] = positions
+        self._real[new] = True if real is None else real
         self.length = end
 
     def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,17 +107,68 @@ class KVCache:
         Returns:
             Keys and values, (batch, heads, length, head_dim), views of the buffers.
         """
+        held_keys = self._keys[layer, : self.batch_size, :, : self.length]
+        held_values = self._values[layer, : self.batch_size, :, : self.length]
         start = self.length - keys.shape[2]
-        self._keys[layer, :, :, start : self.length] = keys
-        self._values[layer, :, :, start : self.length] = values
-        return self._keys[layer, :, :, : self.length], self._values[layer, :, :, : self.length]
+        held_keys[:, :, start:] = keys
+        held_values[:, :, start:] = values
+        return held_keys, held_values
 
-    def reorder(self, rows: Tensor) -> None:
-        """Make sequence i what sequence ``rows[i]`` was; the number of sequences may change."""
-        self._keys = self._keys.index_select(1, rows)
-        self._values = self._values.index_select(1, rows)
-        self._positions = self._positions.index_select(0, rows)
-        self._real = self._real.index_select(0, rows)
+    def reorder(self, rows: Tensor, shared: int = 0) -> None:
+        """Make sequence i what sequence ``rows[i]`` was; the number of sequences may change.
+
+        Only what must be is copied: no sequence that stays in its place, no column beyond
+        ``length``, nothing at all when the last sequences leave. Sequences that come where
+        there is no room for them move to new buffers.
+
+        Args:
+            rows: (new batch,), int64; on the CPU it makes no other device wait.
+            shared: how many first tokens are the same in sequence i and in sequence ``rows[i]``,
+                for each i that there is already, as those of a common prompt; not copied there.
+
+        Raises:
+            GenerationError: if there is no such sequence.
+        """
+        wanted: list[int] = rows.tolist()
+        if any(not 0 <= row < self.batch_size for row in wanted):
+            raise GenerationError(f"cannot take sequences {wanted} of a cache of {self.batch_size}")
+        old, self.batch_size = self.batch_size, len(wanted)
+        if len(wanted) > self._real.shape[0]:
+            self._grow(rows.to(self._real.device))
+            return
+        # New sequences first: nobody's source stands in their places, so that every source is
+        # still whole when it is read.
+        self._copy([(i, row) for i, row in enumerate(wanted) if i >= old], 0)
+        self._copy([(i, row) for i, row in enumerate(wanted[:old]) if i != row], shared)
+
+    def _copy(self, moves: list[tuple[int, int]], start: int) -> None:
+        """Copy the tokens from ``start`` on of all (to, from) sequences at once."""
+        if not moves or start >= self.length:
+            return
+        to, source = torch.tensor(moves, device=self._real.device).unbind(1)
+        for buffer in self._by_sequence():
+            held = buffer[:, :, start : self.length]
+            held.index_copy_(0, to, held.index_select(0, source))
+
+    def _grow(self, rows: Tensor) -> None:
+        """Move to buffers for just these sequences."""
+        before = self._by_sequence()
+        layers, _, *rest = self._keys.shape
+        self._keys = self._keys.new_zeros(layers, len(rows), *rest)
+        self._values = torch.zeros_like(self._keys)
+        self._positions = self._positions.new_zeros(len(rows), self.capacity)
+        self._real = self._real.new_zeros(len(rows), self.capacity)
+        for new, old in zip(self._by_sequence(), before, strict=True):
+            new[:, :, : self.length] = old[:, :, : self.length].index_select(0, rows)
+
+    def _by_sequence(self) -> list[Tensor]:
+        """Return every buffer, layer by layer, as a view of (batch, heads, capacity, head_dim).
+
+        One layer at a time keeps what is held twice while sequences change places small.
+        Positions and what is real have one head and one dimension.
+        """
+        flags = [flag[:, None, :, None] for flag in (self._positions, self._real)]
+        return [*self._keys, *self._values, *flags]
 
     def truncate(self, length: int) -> None:
         """Forget all but the first ``length`` tokens of every sequence."""

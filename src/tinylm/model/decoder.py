@@ -12,8 +12,9 @@ without that scaling N(0, 0.02), as in GPT-2.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,18 @@ class DecoderLayer(nn.Module):
         return hooks(f"{self.name}.residual", x)
 
 
+LayerRunner = Callable[..., Tensor]
+"""Gets the layers, the residual stream and the other arguments of a layer, and returns the residual
+stream after the last layer: ``in_turn``, or what computes the same in another way."""
+
+
+def in_turn(layers: Iterable[nn.Module], x: Tensor, *arguments: Any) -> Tensor:
+    """Run ``x``, (batch, seq, hidden), through the layers, keeping all that autograd keeps."""
+    for layer in layers:
+        x = layer(x, *arguments)
+    return x
+
+
 class DecoderLM(nn.Module):
     """A decoder-only language model: token ids in, logits out."""
 
@@ -112,10 +125,17 @@ class DecoderLM(nn.Module):
         real: Tensor | None = None,
         cache: KVCache | None = None,
         hooks: Hooks = NO_HOOKS,
+        run_layers: LayerRunner = in_turn,
     ) -> Tensor:
         """Return logits, (batch, seq, vocab); arguments as in ``residual``."""
         x = self.residual(
-            ids, embeddings=embeddings, positions=positions, real=real, cache=cache, hooks=hooks
+            ids,
+            embeddings=embeddings,
+            positions=positions,
+            real=real,
+            cache=cache,
+            hooks=hooks,
+            run_layers=run_layers,
         )
         return self.unembed(x, hooks)
 
@@ -128,6 +148,7 @@ class DecoderLM(nn.Module):
         real: Tensor | None = None,
         cache: KVCache | None = None,
         hooks: Hooks = NO_HOOKS,
+        run_layers: LayerRunner = in_turn,
     ) -> Tensor:
         """Return the residual stream after the last layer (and final norm).
 
@@ -138,6 +159,7 @@ class DecoderLM(nn.Module):
             real: (batch, seq), bool, False where a token is padding; empty: all are real.
             cache: tokens read before; the new ones are added to it.
             hooks: see and replace activations (``self.hooks``).
+            run_layers: how the layers are run; gradient checkpointing is another way.
 
         Returns:
             (batch, seq, hidden).
@@ -166,8 +188,7 @@ class DecoderLM(nn.Module):
 
         x = hooks("embedding", embeddings * self.embedding_scale)
         x = self.dropout(self.positions.add(x, positions))  # (batch, seq, hidden)
-        for layer in self.layers:
-            x = layer(x, self.positions, positions, blocked, cache, hooks)
+        x = run_layers(self.layers, x, self.positions, positions, blocked, cache, hooks)
         return hooks("final", self.final_norm(x))
 
     def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from tinylm.report.blocks import code
 from tinylm.report.formatting import count, duration, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
+from tinylm.report.measurements import order
 
 
 def abstract(results: ReportInputs) -> str:
@@ -47,7 +51,40 @@ def abstract(results: ReportInputs) -> str:
             f"The {plural(len(attention['heads']), 'attention head')} are measured one by one "
             f"and fall into {plural(kinds, 'kind')}."
         )
-    return " ".join(sentences)
+    return " ".join([*sentences, *_methods(found)])
+
+
+def _methods(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a sentence on each way of saving time or memory, and on the checks."""
+    sentences = []
+    cache = found.get("kv-cache")
+    if cache:
+        samples = cache["samples"]
+        which = order(samples["cached"], samples["uncached"])
+        change = (
+            f"makes generation {significant(samples['ratio'])} times as fast"
+            if which < 0
+            else "makes no measurable difference to the speed of generation"
+            if which == 0
+            else f"makes generation slower, by a factor of {significant(1 / samples['ratio'])}"
+        )
+        sentences.append(
+            f"A key-value cache {change} ({plural(samples['batch'], 'text')} as one batch)."
+        )
+    verification = found.get("verification")
+    if verification and verification["rows"]:
+        rows = verification["rows"]
+        failed = sum(not row["passed"] for row in rows)
+        sentences.append(
+            f"{failed} of {plural(len(rows), 'check')} of the program against plain calculations "
+            "*FAILED*."
+            if failed
+            else f"All {plural(len(rows), 'check')} of the program against plain calculations "
+            "passed."
+            if len(rows) > 1
+            else "The check of the program against a plain calculation passed."
+        )
+    return sentences
 
 
 def _millions(value: float) -> str:

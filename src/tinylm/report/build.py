@@ -17,6 +17,12 @@ from tinylm.report.figures import save_figure
 from tinylm.report.figures.architecture import architecture_figure
 from tinylm.report.figures.curves import loss_figure, perplexity_figure, schedule_figure
 from tinylm.report.figures.data import data_figure
+from tinylm.report.figures.decoding import decoding_figure
+from tinylm.report.figures.efficiency import (
+    accumulation_figure,
+    checkpointing_figure,
+    growth_figure,
+)
 from tinylm.report.inputs import ReportInputs, load_inputs
 
 _UNUSABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -81,8 +87,27 @@ def draw_figures(inputs: ReportInputs) -> None:
                 save_figure(schedule_figure(training), inputs.figures, "schedule")
             if training["validations"]:
                 save_figure(perplexity_figure(training), inputs.figures, "perplexity")
+        _draw_methods(inputs)
     except _UNUSABLE as error:
         raise DataError(_incomplete(inputs, "a figure", error)) from error
+
+
+def _draw_methods(inputs: ReportInputs) -> None:
+    """Write the figures of how training and generation are done."""
+    found = inputs.results
+    if cache := found.get("kv-cache"):
+        save_figure(growth_figure(cache["growth"]), inputs.figures, "kv-cache")
+    beam = found.get("beam-search")
+    if beam and beam["comparisons"]:
+        largest = max(beam["comparisons"], key=lambda one: one["num_prompts"])
+        save_figure(decoding_figure(largest), inputs.figures, "beam-search")
+    accumulation = found.get("accumulation")
+    if accumulation and any(run["curve"] for run in accumulation["runs"]):
+        save_figure(accumulation_figure(accumulation["runs"]), inputs.figures, "accumulation")
+    checkpointing = found.get("gradient-checkpointing")
+    if checkpointing and checkpointing["depth"]:
+        drawing = checkpointing_figure(checkpointing["depth"], checkpointing["context"])
+        save_figure(drawing, inputs.figures, "gradient-checkpointing")
 
 
 def assemble(inputs: ReportInputs) -> Document:

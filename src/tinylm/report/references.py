@@ -177,4 +177,34 @@ REFERENCES: dict[str, Reference] = {
         "North American Chapter of the Association for Computational Linguistics",
         "https://arxiv.org/abs/1902.10186",
     ),
+    "pope2022": Reference(
+        "R. Pope, S. Douglas, A. Chowdhery, J. Devlin, J. Bradbury, A. Levskaya, J. Heek, K. Xiao, "
+        "S. Agrawal and J. Dean",
+        2022,
+        "Efficiently scaling Transformer inference",
+        "arXiv:2211.05102",
+        "https://arxiv.org/abs/2211.05102",
+    ),
+    "wu2016": Reference(
+        "Y. Wu, M. Schuster, Z. Chen, Q. V. Le, M. Norouzi et al.",
+        2016,
+        "Google's neural machine translation system: bridging the gap between human and machine "
+        "translation",
+        "arXiv:1609.08144",
+        "https://arxiv.org/abs/1609.08144",
+    ),
+    "ott2018": Reference(
+        "M. Ott, S. Edunov, D. Grangier and M. Auli",
+        2018,
+        "Scaling neural machine translation",
+        "Conference on Machine Translation",
+        "https://arxiv.org/abs/1806.00187",
+    ),
+    "chen2016": Reference(
+        "T. Chen, B. Xu, C. Zhang and C. Guestrin",
+        2016,
+        "Training deep nets with sublinear memory cost",
+        "arXiv:1604.06174",
+        "https://arxiv.org/abs/1604.06174",
+    ),
 }

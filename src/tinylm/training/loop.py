@@ -14,32 +14,22 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from tinylm.checkpoint import TrainingState, newest, point, prune, save_checkpoint
 from tinylm.config import TrainingConfig
-from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
+from tinylm.data.windows import ShuffledOrder, TokenWindows
 from tinylm.errors import ConfigError, DataError, TrainingError
 from tinylm.model.decoder import DecoderLM
-from tinylm.model.loss import token_losses
 from tinylm.tokenizers.base import Tokenizer
-from tinylm.training.accumulation import accumulate_gradients
 from tinylm.training.interrupts import stop_on_signal
 from tinylm.training.optimizers import (
-    build_optimizer,
-    clip_gradients,
     optimizer_tensors,
     restore_optimizer,
     same_state,
     set_learning_rate,
 )
-from tinylm.training.precision import (
-    autocast,
-    check_compiler,
-    resolve_device,
-    resolve_precision,
-)
 from tinylm.training.schedules import learning_rate_factor
+from tinylm.training.step import TrainingStep
 
 _MOST_WINDOWS_SHOWN = 64
 
@@ -127,21 +117,19 @@ class Trainer:
             listener: is told what happens.
 
         Raises:
-            ConfigError: if the device is not there.
+            ConfigError: if the device is not there, or settings contradict each other.
         """
         self.config = config
-        self.device = resolve_device(config.device)
-        self.precision = resolve_precision(config.precision, self.device)
-        self.model = model.to(self.device)
-        if config.compile:
-            check_compiler(self.device)
-        self._forward: Callable[..., Tensor] = torch.compile(model) if config.compile else model
+        self.training_step = TrainingStep(model, config)
+        self.device = self.training_step.device
+        self.precision = self.training_step.precision
+        self.model = self.training_step.model
+        self.optimizer = self.training_step.optimizer
         self.tokenizer = tokenizer
         self.windows = windows
         self.checkpoints = checkpoints
         self.validate = validate
         self.listener = listener
-        self.optimizer = build_optimizer(model, config)
         self.order = ShuffledOrder(len(windows), config.batch_size, config.seed)
         steps_per_epoch = math.ceil(self.order.batches_per_epoch / config.accumulation_steps)
         self.total_steps = config.max_steps or steps_per_epoch * config.epochs
@@ -211,11 +199,8 @@ class Trainer:
             indices.append(self.order.next())
             if self.order.epoch_ended:  # a step never mixes two epochs
                 break
-        batches = [self.windows.batch(chosen).to(self.device) for chosen in indices]
-        self.model.train()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss, num_targets = accumulate_gradients(self._summed_loss, batches)
-        norm = clip_gradients(self.model.parameters(), self.config.gradient_clip)
+        found = self.training_step.backward([self.windows.batch(chosen) for chosen in indices])
+        loss, num_targets, norm = found.loss, found.num_targets, found.norm
         if not (math.isfinite(loss) and math.isfinite(norm)):
             windows = [str(i) for chosen in indices for i in chosen]
             shown = ", ".join(windows[:_MOST_WINDOWS_SHOWN])
@@ -224,7 +209,7 @@ class Trainer:
             self._refuse(
                 f"step {self.step + 1}: loss {mean:g}, gradient norm {norm:g} (windows {shown})"
             )
-        self.optimizer.step()
+        self.training_step.update()
         self.step += 1
         self.tokens += num_targets
         seconds = time.perf_counter() - started
@@ -239,11 +224,6 @@ class Trainer:
         if self._due(self.config.log_interval) or self.step == self.total_steps:
             self._log(rate)
         return self.order.epoch_ended
-
-    def _summed_loss(self, batch: Batch) -> Tensor:
-        with autocast(self.precision, self.device):
-            logits = self._forward(batch.ids, real=batch.real)
-        return token_losses(logits, batch.labels, IGNORED).sum()
 
     def _refuse(self, problem: str) -> None:
         good = str(newest(self.checkpoints) or "none")

@@ -1,6 +1,7 @@
 """Decoding strategies, one a file.
 
-A chooser maps the logits of the next token to the next ids; the engine owns the loop.
+A chooser maps the logits of the next token to the next ids; the engine owns the loop. A searcher
+owns the loop over the one step function; what has ``search`` is one.
 """
 
 from __future__ import annotations
@@ -10,26 +11,54 @@ from typing import Protocol
 from torch import Tensor
 
 from tinylm.config import GenerationConfig
+from tinylm.generation.results import Generated, SpecialIds
+from tinylm.generation.stepper import Stepper
 
 
 class Chooser(Protocol):
-    """Made from ``(config, batch_size)``, then asked once a step."""
+    """Made from the settings, then asked once a step."""
 
-    def __init__(self, config: GenerationConfig, batch_size: int) -> None:
-        """Prepare for a batch."""
+    def __init__(self, config: GenerationConfig) -> None:
+        """Prepare for the texts of one call of ``generate``."""
         ...
 
-    def choose(self, logits: Tensor, seen: Tensor, step: int, rows: Tensor) -> Tensor:
+    def choose(self, logits: Tensor, seen: Tensor, rows: Tensor) -> Tensor:
         """Return the next ids.
 
         Args:
             logits: (growing, vocab), float32 or float64; forbidden tokens are -inf.
             seen: (growing, vocab), bool, True where the row's text so far holds the token.
-            step: number of tokens generated before.
             rows: (growing,), int64, the numbers of these sequences, which do not change when
                 others end and are left out.
 
         Returns:
             (growing,), int64.
+        """
+        ...
+
+
+class Searcher(Protocol):
+    """Made from the settings, then asked once for the whole texts."""
+
+    def __init__(self, config: GenerationConfig) -> None:
+        """Prepare for the texts of one call of ``generate``.
+
+        Raises:
+            ConfigError: if settings contradict each other.
+        """
+        ...
+
+    def search(self, stepper: Stepper, special: SpecialIds) -> list[Generated]:
+        """Return the best continuation of each prompt, with its score and the next best.
+
+        Args:
+            stepper: its rows are the prompts; no step has been made.
+            special: what must not be generated (``forbid``), and what ends a text.
+
+        Returns:
+            One result a prompt, in order.
+
+        Raises:
+            GenerationError: if no token may be generated.
         """
         ...

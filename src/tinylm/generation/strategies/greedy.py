@@ -11,10 +11,10 @@ from tinylm.generation import filters
 class Greedy:
     """Takes the likeliest token; only the repetition penalty of the settings applies."""
 
-    def __init__(self, config: GenerationConfig, batch_size: int) -> None:
+    def __init__(self, config: GenerationConfig) -> None:
         self.config = config
 
-    def choose(self, logits: Tensor, seen: Tensor, step: int, rows: Tensor) -> Tensor:
+    def choose(self, logits: Tensor, seen: Tensor, rows: Tensor) -> Tensor:
         """Return the likeliest ids, (batch,); shapes as in ``Chooser.choose``."""
         if self.config.repetition_penalty != 1:
             logits = filters.repetition_penalty(logits, seen, self.config.repetition_penalty)

@@ -34,11 +34,11 @@ def filtered_logits(config: GenerationConfig, logits: Tensor, seen: Tensor) -> T
 class Sampling:
     """Draws the next token; temperature 0 takes the likeliest."""
 
-    def __init__(self, config: GenerationConfig, batch_size: int) -> None:
+    def __init__(self, config: GenerationConfig) -> None:
         self.config = config
         self._generators: dict[int, torch.Generator] = {}
 
-    def choose(self, logits: Tensor, seen: Tensor, step: int, rows: Tensor) -> Tensor:
+    def choose(self, logits: Tensor, seen: Tensor, rows: Tensor) -> Tensor:
         """Return drawn ids, (batch,); shapes as in ``Chooser.choose``."""
         if self.config.temperature == 0:
             logits = filters.repetition_penalty(logits, seen, self.config.repetition_penalty)

@@ -1,70 +1,38 @@
-"""Every setting of a run: frozen dataclasses, YAML in and out, overrides, presets.
+"""The settings of a run: frozen dataclasses, one a section.
 
 The docstring under a field is its help text (``tinylm config`` prints them). Values are checked by
-pydantic when a dataclass is made; a wrong key or value is reported in one line that names it.
+pydantic when a dataclass is made.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tinylm import registry
-from tinylm.errors import ConfigError, nearest
-
-_FROZEN = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-def _number(value: Any) -> Any:
-    """Refuse true and false, which Python counts as 1 and 0."""
-    if isinstance(value, bool):
-        raise ValueError("expected a number, not true or false")
-    return value
-
-
-Int = Annotated[int, BeforeValidator(_number)]
-Float = Annotated[float, BeforeValidator(_number)]
-PositiveInt = Annotated[Int, Field(ge=1)]
-NonNegativeInt = Annotated[Int, Field(ge=0)]
-PositiveFloat = Annotated[Float, Field(gt=0)]
-NonNegativeFloat = Annotated[Float, Field(ge=0)]
-Fraction = Annotated[Float, Field(ge=0, lt=1)]
-
-Config = TypeVar("Config")
+from tinylm.config.experiments import ExperimentsConfig
+from tinylm.config.types import (
+    FROZEN,
+    Float,
+    Fraction,
+    Int,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    one_of,
+)
+from tinylm.errors import ConfigError
 
 
-def _one_of(table: registry.Registry) -> AfterValidator:
-    """Accept only names of ``table``."""
-
-    def check(name: str) -> str:
-        try:
-            return table.check(name)
-        except ConfigError as error:
-            raise ValueError(str(error)) from error
-
-    return AfterValidator(check)
-
-
-@dataclass(frozen=True, config=_FROZEN)
+@dataclass(frozen=True, config=FROZEN)
 class DataConfig:
     """Where the text comes from and how it is split."""
 
-    corpus: Annotated[str, _one_of(registry.CORPORA)] = "stories"
+    corpus: Annotated[str, one_of(registry.CORPORA)] = "stories"
     """stories (embedded), files (data.path) or tinystories (the Hub dataset)."""
     path: str | None = None
     """Folder or file that the corpus `files` reads; a folder's files are split by name
@@ -87,11 +55,11 @@ class DataConfig:
     """Where tokenizers, token files and vectors are kept for the next run on the same data."""
 
 
-@dataclass(frozen=True, config=_FROZEN)
+@dataclass(frozen=True, config=FROZEN)
 class TokenizerConfig:
     """How text becomes ids."""
 
-    kind: Annotated[str, _one_of(registry.TOKENIZERS)] = "word"
+    kind: Annotated[str, one_of(registry.TOKENIZERS)] = "word"
     """The tokenizer."""
     min_frequency: PositiveInt = 2
     """A type seen less often than this in the training split becomes <unk>."""
@@ -99,7 +67,7 @@ class TokenizerConfig:
     """Largest vocabulary, the four special tokens included."""
 
 
-@dataclass(frozen=True, config=_FROZEN)
+@dataclass(frozen=True, config=FROZEN)
 class VectorsConfig:
     """Where the embedding starts from: fastText vectors or random numbers."""
 
@@ -115,7 +83,7 @@ class VectorsConfig:
     """Context words on each side when fastText is trained here."""
 
 
-@dataclass(frozen=True, config=_FROZEN)
+@dataclass(frozen=True, config=FROZEN)
 class ModelConfig:
     """The sizes and choices of a DecoderLM; enough to build it."""
 
@@ -139,9 +107,9 @@ class ModelConfig:
     """post: LayerNorm after each residual sum (Vaswani et al. 2017); pre: before each part."""
     norm_eps: PositiveFloat = 1e-5
     """Added to the variance inside the root of LayerNorm."""
-    activation: Annotated[str, _one_of(registry.ACTIVATIONS)] = "relu"
+    activation: Annotated[str, one_of(registry.ACTIVATIONS)] = "relu"
     """Nonlinearity of the feed-forward part."""
-    positions: Annotated[str, _one_of(registry.POSITIONS)] = "sinusoidal"
+    positions: Annotated[str, one_of(registry.POSITIONS)] = "sinusoidal"
     """Positional encoding."""
     scale_embeddings: bool = True
     """Multiply embeddings by sqrt(hidden_size) before positions are added (3.4)."""
@@ -175,11 +143,11 @@ class ModelConfig:
         return self.vocab_size
 
 
-@dataclass(frozen=True, config=_FROZEN)
+@dataclass(frozen=True, config=FROZEN)
 class TrainingConfig:
     """How the model is trained."""
 
-    optimizer: Annotated[str, _one_of(registry.OPTIMIZERS)] = "adam"
+    optimizer: Annotated[str, one_of(registry.OPTIMIZERS)] = "adam"
     """adam, adamw, sgd (ours) or torch-adam, torch-adamw, torch-sgd (torch's fused forms)."""
     learning_rate: PositiveFloat = 3e-4
     """Peak learning rate."""
@@ -191,7 +159,7 @@ class TrainingConfig:
     """Added to Adam's denominator."""
     weight_decay: NonNegativeFloat = 0.0
     """Weight decay (decoupled in adamw, added to the gradient in adam and sgd)."""
-    schedule: Annotated[str, _one_of(registry.SCHEDULES)] = "constant"
+    schedule: Annotated[str, one_of(registry.SCHEDULES)] = "constant"
     """Learning rate after the warm-up."""
     warmup_steps: NonNegativeInt = 0
     """Steps over which the learning rate rises linearly from 0 to its peak."""
@@ -203,6 +171,9 @@ class TrainingConfig:
     """Windows in one forward pass."""
     accumulation_steps: PositiveInt = 1
     """Forward and backward passes summed into one optimizer step."""
+    gradient_checkpointing: NonNegativeInt = 0
+    """Keep only the input of every so many layers and compute the rest again in the backward pass,
+    which saves memory and costs time; 0: keep everything."""
     epochs: PositiveInt = 3
     """Passes over the training windows, unless max_steps is set."""
     max_steps: PositiveInt | None = None
@@ -236,14 +207,16 @@ class TrainingConfig:
     """Log to Weights & Biases (needs the extra `wandb`)."""
 
 
-@dataclass(frozen=True, config=_FROZEN)
+@dataclass(frozen=True, config=FROZEN)
 class GenerationConfig:
     """How text is generated."""
 
-    strategy: Annotated[str, _one_of(registry.STRATEGIES)] = "sampling"
+    strategy: Annotated[str, one_of(registry.STRATEGIES)] = "sampling"
     """Decoding strategy."""
     max_new_tokens: PositiveInt = 200
     """Most tokens generated after the prompt."""
+    min_new_tokens: NonNegativeInt = 0
+    """Tokens generated before <eos> is allowed."""
     temperature: NonNegativeFloat = 0.8
     """Logits are divided by this; 0 is greedy."""
     top_k: NonNegativeInt = 0
@@ -254,13 +227,24 @@ class GenerationConfig:
     """Keep tokens at least this share as likely as the likeliest; 0: all."""
     repetition_penalty: PositiveFloat = 1.0
     """Divide positive and multiply negative logits of seen tokens by this; 1: off."""
+    num_beams: PositiveInt = 5
+    """Hypotheses that beam search keeps for a prompt."""
+    length_penalty: Float = 1.0
+    """Beam search divides the log-probability of a hypothesis by its length to this power: 0 leaves
+    it alone, above 0 favours long texts."""
+    early_stopping: Literal["full", "heuristic", "never"] = "heuristic"
+    """When beam search ends: full: as soon as num_beams hypotheses have ended; heuristic: then, if
+    the best open one scores no better at its present length than the worst ended one; never: only
+    if no open one can become better."""
+    num_return: PositiveInt = 1
+    """Hypotheses of beam search that are returned, best first; at most num_beams."""
     allow_unk: bool = False
     """Let the model answer with <unk>."""
     seed: NonNegativeInt = 0
     """Seed of the samples."""
 
 
-@dataclass(frozen=True, config=_FROZEN)
+@dataclass(frozen=True, config=FROZEN)
 class EvaluationConfig:
     """What `tinylm evaluate` measures."""
 
@@ -280,7 +264,7 @@ class EvaluationConfig:
     """Seed of the continuations."""
 
 
-@dataclass(frozen=True, config=_FROZEN)
+@dataclass(frozen=True, config=FROZEN)
 class ReportConfig:
     """What the report is made of."""
 
@@ -288,12 +272,17 @@ class ReportConfig:
     """Title on the first page."""
     author: str = ""
     """Author on the first page."""
-    experiments: tuple[Annotated[str, _one_of(registry.EXPERIMENTS)], ...] = (
+    experiments: tuple[Annotated[str, one_of(registry.EXPERIMENTS)], ...] = (
         "data",
         "training",
         "evaluation",
         "samples",
+        "kv-cache",
+        "beam-search",
+        "accumulation",
+        "gradient-checkpointing",
         "attention",
+        "verification",
     )
     """Experiments that are run, in this order."""
     prompts: tuple[str, ...] = (
@@ -310,7 +299,7 @@ class ReportConfig:
     """Sentences whose attention is drawn."""
 
 
-@dataclass(frozen=True, config=_FROZEN)
+@dataclass(frozen=True, config=FROZEN)
 class RunConfig:
     """The whole configuration of a run."""
 
@@ -328,152 +317,7 @@ class RunConfig:
     """Generation."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Evaluation."""
+    experiments: ExperimentsConfig = ExperimentsConfig()
+    """Experiments."""
     report: ReportConfig = ReportConfig()
     """Report."""
-
-
-PRESETS = ("quick", "baseline", "full")
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Return a configuration as plain dicts, lists and scalars, ready for YAML or JSON."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, (tuple, list)):
-            return [plain(item) for item in value]
-        return value
-
-    result: dict[str, Any] = plain(dataclasses.asdict(config))
-    return result
-
-
-def from_dict(kind: type[Config], values: Mapping[str, Any], source: str) -> Config:
-    """Make a checked ``kind`` (a dataclass of this module) from nested dicts.
-
-    Args:
-        kind: the dataclass.
-        values: nested mappings as read from YAML or JSON.
-        source: what errors name as the place of the values.
-
-    Raises:
-        ConfigError: one line naming the first bad key, what is allowed and the nearest key.
-    """
-    try:
-        return TypeAdapter(kind).validate_python(dict(values))
-    except ValidationError as error:
-        raise ConfigError(f"{source}: {_first_problem(kind, error)}") from None
-
-
-def load_config(
-    path: str | Path | None = None, preset: str | None = None, overrides: Sequence[str] = ()
-) -> RunConfig:
-    """Build a RunConfig: the preset, then the YAML file, then ``key=value`` overrides.
-
-    Raises:
-        ConfigError: for an unknown preset, an unreadable file, a bad key or a bad value.
-    """
-    values: dict[str, Any] = {}
-    sources = []
-    if preset is not None:
-        if preset not in PRESETS:
-            raise ConfigError(f"unknown preset {preset!r}{nearest(preset, PRESETS)}")
-        text = resources.files("tinylm").joinpath(f"presets/{preset}.yaml").read_text("utf-8")
-        values = _parse_yaml(text, f"preset {preset}")
-        sources.append(f"preset {preset}")
-    if path is not None:
-        try:
-            text = Path(path).read_text("utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"cannot read configuration {path}: {error}") from error
-        values = _merge(values, _parse_yaml(text, str(path)))
-        sources.append(str(path))
-    for override in overrides:
-        values = _merge(values, _parse_override(override))
-    if overrides:
-        sources.append("-o")
-    return from_dict(RunConfig, values, " + ".join(sources) or "configuration")
-
-
-def dump_yaml(config: Any) -> str:
-    """Return a configuration as YAML, keys in the order of the dataclasses."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
-
-
-def field_help(kind: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield ``(dotted key, help)`` for every setting below ``kind``."""
-    default = kind()
-    for name, info in kind.__pydantic_fields__.items():  # type: ignore[attr-defined]
-        value = getattr(default, name)
-        if dataclasses.is_dataclass(value):
-            yield from field_help(type(value), f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", " ".join((info.description or "").split())
-
-
-def _parse_yaml(text: str, source: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{source}: expected `section: {{key: value}}`, found {values!r}")
-    return values
-
-
-def _parse_override(override: str) -> dict[str, Any]:
-    key, equals, text = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"-o {override!r}: expected section.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        value = text
-    if isinstance(value, dict):
-        value = text
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    result: dict[str, Any] = value
-    return result
-
-
-def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in update.items():
-        old = merged.get(key)
-        if isinstance(value, dict) and isinstance(old, dict):
-            merged[key] = _merge(old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _nearest_key(kind: type, key: str) -> str:
-    section, _, name = key.rpartition(".")
-    keys = [known for known, _ in field_help(kind)]
-    elsewhere = [known for known in keys if known.endswith(f".{name}")]
-    if elsewhere:
-        return f"; did you mean {' or '.join(elsewhere)}?"
-    if section:
-        prefix = f"{section}."
-        inside = [known.removeprefix(prefix) for known in keys if known.startswith(prefix)]
-        return nearest(name, inside, prefix)
-    parts = [field.name for field in dataclasses.fields(kind)]
-    hint = nearest(key, {*keys, *parts})
-    return hint if "did you mean" in hint else f"; allowed: {', '.join(parts)}"
-
-
-def _first_problem(kind: type, error: ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"] if part != "dataclass")
-    if problem["type"] in ("unexpected_keyword_argument", "invalid_key"):
-        return f"unknown key {key}{_nearest_key(kind, key)}"
-    if problem["type"].startswith("dataclass_type"):
-        return f"{key}: expected a section of `key: value` lines, found {problem['input']!r}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{key} = {problem['input']!r}: {message[0].lower()}{message[1:]}"

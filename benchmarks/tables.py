@@ -1,53 +1,14 @@
-"""Timing of competitors that is fair on a shared machine: interleaved, repeated, spread shown.
-
-Every round runs each competitor once, in a rotating order, so that a slow minute of the machine
-falls on all of them. The median is the result, the spread says how far to trust it.
-"""
+"""Tables of competitors that took turns (``tinylm.evaluation.speed``), and the machine's name."""
 
 from __future__ import annotations
 
 import os
 import platform
-import statistics
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-
-def run_interleaved(
-    competitors: Mapping[str, Callable[[], object]], rounds: int = 7, warmup: int = 1
-) -> dict[str, list[float]]:
-    """Return the wall-clock seconds of each round, by name.
-
-    Args:
-        competitors: name -> callable without arguments; what it returns is dropped after timing.
-        rounds: timed rounds.
-        warmup: rounds run before and not counted.
-    """
-    names = list(competitors)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(warmup + rounds):
-        shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
-            start = time.perf_counter()
-            result = competitors[name]()
-            seconds = time.perf_counter() - start
-            del result
-            if number >= warmup:
-                times[name].append(seconds)
-    return times
-
-
-def summarise(seconds: Sequence[float]) -> dict[str, float]:
-    """Return median, least and greatest seconds, and the spread (max - min) / median."""
-    median = statistics.median(seconds)
-    return {
-        "median_s": median,
-        "min_s": min(seconds),
-        "max_s": max(seconds),
-        "spread": (max(seconds) - min(seconds)) / median,
-    }
+from tinylm.evaluation.speed import Timing, ratio
 
 
 def table(
@@ -66,13 +27,11 @@ def table(
     """
     rows = []
     for name, seconds in times.items():
-        row: dict[str, Any] = {"name": name, "rounds": len(seconds), **summarise(seconds)}
+        row: dict[str, Any] = {"name": name, **Timing.of(seconds).as_result()}
         if amount is not None:
             row[f"{unit}/s"] = amount / row["median_s"]
         if baseline is not None:
-            # Round by round, so that a slow minute cancels.
-            pairs = zip(times[baseline], seconds, strict=True)
-            row["ratio"] = statistics.median(other / own for other, own in pairs)
+            row["ratio"] = ratio(times, baseline, name)
         rows.append(row)
     return sorted(rows, key=lambda row: row["median_s"])
 

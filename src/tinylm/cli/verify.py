@@ -1,0 +1,68 @@
+"""``tinylm verify``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tinylm.cli.options import Overrides
+
+
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    override: Overrides = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a run's model and data: each fast path beside its plain version."""
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.experiments.context import open_run, run_experiment
+
+    context = open_run(run, TerminalConsole(), override)
+    # Always measured anew: the code may have changed since, and the result's key cannot know.
+    result = run_experiment("verification", context, again=True)
+    if as_json:
+        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+    else:
+        _print_table(result, run)
+    if result["failed"]:
+        raise typer.Exit(1)
+
+
+def _print_table(result: dict[str, Any], run: Path) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    terminal = Console(highlight=False)
+    terminal.width = min(terminal.width, 100)
+    table = Table(title="Fast paths beside their plain versions", show_lines=True)
+    table.add_column("check", no_wrap=True)
+    table.add_column("compared")
+    table.add_column("cases", justify="right", no_wrap=True)
+    table.add_column("difference", justify="right", no_wrap=True)
+    table.add_column("bound", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in result["rows"]:
+        note = f"\n({row['note']})" if row["note"] and not row["passed"] else ""
+        table.add_row(
+            row["name"],
+            escape(row["compared"] + note),
+            f"{row['cases']:,}",
+            "none" if row["difference"] is None else f"{row['difference']:.2g}",
+            f"{row['bound']:g}",
+            "[green]pass[/]" if row["passed"] else "[red]FAIL[/]",
+        )
+    terminal.print(table)
+    seconds = sum(row["seconds"] for row in result["rows"])
+    terminal.print(f"{result['passed']} of {len(result['rows'])} checks passed in {seconds:.1f} s")
+    if result["failed"]:
+        terminal.print(
+            f"failed: {', '.join(result['failed'])}; do not trust what this run's model says or "
+            "how it was trained where these paths are used: mend them (or install a tinylm that "
+            f"passes), then run `tinylm verify {run}` again",
+            soft_wrap=True,
+            markup=False,
+        )

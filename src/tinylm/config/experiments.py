@@ -1,0 +1,93 @@
+"""The settings of the experiments that measure how training and generation are done.
+
+Timings are medians over ``repeats`` rounds in which the things compared take turns.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from tinylm.config.types import FROZEN, Float, Int, NonNegativeInt, PositiveFloat, PositiveInt
+
+Sizes = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=FROZEN)
+class KVCacheExperiment:
+    """Generation with and without a key-value cache."""
+
+    samples: PositiveInt = 20
+    """Texts generated as one batch."""
+    length: Annotated[Int, Field(ge=16)] = 256
+    """Tokens generated where the cost of each step is followed; the model is built with a context
+    that holds them, its weights left at their start, since the cost does not depend on them."""
+    repeats: PositiveInt = 3
+    """Timed rounds after one that warms up."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class BeamSearchExperiment:
+    """Beam search beside greedy decoding and sampling."""
+
+    widths: Sizes = (5, 10)
+    """Beam widths."""
+    few_prompts: PositiveInt = 5
+    """Validation prompts of the side-by-side comparison."""
+    prompts: PositiveInt = 50
+    """Validation prompts of the second comparison."""
+    max_new_tokens: PositiveInt | None = None
+    """Longest continuation; empty: what the context holds."""
+    length_penalty: Float = 1.0
+    """Exponent of the length that a hypothesis' log-probability is divided by."""
+    repeats: PositiveInt = 3
+    """Timed rounds after one that warms up."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class AccumulationExperiment:
+    """Training with gradients accumulated over several mini-batches."""
+
+    batch_size: PositiveInt = 16
+    """Windows in a mini-batch."""
+    steps: Sizes = (1, 2, 4, 8)
+    """Mini-batches an optimizer step, one training each."""
+    epochs: PositiveInt = 1
+    """Passes over the training windows, unless windows is set."""
+    windows: PositiveInt | None = None
+    """Train on this many windows in all instead, the same for every training."""
+    learning_rate: PositiveFloat | None = None
+    """Constant learning rate of all of them; empty: training.learning_rate."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class GradientCheckpointingExperiment:
+    """Training with activations recomputed in the backward pass."""
+
+    depths: Sizes = (3, 6, 12)
+    """Decoder layers."""
+    context_lengths: Sizes = (64, 128, 256)
+    """Context lengths; the depth is then the smallest of the depths and every other size the
+    run's own."""
+    segments: Sizes = (1, 3)
+    """Layers a segment; each is a row beside training without recomputation."""
+    tokens_per_batch: NonNegativeInt = 0
+    """Tokens in a batch, the same for every context length; 0: those of a batch of the run."""
+    repeats: PositiveInt = 5
+    """Timed rounds after one that warms up."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class ExperimentsConfig:
+    """What the experiments on training and generation try."""
+
+    kv_cache: KVCacheExperiment = KVCacheExperiment()
+    """Key-value cache."""
+    beam_search: BeamSearchExperiment = BeamSearchExperiment()
+    """Beam search."""
+    accumulation: AccumulationExperiment = AccumulationExperiment()
+    """Gradient accumulation."""
+    gradient_checkpointing: GradientCheckpointingExperiment = GradientCheckpointingExperiment()
+    """Gradient checkpointing."""

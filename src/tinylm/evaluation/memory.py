@@ -1,0 +1,113 @@
+"""Memory of a piece of work: live tensor bytes at their peak, and what a forward pass keeps.
+
+On the CPU every storage is counted from the operation that makes it until it is freed, so the
+number is exact and repeatable, unlike the resident size of the process, which holds what the
+allocator has not given back. Not seen: scratch space inside one operation's kernel. On a GPU the
+allocator's own count is used.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+
+class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the storages that operations inside the block have made."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = 0
+        self.peak = 0
+        self._seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def know(self, tensors: Iterable[Tensor]) -> None:
+        """Leave out storages that were there before."""
+        for tensor in tensors:
+            self._register(tensor, counted=False)
+
+    def _register(self, tensor: Tensor, counted: bool) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._seen:
+            return
+        size = storage.nbytes() if counted else 0
+        self.live += size
+        self.peak = max(self.peak, self.live)
+
+        def freed(_: object) -> None:
+            self.live -= size
+            del self._seen[key]
+
+        self._seen[key] = weakref.ref(storage, freed)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        for argument in tree_iter((args, kwargs)):
+            if isinstance(argument, Tensor):  # made outside: not ours to count
+                self._register(argument, counted=False)
+        result = func(*args, **(kwargs or {}))
+        for made in tree_iter(result):
+            if isinstance(made, Tensor):
+                self._register(made, counted=True)
+        return result
+
+
+def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -> int:
+    """Return the most bytes of tensors that ``work`` had alive at once, made by itself.
+
+    Tensors that were there before are not counted; add their bytes for the whole.
+
+    Args:
+        work: called once; what it returns is dropped.
+        device: where it runs; empty: the CPU.
+    """
+    if device is not None and device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    counter = _LiveBytes()
+    with counter:
+        work()
+    return counter.peak
+
+
+def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor] = ()) -> int:
+    """Return the bytes of tensors that a forward pass keeps for the backward pass.
+
+    Views of one storage are counted once.
+
+    Args:
+        forward: called once; its graph is dropped afterwards.
+        parameters: not counted, since they are there anyway.
+    """
+    known = {tensor.untyped_storage()._cdata for tensor in parameters}
+    kept: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        key = tensor.untyped_storage()._cdata
+        if key not in known:
+            kept[key] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        result = forward()
+    total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    del result
+    return total
+
+
+def tensor_bytes(tensors: Iterable[Tensor]) -> int:
+    """Return the bytes of tensors, shared storages counted once."""
+    storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
+    return sum(storages.values())

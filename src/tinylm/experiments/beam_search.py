@@ -1,0 +1,218 @@
+"""The beam-search experiment: beams beside greedy decoding and sampling on validation stories."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tinylm.config import GenerationConfig
+from tinylm.evaluation.continuations import (
+    StoryPrompts,
+    continuation_text,
+    generate_in_batches,
+    measure_continuations,
+    story_prompts,
+)
+from tinylm.evaluation.diversity import distinct, repetition
+from tinylm.evaluation.speed import Timing, run_interleaved
+from tinylm.experiments.context import Context, threads
+from tinylm.experiments.preparation import encoded_split
+from tinylm.generation.engine import Generated, generate
+from tinylm.generation.scoring import token_log_probabilities
+from tinylm.language_model import SPECIAL_IDS, LanguageModel
+from tinylm.tokenizers.base import EOS_ID
+from tinylm.training.precision import resolve_device
+
+
+def settings(context: Context) -> dict[str, GenerationConfig]:
+    """Return the decoding settings that are compared, by name."""
+    own, evaluation = context.config.experiments.beam_search, context.config.evaluation
+    plain = GenerationConfig(
+        strategy="greedy",
+        temperature=evaluation.temperature,
+        top_p=evaluation.top_p,
+        seed=evaluation.seed,
+        allow_unk=True,
+        length_penalty=own.length_penalty,
+    )
+    beams = {
+        f"beam {width}": replace(plain, strategy="beam", num_beams=width) for width in own.widths
+    }
+    return {"greedy": plain, "sampling": replace(plain, strategy="sampling"), **beams}
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Continue validation stories with every setting, and measure time and text.
+
+    Raises:
+        CheckpointError: if there is no checkpoint.
+    """
+    config = context.config
+    own = config.experiments.beam_search
+    lm = LanguageModel.load(context.folder, resolve_device(config.training.device))
+    validation = encoded_split(config.data, lm.tokenizer, "validation", context.console)
+    wanted = replace(config.evaluation, max_new_tokens=own.max_new_tokens)
+    compared = settings(context)
+    comparisons, examples = [], []
+    calls = len(compared) * (own.repeats + 1)
+    counts = sorted({own.few_prompts, own.prompts})
+    with (
+        threads(config.training.threads),
+        context.console.task("Comparing decoding strategies", calls * len(counts)) as done,
+    ):
+        for number, count in enumerate(counts):
+            prompts = story_prompts(
+                validation, replace(wanted, num_stories=count), lm.model.config.context_length
+            )
+
+            def progress(part: float, before: int = number * calls) -> None:
+                done(before + part)
+
+            comparison = _compare(context, lm, prompts, compared, progress)
+            comparisons.append(comparison)
+            if count == own.few_prompts:
+                examples = comparison["examples"]
+                n_best = _n_best(lm, prompts, compared[f"beam {own.widths[0]}"])
+    for comparison in comparisons:
+        del comparison["examples"]
+    return {
+        "repeats": own.repeats,
+        "prompt_tokens": config.evaluation.prompt_tokens,
+        "max_new_tokens": prompts.most,
+        "length_penalty": own.length_penalty,
+        "early_stopping": compared["greedy"].early_stopping,
+        "temperature": config.evaluation.temperature,
+        "top_p": config.evaluation.top_p,
+        "comparisons": comparisons,
+        "signature": comparisons[0].pop("signature"),
+        "sentence_signature": comparisons[0].pop("sentence_signature"),
+        "examples": examples,
+        "n_best": n_best,
+    }
+
+
+def _compare(
+    context: Context,
+    lm: LanguageModel,
+    prompts: StoryPrompts,
+    compared: dict[str, GenerationConfig],
+    progress: Callable[[float], None],
+) -> dict[str, Any]:
+    """Return one row a setting, and what the true continuations measure."""
+    batch_size = context.config.evaluation.batch_size
+    outputs: dict[str, list[Generated]] = {}
+
+    def decode(name: str) -> Callable[[], None]:
+        one = replace(compared[name], max_new_tokens=prompts.most)
+
+        def work() -> None:
+            outputs[name] = generate_in_batches(lm.model, prompts.prompts, one, batch_size)
+
+        return work
+
+    times = run_interleaved(
+        {name: decode(name) for name in compared},
+        context.config.experiments.beam_search.repeats,
+        progress=progress,
+    )
+    rows, measured = [], {}
+    for name, one in compared.items():
+        measured[name] = measure_continuations(
+            lm.model, lm.tokenizer, prompts.continued(outputs[name]), context.config.evaluation
+        )
+        timing = Timing.of(times[name])
+        num_tokens = sum(len(text.ids) + text.finished for text in outputs[name])
+        rows.append(
+            {
+                "name": name,
+                "num_beams": one.num_beams if one.strategy == "beam" else None,
+                "seconds": timing.as_result(),
+                "tokens_per_second": num_tokens / timing.median_s,
+                "bleu_corpus": measured[name]["bleu"]["corpus"],
+                "bleu_sentence_mean": measured[name]["bleu"]["sentence_mean"],
+                **_text_measures(
+                    [text.ids for text in outputs[name]],
+                    [text.finished for text in outputs[name]],
+                    [text.log_probability for text in outputs[name]],
+                ),
+            }
+        )
+    first = measured["greedy"]
+    return {
+        "num_prompts": len(prompts.prompts),
+        "rows": rows,
+        "true": _true(lm, prompts, batch_size),
+        "signature": first["bleu"]["signature"],
+        "sentence_signature": first["bleu"]["sentence_signature"],
+        "examples": _examples(lm, prompts, outputs),
+    }
+
+
+def _examples(
+    lm: LanguageModel, prompts: StoryPrompts, outputs: dict[str, list[Generated]]
+) -> list[dict[str, Any]]:
+    """Return every prompt with its true continuation and those of all settings."""
+
+    def text(prompt: list[int], ids: list[int]) -> str:
+        return continuation_text(lm.tokenizer, prompt, ids)
+
+    return [
+        {
+            "prompt": lm.tokenizer.decode(prompt),
+            "true": text(prompt, true),
+            "outputs": {name: text(prompt, texts[i].ids) for name, texts in outputs.items()},
+        }
+        for i, (prompt, true) in enumerate(zip(prompts.prompts, prompts.true, strict=True))
+    ]
+
+
+def _text_measures(
+    texts: Sequence[Sequence[int]], finished: Sequence[bool], log_probabilities: Sequence[float]
+) -> dict[str, Any]:
+    num_tokens = sum(len(text) + end for text, end in zip(texts, finished, strict=True))
+    return {
+        "log_probability": statistics.mean(log_probabilities),
+        "log_probability_per_token": sum(log_probabilities) / num_tokens,
+        "distinct": {str(n): distinct(texts, n) for n in (1, 2, 3)},
+        "repetition": repetition(texts),
+        "mean_length": statistics.mean(map(len, texts)),
+        "finished_share": statistics.mean(finished),
+    }
+
+
+def _true(lm: LanguageModel, prompts: StoryPrompts, batch_size: int) -> dict[str, Any]:
+    """Return the measures of the true continuations under the model."""
+    whole = [
+        prompt + ids + [EOS_ID] * end
+        for prompt, ids, end in zip(
+            prompts.prompts, prompts.true, prompts.true_finished, strict=True
+        )
+    ]
+    scores = token_log_probabilities(lm.model, whole, batch_size)
+    sums = [
+        sum(values[len(prompt) - 1 :])
+        for prompt, values in zip(prompts.prompts, scores, strict=True)
+    ]
+    return _text_measures(prompts.true, prompts.true_finished, sums)
+
+
+def _n_best(lm: LanguageModel, prompts: StoryPrompts, one: GenerationConfig) -> dict[str, Any]:
+    """Return all hypotheses that a beam ends with, for the first prompt."""
+    prompt = prompts.prompts[0]
+    all_of_them = replace(one, max_new_tokens=prompts.most, num_return=one.num_beams)
+    (best,) = generate(lm.model, [prompt], all_of_them, SPECIAL_IDS)
+    return {
+        "prompt": lm.tokenizer.decode(prompt),
+        "num_beams": one.num_beams,
+        "hypotheses": [
+            {
+                "text": continuation_text(lm.tokenizer, prompt, found.ids),
+                "score": found.score,
+                "log_probability": found.log_probability,
+                "num_tokens": len(found.ids) + found.finished,
+            }
+            for found in (best, *best.alternatives)
+        ],
+    }

@@ -1,0 +1,151 @@
+"""What the checks share: excerpts of real text, copies of the model, largest differences."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinylm.data.token_files import TokenFile
+from tinylm.experiments.checks import Subject
+from tinylm.model.decoder import DecoderLM
+from tinylm.training.step import TrainingStep
+
+
+def device_of(model: DecoderLM) -> torch.device:
+    """Return where the model is."""
+    return model.embedding.weight.device
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's random numbers inside the block; afterwards they are as they were before."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield
+
+
+def with_dropout(model: DecoderLM, p: float) -> DecoderLM:
+    """Return a copy of a model, in its mode and number format, whose dropout is ``p``.
+
+    It draws from torch's random numbers.
+    """
+    other = DecoderLM(replace(model.config, dropout=p))
+    other.to(device_of(model), model.embedding.weight.dtype)
+    other.load_state_dict(model.state_dict())
+    for own, given in zip(other.parameters(), model.parameters(), strict=True):
+        own.requires_grad_(given.requires_grad)
+    return other.train(model.training)
+
+
+def in_float64(model: DecoderLM) -> DecoderLM:
+    """Return a copy of a model in float64 and eval mode."""
+    return copy.deepcopy(model).double().eval()
+
+
+def double_step(subject: Subject, model: DecoderLM) -> TrainingStep:
+    """Return a training step of the run on a float64 model, its gradients not clipped."""
+    settings = replace(
+        subject.config.training,
+        device=str(device_of(model)),
+        precision="fp32",  # no autocast
+        compile=False,
+        gradient_clip=0.0,
+    )
+    return TrainingStep(model, settings)
+
+
+def excerpt(tokens: TokenFile, num_tokens: int) -> TokenFile:
+    """Return the first ``num_tokens`` ids (all, if there are fewer) as a token file of its own."""
+    part = copy.copy(tokens)
+    part.ids = tokens.ids[:num_tokens]
+    part.starts = tokens.starts[tokens.starts < len(part.ids)]
+    part.header = replace(
+        tokens.header, num_tokens=len(part.ids), num_stories=len(part.starts), num_unknown=0
+    )
+    return part
+
+
+def stream(tokens: TokenFile, start: int, length: int) -> list[int]:
+    """Return ``length`` ids of the joined stories from ``start`` on, around the end if need be."""
+    places = (start + np.arange(length)) % tokens.header.num_tokens
+    ids: list[int] = tokens.ids[places].tolist()
+    return ids
+
+
+def spread(tokens: TokenFile, count: int) -> list[list[int]]:
+    """Return up to ``count`` whole stories, framing included, evenly spread over a file."""
+    chosen = np.unique(np.linspace(0, len(tokens) - 1, count).round().astype(int))
+    return [tokens.story(int(index)).tolist() for index in chosen]
+
+
+def ragged_stories(tokens: TokenFile, count: int, longest: int) -> list[list[int]]:
+    """Return ``count`` beginnings of stories of different lengths, from 3 ids to ``longest``.
+
+    They are real text but for their ends, and there are ``count`` even if the file has fewer
+    stories. A story shorter than its place in the ladder of lengths stays as it is.
+    """
+    stories = spread(tokens, count)
+    lengths = np.linspace(min(3, longest), longest, count).round().astype(int).tolist()
+    return [stories[i % len(stories)][:length] for i, length in enumerate(lengths)]
+
+
+def padded_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return ids and which are real, (batch, longest), each row at the right end."""
+    longest = max(map(len, rows))
+    ids = [[0] * (longest - len(row)) + list(row) for row in rows]
+    real = [[False] * (longest - len(row)) + [True] * len(row) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(real, device=device)
+
+
+def largest(found: Tensor, expected: Tensor) -> float:
+    """Return the largest absolute difference; infinite for other shapes, NaN if one is in it.
+
+    Equal infinities differ by 0; of nothing the largest difference is 0.
+    """
+    if found.shape != expected.shape:
+        return math.inf
+    found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
+    difference = torch.where(found == expected, 0.0, (found - expected).abs())
+    return float(difference.max()) if difference.numel() else 0.0
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, as a share of the largest magnitude of ``expected``."""
+    difference = largest(found, expected)
+    scale = float(expected.detach().abs().max()) if expected.numel() else 0.0
+    return difference / scale if scale else difference
+
+
+def worst(differences: Sequence[float]) -> float:
+    """Return the largest of several differences; NaN if one of them is."""
+    return math.nan if any(map(math.isnan, differences)) else max(differences, default=0.0)
+
+
+def largest_of_named(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """Return the largest difference over tensors of the same names; infinite for other names."""
+    if found.keys() != expected.keys():
+        return math.inf
+    return worst([largest(found[name], expected[name]) for name in expected])
+
+
+def num_differing(found: Sequence[int], expected: Sequence[int]) -> int:
+    """Return at how many places two sequences differ; a missing item differs."""
+    shared = sum(one != other for one, other in zip(found, expected, strict=False))
+    return shared + abs(len(found) - len(expected))
+
+
+def gradients(model: DecoderLM) -> dict[str, Tensor]:
+    """Return the gradient of every parameter that has one, by name."""
+    return {
+        name: parameter.grad.detach().clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }

@@ -1,0 +1,190 @@
+"""The KV-cache experiment: what generation costs with and without a cache, step by step."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinylm.config import GenerationConfig
+from tinylm.evaluation.memory import tensor_bytes
+from tinylm.evaluation.speed import Timing, ratio, run_interleaved
+from tinylm.experiments.context import Context, threads
+from tinylm.generation.engine import Generated, generate, generate_steps
+from tinylm.language_model import SPECIAL_IDS, LanguageModel
+from tinylm.model.cache import KVCache
+from tinylm.model.decoder import DecoderLM
+from tinylm.planning.memory import kv_bytes
+from tinylm.tokenizers.base import SOS_ID
+from tinylm.training.precision import resolve_device
+
+_NAMES = {"cached": True, "uncached": False}
+_PROMPT = 4  # tokens before the first generated one where the growth is followed
+_NEAR = 8  # steps before a length whose median is the cost of a step at it
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Time generation from the run's best checkpoint with the cache and without.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    config = context.config
+    settings = config.experiments.kv_cache
+    device = resolve_device(config.training.device)
+    lm = LanguageModel.load(context.folder, device)
+    with threads(config.training.threads):
+        samples = _samples(context, lm)
+        growth = _growth(context, lm.model, device)
+    model = lm.model.config
+    number = lm.model.embedding.weight.element_size()
+    return {
+        "repeats": settings.repeats,
+        "samples": samples,
+        "growth": growth,
+        "memory": [
+            _memory(lm.model, settings.samples, length, device) for length in growth["lengths"]
+        ],
+        "formula": {
+            "num_layers": model.num_layers,
+            "num_heads": model.num_heads,
+            "head_dim": model.resolved_head_dim,
+            "bytes_per_number": number,
+            "kv_bytes_per_token": kv_bytes(model, 1, 1, number),
+        },
+    }
+
+
+def _samples(context: Context, lm: LanguageModel) -> dict[str, Any]:
+    """Time a batch of samples of the run's prompts under its own generation settings."""
+    config = context.config
+    settings = config.experiments.kv_cache
+    texts = [config.report.prompts[i % len(config.report.prompts)] for i in range(settings.samples)]
+    prompts = [[SOS_ID, *ids] for ids in lm.tokenizer.encode_batch(texts)]
+    sampling = replace(config.generation, strategy="sampling")
+    outputs: dict[str, list[Generated]] = {}
+
+    def sample(name: str, use_cache: bool) -> Callable[[], None]:
+        def work() -> None:
+            outputs[name] = generate(lm.model, prompts, sampling, SPECIAL_IDS, use_cache)
+
+        return work
+
+    calls = len(_NAMES) * (settings.repeats + 1)
+    with context.console.task("Sampling with and without the cache", calls) as done:
+        times = run_interleaved(
+            {name: sample(name, use_cache) for name, use_cache in _NAMES.items()},
+            settings.repeats,
+            progress=done,
+        )
+    tokens = {
+        name: sum(len(one.ids) + one.finished for one in generated)
+        for name, generated in outputs.items()
+    }
+    timed = {name: Timing.of(times[name]) for name in _NAMES}
+    return {
+        "batch": settings.samples,
+        "tokens": tokens["cached"],
+        "max_new_tokens": sampling.max_new_tokens,
+        **{
+            name: one.as_result() | {"tokens_per_second": tokens[name] / one.median_s}
+            for name, one in timed.items()
+        },
+        "ratio": ratio(times, "uncached", "cached"),
+        "identical": [one.ids for one in outputs["cached"]]
+        == [one.ids for one in outputs["uncached"]],
+        "slid": any(one.slid for one in outputs["cached"]),
+    }
+
+
+def _growth(context: Context, model: DecoderLM, device: torch.device) -> dict[str, Any]:
+    """Follow the time of every step of one long generation."""
+    settings = context.config.experiments.kv_cache
+    length = settings.length
+    # The cost of a step does not depend on the weights, so the context can be as long as wanted.
+    longer = DecoderLM(replace(model.config, context_length=_PROMPT + length)).to(device)
+    prompts = [[SOS_ID] * _PROMPT] * settings.samples
+    greedy = GenerationConfig(strategy="greedy", max_new_tokens=length, min_new_tokens=length)
+    steps: dict[str, list[list[float]]] = {name: [] for name in _NAMES}
+
+    def follow(name: str, use_cache: bool) -> Callable[[], None]:
+        def work() -> None:
+            seconds = []
+            started = time.perf_counter()
+            for _ in generate_steps(longer, prompts, greedy, SPECIAL_IDS, use_cache):
+                now = time.perf_counter()  # the ids of the step are known, so its work is done
+                seconds.append(now - started)
+                started = now
+            steps[name].append(seconds)
+
+        return work
+
+    calls = len(_NAMES) * (settings.repeats + 1)
+    with context.console.task("Following the cost of each step", calls) as done:
+        times = run_interleaved(
+            {name: follow(name, use_cache) for name, use_cache in _NAMES.items()},
+            settings.repeats,
+            progress=done,
+        )
+    lengths = _lengths(length)
+    start = max(lengths[0], length // 4)
+    grown = {name: _curves(rounds[1:], lengths, start) for name, rounds in steps.items()}
+    return {
+        "batch": settings.samples,
+        "length": length,
+        "lengths": lengths,
+        **grown,
+        "fitted_from": start,
+        "speedup": [
+            slow / fast
+            for slow, fast in zip(
+                grown["uncached"]["total_s"], grown["cached"]["total_s"], strict=True
+            )
+        ],
+        "times": {name: Timing.of(seconds).as_result() for name, seconds in times.items()},
+    }
+
+
+def _lengths(longest: int) -> list[int]:
+    """Return the powers of two from 16 up to the longest, and the longest."""
+    powers = [2**i for i in range(4, longest.bit_length()) if 2**i < longest]
+    return [*powers, longest]
+
+
+def _curves(
+    rounds: Sequence[Sequence[float]], lengths: Sequence[int], start: int
+) -> dict[str, Any]:
+    """Sum up the seconds of every step, (rounds, length)."""
+    step = [statistics.median(seconds) for seconds in zip(*rounds, strict=True)]
+    totals = [statistics.median(total) for total in zip(*map(accumulate, rounds), strict=True)]
+    fitted = np.arange(start, len(totals) + 1)
+    slope = np.polyfit(np.log(fitted), np.log([totals[n - 1] for n in fitted]), 1)[0]
+    return {
+        "step_ms": [1000 * statistics.median(step[max(0, n - _NEAR) : n]) for n in lengths],
+        "total_s": [totals[n - 1] for n in lengths],
+        "exponent": float(slope),
+    }
+
+
+def _memory(model: DecoderLM, batch: int, tokens: int, device: torch.device) -> dict[str, int]:
+    """Return the bytes that the keys and values of a cache take, allocated and by the formula."""
+    weight = model.embedding.weight
+    cache = KVCache(model.config, batch, tokens, device, weight.dtype)
+    buffers = [
+        value
+        for value in vars(cache).values()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    ]
+    return {
+        "tokens": tokens,
+        "batch": batch,
+        "measured_bytes": tensor_bytes(buffers),
+        "formula_bytes": kv_bytes(model.config, batch, tokens, weight.element_size()),
+    }

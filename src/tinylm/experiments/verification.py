@@ -1,0 +1,117 @@
+"""The verification experiment: every clever path on this run's model, beside its naive version.
+
+Each check of the registry runs on the run's best checkpoint and its own data, and says how far
+apart the two sides are. The result is one row a check; ``difference`` is null where none could be
+measured (a check that ended with an error, NaN, sides that cannot be compared), and such a row
+never passes.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinylm.errors import TinylmError
+from tinylm.experiments.checks import Finding, Subject
+from tinylm.experiments.context import Context, threads
+from tinylm.experiments.preparation import encoded_split
+from tinylm.language_model import LanguageModel
+from tinylm.registry import CHECKS
+from tinylm.training.precision import resolve_device
+
+# What a broken path may end with. Anything else is a mistake of a check itself, or of the system
+# (a full disk), and is not turned into a row.
+_FAILURES = (TinylmError, AssertionError, RuntimeError, ArithmeticError, LookupError, ValueError)
+
+
+def run(context: Context) -> dict[str, Any]:
+    """Run every check on the run's best checkpoint.
+
+    Returns:
+        ``rows``, one a check: name, compared, cases, unit, difference (None: not measured), bound,
+        passed, note, seconds; ``passed``, how many did; ``failed``, the names of the others.
+
+    Raises:
+        CheckpointError: if there is no checkpoint.
+        DataError: if the data cannot be used.
+    """
+    with threads(context.config.training.threads), tempfile.TemporaryDirectory() as folder:
+        device = resolve_device(context.config.training.device)
+        with _same_random_state(device):
+            subject = open_subject(context, Path(folder))
+            rows = []
+            with context.console.task("Verifying", len(CHECKS)) as done:
+                for count, name in enumerate(CHECKS, 1):
+                    rows.append(check(name, subject))
+                    done(count)
+    failed = [row["name"] for row in rows if not row["passed"]]
+    return {"rows": rows, "passed": len(rows) - len(failed), "failed": failed}
+
+
+def open_subject(context: Context, folder: Path) -> Subject:
+    """Load what the checks of a run work on.
+
+    Args:
+        context: the run.
+        folder: where checks may write.
+
+    Raises:
+        CheckpointError: if there is no checkpoint.
+        DataError: if the data cannot be used.
+    """
+    config = context.config
+    lm = LanguageModel.load(context.folder, resolve_device(config.training.device))
+    train, validation = (
+        encoded_split(config.data, lm.tokenizer, split, context.console)
+        for split in ("train", "validation")
+    )
+    return Subject(lm, config, train, validation, folder, config.training.seed)
+
+
+def check(name: str, subject: Subject) -> dict[str, Any]:
+    """Run one check and return its row; an error of the path that it checks fails the row."""
+    started = time.perf_counter()
+    try:
+        finding: Finding = CHECKS.load(name)(subject)
+    except _FAILURES as error:
+        text = " ".join(str(error).split()) or "no message"
+        finding = Finding(
+            compared="ended with an error",
+            cases=0,
+            unit="cases",
+            difference=math.inf,
+            bound=0.0,
+            note=f"{type(error).__name__}: {text}",
+        )
+    return {
+        "name": name,
+        "compared": finding.compared,
+        "cases": finding.cases,
+        "unit": finding.unit,
+        # JSON has no infinity and no NaN.
+        "difference": finding.difference if math.isfinite(finding.difference) else None,
+        "bound": finding.bound,
+        "passed": finding.passed,
+        "note": _note(finding),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _note(finding: Finding) -> str:
+    if finding.note or math.isfinite(finding.difference):
+        return finding.note
+    return f"the difference is {finding.difference}"
+
+
+@contextmanager
+def _same_random_state(device: torch.device) -> Iterator[None]:
+    """Leave torch's random numbers as they were, whatever a check or loading a model draws."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield

@@ -1,0 +1,109 @@
+"""The one step function, which every strategy runs on: next-token logits of growing sequences.
+
+Prompts of different lengths stand in one batch, padded on the left; positions count each row's
+own tokens. A sequence that outgrows the model's context goes on in a sliding window: every further
+token is predicted from the last ``context_length`` tokens, which are read anew, because cached
+keys hold absolute positions and cannot be moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tinylm.model.cache import KVCache
+from tinylm.model.decoder import DecoderLM
+
+
+class Stepper:
+    """The one step function: next-token logits of a batch of growing sequences."""
+
+    def __init__(
+        self, model: DecoderLM, prompts: Sequence[Sequence[int]], pad: int, use_cache: bool = True
+    ) -> None:
+        """Take in the prompts, each at least one token long.
+
+        Args:
+            model: in eval mode.
+            prompts: token ids of each row.
+            pad: id that fills shorter rows.
+            use_cache: false reads the whole window at every step.
+        """
+        self.model = model
+        self.pad = pad
+        self.use_cache = use_cache
+        self.rows = [list(prompt) for prompt in prompts]
+        self.device = model.embedding.weight.device
+        self._cache: KVCache | None = None
+        self._reserved = 0
+        self._prefilled = 0  # columns of the cache that were read at once
+        self._origins: list[int] = []  # for each row, the row whose prefill it goes back to
+
+    def reserve(self, num_rows: int) -> None:
+        """Say before the first step that ``keep`` will make so many rows of the prompts.
+
+        The cache is then allocated for them at once, rather than once more when they come.
+        """
+        self._reserved = num_rows
+
+    @torch.no_grad()
+    def logits(self) -> Tensor:
+        """Return the logits of the token that follows each row, (batch, vocab)."""
+        if self._cache is not None and self._cache.length < self._cache.capacity:
+            ids = torch.tensor([row[-1:] for row in self.rows], device=self.device)
+            x = self.model.residual(ids, cache=self._cache)
+        else:
+            x = self._read_windows()
+        return self.model.unembed(x[:, -1])
+
+    def append(self, ids: Tensor) -> None:
+        """Add one token to every row, (batch,)."""
+        for row, token in zip(self.rows, ids.tolist(), strict=True):
+            row.append(token)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows, in this order; a row may be taken more than once."""
+        texts, taken = [], set()
+        for row in rows:
+            texts.append(list(self.rows[row]) if row in taken else self.rows[row])
+            taken.add(row)
+        self.rows = texts
+        if self._cache is None or list(rows) == list(range(self._cache.batch_size)):
+            return
+        origins = [self._origins[row] for row in rows]
+        # Hypotheses of one prompt hold the same prefill; only what came after it need be copied.
+        same = all(new == old for new, old in zip(origins, self._origins, strict=False))
+        self._cache.reorder(torch.tensor(rows), shared=self._prefilled if same else 0)
+        self._origins = origins
+
+    def _read_windows(self) -> Tensor:
+        """Read each row's last window from its first token, into a new cache if it may grow."""
+        context = self.model.config.context_length
+        windows = [row[-context:] for row in self.rows]
+        ids, real = self._pad_left(windows)
+        reserved, self._reserved = self._reserved, 0
+        self._cache = None
+        # A full window is read anew for the next token, so keeping its keys would be waste.
+        if self.use_cache and ids.shape[1] < context:
+            self._cache = KVCache(
+                self.model.config,
+                len(windows),
+                device=self.device,
+                dtype=self.model.embedding.weight.dtype,
+                max_batch_size=reserved,
+            )
+            self._prefilled = ids.shape[1]
+            self._origins = list(range(len(windows)))
+        return self.model.residual(ids, real=real, cache=self._cache)
+
+    def _pad_left(self, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+        longest = max(len(window) for window in windows)
+        rows = [[self.pad] * (longest - len(window)) + list(window) for window in windows]
+        ids = torch.tensor(rows, device=self.device)
+        lengths = torch.tensor([len(window) for window in windows], device=self.device)
+        if int(lengths.min()) == longest:
+            return ids, None
+        places = torch.arange(longest, device=self.device)
+        return ids, places >= longest - lengths[:, None]

@@ -1,0 +1,254 @@
+"""Beam search: the ``num_beams`` likeliest beginnings of a text run on, side by side.
+
+Lowerre 1976 (the HARPY system) for a decoder as in Wu et al. 2016, section 7. At every step the
+``2 * num_beams`` best (hypothesis, token) pairs of a prompt are its candidates. One that ends in
+``<eos>`` and is among the first ``num_beams`` is a finished hypothesis, frozen with the score
+
+    sum of log-probabilities / generated_length ** length_penalty
+
+where generated_length counts the new tokens, ``<eos>`` included, and not the prompt. Wu et al.
+(equation 14) divide by ((5 + length) / 6) ** length_penalty; the plain power is taken because
+length_penalty 1 then is exactly the mean log-probability of a token, and because transformers
+takes it. The best ``num_beams`` of the other candidates run on; each hypothesis has one ``<eos>``,
+so among twice as many candidates there are always enough. At the maximum length the running
+hypotheses count as finished, though not by ``<eos>``.
+
+Probabilities are the model's own, ``log_softmax`` in float32 at least: forbidden tokens are taken
+out afterwards and the rest is not renormalised. The repetition penalty multiplies the
+log-probabilities of seen tokens in what is ranked; temperature and filters do not apply.
+
+Cost: a step reads ``num_beams`` rows a prompt, so it is ``num_beams`` times the arithmetic and
+the cache of greedy decoding,
+
+    num_layers * 2 * prompts * num_beams * num_heads * head_dim * capacity * bytes_per_number,
+
+and chooses among ``num_beams * vocab`` pairs a prompt. The prompt itself is read once and then
+spread. Hypotheses that branch copy only the tokens generated so far, at most ``prompts *
+num_beams`` rows a step, and none where each hypothesis goes on by one. Prompts that are done leave
+the batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+
+from tinylm.config import GenerationConfig
+from tinylm.errors import ConfigError, GenerationError
+from tinylm.generation import filters
+from tinylm.generation.forbidden import forbid
+from tinylm.generation.results import Generated, SpecialIds, slides
+from tinylm.generation.stepper import Stepper
+from tinylm.model.loss import at_least_float32
+
+_LARGEST_EXPONENT = 700.0  # of e, that float64 holds
+
+
+class _Candidate(NamedTuple):
+    """A running hypothesis of a prompt and the token that it would go on with."""
+
+    row: int
+    """Which of the prompt's running hypotheses."""
+    token: int
+    total: float
+    """Sum of log-probabilities, repetition penalty included; -inf keeps a row's place only."""
+    log_probability: float
+    """The sum under the model itself."""
+
+
+class _Hypothesis(NamedTuple):
+    """A finished text."""
+
+    score: float
+    ids: list[int]
+    finished: bool
+    log_probability: float
+
+
+class BeamSearch:
+    """Finds likely whole texts rather than likely next tokens."""
+
+    def __init__(self, config: GenerationConfig) -> None:
+        """Check the settings.
+
+        Raises:
+            ConfigError: if more hypotheses are to be returned than are kept, or no float64 holds
+                the power of the length.
+        """
+        if config.num_return > config.num_beams:
+            raise ConfigError(
+                f"generation.num_return = {config.num_return} is more than generation.num_beams = "
+                f"{config.num_beams}: return fewer hypotheses or keep more"
+            )
+        if abs(config.length_penalty) * math.log(config.max_new_tokens) > _LARGEST_EXPONENT:
+            raise ConfigError(
+                f"generation.length_penalty = {config.length_penalty} makes the power of "
+                f"{config.max_new_tokens} tokens overflow: take a number nearer to 0"
+            )
+        self.config = config
+
+    def search(self, stepper: Stepper, special: SpecialIds) -> list[Generated]:
+        """Return the best hypothesis of each prompt; see ``Searcher.search``."""
+        prompt_lengths = [len(row) for row in stepper.rows]
+        found: list[list[_Hypothesis]] = [[] for _ in prompt_lengths]  # best first
+        open_prompts = list(range(len(prompt_lengths)))
+        beams = _Beams(stepper, self.config, special)
+        for length in range(1, self.config.max_new_tokens + 1):
+            going_on: list[int] = []  # places in open_prompts
+            running: list[list[_Candidate]] = []  # their hypotheses
+            for place, candidates in enumerate(beams.candidates(length)):
+                prompt = open_prompts[place]
+                found[prompt] += [
+                    _Hypothesis(
+                        score=self._score(one.total, length),
+                        ids=[
+                            *beams.text(place, one)[prompt_lengths[prompt] :],
+                            *([one.token] if one.token != special.eos else []),
+                        ],
+                        finished=one.token == special.eos,
+                        log_probability=one.log_probability,
+                    )
+                    for one in candidates[: self.config.num_beams]
+                    if one.token == special.eos or length == self.config.max_new_tokens
+                ]
+                found[prompt].sort(key=lambda one: one.score, reverse=True)
+                del found[prompt][self.config.num_beams :]
+                rest = [one for one in candidates if one.token != special.eos]
+                if rest and not self._is_done(found[prompt], rest[0].total, length):
+                    going_on.append(place)
+                    running.append(rest[: self.config.num_beams])
+            if not going_on or length == self.config.max_new_tokens:
+                break
+            open_prompts = [open_prompts[place] for place in going_on]
+            beams.advance(going_on, running)
+        context = stepper.model.config.context_length
+        return [
+            self._result(hypotheses, prompt_length, context)
+            for hypotheses, prompt_length in zip(found, prompt_lengths, strict=True)
+        ]
+
+    def _score(self, total: float, length: int) -> float:
+        return total / math.pow(length, self.config.length_penalty)
+
+    def _is_done(self, found: list[_Hypothesis], best_running: float, length: int) -> bool:
+        """Return whether a prompt's search ends, its running hypotheses being ``length`` long."""
+        if len(found) < self.config.num_beams:
+            return False
+        if self.config.early_stopping == "full":
+            return True
+        if self.config.early_stopping == "never" and self.config.length_penalty > 0:
+            # Sums only fall, so the largest divisor bounds what any continuation can reach. With
+            # a penalty of 0 or less, the present length does.
+            length = self.config.max_new_tokens
+        return self._score(best_running, length) <= found[-1].score
+
+    def _result(self, hypotheses: list[_Hypothesis], prompt_length: int, context: int) -> Generated:
+        if not hypotheses:
+            raise GenerationError("no token has a probability: the model's logits are not finite")
+        best, *others = [
+            Generated(
+                ids=one.ids,
+                finished=one.finished,
+                log_probability=one.log_probability,
+                slid=slides(prompt_length, len(one.ids), one.finished, context),
+                score=one.score,
+            )
+            for one in hypotheses[: self.config.num_return]
+        ]
+        return replace(best, alternatives=tuple(others))
+
+
+class _Beams:
+    """The running hypotheses of all open prompts, ``width`` rows of the stepper each.
+
+    A prompt with fewer hypotheses has rows whose total is -inf: no candidate comes of them.
+    """
+
+    def __init__(self, stepper: Stepper, config: GenerationConfig, special: SpecialIds) -> None:
+        self._stepper = stepper
+        self._config = config
+        self._special = special
+        vocab_size = stepper.model.config.resolved_vocab_size
+        # The first step reads the prompts alone: equal rows would be equal candidates.
+        self._width = 1
+        self._totals = [[0.0] for _ in stepper.rows]
+        self._log_probabilities = [[0.0] for _ in stepper.rows]
+        stepper.reserve(len(stepper.rows) * min(config.num_beams, vocab_size))
+        self._seen = None
+        if config.repetition_penalty != 1:
+            self._seen = filters.seen_tokens(stepper.rows, vocab_size, stepper.device)
+
+    def candidates(self, length: int) -> list[list[_Candidate]]:
+        """Make a step and return each prompt's candidates of ``length`` new tokens, best first."""
+        logits = at_least_float32(self._stepper.logits())  # (prompts * width, vocab)
+        log_probability = ranked = logits.log_softmax(-1)
+        if self._seen is not None:
+            penalty = self._config.repetition_penalty
+            ranked = filters.repetition_penalty(ranked, self._seen, penalty)
+        ranked = forbid(ranked, self._config, self._special, length - 1)
+        prompts, vocab = len(self._totals), logits.shape[-1]
+        totals = ranked.new_tensor(self._totals)[:, :, None] + ranked.view(prompts, -1, vocab)
+        totals = totals.flatten(1)  # (prompts, width * vocab)
+        best = totals.topk(min(2 * self._config.num_beams, totals.shape[1]))
+        gained = log_probability.view(prompts, -1).gather(1, best.indices)
+        return [
+            [
+                _Candidate(pair // vocab, pair % vocab, total, own[pair // vocab] + gain)
+                for total, pair, gain in zip(*lists, strict=True)
+                if total > -math.inf
+            ]
+            for own, *lists in zip(
+                self._log_probabilities,
+                best.values.tolist(),
+                best.indices.tolist(),
+                gained.tolist(),
+                strict=True,
+            )
+        ]
+
+    def text(self, place: int, candidate: _Candidate) -> list[int]:
+        """Return the ids that a candidate of the prompt at this place goes on from."""
+        return self._stepper.rows[place * self._width + candidate.row]
+
+    def advance(self, places: list[int], running: list[list[_Candidate]]) -> None:
+        """Go on with these candidates of the prompts at these places; the others leave."""
+        width = max(len(candidates) for candidates in running)
+        settled = [_settle(candidates, width) for candidates in running]
+        rows = [
+            place * self._width + one.row
+            for place, candidates in zip(places, settled, strict=True)
+            for one in candidates
+        ]
+        tokens = torch.tensor([one.token for candidates in settled for one in candidates])
+        self._stepper.keep(rows)
+        self._stepper.append(tokens)
+        self._width = width
+        self._totals = [[one.total for one in candidates] for candidates in settled]
+        self._log_probabilities = [
+            [one.log_probability for one in candidates] for candidates in settled
+        ]
+        if self._seen is not None:
+            self._seen = self._seen[rows]
+            self._seen[range(len(rows)), tokens.tolist()] = True
+
+
+def _settle(candidates: list[_Candidate], width: int) -> list[_Candidate]:
+    """Give each candidate a row, its own hypothesis' if that is free, so that little is copied.
+
+    Rows that are left over are filled with a copy that is dead.
+    """
+    settled: dict[int, _Candidate] = {}
+    movers = []
+    for one in candidates:
+        if one.row < width and one.row not in settled:
+            settled[one.row] = one
+        else:
+            movers.append(one)
+    dead = candidates[0]._replace(total=-math.inf)
+    movers += [dead] * (width - len(candidates))
+    free = [row for row in range(width) if row not in settled]
+    settled.update(zip(free, movers, strict=True))
+    return [settled[row] for row in range(width)]

@@ -1,0 +1,1 @@
+"""Formulas: what a model costs, from its sizes alone. No torch."""

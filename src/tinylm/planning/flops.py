@@ -1,0 +1,93 @@
+"""Floating-point operations of matrix products: forward, backward, recomputed.
+
+A product of (m, k) and (k, n) costs ``2 m k n``. What is not a matrix product (norms, softmax,
+activations, dropout, the optimizer) is left out, as in torch's FlopCounterMode and in the usual
+count of model FLOPs (Kaplan et al. 2020, section 2.1): it is little arithmetic, though on a CPU
+much time. Scores are counted for all pairs of positions, because all are computed; half of them are
+masked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinylm.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class ForwardFlops:
+    """FLOPs of a forward pass over one sequence, by part."""
+
+    projections: int
+    """Queries, keys, values and output of the attention."""
+    attention: int
+    """Scores and the mixing of values, quadratic in the sequence."""
+    feed_forward: int
+    unembedding: int
+
+    @property
+    def layers(self) -> int:
+        """All but the unembedding."""
+        return self.projections + self.attention + self.feed_forward
+
+    @property
+    def total(self) -> int:
+        """All parts."""
+        return self.layers + self.unembedding
+
+
+def forward_flops(config: ModelConfig, seq: int) -> ForwardFlops:
+    """Return the FLOPs of reading one sequence of ``seq`` tokens at once."""
+    hidden, width = config.hidden_size, config.num_heads * config.resolved_head_dim
+    layers = config.num_layers
+    return ForwardFlops(
+        projections=layers * seq * 2 * (hidden * 3 * width + width * hidden),
+        attention=layers * 2 * (2 * seq * seq * width),
+        feed_forward=layers * seq * 2 * (2 * hidden * config.resolved_ffn_size),
+        unembedding=seq * 2 * hidden * config.resolved_vocab_size,
+    )
+
+
+def step_flops(config: ModelConfig, seq: int, frozen_embedding: bool = False) -> int:
+    """Return the FLOPs of forward and backward pass over one sequence.
+
+    Every product has two in the backward pass, one for each factor's gradient. With a frozen
+    embedding the first layer's projection of queries, keys and values has only one where nothing
+    trained stands before it: the gradient of its input is not needed.
+    """
+    forward = forward_flops(config, seq).total
+    saved = 0
+    if frozen_embedding and config.norm_placement == "post" and config.positions != "learned":
+        width = config.num_heads * config.resolved_head_dim
+        saved = 2 * seq * config.hidden_size * 3 * width
+    return 3 * forward - saved
+
+
+def recomputed_flops(config: ModelConfig, seq: int) -> int:
+    """Return the further FLOPs of gradient checkpointing: the layers' forward pass once more."""
+    return forward_flops(config, seq).layers
+
+
+def flops_per_token(config: ModelConfig, seq: int | None = None) -> float:
+    """Return forward and backward FLOPs a token, in sequences as long as the context by default."""
+    length = seq or config.context_length
+    return step_flops(config, length) / length
+
+
+def decoding_flops(config: ModelConfig, prompt: int, new: int, cached: bool = True) -> int:
+    """Return the FLOPs of generating ``new`` tokens after ``prompt`` tokens, for one sequence.
+
+    With a cache every token is read once and attends to those before it; without, the whole text is
+    read again for every token. The unembedding is computed for the last position only.
+    """
+    hidden, width = config.hidden_size, config.num_heads * config.resolved_head_dim
+    unembedding = new * 2 * hidden * config.resolved_vocab_size
+    if not cached:
+        return unembedding + sum(
+            forward_flops(config, length).layers for length in range(prompt, prompt + new)
+        )
+    one = forward_flops(config, 1)
+    per_token = one.projections + one.feed_forward
+    pairs = sum(range(prompt + 1, prompt + new))  # keys that each token after the prompt sees
+    later = (new - 1) * per_token + config.num_layers * 4 * pairs * width
+    return unembedding + forward_flops(config, prompt).layers + later

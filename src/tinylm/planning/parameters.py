@@ -1,0 +1,30 @@
+"""Parameters of a model, by part, from its sizes (equal to the built model's own count)."""
+
+from __future__ import annotations
+
+from tinylm.config import ModelConfig
+
+
+def parameter_counts(config: ModelConfig) -> dict[str, int]:
+    """Return the number of parameters by part, each counted once, and their ``total``.
+
+    The parts are those of ``DecoderLM.parameter_counts``.
+
+    Raises:
+        ConfigError: if ``vocab_size`` is empty.
+    """
+    hidden, bias = config.hidden_size, int(config.bias)
+    width = config.num_heads * config.resolved_head_dim
+    vocabulary, inner = config.resolved_vocab_size, config.resolved_ffn_size
+    norms = 2 * config.num_layers + (config.norm_placement == "pre")
+    tied = config.tie_embeddings
+    counts = {
+        "embedding": vocabulary * hidden,
+        "positions": config.context_length * hidden if config.positions == "learned" else 0,
+        "attention": config.num_layers * (3 * width * (hidden + bias) + hidden * (width + bias)),
+        "feed-forward": config.num_layers * (inner * (hidden + bias) + hidden * (inner + bias)),
+        "norms": norms * hidden * (1 + bias),
+        "unembedding": 0 if tied else vocabulary * (hidden + bias),
+    }
+    counts["total"] = sum(counts.values())
+    return counts

@@ -1,0 +1,182 @@
+"""Gradient checkpointing: keep a segment's input only, and compute its inside again when needed.
+
+Chen et al. 2016, "Training deep nets with sublinear memory cost", section 4: the layers are cut
+into segments. The forward pass keeps the input of each; the backward pass takes the segments from
+the last to the first, runs each once more from its input with the graph recorded, and propagates
+the gradient through it. Kept at once: ``L / k`` inputs and the inside of one segment of k layers,
+instead of the inside of all L. The price is a second forward pass, about a third more time.
+
+The second run must be the same as the first, so it gets the random states (CPU and device) and the
+autocast settings of the first, after which the outer random states are put back. Gradients then
+are the same bits as without recomputation.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from tinylm.errors import TrainingError
+from tinylm.model.cache import KVCache
+from tinylm.model.decoder import LayerRunner, in_turn
+from tinylm.model.hooks import Hooks
+
+_inside = threading.local()
+
+
+def recomputing(segment: int) -> LayerRunner:
+    """Return a way to run the layers that keeps the input of every ``segment`` layers only.
+
+    It is given to ``DecoderLM.forward`` as ``run_layers``. Where no gradient is recorded it runs
+    the layers plainly.
+
+    Raises:
+        TrainingError: from the forward pass, if it is nested, or called with a cache or with hooks
+            (both would see every activation twice).
+    """
+
+    def run(layers: Sequence[nn.Module], x: Tensor, *arguments: Any) -> Tensor:
+        for start in range(0, len(layers), segment):
+            part = list(layers[start : start + segment])
+            x = recompute(part, x, *arguments)
+        return x
+
+    return run
+
+
+def recompute(layers: Sequence[nn.Module], x: Tensor, *arguments: Any) -> Tensor:
+    """Run ``x`` through the layers as one segment.
+
+    Args:
+        layers: each is called as ``layer(x, *arguments)``.
+        x: (batch, seq, hidden); it may need no gradient.
+        arguments: given to every layer. Gradients reach the parameters of modules among them, but
+            no tensor.
+
+    Returns:
+        (batch, seq, hidden), the same numbers as ``in_turn``.
+
+    Raises:
+        TrainingError: if a segment is run inside another, or an argument is a cache, an active
+            hook, or a tensor that needs a gradient.
+    """
+    if getattr(_inside, "segment", False):
+        raise TrainingError(
+            "gradient checkpointing inside a checkpointed segment: its layers would be computed "
+            "three times; set training.gradient_checkpointing in one place only"
+        )
+    for argument in arguments:
+        if isinstance(argument, KVCache) or (isinstance(argument, Hooks) and argument.active):
+            kind = "a cache" if isinstance(argument, KVCache) else "hooks"
+            raise TrainingError(
+                f"gradient checkpointing with {kind}: a recomputed layer would write to them "
+                "twice; run the model without run_layers=recomputing(…)"
+            )
+        if isinstance(argument, Tensor) and argument.requires_grad:
+            raise TrainingError(
+                "gradient checkpointing: only the first argument and parameters get gradients; "
+                "detach the other tensors"
+            )
+    modules = [*layers, *(a for a in arguments if isinstance(a, nn.Module))]
+    parameters = list(dict.fromkeys(p for module in modules for p in module.parameters()))
+    if not (torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters))):
+        return in_turn(layers, x, *arguments)
+
+    def run(inside: Tensor) -> Tensor:
+        _inside.segment = True
+        try:
+            return in_turn(layers, inside, *arguments)
+        finally:
+            _inside.segment = False
+
+    # Parameters are inputs of the function, so that autograd knows that it leads to them even
+    # where x needs no gradient, and that a frozen one needs none.
+    result: Tensor = _Segment.apply(run, x, *parameters)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Segment(torch.autograd.Function):
+    """The segment as one operation: autograd keeps its input and parameters, nothing inside."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, run: Callable[[Tensor], Tensor], x: Tensor, *parameters: Tensor
+    ) -> Tensor:
+        ctx.run = run
+        ctx.surroundings = _Surroundings.now(x.device)
+        # Parameters are alive anyway; saved, they are refused if changed before the backward pass.
+        ctx.save_for_backward(x, *parameters)
+        # Autograd is off here: a weight that autocast cast now and kept for later would have lost
+        # its way back, and whoever used it afterwards its gradient.
+        with ctx.surroundings.autocast():
+            return run(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, *parameters = ctx.saved_tensors
+        needed = ctx.needs_input_grad[1:]
+        inside = x.detach().requires_grad_(needed[0])
+        surroundings: _Surroundings = ctx.surroundings
+        with torch.enable_grad(), surroundings.random_state(), surroundings.autocast():
+            y = ctx.run(inside)
+        tensors = (inside, *parameters)
+        wanted = [tensor for tensor, need in zip(tensors, needed, strict=True) if need]
+        # A parameter may have no part in the result (None), as without recomputation.
+        found = iter(torch.autograd.grad(y, wanted, gradient, allow_unused=True))
+        return (None, *(next(found) if need else None for need in needed))
+
+
+@dataclass(frozen=True)
+class _Surroundings:
+    """What a forward pass depends on besides its inputs."""
+
+    device: torch.device
+    cpu_state: Tensor
+    device_state: Tensor | None
+    autocast_settings: tuple[tuple[str, torch.dtype, bool], ...]
+    """Device type, number format and whether it is on, for the CPU and the device."""
+
+    @classmethod
+    def now(cls, device: torch.device) -> _Surroundings:
+        return cls(
+            device,
+            torch.get_rng_state(),
+            torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            tuple(
+                (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
+                for kind in sorted({"cpu", device.type})
+            ),
+        )
+
+    @contextmanager
+    def random_state(self) -> Iterator[None]:
+        """Draw the random numbers of then inside the block; afterwards go on with those of now."""
+        now = _Surroundings.now(self.device)
+        self._set_random_state()
+        try:
+            yield
+        finally:
+            now._set_random_state()
+
+    def _set_random_state(self) -> None:
+        torch.set_rng_state(self.cpu_state)
+        if self.device_state is not None:
+            torch.cuda.set_rng_state(self.device_state, self.device)
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Cast as then inside the block, without keeping what was cast."""
+        with ExitStack() as stack:
+            for kind, dtype, enabled in self.autocast_settings:
+                stack.enter_context(
+                    torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=False)
+                )
+            yield

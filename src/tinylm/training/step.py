@@ -1,0 +1,83 @@
+"""One optimizer step: forward and backward over its micro-batches, clipping, update.
+
+What the loop and the experiments on training share, so that they measure what trains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tinylm.config import TrainingConfig
+from tinylm.data.windows import IGNORED, Batch
+from tinylm.errors import ConfigError
+from tinylm.model.decoder import DecoderLM, in_turn
+from tinylm.model.loss import output_loss
+from tinylm.training.accumulation import accumulate_gradients
+from tinylm.training.optimizers import build_optimizer, clip_gradients
+from tinylm.training.precision import autocast, check_compiler, resolve_device, resolve_precision
+from tinylm.training.recompute import recomputing
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What the backward passes of a step found."""
+
+    loss: float
+    """Sum over the target tokens, in nats."""
+    num_targets: int
+    norm: float
+    """Of the whole gradient, before clipping."""
+
+
+class TrainingStep:
+    """A model on its device, its optimizer, and how its gradients are computed."""
+
+    def __init__(self, model: DecoderLM, config: TrainingConfig) -> None:
+        """Put the model on the device that the configuration names.
+
+        Raises:
+            ConfigError: if the device is not there, or settings contradict each other.
+        """
+        self.config = config
+        self.device = resolve_device(config.device)
+        self.precision = resolve_precision(config.precision, self.device)
+        self.model = model.to(self.device)
+        segment = config.gradient_checkpointing
+        if config.compile:
+            if segment:
+                raise ConfigError(
+                    f"training.compile = true and training.gradient_checkpointing = {segment}: a "
+                    "compiled model decides itself what it computes again; turn one of them off"
+                )
+            check_compiler(self.device)
+        # The output projection is left out: with the loss it is computed in chunks.
+        self._residual: Callable[..., Tensor] = (
+            torch.compile(model.residual) if config.compile else model.residual
+        )
+        self._run_layers = recomputing(segment) if segment else in_turn
+        self.optimizer = build_optimizer(model, config)
+
+    def summed_loss(self, batch: Batch) -> Tensor:
+        """Return the sum of a batch's token losses, a scalar in float32 at least."""
+        with autocast(self.precision, self.device):
+            x = self._residual(batch.ids, real=batch.real, run_layers=self._run_layers)
+            output = self.model.unembedding
+            return output_loss(x, output.weight, output.bias, batch.labels, IGNORED)
+
+    def backward(self, batches: Sequence[Batch]) -> Gradients:
+        """Leave in ``.grad`` the clipped gradient of the mean loss over all target tokens."""
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, num_targets = accumulate_gradients(
+            self.summed_loss, [batch.to(self.device) for batch in batches]
+        )
+        norm = clip_gradients(self.model.parameters(), self.config.gradient_clip)
+        return Gradients(loss, num_targets, norm)
+
+    def update(self) -> None:
+        """Move the weights along the gradient."""
+        self.optimizer.step()

@@ -1,0 +1,121 @@
+"""``tinylm verify``: a table and exit status 0, or 1 with the names of what failed."""
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tinylm.cli import main
+from tinylm.experiments import verification
+from tinylm.registry import CHECKS, Registry
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run ``tinylm verify ARGS`` in this process: exit status, stdout, stderr."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*args: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["tinylm", "verify", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def run(tiny_run: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny run, since the command writes a result."""
+    return shutil.copytree(tiny_run, tmp_path / "run", symlinks=True)
+
+
+def test_a_sound_run(verify: Command, run: Path) -> None:
+    status, out, err = verify(run)
+    assert status == 0, out
+    assert all(name in out for name in CHECKS)
+    assert out.count("pass ") == len(CHECKS)
+    assert f"{len(CHECKS)} of {len(CHECKS)} checks passed in" in out
+    assert max(map(len, out.splitlines())) <= 100
+    assert "Verifying: done" in err
+    kept = json.loads((run / "results/verification.json").read_text("utf-8"))
+    assert kept["experiment"] == "verification"
+    assert kept["passed"] == len(CHECKS)
+
+
+def test_a_broken_part(verify: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verify(run)[0] == 0  # what is kept of it must not be believed afterwards
+    monkeypatch.setattr("tinylm.training.loop.restore_optimizer", lambda *arguments: None)
+    status, out, _ = verify(run)
+    assert status == 1
+    assert out.count("FAIL") == 1
+    *_, said, told = out.splitlines()
+    assert said.startswith(f"{len(CHECKS) - 1} of {len(CHECKS)} checks passed")
+    assert told.startswith("failed: resume; ")
+    assert f"run `tinylm verify {run}` again" in told
+    assert json.loads((run / "results/verification.json").read_text("utf-8"))["failed"] == [
+        "resume"
+    ]
+
+
+def test_json(verify: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {
+        name: f"tests.experiments.checks.examples:{name}" for name in ("passes", "is_refused")
+    }
+    monkeypatch.setattr(verification, "CHECKS", Registry("check", entries))
+    status, out, _ = verify(run, "--json")
+    assert status == 1
+    result = json.loads(out)
+    assert result["failed"] == ["is_refused"]
+    assert [row["difference"] for row in result["rows"]] == [1e-4, None]
+    del entries["is_refused"]
+    monkeypatch.setattr(verification, "CHECKS", Registry("check", entries))
+    status, out, _ = verify(run, "--json")
+    assert (status, json.loads(out)["failed"]) == (0, [])
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "100", "200"])
+def test_failures_are_told_in_the_table(
+    verify: Command, run: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    names = ("passes", "fails", "is_not_finite", "is_refused", "raises_in_torch")
+    entries = {name: f"tests.experiments.checks.examples:{name}" for name in names}
+    monkeypatch.setattr(verification, "CHECKS", Registry("check", entries))
+    monkeypatch.setenv("COLUMNS", columns)
+    status, out, _ = verify(run)
+    assert status == 1
+    table = out.splitlines()[:-2]
+    assert max(map(len, table)) <= min(int(columns), 100)
+    if int(columns) >= 80:
+        assert "[b]two[/b] of" in out  # a note is no markup
+        assert "GenerationError" in out
+        assert out.count("FAIL") == 4
+    assert "failed: fails, is_not_finite, is_refused, raises_in_torch; " in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["no"], "no is no run: it has no config.yaml"),
+        ([], "missing argument 'RUN'"),
+        (["no", "--jsn"], "no such option: --jsn"),
+    ],
+)
+def test_errors(verify: Command, args: list[str], told: str) -> None:
+    status, out, err = verify(*args)
+    assert status in (1, 2)
+    assert out == ""
+    assert told in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_setting_that_is_fixed_is_refused(verify: Command, run: Path) -> None:
+    status, _, err = verify(run, "-o", "model.num_layers=2")
+    assert status == 1
+    assert "model is fixed once a run exists" in err

@@ -1,0 +1,337 @@
+"""Plausible mistakes, by the check that must see them: most are historic (shared/TRAPS.md).
+
+Each breaks the code itself, not the check, with a monkeypatch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tinylm import checkpoint
+from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
+from tinylm.generation.stepper import Stepper
+from tinylm.generation.strategies import beam
+from tinylm.model import decoder, loss
+from tinylm.model.cache import KVCache
+from tinylm.model.decoder import DecoderLM
+from tinylm.tokenizers.base import EOS_ID
+from tinylm.tokenizers.word import WordTokenizer
+from tinylm.training import recompute
+from tinylm.training.loop import Trainer
+
+Breaker = Callable[[pytest.MonkeyPatch], None]
+
+
+# --- model ---
+
+
+def attention_sees_the_future(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocked_keys = decoder._blocked_keys
+
+    def open_keys(*arguments: Any) -> Tensor:
+        return torch.zeros_like(blocked_keys(*arguments))
+
+    monkeypatch.setattr(decoder, "_blocked_keys", open_keys)
+
+
+def padded_keys_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def causal_only(
+        seq: int, real: Tensor | None, cache: KVCache | None, device: torch.device
+    ) -> Tensor:
+        keys = seq if cache is None else cache.length
+        query_place = torch.arange(keys - seq, keys, device=device)[:, None]
+        return (torch.arange(keys, device=device)[None, :] > query_place)[None, None]
+
+    monkeypatch.setattr(decoder, "_blocked_keys", causal_only)
+
+
+def padding_is_counted_as_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    def places(
+        self: DecoderLM, embeddings: Tensor, real: Tensor | None, cache: KVCache | None
+    ) -> Tensor:
+        start = 0 if cache is None else cache.length
+        return torch.arange(start, start + embeddings.shape[1])[None]
+
+    monkeypatch.setattr(DecoderLM, "_running_positions", places)
+
+
+def scores_are_scaled_by_hidden_over_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden_size, num_heads = 20, 3  # of the other run
+    wrong = SimpleNamespace(sqrt=lambda head_dim: math.sqrt(hidden_size / num_heads))
+    monkeypatch.setattr("tinylm.model.attention.math", wrong)
+
+
+def loss_counts_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def counting(logits: Tensor, labels: Tensor, ignored: int) -> Tensor:
+        return loss.token_losses(logits, labels.clamp(min=0), ignored)
+
+    monkeypatch.setattr("tinylm.experiments.checks.loss.token_losses", counting)
+
+
+def loss_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "at_least_float32", lambda logits: logits)
+
+
+def chunks_lose_the_last_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(
+        x: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, ignored: int
+    ) -> Tensor:
+        return loss.output_loss(x[:-1], weight, bias, labels[:-1], ignored)
+
+    monkeypatch.setattr("tinylm.experiments.checks.loss.output_loss", short)
+
+
+# --- data ---
+
+
+def labels_are_shifted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TokenWindows.batch
+
+    def shifted(self: TokenWindows, indices: Sequence[int]) -> Batch:
+        batch = original(self, indices)
+        labels = torch.full_like(batch.labels, IGNORED)
+        labels[:, :-1] = batch.labels[:, 1:]
+        return replace(batch, labels=labels)
+
+    monkeypatch.setattr(TokenWindows, "batch", shifted)
+
+
+def labels_are_not_shifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = TokenWindows.batch
+
+    def unshifted(self: TokenWindows, indices: Sequence[int]) -> Batch:
+        batch = original(self, indices)
+        return replace(batch, labels=batch.ids.masked_fill(batch.labels == IGNORED, IGNORED))
+
+    monkeypatch.setattr(TokenWindows, "batch", unshifted)
+
+
+def decoding_drops_a_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = WordTokenizer.decode
+
+    def joined(self: WordTokenizer, ids: Sequence[int]) -> str:
+        return original(self, ids).replace(" ", "", 1)
+
+    monkeypatch.setattr(WordTokenizer, "decode", joined)
+
+
+def the_flat_path_drops_an_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = WordTokenizer.encode_flat
+
+    def short(self: WordTokenizer, texts: Sequence[str]) -> Any:
+        ids, bounds = original(self, texts)
+        return ids[:-1], bounds
+
+    monkeypatch.setattr(WordTokenizer, "encode_flat", short)
+
+
+# --- generation ---
+
+
+def the_oldest_key_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Stepper.logits
+
+    @torch.no_grad()
+    def evicting(self: Stepper) -> Tensor:
+        cache = self._cache
+        if cache is None or cache.length < cache.capacity:
+            return original(self)
+        for buffer, dimension in ((cache._keys, 3), (cache._values, 3), (cache._real, 1)):
+            buffer.copy_(buffer.roll(-1, dimension))
+        cache.length -= 1
+        ids = torch.tensor([row[-1:] for row in self.rows])
+        places = torch.full((1, 1), cache.capacity - 1)
+        return self.model.unembed(self.model.residual(ids, positions=places, cache=cache)[:, -1])
+
+    monkeypatch.setattr(Stepper, "logits", evicting)
+
+
+def the_cache_is_not_reordered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KVCache, "reorder", lambda self, rows, shared=0: None)
+
+
+def beam_takes_the_second_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = beam.forbid
+
+    def without_best(*arguments: Any) -> Tensor:
+        ranked = original(*arguments)
+        return ranked.scatter(-1, ranked.argmax(-1, keepdim=True), -math.inf)
+
+    monkeypatch.setattr(beam, "forbid", without_best)
+
+
+def beam_forgets_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = beam._Beams.candidates
+
+    def without_end(self: beam._Beams, length: int) -> list[list[beam._Candidate]]:
+        return [
+            [
+                one._replace(log_probability=own[one.row]) if one.token == EOS_ID else one
+                for one in row
+            ]
+            for own, row in zip(self._log_probabilities, original(self, length), strict=True)
+        ]
+
+    monkeypatch.setattr(beam._Beams, "candidates", without_end)
+
+
+def beam_counts_a_token_of_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = beam.BeamSearch._score
+    monkeypatch.setattr(
+        beam.BeamSearch, "_score", lambda self, total, length: original(self, total, length + 1)
+    )
+
+
+# --- training ---
+
+
+def mean_of_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    def accumulate(
+        summed_loss: Callable[[Batch], Tensor], batches: Sequence[Batch]
+    ) -> tuple[float, int]:
+        total = 0.0
+        for batch in batches:
+            summed = summed_loss(batch)
+            (summed / batch.num_targets / len(batches)).backward()
+            total += summed.item()
+        return total, sum(batch.num_targets for batch in batches)
+
+    monkeypatch.setattr("tinylm.training.step.accumulate_gradients", accumulate)
+
+
+def the_last_micro_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinylm.training.step import accumulate_gradients
+
+    monkeypatch.setattr(
+        "tinylm.training.step.accumulate_gradients",
+        lambda summed_loss, batches: accumulate_gradients(summed_loss, batches[-1:]),
+    )
+
+
+def recomputation_draws_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recompute._Surroundings, "_set_random_state", lambda self: None)
+
+
+def recomputation_keeps_the_old_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def entered_only(self: recompute._Surroundings) -> Iterator[None]:
+        self._set_random_state()
+        yield
+
+    monkeypatch.setattr(recompute._Surroundings, "random_state", entered_only)
+
+
+def resuming_forgets_the_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Trainer.restore
+
+    def forgetful(self: Trainer, state: checkpoint.TrainingState) -> None:
+        before = torch.get_rng_state()
+        original(self, state)
+        torch.set_rng_state(before)
+
+    monkeypatch.setattr(Trainer, "restore", forgetful)
+
+
+def resuming_forgets_the_moments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinylm.training.loop.restore_optimizer", lambda *arguments: None)
+
+
+def resuming_replays_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ShuffledOrder, "restore", lambda self, state: None)
+
+
+# --- files ---
+
+
+def a_weight_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = checkpoint.load_weights
+
+    def partly(model: DecoderLM, weights: dict[str, Tensor], source: Any) -> None:
+        own = checkpoint.model_weights(model)["embedding.weight"].clone()
+        original(model, weights | {"embedding.weight": own}, source)
+
+    monkeypatch.setattr(checkpoint, "load_weights", partly)
+
+
+def a_weight_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = checkpoint.safetensors.torch.save
+
+    def without_one(tensors: dict[str, Tensor]) -> bytes:
+        kept: bytes = original({n: t for n, t in tensors.items() if n != "embedding.weight"})
+        return kept
+
+    monkeypatch.setattr(checkpoint.safetensors.torch, "save", without_one)
+
+
+def weights_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = checkpoint.model_weights
+    monkeypatch.setattr(
+        checkpoint,
+        "model_weights",
+        lambda model: {name: w.bfloat16().float() for name, w in original(model).items()},
+    )
+
+
+def names_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = WordTokenizer.load.__func__  # type: ignore[attr-defined]
+
+    def load(cls: type[WordTokenizer], path: Any) -> WordTokenizer:
+        loaded: WordTokenizer = original(cls, path)
+        loaded._capitalised = frozenset()
+        return loaded
+
+    monkeypatch.setattr(WordTokenizer, "load", classmethod(load))
+
+
+BREAKERS: dict[str, tuple[Breaker, ...]] = {
+    "teacher-forcing": (
+        labels_are_shifted_twice,
+        labels_are_not_shifted,
+        attention_sees_the_future,
+    ),
+    "kv-cache": (the_oldest_key_is_evicted, the_cache_is_not_reordered),
+    "batching": (padded_keys_are_seen, padding_is_counted_as_position),
+    "beam-search": (
+        beam_takes_the_second_best,
+        beam_forgets_the_end,
+        beam_counts_a_token_of_the_prompt,
+    ),
+    "accumulation": (mean_of_means, the_last_micro_batch_alone),
+    "gradient-checkpointing": (
+        recomputation_draws_anew,
+        recomputation_keeps_the_old_random_state,
+    ),
+    "resume": (
+        resuming_forgets_the_random_state,
+        resuming_forgets_the_moments,
+        resuming_replays_the_data,
+    ),
+    "save-and-load": (
+        a_weight_is_not_loaded,
+        a_weight_is_not_saved,
+        weights_are_rounded,
+        names_are_lost,
+    ),
+    "loss": (loss_counts_padding, loss_in_half_precision, chunks_lose_the_last_rows),
+    "attention": (
+        scores_are_scaled_by_hidden_over_heads,
+        attention_sees_the_future,
+        padded_keys_are_seen,
+    ),
+    "tokenizer": (decoding_drops_a_space, the_flat_path_drops_an_id),
+}
+
+# A mistake that is none in one of the two runs.
+HARMLESS = {
+    ("other_context", padding_is_counted_as_position),  # rotary positions see distances alone
+    ("tiny_context", scores_are_scaled_by_hidden_over_heads),  # its heads divide hidden_size
+}

@@ -1,0 +1,73 @@
+"""The figures of how training and generation are done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.report import method_fixtures
+from tinylm.report.figures import save_figure
+from tinylm.report.figures.decoding import decoding_figure
+from tinylm.report.figures.efficiency import (
+    accumulation_figure,
+    checkpointing_figure,
+    growth_figure,
+)
+
+
+def figures() -> dict[str, Any]:
+    found = method_fixtures.results()
+    checkpointing = found["gradient-checkpointing"]
+    return {
+        "growth": growth_figure(found["kv-cache"]["growth"]),
+        "decoding": decoding_figure(found["beam-search"]["comparisons"][1]),
+        "accumulation": accumulation_figure(found["accumulation"]["runs"]),
+        "checkpointing": checkpointing_figure(checkpointing["depth"], checkpointing["context"]),
+    }
+
+
+def test_figures_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        for name, figure in figures().items():
+            save_figure(figure, tmp_path / folder, name)
+    for path in sorted((tmp_path / "one").iterdir()):
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_figures_hold_the_measured_points() -> None:
+    found = method_fixtures.results()
+    growth = found["kv-cache"]["growth"]
+    left, right = growth_figure(growth).axes
+    assert list(left.lines[0].get_ydata()) == growth["cached"]["step_ms"]  # type: ignore[arg-type]
+    assert "without, slope 1.86" in [text.get_text() for text in right.get_legend().get_texts()]  # type: ignore[union-attr]
+    runs = found["accumulation"]["runs"]
+    left, right = accumulation_figure(runs).axes
+    assert len(left.lines) == len(right.lines) == 4
+    checkpointing = found["gradient-checkpointing"]
+    left, _ = checkpointing_figure(checkpointing["depth"], checkpointing["context"]).axes
+    assert [line.get_label() for line in left.lines] == [
+        "without",
+        "segments of 1",
+        "segments of 3",
+    ]
+    left, bleu, _ = decoding_figure(found["beam-search"]["comparisons"][1]).axes
+    assert [line.get_label() for line in left.lines] == [*method_fixtures.STRATEGIES, "true texts"]
+    assert [bar.get_width() for bar in bleu.patches][:2] == [8.9, 6.1]  # type: ignore[attr-defined]
+
+
+def test_figures_of_little_can_be_drawn() -> None:
+    found = method_fixtures.results()
+    runs = found["accumulation"]["runs"]
+    for run in runs:
+        run["curve"] = run["curve"][:1]
+    runs[0]["curve"] = []
+    comparison = found["beam-search"]["comparisons"][0]
+    comparison.update(rows=comparison["rows"][:1], true=None)
+    comparison["rows"][0].update(bleu_corpus=0.0, name="$x$")
+    depth = found["gradient-checkpointing"]["depth"][:1]
+    for figure in (
+        accumulation_figure(runs),
+        decoding_figure(comparison),
+        checkpointing_figure(depth, []),
+    ):
+        figure.canvas.draw()
