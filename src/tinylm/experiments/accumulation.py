@@ -10,7 +10,7 @@ from typing import Any
 from tinylm.config import RunConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import ConfigError
-from tinylm.experiments.context import Context, create_run, run_experiment, threads
+from tinylm.experiments.context import Context, WithoutNotes, create_run, run_experiment, threads
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.step_costs import first_batches, step_memory
 
@@ -112,8 +112,8 @@ def _train(context: Context, config: RunConfig) -> dict[str, Any]:
     steps = config.training.accumulation_steps
     folder = context.folder / _FOLDER / f"steps-{steps}"
     try:
-        inner = create_run(folder, config, context.console)
+        inner = create_run(folder, config, WithoutNotes(context.console))
     except ConfigError:  # of other settings, which a result that is made again does not have
         shutil.rmtree(folder)
-        inner = create_run(folder, config, context.console)
+        inner = create_run(folder, config, WithoutNotes(context.console))
     return run_experiment("training", inner)

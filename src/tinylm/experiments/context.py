@@ -93,6 +93,18 @@ class SilentConsole:
         return nullcontext(SilentListener())
 
 
+class WithoutNotes:
+    """Shows bars and warnings, but not the notes of runs within an experiment."""
+
+    def __init__(self, console: Console) -> None:
+        self.warn = console.warn
+        self.task = console.task
+        self.training = console.training
+
+    def note(self, text: str) -> None:
+        """Drop one line."""
+
+
 @dataclass(frozen=True)
 class Context:
     """One run: its folder, its resolved configuration and who watches."""
