@@ -57,6 +57,12 @@ def test_the_examples_of_the_model_run_one_after_the_other(tmp_path: Path) -> No
     assert "torch.Size([2, 8, 10, 10])" in printed
 
 
+def test_the_example_of_the_techniques_shows_that_less_is_kept(tmp_path: Path) -> None:
+    printed = python("\n".join(blocks(ROOT / "docs/techniques.md", "python")), tmp_path)
+    plain, recomputed = (int(number) for number in re.findall(r"kept (\d+)", printed))
+    assert recomputed < plain / 4
+
+
 def commands() -> list[str]:
     found = []
     for path in DOCUMENTS:
