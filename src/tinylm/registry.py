@@ -175,6 +175,7 @@ COMMANDS = Registry(
         "evaluate": "tinylm.cli.evaluate:evaluate",
         "attention": "tinylm.cli.attention:attention",
         "verify": "tinylm.cli.verify:verify",
+        "plan": "tinylm.cli.plan:plan",
         "report": "tinylm.cli.report:report",
         "experiment": "tinylm.cli.experiment:experiment",
         "data": "tinylm.cli.data:data",

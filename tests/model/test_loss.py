@@ -145,7 +145,7 @@ def test_a_padded_batch_has_the_losses_of_its_rows() -> None:
 # --- the output projection and the loss in chunks ---
 
 
-@pytest.mark.parametrize("num_rows", [1, 255, 256, 257, 600])
+@pytest.mark.parametrize("num_rows", [1, 63, 64, 65, 1023, 1024, 1025, 2100])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_the_chunked_loss_and_its_gradients_equal_the_plain_ones(
     num_rows: int, with_bias: bool
@@ -199,10 +199,10 @@ def test_the_chunked_loss_with_a_frozen_part(frozen: str) -> None:
 
 def test_the_chunked_loss_under_autocast_is_as_near_to_float32_as_the_plain_one() -> None:
     torch.manual_seed(0)
-    x = torch.randn(1, 700, 32, requires_grad=True)
+    x = torch.randn(1, 2100, 32, requires_grad=True)
     weight = (0.3 * torch.randn(200, 32)).requires_grad_()
     bias = torch.randn(200, requires_grad=True)
-    labels = torch.randint(0, 200, (1, 700))
+    labels = torch.randint(0, 200, (1, 2100))
 
     def gradients(total: torch.Tensor) -> list[torch.Tensor]:
         return [total.detach(), *torch.autograd.grad(total, [x, weight, bias])]
@@ -222,14 +222,14 @@ def test_the_chunked_loss_under_autocast_is_as_near_to_float32_as_the_plain_one(
 
 
 def test_the_chunked_loss_never_holds_all_logits() -> None:
-    x = torch.randn(1, 2048, 8, requires_grad=True)
+    x = torch.randn(1, 8192, 8, requires_grad=True)
     weight = torch.randn(1000, 8, requires_grad=True)
-    labels = torch.randint(0, 1000, (1, 2048))
+    labels = torch.randint(0, 1000, (1, 8192))
 
     def step() -> None:
         output_loss(x, weight, None, labels, IGNORED).backward()
 
-    all_logits = 2048 * 1000 * 4
+    all_logits = 8192 * 1000 * 4
     assert peak_bytes(step) < all_logits / 2
 
 
@@ -240,3 +240,11 @@ def test_the_chunked_loss_refuses_second_derivatives() -> None:
     (gradient,) = torch.autograd.grad(total, x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+def test_the_chunked_loss_gives_its_gradients_once() -> None:
+    x = torch.randn(1, 3, 4, requires_grad=True)
+    total = output_loss(x, torch.randn(5, 4), None, torch.tensor([[1, 2, 3]]), IGNORED)
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="given away"):
+        total.backward()

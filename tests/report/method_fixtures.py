@@ -33,7 +33,6 @@ def kv_cache() -> dict[str, Any]:
             "uncached": {**timing(4.31, 0.028), "tokens_per_second": 544.1},
             "ratio": 3.216,
             "identical": True,
-            "slid": True,
         },
         "growth": {
             "batch": 20,

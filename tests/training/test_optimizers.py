@@ -248,3 +248,25 @@ def test_clipping_by_hand_switched_off_and_without_gradients() -> None:
     assert parameter.grad.tolist() == [3.0, 4.0]
     assert clip_gradients([parameter], 1.0) == pytest.approx(5.0)
     assert parameter.grad.tolist() == pytest.approx([0.6, 0.8])
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_adam_in_pieces_equals_torchs(transposed: bool) -> None:
+    """A parameter of several pieces and a rest, and one whose rows are not side by side."""
+
+    def made() -> nn.Parameter:
+        values = torch.randn(700, 301, generator=torch.Generator().manual_seed(0)).double()
+        return nn.Parameter(values.T if transposed else values)
+
+    ours, theirs = made(), made()
+    assert ours.numel() > 3 * 2**16
+    settings: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.01}
+    one, other = Adam([{"params": [ours]}], **settings), torch.optim.Adam([theirs], **settings)
+    for step in range(5):
+        gradient = torch.randn(ours.shape, generator=torch.Generator().manual_seed(step)).double()
+        ours.grad = gradient.clone() if step % 2 else gradient.T.contiguous().T
+        theirs.grad = gradient.clone()
+        one.step()
+        other.step()
+    assert (ours - theirs).abs().max() < 1e-12
+    assert (ours - made()).abs().min() > 0

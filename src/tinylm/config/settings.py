@@ -183,6 +183,9 @@ class TrainingConfig:
     where the processor has instructions for it."""
     compile: bool = False
     """Run the model through torch.compile (needs a C++ compiler on a CPU)."""
+    keep_freed_memory: bool = True
+    """Keep freed memory for the next step on a CPU (glibc), a fifth of a small model's step; the
+    process stays as large as its largest step."""
     device: str = "auto"
     """cpu, cuda or cuda:N; auto takes a GPU where there is one."""
     threads: NonNegativeInt = 0

@@ -7,7 +7,7 @@ the other. Equal to torch's to rounding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from tinylm.errors import TrainingError
 from tinylm.registry import OPTIMIZERS
 
 Parameters = Iterable[dict[str, Any]]
+
+_PIECE = 2**17  # numbers; with gradient and two moments 2 MB of float32, over all cores
 
 
 class Adam(torch.optim.Optimizer):
@@ -47,7 +49,6 @@ class Adam(torch.optim.Optimizer):
         if closure is not None:
             raise TrainingError("this optimizer takes no closure")
         for group in self.param_groups:
-            beta1, beta2 = group["betas"]
             for parameter in group["params"]:
                 gradient = parameter.grad
                 if gradient is None:
@@ -58,16 +59,33 @@ class Adam(torch.optim.Optimizer):
                     state["exp_avg"] = torch.zeros_like(parameter)
                     state["exp_avg_sq"] = torch.zeros_like(parameter)
                 state["step"] += 1
-                t = int(state["step"])
-                if group["weight_decay"] and self.decoupled:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                elif group["weight_decay"]:
-                    gradient = gradient + group["weight_decay"] * parameter
-                mean, square = state["exp_avg"], state["exp_avg_sq"]
-                mean.lerp_(gradient, 1 - beta1)
-                square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-                root = (square.sqrt() / math.sqrt(1 - beta2**t)).add_(group["eps"])
-                parameter.addcdiv_(mean, root, value=-group["lr"] / (1 - beta1**t))
+                self._update(parameter, gradient, state, group)
+
+    def _update(
+        self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]
+    ) -> None:
+        """Move one parameter, in pieces that stay in a processor's cache over all operations."""
+        (beta1, beta2), rate, decay = group["betas"], group["lr"], group["weight_decay"]
+        t = int(state["step"])
+        root = math.sqrt(1 - beta2**t)
+        rate_of_step = rate * root / (1 - beta1**t)
+        arrays = (parameter, gradient, state["exp_avg"], state["exp_avg_sq"])
+        for weight, slope, mean, square in _pieces(arrays):
+            if decay and self.decoupled:
+                weight.mul_(1 - rate * decay)
+            elif decay:
+                slope = slope + decay * weight
+            mean.lerp_(slope, 1 - beta1)
+            square.mul_(beta2).addcmul_(slope, slope, value=1 - beta2)
+            # Bias corrections as at the end of section 2: in the numbers, not in the arrays.
+            weight.addcdiv_(mean, square.sqrt().add_(group["eps"] * root), value=-rate_of_step)
+
+
+def _pieces(arrays: Sequence[Tensor]) -> Iterable[tuple[Tensor, ...]]:
+    """Cut tensors of one shape into short pieces; the pieces are views of them."""
+    if arrays[0].device.type != "cpu" or not all(array.is_contiguous() for array in arrays):
+        return [tuple(arrays)]
+    return zip(*(array.view(-1).split(_PIECE) for array in arrays), strict=True)  # type: ignore[no-untyped-call]
 
 
 class AdamW(Adam):

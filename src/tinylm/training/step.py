@@ -17,6 +17,7 @@ from tinylm.errors import ConfigError
 from tinylm.model.decoder import DecoderLM, in_turn
 from tinylm.model.loss import output_loss
 from tinylm.training.accumulation import accumulate_gradients
+from tinylm.training.allocator import keep_freed_memory
 from tinylm.training.optimizers import build_optimizer, clip_gradients
 from tinylm.training.precision import autocast, check_compiler, resolve_device, resolve_precision
 from tinylm.training.recompute import recomputing
@@ -45,6 +46,8 @@ class TrainingStep:
         self.config = config
         self.device = resolve_device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
+        if config.keep_freed_memory and self.device.type == "cpu":
+            keep_freed_memory()
         self.model = model.to(self.device)
         segment = config.gradient_checkpointing
         if config.compile:

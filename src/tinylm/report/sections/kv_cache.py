@@ -103,7 +103,9 @@ def samples_comment(found: Mapping[str, Any]) -> str:
     ratio = samples["ratio"]
     text = (
         f"Both ways were given {plural(samples['batch'], 'text')} to generate, of at most "
-        f"{plural(samples['max_new_tokens'], 'token')} each ([[tab:kv-samples]]). "
+        f"{plural(samples['max_new_tokens'], 'token')} each, within the context "
+        "([[tab:kv-samples]]). Beyond it the window moves with every token, and since cached keys "
+        "hold absolute positions, both ways would read it anew. "
     )
     which = order(samples["cached"], samples["uncached"])
     if which == 0:
@@ -124,12 +126,6 @@ def samples_comment(found: Mapping[str, Any]) -> str:
         else "The two ways did *not* give the same tokens, so that the times are not those of "
         "equal work."
     )
-    if samples["slid"]:
-        text += (
-            " Some texts outgrew the context. From there on the window moves with every token, "
-            "and since cached keys hold absolute positions, both ways read it anew; the cache "
-            "helps only before that point."
-        )
     return text
 
 

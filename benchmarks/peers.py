@@ -1,0 +1,148 @@
+"""The models that people would otherwise train, at the sizes of a shape.
+
+Each is its package's own decoder with the package's own attention; packages that are not installed
+(`pip install -e .[bench]`) are left out and named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.config import ModelConfig
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The work of a benchmark."""
+
+    vocab_size: int
+    hidden_size: int
+    num_heads: int
+    num_layers: int
+    context_length: int
+    batch_size: int
+    dropout: float = 0.1
+
+    @property
+    def divisible_hidden(self) -> int:
+        """The hidden size, rounded up to a multiple of the heads, for those who need it."""
+        return math.ceil(self.hidden_size / self.num_heads) * self.num_heads
+
+    @property
+    def config(self) -> ModelConfig:
+        """tinylm's model of this shape."""
+        return ModelConfig(
+            vocab_size=self.vocab_size,
+            hidden_size=self.hidden_size,
+            num_heads=self.num_heads,
+            num_layers=self.num_layers,
+            context_length=self.context_length,
+            dropout=self.dropout,
+        )
+
+
+SHAPES = {
+    "first": Shape(10_000, 300, 8, 3, 64, 32),
+    "wide": Shape(10_000, 512, 8, 6, 256, 8),
+    "long": Shape(10_000, 300, 8, 3, 1024, 2),
+}
+
+
+class Logits(nn.Module):
+    """A model whose call gives logits, whatever its package wraps them in."""
+
+    def __init__(self, model: nn.Module, call: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        self.call = call
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.call(self.model, ids)
+
+
+def gpt2(shape: Shape) -> nn.Module:
+    """Return transformers' GPT-2, output projection untied as ours."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=shape.vocab_size,
+            n_positions=shape.context_length,
+            n_embd=shape.divisible_hidden,
+            n_layer=shape.num_layers,
+            n_head=shape.num_heads,
+            resid_pdrop=shape.dropout,
+            embd_pdrop=shape.dropout,
+            attn_pdrop=shape.dropout,
+            tie_word_embeddings=False,
+            bos_token_id=2,
+            eos_token_id=3,
+        )
+    )
+    return Logits(model, lambda model, ids: model(input_ids=ids, use_cache=False).logits)
+
+
+def x_transformers(shape: Shape) -> nn.Module:
+    """Return a decoder of x-transformers."""
+    from x_transformers import Decoder, TransformerWrapper
+
+    return TransformerWrapper(
+        num_tokens=shape.vocab_size,
+        max_seq_len=shape.context_length,
+        emb_dropout=shape.dropout,
+        attn_layers=Decoder(
+            dim=shape.divisible_hidden,
+            depth=shape.num_layers,
+            heads=shape.num_heads,
+            attn_dim_head=shape.divisible_hidden // shape.num_heads,
+            attn_dropout=shape.dropout,
+            ff_dropout=shape.dropout,
+            layer_dropout=0.0,
+        ),
+    )
+
+
+def litgpt(shape: Shape) -> nn.Module:
+    """Return LitGPT's model; it has no dropout, which spares it work."""
+    from litgpt.config import Config
+    from litgpt.model import GPT
+
+    return GPT(
+        Config(
+            block_size=shape.context_length,
+            padded_vocab_size=shape.vocab_size,
+            vocab_size=shape.vocab_size,
+            n_layer=shape.num_layers,
+            n_head=shape.num_heads,
+            n_embd=shape.divisible_hidden,
+            rotary_percentage=0.25,
+            parallel_residual=False,
+        )
+    )
+
+
+PEERS: dict[str, Callable[[Shape], nn.Module]] = {
+    "transformers GPT-2": gpt2,
+    "x-transformers": x_transformers,
+    "LitGPT (no dropout)": litgpt,
+}
+
+
+def available() -> tuple[dict[str, Callable[[Shape], nn.Module]], list[str]]:
+    """Return the peers that can be built here, and a line for each that cannot."""
+    tiny = Shape(16, 8, 2, 1, 8, 1)
+    found, missing = {}, []
+    for name, build in PEERS.items():
+        try:
+            with torch.no_grad():
+                build(tiny)(torch.zeros(1, 4, dtype=torch.long))
+        except ImportError as error:
+            missing.append(f"{name}: {error}; left out (pip install -e .[bench])")
+        else:
+            found[name] = build
+    return found, missing
