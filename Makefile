@@ -27,6 +27,8 @@ format: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/tokenizing.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/decoding.py
 
 # Write requirements.lock anew from what pyproject.toml allows today.
 lock:

@@ -118,7 +118,9 @@ def test_flops_of_decoding_equal_torchs_counter(cached: bool) -> None:
         vocab_size=31, context_length=20, num_layers=2, num_heads=2, hidden_size=12, dropout=0.0
     )
     model = DecoderLM(config).eval()
-    settings = GenerationConfig(strategy="greedy", max_new_tokens=9, min_new_tokens=9)
+    settings = GenerationConfig(
+        strategy="greedy", max_new_tokens=9, min_new_tokens=9, linear="plain"
+    )
     special = SpecialIds(0, 2, 3, 1)
     prompts = [[2, 7, 8, 9, 10]] * 3
     flops = counted(lambda: generate(model, prompts, settings, special, use_cache=cached))

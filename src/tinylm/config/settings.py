@@ -243,6 +243,9 @@ class GenerationConfig:
     """Hypotheses of beam search that are returned, best first; at most num_beams."""
     allow_unk: bool = False
     """Let the model answer with <unk>."""
+    linear: Literal["plain", "packed", "packed-bf16"] = "packed"
+    """How matrices are multiplied on a CPU: packed brings the weights into the order of the
+    processor's kernels first, the same to rounding; packed-bf16 also rounds them to bfloat16."""
     seed: NonNegativeInt = 0
     """Seed of the samples."""
 

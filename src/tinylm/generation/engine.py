@@ -19,6 +19,7 @@ from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import Chooser
 from tinylm.model.decoder import DecoderLM, evaluating
 from tinylm.model.loss import at_least_float32
+from tinylm.model.packed import packed
 from tinylm.registry import STRATEGIES
 
 __all__ = ["Generated", "SpecialIds", "Stepper", "generate", "generate_steps"]
@@ -79,7 +80,11 @@ def generate_steps(
     strategy = STRATEGIES.load(config.strategy)(config)
     search = getattr(strategy, "search", None)
     with evaluating(model):
-        stepper = Stepper(model, prompts, special.pad, use_cache)
+        used = model
+        if config.linear != "plain":
+            low = torch.bfloat16 if config.linear == "packed-bf16" else None
+            used = packed(model, low)
+        stepper = Stepper(used, prompts, special.pad, use_cache)
         if search is None:
             return (yield from _choose_steps(stepper, strategy, config, special, first_row))
         results: list[Generated] = search(stepper, special)
@@ -115,15 +120,16 @@ def _choose_steps(
         )
         seen[rows, chosen] = True
         gained = log_probabilities.gather(-1, chosen[:, None])[:, 0].tolist()
+        tokens = chosen.tolist()
         going_on = []
         for r, i in enumerate(active):
             log_probability[i] += gained[r]
-            if int(chosen[r]) == special.eos:
+            if tokens[r] == special.eos:
                 finished[i] = True
             else:
-                new[i].append(int(chosen[r]))
+                new[i].append(tokens[r])
                 going_on.append(r)
-        yield [(active[r], int(chosen[r])) for r in going_on]
+        yield [(active[r], tokens[r]) for r in going_on]
         if not going_on:
             break
         stepper.append(chosen)

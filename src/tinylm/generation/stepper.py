@@ -48,7 +48,7 @@ class Stepper:
         """
         self._reserved = num_rows
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def logits(self) -> Tensor:
         """Return the logits of the token that follows each row, (batch, vocab)."""
         if self._cache is not None and self._cache.length < self._cache.capacity:
@@ -63,6 +63,7 @@ class Stepper:
         for row, token in zip(self.rows, ids.tolist(), strict=True):
             row.append(token)
 
+    @torch.inference_mode()  # the cache was made in it
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; a row may be taken more than once."""
         texts, taken = [], set()

@@ -53,8 +53,8 @@ class KVCache:
             self.capacity,
             config.resolved_head_dim,
         )
-        self._keys = torch.zeros(shape, device=device, dtype=dtype)
-        self._values = torch.zeros(shape, device=device, dtype=dtype)
+        self._keys = torch.empty(shape, device=device, dtype=dtype)
+        self._values = torch.empty(shape, device=device, dtype=dtype)
         self._positions = torch.zeros(room, self.capacity, device=device, dtype=torch.long)
         self._real = torch.zeros(room, self.capacity, device=device, dtype=torch.bool)
         self.length = 0

@@ -29,8 +29,10 @@ class LayerNorm(nn.Module):
         """Normalise ``x``, (..., size)."""
         centred = x - x.mean(-1, keepdim=True)
         variance = centred.square().mean(-1, keepdim=True)
-        scaled = centred * torch.rsqrt(variance + self.eps) * self.weight
-        return scaled if self.bias is None else scaled + self.bias
+        normalised = centred * torch.rsqrt(variance + self.eps)
+        if self.bias is None:
+            return normalised * self.weight
+        return torch.addcmul(self.bias, normalised, self.weight)
 
 
 class Dropout(nn.Module):

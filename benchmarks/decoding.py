@@ -1,0 +1,110 @@
+"""Decoding tokens a second beside transformers' `generate`: greedy and beam search, with cache.
+
+Both models have the same sizes and random weights; every text is made exactly as long as asked, so
+that both do the same number of steps. Each runs at the number of threads that is best for it.
+
+    python benchmarks/decoding.py [--rounds 7] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peers import SHAPES, gpt2
+from tables import hardware_line, print_table, table
+
+from tinylm.config import GenerationConfig
+from tinylm.evaluation.speed import run_interleaved
+from tinylm.generation.engine import SpecialIds, generate
+from tinylm.model.decoder import DecoderLM
+from tinylm.training.allocator import keep_freed_memory
+
+PROMPT, NEW = 5, 59
+SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
+
+
+def with_threads(work: Callable[[], Any], count: int) -> Callable[[], Any]:
+    def run() -> Any:
+        torch.set_num_threads(count)
+        return work()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", type=Path, help="write the result here too")
+    arguments = parser.parse_args()
+    keep_freed_memory()
+    torch.manual_seed(0)
+    shape = SHAPES["first"]
+    ours = DecoderLM(shape.config).eval()
+    peer = gpt2(shape).model.eval()
+    print(
+        f"{hardware_line()}, torch {torch.__version__}; {PROMPT} + {NEW} tokens; "
+        "float32 if not said"
+    )
+
+    results = {}
+    plain = GenerationConfig(strategy="greedy", max_new_tokens=NEW, min_new_tokens=NEW)
+    for title, batch, beams in (
+        ("greedy, batch 20", 20, 1),
+        ("greedy, batch 1", 1, 1),
+        ("beam 5, batch 20", 20, 5),
+        ("beam 5, batch 1", 1, 5),
+    ):
+        generator = torch.Generator().manual_seed(1)
+        ids = torch.randint(4, shape.vocab_size, (batch, PROMPT), generator=generator)
+        settings = plain if beams == 1 else replace(plain, strategy="beam", num_beams=beams)
+
+        def tinylm(
+            linear: str, ids: torch.Tensor = ids, settings: GenerationConfig = settings
+        ) -> Callable[[], Any]:
+            one = replace(settings, linear=linear)  # type: ignore[arg-type]
+            return lambda: generate(ours, ids.tolist(), one, SPECIAL)
+
+        def transformers(ids: torch.Tensor = ids, beams: int = beams) -> Any:
+            with torch.no_grad():
+                return peer.generate(
+                    ids,
+                    attention_mask=torch.ones_like(ids),
+                    do_sample=False,
+                    num_beams=beams,
+                    max_new_tokens=NEW,
+                    min_new_tokens=NEW,
+                    pad_token_id=0,
+                    eos_token_id=3,
+                )
+
+        competitors = {
+            f"{name}, {count} thread{'s' * (count > 1)}": with_threads(work, count)
+            for name, work in (
+                ("tinylm", tinylm("packed")),
+                ("tinylm bf16", tinylm("packed-bf16")),
+                ("tinylm plain", tinylm("plain")),
+                ("transformers", transformers),
+            )
+            for count in (1, 2)
+        }
+        times = run_interleaved(competitors, arguments.rounds)
+        best = min(
+            (name for name in times if name.startswith("transformers")),
+            key=lambda name: sorted(times[name])[len(times[name]) // 2],
+        )
+        print(f"\n{title}")
+        results[title] = table(times, best, amount=batch * NEW, unit="tokens")
+        print_table(results[title], best)
+    if arguments.json:
+        result = {"benchmark": "decoding", "hardware": hardware_line(), "results": results}
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Packed linear maps: the same numbers to rounding, and a model that is otherwise the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+import torch
+from torch import nn
+
+from tinylm.config import GenerationConfig
+from tinylm.generation.engine import SpecialIds, generate
+from tinylm.model.cache import KVCache
+from tinylm.model.decoder import DecoderLM
+from tinylm.model.packed import PackedLinear, packed
+
+MakeModel = Callable[..., DecoderLM]
+SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
+
+needs_onednn = pytest.mark.skipif(
+    not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
+)
+
+
+@needs_onednn
+@pytest.mark.parametrize("rows", [1, 3, 64])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_packed_linear_map_equals_the_plain_one(rows: int, bias: bool) -> None:
+    torch.manual_seed(rows)
+    linear = nn.Linear(37, 53, bias=bias)
+    x = torch.randn(rows, 2, 37)
+    with torch.inference_mode():
+        expected = linear(x)
+        difference = (PackedLinear(linear, torch.float32)(x) - expected).abs().max()
+        rounded = PackedLinear(linear, torch.bfloat16)(x)
+    assert difference < 1e-5
+    assert rounded.dtype == torch.float32
+    error = (rounded - expected).abs().max()
+    assert 0 < error < 0.02 * expected.abs().max()
+
+
+@needs_onednn
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"positions": "rotary", "norm_placement": "pre"},
+        {"positions": "learned", "bias": False, "tie_embeddings": True},
+    ],
+)
+def test_logits_are_the_same_to_rounding(
+    small_model: MakeModel, settings: dict[str, object]
+) -> None:
+    model = small_model(**settings)
+    other = packed(model)
+    assert sum(type(module) is PackedLinear for module in other.modules()) == 4 * 2 + 1
+    assert not any(type(module) is nn.Linear for module in other.modules())
+    ids = torch.randint(4, 23, (3, 8))
+    cache = KVCache(model.config, 3)
+    with torch.inference_mode():
+        expected = model(ids)
+        assert (other(ids) - expected).abs().max() < 1e-5 * expected.abs().max()
+        pieces = [other(ids[:, :5], cache=cache), other(ids[:, 5:], cache=cache)]
+        assert (torch.cat(pieces, 1) - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@needs_onednn
+def test_the_model_itself_is_left_alone(small_model: MakeModel) -> None:
+    model = small_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    other = packed(model)
+    assert other is not model
+    assert other.embedding.weight is model.embedding.weight  # shared, not copied
+    assert all(type(layer.attention.output) is nn.Linear for layer in model.layers)
+    assert all(p.requires_grad for p in model.parameters())
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+@needs_onednn
+def test_generation_sees_weights_that_have_changed(small_model: MakeModel) -> None:
+    model = small_model()
+    config = GenerationConfig(strategy="greedy", max_new_tokens=6, min_new_tokens=6)
+    first = generate(model, [[2, 5, 6]], config, SPECIAL)
+    with torch.no_grad():
+        model.unembedding.weight.neg_()
+    second = generate(model, [[2, 5, 6]], config, SPECIAL)
+    assert first[0].ids != second[0].ids
+    assert second == generate(model, [[2, 5, 6]], config, SPECIAL)
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sampling", "beam"])
+@pytest.mark.parametrize("linear", ["packed", "packed-bf16"])
+def test_texts_are_those_of_the_plain_model(
+    small_model: MakeModel, strategy: str, linear: Literal["packed", "packed-bf16"]
+) -> None:
+    """In float32 the same ids; in bfloat16 a text nearly as likely under the plain model."""
+    model = small_model(seed=3)
+    prompts = [[2, 5, 6], [2, 7], [2, 8, 9, 10]]
+    settings = {"strategy": strategy, "max_new_tokens": 7, "seed": 1}
+    plain = generate(model, prompts, GenerationConfig(linear="plain", **settings), SPECIAL)
+    other = generate(model, prompts, GenerationConfig(linear=linear, **settings), SPECIAL)
+    if linear == "packed":
+        assert [one.ids for one in other] == [one.ids for one in plain]
+    for one, expected in zip(other, plain, strict=True):
+        if one.ids == expected.ids:
+            tolerance = 1e-4 if linear == "packed" else 0.5
+            assert one.log_probability == pytest.approx(expected.log_probability, abs=tolerance)
+    assert any(one.ids == expected.ids for one, expected in zip(other, plain, strict=True))
+
+
+def test_in_float64_the_model_is_used_as_it_is(small_model: MakeModel) -> None:
+    model = small_model().double()
+    assert packed(model) is model
