@@ -22,9 +22,10 @@ def experiment(
     from tinylm.registry import EXPERIMENTS
 
     if show_list or name is None:
+        width = max(map(len, EXPERIMENTS))
         for known, place in EXPERIMENTS.items():
             module = place.partition(":")[0]
-            typer.echo(f"{known:12} {_first_line(module)}")
+            typer.echo(f"{known:{width}}  {_first_line(module)}")
         return
     EXPERIMENTS.check(name)
     if run is None:

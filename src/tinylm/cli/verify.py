@@ -39,8 +39,8 @@ def _print_table(result: dict[str, Any], run: Path) -> None:
     terminal = Console(highlight=False)
     terminal.width = min(terminal.width, 100)
     table = Table(title="Fast paths beside their plain versions", show_lines=True)
-    table.add_column("check", no_wrap=True)
-    table.add_column("compared")
+    # Name and text share a column, which then is wide enough on a terminal of 80 columns.
+    table.add_column("check: what was compared")
     table.add_column("cases", justify="right", no_wrap=True)
     table.add_column("difference", justify="right", no_wrap=True)
     table.add_column("bound", justify="right", no_wrap=True)
@@ -48,8 +48,7 @@ def _print_table(result: dict[str, Any], run: Path) -> None:
     for row in result["rows"]:
         note = f"\n({row['note']})" if row["note"] and not row["passed"] else ""
         table.add_row(
-            row["name"],
-            escape(row["compared"] + note),
+            f"[bold]{row['name']}[/]: {escape(row['compared'] + note)}",
             f"{row['cases']:,}",
             "none" if row["difference"] is None else f"{row['difference']:.2g}",
             f"{row['bound']:g}",

@@ -18,6 +18,7 @@ from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import device_of, relative, stream, worst
 from tinylm.generation.stepper import Stepper
 from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.packed import packed
 from tinylm.tokenizers.base import PAD_ID
 
 _STEPS = 8
@@ -39,9 +40,9 @@ def run(subject: Subject) -> Finding:
             *_differences(model, subject.validation, long),
         ]
     return Finding(
-        compared=f"logits with the cache, up to {max(long) + _STEPS - 1} tokens in a context of "
-        f"{context}, against reading each row's last window alone and anew "
-        "(relative to the largest)",
+        compared="logits with cache and packed weights, up to "
+        f"{max(long) + _STEPS - 1} tokens in a context of {context}, against reading each row's "
+        "last window alone and anew (relative to the largest)",
         cases=len(differences),
         unit="distributions",
         difference=worst(differences),
@@ -55,7 +56,7 @@ def _differences(model: DecoderLM, tokens: TokenFile, lengths: Sequence[int]) ->
     share = tokens.header.num_tokens // len(lengths)
     rows = [stream(tokens, i * share, length) for i, length in enumerate(lengths)]
     following = stream(tokens, share // 2, _STEPS * len(lengths))  # for equal rows to part
-    stepper = Stepper(model, rows, PAD_ID)
+    stepper = Stepper(packed(model), rows, PAD_ID)  # as generation does
     found = []
     for step in range(_STEPS):
         logits = stepper.logits()
