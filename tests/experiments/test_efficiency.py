@@ -124,8 +124,9 @@ def test_an_interrupted_training_goes_on(
         return run(self)
 
     monkeypatch.setattr(Trainer, "run", stopping)
-    with pytest.raises(StoppedBySignalError):
+    with pytest.raises(StoppedBySignalError, match="tinylm experiment accumulation --run") as error:
         accumulation.run(trained_here)
+    assert error.value.exit_status == 143
     again = accumulation.run(trained_here)
     assert started == [(1, 0), (4, 0), (4, 1)]
     for before, after in zip(whole["runs"], again["runs"], strict=True):

@@ -13,6 +13,7 @@ from tinylm.errors import ConfigError
 from tinylm.experiments.context import Context, WithoutNotes, create_run, run_experiment, threads
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.step_costs import first_batches, step_memory
+from tinylm.experiments.training import StoppedBySignalError
 
 _FOLDER = "accumulation"
 
@@ -116,4 +117,8 @@ def _train(context: Context, config: RunConfig) -> dict[str, Any]:
     except ConfigError:  # of other settings, which a result that is made again does not have
         shutil.rmtree(folder)
         inner = create_run(folder, config, WithoutNotes(context.console))
-    return run_experiment("training", inner)
+    try:
+        return run_experiment("training", inner)
+    except StoppedBySignalError as error:
+        command = f"tinylm experiment accumulation --run {context.folder} --again"
+        raise StoppedBySignalError(error.outcome, command) from error

@@ -43,14 +43,13 @@ from tinylm.training.tracking import Tracker, read_metrics
 class StoppedBySignalError(TinylmError):
     """Training was asked to stop by a signal; the run can be resumed."""
 
-    def __init__(self, outcome: Outcome, folder: Path) -> None:
+    def __init__(self, outcome: Outcome, command: str) -> None:
+        """Say how it ended, and the command that goes on with it."""
         self.outcome = outcome
         # As shells report a process that the signal ended: 130 for Ctrl-C, 143 for SIGTERM.
         self.exit_status = 128 + signal.Signals[outcome.reason]
-        self.folder = folder
         super().__init__(
-            f"stopped by {outcome.reason} after step {outcome.step}, saved; "
-            f"go on with: tinylm train --resume {folder}"
+            f"stopped by {outcome.reason} after step {outcome.step}, saved; go on with: {command}"
         )
 
 
@@ -146,7 +145,7 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
     finally:
         tracker.close()
     if outcome.reason.startswith("SIG"):
-        raise StoppedBySignalError(outcome, context.folder)
+        raise StoppedBySignalError(outcome, f"tinylm train --resume {context.folder}")
 
     records = read_metrics(context.folder)
     curve = [record for record in records if record["kind"] == "train"]
