@@ -113,3 +113,13 @@ def test_texts_are_those_of_the_plain_model(
 def test_in_float64_the_model_is_used_as_it_is(small_model: MakeModel) -> None:
     model = small_model().double()
     assert packed(model) is model
+
+
+def test_hooks_of_modules_are_still_called(small_model: MakeModel) -> None:
+    model = small_model()
+    seen: list[tuple[int, ...]] = []
+    model.unembedding.register_forward_hook(lambda module, inputs, out: seen.append(out.shape))
+    model.layers[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
+    config = GenerationConfig(strategy="greedy", max_new_tokens=2, min_new_tokens=2)
+    generate(model, [[2, 5, 6]], config, SPECIAL)
+    assert seen == [(1, 3, 12), (1, 23), (1, 1, 12), (1, 23)]

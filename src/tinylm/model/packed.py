@@ -59,6 +59,8 @@ def packed(model: DecoderLM, dtype: torch.dtype | None = None) -> DecoderLM:
     other = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
     for module in list(other.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear:
+            # One that somebody watches stays what it is: its hooks would not be called.
+            watched = child._forward_hooks or child._forward_pre_hooks
+            if type(child) is nn.Linear and not watched:
                 setattr(module, name, PackedLinear(child, dtype or weight.dtype))
     return other
