@@ -186,7 +186,8 @@ def run_experiment(name: str, context: Context, again: bool = False) -> dict[str
         "experiment": name,
         "key": key,
         "seconds": time.perf_counter() - started,
-        "environment": environment(),
+        "environment": environment()
+        | {"threads": context.config.training.threads or torch.get_num_threads()},
         **result,
     }
     write_text(path, json.dumps(result, indent=1, ensure_ascii=False))
