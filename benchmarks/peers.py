@@ -65,8 +65,8 @@ class Logits(nn.Module):
         return self.call(self.model, ids)
 
 
-def gpt2(shape: Shape) -> nn.Module:
-    """Return transformers' GPT-2, output projection untied as ours."""
+def gpt2(shape: Shape, tied: bool = False) -> Logits:
+    """Return transformers' GPT-2, its output projection untied as ours is by default."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = GPT2LMHeadModel(
@@ -79,7 +79,7 @@ def gpt2(shape: Shape) -> nn.Module:
             resid_pdrop=shape.dropout,
             embd_pdrop=shape.dropout,
             attn_pdrop=shape.dropout,
-            tie_word_embeddings=False,
+            tie_word_embeddings=tied,
             bos_token_id=2,
             eos_token_id=3,
         )

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from pathlib import Path
 
 import torch
+from peers import Shape, gpt2
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from tinylm.checkpoint import load_checkpoint
 from tinylm.config import RunConfig
@@ -39,28 +38,21 @@ class Peer(nn.Module):
     def __init__(self, config: RunConfig, tied: bool) -> None:
         super().__init__()
         sizes = config.model
-        hidden = math.ceil(sizes.hidden_size / sizes.num_heads) * sizes.num_heads
-        self.gpt2 = GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=sizes.resolved_vocab_size,
-                n_positions=sizes.context_length,
-                n_embd=hidden,
-                n_layer=sizes.num_layers,
-                n_head=sizes.num_heads,
-                n_inner=4 * hidden,
-                resid_pdrop=sizes.dropout,
-                embd_pdrop=sizes.dropout,
-                attn_pdrop=sizes.dropout,
-                tie_word_embeddings=tied,
-                bos_token_id=2,
-                eos_token_id=3,
-            )
+        shape = Shape(
+            vocab_size=sizes.resolved_vocab_size,
+            hidden_size=sizes.hidden_size,
+            num_heads=sizes.num_heads,
+            num_layers=sizes.num_layers,
+            context_length=sizes.context_length,
+            batch_size=config.training.batch_size,
+            dropout=sizes.dropout,
         )
-        self.embedding = self.gpt2.transformer.wte
+        self.gpt2 = gpt2(shape, tied)
+        self.embedding = self.gpt2.model.transformer.wte
 
     def forward(self, ids: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
         """Return logits; padding stands behind the text, where causality hides it."""
-        return self.gpt2(input_ids=ids, use_cache=False).logits
+        return self.gpt2(ids)
 
 
 def train_peer(config: RunConfig, windows: TokenWindows, steps: int, tied: bool) -> Peer:

@@ -24,7 +24,7 @@ from torch import nn
 
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import Batch
-from tinylm.evaluation.memory import peak_bytes, tensor_bytes
+from tinylm.evaluation.memory import peak_bytes, resting_bytes, tensor_bytes
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.model.decoder import DecoderLM
 from tinylm.training.allocator import keep_freed_memory
@@ -77,10 +77,10 @@ def theirs(
 
 
 def memory(step: Step, model: nn.Module, optimizer: Any) -> int:
-    """Return the most bytes alive in a step, weights and optimizer state included."""
+    """Return the most bytes alive in a step, weights, buffers and optimizer state included."""
     optimizer.zero_grad(set_to_none=True)
-    state = [t for s in optimizer.state.values() for t in s.values() if torch.is_tensor(t)]
-    return tensor_bytes([*model.parameters(), *model.buffers(), *state]) + peak_bytes(step)
+    resting = resting_bytes(model, optimizer) + tensor_bytes(model.buffers())
+    return resting + peak_bytes(step)
 
 
 def main() -> None:

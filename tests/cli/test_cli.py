@@ -12,30 +12,11 @@ import yaml
 
 from tests.conftest import tiny_settings
 from tinylm import __version__
-from tinylm.cli import main
 from tinylm.config import PRESETS, RunConfig, load_config
 from tinylm.language_model import LanguageModel
 from tinylm.registry import COMMANDS, CORPORA, EXPERIMENTS, STRATEGIES
 
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def tinylm(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Command:
-    """Run ``tinylm ARGS`` in this process and in an empty folder: exit status, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tinylm", *map(str, args)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
 
 
 def process(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

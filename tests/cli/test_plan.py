@@ -1,28 +1,17 @@
 """``tinylm plan``: the formulas' numbers, told before anything is trained."""
 
 import json
-import sys
 from collections.abc import Callable
 
 import pytest
-
-from tinylm.cli import main
 
 Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Call the command and return its status, its output and its error output."""
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tinylm", "plan", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, output.err
-
-    return run
+def plan(tinylm: Command) -> Command:
+    """Run ``tinylm plan ARGS``: exit status, stdout, stderr."""
+    return lambda *args: tinylm("plan", *args)
 
 
 def test_the_numbers_of_the_baseline(plan: Command) -> None:

@@ -2,13 +2,11 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tinylm.cli import main
 from tinylm.experiments import verification
 from tinylm.registry import CHECKS, Registry
 
@@ -16,18 +14,9 @@ Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run ``tinylm verify ARGS`` in this process: exit status, stdout, stderr."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*args: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["tinylm", "verify", *map(str, args)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
-
-    return run
+def verify(tinylm: Command) -> Command:
+    """Run ``tinylm verify ARGS``: exit status, stdout, stderr."""
+    return lambda *args: tinylm("verify", *args)
 
 
 @pytest.fixture

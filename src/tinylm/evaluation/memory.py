@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
@@ -26,11 +26,6 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0
         self._seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-
-    def know(self, tensors: Iterable[Tensor]) -> None:
-        """Leave out storages that were there before."""
-        for tensor in tensors:
-            self._register(tensor, counted=False)
 
     def _register(self, tensor: Tensor, counted: bool) -> None:
         storage = tensor.untyped_storage()
@@ -80,6 +75,17 @@ def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -
     with counter:
         work()
     return counter.peak
+
+
+def resting_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    """Return the bytes of weights and optimizer state, which stay between steps."""
+    state = (
+        value
+        for values in optimizer.state.values()
+        for value in values.values()
+        if isinstance(value, Tensor)
+    )
+    return tensor_bytes([*model.parameters(), *state])
 
 
 def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor] = ()) -> int:

@@ -62,6 +62,16 @@ def run(context: Context) -> dict[str, Any]:
     }
 
 
+def _time_both(
+    context: Context, title: str, make: Callable[[str, bool], Callable[[], None]]
+) -> dict[str, list[float]]:
+    """Time what ``make(name, use_cache)`` returns, with the cache and without, in turns."""
+    repeats = context.config.experiments.kv_cache.repeats
+    with context.console.task(title, len(_NAMES) * (repeats + 1)) as done:
+        work = {name: make(name, use_cache) for name, use_cache in _NAMES.items()}
+        return run_interleaved(work, repeats, progress=done)
+
+
 def _samples(context: Context, lm: LanguageModel) -> dict[str, Any]:
     """Time a batch of samples of the run's prompts, as long as the context holds.
 
@@ -82,13 +92,7 @@ def _samples(context: Context, lm: LanguageModel) -> dict[str, Any]:
 
         return work
 
-    calls = len(_NAMES) * (settings.repeats + 1)
-    with context.console.task("Sampling with and without the cache", calls) as done:
-        times = run_interleaved(
-            {name: sample(name, use_cache) for name, use_cache in _NAMES.items()},
-            settings.repeats,
-            progress=done,
-        )
+    times = _time_both(context, "Sampling with and without the cache", sample)
     tokens = {
         name: sum(len(one.ids) + one.finished for one in generated)
         for name, generated in outputs.items()
@@ -130,13 +134,7 @@ def _growth(context: Context, model: DecoderLM, device: torch.device) -> dict[st
 
         return work
 
-    calls = len(_NAMES) * (settings.repeats + 1)
-    with context.console.task("Following the cost of each step", calls) as done:
-        times = run_interleaved(
-            {name: follow(name, use_cache) for name, use_cache in _NAMES.items()},
-            settings.repeats,
-            progress=done,
-        )
+    times = _time_both(context, "Following the cost of each step", follow)
     lengths = _lengths(length)
     start = max(lengths[0], length // 4)
     grown = {name: _curves(rounds[1:], lengths, start) for name, rounds in steps.items()}

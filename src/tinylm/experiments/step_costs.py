@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from tinylm.config import RunConfig
 from tinylm.data.windows import Batch, TokenWindows
-from tinylm.evaluation.memory import peak_bytes, saved_bytes, tensor_bytes
+from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes, tensor_bytes
 from tinylm.model.decoder import DecoderLM
 from tinylm.training.step import TrainingStep
 
@@ -50,13 +49,7 @@ def step_memory(config: RunConfig, batches: Sequence[Batch]) -> StepMemory:
     take()  # the optimizer makes its state at its first step
     step.optimizer.zero_grad(set_to_none=True)
     weights = list(step.model.parameters())
-    state = [
-        value
-        for values in step.optimizer.state.values()
-        for value in values.values()
-        if isinstance(value, Tensor)
-    ]
-    resting = tensor_bytes([*weights, *state])
+    resting = resting_bytes(step.model, step.optimizer)
     batch = batches[0].to(step.device)
     saved = saved_bytes(lambda: step.summed_loss(batch), weights)
     peak = peak_bytes(take, step.device)

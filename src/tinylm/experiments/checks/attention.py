@@ -17,7 +17,6 @@ from tinylm.experiments.checks.material import (
     device_of,
     in_float64,
     largest,
-    padded_left,
     ragged_stories,
     worst,
 )
@@ -34,7 +33,7 @@ def run(subject: Subject) -> Finding:
     texts = ragged_stories(subject.validation, _ROWS, min(_LONGEST, model.config.context_length))
     differences = []
     cases = 0
-    for ids, real in (pad_rows(texts), padded_left(texts, device)):
+    for ids, real in (pad_rows(texts), pad_rows(texts, left=True)):
         ids, real = ids.to(device), real.to(device)
         with torch.no_grad():
             _, kept = record(model, ["layers.*.attention.*"], ids, real)

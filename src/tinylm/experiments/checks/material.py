@@ -97,14 +97,6 @@ def ragged_stories(tokens: TokenFile, count: int, longest: int) -> list[list[int
     return [stories[i % len(stories)][:length] for i, length in enumerate(lengths)]
 
 
-def padded_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return ids and which are real, (batch, longest), each row at the right end."""
-    longest = max(map(len, rows))
-    ids = [[0] * (longest - len(row)) + list(row) for row in rows]
-    real = [[False] * (longest - len(row)) + [True] * len(row) for row in rows]
-    return torch.tensor(ids, device=device), torch.tensor(real, device=device)
-
-
 def largest(found: Tensor, expected: Tensor) -> float:
     """Return the largest absolute difference; infinite for other shapes, NaN if one is in it.
 
