@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from tinylm.evaluation.memory import peak_bytes, saved_bytes, tensor_bytes
 from tinylm.model.decoder import DecoderLM
+from tinylm.model.onednn import can_pack, pack, packed_linear
 
 
 def test_worked_numbers() -> None:
@@ -42,6 +43,20 @@ def test_what_lives_on_after_the_work_was_counted() -> None:
     kept = []
     assert peak_bytes(lambda: kept.append(torch.zeros(3, 5))) == 60
     assert peak_bytes(kept.clear) == 0
+
+
+def test_a_packed_matrix_is_counted_while_it_is_there() -> None:
+    weight = torch.zeros(64, 32)
+    if not can_pack(weight):
+        pytest.skip("torch has no oneDNN here")
+
+    def work() -> None:
+        for _ in range(3):
+            packed = pack(weight)  # 8,192 bytes
+            packed_linear(torch.zeros(2, 32), packed, None)  # 256 and 512 bytes
+            del packed
+
+    assert peak_bytes(work) == 4 * (64 * 32 + 2 * 32 + 2 * 64)
 
 
 def allocator_peak(work: Callable[[], object]) -> int:

@@ -291,3 +291,57 @@ def test_cuda_gives_the_logits_and_gradients_of_the_cpu(positions: str) -> None:
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         assert parameter.grad is not None
         assert largest_difference(parameter.grad.cpu(), gradient) < 1e-9
+
+
+@pytest.mark.parametrize("positions", ENCODINGS)
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_blocks_of_queries_give_the_outputs_and_gradients_of_all_at_once(
+    positions: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_random(positions=positions)
+    ids = random_ids(model, 3, 8)
+    real = torch.tensor([[1] * 8, [0] * 5 + [1] * 3, [1, 0, 1, 1, 0, 1, 1, 0]], dtype=torch.bool)
+
+    def run() -> list[Tensor]:
+        model.zero_grad()
+        logits = model(ids, real=real)
+        logits[real].square().sum().backward()
+        return [logits[real].detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+    whole = run()
+    monkeypatch.setattr("tinylm.model.attention._BLOCK", size)
+    for block, reference in zip(run(), whole, strict=True):
+        assert largest_difference(block, reference) < 1e-10 * (1 + float(reference.abs().max()))
+
+
+def test_blocks_of_queries_see_whatever_is_not_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = build_random().layers[0].attention
+    x = torch.randn(2, 7, attention.query_key_value.in_features, dtype=torch.float64)
+    for blocked in (
+        torch.zeros(7, 7, dtype=torch.bool),  # both directions
+        torch.ones(7, 7, dtype=torch.bool).tril(-1),  # backwards
+        torch.rand(7, 7, generator=torch.Generator().manual_seed(1)) < 0.5,
+        torch.ones(7, 7, dtype=torch.bool),
+    ):
+        arguments = (x, Positions(build().config), torch.arange(7)[None], blocked[None, None])
+        monkeypatch.setattr("tinylm.model.attention._BLOCK", 256)
+        whole = attention(*arguments, None, NO_HOOKS)
+        monkeypatch.setattr("tinylm.model.attention._BLOCK", 2)
+        assert largest_difference(attention(*arguments, None, NO_HOOKS), whole) < 1e-12
+
+
+def test_keys_that_no_query_of_a_block_sees_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = build_random().layers[0].attention
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr("tinylm.model.attention._BLOCK", 2)
+
+    class Recorder(torch.nn.Module):
+        def forward(self, pattern: Tensor) -> Tensor:
+            seen.append((pattern.shape[2], pattern.shape[3]))
+            return pattern
+
+    attention.dropout = Recorder()
+    blocked = torch.ones(1, 1, 5, 5, dtype=torch.bool).triu(1)
+    x = torch.randn(1, 5, attention.query_key_value.in_features, dtype=torch.float64)
+    attention(x, Positions(build().config), torch.arange(5)[None], blocked, None, NO_HOOKS)
+    assert seen == [(2, 2), (2, 4), (1, 5)]

@@ -8,6 +8,7 @@ allocator's own count is used.
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -25,14 +26,19 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0
-        self._seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._seen: dict[int, weakref.ref[Any]] = {}
 
     def _register(self, tensor: Tensor, counted: bool) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
+        owner: Any
+        if tensor.layout == torch._mkldnn:  # type: ignore[attr-defined]
+            # Packed for a kernel: it owns its bytes and has no storage to ask.
+            owner, key, size = tensor, id(tensor), tensor.numel() * tensor.element_size()
+        else:
+            owner = tensor.untyped_storage()
+            key, size = owner._cdata, owner.nbytes()
         if key in self._seen:
             return
-        size = storage.nbytes() if counted else 0
+        size = size if counted else 0
         self.live += size
         self.peak = max(self.peak, self.live)
 
@@ -40,7 +46,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.live -= size
             del self._seen[key]
 
-        self._seen[key] = weakref.ref(storage, freed)
+        self._seen[key] = weakref.ref(owner, freed)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -75,6 +81,16 @@ def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -
     with counter:
         work()
     return counter.peak
+
+
+def total_bytes(device: torch.device) -> int:
+    """Return the memory of the machine or of a GPU; 0 where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
 
 
 def resting_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:

@@ -3,12 +3,15 @@
 Queries, keys and values of every head come from one projection. ``head_dim`` is free of
 ``hidden_size``: 300 with 8 heads takes head_dim 38, so the projections are 300 -> 3 * 304 and
 304 -> 300, and scores are scaled by 1/sqrt(38). The scores and the pattern are materialised,
-``batch * heads * seq^2`` numbers each, which is what makes them visible to the hooks.
+``batch * heads * seq^2`` numbers each, which is what makes them visible to the hooks. In a long
+text that nobody watches they are computed for 256 queries at a time, without the keys after the
+last of these, which none of them sees: half of the work and of the memory.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,9 @@ from tinylm.model.cache import KVCache
 from tinylm.model.hooks import Hooks
 from tinylm.model.layers import Dropout
 from tinylm.model.positions import Positions
+
+_BLOCK = 256
+"""Queries that are mixed at once where nobody watches."""
 
 
 class Attention(nn.Module):
@@ -68,16 +74,32 @@ class Attention(nn.Module):
             key, value = cache.store(self.layer, key, value)
             key_positions = cache.positions
 
-        scores = (query / math.sqrt(self.head_dim)) @ key.transpose(-2, -1)
-        bias = encoding.bias(positions, key_positions)
-        if bias is not None:
-            scores = scores + bias
-        scores = hooks(f"{self.name}.scores", scores)  # (batch, heads, seq, keys)
-        # The most negative finite number, not -inf: a padded query may see no key at all, and
-        # its row must not turn into NaN.
-        scores = scores.masked_fill(blocked, torch.finfo(scores.dtype).min)
-        pattern = hooks(f"{self.name}.pattern", scores.softmax(-1))  # (batch, heads, seq, keys)
-        mixed = self.dropout(pattern).to(value.dtype) @ value  # (batch, heads, seq, head_dim)
-        mixed = hooks(f"{self.name}.mixed", mixed)
+        def mix(rows: slice, seen: int) -> Tensor:
+            """Return (batch, heads, rows, head_dim), of queries that see the first keys only."""
+            scores = query[:, :, rows] / math.sqrt(self.head_dim) @ key[:, :, :seen].mT
+            bias = encoding.bias(positions[:, rows], key_positions[:, :seen])
+            if bias is not None:
+                scores = scores + bias
+            scores = hooks(f"{self.name}.scores", scores)  # (batch, heads, rows, seen)
+            # A finite number, not -inf: a padded query may see no key at all, and its row must not
+            # turn into NaN. Added, which is quicker than filling in, forwards and backwards.
+            least = torch.finfo(scores.dtype).min / 2
+            scores = scores + blocked[:, :, rows, :seen].to(scores.dtype) * least
+            pattern = hooks(f"{self.name}.pattern", scores.softmax(-1))
+            return self.dropout(pattern).to(value.dtype) @ value[:, :, :seen]
+
+        if hooks.active or seq <= _BLOCK:
+            mixed = mix(slice(seq), key.shape[2])
+        else:
+            mixed = torch.cat([mix(rows, seen) for rows, seen in _blocks(blocked, seq)], 2)
+        mixed = hooks(f"{self.name}.mixed", mixed)  # (batch, heads, seq, head_dim)
         joined = mixed.transpose(1, 2).reshape(batch, seq, -1)  # (batch, seq, heads * head_dim)
         return hooks(f"{self.name}.output", self.output(joined))
+
+
+def _blocks(blocked: Tensor, seq: int) -> Iterator[tuple[slice, int]]:
+    """Yield the queries of each block, and how many keys there are up to the last that one sees."""
+    for start in range(0, seq, _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        seen = ~blocked[:, :, rows].all(dim=(0, 1, 2))  # (keys,)
+        yield rows, len(seen) - int(seen.flip(0).byte().argmax())

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tinylm.model.onednn import linear_map
+
 _ROWS = 1024  # in a chunk: few enough to hold, many enough for quick products
 _TILE = (
     64  # rows whose softmax is computed at once: with 10,000 types 2.5 MB, which stay in a cache
@@ -91,13 +93,14 @@ class _OutputLoss(torch.autograd.Function):
         total = x.new_zeros((), dtype=precise)
         with torch.autocast(kind, enabled=False):
             matrix = weight.to(low)
-            offset = None if bias is None else bias.to(low)
+            to_logits = linear_map(matrix, None if bias is None else bias.to(low))
+            from_logits = linear_map(matrix.T, None)
             for part in _slices(len(x), _ROWS):
                 inputs = x[part].to(low)  # (rows, hidden)
-                scores = torch.nn.functional.linear(inputs, matrix, offset)  # (rows, vocab)
+                scores = to_logits(inputs)  # (rows, vocab)
                 total += _losses_to_gradients(scores, targets[part], precise, grad_bias)
                 if grad_x is not None:
-                    grad_x[part] = scores @ matrix
+                    grad_x[part] = from_logits(scores)
                 if wants_weight:
                     # Sums over chunks are kept in float32 at least.
                     found = (scores.T @ inputs).to(precise)
