@@ -34,7 +34,8 @@ bench: $(VENV)/installed
 lock:
 	rm -rf $(VENV)/lock && $(PYTHON) -m venv $(VENV)/lock
 	$(VENV)/lock/bin/pip install --quiet ".[dev]" hatchling editables
-	$(VENV)/lock/bin/pip freeze --exclude tinylm | sed 's/+cpu$$//' > requirements.lock
+	head -n 1 requirements.lock > $(VENV)/lock/head
+	$(VENV)/lock/bin/pip freeze --exclude tinylm | sed 's/+cpu$$//' | cat $(VENV)/lock/head - > requirements.lock
 	rm -rf $(VENV)/lock
 
 clean:

@@ -22,17 +22,19 @@ ALLOWED: dict[str, set[str]] = {
     "training": BASE | {"data", "model", "checkpoint", "tokenizers"},
     "evaluation": BASE | {"data", "generation", "model", "tokenizers"},
     "interpretability": BASE | {"model"},
-    "language_model": BASE | {"checkpoint", "generation", "model", "tokenizers"},
+    "finetuning": BASE | {"model"},
+    "language_model": BASE | {"checkpoint", "finetuning", "generation", "model", "tokenizers"},
     "experiments": BASE
     | {
         *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
-        *("evaluation", "interpretability", "language_model"),
+        *("evaluation", "interpretability", "finetuning", "language_model"),
     },
     "report": BASE | {"planning", "experiments", "evaluation", "interpretability"},
     "cli": BASE
     | {
         *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
-        *("evaluation", "interpretability", "language_model", "experiments", "report"),
+        *("evaluation", "interpretability", "finetuning", "language_model"),
+        *("experiments", "report"),
     },
 }
 BASE_MODULES = {"config", "registry", "errors", "atomic", ""}

@@ -28,6 +28,10 @@ class GenerationError(TinylmError):
     """A prompt or a generation setting that cannot be used."""
 
 
+class AdapterError(TinylmError):
+    """An adapter that cannot be attached, merged, read or written."""
+
+
 def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
     """Return ``"; did you mean a or b?"`` for the closest of ``names``, or all if none is.
 

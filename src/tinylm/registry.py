@@ -126,6 +126,8 @@ EXPERIMENTS = Registry(
         "beam-search": "tinylm.experiments.beam_search:run",
         "accumulation": "tinylm.experiments.accumulation:run",
         "gradient-checkpointing": "tinylm.experiments.gradient_checkpointing:run",
+        "efficiency": "tinylm.experiments.efficiency:run",
+        "precision": "tinylm.experiments.precision:run",
         "attention": "tinylm.experiments.attention:run",
         "verification": "tinylm.experiments.verification:run",
     },
@@ -140,6 +142,7 @@ CHECKS = Registry(
         "beam-search": "tinylm.experiments.checks.beam_search:run",
         "accumulation": "tinylm.experiments.checks.accumulation:run",
         "gradient-checkpointing": "tinylm.experiments.checks.gradient_checkpointing:run",
+        "precision": "tinylm.experiments.checks.precision:run",
         "resume": "tinylm.experiments.checks.resume:run",
         "save-and-load": "tinylm.experiments.checks.save_and_load:run",
         "loss": "tinylm.experiments.checks.loss:run",
@@ -161,9 +164,25 @@ SECTIONS = Registry(
         "beam-search": "tinylm.report.sections.beam_search:blocks",
         "accumulation": "tinylm.report.sections.accumulation:blocks",
         "gradient-checkpointing": "tinylm.report.sections.gradient_checkpointing:blocks",
+        "efficiency": "tinylm.report.sections.efficiency:blocks",
+        "precision": "tinylm.report.sections.precision:blocks",
         "attention": "tinylm.report.sections.attention:blocks",
         "verification": "tinylm.report.sections.verification:blocks",
         "reproduction": "tinylm.report.sections.reproduction:blocks",
+    },
+)
+
+METHODS = Registry(
+    "fine-tuning method",
+    {
+        "lora": "tinylm.finetuning.lora:Lora",
+        "dylora": "tinylm.finetuning.dylora:DyLora",
+        "qlora": "tinylm.finetuning.qlora:QLora",
+        "longlora": "tinylm.finetuning.longlora:LongLora",
+        "bottleneck": "tinylm.finetuning.bottleneck:Bottleneck",
+        "prefix": "tinylm.finetuning.prefix:Prefix",
+        "prompt": "tinylm.finetuning.prompt:Prompt",
+        "intrinsic": "tinylm.finetuning.intrinsic:Intrinsic",
     },
 )
 
@@ -175,7 +194,7 @@ COMMANDS = Registry(
         "evaluate": "tinylm.cli.evaluate:evaluate",
         "attention": "tinylm.cli.attention:attention",
         "verify": "tinylm.cli.verify:verify",
-        "plan": "tinylm.cli.plan:plan",
+        "plan": "tinylm.cli.plan:app",
         "report": "tinylm.cli.report:report",
         "experiment": "tinylm.cli.experiment:experiment",
         "data": "tinylm.cli.data:data",

@@ -31,6 +31,22 @@ def test_the_numbers_of_the_baseline(plan: Command) -> None:
     assert result["tokens"]["compute_optimal"] == 20 * 9_276_136
 
 
+def test_the_memory_of_a_training_step(plan: Command) -> None:
+    preset = ("--preset", "baseline", "--rate", 100, "--json", "-o", "training.precision=fp32")
+    found = json.loads(plan(*preset, "--memory", 1)[1])["training_memory"]
+    kept, peak = found["activations"], found["peak"]
+    assert kept["total"] == sum(size for part, size in kept.items() if part != "total")
+    assert kept["pattern"] == 3 * 3 * 32 * 8 * 64 * 64 * 4
+    assert peak["total"] > 12 * 9_276_136 + kept["total"]  # weights, two moments, activations
+    assert found["available"] == 2**30
+    assert found["largest_batch"] > 32
+    fewer = json.loads(plan(*preset, "--memory", 0.1)[1])["training_memory"]
+    assert fewer["largest_batch"] == 0  # the optimizer's state alone does not fit
+    wide = (*preset, "--memory", 1, "-o", "training.gradient_checkpointing=1")
+    again = json.loads(plan(*wide)[1])["training_memory"]
+    assert again["largest_batch"] > found["largest_batch"]
+
+
 def test_the_rate_is_measured_if_it_is_not_given(plan: Command) -> None:
     _, output, _ = plan("-o", "model.vocab_size=100", "--json")
     result = json.loads(output)
@@ -43,7 +59,14 @@ def test_the_rate_is_measured_if_it_is_not_given(plan: Command) -> None:
 def test_the_tables(plan: Command) -> None:
     status, output, _ = plan("--rate", 100)
     assert status == 0
-    for told in ("9,276,136", "7.125 KiB", "100 GFLOP/s", "40 %", "tokenizer.max_size"):
+    for told in (
+        "9,276,136",
+        "7.125 KiB",
+        "100 GFLOP/s",
+        "40 %",
+        "tokenizer.max_size",
+        "peak with 32",
+    ):
         assert told in output
 
 

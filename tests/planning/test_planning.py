@@ -99,6 +99,16 @@ def test_flops_equal_torchs_counter(config: ModelConfig, batch: int, frozen: boo
         assert counted(lambda: model(ids).sum().backward()) == batch * step_flops(config, seq)
 
 
+@pytest.mark.parametrize("seq", [256, 257, 600])
+def test_flops_of_attention_in_blocks_equal_torchs_counter(seq: int) -> None:
+    config = ModelConfig(
+        vocab_size=9, context_length=seq, num_layers=2, num_heads=2, hidden_size=6, dropout=0.0
+    )
+    model = DecoderLM(config)
+    ids = torch.zeros(1, seq, dtype=torch.int64)
+    assert counted(lambda: model(ids)) == forward_flops(config, seq).total
+
+
 def test_flops_of_recomputation_equal_torchs_counter() -> None:
     config = ModelConfig(
         vocab_size=31, context_length=8, num_layers=4, num_heads=2, hidden_size=12, dropout=0.0

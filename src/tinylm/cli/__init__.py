@@ -20,7 +20,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for _name in COMMANDS:
-    app.command(_name)(COMMANDS.load(_name))
+    _command = COMMANDS.load(_name)
+    if isinstance(_command, typer.Typer):  # it has commands of its own
+        app.add_typer(_command, name=_name)
+    else:
+        app.command(_name)(_command)
 
 
 @app.callback(invoke_without_command=True)

@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinylm.cli.options import ConfigFile, Overrides, Preset, configuration
+from tinylm.cli.plan_lora import lora
 
 if TYPE_CHECKING:
-    from tinylm.config import RunConfig
+    import torch
+
+    from tinylm.config import ModelConfig, RunConfig, TrainingConfig
+
+app = typer.Typer()
+app.command("lora")(lora)
 
 
+@app.callback(invoke_without_command=True)
 def plan(
+    context: typer.Context,
     preset: Preset = None,
     config: ConfigFile = None,
     override: Overrides = [],  # noqa: B006
@@ -27,11 +35,17 @@ def plan(
     utilisation: Annotated[
         float, typer.Option(min=0.01, max=1, help="Share of it that training reaches.")
     ] = 0.4,
+    memory: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="GIB", help="Memory for training; empty: the machine's."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say before training what a model costs: parameters, FLOPs, memory, time, tokens."""
+    if context.invoked_subcommand is not None:
+        return
     wanted = configuration(preset, config, None, override)
-    result = _plan(wanted, tokens, rate, utilisation)
+    result = _plan(wanted, tokens, rate, utilisation, memory)
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
@@ -39,7 +53,7 @@ def plan(
 
 
 def _plan(
-    config: RunConfig, tokens: float | None, rate: float | None, share: float
+    config: RunConfig, tokens: float | None, rate: float | None, share: float, memory: float | None
 ) -> dict[str, Any]:
     from dataclasses import replace
 
@@ -57,14 +71,15 @@ def _plan(
     per_token = flops_per_token(model)
     optimal = compute_optimal_tokens(counts["total"])
     wanted = tokens or optimal
-    precision = training.precision
-    if rate is None:
+    if rate is None or memory is None or training.precision == "auto":
         from tinylm.evaluation.speed import product_rate
         from tinylm.training.precision import resolve_device, resolve_precision
 
         device = resolve_device(training.device)
-        precision = resolve_precision(precision, device)  # type: ignore[assignment]
-        rate = product_rate(precision, device) / 1e9
+        precision = resolve_precision(training.precision, device)
+        training = replace(training, precision=precision)  # type: ignore[arg-type]
+        rate = rate or product_rate(precision, device) / 1e9
+        memory = memory or _memory_gib(device)
     new = context // 2
     return {
         "vocab_size": model.resolved_vocab_size,
@@ -90,14 +105,55 @@ def _plan(
             "kv_cache_per_token": kv_bytes(model, 1, 1),
             "kv_cache_of_a_context": kv_bytes(model, 1, context),
         },
+        "training_memory": _training_memory(
+            model, training, not config.vectors.trainable, memory * 2**30
+        ),
         "tokens": {"compute_optimal": optimal, "planned": wanted},
         "time": {
-            "precision": precision,
+            "precision": training.precision,
             "gflops_per_second": rate,
             "utilisation": share,
             "tokens_per_second": rate * 1e9 * share / per_token,
             "seconds": training_seconds(per_token * wanted, rate * 1e9, share),
         },
+    }
+
+
+def _memory_gib(device: torch.device) -> float:
+    """Return the memory of the machine or of its GPU; 0 where the system does not tell."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(device).total_memory / 2**30
+    from tinylm.experiments.context import environment
+
+    return float(environment()["memory_gib"])
+
+
+def _training_memory(
+    model: ModelConfig, training: TrainingConfig, frozen_embedding: bool, memory: float
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from tinylm.planning.activations import activation_bytes
+    from tinylm.planning.memory import largest_batch, step_peak
+
+    peak = step_peak(model, training, frozen_embedding)
+    kept = activation_bytes(
+        model,
+        training.batch_size,
+        precision=training.precision,
+        segment=training.gradient_checkpointing,
+        frozen_embedding=frozen_embedding,
+    )
+    return {
+        "batch_size": training.batch_size,
+        "activations": kept,
+        "peak": asdict(peak) | {"total": peak.total},
+        "available": memory,
+        "largest_batch": largest_batch(model, training, memory, frozen_embedding)
+        if memory
+        else None,
     }
 
 
@@ -133,7 +189,21 @@ def _print_tables(result: dict[str, Any]) -> None:
         "Memory in float32",
         [(name.replace("_", " "), _binary(size)) for name, size in result["bytes"].items()],
     )
-    tokens, time = result["tokens"], result["time"]
+    tokens, time, training = result["tokens"], result["time"], result["training_memory"]
+    kept, peak = training["activations"], training["peak"]
+    windows = f"{training['batch_size']} windows"
+    show(
+        f"Memory of a training step, {time['precision']}",
+        [
+            *((f"kept for the backward pass, {part}", _binary(kept[part])) for part in kept),
+            (f"peak with {windows}, estimated ({peak['time']})", _binary(peak["total"])),
+            *(
+                [(f"most windows in {_binary(training['available'])}", f"{most:,}")]
+                if (most := training["largest_batch"]) is not None
+                else []
+            ),
+        ],
+    )
     show(
         "Tokens and time",
         [

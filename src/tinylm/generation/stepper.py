@@ -91,6 +91,7 @@ class Stepper:
             self._cache = KVCache(
                 self.model.config,
                 len(windows),
+                capacity=context + self.model.virtual_tokens,
                 device=self.device,
                 dtype=self.model.embedding.weight.dtype,
                 max_batch_size=reserved,

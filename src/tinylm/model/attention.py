@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
 from tinylm.model.cache import KVCache
-from tinylm.model.hooks import Hooks
+from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.layers import Dropout
 from tinylm.model.positions import Positions
 
@@ -62,44 +62,83 @@ class Attention(nn.Module):
         Returns:
             (batch, seq, hidden).
         """
-        batch, seq, _ = x.shape
-        projected = self.query_key_value(x).view(batch, seq, 3, self.num_heads, self.head_dim)
-        query, key, value = projected.permute(2, 0, 3, 1, 4)  # (batch, heads, seq, head_dim)
-        query = hooks(f"{self.name}.query", encoding.rotate(query, positions))
-        key = hooks(f"{self.name}.key", encoding.rotate(key, positions))
-        value = hooks(f"{self.name}.value", value)
-
+        seq = x.shape[1]
+        query, key, value = self.project(x, encoding, positions, hooks)
         key_positions = positions
         if cache is not None:
             key, value = cache.store(self.layer, key, value)
             key_positions = cache.positions
 
-        def mix(rows: slice, seen: int) -> Tensor:
-            """Return (batch, heads, rows, head_dim), of queries that see the first keys only."""
-            scores = query[:, :, rows] / math.sqrt(self.head_dim) @ key[:, :, :seen].mT
-            bias = encoding.bias(positions[:, rows], key_positions[:, :seen])
-            if bias is not None:
-                scores = scores + bias
-            scores = hooks(f"{self.name}.scores", scores)  # (batch, heads, rows, seen)
-            # A finite number, not -inf: a padded query may see no key at all, and its row must not
-            # turn into NaN. Added, which is quicker than filling in, forwards and backwards.
-            least = torch.finfo(scores.dtype).min / 2
-            scores = scores + blocked[:, :, rows, :seen].to(scores.dtype) * least
-            pattern = hooks(f"{self.name}.pattern", scores.softmax(-1))
-            return self.dropout(pattern).to(value.dtype) @ value[:, :, :seen]
+        def mix(rows: slice, seen: slice) -> Tensor:
+            return self.mix(
+                query[:, :, rows],
+                key[:, :, seen],
+                value[:, :, seen],
+                blocked[:, :, rows, seen],
+                encoding.bias(positions[:, rows], key_positions[:, seen]),
+                hooks,
+            )
 
         if hooks.active or seq <= _BLOCK:
-            mixed = mix(slice(seq), key.shape[2])
+            mixed = mix(slice(seq), slice(key.shape[2]))
         else:
             mixed = torch.cat([mix(rows, seen) for rows, seen in _blocks(blocked, seq)], 2)
+        return self.join(mixed, hooks)
+
+    def project(
+        self, x: Tensor, encoding: Positions, positions: Tensor, hooks: Hooks = NO_HOOKS
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, (batch, heads, seq, head_dim) each."""
+        batch, seq, _ = x.shape
+        projected = self.query_key_value(x).view(batch, seq, 3, self.num_heads, self.head_dim)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        query = hooks(f"{self.name}.query", encoding.rotate(query, positions))
+        key = hooks(f"{self.name}.key", encoding.rotate(key, positions))
+        return query, key, hooks(f"{self.name}.value", value)
+
+    def mix(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        blocked: Tensor,
+        bias: Tensor | None = None,
+        hooks: Hooks = NO_HOOKS,
+    ) -> Tensor:
+        """Return the values that each query sees, mixed by ``softmax(query key^T / sqrt(d))``.
+
+        Args:
+            query: (batch, heads, queries, head_dim).
+            key: (batch, heads, keys, head_dim).
+            value: (batch, heads, keys, head_dim).
+            blocked: (batch or 1, heads or 1, queries, keys), True where a key must not be seen.
+            bias: added to the scores, (batch or 1, heads, queries, keys).
+            hooks: see scores and pattern.
+
+        Returns:
+            (batch, heads, queries, head_dim).
+        """
+        scores = query / math.sqrt(self.head_dim) @ key.mT
+        if bias is not None:
+            scores = scores + bias
+        scores = hooks(f"{self.name}.scores", scores)  # (batch, heads, queries, keys)
+        # A finite number, not -inf: a padded query may see no key at all, and its row must not
+        # turn into NaN. Added, which is quicker than filling in, forwards and backwards.
+        scores = scores + blocked.to(scores.dtype) * (torch.finfo(scores.dtype).min / 2)
+        pattern = hooks(f"{self.name}.pattern", scores.softmax(-1))
+        kept: Tensor = self.dropout(pattern)
+        return kept.to(value.dtype) @ value
+
+    def join(self, mixed: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
+        """Return what the layer adds, (batch, seq, hidden), of all heads' mixed values."""
         mixed = hooks(f"{self.name}.mixed", mixed)  # (batch, heads, seq, head_dim)
-        joined = mixed.transpose(1, 2).reshape(batch, seq, -1)  # (batch, seq, heads * head_dim)
+        joined = mixed.transpose(1, 2).flatten(2)  # (batch, seq, heads * head_dim)
         return hooks(f"{self.name}.output", self.output(joined))
 
 
-def _blocks(blocked: Tensor, seq: int) -> Iterator[tuple[slice, int]]:
-    """Yield the queries of each block, and how many keys there are up to the last that one sees."""
+def _blocks(blocked: Tensor, seq: int) -> Iterator[tuple[slice, slice]]:
+    """Yield the queries of each block, and the keys up to the last that one of them sees."""
     for start in range(0, seq, _BLOCK):
         rows = slice(start, start + _BLOCK)
         seen = ~blocked[:, :, rows].all(dim=(0, 1, 2))  # (keys,)
-        yield rows, len(seen) - int(seen.flip(0).byte().argmax())
+        yield rows, slice(len(seen) - int(seen.flip(0).byte().argmax()))

@@ -81,6 +81,9 @@ def in_turn(layers: Iterable[nn.Module], x: Tensor, *arguments: Any) -> Tensor:
 class DecoderLM(nn.Module):
     """A decoder-only language model: token ids in, logits out."""
 
+    virtual_tokens = 0
+    """Tokens that stand in the cache before those of the text."""
+
     def __init__(self, config: ModelConfig) -> None:
         """Build and initialise the model from torch's global random state.
 

@@ -105,6 +105,8 @@ class _OutputLoss(torch.autograd.Function):
                     # Sums over chunks are kept in float32 at least.
                     found = (scores.T @ inputs).to(precise)
                     grad_weight = found if grad_weight is None else grad_weight.add_(found)
+                    del found
+                del scores  # before the next chunk's are made
         if wants_weight and grad_weight is None:
             grad_weight = torch.zeros_like(weight)
         ctx.gradients = (grad_x, grad_weight, grad_bias)

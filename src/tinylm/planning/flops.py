@@ -3,8 +3,9 @@
 A product of (m, k) and (k, n) costs ``2 m k n``. What is not a matrix product (norms, softmax,
 activations, dropout, the optimizer) is left out, as in torch's FlopCounterMode and in the usual
 count of model FLOPs (Kaplan et al. 2020, section 2.1): it is little arithmetic, though on a CPU
-much time. Scores are counted for all pairs of positions, because all are computed; half of them are
-masked.
+much time. Scores are counted for the pairs of positions that are computed, half of which are masked
+in a short text: all of them, but in blocks of ``QUERY_BLOCK`` queries none with a key after the
+block.
 """
 
 from __future__ import annotations
@@ -12,6 +13,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinylm.config import ModelConfig
+
+QUERY_BLOCK = 256
+"""Queries that attention mixes at once."""
+
+
+def block_ends(seq: int) -> list[int]:
+    """Return the position after the last query of each block: the number of keys that it is given.
+
+    ``block_ends(600) == [256, 512, 600]``.
+    """
+    return [min(start + QUERY_BLOCK, seq) for start in range(0, seq, QUERY_BLOCK)]
+
+
+def computed_pairs(seq: int) -> int:
+    """Return for how many pairs of query and key attention computes a score."""
+    ends = block_ends(seq)
+    return sum((end - start) * end for start, end in zip([0, *ends], ends, strict=False))
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,7 @@ def forward_flops(config: ModelConfig, seq: int) -> ForwardFlops:
     layers = config.num_layers
     return ForwardFlops(
         projections=layers * seq * 2 * (hidden * 3 * width + width * hidden),
-        attention=layers * 2 * (2 * seq * seq * width),
+        attention=layers * 2 * (2 * computed_pairs(seq) * width),
         feed_forward=layers * seq * 2 * (2 * hidden * config.resolved_ffn_size),
         unembedding=seq * 2 * hidden * config.resolved_vocab_size,
     )

@@ -1,11 +1,18 @@
-"""Bytes of weights, optimizer state, KV cache and of the activations that training keeps."""
+"""Bytes of weights, optimizer state and KV cache, and the most that a training step holds."""
 
 from __future__ import annotations
 
-from tinylm.config import ModelConfig
+from dataclasses import dataclass, replace
+
+from tinylm.config import ModelConfig, TrainingConfig
+from tinylm.planning.activations import PRODUCT_BYTES, activation_bytes, layer_activation_bytes
+from tinylm.planning.flops import QUERY_BLOCK
 from tinylm.planning.parameters import parameter_counts
 
+_FLOAT = 4  # bytes of a number of weights, gradients, moments and residual stream
 _MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
+_CHUNK = 1024
+"""Rows whose logits the output loss computes at once."""
 
 
 def kv_bytes(config: ModelConfig, batch: int, tokens: int, bytes_per_number: int = 4) -> int:
@@ -25,7 +32,107 @@ def state_bytes(config: ModelConfig, optimizer: str = "adam", momentum: bool = T
         optimizer: a name of the registry; ``torch-`` forms count as the others.
         momentum: whether SGD keeps one; Adam always keeps two moments.
     """
+    return _FLOAT * parameter_counts(config)["total"] * (2 + _moments(optimizer, momentum))
+
+
+def _moments(optimizer: str, momentum: bool) -> int:
     moments = _MOMENTS[optimizer.removeprefix("torch-")]
-    if moments == 1 and not momentum:
-        moments = 0
-    return 4 * parameter_counts(config)["total"] * (2 + moments)
+    return moments if moments == 2 or momentum else 0
+
+
+@dataclass(frozen=True)
+class StepBytes:
+    """What a training step holds at one time."""
+
+    time: str
+    """During the output loss, the backward pass of the last or the first layer, or the update."""
+    weights: int
+    moments: int
+    """State of the optimizer."""
+    gradients: int
+    """Those of weights that are there at that time."""
+    activations: int
+    """Kept for the backward pass, or computed again by it."""
+    temporary: int
+    """What is alive only within an operation or until the next: an estimate."""
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        return self.weights + self.moments + self.gradients + self.activations + self.temporary
+
+
+def step_peak(
+    config: ModelConfig, training: TrainingConfig, frozen_embedding: bool = False
+) -> StepBytes:
+    """Return what an optimizer step holds at the time when it holds most, to about a tenth.
+
+    Weights, moments, gradients and activations are counted. What is temporary is estimated by its
+    largest arrays.
+
+    Args:
+        config: the model.
+        training: batch, optimizer, accumulation and checkpointing; ``precision`` must be fp32 or
+            bf16, not auto.
+        frozen_embedding: whether the embedding is not trained.
+    """
+    batch, precision = training.batch_size, training.precision
+    tokens, number = batch * config.context_length, PRODUCT_BYTES[precision]
+    segment = min(training.gradient_checkpointing, config.num_layers)
+    kept = activation_bytes(config, batch, None, precision, segment, frozen_embedding)["total"]
+    layer = layer_activation_bytes(config, batch, precision=precision)
+    stream = tokens * config.hidden_size * _FLOAT  # (batch, seq, hidden)
+    again = segment * sum(layer.values()) + stream if segment else 0
+
+    counts = parameter_counts(config)
+    trained = _FLOAT * (counts["total"] - frozen_embedding * counts["embedding"])
+    output = config.resolved_vocab_size * config.hidden_size  # numbers of the output projection
+    # From the second micro-batch on, all gradients are there already.
+    early = _FLOAT * output + (trained if training.accumulation_steps > 1 else 0)
+    late = trained - (0 if frozen_embedding else _FLOAT * counts["embedding"])
+
+    # The matrix in the kernels' order for two products, and its gradient from one chunk.
+    matrices = 3 * output * number
+    # One chunk of them at a time.
+    logits = min(tokens, _CHUNK) * config.resolved_vocab_size * number
+    # The gradients of the pattern and of the scores, when the feed-forward part is free already.
+    pairs = 2 * tokens * config.num_heads * min(config.context_length, QUERY_BLOCK) * number
+    inner = 2 * tokens * config.resolved_ffn_size * number
+    within = max(pairs - layer["feed-forward"], inner)
+
+    times = [
+        ("output loss", early, kept, 2 * stream + matrices + logits),
+        ("last layer, backward", early, kept + again, within),
+        ("first layer, backward", late, again or sum(layer.values()), within),
+        # A tied embedding has two gradients, which are added.
+        ("update", trained, 0, 2 * _FLOAT * output * config.tie_embeddings),
+    ]
+    weights = _FLOAT * counts["total"]
+    moments = _moments(training.optimizer, training.beta1 > 0) * trained
+    found = (StepBytes(time, weights, moments, *parts) for time, *parts in times)
+    return max(found, key=lambda one: one.total)
+
+
+def largest_batch(
+    config: ModelConfig, training: TrainingConfig, memory: float, frozen_embedding: bool = False
+) -> int:
+    """Return the largest ``batch_size`` whose step is estimated to fit; 0 if not even one does.
+
+    Args:
+        config: the model.
+        training: as for ``step_peak``.
+        memory: bytes.
+        frozen_embedding: whether the embedding is not trained.
+    """
+
+    def fits(batch: int) -> bool:
+        one = replace(training, batch_size=batch)
+        return step_peak(config, one, frozen_embedding).total <= memory
+
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -147,13 +147,19 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     """Return the optimizer of a run.
 
     Matrices are decayed and vectors (biases, norms) are not; each group remembers its peak rate
-    as ``peak_lr``, which schedules multiply.
+    as ``peak_lr``, which schedules multiply. A module may give parameters of its own another rate:
+    ``rate_factors``, name -> multiple of the run's (LoRA+). Those at the run's rate come first.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
+    factors = _rate_factors(model)
+    groups: list[dict[str, Any]] = []
+    for factor in sorted({1.0, *factors.values()}, key=lambda factor: (factor != 1.0, factor)):
+        same = [p for p in trained if factors.get(id(p), 1.0) == factor]
+        rate = config.learning_rate * factor
+        matrices = [p for p in same if p.dim() >= 2]
+        vectors = [p for p in same if p.dim() < 2]
+        groups.append({"params": matrices, "weight_decay": config.weight_decay, "lr": rate})
+        groups.append({"params": vectors, "weight_decay": 0.0, "lr": rate})
     groups = [group for group in groups if group["params"]]
     settings: dict[str, Any] = {"lr": config.learning_rate}
     if "sgd" in config.optimizer:
@@ -164,6 +170,15 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return optimizer
+
+
+def _rate_factors(model: nn.Module) -> dict[int, float]:
+    """Return id of a parameter -> multiple of the learning rate, of those that have one."""
+    return {
+        id(getattr(module, name)): float(factor)
+        for module in model.modules()
+        for name, factor in getattr(module, "rate_factors", {}).items()
+    }
 
 
 def same_state(one: str, other: str) -> bool:

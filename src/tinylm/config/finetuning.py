@@ -1,0 +1,141 @@
+"""The settings of the fine-tuning methods, one dataclass a method."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from tinylm.config.types import FROZEN, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+
+Targets = Annotated[tuple[str, ...], Field(min_length=1)]
+EVERY_PROJECTION = (
+    "attention.query_key_value",
+    "attention.output",
+    "feed_forward.expand",
+    "feed_forward.contract",
+)
+
+
+@dataclass(frozen=True, config=FROZEN)
+class LoraConfig:
+    """Low-rank updates of linear maps (Hu et al. 2021)."""
+
+    rank: PositiveInt = 8
+    """Rank of the update."""
+    alpha: PositiveFloat = 16.0
+    """The update is multiplied by alpha / rank, or alpha / sqrt(rank)."""
+    scaling: Literal["standard", "rank-stabilised"] = "standard"
+    """standard: alpha / rank; rank-stabilised: alpha / sqrt(rank) (Kalajdzievski 2023)."""
+    dropout: Fraction = 0.0
+    """Dropout on the input of the update."""
+    targets: Targets = EVERY_PROJECTION
+    """Linear maps that are adapted: paths or their ends, with * for anything."""
+    bias: Literal["none", "adapted", "all"] = "none"
+    """Biases trained as well: none, those of adapted maps, or all of the model."""
+    learning_rate_ratio: PositiveFloat = 1.0
+    """Learning rate of B as a multiple of A's; 16 is LoRA+ (Hayou, Ghosh and Yu 2024)."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class DyLoraConfig:
+    """LoRA that is usable at every rank up to its own (Valipour et al. 2022)."""
+
+    rank: PositiveInt = 8
+    """Largest rank."""
+    alpha: PositiveFloat = 16.0
+    """The update is multiplied by alpha / rank."""
+    dropout: Fraction = 0.0
+    """Dropout on the input of the update."""
+    targets: Targets = EVERY_PROJECTION
+    """Linear maps that are adapted: paths or their ends, with * for anything."""
+    frozen: bool = False
+    """Train only the row and column of the rank drawn, not those before it."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class QLoraConfig:
+    """LoRA over a base in 4-bit NormalFloat (Dettmers et al. 2023)."""
+
+    rank: PositiveInt = 8
+    """Rank of the update."""
+    alpha: PositiveFloat = 16.0
+    """The update is multiplied by alpha / rank."""
+    dropout: Fraction = 0.0
+    """Dropout on the input of the update."""
+    targets: Targets = EVERY_PROJECTION
+    """Linear maps that are quantized and adapted: paths or their ends, with * for anything."""
+    block_size: PositiveInt = 64
+    """Weights that share one constant."""
+    double_quantization: bool = True
+    """Quantize the constants to 8 bits too, in blocks of 256."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class LongLoraConfig:
+    """LoRA for a longer context: shifted sparse attention in training (Chen et al. 2023)."""
+
+    rank: PositiveInt = 8
+    """Rank of the update."""
+    alpha: PositiveFloat = 16.0
+    """The update is multiplied by alpha / rank."""
+    dropout: Fraction = 0.0
+    """Dropout on the input of the update."""
+    targets: Targets = ("attention.query_key_value", "attention.output")
+    """Linear maps that are adapted: paths or their ends, with * for anything."""
+    group_size: PositiveInt = 64
+    """Tokens that attend to each other in training; half of the heads are shifted by half of it."""
+    train_embeddings: bool = True
+    """Train the embeddings too."""
+    train_norms: bool = True
+    """Train the norms too."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class BottleneckConfig:
+    """Bottleneck adapters after attention and feed-forward (Houlsby et al. 2019)."""
+
+    size: PositiveInt = 16
+    """Inner width."""
+    activation: Literal["relu", "gelu"] = "relu"
+    """Nonlinearity of the bottleneck."""
+    targets: Targets = ("attention", "feed_forward")
+    """Modules after which one stands: paths or their ends, with * for anything."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class PrefixConfig:
+    """Learned keys and values at every layer (Li and Liang 2021)."""
+
+    length: PositiveInt = 8
+    """Virtual tokens."""
+    inner_size: NonNegativeInt = 128
+    """Inner width of the MLP that makes the keys and values in training; 0: learn them directly."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class PromptConfig:
+    """Learned input embeddings before the text (Lester, Al-Rfou and Constant 2021)."""
+
+    length: PositiveInt = 8
+    """Virtual tokens."""
+    start: Literal["random", "vocabulary"] = "vocabulary"
+    """vocabulary: start from the embeddings of words; random: from numbers of the same size."""
+    ids: tuple[NonNegativeInt, ...] = ()
+    """Token ids to start from, repeated as often as needed; empty: the first words, which are the
+    most frequent ones."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class IntrinsicConfig:
+    """Training in a random subspace (Li et al. 2018; Aghajanyan, Gupta and Zettlemoyer 2021)."""
+
+    dimension: PositiveInt = 1024
+    """Numbers trained."""
+    structure_aware: bool = True
+    """Spend one of them a layer on a scale of the layer's part (SAID); false: DID."""
+    targets: Targets = EVERY_PROJECTION
+    """Linear maps that move: paths or their ends, with * for anything."""
+    seed: NonNegativeInt = 0
+    """Seed of the random projection, which is never stored."""

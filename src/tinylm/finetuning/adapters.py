@@ -1,0 +1,363 @@
+"""Adapters on a frozen model: attach, train, switch, stack, merge, remove.
+
+What an adapter adds stands in wrappers (``sites``) under its name. Where it trains parameters of
+the base as well (biases, norms), it has copies of its own, which take the place of the base's while
+it is active; the base's are kept and come back as the same objects. So any number of adapters
+share one base, and with all of them inactive the model is the base, bit for bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from tinylm.errors import AdapterError, nearest
+from tinylm.finetuning.base import Method
+from tinylm.finetuning.linear import AdaptedLinear
+from tinylm.finetuning.sites import (
+    Parts,
+    plain_modules,
+    plain_parameters,
+    unwrapped,
+    wrappers,
+)
+from tinylm.registry import METHODS
+
+_RECORD = "_adapters"
+
+
+@dataclass
+class Adapter:
+    """What is known of one adapter besides its parts."""
+
+    method: str
+    """Name in the registry METHODS."""
+    settings: Any
+    own: dict[str, nn.Parameter] = field(default_factory=dict)
+    """Base parameters that it trains: plain name -> its own copy."""
+
+
+@dataclass
+class _Record:
+    """The adapters of a model; kept with its plain module."""
+
+    fingerprint: str
+    required: dict[str, bool]
+    """Plain parameter name -> whether it required a gradient before the first adapter."""
+    adapters: dict[str, Adapter] = field(default_factory=dict)
+    active: list[str] = field(default_factory=list)
+    base: dict[str, nn.Parameter] = field(default_factory=dict)
+    """The base's own parameters of the names that an adapter has copies of."""
+    merged: bool = False
+
+
+def attach(model: nn.Module, method_name: str, settings: Any, name: str = "default") -> nn.Module:
+    """Add an adapter to a model; it alone is active and trained from now on.
+
+    Everything else is frozen. Nothing is changed when an error is raised.
+
+    Args:
+        model: any module; changed in place, unless the method has to wrap it whole.
+        method_name: in the registry METHODS.
+        settings: of the method's type in ``tinylm.config.finetuning``.
+        name: by which the adapter is known.
+
+    Returns:
+        The model to use from now on.
+
+    Raises:
+        ConfigError: for an unknown method.
+        AdapterError: for a name that is taken or cannot be one, settings of another method, a
+            merged model, or what the method refuses.
+    """
+    method: type[Method] = METHODS.load(method_name)
+    if not isinstance(settings, method.Settings):
+        raise AdapterError(
+            f"method {method_name} takes a {method.Settings.__name__}, not a "
+            f"{type(settings).__name__}"
+        )
+    if not name or "." in name or "/" in name or hasattr(Parts(), name):
+        raise AdapterError(
+            f"adapter name {name!r} cannot be used: give another one, without dots and slashes"
+        )
+    record = _record(model)
+    if record is None:
+        required = {key: p.requires_grad for key, p in plain_parameters(model).items()}
+        record = _Record(fingerprint(model), required)
+    if name in record.adapters:
+        raise AdapterError(f"an adapter {name!r} is attached already: detach it or give a new name")
+    _refuse_merged(record, "another adapter can be attached")
+    model, trained = method.attach(model, name, settings)
+    adapter = Adapter(method_name, settings)
+    parameters = plain_parameters(model)
+    for key in trained:
+        kept = record.base.setdefault(key, parameters[key])
+        adapter.own[key] = nn.Parameter(kept.detach().clone())
+    record.adapters[name] = adapter
+    unwrapped(model).__dict__[_RECORD] = record
+    activate(model, [name])
+    return model
+
+
+def adapters(model: nn.Module) -> list[str]:
+    """Return the names of a model's adapters, in the order in which they were attached."""
+    record = _record(model)
+    return [] if record is None else list(record.adapters)
+
+
+def active_adapters(model: nn.Module) -> list[str]:
+    """Return the names of the adapters that act, in the order in which they do."""
+    record = _record(model)
+    return [] if record is None else list(record.active)
+
+
+def is_merged(model: nn.Module) -> bool:
+    """Whether the active adapters are merged into the weights."""
+    record = _record(model)
+    return record is not None and record.merged
+
+
+def adapter_of(model: nn.Module, name: str) -> Adapter:
+    """Return what is known of an adapter.
+
+    Raises:
+        AdapterError: if there is none of that name.
+    """
+    return _known(model, [name]).adapters[name]
+
+
+def trained_parameters(model: nn.Module, name: str | None = None) -> dict[str, nn.Parameter]:
+    """Return the parameters of an adapter: what is trained, counted and saved.
+
+    Args:
+        model: with the adapter attached, active or not.
+        name: of the adapter; empty: of every one, under ``adapter/parameter``.
+
+    Returns:
+        ``path of the adapted module.name in its part`` -> parameter, and the adapter's own copies
+        of base parameters under the base's names.
+
+    Raises:
+        AdapterError: if there is none of that name.
+    """
+    if name is None:
+        return {
+            f"{one}/{key}": parameter
+            for one in adapters(model)
+            for key, parameter in trained_parameters(model, one).items()
+        }
+    own = adapter_of(model, name).own
+    found: dict[nn.Parameter, str] = {}  # parts may share one: it counts where it is met first
+    for path, wrapper in wrappers(model):
+        if name in wrapper.parts:
+            for key, parameter in wrapper.parts[name].named_parameters():
+                found.setdefault(parameter, f"{path}.{key}" if path else key)
+    return {key: parameter for parameter, key in found.items()} | own
+
+
+def activate(model: nn.Module, names: Sequence[str], trained: Sequence[str] | None = None) -> None:
+    """Let these adapters act, in this order, and no others; none at all leaves the base.
+
+    Args:
+        model: with the adapters attached.
+        names: of the adapters.
+        trained: those whose parameters require a gradient; empty: all that act.
+
+    Raises:
+        AdapterError: for an unknown name, a merged model, or two adapters that train the same
+            parameter of the base; nothing is changed then.
+    """
+    if _record(model) is None and not names:
+        return
+    record = _known(model, [*names, *(trained or ())])
+    _refuse_merged(record, "other adapters can be active")
+    wanted = dict(record.base)
+    owner: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        for key, parameter in record.adapters[name].own.items():
+            if key in owner:
+                raise AdapterError(
+                    f"adapters {owner[key]!r} and {name!r} both have their own {key}: only one of "
+                    "them can be active"
+                )
+            owner[key] = name
+            wanted[key] = parameter
+    record.active = list(dict.fromkeys(names))
+    for _, wrapper in wrappers(model):
+        wrapper.parts.active = list(record.active)
+    _swap_in(model, wanted)
+    _require_gradients(model, record, record.active if trained is None else trained)
+
+
+def merge(model: nn.Module) -> None:
+    """Move the active adapters' updates into copies of the weights that they act on.
+
+    Outputs stay the same to rounding and cost what the base's cost. Does nothing if merged already.
+
+    Raises:
+        AdapterError: if there is no adapter, or one cannot be merged; nothing is changed then.
+    """
+    record = _known(model, [])
+    found = [wrapper for _, wrapper in wrappers(model)]
+    for wrapper in found:
+        wrapper.refuse_merge()
+    for wrapper in found:
+        wrapper.merge()
+    record.merged = True
+
+
+def unmerge(model: nn.Module) -> None:
+    """Undo ``merge``: the weights are the same bits as before. Does nothing if not merged.
+
+    Raises:
+        AdapterError: if there is no adapter.
+    """
+    record = _known(model, [])
+    for _, wrapper in wrappers(model):
+        wrapper.unmerge()
+    record.merged = False
+
+
+def detach(model: nn.Module, name: str) -> nn.Module:
+    """Remove an adapter; with the last one the model is what it was before the first.
+
+    Returns:
+        The model to use from now on.
+
+    Raises:
+        AdapterError: if there is none of that name, or the model is merged.
+    """
+    record = _known(model, [name])
+    _refuse_merged(record, "an adapter can be removed")
+    trained = [one for one in record.active if one != name]
+    activate(model, trained)
+    for path, wrapper in list(wrappers(model)):
+        if name in wrapper.parts:
+            del wrapper.parts[name]
+        if not wrapper.parts:
+            model = _unwrap(model, path, wrapper, wrapper.base)
+    del record.adapters[name]
+    still = {key for adapter in record.adapters.values() for key in adapter.own}
+    record.base = {key: kept for key, kept in record.base.items() if key in still}
+    if not record.adapters:
+        _forget(model, record)
+    return model
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """Merge the active adapters for good, drop the others, and return the plain model.
+
+    Raises:
+        AdapterError: if there is no adapter, or one that acts cannot be merged, or is on a weight
+            that another module of the model shares; nothing is changed then.
+    """
+    record = _known(model, [])
+    _refuse_shared(model)
+    merge(model)
+    for path, wrapper in list(wrappers(model)):
+        model = _unwrap(model, path, wrapper, wrapper.folded())
+    _forget(model, record)
+    return model
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Return a hash over a model's tensors that tells one base from another.
+
+    SHA-256 over the names, number formats, shapes and bytes of its state, at about 1 GB a second.
+    With adapters attached it is that of the base before the first of them.
+    """
+    record = _record(model)
+    if record is not None:
+        return record.fingerprint
+    found = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        plain = tensor.detach().cpu().contiguous().flatten()
+        found.update(memoryview(plain.view(torch.uint8).numpy()))
+    return found.hexdigest()
+
+
+def _record(model: nn.Module) -> _Record | None:
+    record: _Record | None = unwrapped(model).__dict__.get(_RECORD)
+    return record
+
+
+def _known(model: nn.Module, names: Sequence[str]) -> _Record:
+    """Return the record of a model that has these adapters."""
+    record = _record(model)
+    if record is None:
+        raise AdapterError("the model has no adapter: attach or load one first")
+    for name in names:
+        if name not in record.adapters:
+            raise AdapterError(f"no adapter is named {name!r}{nearest(name, record.adapters)}")
+    return record
+
+
+def _refuse_merged(record: _Record, what: str) -> None:
+    if record.merged:
+        raise AdapterError(f"adapters are merged into the weights: unmerge before {what}")
+
+
+def _swap_in(model: nn.Module, wanted: dict[str, nn.Parameter]) -> None:
+    """Put parameters in the places of those that have these names now, tied ones included."""
+    now = plain_parameters(model)
+    new: dict[int, nn.Parameter] = {}
+    for key, parameter in wanted.items():
+        if now[key] is not parameter:
+            # The model may have moved while this one was not part of it.
+            parameter.data = parameter.data.to(now[key])
+            new[id(now[key])] = parameter
+    if not new:
+        return
+    for module in model.modules():
+        for key, held in module._parameters.items():
+            if id(held) in new:
+                module._parameters[key] = new[id(held)]
+
+
+def _require_gradients(model: nn.Module, record: _Record, trained: Sequence[str]) -> None:
+    """Let gradients reach the parameters of these adapters and nothing else."""
+    for parameter in (*model.parameters(), *record.base.values()):
+        parameter.requires_grad_(False)
+    for name, adapter in record.adapters.items():
+        for parameter in (*trained_parameters(model, name).values(), *adapter.own.values()):
+            parameter.requires_grad_(name in trained)
+
+
+def _unwrap(model: nn.Module, path: str, wrapper: nn.Module, inside: nn.Module) -> nn.Module:
+    """Put what is inside a wrapper in its place; return the model, which may be what was inside."""
+    if model is wrapper:
+        return inside
+    for module in model.modules():
+        for key, child in module._modules.items():
+            if child is wrapper:
+                module._modules[key] = inside
+    return model
+
+
+def _forget(model: nn.Module, record: _Record) -> None:
+    """Drop the record of a plain model and put back which parameters require gradients."""
+    del unwrapped(model).__dict__[_RECORD]
+    for key, parameter in plain_parameters(model).items():
+        parameter.requires_grad_(record.required.get(key, True))
+
+
+def _refuse_shared(model: nn.Module) -> None:
+    """Refuse to fold into a weight that is used elsewhere: the other use would not follow."""
+    uses: dict[int, list[str]] = {}
+    for path, module in plain_modules(model):
+        for key, parameter in module.named_parameters(recurse=False):
+            uses.setdefault(id(parameter), []).append(f"{path}.{key}" if path else key)
+    for path, wrapper in wrappers(model):
+        names = uses.get(id(unwrapped(wrapper)._parameters.get("weight")), [])
+        acts = next(wrapper.parts.acting(), None) is not None
+        if isinstance(wrapper, AdaptedLinear) and acts and len(names) > 1:
+            raise AdapterError(
+                f"{' and '.join(names)} are one tensor: an adapter on {path} cannot be folded into "
+                "it; use it attached or merged, or leave it out of the targets"
+            )

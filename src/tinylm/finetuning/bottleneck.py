@@ -1,0 +1,101 @@
+"""Bottleneck adapters: a narrow network after a module, with a skip connection around it.
+
+Houlsby et al. 2019, section 2.1: ``y + up(f(down(y)))`` after attention and after feed-forward,
+before the residual sum, with ``down`` to a few numbers and ``up`` back: ``2 m d + m + d`` numbers
+for size m and width d. Both start from small random numbers (standard deviation 0.01, cut at two
+of them, section 3.6) and the biases from 0, so that the model starts near, not at, what it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from tinylm.config.finetuning import BottleneckConfig
+from tinylm.errors import AdapterError
+from tinylm.finetuning.linear import LINEARS
+from tinylm.finetuning.lora import sizes
+from tinylm.finetuning.sites import (
+    Wrapper,
+    find_modules,
+    module_at,
+    plain_modules,
+    replace_module,
+)
+from tinylm.registry import ACTIVATIONS
+
+_START = 0.01
+
+
+class BottleneckPart(nn.Module):
+    """``up(f(down(y)))``."""
+
+    def __init__(self, width: int, settings: BottleneckConfig, like: Tensor) -> None:
+        super().__init__()
+        self.down = nn.Linear(width, settings.size)
+        self.up = nn.Linear(settings.size, width)
+        self.activation = ACTIVATIONS.load(settings.activation)
+        for linear in (self.down, self.up):
+            nn.init.trunc_normal_(linear.weight, std=_START, a=-2 * _START, b=2 * _START)
+            nn.init.zeros_(linear.bias)
+        self.to(like)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """Return the update of ``y``, (..., width)."""
+        update: Tensor = self.up(self.activation(self.down(y)))
+        return update
+
+
+class FollowedModule(Wrapper):
+    """A module and the bottlenecks that its output passes, one after the other."""
+
+    def forward(self, *arguments: Any, **named: Any) -> Tensor:
+        """Return the module's output, (..., width), as the bottlenecks leave it."""
+        y: Tensor = self.base(*arguments, **named)
+        for part in self.parts.acting():
+            y = y + part(y)
+        return y
+
+
+class Bottleneck:
+    """Bottleneck adapters after modules of any kind."""
+
+    Settings = BottleneckConfig
+
+    @staticmethod
+    def attach(
+        model: nn.Module, name: str, settings: BottleneckConfig
+    ) -> tuple[nn.Module, list[str]]:
+        """Put a bottleneck after each target (``base.Method``).
+
+        Raises:
+            AdapterError: if a target matches nothing, or has no linear map that tells its width.
+        """
+        found = find_modules(model, settings.targets, (nn.Module,))
+        parts = {path: _part(path, module, settings) for path, module in found.items()}
+        for path, part in parts.items():
+            _following(model, path).parts.add(name, part)
+        return model, []
+
+
+def _part(path: str, module: nn.Module, settings: BottleneckConfig) -> BottleneckPart:
+    """Return a bottleneck as wide as a module's output, which its last linear map tells."""
+    linears = [inside for _, inside in plain_modules(module) if isinstance(inside, LINEARS)]
+    if not linears:
+        raise AdapterError(
+            f"target {path} holds no linear map, so that the width of its output is not known: "
+            "take a module that ends in one"
+        )
+    like: Tensor = linears[-1].weight  # type: ignore[assignment]
+    return BottleneckPart(sizes(linears[-1])[0], settings, like)
+
+
+def _following(model: nn.Module, path: str) -> FollowedModule:
+    """Return the wrapper after the module at a path, put there if there is none yet."""
+    there = module_at(model, path)
+    if isinstance(there, FollowedModule):
+        return there
+    followed = FollowedModule(there)
+    replace_module(model, path, followed)
+    return followed

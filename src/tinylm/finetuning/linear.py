@@ -1,0 +1,186 @@
+"""A linear map with adapters' updates added to it: ``base(x) + sum of part(x)``.
+
+Any part may stand here that maps the input of the linear map to an update of its output. One that
+is linear itself also has ``weight_update``, (out, in), and can be merged:
+``W' = W + sum of updates``. The merged weight is a tensor of its own beside the base's, which is
+never written to: unmerging gives the same bits back, weights tied to it elsewhere do not move, and
+a quantized base stays what it is. The price is a second copy of the matrix while merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.errors import AdapterError
+from tinylm.finetuning.sites import Wrapper, find_modules, module_at, replace_module
+
+
+class LinearLike(nn.Module):
+    """What stands in for an ``nn.Linear`` and is adapted like one, such as a quantized one.
+
+    It has ``in_features``, ``out_features``, ``bias`` and ``weight``, (out, in), which may be
+    computed when asked for.
+    """
+
+
+LINEARS = (nn.Linear, LinearLike)
+"""The kinds of module that count as linear maps."""
+
+
+class AdaptedLinear(Wrapper):
+    """A linear map and the updates that adapters add to its output."""
+
+    def __init__(self, base: nn.Module) -> None:
+        super().__init__(base)
+        self.merged: nn.Linear | None = None
+        """The map with the updates in its weight, while merged."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x``, (..., in), to (..., out).
+
+        Raises:
+            AdapterError: if gradients are recorded in training while merged.
+        """
+        if self.merged is not None:
+            self._refuse_training()
+            merged: Tensor = self.merged(x)
+            return merged
+        y: Tensor = self.base(x)
+        for part in self.parts.acting():
+            y = y + part(x).to(y.dtype)
+        return y
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that does what the module does, (out, in), for code that multiplies by itself.
+
+        Gradients reach the parts through it.
+
+        Raises:
+            AdapterError: if a part is not linear, or drops a share of its input in training.
+        """
+        if self.merged is not None:
+            self._refuse_training()
+            return self.merged.weight
+        weight: Tensor = self.base.weight  # type: ignore[assignment]
+        for update in self._updates():
+            weight = weight + update.to(weight.dtype)
+        return weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The base's bias, (out,)."""
+        bias: Tensor | None = self.base.bias  # type: ignore[assignment]
+        return bias
+
+    @property
+    def in_features(self) -> int:
+        """Width of the input."""
+        return int(self.base.in_features)  # type: ignore[arg-type]
+
+    @property
+    def out_features(self) -> int:
+        """Width of the output."""
+        return int(self.base.out_features)  # type: ignore[arg-type]
+
+    def refuse_merge(self) -> None:
+        """Do nothing if every part that acts here has a weight update.
+
+        Raises:
+            AdapterError: if one has not.
+        """
+        for part in self.parts.acting():
+            if not hasattr(part, "weight_update"):
+                raise AdapterError(
+                    f"{type(part).__name__} is no update of a weight and cannot be merged: "
+                    "use the model with the adapter attached"
+                )
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the updates of the parts that act to a copy of the weight, and use that alone.
+
+        A model in training mode may be merged, not trained. In a format shorter than float32 the
+        sum is rounded once. Does nothing if merged already.
+
+        Raises:
+            AdapterError: if a part cannot be merged.
+        """
+        self.refuse_merge()
+        if self.merged is not None or next(self.parts.acting(), None) is None:
+            return
+        weight: Tensor = self.base.weight  # type: ignore[assignment]
+        total = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        for part in self.parts.acting():
+            total = total + part.weight_update().to(total.dtype)  # type: ignore[operator]
+        has_bias = self.bias is not None
+        merged = nn.Linear(self.in_features, self.out_features, has_bias, device="meta")
+        merged.weight = nn.Parameter(total.to(weight.dtype), requires_grad=False)
+        merged.register_parameter("bias", self.bias)  # type: ignore[arg-type]
+        self.merged = merged.train(self.training)
+
+    def unmerge(self) -> None:
+        """Use the base's weight and the parts again; nothing if not merged."""
+        self.merged = None
+
+    def folded(self) -> nn.Module:
+        """Return the merged map, or the base where nothing is merged."""
+        return self.base if self.merged is None else self.merged
+
+    def _updates(self) -> Iterator[Tensor]:
+        self.refuse_merge()
+        for part in self.parts.acting():
+            dropout = getattr(part, "dropout", None)
+            if self.training and dropout is not None and dropout.p:
+                raise AdapterError(
+                    "this linear map is used through its weight, where an adapter cannot drop "
+                    "inputs: set dropout=0 or leave the map out of the targets"
+                )
+            yield part.weight_update()  # type: ignore[operator]
+
+    def _refuse_training(self) -> None:
+        if self.training and torch.is_grad_enabled():
+            raise AdapterError(
+                "a merged adapter cannot be trained: unmerge it first, or call model.eval() or "
+                "torch.no_grad() to compute outputs"
+            )
+
+
+def find_linears(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+    """Return path -> linear map of those that a pattern matches (``sites.find_modules``)."""
+    return find_modules(model, patterns, LINEARS)
+
+
+def adapt_linear(model: nn.Module, path: str) -> AdaptedLinear:
+    """Return the wrapper of the linear map at a path, put there if there is none yet."""
+    there = module_at(model, path)
+    inside = there
+    while isinstance(inside, Wrapper):
+        if isinstance(inside, AdaptedLinear):
+            return inside
+        inside = inside.base
+    adapted = AdaptedLinear(there)
+    replace_module(model, path, adapted)
+    return adapted
+
+
+def add_parts(
+    model: nn.Module,
+    name: str,
+    linears: dict[str, nn.Module],
+    make_part: Callable[[str, nn.Module], nn.Module],
+) -> None:
+    """Give each linear map a part of the adapter ``name``.
+
+    Args:
+        model: changed in place.
+        name: of the adapter.
+        linears: path -> linear map, as from ``find_linears``.
+        make_part: gets a path and the map there; all parts are made before one is attached.
+    """
+    parts = {path: make_part(path, linear) for path, linear in linears.items()}
+    for path, part in parts.items():
+        adapt_linear(model, path).parts.add(name, part)

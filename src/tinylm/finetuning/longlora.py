@@ -1,0 +1,178 @@
+"""LongLoRA: LoRA towards a longer context, with sparse attention in training.
+
+Chen et al. 2023, section 3. In training the text is cut into groups of G tokens, and a token
+attends to the earlier ones of its group only: O(N G) scores in place of O(N^2). So that groups are
+not blind to each other, half of the heads cut half a group later (shifted sparse attention, S^2).
+The half groups at both ends then stay by themselves; the paper's implementation joins them by
+wrapping around, and masks them apart. In evaluation attention is full, and the model is a plain
+one: merged, it has no trace of the method. Embeddings and norms are trained as well, without which
+LoRA does not reach a longer context (section 3.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.config.finetuning import LongLoraConfig
+from tinylm.errors import AdapterError
+from tinylm.finetuning.linear import find_linears
+from tinylm.finetuning.lora import add_low_rank, check_rank
+from tinylm.finetuning.sites import Wrapper, module_at, plain_modules, replace_module
+from tinylm.model.attention import Attention
+from tinylm.model.cache import KVCache
+from tinylm.model.decoder import DecoderLM
+from tinylm.model.hooks import Hooks
+from tinylm.model.layers import LayerNorm
+from tinylm.model.positions import Positions
+
+
+class Groups(nn.Module):
+    """The part of an adapter that says how large groups are; it has no parameters."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+
+class GroupedAttention(Wrapper):
+    """Attention that is cut into groups in training."""
+
+    base: Attention
+
+    def forward(
+        self,
+        x: Tensor,
+        encoding: Positions,
+        positions: Tensor,
+        blocked: Tensor,
+        cache: KVCache | None,
+        hooks: Hooks,
+    ) -> Tensor:
+        """Mix as ``Attention`` does; arguments and result are the same.
+
+        With a cache, or while hooks watch whole patterns, attention is full in training, too.
+        """
+        sizes: list[int] = [part.size for part in self.parts.acting()]  # type: ignore[misc]
+        whole = not self.training or cache is not None or hooks.active
+        if whole or not sizes or x.shape[1] <= min(sizes):
+            mixed: Tensor = self.base(x, encoding, positions, blocked, cache, hooks)
+            return mixed
+        size = min(sizes)
+        query, key, value = self.base.project(x, encoding, positions)
+        bias = encoding.bias(positions, positions)
+        half = -(-self.base.num_heads // 2)
+
+        def mix(heads: slice, shift: int) -> Tensor:
+            rows = [
+                self.base.mix(
+                    query[:, heads, group],
+                    key[:, heads, group],
+                    value[:, heads, group],
+                    blocked[:, :, group, group],
+                    None if bias is None else bias[:, heads, group, group],
+                )
+                for group in groups(x.shape[1], size, shift)
+            ]
+            return torch.cat(rows, 2)
+
+        plain, shifted = mix(slice(half), 0), mix(slice(half, None), size // 2)
+        return self.base.join(torch.cat([plain, shifted], 1))
+
+    def refuse_merge(self) -> None:
+        """Do nothing: in evaluation, and merged, attention is the base's own."""
+
+
+def groups(length: int, size: int, shift: int) -> Iterator[slice]:
+    """Yield the groups that a text of ``length`` tokens is cut into.
+
+    Args:
+        length: tokens.
+        size: tokens of a group; the last one may have fewer.
+        shift: tokens of the first group, 0 for as many as the others.
+    """
+    edges = [0, *range(shift or size, length, size), length]
+    for start, end in pairwise(edges):
+        yield slice(start, end)
+
+
+class LongLora:
+    """LoRA, embeddings and norms of a decoder, trained with attention in groups."""
+
+    Settings = LongLoraConfig
+
+    @staticmethod
+    def attach(
+        model: nn.Module, name: str, settings: LongLoraConfig
+    ) -> tuple[nn.Module, list[str]]:
+        """Add low-rank updates and group every attention in training (``base.Method``).
+
+        Raises:
+            AdapterError: if a target matches nothing, the rank is above that of a matrix, or the
+                model has no attention.
+        """
+        linears = find_linears(model, settings.targets)
+        check_rank(linears, settings.rank)
+        attentions = [path for path, m in plain_modules(model) if isinstance(m, Attention)]
+        if not attentions:
+            raise AdapterError("method longlora needs a model with attention: take a decoder")
+        trained = _trained_with_it(model, settings)
+        scale = settings.alpha / settings.rank
+        add_low_rank(model, name, linears, settings.rank, scale, settings.dropout)
+        for path in attentions:
+            there = module_at(model, path)
+            inside = there
+            while isinstance(inside, Wrapper) and not isinstance(inside, GroupedAttention):
+                inside = inside.base
+            if not isinstance(inside, GroupedAttention):
+                inside = GroupedAttention(there)
+                replace_module(model, path, inside)
+            inside.parts.add(name, Groups(settings.group_size))
+        return model, trained
+
+
+def _trained_with_it(model: nn.Module, settings: LongLoraConfig) -> list[str]:
+    """Return the names of the embeddings' and norms' parameters that are trained as well."""
+    kinds: list[type[nn.Module]] = []
+    if settings.train_embeddings:
+        kinds.append(nn.Embedding)
+    if settings.train_norms:
+        kinds.append(LayerNorm)
+    return [
+        f"{path}.{key}"
+        for path, module in plain_modules(model)
+        if isinstance(module, tuple(kinds))
+        for key, _ in module.named_parameters(recurse=False)
+    ]
+
+
+def extended(model: DecoderLM, context_length: int) -> DecoderLM:
+    """Return a model with the same weights that reads a longer context.
+
+    Positions are computed for the longer context where they are computed at all.
+
+    Args:
+        model: a plain decoder, without adapters.
+        context_length: of the new model.
+
+    Raises:
+        AdapterError: if it is shorter than the model's, or positions are learned.
+    """
+    if context_length < model.config.context_length:
+        raise AdapterError(
+            f"context_length {context_length} is shorter than the model's "
+            f"{model.config.context_length}: give a larger one"
+        )
+    if next(model.positions.parameters(), None) is not None:
+        raise AdapterError(
+            f"model.positions = {model.config.positions}: there are none beyond the context that "
+            "was trained; train with sinusoidal or rotary positions"
+        )
+    weight = model.embedding.weight
+    longer = DecoderLM(replace(model.config, context_length=context_length))
+    longer.load_state_dict(model.state_dict())
+    return longer.to(weight.device, weight.dtype).train(model.training)

@@ -1,0 +1,187 @@
+"""Prompt tuning: learned input embeddings before the text.
+
+Lester, Al-Rfou and Constant 2021, section 2: n virtual tokens stand at positions 0 to n - 1, the
+text after them; only their ``n * hidden`` numbers are trained. They take up n of the model's
+positions, so that the text has room for ``context_length - n`` tokens, and stand in the cache once
+for a whole text. They start from the embeddings of words, which the paper found best after class
+labels (section 3.2), or at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.config import ModelConfig
+from tinylm.config.finetuning import PromptConfig
+from tinylm.errors import AdapterError
+from tinylm.finetuning.sites import Wrapper, unwrapped
+from tinylm.model.cache import KVCache
+from tinylm.model.decoder import DecoderLM, LayerRunner, in_turn
+from tinylm.model.hooks import NO_HOOKS, Hooks
+
+_FIRST_WORD = 4  # the ids before it are <pad>, <unk>, <sos> and <eos>
+
+
+class PromptPart(nn.Module):
+    """The virtual tokens of one adapter."""
+
+    def __init__(self, embeddings: Tensor) -> None:
+        super().__init__()
+        self.embeddings = nn.Parameter(embeddings)
+        """(length, hidden), as the embedding gives them, before they are scaled."""
+
+
+class PromptedDecoder(Wrapper):
+    """A decoder that reads virtual tokens before every text; used like the decoder itself."""
+
+    base: DecoderLM
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Virtual tokens of the adapters that act."""
+        return sum(len(embeddings) for embeddings in self._embeddings())
+
+    @property
+    def config(self) -> ModelConfig:
+        """The decoder's configuration; its context is what is left for the text."""
+        config = self.base.config
+        return replace(config, context_length=config.context_length - self.virtual_tokens)
+
+    def forward(
+        self, ids: Tensor | None = None, *, hooks: Hooks = NO_HOOKS, **named: Any
+    ) -> Tensor:
+        """Return the text's logits, (batch, seq, vocab); arguments as ``DecoderLM.forward``."""
+        return self.base.unembed(self.residual(ids, hooks=hooks, **named), hooks)
+
+    def residual(
+        self,
+        ids: Tensor | None = None,
+        *,
+        embeddings: Tensor | None = None,
+        positions: Tensor | None = None,
+        real: Tensor | None = None,
+        cache: KVCache | None = None,
+        hooks: Hooks = NO_HOOKS,
+        run_layers: LayerRunner = in_turn,
+    ) -> Tensor:
+        """Return the text's residual stream, (batch, seq, hidden); arguments as there.
+
+        Hooks see the virtual tokens too, before the text, where they are read: with a cache, in
+        the first pass alone.
+        """
+        count = self.virtual_tokens
+        if positions is not None:
+            positions = positions + count
+        if count == 0 or (cache is not None and cache.length > 0):
+            return self.base.residual(
+                ids,
+                embeddings=embeddings,
+                positions=positions,
+                real=real,
+                cache=cache,
+                hooks=hooks,
+                run_layers=run_layers,
+            )
+        if embeddings is None:
+            embeddings = self.base.embedding(ids)
+        batch = embeddings.shape[0]
+        virtual = torch.cat(self._embeddings()).to(embeddings.dtype).expand(batch, -1, -1)
+        if real is not None:
+            real = nn.functional.pad(real, (count, 0), value=True)
+        if positions is not None:
+            first = torch.arange(count, device=positions.device).expand(len(positions), -1)
+            positions = torch.cat([first, positions], 1)
+        x = self.base.residual(
+            embeddings=torch.cat([virtual, embeddings], 1),
+            positions=positions,
+            real=real,
+            cache=cache,
+            hooks=hooks,
+            run_layers=run_layers,
+        )
+        return x[:, count:]
+
+    def _embeddings(self) -> list[Tensor]:
+        return [part.embeddings for part in self.parts.acting() if isinstance(part, PromptPart)]
+
+
+class Prompt:
+    """Prompt tuning of a decoder."""
+
+    Settings = PromptConfig
+
+    @staticmethod
+    def attach(model: nn.Module, name: str, settings: PromptConfig) -> tuple[nn.Module, list[str]]:
+        """Put virtual tokens before the text (``base.Method``).
+
+        Raises:
+            AdapterError: if the model is no decoder, they leave no room for a text, or an id to
+                start from is not in the vocabulary.
+        """
+        decoder = unwrapped(model)
+        if not isinstance(decoder, DecoderLM):
+            raise AdapterError("method prompt needs a model with token embeddings: take a decoder")
+        context = decoder.config.context_length
+        if settings.length >= context:
+            raise AdapterError(
+                f"length {settings.length}: the model reads {context} tokens, and the text needs "
+                f"some of them; set a length of 1 to {context - 1}"
+            )
+        part = PromptPart(_start(decoder.embedding.weight.detach(), settings))
+        prompted = model if isinstance(model, PromptedDecoder) else PromptedDecoder(model)
+        prompted.parts.add(name, part)
+        return prompted, []
+
+    @staticmethod
+    def to_peft(
+        model: nn.Module, settings: PromptConfig, tensors: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Return PEFT's configuration and tensors."""
+        config: ModelConfig = unwrapped(model).config  # type: ignore[assignment]
+        fields = {
+            "peft_type": "PROMPT_TUNING",
+            "task_type": "CAUSAL_LM",
+            "num_virtual_tokens": settings.length,
+            "num_layers": config.num_layers,
+            "num_attention_heads": config.num_heads,
+            "token_dim": config.hidden_size,
+            "num_transformer_submodules": 1,
+            "prompt_tuning_init": "RANDOM",
+            "inference_mode": True,
+        }
+        return fields, {"prompt_embeddings": tensors["embeddings"]}
+
+    @staticmethod
+    def from_peft(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return tensors under our names."""
+        return {"embeddings" if k == "prompt_embeddings" else k: v for k, v in tensors.items()}
+
+    @staticmethod
+    def settings_from_peft(
+        fields: Mapping[str, Any], tensors: Mapping[str, Tensor], source: str
+    ) -> PromptConfig:
+        """Return the settings of a prompt that PEFT wrote.
+
+        Raises:
+            AdapterError: if there is no prompt in it.
+        """
+        if "embeddings" not in tensors:
+            raise AdapterError(f"{source}: its tensors hold no prompt_embeddings")
+        return PromptConfig(length=len(tensors["embeddings"]))
+
+
+def _start(table: Tensor, settings: PromptConfig) -> Tensor:
+    """Return the embeddings to start from, (length, hidden)."""
+    if settings.start == "random":
+        return torch.randn(settings.length, table.shape[1]).to(table) * table.std()
+    ids = list(settings.ids) or list(range(_FIRST_WORD, len(table))) or list(range(len(table)))
+    if max(ids) >= len(table):
+        raise AdapterError(
+            f"ids: {max(ids)} is not in the vocabulary of {len(table)} tokens: give smaller ids"
+        )
+    return torch.stack([table[ids[i % len(ids)]] for i in range(settings.length)])

@@ -1,0 +1,222 @@
+"""Adapters on disk: a folder with the trained parameters and what they belong to.
+
+``adapter_model.safetensors`` holds the adapter's own parameters and nothing of the base. Where PEFT
+has the method, it and ``adapter_config.json`` are PEFT's own layout, so that PEFT reads the folder,
+and its folders are read here. ``tinylm.json`` adds the method, its settings, the fingerprint of the
+base and the SHA-256 of the tensors. Each file is written whole or not at all, tinylm.json last, so
+that files of two adapters never pass for one. Nothing is pickled.
+
+A method that PEFT has supplies ``to_peft``, ``from_peft`` and ``settings_from_peft``, as
+``lora_files.LoraFiles`` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from tinylm.atomic import write_bytes
+from tinylm.config import from_dict, to_dict
+from tinylm.errors import AdapterError
+from tinylm.finetuning.adapters import (
+    activate,
+    active_adapters,
+    adapter_of,
+    attach,
+    detach,
+    fingerprint,
+    trained_parameters,
+)
+from tinylm.registry import METHODS
+
+FORMAT = "tinylm adapter 1"
+_TENSORS = "adapter_model.safetensors"
+_PEFT = "adapter_config.json"
+_OURS = "tinylm.json"
+_PEFT_METHODS = {"LORA": "lora", "PREFIX_TUNING": "prefix", "PROMPT_TUNING": "prompt"}
+
+
+@dataclass(frozen=True)
+class StoredAdapter:
+    """An adapter read from a folder."""
+
+    method: str
+    """Name in the registry METHODS."""
+    settings: Any
+    tensors: dict[str, Tensor]
+    """Under the names of ``trained_parameters``."""
+    name: str = "default"
+    """What the adapter was called."""
+    base: str | None = None
+    """Fingerprint of its base; None where PEFT wrote the folder."""
+
+
+def save_adapter(model: nn.Module, name: str, folder: str | Path) -> int:
+    """Write an adapter to a folder.
+
+    Args:
+        model: with the adapter attached, active or not, merged or not.
+        name: of the adapter.
+        folder: made if it is not there; an adapter in it is replaced.
+
+    Returns:
+        Bytes of the file of tensors.
+
+    Raises:
+        AdapterError: if there is none of that name, or the files cannot be written.
+    """
+    folder = Path(folder)
+    adapter = adapter_of(model, name)
+    tensors = {
+        key: parameter.detach().cpu().contiguous()
+        for key, parameter in trained_parameters(model, name).items()
+    }
+    method = METHODS.load(adapter.method)
+    fields: dict[str, Any] | None = None
+    if hasattr(method, "to_peft"):
+        fields, tensors = method.to_peft(model, adapter.settings, tensors)
+    content = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    about = {
+        "format": FORMAT,
+        "name": name,
+        "method": adapter.method,
+        "settings": to_dict(adapter.settings),
+        "base": fingerprint(model),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    try:
+        write_bytes(folder / _TENSORS, content)
+        if fields is None:
+            (folder / _PEFT).unlink(missing_ok=True)
+        else:
+            write_bytes(folder / _PEFT, _json_bytes(fields))
+        write_bytes(folder / _OURS, _json_bytes(about))
+    except OSError as error:
+        raise AdapterError(f"adapter {folder} cannot be written: {error.strerror}") from error
+    return len(content)
+
+
+def load_adapter(model: nn.Module, folder: str | Path, name: str | None = None) -> nn.Module:
+    """Attach the adapter of a folder; it alone is active and trained from now on.
+
+    Args:
+        model: the base that the adapter was trained on.
+        folder: written here or by PEFT.
+        name: to call it by; empty: as it was called.
+
+    Returns:
+        The model to use from now on.
+
+    Raises:
+        AdapterError: if the folder cannot be read, is of another base, or holds other tensors than
+            its method and settings ask for. Nothing is changed then.
+    """
+    stored = read_adapter(folder)
+    name = name or stored.name
+    if stored.base is not None and stored.base != fingerprint(model):
+        raise AdapterError(
+            f"adapter {folder} was trained on the base {stored.base[:12]} and this model is "
+            f"{fingerprint(model)[:12]}: load it on its own base"
+        )
+    before = active_adapters(model)
+    with torch.random.fork_rng(devices=[]):  # the start is drawn, and then overwritten
+        model = attach(model, stored.method, stored.settings, name)
+    try:
+        _fill(trained_parameters(model, name), stored.tensors, f"{folder}/{_TENSORS}")
+    except AdapterError:
+        model = detach(model, name)
+        activate(model, before)
+        raise
+    return model
+
+
+def read_adapter(folder: str | Path) -> StoredAdapter:
+    """Read the files of an adapter.
+
+    Raises:
+        AdapterError: if one is missing, damaged or of another format or method.
+    """
+    folder = Path(folder)
+    try:
+        content = (folder / _TENSORS).read_bytes()
+        ours = (folder / _OURS).exists()
+        about = json.loads((folder / (_OURS if ours else _PEFT)).read_text("utf-8"))
+        tensors = safetensors.torch.load(content)
+    except FileNotFoundError as error:
+        raise AdapterError(
+            f"{folder} holds no adapter: {Path(error.filename).name} is missing"
+        ) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise AdapterError(f"adapter {folder} cannot be read: {error}") from error
+    if not isinstance(about, dict):
+        raise AdapterError(f"adapter {folder} cannot be read: its settings are no JSON object")
+    if ours:
+        return _read_ours(folder, about, tensors, hashlib.sha256(content).hexdigest())
+    return _read_peft(folder, about, tensors)
+
+
+def _read_ours(
+    folder: Path, about: Mapping[str, Any], tensors: dict[str, Tensor], sha256: str
+) -> StoredAdapter:
+    if about.get("format") != FORMAT:
+        raise AdapterError(f"adapter {folder} has format {about.get('format')!r}, not {FORMAT!r}")
+    try:
+        if about["sha256"] != sha256:
+            raise AdapterError(
+                f"adapter {folder} is damaged: {_TENSORS} has changed since it was written"
+            )
+        method = METHODS.load(about["method"])
+        settings = from_dict(method.Settings, about["settings"], f"{folder}/{_OURS}")
+        if hasattr(method, "from_peft"):
+            tensors = method.from_peft(tensors)
+        return StoredAdapter(about["method"], settings, tensors, about["name"], about["base"])
+    except (KeyError, TypeError) as error:
+        raise AdapterError(f"adapter {folder}: {_OURS} says nothing of {error}") from error
+
+
+def _read_peft(
+    folder: Path, fields: Mapping[str, Any], tensors: dict[str, Tensor]
+) -> StoredAdapter:
+    source = f"{folder}/{_PEFT}"
+    kind = fields.get("peft_type")
+    method = METHODS.load(_PEFT_METHODS[kind]) if kind in _PEFT_METHODS else None
+    if method is None or not hasattr(method, "settings_from_peft"):
+        raise AdapterError(
+            f"{source}: peft_type {kind!r} cannot be read; those that can: "
+            + ", ".join(_PEFT_METHODS)
+        )
+    tensors = method.from_peft(tensors)
+    settings = method.settings_from_peft(fields, tensors, source)
+    return StoredAdapter(_PEFT_METHODS[str(kind)], settings, tensors)
+
+
+@torch.no_grad()
+def _fill(
+    parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: str
+) -> None:
+    """Copy tensors into the parameters of the same names; all are compared before one is copied."""
+    for name in sorted(parameters.keys() | tensors.keys()):
+        if name not in tensors:
+            raise AdapterError(f"{source}: {name} is missing")
+        if name not in parameters:
+            raise AdapterError(f"{source}: {name} is not of this adapter")
+        if tensors[name].shape != parameters[name].shape:
+            raise AdapterError(
+                f"{source}: {name} has shape {tuple(tensors[name].shape)}, its settings and the "
+                f"model ask for {tuple(parameters[name].shape)}"
+            )
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])
+
+
+def _json_bytes(value: Any) -> bytes:
+    return json.dumps(value, indent=1).encode()

@@ -1,0 +1,131 @@
+"""Bytes of activations: what the forward pass of a training step keeps for the backward pass.
+
+Counted operation by operation as the model is built here and run on a CPU without
+``torch.compile``, on full windows: what autograd saves, each storage once, parameters left out
+(Korthikanti et al. 2022, "Reducing activation recomputation in large Transformer models", section
+4, count another model the same way). ``e`` bytes hold a number of the matrix products, 4 in
+float32 and 2 in bf16, where the residual stream and the norms stay in float32. With T = batch x
+seq tokens, hidden size h, attention width w = heads x head_dim and inner width f, a layer keeps
+
+====================================  =========================================================
+input of the three projections        T h e
+queries (scaled), keys, values        3 T w e
+attention pattern                     batch x heads x seq^2 e; three of them with dropout: the
+                                      pattern, the mask and their product. Beyond 256 tokens in
+                                      blocks of queries, each without the keys that none of it
+                                      sees, but with a copy of the others and of their values
+input of the output projection        T w e
+input of the inner projection         T h e
+activation, and the next one's input  T f e each: 1 for ReLU, 4 for GELU, 5 for its tanh form
+masks of dropout on both outputs      2 T h e
+both norms                            2 (2 T h + T) 4: centred, normalised, 1 / deviation
+====================================  =========================================================
+
+and in bf16 a copy of its matrices, 2 bytes a number. The output loss keeps nothing that autograd
+saves, but holds the gradients that it has made already (``output_gradient_bytes``).
+"""
+
+from __future__ import annotations
+
+from tinylm.config import ModelConfig
+from tinylm.planning.flops import block_ends, computed_pairs
+
+_FLOAT, _INDEX = 4, 8  # bytes of a float32 and of an int64
+PRODUCT_BYTES = {"fp32": 4, "bf16": 2}
+"""Bytes of a number in matrix products, by precision."""
+_INNER_ARRAYS = {"relu": 1, "gelu": 4, "gelu-tanh": 5}
+"""Arrays of the inner width that an activation function and the product after it keep."""
+
+
+def layer_activation_bytes(
+    config: ModelConfig, batch: int, seq: int | None = None, precision: str = "fp32"
+) -> dict[str, int]:
+    """Return the bytes that one decoder layer keeps, by part.
+
+    Args:
+        config: the model.
+        batch: windows in a forward pass.
+        seq: tokens of a window; empty: the context length.
+        precision: fp32 or bf16.
+    """
+    seq = seq or config.context_length
+    tokens, number = batch * seq, PRODUCT_BYTES[precision]
+    hidden, inner = config.hidden_size, config.resolved_ffn_size
+    width = config.num_heads * config.resolved_head_dim
+    dropped = config.dropout > 0
+    # Keys and values are cut out of the joint projection. The product copies them, each on its own,
+    # unless batch and heads are one axis already: then the whole projection is kept for its parts.
+    whole = batch == 1 or config.num_heads == 1
+    rotary = config.positions == "rotary"
+    if whole:
+        projected = tokens * width * (5 if rotary else 4)
+    else:
+        projected = batch * (seq + 2 * sum(block_ends(seq))) * width
+    tables = 4 * seq * config.resolved_head_dim if rotary else 0  # cos and sin, queries and keys
+    matrices = 4 * hidden * width + 2 * hidden * inner
+    return {
+        "projections": (tokens * (hidden + width) + projected) * number + tables * _FLOAT,
+        "pattern": (3 if dropped else 1) * batch * config.num_heads * computed_pairs(seq) * number,
+        "feed-forward": tokens * (hidden + _INNER_ARRAYS[config.activation] * inner) * number,
+        "dropout": 2 * tokens * hidden * number * dropped,
+        "norms": 2 * _norm_bytes(config, tokens),
+        "copies": 0 if precision == "fp32" else matrices * number,
+    }
+
+
+def _norm_bytes(config: ModelConfig, tokens: int) -> int:
+    return (2 * config.hidden_size + 1) * tokens * _FLOAT
+
+
+def activation_bytes(
+    config: ModelConfig,
+    batch: int,
+    seq: int | None = None,
+    precision: str = "fp32",
+    segment: int = 0,
+    frozen_embedding: bool = False,
+) -> dict[str, int]:
+    """Return the bytes that a forward pass and its loss keep, by part, and their ``total``.
+
+    Args:
+        config: the model.
+        batch: windows in a forward pass.
+        seq: tokens of a window; empty: the context length.
+        precision: fp32 or bf16.
+        segment: layers of which gradient checkpointing keeps the input alone; 0: none.
+        frozen_embedding: whether the embedding is not trained; nothing before the first trained
+            parameter is kept.
+    """
+    seq = seq or config.context_length
+    tokens, number = batch * seq, PRODUCT_BYTES[precision]
+    stream = tokens * config.hidden_size * _FLOAT  # the residual stream, (batch, seq, hidden)
+    learned = config.positions == "learned"
+    trained = not frozen_embedding or learned  # whether the first layer's input needs a gradient
+    parts = {
+        "embedding": tokens * _INDEX * (not frozen_embedding) + seq * _INDEX * learned,
+        "dropout": stream * (config.dropout > 0 and trained),
+        "norms": _norm_bytes(config, tokens) * (config.norm_placement == "pre"),
+    }
+    if segment:
+        parts["segments"] = -(-config.num_layers // segment) * stream
+    else:
+        for part, size in layer_activation_bytes(config, batch, seq, precision).items():
+            parts[part] = parts.get(part, 0) + config.num_layers * size
+        if not trained and config.norm_placement == "pre":
+            parts["norms"] -= _norm_bytes(config, tokens) - stream  # the first has only weights
+        elif not trained and precision != "fp32":  # the copy that gives the input's gradient
+            width = config.num_heads * config.resolved_head_dim
+            parts["copies"] -= 3 * width * config.hidden_size * number
+    parts["total"] = sum(parts.values())
+    return parts
+
+
+def output_gradient_bytes(config: ModelConfig, batch: int, seq: int | None = None) -> int:
+    """Return the bytes of the gradients that the output loss makes in the forward pass.
+
+    Those of the residual stream, (batch, seq, hidden), and of the output projection.
+    """
+    tokens = batch * (seq or config.context_length)
+    bias = int(config.bias and not config.tie_embeddings)
+    rows = config.hidden_size + bias
+    return (tokens * config.hidden_size + config.resolved_vocab_size * rows) * _FLOAT
