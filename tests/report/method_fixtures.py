@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from tests.report.fixtures import ENVIRONMENT, LOOP, STORY, config
+from tinylm.config import RunConfig
+from tinylm.experiments.growth import exponents, planned, resized, sizes
+from tinylm.planning.flops import flops_per_token
+from tinylm.planning.memory import kv_bytes, step_peak
+from tinylm.planning.parameters import parameter_counts
 
 
 def timing(median: float, spread: float = 0.05, rounds: int = 3) -> dict[str, Any]:
@@ -247,6 +253,94 @@ def _row(layers: int, context: int, segment: int, batch: int = 32) -> dict[str, 
     }
 
 
+VARIED = {
+    "batch_size": (8, 16, 32, 64),
+    "context_length": (32, 64, 128, 256),
+    "num_layers": (1, 2, 4, 8),
+    "vocab_size": (2_000, 4_000, 8_000, 16_000),
+}
+
+
+def efficiency() -> dict[str, Any]:
+    rate = 4e11
+    run = config()
+    model = replace(run.model, vocab_size=10_000)
+    training = replace(run.training, precision="bf16")
+    run = replace(run, model=model, training=training)
+    own = _cost(run, rate)
+    growth = []
+    for name, places in VARIED.items():
+        rows = [_cost(resized(run, name, size), rate) for size in places]
+        growth.append({"varied": name, "rows": rows, "exponents": exponents(rows, name)})
+    context = model.context_length
+    exact = {
+        "parameters": parameter_counts(model)["total"],
+        "flops_per_token": flops_per_token(model),
+        "kv_bytes": kv_bytes(model, 1, context),
+    }
+    return {
+        "measure": "live tensor bytes",
+        "precision": "bf16",
+        "repeats": 3,
+        "product_flops_per_second": rate,
+        "own": own
+        | {
+            "measured": own["measured"] | exact,
+            "planned": own["planned"] | exact,
+            "peak_parts": asdict(step_peak(model, training)),
+            "least_seconds": own["planned"]["step"] / rate,
+            "utilisation": own["planned"]["step"] / rate / own["measured"]["step"],
+        },
+        "growth": growth,
+        **_common(38.0),
+    }
+
+
+def _cost(run: RunConfig, rate: float) -> dict[str, Any]:
+    new = run.model.context_length // 4
+    expected = planned(run, 4, new)
+    step, generation = 0.012 + 2.1 * expected["step"] / rate, 0.004 * new
+    return {
+        **sizes(run),
+        "tokens": run.training.batch_size * run.model.context_length,
+        "new_tokens": run.training.batch_size * new,
+        "planned": expected,
+        "measured": {
+            **expected,
+            "step": step,
+            "generation": generation,
+            "peak_bytes": 1.04 * expected["peak_bytes"],
+        },
+        "step": timing(step),
+        "generation": timing(generation, 0.08),
+    }
+
+
+def precision() -> dict[str, Any]:
+    parts = ("all", "embedding", "attention", "norms", "feed-forward", "unembedding")
+    agreement = {
+        place: {
+            part: {"cosine": 1 - (worst * (1 + i / 9)) ** 2 / 2, "error": worst * (1 + i / 9)}
+            for i, part in enumerate(parts)
+        }
+        for place, worst in (("start", 0.011), ("end", 0.062))
+    }
+    return {
+        "steps": 500,
+        "tokens_per_step": 2_048,
+        "native": True,
+        "trained": {
+            "fp32": {"curve": [9.2, 5.1, 3.9], "seconds": 81.0, "validation_loss": 3.8214},
+            "bf16": {"curve": [9.2, 5.1, 3.9], "seconds": 44.0, "validation_loss": 3.8231},
+        },
+        "loss_difference": 3.8231 / 3.8214 - 1,
+        "agreement": agreement,
+        "tolerances": {"loss": 0.005, "cosine": 0.98, "error": 0.2},
+        "failed": [],
+        **_common(127.0),
+    }
+
+
 def verification() -> dict[str, Any]:
     step = "feeding the ids up to each place alone (float64, mean nats)"
     checks = (
@@ -267,6 +361,9 @@ def verification() -> dict[str, Any]:
         ("gradient-checkpointing", "loss, gradients and random state, segments of 1, 2 and 3 "
          "recomputed; keeping all activations (dropout 0.1, bf16, the same seed)", 12_630_066,
          "gradient components", 0.0, 0.0),
+        ("precision", "gradients of a training step with matrix products in bfloat16; float32 "
+         "(norm of the difference, relative to the gradient's; the worst part)", 4_210_022,
+         "gradient components", 0.031, 0.2),
         ("resume", "weights, optimizer and random state after 6 steps; stopping after step 3 and "
          "going on from its files (adamw, dropout 0.1, bf16)", 12_632_071, "numbers", 0.0, 0.0),
         ("save-and-load", "weights, logits, configuration, tokenizer and decoded text of the model "
@@ -307,6 +404,8 @@ def results() -> dict[str, dict[str, Any]]:
         "beam-search": beam_search(),
         "accumulation": accumulation(),
         "gradient-checkpointing": gradient_checkpointing(),
+        "efficiency": efficiency(),
+        "precision": precision(),
         "verification": verification(),
     }
 

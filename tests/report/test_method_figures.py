@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.report import method_fixtures
 from tinylm.report.figures import save_figure
 from tinylm.report.figures.decoding import decoding_figure
@@ -13,6 +15,7 @@ from tinylm.report.figures.efficiency import (
     checkpointing_figure,
     growth_figure,
 )
+from tinylm.report.figures.growth import cost_figure
 
 
 def figures() -> dict[str, Any]:
@@ -22,6 +25,7 @@ def figures() -> dict[str, Any]:
         "growth": growth_figure(found["kv-cache"]["growth"]),
         "decoding": decoding_figure(found["beam-search"]["comparisons"][1]),
         "accumulation": accumulation_figure(found["accumulation"]["runs"]),
+        "costs": cost_figure(found["efficiency"]["growth"]),
         "checkpointing": checkpointing_figure(checkpointing["depth"], checkpointing["context"]),
     }
 
@@ -55,6 +59,19 @@ def test_figures_hold_the_measured_points() -> None:
     assert [bar.get_width() for bar in bleu.patches][:2] == [8.9, 6.1]  # type: ignore[attr-defined]
 
 
+def test_planned_time_meets_the_measured_one_at_the_largest_size() -> None:
+    series = method_fixtures.efficiency()["growth"]
+    drawn = cost_figure(series)
+    assert len(drawn.axes) == 8
+    measured, planned = drawn.axes[0].lines
+    assert list(measured.get_xdata()) == [8, 16, 32, 64]  # type: ignore[arg-type]
+    times = [1000 * row["measured"]["step"] for row in series[0]["rows"]]
+    assert list(measured.get_ydata()) == times  # type: ignore[arg-type]
+    line = list(planned.get_ydata())  # type: ignore[arg-type]
+    assert line[-1] == pytest.approx(times[-1])
+    assert line[0] < times[0]
+
+
 def test_figures_of_little_can_be_drawn() -> None:
     found = method_fixtures.results()
     runs = found["accumulation"]["runs"]
@@ -65,9 +82,12 @@ def test_figures_of_little_can_be_drawn() -> None:
     comparison.update(rows=comparison["rows"][:1], true=None)
     comparison["rows"][0].update(bleu_corpus=0.0, name="$x$")
     depth = found["gradient-checkpointing"]["depth"][:1]
+    cost = found["efficiency"]["growth"][0]
+    cost["rows"] = cost["rows"][:1]
     for figure in (
         accumulation_figure(runs),
         decoding_figure(comparison),
         checkpointing_figure(depth, []),
+        cost_figure([cost]),
     ):
         figure.canvas.draw()

@@ -15,6 +15,7 @@ from tinylm.registry import SECTIONS
 from tinylm.report.blocks import Block, Heading, Table, plain_text
 from tinylm.report.inputs import ReportInputs
 from tinylm.report.measurements import hardware, mib, order, rounds, seconds, spread, times
+from tinylm.report.sections import efficiency, precision
 from tinylm.report.sections.accumulation import loss_comment, memory_comment, time_comment
 from tinylm.report.sections.gradient_checkpointing import (
     context_comment,
@@ -55,7 +56,9 @@ def test_a_section_stands_alone_and_refers_to_nothing_missing(name: str) -> None
     assert len(text_of({name: method_fixtures.results()[name]})) > 1_000
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "verification"])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in ("verification", "precision")]
+)
 def test_every_timing_shows_rounds_spread_and_machine(name: str) -> None:
     notes = [
         f"{table.caption} {' '.join(table.columns)} {table.note}"
@@ -277,9 +280,9 @@ def test_memory_against_context_follows_the_numbers() -> None:
 
 def test_a_failed_check_is_told_loudly() -> None:
     found = method_fixtures.verification()
-    assert verdict(found) == "All 11 checks passed, in 13\u00a0s."
+    assert verdict(found) == "All 12 checks passed, in 14\u00a0s."
     found["rows"][4].update(passed=False, difference=None, note="RuntimeError: no")
-    assert "1 of 11 checks *FAILED*: `accumulation`" in verdict(found)
+    assert "1 of 12 checks *FAILED*: `accumulation`" in verdict(found)
     assert "must not be trusted until it passes" in verdict(found)
     found["rows"][5]["passed"] = False
     assert "`accumulation` and `gradient-checkpointing`" in verdict(found)
@@ -287,10 +290,77 @@ def test_a_failed_check_is_told_loudly() -> None:
     assert table.emphasised == (4, 5)
     assert [row[-1] for row in table.rows].count("FAILED") == 2
     assert table.rows[4][3] == "–" and "RuntimeError: no" in table.rows[4][1]
-    assert "2 of 11 checks" in text_of({"verification": found}).partition("Verification")[0]
+    assert "2 of 12 checks" in text_of({"verification": found}).partition("Verification")[0]
 
 
 def test_bounds_of_nothing_are_exact() -> None:
     rows = tables("verification")["tab:verification"].rows
     assert [row[4] for row in rows].count("exact") == 4
     assert plain_text(rows[0][2]) == "511" and rows[0][3] == "8.9·10⁻¹⁶" and rows[0][4] == "10⁻⁹"
+
+
+# Efficiency
+
+
+def test_plans_that_hold_are_told_from_those_that_do_not() -> None:
+    found = method_fixtures.efficiency()
+    said = efficiency.own_comment(found)
+    assert "parameters, FLOPs, activations and the cache hold exactly" in said
+    assert "differs from the estimate by +4.0\u202f%" in said
+    found["own"]["measured"]["saved_bytes"] *= 0.9
+    said = efficiency.own_comment(found)
+    assert "parameters, FLOPs and the cache hold exactly" in said
+    assert "differs from the plan for activations (−10.0\u202f%)" in said
+
+
+@pytest.mark.parametrize(
+    ("measured", "said"),
+    [
+        (1.1, "grows as its FLOPs do with batch (1.10 against 1.00)"),
+        (0.6, "grows more slowly than its FLOPs with batch (0.60 against 1.00)"),
+        (1.4, "grows faster than its FLOPs with batch (1.40 against 1.00)"),
+    ],
+)
+def test_exponents_are_compared(measured: float, said: str) -> None:
+    growth = method_fixtures.efficiency()["growth"][:1]
+    nothing = {"measured": None, "planned": None}
+    for cost, subject in (("step", "a step"), ("generation", "generation")):
+        growth[0]["exponents"] = {"step": nothing, "generation": nothing}
+        assert efficiency.growth_comment(growth) == ""
+        growth[0]["exponents"][cost] = {"measured": measured, "planned": 1.0}
+        assert f"The time of {subject} {said}" in efficiency.growth_comment(growth)
+
+
+def test_one_size_has_no_exponent_and_is_shown_all_the_same() -> None:
+    found = method_fixtures.efficiency()
+    for series in found["growth"]:
+        series["rows"] = series["rows"][:1]
+        series["exponents"] = {
+            cost: {"measured": None, "planned": None} for cost in series["exponents"]
+        }
+    made = {block.key: block for block in blocks("efficiency", found) if isinstance(block, Table)}
+    assert made["tab:growth"].rows[0][1:] == ("–",) * 8
+    assert len(made["tab:growth-points"].rows) == 4
+
+
+def test_the_table_of_plans_shows_both_sides() -> None:
+    rows = {row[0]: row[1:] for row in tables("efficiency")["tab:efficiency"].rows}
+    found = method_fixtures.efficiency()["own"]
+    kept = mib(found["planned"]["saved_bytes"])
+    assert rows["Activations kept, MiB"] == (kept, kept, "none")
+    assert rows["Peak memory of a step, MiB"][2] == "+4.0\u202f%"
+
+
+# Number formats
+
+
+def test_what_is_outside_the_tolerances_is_said() -> None:
+    found = method_fixtures.precision()
+    assert "within the 0.5\u202f% allowed" in precision.loss_comment(found)
+    assert "All are within" in precision.gradient_comment(found)
+    assert "no instructions" not in precision.loss_comment(found)
+    found.update(failed=["loss", "gradient at the end"], native=False, loss_difference=0.021)
+    said = precision.loss_comment(found)
+    assert "2.10\u202f%, *outside* the 0.5\u202f% allowed" in said
+    assert "training.precision=fp32" in said and "no instructions" in said
+    assert "The gradient at the end is *outside*" in precision.gradient_comment(found)

@@ -3,9 +3,11 @@
 from tinylm.config.experiments import (
     AccumulationExperiment,
     BeamSearchExperiment,
+    EfficiencyExperiment,
     ExperimentsConfig,
     GradientCheckpointingExperiment,
     KVCacheExperiment,
+    PrecisionExperiment,
 )
 from tinylm.config.reading import (
     PRESETS,
@@ -32,12 +34,14 @@ __all__ = [
     "AccumulationExperiment",
     "BeamSearchExperiment",
     "DataConfig",
+    "EfficiencyExperiment",
     "EvaluationConfig",
     "ExperimentsConfig",
     "GenerationConfig",
     "GradientCheckpointingExperiment",
     "KVCacheExperiment",
     "ModelConfig",
+    "PrecisionExperiment",
     "ReportConfig",
     "RunConfig",
     "TokenizerConfig",

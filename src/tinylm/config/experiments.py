@@ -80,6 +80,35 @@ class GradientCheckpointingExperiment:
 
 
 @dataclass(frozen=True, config=FROZEN)
+class EfficiencyExperiment:
+    """What a training step and generation cost, planned and measured, and how the cost grows.
+
+    One size is varied at a time; the others are the run's own.
+    """
+
+    batch_sizes: Sizes = (8, 16, 32, 64)
+    """Windows in a batch."""
+    context_lengths: Sizes = (32, 64, 128, 256)
+    """Context lengths."""
+    depths: Sizes = (1, 2, 4, 8)
+    """Decoder layers."""
+    vocabularies: Sizes = (2_000, 4_000, 8_000, 16_000)
+    """Vocabulary sizes."""
+    repeats: PositiveInt = 5
+    """Timed rounds after two that warm up."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class PrecisionExperiment:
+    """The same training in float32 and in bfloat16."""
+
+    steps: PositiveInt = 500
+    """Optimizer steps of each training."""
+    validation_windows: PositiveInt = 64
+    """Windows of the validation split on which both are compared."""
+
+
+@dataclass(frozen=True, config=FROZEN)
 class ExperimentsConfig:
     """What the experiments on training and generation try."""
 
@@ -91,3 +120,7 @@ class ExperimentsConfig:
     """Gradient accumulation."""
     gradient_checkpointing: GradientCheckpointingExperiment = GradientCheckpointingExperiment()
     """Gradient checkpointing."""
+    efficiency: EfficiencyExperiment = EfficiencyExperiment()
+    """Cost, planned and measured."""
+    precision: PrecisionExperiment = PrecisionExperiment()
+    """Number formats."""

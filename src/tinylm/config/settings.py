@@ -287,6 +287,8 @@ class ReportConfig:
         "beam-search",
         "accumulation",
         "gradient-checkpointing",
+        "efficiency",
+        "precision",
         "attention",
         "verification",
     )

@@ -8,7 +8,6 @@ allocator's own count is used.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -81,16 +80,6 @@ def peak_bytes(work: Callable[[], object], device: torch.device | None = None) -
     with counter:
         work()
     return counter.peak
-
-
-def total_bytes(device: torch.device) -> int:
-    """Return the memory of the machine or of a GPU; 0 where the system does not tell."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return 0
 
 
 def resting_bytes(model: nn.Module, optimizer: torch.optim.Optimizer) -> int:

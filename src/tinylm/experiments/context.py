@@ -137,6 +137,8 @@ _DEPENDS_ON: dict[str, Sequence[str]] = {
     "beam-search": (*_DATA, "training", "evaluation", "experiments.beam_search", _WEIGHTS),
     "accumulation": (*_DATA, "training", "experiments.accumulation"),
     "gradient-checkpointing": (*_DATA, "training", "experiments.gradient_checkpointing"),
+    "efficiency": ("model", "training", "experiments.efficiency"),
+    "precision": (*_DATA, "training", "experiments.precision"),
 }
 _DEFAULT = (
     *(*_DATA, "training", "evaluation", "generation"),

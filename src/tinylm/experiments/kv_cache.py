@@ -9,7 +9,6 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from tinylm.config import GenerationConfig
 from tinylm.evaluation.memory import tensor_bytes
 from tinylm.evaluation.speed import Timing, ratio, run_interleaved
 from tinylm.experiments.context import Context, threads
+from tinylm.experiments.growth import exponent
 from tinylm.generation.engine import Generated, generate, generate_steps
 from tinylm.language_model import SPECIAL_IDS, LanguageModel
 from tinylm.model.cache import KVCache
@@ -166,12 +166,10 @@ def _curves(
     """Sum up the seconds of every step, (rounds, length)."""
     step = [statistics.median(seconds) for seconds in zip(*rounds, strict=True)]
     totals = [statistics.median(total) for total in zip(*map(accumulate, rounds), strict=True)]
-    fitted = np.arange(start, len(totals) + 1)
-    slope = np.polyfit(np.log(fitted), np.log([totals[n - 1] for n in fitted]), 1)[0]
     return {
         "step_ms": [1000 * statistics.median(step[max(0, n - _NEAR) : n]) for n in lengths],
         "total_s": [totals[n - 1] for n in lengths],
-        "exponent": float(slope),
+        "exponent": exponent(range(start, len(totals) + 1), totals[start - 1 :]),
     }
 
 

@@ -23,6 +23,7 @@ from tinylm.report.figures.efficiency import (
     checkpointing_figure,
     growth_figure,
 )
+from tinylm.report.figures.growth import cost_figure
 from tinylm.report.inputs import ReportInputs, load_inputs
 
 _UNUSABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -108,6 +109,9 @@ def _draw_methods(inputs: ReportInputs) -> None:
     if checkpointing and checkpointing["depth"]:
         drawing = checkpointing_figure(checkpointing["depth"], checkpointing["context"])
         save_figure(drawing, inputs.figures, "gradient-checkpointing")
+    efficiency = found.get("efficiency")
+    if efficiency and efficiency["growth"]:
+        save_figure(cost_figure(efficiency["growth"]), inputs.figures, "efficiency")
 
 
 def assemble(inputs: ReportInputs) -> Document:

@@ -177,6 +177,28 @@ REFERENCES: dict[str, Reference] = {
         "North American Chapter of the Association for Computational Linguistics",
         "https://arxiv.org/abs/1902.10186",
     ),
+    "chowdhery2022": Reference(
+        "A. Chowdhery, S. Narang, J. Devlin, et al.",
+        2022,
+        "PaLM: scaling language modeling with pathways",
+        "arXiv:2204.02311",
+        "https://arxiv.org/abs/2204.02311",
+    ),
+    "korthikanti2022": Reference(
+        "V. Korthikanti, J. Casper, S. Lym, L. McAfee, M. Andersch, M. Shoeybi and B. Catanzaro",
+        2022,
+        "Reducing activation recomputation in large Transformer models",
+        "arXiv:2205.05198",
+        "https://arxiv.org/abs/2205.05198",
+    ),
+    "micikevicius2018": Reference(
+        "P. Micikevicius, S. Narang, J. Alben, G. Diamos, E. Elsen, D. Garcia, B. Ginsburg, "
+        "M. Houston, O. Kuchaiev, G. Venkatesh and H. Wu",
+        2018,
+        "Mixed precision training",
+        "International Conference on Learning Representations",
+        "https://arxiv.org/abs/1710.03740",
+    ),
     "pope2022": Reference(
         "R. Pope, S. Douglas, A. Chowdhery, J. Devlin, J. Bradbury, A. Levskaya, J. Heek, K. Xiao, "
         "S. Agrawal and J. Dean",

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from tinylm import checkpoint
@@ -27,6 +28,7 @@ from tinylm.tokenizers.base import EOS_ID
 from tinylm.tokenizers.word import WordTokenizer
 from tinylm.training import recompute
 from tinylm.training.loop import Trainer
+from tinylm.training.step import TrainingStep
 
 Breaker = Callable[[pytest.MonkeyPatch], None]
 
@@ -249,6 +251,27 @@ def resuming_replays_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ShuffledOrder, "restore", lambda self, state: None)
 
 
+def the_loss_scale_is_left_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scaling against the underflow of half precision, never undone."""
+    original = TrainingStep.summed_loss
+
+    def scaled(self: TrainingStep, batch: Batch) -> Tensor:
+        return original(self, batch) * (128 if self.precision == "bf16" else 1)
+
+    monkeypatch.setattr(TrainingStep, "summed_loss", scaled)
+
+
+def rounded_weights_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy in half precision through which no gradient comes back to the weights."""
+    original = F.linear
+
+    def cut(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        low = torch.is_autocast_enabled(x.device.type)
+        return original(x, weight.bfloat16().detach() if low else weight, bias)
+
+    monkeypatch.setattr(F, "linear", cut)
+
+
 # --- files ---
 
 
@@ -310,6 +333,7 @@ BREAKERS: dict[str, tuple[Breaker, ...]] = {
         recomputation_draws_anew,
         recomputation_keeps_the_old_random_state,
     ),
+    "precision": (the_loss_scale_is_left_in, rounded_weights_are_cut_off),
     "resume": (
         resuming_forgets_the_random_state,
         resuming_forgets_the_moments,
