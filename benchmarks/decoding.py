@@ -1,7 +1,7 @@
-"""Decoding tokens a second beside transformers' `generate`: greedy and beam search, with cache.
+"""Decoding tokens a second beside transformers' `generate` and CTranslate2: greedy and beam search.
 
-Both models have the same sizes and random weights; every text is made exactly as long as asked, so
-that both do the same number of steps. Each runs at the number of threads that is best for it.
+All models have the same sizes and random weights and a cache; every text is made exactly as long as
+asked, so that all do the same number of steps. Each runs with one thread and with all.
 
     python benchmarks/decoding.py [--rounds 7] [--json FILE]
 """
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from peers import SHAPES, gpt2
+from peers import SHAPES, ctranslate2, gpt2
 from tables import hardware_line, print_table, table
 
 from tinylm.config import GenerationConfig
@@ -52,6 +53,12 @@ def main() -> None:
         "float32 if not said"
     )
 
+    try:
+        folder = tempfile.TemporaryDirectory()
+        converted = ctranslate2(peer, Path(folder.name))
+    except ImportError as error:
+        print(f"CTranslate2: {error}; left out (pip install -e .[bench])")
+        converted = None
     results = {}
     plain = GenerationConfig(strategy="greedy", max_new_tokens=NEW, min_new_tokens=NEW)
     for title, batch, beams in (
@@ -83,6 +90,21 @@ def main() -> None:
                     eos_token_id=3,
                 )
 
+        def translator(
+            numbers: str, count: int, ids: torch.Tensor = ids, beams: int = beams
+        ) -> Callable[[], Any]:
+            assert converted is not None
+            generator = converted(numbers, count)
+            prompts = [[str(token) for token in row] for row in ids.tolist()]
+            return lambda: generator.generate_batch(
+                prompts,
+                beam_size=beams,
+                max_length=NEW,
+                min_length=NEW,
+                include_prompt_in_result=False,
+                max_batch_size=0,
+            )
+
         competitors = {
             f"{name}, {count} thread{'s' * (count > 1)}": with_threads(work, count)
             for name, work in (
@@ -93,6 +115,11 @@ def main() -> None:
             )
             for count in (1, 2)
         }
+        if converted is not None:
+            for numbers in ("float32", "int8"):
+                for count in (1, 2):
+                    name = f"CTranslate2 {numbers}, {count} thread{'s' * (count > 1)}"
+                    competitors[name] = translator(numbers, count)
         times = run_interleaved(competitors, arguments.rounds)
         best = min(
             (name for name in times if name.startswith("transformers")),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -123,6 +125,31 @@ def litgpt(shape: Shape) -> nn.Module:
             rotary_percentage=0.25,
             parallel_residual=False,
         )
+    )
+
+
+def ctranslate2(model: nn.Module, folder: Path) -> Callable[[str, int], Any]:
+    """Convert transformers' GPT-2 for CTranslate2.
+
+    Args:
+        model: with the weights to convert.
+        folder: empty; the converted model is written here.
+
+    Returns:
+        What makes a generator, given a number format (``float32``, ``int8``) and threads.
+    """
+    import ctranslate2
+    from ctranslate2.converters.transformers import GPT2Loader
+
+    loader = GPT2Loader()
+    spec = loader.get_model_spec(model)
+    tokens = [str(number) for number in range(model.config.vocab_size)]  # type: ignore[union-attr]
+    spec.register_vocabulary(tokens)
+    spec.config.bos_token, spec.config.eos_token, spec.config.unk_token = tokens[2], tokens[3], "1"
+    spec.validate()
+    spec.save(str(folder))
+    return lambda numbers, threads: ctranslate2.Generator(
+        str(folder), compute_type=numbers, intra_threads=threads
     )
 
 
