@@ -3,7 +3,8 @@
 Li and Liang 2021, section 4. A prefix of n virtual tokens gives each layer n keys and n values of
 its own; nothing else changes. The text's own positions stay what they were, counted from 0; the
 virtual tokens stand before it, at -n to -1, which matters only to encodings that bias scores by
-distance. Their keys are not rotated.
+distance. Their keys are not rotated. (PEFT counts the text from n; with positions from n given, its
+outputs are the same.)
 
 While it is trained, the prefix comes out of a small network shared by all layers (section 4.3): n
 rows of numbers, through a linear map, tanh and another linear map. ``inner_size = 0`` learns keys
