@@ -84,7 +84,9 @@ def test_the_start_is_small_and_cut_off(small_model: Models) -> None:
             assert not parameter.any()
         else:
             assert parameter.abs().max() <= 0.02
-            assert float(parameter.detach().std()) == pytest.approx(0.0088, rel=0.1)  # 0.01, cut at 2 of it
+            assert float(parameter.detach().std()) == pytest.approx(
+                0.0088, rel=0.1
+            )  # 0.01, cut at 2 of it
 
 
 def test_it_stands_around_a_map_with_lora_and_one_after_the_other(small_model: Models) -> None:

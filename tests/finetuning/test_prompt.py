@@ -79,7 +79,9 @@ def test_a_random_start_is_as_large_as_the_embeddings(small_model: Models) -> No
         PromptConfig(length=60, start="random"),
     )
     (values,) = trained_parameters(model, "default").values()
-    assert float(values.detach().std()) == pytest.approx(float(model.embedding.weight.detach().std()), rel=0.1)
+    assert float(values.detach().std()) == pytest.approx(
+        float(model.embedding.weight.detach().std()), rel=0.1
+    )
 
 
 @pytest.mark.parametrize("positions", ENCODINGS)

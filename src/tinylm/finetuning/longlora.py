@@ -49,7 +49,7 @@ class GroupedAttention(Wrapper):
         x: Tensor,
         encoding: Positions,
         positions: Tensor,
-        blocked: Tensor,
+        blocked: Tensor | None,
         cache: KVCache | None,
         hooks: Hooks,
     ) -> Tensor:
@@ -59,7 +59,7 @@ class GroupedAttention(Wrapper):
         """
         sizes: list[int] = [part.size for part in self.parts.acting()]  # type: ignore[misc]
         whole = not self.training or cache is not None or hooks.active
-        if whole or not sizes or x.shape[1] <= min(sizes):
+        if blocked is None or whole or not sizes or x.shape[1] <= min(sizes):
             mixed: Tensor = self.base(x, encoding, positions, blocked, cache, hooks)
             return mixed
         size = min(sizes)

@@ -81,7 +81,7 @@ class PrefixedAttention(Wrapper):
         x: Tensor,
         encoding: Positions,
         positions: Tensor,
-        blocked: Tensor,
+        blocked: Tensor | None,
         cache: KVCache | None,
         hooks: Hooks,
     ) -> Tensor:
@@ -89,7 +89,8 @@ class PrefixedAttention(Wrapper):
         prefixes = [part() for part in self.parts.acting()]
         if prefixes:
             seen = _Prefixed(prefixes, positions, cache)
-            blocked = nn.functional.pad(blocked, (seen.length, 0))  # nobody is kept from seeing it
+            if blocked is not None:  # nobody is kept from seeing the prefixes
+                blocked = nn.functional.pad(blocked, (seen.length, 0))
             cache = seen  # type: ignore[assignment]
         mixed: Tensor = self.base(x, encoding, positions, blocked, cache, hooks)
         return mixed

@@ -45,7 +45,7 @@ class Attention(nn.Module):
         x: Tensor,
         encoding: Positions,
         positions: Tensor,
-        blocked: Tensor,
+        blocked: Tensor | None,
         cache: KVCache | None,
         hooks: Hooks,
     ) -> Tensor:
@@ -55,7 +55,8 @@ class Attention(nn.Module):
             x: (batch, seq, hidden).
             encoding: turns queries and keys, biases scores.
             positions: (batch or 1, seq).
-            blocked: (batch or 1, 1, seq, keys), True where a query must not see a key.
+            blocked: (batch or 1, 1, seq, keys), True where a query must not see a key; None: every
+                query sees every key.
             cache: earlier keys and values; the new ones are written to it.
             hooks: see every activation.
 
@@ -74,12 +75,12 @@ class Attention(nn.Module):
                 query[:, :, rows],
                 key[:, :, seen],
                 value[:, :, seen],
-                blocked[:, :, rows, seen],
+                None if blocked is None else blocked[:, :, rows, seen],
                 encoding.bias(positions[:, rows], key_positions[:, seen]),
                 hooks,
             )
 
-        if hooks.active or seq <= _BLOCK:
+        if blocked is None or hooks.active or seq <= _BLOCK:
             mixed = mix(slice(seq), slice(key.shape[2]))
         else:
             mixed = torch.cat([mix(rows, seen) for rows, seen in _blocks(blocked, seq)], 2)
@@ -101,7 +102,7 @@ class Attention(nn.Module):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        blocked: Tensor,
+        blocked: Tensor | None,
         bias: Tensor | None = None,
         hooks: Hooks = NO_HOOKS,
     ) -> Tensor:
@@ -111,7 +112,8 @@ class Attention(nn.Module):
             query: (batch, heads, queries, head_dim).
             key: (batch, heads, keys, head_dim).
             value: (batch, heads, keys, head_dim).
-            blocked: (batch or 1, heads or 1, queries, keys), True where a key must not be seen.
+            blocked: (batch or 1, heads or 1, queries, keys), True where a key must not be seen, or
+                None.
             bias: added to the scores, (batch or 1, heads, queries, keys).
             hooks: see scores and pattern.
 
@@ -122,9 +124,10 @@ class Attention(nn.Module):
         if bias is not None:
             scores = scores + bias
         scores = hooks(f"{self.name}.scores", scores)  # (batch, heads, queries, keys)
-        # A finite number, not -inf: a padded query may see no key at all, and its row must not
-        # turn into NaN. Added, which is quicker than filling in, forwards and backwards.
-        scores = scores + blocked.to(scores.dtype) * (torch.finfo(scores.dtype).min / 2)
+        if blocked is not None:
+            # A finite number, not -inf: a padded query may see no key at all, and its row must not
+            # turn into NaN. Added, which is quicker than filling in, forwards and backwards.
+            scores = scores + blocked.to(scores.dtype) * (torch.finfo(scores.dtype).min / 2)
         pattern = hooks(f"{self.name}.pattern", scores.softmax(-1))
         kept: Tensor = self.dropout(pattern)
         return kept.to(value.dtype) @ value

@@ -59,6 +59,8 @@ class KVCache:
         self._real = torch.zeros(room, self.capacity, device=device, dtype=torch.bool)
         self.length = 0
         """Tokens held, padding included; the same for every sequence of the batch."""
+        self.padded = False
+        """Whether padding was ever among them."""
 
     @property
     def positions(self) -> Tensor:
@@ -94,6 +96,7 @@ class KVCache:
         new = (slice(self.batch_size), slice(self.length, end))
         self._positions[new] = positions
         self._real[new] = True if real is None else real
+        self.padded = self.padded or real is not None
         self.length = end
 
     def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ class DecoderLayer(nn.Module):
         x: Tensor,
         encoding: Positions,
         positions: Tensor,
-        blocked: Tensor,
+        blocked: Tensor | None,
         cache: KVCache | None = None,
         hooks: Hooks = NO_HOOKS,
     ) -> Tensor:
@@ -208,8 +208,10 @@ class DecoderLM(nn.Module):
             places = real.cumsum(1) - 1
         if cache is not None and cache.length > 0:
             # Not the number of cached tokens: a cache may start at any position (a prefix).
-            last = torch.where(cache.real, cache.positions, -1).amax(1, keepdim=True)
-            places = places + last + 1
+            held = cache.positions
+            if cache.padded:
+                held = torch.where(cache.real, held, -1)
+            places = places + held.amax(1, keepdim=True) + 1
         return places.clamp(min=0)  # padding before the first real token
 
     def _refuse_beyond_context(self, positions: Tensor) -> None:
@@ -278,11 +280,13 @@ class DecoderLM(nn.Module):
 
 def _blocked_keys(
     seq: int, real: Tensor | None, cache: KVCache | None, device: torch.device
-) -> Tensor:
-    """Return (batch or 1, 1, seq, keys), True where a query must not see a key.
+) -> Tensor | None:
+    """Return (batch or 1, 1, seq, keys), True where a query must not see a key; None: nowhere.
 
     A query sees the real tokens up to and with its own place in the row.
     """
+    if seq == 1 and cache is not None and not cache.padded:
+        return None
     keys = seq if cache is None else cache.length
     query_place = torch.arange(keys - seq, keys, device=device)[:, None]
     blocked = torch.arange(keys, device=device)[None, :] > query_place  # (seq, keys)
