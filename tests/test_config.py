@@ -296,7 +296,7 @@ def test_every_field_has_help() -> None:
 
 
 def test_every_kind_is_documented_and_frozen() -> None:
-    assert len(KINDS) == 16
+    assert len(KINDS) == 18
     for kind in KINDS:
         assert kind.__doc__
         with pytest.raises(dataclasses.FrozenInstanceError):

@@ -71,10 +71,13 @@ class Checkpoint:
 
 
 def model_weights(model: DecoderLM) -> dict[str, Tensor]:
-    """Return the model's weights by name; a tied output projection is left out."""
-    weights = dict(model.state_dict())
-    if model.config.tie_embeddings:
-        del weights["unembedding.weight"]
+    """Return the model's weights by name; a tensor of several names only under its first."""
+    weights: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            weights[name] = tensor.detach()
     return weights
 
 

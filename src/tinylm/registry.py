@@ -191,6 +191,8 @@ COMMANDS = Registry(
     {
         "train": "tinylm.cli.train:train",
         "generate": "tinylm.cli.generate:generate",
+        "finetune": "tinylm.cli.finetune:finetune",
+        "merge": "tinylm.cli.merge:merge",
         "evaluate": "tinylm.cli.evaluate:evaluate",
         "attention": "tinylm.cli.attention:attention",
         "verify": "tinylm.cli.verify:verify",

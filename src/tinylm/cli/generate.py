@@ -36,11 +36,17 @@ def generate(
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens after a prompt.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(metavar="ADAPTER", help="A name below RUN/adapters, or a folder.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Of a DyLoRA adapter.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Texts a prompt.")] = 1,
     override: Overrides = [],  # noqa: B006
 ) -> None:
     """Continue prompts with a trained model; one text is streamed as it comes."""
+    from tinylm.cli.adapters import with_adapter
     from tinylm.cli.console import TerminalConsole
+    from tinylm.errors import ConfigError
     from tinylm.language_model import LanguageModel
 
     given = {
@@ -59,6 +65,10 @@ def generate(
     config = _settings(run, {key: v for key, v in given.items() if v is not None}, override)
     console = TerminalConsole()
     lm = LanguageModel.load(run)
+    if adapter is not None:
+        lm = with_adapter(lm, run, adapter, rank)
+    elif rank is not None:
+        raise ConfigError("--rank chooses that of a DyLoRA adapter: name it with --adapter")
     wanted = [prompt for prompt in (prompts or [""]) for _ in range(samples)]
     if len(wanted) == 1 and config.num_return == 1:
         prompt = wanted[0]

@@ -9,11 +9,13 @@ from tinylm.config.experiments import (
     KVCacheExperiment,
     PrecisionExperiment,
 )
+from tinylm.config.labs import MnistLab, SvdLab
 from tinylm.config.reading import (
     PRESETS,
     dump_yaml,
     field_help,
     from_dict,
+    from_overrides,
     load_config,
     to_dict,
 )
@@ -40,16 +42,19 @@ __all__ = [
     "GenerationConfig",
     "GradientCheckpointingExperiment",
     "KVCacheExperiment",
+    "MnistLab",
     "ModelConfig",
     "PrecisionExperiment",
     "ReportConfig",
     "RunConfig",
+    "SvdLab",
     "TokenizerConfig",
     "TrainingConfig",
     "VectorsConfig",
     "dump_yaml",
     "field_help",
     "from_dict",
+    "from_overrides",
     "load_config",
     "to_dict",
 ]

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tinylm.config.labs import MnistLab, SvdLab
 from tinylm.config.types import FROZEN, Float, Int, NonNegativeInt, PositiveFloat, PositiveInt
 
 Sizes = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
@@ -109,6 +110,36 @@ class PrecisionExperiment:
 
 
 @dataclass(frozen=True, config=FROZEN)
+class FinetuningExperiment:
+    """A model of one kind of story, adapted to another by every method."""
+
+    share: Annotated[Float, Field(gt=0, le=0.5)] = 0.4
+    """Share of the stories at either end, by dialogue, that makes a kind."""
+    stories: PositiveInt = 100
+    """Validation stories of each kind."""
+    base_steps: PositiveInt = 1000
+    """Optimizer steps of the base model, on its kind alone."""
+    steps: PositiveInt = 300
+    """Optimizer steps of every adaptation."""
+    batch_size: PositiveInt = 16
+    """Stories in a batch."""
+    rank: PositiveInt = 8
+    """Rank of the methods that have one."""
+    ranks: Sizes = (1, 2, 4, 8, 16, 32)
+    """Ranks of LoRA, one adaptation each."""
+    dimensions: Sizes = (32, 128, 512, 2_048, 8_192)
+    """Dimensions of SAID, one adaptation each, in which the intrinsic one is looked for."""
+    context_factor: Annotated[Int, Field(ge=2)] = 4
+    """LongLoRA extends the context so many times."""
+    context_steps: PositiveInt = 100
+    """Optimizer steps of each way of extending it."""
+    new_tokens: PositiveInt = 40
+    """Tokens generated where the speed is measured."""
+    repeats: PositiveInt = 3
+    """Timed rounds after one that warms up."""
+
+
+@dataclass(frozen=True, config=FROZEN)
 class ExperimentsConfig:
     """What the experiments on training and generation try."""
 
@@ -124,3 +155,9 @@ class ExperimentsConfig:
     """Cost, planned and measured."""
     precision: PrecisionExperiment = PrecisionExperiment()
     """Number formats."""
+    finetuning: FinetuningExperiment = FinetuningExperiment()
+    """Fine-tuning with few parameters."""
+    lab_svd: SvdLab = SvdLab()
+    """Low-rank factorisation."""
+    lab_mnist: MnistLab = MnistLab()
+    """LoRA on digits."""

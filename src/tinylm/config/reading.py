@@ -85,6 +85,18 @@ def load_config(
     return from_dict(RunConfig, values, " + ".join(sources) or "configuration")
 
 
+def from_overrides(kind: type[Config], overrides: Sequence[str]) -> Config:
+    """Make a checked ``kind`` from its defaults and ``key=value`` overrides.
+
+    Raises:
+        ConfigError: for a bad key or a bad value.
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        values = _merge(values, _parse_override(override))
+    return from_dict(kind, values, "-o")
+
+
 def dump_yaml(config: Any) -> str:
     """Return a configuration as YAML, keys in the order of the dataclasses."""
     return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)

@@ -139,6 +139,9 @@ _DEPENDS_ON: dict[str, Sequence[str]] = {
     "gradient-checkpointing": (*_DATA, "training", "experiments.gradient_checkpointing"),
     "efficiency": ("model", "training", "experiments.efficiency"),
     "precision": (*_DATA, "training", "experiments.precision"),
+    "finetuning": (*_DATA, "training", "experiments.finetuning"),
+    "lab-svd": (*_DATA, "training", "experiments.lab_svd", _WEIGHTS),
+    "lab-mnist": ("experiments.lab_mnist",),
 }
 _DEFAULT = (
     *(*_DATA, "training", "evaluation", "generation"),

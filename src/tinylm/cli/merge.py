@@ -1,0 +1,34 @@
+"""``tinylm merge``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinylm.cli.options import Run
+
+
+def merge(
+    run: Run,
+    adapter: Annotated[
+        str, typer.Argument(metavar="ADAPTER", help="A name below RUN/adapters, or a folder.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the merged model goes.")],
+    rank: Annotated[int | None, typer.Option(min=1, help="Of a DyLoRA adapter.")] = None,
+) -> None:
+    """Move an adapter into the weights and write the plain model that comes of it."""
+    from tinylm.cli.adapters import with_adapter
+    from tinylm.errors import ConfigError
+    from tinylm.finetuning.adapters import fold
+    from tinylm.language_model import LanguageModel
+    from tinylm.model.decoder import DecoderLM
+
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty: give --out a new folder")
+    lm = with_adapter(LanguageModel.load(run), run, adapter, rank)
+    plain = fold(lm.model)
+    assert isinstance(plain, DecoderLM)
+    LanguageModel(plain, lm.tokenizer).save(out / "checkpoints")
+    typer.echo(str(out))

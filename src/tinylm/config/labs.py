@@ -1,0 +1,68 @@
+"""The settings of the labs: small experiments that show one idea on real numbers."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from tinylm.config.types import FROZEN, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+
+Share = Annotated[Fraction, Field(gt=0)]
+
+
+@dataclass(frozen=True, config=FROZEN)
+class SvdLab:
+    """Low-rank factorisation of trained weights and of a fine-tuning update."""
+
+    ranks: tuple[PositiveInt, ...] = ()
+    """Ranks to cut at; empty: powers of two, 3/4 of the largest rank, and that itself."""
+    competitors: PositiveInt = 50
+    """Random factorisations that truncated SVD is compared with."""
+    validation_windows: PositiveInt = 32
+    """Windows of the validation split on which cut weights are judged."""
+    share: Share = 0.25
+    """Share of the stories, those with the most dialogue, that the model is fine-tuned on."""
+    steps: PositiveInt = 150
+    """Optimizer steps of the fine-tuning."""
+    learning_rate: PositiveFloat | None = None
+    """Its learning rate, falling to 0; empty: a fifth of training.learning_rate."""
+    stories: PositiveInt = 60
+    """Validation stories of each kind on which the update is judged."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class MnistLab:
+    """LoRA on a classifier of handwritten digits, for the classes that it is worst at."""
+
+    data: str | None = None
+    """Folder of MNIST's IDX files; empty: the digits that come with scikit-learn."""
+    test_share: Share = 0.2
+    """Share held out for testing where the data has no test split of its own."""
+    validation_share: Share = 0.25
+    """Share of the training images on which weaknesses are found and learning rates chosen."""
+    hidden_size: PositiveInt = 64
+    """Width of the two hidden layers."""
+    baseline_steps: PositiveInt = 150
+    """Optimizer steps of the baseline: few, so that it is left with weak classes."""
+    baseline_learning_rate: PositiveFloat = 1e-3
+    """Its learning rate at the start."""
+    hard_classes: Annotated[PositiveInt, Field(le=9)] = 3
+    """How many classes, the worst ones, are to be lifted."""
+    hard_share: Share = 0.4
+    """Share of each batch drawn from them; the rest rehearses the other classes."""
+    steps: PositiveInt = 300
+    """Optimizer steps of every method."""
+    batch_size: PositiveInt = 64
+    """Images in a batch."""
+    rank: PositiveInt = 4
+    """Rank of the LoRA that is looked at closely."""
+    ranks: tuple[PositiveInt, ...] = (1, 2, 8)
+    """Other ranks, for accuracy against parameters."""
+    learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (3e-3, 1e-2, 3e-2)
+    """Learning rates tried for every method; the one that is best on validation is used."""
+    seeds: PositiveInt = 5
+    """Repetitions, each from another start and with other batches."""
+    seed: NonNegativeInt = 0
+    """The first of them, and the seed of the splits."""

@@ -1,0 +1,245 @@
+"""Fine-tuning a run's model on other text, by a method of few parameters or by training everything.
+
+An adapter lives in ``RUN/adapters/NAME``: its own files (``finetuning.storage``), and
+``finetuning.json`` with what it was made by. While it is trained, ``checkpoints`` stands beside
+them with the whole adapted model, from which an interrupted training goes on bit for bit; it is
+deleted when the adapter is written. Full fine-tuning leaves checkpoints, which are models by
+themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinylm.atomic import write_text
+from tinylm.checkpoint import (
+    load_checkpoint,
+    load_training_state,
+    load_weights,
+    newest_undamaged,
+    set_aside_after,
+)
+from tinylm.config import DataConfig, TrainingConfig, to_dict
+from tinylm.data.token_files import TokenFile
+from tinylm.data.windows import TokenWindows
+from tinylm.errors import AdapterError, ConfigError
+from tinylm.evaluation.perplexity import split_loss
+from tinylm.experiments.context import Console, read_result, threads
+from tinylm.experiments.training import StoppedBySignalError
+from tinylm.finetuning.adapters import attach, trained_parameters
+from tinylm.finetuning.longlora import extended
+from tinylm.finetuning.storage import load_adapter, save_adapter
+from tinylm.language_model import LanguageModel
+from tinylm.model.decoder import DecoderLM
+from tinylm.training.loop import Trainer
+from tinylm.training.precision import autocast
+
+FULL = "full"
+"""The name of training everything, beside those of the registry METHODS."""
+RATES = {
+    FULL: 3e-4,
+    "lora": 2e-3,
+    "dylora": 2e-3,
+    "qlora": 2e-3,
+    "longlora": 1e-3,
+    "bottleneck": 2e-3,
+    "prefix": 5e-3,
+    "prompt": 1e-2,
+    "intrinsic": 1e-2,
+}
+"""Learning rate of each method where none is given: the fewer the parameters, the higher."""
+_ABOUT = "finetuning.json"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that an adapter follows from, beside its base."""
+
+    method: str
+    """Name in the registry METHODS, or FULL."""
+    settings: Any
+    """Of the method; None for FULL."""
+    training: TrainingConfig
+    data: DataConfig
+    context_length: int
+    """Tokens of a window; more than the base's extends it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "method": self.method,
+            "settings": None if self.settings is None else to_dict(self.settings),
+            "training": to_dict(self.training),
+            "data": to_dict(self.data),
+            "context_length": self.context_length,
+        }
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of a fine-tuning."""
+
+    model: DecoderLM
+    loss_before: float
+    """Validation loss on the new text, in nats a token, before."""
+    loss_after: float
+    """The best one."""
+    steps: int
+    trained: int
+    """Parameters trained."""
+    num_bytes: int
+    """Of the adapter's tensors on disk; 0 for full fine-tuning."""
+
+
+def adapted_start(base: DecoderLM, recipe: Recipe) -> DecoderLM:
+    """Return a model with an untrained adapter, drawn from the recipe's seed.
+
+    Args:
+        base: changed in place, unless its context is extended.
+        recipe: the method and its settings.
+
+    Raises:
+        AdapterError: for settings that the model cannot have.
+    """
+    if recipe.context_length > base.config.context_length:
+        base = extended(base, recipe.context_length)
+    torch.manual_seed(recipe.training.seed)
+    if recipe.method == FULL:
+        return base.requires_grad_()
+    # Every method gives back what is used like a decoder.
+    model: DecoderLM = attach(base, recipe.method, recipe.settings)  # type: ignore[assignment]
+    return model
+
+
+def adapt(
+    lm: LanguageModel,
+    train: TokenFile,
+    validation: TokenFile,
+    recipe: Recipe,
+    folder: Path,
+    console: Console,
+    again: str,
+) -> Adapted:
+    """Fine-tune a model and write the adapter, or go on where an interrupted one stopped.
+
+    Args:
+        lm: the base; its model is changed.
+        train: split of the new text.
+        validation: split of the new text.
+        recipe: how.
+        folder: of the adapter.
+        console: who watches.
+        again: the command that goes on with it, told when it is interrupted.
+
+    Raises:
+        ConfigError: if the folder holds an adapter of another recipe, or a finished one.
+        AdapterError: for settings that the model cannot have.
+        StoppedBySignalError: if a signal stopped it; its state is saved.
+        TrainingError: if the loss is not finite.
+    """
+    _refuse_other(folder, recipe)
+    training, checkpoints = recipe.training, folder / "checkpoints"
+    with threads(training.threads):
+        model = adapted_start(lm.model, recipe)
+        length = min(recipe.context_length, model.config.context_length)
+        held_out = TokenWindows(validation, length)
+        subset = held_out.fixed_subset(training.validation_windows)
+
+        def validate(model: DecoderLM) -> float:
+            with autocast(trainer.precision, trainer.device):
+                return split_loss(model, held_out, training.batch_size, subset).mean
+
+        path, warnings = newest_undamaged(checkpoints)
+        for warning in warnings:
+            console.warn(warning)
+        with console.training() as listener:
+            trainer = Trainer(
+                model,
+                lm.tokenizer,
+                TokenWindows(train, length),
+                training,
+                checkpoints,
+                validate,
+                listener,
+            )
+            before = _loss_before(folder, recipe, trainer, validate)
+            if path is not None:
+                state = load_training_state(path)
+                set_aside_after(checkpoints, state.step)
+                load_weights(model, load_checkpoint(path).weights, path)
+                trainer.restore(state)
+            outcome = trainer.run()
+        if outcome.reason.startswith("SIG"):
+            raise StoppedBySignalError(outcome, again)
+    best = load_checkpoint(checkpoints / "best")
+    load_weights(model, best.weights, best.path)
+    trained, num_bytes = sum(p.numel() for p in model.parameters() if p.requires_grad), 0
+    if recipe.method != FULL:
+        trained = sum(p.numel() for p in trained_parameters(model, "default").values())
+        num_bytes = save_adapter(model, "default", folder)
+        shutil.rmtree(checkpoints)
+    return Adapted(model, before, outcome.best_loss, outcome.step, trained, num_bytes)
+
+
+def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
+    """Return a language model with the adapter of a folder attached.
+
+    Args:
+        lm: the base; its model is changed, unless the adapter was trained for a longer context.
+        folder: written by ``adapt``, by ``save_adapter`` or by PEFT.
+
+    Raises:
+        AdapterError: if there is none, it is unfinished, or it is another base's.
+    """
+    about = read_result(folder / _ABOUT)
+    if about is not None and (folder / "checkpoints").exists():
+        raise AdapterError(f"{folder} is not finished: go on with `tinylm finetune`")
+    model = lm.model
+    if about is not None and about["context_length"] > model.config.context_length:
+        model = extended(model, about["context_length"])
+    with_adapter: DecoderLM = load_adapter(model, folder).eval()  # type: ignore[assignment]
+    return LanguageModel(with_adapter, lm.tokenizer, lm.source)
+
+
+def _refuse_other(folder: Path, recipe: Recipe) -> None:
+    about = read_result(folder / _ABOUT)
+    if about is None:
+        if folder.exists() and any(folder.iterdir()):
+            raise ConfigError(f"{folder} holds something else already: choose another --name")
+        return
+    before, now = (
+        {k: v for k, v in one.items() if k != "loss_before"}
+        for one in (about, json.loads(json.dumps(recipe.as_dict())))
+    )
+    if before != now:
+        different = next(key for key in now if before.get(key) != now[key])
+        raise ConfigError(
+            f"{folder} holds an adapter with another {different}: choose another --name, or delete "
+            "that folder"
+        )
+    finished = not (folder / "checkpoints").exists() and (folder / "tinylm.json").exists()
+    if finished:
+        raise ConfigError(f"{folder} holds this adapter, finished: choose another --name")
+
+
+def _loss_before(folder: Path, recipe: Recipe, trainer: Trainer, validate: Any) -> float:
+    """Return the validation loss before training, measured once and kept."""
+    about = read_result(folder / _ABOUT)
+    if about is not None:
+        return float(about["loss_before"])
+    trainer.model.eval()
+    loss: float = validate(trainer.model)
+    write_text(folder / _ABOUT, json.dumps({**recipe.as_dict(), "loss_before": loss}, indent=1))
+    return loss
+
+
+def perplexity(loss: float) -> float:
+    """Return exp of a loss in nats a token."""
+    return math.exp(min(loss, 700.0))
