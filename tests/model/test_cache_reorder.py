@@ -22,21 +22,21 @@ def filled(rows: int, length: int, room: int = 0, groups: list[int] | None = Non
         buffer.normal_()
     if groups is not None:
         first = torch.tensor([groups.index(group) for group in groups])
-        for buffer in cache._by_sequence():
-            buffer[:rows, :, : length // 2] = buffer[first, :, : length // 2]
+        for buffer in cache._buffers():
+            buffer[: length // 2, :rows] = buffer[: length // 2, first]
     return cache
 
 
 def held(cache: KVCache) -> tuple[Tensor, ...]:
     """All that the cache holds for its sequences, copied."""
-    places = (slice(None), slice(cache.batch_size), slice(None), slice(cache.length))
+    places = (slice(None), slice(cache.length), slice(cache.batch_size))
     tensors = (cache._keys[places], cache._values[places], cache.positions, cache.real)
     return tuple(tensor.clone() for tensor in tensors)
 
 
 def selected(tensors: tuple[Tensor, ...], rows: list[int]) -> tuple[Tensor, ...]:
     index = torch.tensor(rows, dtype=torch.long)
-    return tuple(t.index_select(1 if t.ndim == 5 else 0, index) for t in tensors)
+    return tuple(t.index_select(2 if t.ndim == 5 else 0, index) for t in tensors)
 
 
 @given(
@@ -132,26 +132,26 @@ def test_shared_and_unused_columns_are_left_as_they_are() -> None:
     cache = filled(3, 8)
     for buffer in (cache._keys, cache._values):
         for row in range(3):
-            buffer[:, row, :, :3] = 100 + row  # shared by promise, though the rows differ
-            buffer[:, row, :, 8:] = 200 + row  # beyond the length
+            buffer[:, :3, row] = 100 + row  # shared by promise, though the rows differ
+            buffer[:, 8:, row] = 200 + row  # beyond the length
     data = cache._keys.data_ptr()
     before = held(cache)
     cache.reorder(torch.tensor([2, 1, 1]), shared=3)
     assert cache._keys.data_ptr() == data
     expected = selected(before, [2, 1, 1])
     for found, moved in zip(held(cache)[:2], expected[:2], strict=True):
-        assert torch.equal(found[..., 3:, :], moved[..., 3:, :])
+        assert torch.equal(found[:, 3:], moved[:, 3:])
     for buffer in (cache._keys, cache._values):
         for row in range(3):
-            assert (buffer[:, row, :, :3] == 100 + row).all()
-            assert (buffer[:, row, :, 8:] == 200 + row).all()
+            assert (buffer[:, :3, row] == 100 + row).all()
+            assert (buffer[:, 8:, row] == 200 + row).all()
 
 
 def test_new_buffers_are_given_no_unused_column() -> None:
     cache = filled(2, 8)
-    cache._keys[..., 8:, :] = 7.0
+    cache._keys[:, 8:] = 7.0
     cache.reorder(torch.tensor([1, 0, 1]))
-    assert (cache._keys[..., 8:, :] == 0).all()
+    assert (cache._keys[:, 8:] == 0).all()
 
 
 @pytest.mark.parametrize("rows", [[0, 2], [-1]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Literal
 
@@ -13,7 +15,7 @@ from tinylm.config import GenerationConfig
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
-from tinylm.model.packed import PackedLinear, packed
+from tinylm.model.packed import PackedLinear, QuantizedLinear, can_quantize, packed
 
 MakeModel = Callable[..., DecoderLM]
 SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
@@ -35,7 +37,7 @@ def test_a_packed_linear_map_equals_the_plain_one(rows: int, bias: bool) -> None
         difference = (PackedLinear(linear, torch.float32)(x) - expected).abs().max()
         rounded = PackedLinear(linear, torch.bfloat16)(x)
     assert difference < 1e-5
-    assert rounded.dtype == torch.float32
+    assert rounded.dtype == torch.bfloat16
     error = (rounded - expected).abs().max()
     assert 0 < error < 0.02 * expected.abs().max()
 
@@ -91,11 +93,11 @@ def test_generation_sees_weights_that_have_changed(small_model: MakeModel) -> No
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "sampling", "beam"])
-@pytest.mark.parametrize("linear", ["packed", "packed-bf16"])
+@pytest.mark.parametrize("linear", ["packed", "packed-bf16", "packed-int8"])
 def test_texts_are_those_of_the_plain_model(
-    small_model: MakeModel, strategy: str, linear: Literal["packed", "packed-bf16"]
+    small_model: MakeModel, strategy: str, linear: Literal["packed", "packed-bf16", "packed-int8"]
 ) -> None:
-    """In float32 the same ids; in bfloat16 a text nearly as likely under the plain model."""
+    """In float32 the same ids; in fewer bits a text nearly as likely under the plain model."""
     model = small_model(seed=3)
     prompts = [[2, 5, 6], [2, 7], [2, 8, 9, 10]]
     settings = {"strategy": strategy, "max_new_tokens": 7, "seed": 1}
@@ -108,6 +110,98 @@ def test_texts_are_those_of_the_plain_model(
             tolerance = 1e-4 if linear == "packed" else 0.5
             assert one.log_probability == pytest.approx(expected.log_probability, abs=tolerance)
     assert any(one.ids == expected.ids for one, expected in zip(other, plain, strict=True))
+
+
+needs_int8 = pytest.mark.skipif(not can_quantize(), reason="torch has no 8-bit kernels here")
+
+
+@needs_int8
+@pytest.mark.parametrize("rows", [1, 3, 64])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_quantized_linear_map_is_what_its_definition_says(rows: int, bias: bool) -> None:
+    """Weights at 127 levels an output, inputs at 255 over their range, products exact."""
+    torch.manual_seed(rows)
+    linear = nn.Linear(37, 53, bias=bias)
+    x = torch.randn(rows, 2, 37)
+    with torch.inference_mode():
+        found = QuantizedLinear(linear)(x)
+        scale = linear.weight.double().abs().amax(1, keepdim=True) / 127
+        weight = (linear.weight.double() / scale).round() * scale
+        low, high = min(0.0, float(x.min())), max(0.0, float(x.max()))
+        step = (high - low) / 255
+        zero = round(-low / step)
+        inputs = (((x.double() / step).round() + zero).clamp(0, 255) - zero) * step
+        expected = inputs @ weight.T
+        if linear.bias is not None:
+            expected += linear.bias
+    assert found.dtype == torch.float32
+    # A number that lies between two levels may be rounded either way.
+    assert (found - expected).abs().max() < step * weight.abs().max()
+    assert (found - expected).abs().mean() < 1e-4
+    assert 0 < (found - linear(x)).abs().max() < 0.05 * found.abs().max()
+
+
+@needs_int8
+def test_a_row_of_zeros_is_quantized_to_zeros() -> None:
+    linear = nn.Linear(5, 3, bias=False)
+    nn.init.zeros_(linear.weight)
+    assert not QuantizedLinear(linear)(torch.randn(2, 5)).any()
+
+
+@needs_onednn
+def test_a_copy_is_kept_until_something_changes(small_model: MakeModel) -> None:
+    model = small_model()
+    first = packed(model)
+    assert packed(model) is first
+    assert packed(first) is first  # as it is packed already
+    assert packed(model, "bfloat16") is not first
+    assert packed(model) is first
+
+    def changed() -> bool:
+        nonlocal first
+        before, first = first, packed(model)
+        return first is not before
+
+    with torch.no_grad():
+        model.layers[1].feed_forward.expand.bias.add_(1)
+    assert changed()
+    model.load_state_dict(model.state_dict())
+    assert changed()
+    model.unembedding.weight.data = model.unembedding.weight.data.clone()
+    assert changed()
+    handle = model.unembedding.register_forward_hook(lambda *_: None)
+    assert changed()
+    assert type(first.unembedding) is nn.Linear
+    handle.remove()
+    assert changed()
+    model.layers[0].attention.output = nn.Linear(12, 12)
+    assert changed()
+    model.train()
+    assert changed()
+    assert not changed()
+
+
+@needs_onednn
+def test_copies_die_with_their_model(small_model: MakeModel) -> None:
+    model = small_model()
+    weight = weakref.ref(packed(model).embedding.weight)
+    del model
+    gc.collect()
+    assert weight() is None
+
+
+@needs_onednn
+def test_a_cache_in_bfloat16_loses_nothing_of_packed_projections(small_model: MakeModel) -> None:
+    model = packed(small_model(), "bfloat16")
+    assert model.cache_dtype == torch.bfloat16
+    ids = torch.randint(4, 23, (2, 8))
+    with torch.inference_mode():
+        found = []
+        for dtype in (torch.float32, torch.bfloat16):
+            cache = KVCache(model.config, 2, dtype=dtype)
+            model(ids[:, :5], cache=cache)
+            found.append(model(ids[:, 5:], cache=cache))
+    assert torch.equal(*found)
 
 
 def test_in_float64_the_model_is_used_as_it_is(small_model: MakeModel) -> None:

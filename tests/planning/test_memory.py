@@ -104,12 +104,12 @@ def test_a_layer_by_hand() -> None:
     assert activation_bytes(config, 2) == {
         "embedding": 16 * 8,  # the ids
         "dropout": 0,
-        "norms": 2 * (2 * 16 * 6 + 16) * 4,
+        "norms": 2 * (16 * 6 + 16) * 4,
         "projections": (16 * 6 + 3 * 16 * 6 + 16 * 6) * 4,
         "pattern": 2 * 2 * 8 * 8 * 4,
         "feed-forward": (16 * 6 + 16 * 24) * 4,
         "copies": 0,
-        "total": 128 + 1664 + 1920 + 1024 + 1920,
+        "total": 128 + 896 + 1920 + 1024 + 1920,
     }
 
 

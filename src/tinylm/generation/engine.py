@@ -19,11 +19,16 @@ from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import Chooser
 from tinylm.model.decoder import DecoderLM, evaluating
 from tinylm.model.loss import at_least_float32
-from tinylm.model.packed import packed
+from tinylm.model.packed import Numbers, packed
 from tinylm.registry import STRATEGIES
 
 __all__ = ["Generated", "SpecialIds", "Stepper", "generate", "generate_steps"]
 
+_NUMBERS: dict[str, Numbers] = {
+    "packed": "float32",
+    "packed-bf16": "bfloat16",
+    "packed-int8": "int8",
+}
 Steps = Generator[list[tuple[int, int]], None, list[Generated]]
 
 
@@ -80,10 +85,7 @@ def generate_steps(
     strategy = STRATEGIES.load(config.strategy)(config)
     search = getattr(strategy, "search", None)
     with evaluating(model):
-        used = model
-        if config.linear != "plain":
-            low = torch.bfloat16 if config.linear == "packed-bf16" else None
-            used = packed(model, low)
+        used = packed(model, _NUMBERS[config.linear]) if config.linear in _NUMBERS else model
         stepper = Stepper(used, prompts, special.pad, use_cache)
         if search is None:
             return (yield from _choose_steps(stepper, strategy, config, special, first_row))
@@ -103,9 +105,10 @@ def _choose_steps(
     """Let a chooser continue each prompt token by token."""
     lengths = [len(prompt) for prompt in stepper.rows]
     context = stepper.model.config.context_length
-    seen = filters.seen_tokens(
-        stepper.rows, stepper.model.config.resolved_vocab_size, stepper.device
-    )
+    seen = None
+    if config.repetition_penalty != 1:  # nothing else asks for it
+        vocab_size = stepper.model.config.resolved_vocab_size
+        seen = filters.seen_tokens(stepper.rows, vocab_size, stepper.device)
     new: list[list[int]] = [[] for _ in lengths]
     finished = [False] * len(lengths)
     log_probability = [0.0] * len(lengths)
@@ -115,10 +118,11 @@ def _choose_steps(
         logits = at_least_float32(stepper.logits())  # (active, vocab)
         log_probabilities = logits.log_softmax(-1)
         rows = torch.tensor(active, device=stepper.device)
-        chosen = chooser.choose(  # (active,)
-            forbid(logits, config, special, step), seen[rows], rows + first_row
-        )
-        seen[rows, chosen] = True
+        allowed = forbid(logits, config, special, step)
+        seen_rows = None if seen is None else seen[rows]
+        chosen = chooser.choose(allowed, seen_rows, rows + first_row)  # (active,)
+        if seen is not None:
+            seen[rows, chosen] = True
         gained = log_probabilities.gather(-1, chosen[:, None])[:, 0].tolist()
         tokens = chosen.tolist()
         going_on = []

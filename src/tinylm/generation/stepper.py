@@ -93,7 +93,7 @@ class Stepper:
                 len(windows),
                 capacity=context + self.model.virtual_tokens,
                 device=self.device,
-                dtype=self.model.embedding.weight.dtype,
+                dtype=self.model.cache_dtype or self.model.embedding.weight.dtype,
                 max_batch_size=reserved,
             )
             self._prefilled = ids.shape[1]

@@ -70,20 +70,21 @@ class Attention(nn.Module):
             key, value = cache.store(self.layer, key, value)
             key_positions = cache.positions
 
-        def mix(rows: slice, seen: slice) -> Tensor:
-            return self.mix(
-                query[:, :, rows],
-                key[:, :, seen],
-                value[:, :, seen],
-                None if blocked is None else blocked[:, :, rows, seen],
-                encoding.bias(positions[:, rows], key_positions[:, seen]),
-                hooks,
-            )
-
         if blocked is None or hooks.active or seq <= _BLOCK:
-            mixed = mix(slice(seq), slice(key.shape[2]))
+            bias = encoding.bias(positions, key_positions)
+            mixed = self.mix(query, key, value, blocked, bias, hooks)
         else:
-            mixed = torch.cat([mix(rows, seen) for rows, seen in _blocks(blocked, seq)], 2)
+            blocks = [
+                self.mix(
+                    query[:, :, rows],
+                    key[:, :, seen],
+                    value[:, :, seen],
+                    blocked[:, :, rows, seen],
+                    encoding.bias(positions[:, rows], key_positions[:, seen]),
+                )
+                for rows, seen in _blocks(blocked, seq)
+            ]
+            mixed = torch.cat(blocks, 2)
         return self.join(mixed, hooks)
 
     def project(
@@ -120,7 +121,8 @@ class Attention(nn.Module):
         Returns:
             (batch, heads, queries, head_dim).
         """
-        scores = query / math.sqrt(self.head_dim) @ key.mT
+        # A cache may hold keys in another format than that of new queries.
+        scores = query.to(key.dtype) / math.sqrt(self.head_dim) @ key.mT
         if bias is not None:
             scores = scores + bias
         scores = hooks(f"{self.name}.scores", scores)  # (batch, heads, queries, keys)

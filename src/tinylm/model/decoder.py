@@ -83,6 +83,8 @@ class DecoderLM(nn.Module):
 
     virtual_tokens = 0
     """Tokens that stand in the cache before those of the text."""
+    cache_dtype: torch.dtype | None = None
+    """Number format that suits a cache of this model; empty: that of the embedding."""
 
     def __init__(self, config: ModelConfig) -> None:
         """Build and initialise the model from torch's global random state.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from tinylm.config import ModelConfig
 from tinylm.model.hooks import Hooks
@@ -27,12 +29,56 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x``, (..., size)."""
-        centred = x - x.mean(-1, keepdim=True)
-        variance = centred.square().mean(-1, keepdim=True)
-        normalised = centred * torch.rsqrt(variance + self.eps)
-        if self.bias is None:
-            return normalised * self.weight
-        return torch.addcmul(self.bias, normalised, self.weight)
+        if torch.is_grad_enabled():
+            out: Tensor = _LayerNorm.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+            return out
+        return _affine(_normalise(x, self.eps)[0], self.weight, self.bias)
+
+
+def _normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return ``(x - mean) / sqrt(variance + eps)`` and what was multiplied by, (..., 1)."""
+    centred = x - x.mean(-1, keepdim=True)
+    scale = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+    return centred * scale, scale
+
+
+def _affine(normalised: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return normalised * weight if bias is None else torch.addcmul(bias, normalised, weight)
+
+
+class _LayerNorm(torch.autograd.Function):
+    """Layer normalisation with its gradient in closed form: half of the time of autograd's.
+
+    With n the normalised row, s the scale, and g the gradient from above times the weight, the
+    gradient of x is ``s (g - mean(g) - n mean(g n))``. It keeps n and s.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+        normalised, scale = _normalise(x, eps)
+        ctx.save_for_backward(normalised, scale, weight)
+        return _affine(normalised, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        normalised, scale, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        before, size = tuple(range(gradient.dim() - 1)), gradient.shape[-1]
+        product = gradient * normalised
+        grad_x = None
+        if wants_x:
+            row = weight.to(product.dtype) / size
+            slope = (gradient @ row)[..., None]  # mean(g), (..., 1)
+            along = (product @ row)[..., None]  # mean(g n)
+            grad_x = torch.addcmul(-slope, gradient, weight)
+            grad_x = grad_x.addcmul_(normalised, along, value=-1).mul_(scale).to(normalised.dtype)
+        return (
+            grad_x,
+            product.sum(before) if wants_weight else None,
+            gradient.sum(before) if wants_bias else None,
+            None,
+        )
 
 
 class Dropout(nn.Module):

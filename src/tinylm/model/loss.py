@@ -94,13 +94,12 @@ class _OutputLoss(torch.autograd.Function):
         with torch.autocast(kind, enabled=False):
             matrix = weight.to(low)
             to_logits = linear_map(matrix, None if bias is None else bias.to(low))
-            from_logits = linear_map(matrix.T, None)
             for part in _slices(len(x), _ROWS):
                 inputs = x[part].to(low)  # (rows, hidden)
                 scores = to_logits(inputs)  # (rows, vocab)
                 total += _losses_to_gradients(scores, targets[part], precise, grad_bias)
                 if grad_x is not None:
-                    grad_x[part] = from_logits(scores)
+                    grad_x[part] = scores @ matrix
                 if wants_weight:
                     # Sums over chunks are kept in float32 at least.
                     found = (scores.T @ inputs).to(precise)
@@ -148,11 +147,11 @@ def _losses_to_gradients(
     total = scores.new_zeros((), dtype=precise)
     for part in _slices(len(scores), _TILE):
         logits, index = scores[part], targets[part, None]
-        probability = logits.softmax(-1, dtype=precise)  # (tile, vocab)
-        largest = logits.amax(-1, keepdim=True).to(precise)
+        exact = logits.to(precise)  # (tile, vocab)
+        probability = exact.softmax(-1)
         # The likeliest type has probability exp(0) / sum, so this is the log of exp summed.
-        normaliser = largest - probability.amax(-1, keepdim=True).log()
-        total += (normaliser - logits.gather(-1, index)).sum()
+        normaliser = exact.amax(-1) - probability.amax(-1).log()
+        total += (normaliser - exact.gather(-1, index).squeeze(-1)).sum()
         minus_one = probability.new_full((), -1).expand_as(index)
         probability.scatter_add_(-1, index, minus_one)
         if grad_bias is not None:

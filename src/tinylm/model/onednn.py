@@ -8,7 +8,9 @@ rounding. torch has no public name for this, only the operators that its compile
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -47,3 +49,45 @@ def linear_map(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor
         return lambda x: torch.nn.functional.linear(x, weight, bias)
     packed = pack(weight)
     return lambda x: packed_linear(x, packed, bias)
+
+
+@contextmanager
+def quick_float32_products(wanted: bool = True) -> Iterator[None]:
+    """Let every float32 matrix product in the block, backwards too, be oneDNN's.
+
+    torch takes them from MKL, which uses half of an AMD processor. The name of torch's setting,
+    "medium", allows bfloat16 products; oneDNN makes use of that only on processors with AMX, so it
+    is asked first whether a product that bfloat16 could not hold comes out exactly, and where it
+    does not everything stays as it is.
+
+    Args:
+        wanted: whether to do anything.
+    """
+    if not wanted or not _medium_is_exact():
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@functools.cache
+def _medium_is_exact() -> bool:
+    """Whether torch's "medium" precision computes in float32 here.
+
+    Asked of products of whole numbers of 10 bits: exact in float32, where their sums stay below
+    2^24, and not in bfloat16, which has 8.
+    """
+    generator = torch.Generator().manual_seed(0)
+    one, other = (
+        torch.randint(-(2**9), 2**9, shape, generator=generator) for shape in ((256, 64), (64, 256))
+    )
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        return bool(torch.equal((one.float() @ other.float()).long(), one @ other))
+    finally:
+        torch.set_float32_matmul_precision(before)

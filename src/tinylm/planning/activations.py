@@ -18,7 +18,7 @@ input of the output projection        T w e
 input of the inner projection         T h e
 activation, and the next one's input  T f e each: 1 for ReLU, 4 for GELU, 5 for its tanh form
 masks of dropout on both outputs      2 T h e
-both norms                            2 (2 T h + T) 4: centred, normalised, 1 / deviation
+both norms                            2 (T h + T) 4: normalised, 1 / deviation
 ====================================  =========================================================
 
 and in bf16 a copy of its matrices, 2 bytes a number. The output loss keeps nothing that autograd
@@ -74,7 +74,7 @@ def layer_activation_bytes(
 
 
 def _norm_bytes(config: ModelConfig, tokens: int) -> int:
-    return (2 * config.hidden_size + 1) * tokens * _FLOAT
+    return (config.hidden_size + 1) * tokens * _FLOAT
 
 
 def activation_bytes(
@@ -111,9 +111,8 @@ def activation_bytes(
     else:
         for part, size in layer_activation_bytes(config, batch, seq, precision).items():
             parts[part] = parts.get(part, 0) + config.num_layers * size
-        if not trained and config.norm_placement == "pre":
-            parts["norms"] -= _norm_bytes(config, tokens) - stream  # the first has only weights
-        elif not trained and precision != "fp32":  # the copy that gives the input's gradient
+        if not trained and config.norm_placement == "post" and precision != "fp32":
+            # Without the copy that gives the input's gradient.
             width = config.num_heads * config.resolved_head_dim
             parts["copies"] -= 3 * width * config.hidden_size * number
     parts["total"] = sum(parts.values())

@@ -22,12 +22,13 @@ class Chooser(Protocol):
         """Prepare for the texts of one call of ``generate``."""
         ...
 
-    def choose(self, logits: Tensor, seen: Tensor, rows: Tensor) -> Tensor:
+    def choose(self, logits: Tensor, seen: Tensor | None, rows: Tensor) -> Tensor:
         """Return the next ids.
 
         Args:
             logits: (growing, vocab), float32 or float64; forbidden tokens are -inf.
-            seen: (growing, vocab), bool, True where the row's text so far holds the token.
+            seen: (growing, vocab), bool, True where the row's text so far holds the token; kept
+                only if ``repetition_penalty`` is not 1, else None.
             rows: (growing,), int64, the numbers of these sequences, which do not change when
                 others end and are left out.
 

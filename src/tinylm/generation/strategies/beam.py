@@ -190,20 +190,25 @@ class _Beams:
             ranked = filters.repetition_penalty(ranked, self._seen, penalty)
         ranked = forbid(ranked, self._config, self._special, length - 1)
         prompts, vocab = len(self._totals), logits.shape[-1]
-        totals = ranked.new_tensor(self._totals)[:, :, None] + ranked.view(prompts, -1, vocab)
-        totals = totals.flatten(1)  # (prompts, width * vocab)
-        best = totals.topk(min(2 * self._config.num_beams, totals.shape[1]))
-        gained = log_probability.view(prompts, -1).gather(1, best.indices)
+        # The best of a prompt are among the best of its rows: sums are needed of these alone.
+        most = min(2 * self._config.num_beams, vocab)
+        ids = ranked.topk(most).indices  # (prompts * width, most)
+        gains = log_probability.gather(1, ids).view(prompts, -1)
+        totals = ranked.new_tensor(self._totals).view(-1, 1) + ranked.gather(1, ids)
+        best = totals.view(prompts, -1).topk(min(2 * self._config.num_beams, most * self._width))
+        chosen = ids.view(prompts, -1).gather(1, best.indices)
+        gained = gains.gather(1, best.indices)
         return [
             [
-                _Candidate(pair // vocab, pair % vocab, total, own[pair // vocab] + gain)
-                for total, pair, gain in zip(*lists, strict=True)
+                _Candidate(place // most, token, total, own[place // most] + gain)
+                for total, place, token, gain in zip(*lists, strict=True)
                 if total > -math.inf
             ]
             for own, *lists in zip(
                 self._log_probabilities,
                 best.values.tolist(),
                 best.indices.tolist(),
+                chosen.tolist(),
                 gained.tolist(),
                 strict=True,
             )

@@ -14,8 +14,8 @@ class Greedy:
     def __init__(self, config: GenerationConfig) -> None:
         self.config = config
 
-    def choose(self, logits: Tensor, seen: Tensor, rows: Tensor) -> Tensor:
+    def choose(self, logits: Tensor, seen: Tensor | None, rows: Tensor) -> Tensor:
         """Return the likeliest ids, (batch,); shapes as in ``Chooser.choose``."""
-        if self.config.repetition_penalty != 1:
+        if seen is not None:
             logits = filters.repetition_penalty(logits, seen, self.config.repetition_penalty)
         return logits.argmax(-1)

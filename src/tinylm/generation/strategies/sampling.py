@@ -16,9 +16,9 @@ from tinylm.generation import filters
 _ROW_SEED_STRIDE = 0x9E3779B97F4A7C15  # an odd constant, so that rows of neighbouring seeds differ
 
 
-def filtered_logits(config: GenerationConfig, logits: Tensor, seen: Tensor) -> Tensor:
+def filtered_logits(config: GenerationConfig, logits: Tensor, seen: Tensor | None) -> Tensor:
     """Return logits whose softmax is the distribution that is sampled; temperature above 0."""
-    if config.repetition_penalty != 1:
+    if seen is not None:
         logits = filters.repetition_penalty(logits, seen, config.repetition_penalty)
     if config.temperature != 1:
         logits = filters.temperature(logits, config.temperature)
@@ -38,10 +38,11 @@ class Sampling:
         self.config = config
         self._generators: dict[int, torch.Generator] = {}
 
-    def choose(self, logits: Tensor, seen: Tensor, rows: Tensor) -> Tensor:
+    def choose(self, logits: Tensor, seen: Tensor | None, rows: Tensor) -> Tensor:
         """Return drawn ids, (batch,); shapes as in ``Chooser.choose``."""
         if self.config.temperature == 0:
-            logits = filters.repetition_penalty(logits, seen, self.config.repetition_penalty)
+            if seen is not None:
+                logits = filters.repetition_penalty(logits, seen, self.config.repetition_penalty)
             return logits.argmax(-1)
         probability = filtered_logits(self.config, logits.double(), seen).softmax(-1)
         return draw(probability, self._uniform(rows).to(logits.device))
