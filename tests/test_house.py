@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": BASE | {"tokenizers"},
     "checkpoint": BASE | {"model", "tokenizers"},
     "generation": BASE | {"model"},
-    "training": BASE | {"data", "model", "checkpoint", "tokenizers"},
+    "training": BASE | {"planning", "data", "model", "checkpoint", "tokenizers"},
     "evaluation": BASE | {"data", "generation", "model", "tokenizers"},
     "interpretability": BASE | {"model"},
     "finetuning": BASE | {"model"},

@@ -181,8 +181,13 @@ class TrainingConfig:
     precision: Literal["auto", "fp32", "bf16"] = "fp32"
     """bf16: matrix products in bfloat16 by autocast, weights and optimizer in fp32; auto: bf16
     where the processor has instructions for it."""
-    compile: bool = False
-    """Run the model through torch.compile (needs a C++ compiler on a CPU)."""
+    speed: Literal["auto", "plain"] = "auto"
+    """auto: the quickest step whose numbers are those of the plain one to rounding, with fused
+    optimizers, oneDNN's float32 products and what compile and keep_freed_memory say; plain: none
+    of it. The number format is precision's."""
+    compile: Literal["auto", True, False] = "auto"
+    """Run the model through torch.compile (needs a C++ compiler on a CPU); auto: where the run is
+    long enough to earn the start-up back."""
     keep_freed_memory: bool = True
     """Keep freed memory for the next step on a CPU (glibc), a fifth of a small model's step; the
     process stays as large as its largest step."""
@@ -243,9 +248,10 @@ class GenerationConfig:
     """Hypotheses of beam search that are returned, best first; at most num_beams."""
     allow_unk: bool = False
     """Let the model answer with <unk>."""
-    linear: Literal["plain", "packed", "packed-bf16"] = "packed"
+    linear: Literal["plain", "packed", "packed-bf16", "packed-int8"] = "packed"
     """How matrices are multiplied on a CPU: packed brings the weights into the order of the
-    processor's kernels first, the same to rounding; packed-bf16 also rounds them to bfloat16."""
+    processor's kernels first, the same to rounding; packed-bf16 also rounds them to bfloat16,
+    packed-int8 to 8-bit integers, which changes some texts."""
     seed: NonNegativeInt = 0
     """Seed of the samples."""
 
@@ -289,6 +295,9 @@ class ReportConfig:
         "gradient-checkpointing",
         "efficiency",
         "precision",
+        "finetuning",
+        "lab-svd",
+        "lab-mnist",
         "attention",
         "verification",
     )

@@ -120,7 +120,10 @@ class Trainer:
             ConfigError: if the device is not there, or settings contradict each other.
         """
         self.config = config
-        self.training_step = TrainingStep(model, config)
+        self.order = ShuffledOrder(len(windows), config.batch_size, config.seed)
+        steps_per_epoch = math.ceil(self.order.batches_per_epoch / config.accumulation_steps)
+        self.total_steps = config.max_steps or steps_per_epoch * config.epochs
+        self.training_step = TrainingStep(model, config, self.total_steps)
         self.device = self.training_step.device
         self.precision = self.training_step.precision
         self.model = self.training_step.model
@@ -130,9 +133,6 @@ class Trainer:
         self.checkpoints = checkpoints
         self.validate = validate
         self.listener = listener
-        self.order = ShuffledOrder(len(windows), config.batch_size, config.seed)
-        steps_per_epoch = math.ceil(self.order.batches_per_epoch / config.accumulation_steps)
-        self.total_steps = config.max_steps or steps_per_epoch * config.epochs
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0

@@ -7,8 +7,6 @@ slower on one without, so ``auto`` takes it only where the instructions are.
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -49,25 +47,16 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 def cpu_has_bf16() -> bool:
     """Whether the processor multiplies bfloat16 matrices in hardware (Linux; False elsewhere)."""
+    return bool({"amx_bf16", "avx512_bf16"} & cpu_flags())
+
+
+def cpu_flags() -> set[str]:
+    """Return the names of the processor's instruction sets (Linux; none elsewhere)."""
     info = Path("/proc/cpuinfo")
     if not info.exists():
-        return False
+        return set()
     flags = next((line for line in info.read_text().splitlines() if line.startswith("flags")), "")
-    return bool({"amx_bf16", "avx512_bf16"} & set(flags.split()))
-
-
-def check_compiler(device: torch.device) -> None:
-    """Refuse training.compile on a CPU without the C++ compiler that torch.compile calls.
-
-    Raises:
-        ConfigError: naming the compilers that were looked for.
-    """
-    wanted = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++"]
-    if device.type == "cpu" and not any(shutil.which(name) for name in wanted):
-        raise ConfigError(
-            f"training.compile = true needs a C++ compiler on a CPU, and {' or '.join(wanted)} is "
-            "not on the PATH: install one or set training.compile=false"
-        )
+    return set(flags.split())
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -6,21 +6,23 @@ What the loop and the experiments on training share, so that they measure what t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, Batch
-from tinylm.errors import ConfigError
 from tinylm.model.decoder import DecoderLM, in_turn
 from tinylm.model.loss import output_loss
+from tinylm.model.onednn import quick_float32_products
+from tinylm.planning.flops import step_flops
 from tinylm.training.accumulation import accumulate_gradients
 from tinylm.training.allocator import keep_freed_memory
 from tinylm.training.optimizers import build_optimizer, clip_gradients
-from tinylm.training.precision import autocast, check_compiler, resolve_device, resolve_precision
+from tinylm.training.precision import autocast, resolve_device
 from tinylm.training.recompute import recomputing
+from tinylm.training.speed import resolve_speed
 
 
 @dataclass(frozen=True)
@@ -37,32 +39,34 @@ class Gradients:
 class TrainingStep:
     """A model on its device, its optimizer, and how its gradients are computed."""
 
-    def __init__(self, model: DecoderLM, config: TrainingConfig) -> None:
+    def __init__(
+        self, model: DecoderLM, config: TrainingConfig, total_steps: int | None = None
+    ) -> None:
         """Put the model on the device that the configuration names.
+
+        Args:
+            model: trained in place.
+            config: all settings.
+            total_steps: of the run, from which follows whether compiling pays; empty: a few.
 
         Raises:
             ConfigError: if the device is not there, or settings contradict each other.
         """
         self.config = config
         self.device = resolve_device(config.device)
-        self.precision = resolve_precision(config.precision, self.device)
-        if config.keep_freed_memory and self.device.type == "cpu":
+        flops = None if total_steps is None else total_steps * _step_flops(model, config)
+        self.speed = resolve_speed(config, self.device, flops)
+        self.precision = self.speed.precision
+        if self.speed.keep_freed_memory:
             keep_freed_memory()
         self.model = model.to(self.device)
-        segment = config.gradient_checkpointing
-        if config.compile:
-            if segment:
-                raise ConfigError(
-                    f"training.compile = true and training.gradient_checkpointing = {segment}: a "
-                    "compiled model decides itself what it computes again; turn one of them off"
-                )
-            check_compiler(self.device)
         # The output projection is left out: with the loss it is computed in chunks.
         self._residual: Callable[..., Tensor] = (
-            torch.compile(model.residual) if config.compile else model.residual
+            torch.compile(model.residual) if self.speed.compile else model.residual
         )
+        segment = config.gradient_checkpointing
         self._run_layers = recomputing(segment) if segment else in_turn
-        self.optimizer = build_optimizer(model, config)
+        self.optimizer = build_optimizer(model, replace(config, optimizer=self.speed.optimizer))
 
     def summed_loss(self, batch: Batch) -> Tensor:
         """Return the sum of a batch's token losses, a scalar in float32 at least."""
@@ -75,12 +79,19 @@ class TrainingStep:
         """Leave in ``.grad`` the clipped gradient of the mean loss over all target tokens."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        loss, num_targets = accumulate_gradients(
-            self.summed_loss, [batch.to(self.device) for batch in batches]
-        )
+        with quick_float32_products(self.speed.onednn):
+            loss, num_targets = accumulate_gradients(
+                self.summed_loss, [batch.to(self.device) for batch in batches]
+            )
         norm = clip_gradients(self.model.parameters(), self.config.gradient_clip)
         return Gradients(loss, num_targets, norm)
 
     def update(self) -> None:
         """Move the weights along the gradient."""
         self.optimizer.step()
+
+
+def _step_flops(model: DecoderLM, config: TrainingConfig) -> int:
+    """Return the FLOPs of an optimizer step on full windows."""
+    windows = config.batch_size * config.accumulation_steps
+    return windows * step_flops(model.config, model.config.context_length)
