@@ -63,6 +63,12 @@ def test_the_example_of_the_techniques_shows_that_less_is_kept(tmp_path: Path) -
     assert recomputed < plain / 4
 
 
+def test_the_example_of_fine_tuning_merges_and_comes_back(tmp_path: Path) -> None:
+    printed = python("\n".join(blocks(ROOT / "docs/finetuning.md", "python")), tmp_path)
+    assert "merged True" in printed
+    assert "base True" in printed
+
+
 def commands() -> list[str]:
     found = []
     for path in DOCUMENTS:
@@ -82,6 +88,8 @@ def test_commands_and_their_options_exist(line: str) -> None:
         return
     assert words[0] in group.commands, line  # type: ignore[attr-defined]
     command = group.commands[words[0]]  # type: ignore[attr-defined]
+    if words[1:] and words[1] in (inner := getattr(command, "commands", {})):
+        command = inner[words[1]]
     options = {name for parameter in command.params for name in parameter.opts}
     for before, word in itertools.pairwise(words):
         if word.startswith("-"):

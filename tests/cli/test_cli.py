@@ -166,7 +166,7 @@ def test_every_command_has_help(tinylm: Command, name: str) -> None:
     assert COMMANDS.load(name).__doc__.splitlines()[0] in " ".join(out.split())
     if "--preset" in out:
         assert all(preset in out for preset in PRESETS)
-    if "--data " in out:
+    if "--data " in out and name != "classify":  # which takes labelled texts
         assert all(corpus in out for corpus in CORPORA if corpus != "files")
     if "--strategy" in out:
         assert all(strategy in out for strategy in STRATEGIES)

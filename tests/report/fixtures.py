@@ -268,7 +268,8 @@ def attention() -> dict[str, Any]:
 
 
 def results() -> dict[str, dict[str, Any]]:
-    from tests.report import method_fixtures  # it stands on this module
+    # They stand on this module.
+    from tests.report import finetuning_fixtures, lab_fixtures, method_fixtures
 
     return {
         "data": data(),
@@ -277,6 +278,8 @@ def results() -> dict[str, dict[str, Any]]:
         "samples": samples(),
         "attention": attention(),
         **method_fixtures.results(),
+        **finetuning_fixtures.results(),
+        **lab_fixtures.results(),
     }
 
 

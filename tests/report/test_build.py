@@ -36,7 +36,8 @@ def test_pdf_and_html_are_written(run_folder: Path) -> None:
     assert (run_folder / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
     assert not [path for path in run_folder.iterdir() if path.name.endswith(".tmp")]
     figures = ("data", "architecture", "loss", "perplexity", "schedule", "kv-cache", "beam-search",
-               "accumulation", "gradient-checkpointing", "efficiency")  # fmt: skip
+               "accumulation", "gradient-checkpointing", "efficiency", "finetuning",
+               "finetuning-ranks")  # fmt: skip
     for name in figures:
         assert (run_folder / f"figures/{name}.svg").is_file()
 

@@ -16,19 +16,27 @@ def evaluate(
     override: Overrides = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     again: Annotated[bool, typer.Option(help="Measure again even if nothing changed.")] = False,
+    adapter: Annotated[
+        str | None, typer.Option(metavar="ADAPTER", help="A name below RUN/adapters, or a folder.")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(min=1, help="Of a DyLoRA adapter.")] = None,
 ) -> None:
     """Measure a model: perplexity, BLEU, diversity, on continued validation stories."""
     from tinylm.checkpoint import load_checkpoint
+    from tinylm.cli.adapters import with_adapter
     from tinylm.cli.console import TerminalConsole
     from tinylm.cli.options import data_overrides
     from tinylm.config import load_config
     from tinylm.errors import ConfigError
     from tinylm.experiments.context import open_run, run_experiment, run_of
-    from tinylm.experiments.evaluation import evaluate_checkpoint
+    from tinylm.experiments.evaluation import evaluate_checkpoint, evaluate_model
+    from tinylm.language_model import LanguageModel
 
     console = TerminalConsole()
     result: dict[str, Any]
-    if data is None and (run / "config.yaml").exists():
+    if rank is not None and adapter is None:
+        raise ConfigError("--rank chooses that of a DyLoRA adapter: name it with --adapter")
+    if adapter is None and data is None and (run / "config.yaml").exists():
         result = run_experiment("evaluation", open_run(run, console, override), again)
     else:
         checkpoint = load_checkpoint(run)
@@ -37,7 +45,11 @@ def evaluate(
             raise ConfigError(f"{run} belongs to no run: say with --data which stories to measure")
         file = None if folder is None else folder / "config.yaml"
         config = load_config(file, overrides=[*data_overrides(data), *override])
-        result = evaluate_checkpoint(checkpoint, config, console)
+        if adapter is None:
+            result = evaluate_checkpoint(checkpoint, config, console)
+        else:
+            lm = with_adapter(LanguageModel.load(run), run, adapter, rank)
+            result = evaluate_model(lm.model, lm.tokenizer, config, console)
     if as_json:
         typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
     else:

@@ -38,6 +38,13 @@ def finetune(
     seed: Annotated[int, typer.Option(min=0, help="Of the adapter, dropout and data.")] = 0,
 ) -> None:
     """Adapt a run's model to other text; interrupted, the same command goes on."""
+    if method == _CLASSIFY:
+        from tinylm.cli.classification import finetune_classifier
+
+        finetune_classifier(
+            run, data, option, name, steps, learning_rate, batch_size, context_length, seed
+        )
+        return
     from dataclasses import replace
 
     from tinylm.cli.console import TerminalConsole
@@ -78,6 +85,11 @@ def finetune(
     recipe = Recipe(method, settings, training, source, length)
     folder = run / "adapters" / (name or method)
     splits = [encoded_split(source, lm.tokenizer, s, console) for s in ("train", "validation")]
+    for header in (split.header for split in splits):
+        console.note(
+            f"{header.split}: {header.num_stories:,} stories, {header.num_tokens:,} tokens, "
+            f"<unk> {100 * header.unknown_rate:.2f} %"
+        )
     again = ["tinylm", "finetune", str(run), "--method", method]
     again += [*(["--data", data] if data else []), *(part for o in option for part in ("-o", o))]
     given = {"--name": name, "--steps": steps, "--learning-rate": learning_rate}

@@ -139,3 +139,32 @@ class IntrinsicConfig:
     """Linear maps that move: paths or their ends, with * for anything."""
     seed: NonNegativeInt = 0
     """Seed of the random projection, which is never stored."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class ClassificationConfig:
+    """A classifier on a decoder: `--method sequence-classification`."""
+
+    body: Literal["frozen", "lora", "full"] = "lora"
+    """What is trained beside the head: nothing of the decoder, low-rank updates, or all of it."""
+    bidirectional: bool = False
+    """Every token sees every token, and a learned [CLS] token is read (Devlin et al. 2019); false:
+    each sees those before it, and the last one is read."""
+    pooler: bool = False
+    """A linear map and tanh before the head, as BERT has."""
+    dropout: Fraction = 0.1
+    """Dropout on what the head reads."""
+    rank: PositiveInt = 8
+    """Rank of the updates of body=lora."""
+    alpha: PositiveFloat = 16.0
+    """The updates are multiplied by alpha / rank."""
+    targets: Targets = EVERY_PROJECTION
+    """Linear maps that body=lora adapts: paths or their ends, with * for anything."""
+    epochs: PositiveInt = 3
+    """Passes over the labelled texts, unless --steps is given."""
+    text_field: str = "text"
+    """Column or key of the text."""
+    label_field: str = "label"
+    """Column or key of the label."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of every label held out where there is no validation file."""

@@ -10,6 +10,8 @@ from pydantic.dataclasses import dataclass
 from tinylm.config.types import FROZEN, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 Share = Annotated[Fraction, Field(gt=0)]
+Rank = Annotated[PositiveInt, Field(le=10)]
+"""Of an adapter of all layers of the digits' network, whose last one has 10 rows."""
 
 
 @dataclass(frozen=True, config=FROZEN)
@@ -56,9 +58,9 @@ class MnistLab:
     """Optimizer steps of every method."""
     batch_size: PositiveInt = 64
     """Images in a batch."""
-    rank: PositiveInt = 4
-    """Rank of the LoRA that is looked at closely."""
-    ranks: tuple[PositiveInt, ...] = (1, 2, 8)
+    rank: Rank = 4
+    """Rank of the LoRA that is looked at closely; 10 at most, the rows of the last layer."""
+    ranks: tuple[Rank, ...] = (1, 2, 8)
     """Other ranks, for accuracy against parameters."""
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (3e-3, 1e-2, 3e-2)
     """Learning rates tried for every method; the one that is best on validation is used."""

@@ -98,8 +98,20 @@ def from_overrides(kind: type[Config], overrides: Sequence[str]) -> Config:
 
 
 def dump_yaml(config: Any) -> str:
-    """Return a configuration as YAML, keys in the order of the dataclasses."""
-    return yaml.safe_dump(to_dict(config), sort_keys=False, allow_unicode=True)
+    """Return a configuration as YAML, keys in the order of the dataclasses, a list on one line."""
+    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=60)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes lists as ``[1, 2]``: one item a line would make most of the file."""
+
+
+_Dumper.add_representer(
+    list,
+    lambda dumper, items: dumper.represent_sequence(
+        "tag:yaml.org,2002:seq", items, flow_style=True
+    ),
+)
 
 
 def field_help(kind: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, str]]:

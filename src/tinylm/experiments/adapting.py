@@ -45,13 +45,13 @@ FULL = "full"
 """The name of training everything, beside those of the registry METHODS."""
 RATES = {
     FULL: 3e-4,
-    "lora": 2e-3,
-    "dylora": 2e-3,
-    "qlora": 2e-3,
-    "longlora": 1e-3,
-    "bottleneck": 2e-3,
+    "lora": 3e-3,
+    "dylora": 3e-3,
+    "qlora": 3e-3,
+    "longlora": 2e-3,
+    "bottleneck": 5e-3,
     "prefix": 5e-3,
-    "prompt": 1e-2,
+    "prompt": 3e-2,
     "intrinsic": 1e-2,
 }
 """Learning rate of each method where none is given: the fewer the parameters, the higher."""
@@ -199,6 +199,10 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
         AdapterError: if there is none, it is unfinished, or it is another base's.
     """
     about = read_result(folder / _ABOUT)
+    if about is not None and about["method"] == FULL:
+        raise AdapterError(
+            f"{folder} is no adapter but a whole model: give that folder in place of the run's"
+        )
     if about is not None and (folder / "checkpoints").exists():
         raise AdapterError(f"{folder} is not finished: go on with `tinylm finetune`")
     model = lm.model

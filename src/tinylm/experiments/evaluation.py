@@ -11,6 +11,8 @@ from tinylm.evaluation.continuations import continue_stories, measure_continuati
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import Console, Context, threads
 from tinylm.experiments.preparation import encoded_split
+from tinylm.model.decoder import DecoderLM
+from tinylm.tokenizers.base import Tokenizer
 from tinylm.training.precision import resolve_device
 
 
@@ -33,8 +35,22 @@ def evaluate_checkpoint(
     Raises:
         DataError: if the corpus cannot be used.
     """
-    model = checkpoint.build_model().to(resolve_device(config.training.device))
-    tokenizer = checkpoint.tokenizer
+    model = checkpoint.build_model()
+    return {
+        **evaluate_model(model, checkpoint.tokenizer, config, console),
+        "checkpoint": checkpoint.path.resolve().name,
+    }
+
+
+def evaluate_model(
+    model: DecoderLM, tokenizer: Tokenizer, config: RunConfig, console: Console
+) -> dict[str, Any]:
+    """Measure a model on the validation split of a configuration's corpus.
+
+    Raises:
+        DataError: if the corpus cannot be used.
+    """
+    model = model.to(resolve_device(config.training.device))
     validation = encoded_split(config.data, tokenizer, "validation", console)
     settings = config.evaluation
     with threads(config.training.threads):
@@ -46,7 +62,6 @@ def evaluate_checkpoint(
             loss = split_loss(model, windows, settings.batch_size)
     return {
         **measures,
-        "checkpoint": checkpoint.path.resolve().name,
         "validation": {
             "tokens": loss.num_tokens,
             "loss": loss.mean,

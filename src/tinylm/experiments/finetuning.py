@@ -4,43 +4,64 @@ The stories of the run's corpus are ranked by how much dialogue they hold. A bas
 run's sizes is trained on those with least, from its start, and then adapted to those with most: by
 training everything and by every method of the registry METHODS, for as many steps and on the same
 batches. Both kinds of validation stories are measured before and after, so that what is forgotten
-shows beside what is learned.
+shows beside what is learned. Stories longer than the context are cut into pieces that fill it.
 """
 
 from __future__ import annotations
 
 import copy
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from tinylm.config import GenerationConfig, RunConfig, TrainingConfig, to_dict
-from tinylm.config.finetuning import LoraConfig, PromptConfig
-from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, story_rows
-from tinylm.errors import AdapterError
-from tinylm.evaluation.memory import peak_bytes, resting_bytes, tensor_bytes
-from tinylm.evaluation.speed import Timing, run_interleaved
+from tinylm.config import RunConfig, TrainingConfig, to_dict
+from tinylm.config.finetuning import PromptConfig
 from tinylm.experiments.adapting import FULL, RATES
 from tinylm.experiments.context import Context, threads
+from tinylm.experiments.finetuning_costs import (
+    measure_speeds,
+    quantized,
+    size,
+    step_memory,
+    step_tokens,
+)
 from tinylm.experiments.lab_texts import Kinds, Story, rows_loss, train_on, two_kinds
-from tinylm.experiments.preparation import prepare_data, start_model
-from tinylm.finetuning.adapters import attach, merge, trained_parameters, unmerge
+from tinylm.experiments.longer_context import EXTENSIONS, extend_context
+from tinylm.experiments.preparation import PreparedData, prepare_data, start_model
+from tinylm.finetuning.adapters import attach, trained_parameters
 from tinylm.finetuning.dylora import set_rank
 from tinylm.finetuning.intrinsic import d90
-from tinylm.finetuning.longlora import extended
-from tinylm.finetuning.storage import save_adapter
-from tinylm.generation.engine import generate
-from tinylm.language_model import SPECIAL_IDS
-from tinylm.model.decoder import DecoderLM, evaluating
-from tinylm.model.loss import token_losses
+from tinylm.model.decoder import DecoderLM
 from tinylm.registry import METHODS
-from tinylm.training.step import TrainingStep
 
-_PROMPTS, _PROMPT_TOKENS = 8, 5
+LORA_PLUS = "lora+"
+"""LoRA whose B learns faster; a method of its own in the comparison."""
+PLUS_RATIO = 16.0
+"""B's learning rate as a multiple of A's (Hayou, Ghosh and Yu 2024, section 5)."""
+PLUS_RATE = RATES["lora"] / 4
+"""A's, so that A learns more slowly than in LoRA, and B faster."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to adapt the base."""
+
+    name: str
+    method: str
+    """In the registry METHODS, or FULL."""
+    settings: Any
+    """Of the method; None for FULL."""
+    learning_rate: float
+
+    def start(self, base: DecoderLM, seed: int) -> DecoderLM:
+        """Return a copy of the base with what is to be trained, drawn from the seed."""
+        torch.manual_seed(seed)
+        model = copy.deepcopy(base)
+        if self.method == FULL:
+            return model.requires_grad_()
+        return attach(model, self.method, self.settings)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -53,24 +74,30 @@ class _Setting:
     steps: int
     step_done: Callable[[], None]
 
-    def adapt(self, model: DecoderLM, method: str, stories: Sequence[Story] | None = None) -> None:
-        """Train what requires a gradient, at the method's rate."""
-        training = replace(self.training, learning_rate=RATES[method])
-        train_on(model, stories or self.kinds.train, training, self.steps, lambda _: None)
-        model.eval()
+    def adapted(self, way: Way) -> DecoderLM:
+        """Return the base adapted to the new kind."""
+        training = replace(self.training, learning_rate=way.learning_rate)
+        model = way.start(self.base, training.seed)
+        model = train_on(model, self.kinds.train, training, self.steps, lambda _: None)
         self.step_done()
+        return model
 
     def losses(self, model: DecoderLM) -> dict[str, float]:
         """Return the validation loss on either kind, in nats a token."""
-        size = self.training.batch_size
+        rows = self.training.batch_size
         return {
-            "target_loss": rows_loss(model, self.kinds.chosen, size),
-            "base_loss": rows_loss(model, self.kinds.others, size),
+            "target_loss": rows_loss(model, self.kinds.chosen, rows),
+            "base_loss": rows_loss(model, self.kinds.others, rows),
         }
 
 
 def run(context: Context) -> dict[str, Any]:
     """Train the base, adapt it by every method, and measure.
+
+    Returns:
+        ``before`` (losses of the base), ``methods`` (a row a way: losses, sizes, memory, times),
+        ``ranks`` (LoRA), ``dylora`` (one training, a row a rank), ``dimensions`` (SAID, and d90),
+        ``long`` (extension of the context). Losses are in nats a token, ``target`` the new kind.
 
     Raises:
         DataError: if the corpus cannot be used, or has too few stories for two kinds.
@@ -78,10 +105,10 @@ def run(context: Context) -> dict[str, Any]:
     config = context.config
     settings = config.experiments.finetuning
     data = prepare_data(config, context.console)
-    room = config.model.context_length - PromptConfig().length
-    kinds = two_kinds(
-        data.train, data.validation, data.tokenizer, settings.share, settings.stories, room
-    )
+    short = config.model.context_length
+    room = short - PromptConfig().length  # what prompt tuning leaves of the context
+    whole = _whole_stories(config, data)
+    kinds = in_pieces(whole, room)
     training = replace(
         config.training,
         batch_size=settings.batch_size,
@@ -90,7 +117,11 @@ def run(context: Context) -> dict[str, Any]:
         schedule="constant",
         compile=False,
     )
-    trainings = 1 + len(METHODS) + 1 + len(settings.ranks) + len(settings.dimensions) + 2
+    base = start_model(config, data, context.console).requires_grad_()
+    compared = ways(settings.rank, base, config.training.learning_rate)
+    lora = next(way for way in compared if way.name == "lora")
+    ranks = {min(rank, _largest_rank(base)) for rank in settings.ranks} - {lora.settings.rank}
+    trainings = 1 + len(compared) + len(ranks) + len(settings.dimensions) + len(EXTENSIONS)
     with (
         threads(config.training.threads),
         context.console.task("Training the base and its adapters", trainings) as done,
@@ -102,183 +133,155 @@ def run(context: Context) -> dict[str, Any]:
             count += 1
             done(count)
 
-        base = start_model(config, data, context.console).requires_grad_()
-        base = train_on(
-            base,
-            kinds.rest,
-            replace(training, learning_rate=config.training.learning_rate),
-            settings.base_steps,
-            lambda _: None,
-        ).eval()
+        own = replace(training, learning_rate=config.training.learning_rate)
+        base = train_on(base, kinds.rest, own, settings.base_steps, lambda _: None)
         step_done()
         setting = _Setting(base, kinds, training, settings.steps, step_done)
         before = setting.losses(base)
-        models, rows = _methods(setting, config)
-        ranks = _ranks(setting, settings.ranks)
-        full = next(row for row in rows if row["method"] == FULL)
-        dimensions = _dimensions(setting, settings.dimensions, before, full)
-        long = _longer(setting, config, settings.context_factor, settings.context_steps)
+        models, rows = _methods(setting, compared)
+        by_name = {row["name"]: row for row in rows}
+        by_rank = _ranks(setting, ranks, lora, by_name["lora"])
+        dimensions = _dimensions(setting, settings.dimensions, before, by_name[FULL])
+        long = extend_context(
+            base,
+            whole,
+            settings.context_factor * short,
+            replace(training, batch_size=max(1, settings.batch_size // settings.context_factor)),
+            settings.context_steps,
+            lambda method, model: settings_of(method, settings.rank, model),
+            settings.repeats,
+            step_done,
+        )
+    prompts = [story.tolist() for story in whole.chosen]
     with threads(config.training.threads):
-        _measure_speed(rows, models, setting, config)
+        speeds = measure_speeds(models, training, kinds.train, prompts, settings, context.console)
     return {
         "kind": kinds.name,
         "description": kinds.description,
         "shares": kinds.shares,
-        "train_stories": len(kinds.train),
-        "validation_stories": len(kinds.chosen),
+        "train_stories": len(whole.train),
+        "validation_stories": len(whole.chosen),
         "base_steps": settings.base_steps,
         "steps": settings.steps,
         "batch_size": settings.batch_size,
+        "step_tokens": step_tokens(training, kinds.train),
+        "new_tokens": settings.new_tokens,
         "precision": training.precision,
         "before": before,
-        "methods": rows,
-        "ranks": ranks,
+        "methods": [{**row, **speeds[row["name"]]} for row in rows],
+        "ranks": by_rank,
         "dylora": _dylora(setting, models["dylora"]),
         "dimensions": dimensions,
         "long": long,
     }
 
 
+def ways(rank: int, model: DecoderLM, full_rate: float) -> list[Way]:
+    """Return what is compared: training everything, every method, and LoRA+.
+
+    Args:
+        rank: of the methods that have one.
+        model: the base, whose matrices may be too small for it.
+        full_rate: learning rate of training everything, which depends on the model.
+    """
+    found = [Way(FULL, FULL, None, full_rate)]
+    for method in METHODS:
+        settings = settings_of(method, rank, model)
+        found.append(Way(method, method, settings, RATES[method]))
+        if method == "lora":
+            plus = replace(settings, learning_rate_ratio=PLUS_RATIO)
+            found.append(Way(LORA_PLUS, method, plus, PLUS_RATE))
+    return found
+
+
 def settings_of(method: str, rank: int, model: DecoderLM) -> Any:
-    """Return a method's settings: the defaults, with a rank that the model's matrices have."""
+    """Return a method's settings: the defaults, with a rank that the model's matrices have.
+
+    Alpha is twice the rank, so that the scale of the update is the same at every rank.
+    """
     kind = METHODS.load(method).Settings
     if not any(field.name == "rank" for field in fields(kind)):
         return kind()
-    most = min(model.config.hidden_size, model.config.num_heads * model.config.resolved_head_dim)
-    return kind(rank=min(rank, most))
+    rank = min(rank, _largest_rank(model))
+    return kind(rank=rank, alpha=2.0 * rank)
+
+
+def in_pieces(kinds: Kinds, length: int) -> Kinds:
+    """Return the same stories, each cut into rows of ``length`` inputs and the last label.
+
+    The first token of a row is the last label of the row before, so that every token of a story but
+    its first is predicted once.
+    """
+
+    def cut(stories: Sequence[Story]) -> list[Story]:
+        pieces = (s[i : i + length + 1] for s in stories for i in range(0, len(s) - 1, length))
+        return list(pieces)
+
+    return replace(
+        kinds,
+        train=cut(kinds.train),
+        rest=cut(kinds.rest),
+        chosen=cut(kinds.chosen),
+        others=cut(kinds.others),
+    )
+
+
+def _whole_stories(config: RunConfig, data: PreparedData) -> Kinds:
+    """Return both kinds, whole stories."""
+    settings = config.experiments.finetuning
+    longest = max(data.train.header.num_tokens, data.validation.header.num_tokens)
+    return two_kinds(
+        data.train, data.validation, data.tokenizer, settings.share, settings.stories, longest
+    )
+
+
+def _largest_rank(model: DecoderLM) -> int:
+    """Return the largest rank that every projection has."""
+    config = model.config
+    inner = config.num_heads * config.resolved_head_dim
+    return min(config.hidden_size, inner, config.resolved_ffn_size)
 
 
 def _methods(
-    setting: _Setting, config: RunConfig
+    setting: _Setting, compared: Sequence[Way]
 ) -> tuple[dict[str, DecoderLM], list[dict[str, Any]]]:
-    """Adapt by training everything and by every method."""
+    """Adapt in every way."""
     models: dict[str, DecoderLM] = {}
     rows = []
-    for method in (FULL, *METHODS):
-        torch.manual_seed(config.training.seed)
-        model = copy.deepcopy(setting.base)
-        settings = None
-        if method == FULL:
-            model.requires_grad_()
-        else:
-            settings = settings_of(method, config.experiments.finetuning.rank, model)
-            model = attach(model, method, settings)  # type: ignore[assignment]
-        setting.adapt(model, method)
+    for way in compared:
+        model = setting.adapted(way)
         rows.append(
             {
-                "method": method,
-                "settings": None if settings is None else to_dict(settings),
-                "learning_rate": RATES[method],
-                **_size(model, method),
-                **_step_memory(model, setting),
+                "name": way.name,
+                "method": way.method,
+                "settings": None if way.settings is None else to_dict(way.settings),
+                "learning_rate": way.learning_rate,
+                **size(model),
+                "quantized": quantized(model),
+                "peak_bytes": step_memory(model, setting.training, setting.kinds.train),
                 **setting.losses(model),
             }
         )
-        models[method] = model
+        models[way.name] = model
     return models, rows
 
 
-def _size(model: DecoderLM, method: str) -> dict[str, int]:
-    """Return how much is trained, and its bytes on disk."""
-    if method == FULL:
-        parameters = list(model.parameters())
-        return {
-            "trained": sum(parameter.numel() for parameter in parameters),
-            "bytes": tensor_bytes(parameters),
-        }
-    with tempfile.TemporaryDirectory() as folder:
-        size = save_adapter(model, "default", folder)
-    parts = trained_parameters(model, "default").values()
-    return {"trained": sum(part.numel() for part in parts), "bytes": size}
-
-
-def _step_memory(model: DecoderLM, setting: _Setting) -> dict[str, int]:
-    """Return the most bytes alive in a training step, weights and optimizer state included."""
-    work, take = _step(model, setting)
-    take()  # the optimizer makes its state at its first step
-    work.optimizer.zero_grad(set_to_none=True)
-    resting = resting_bytes(model, work.optimizer)
-    peak = resting + peak_bytes(take, work.device)
-    model.eval()
-    return {"peak_bytes": peak}
-
-
-def _step(model: DecoderLM, setting: _Setting) -> tuple[TrainingStep, Callable[[], None]]:
-    """Return a training step on one batch, at a rate that moves nothing."""
-    work = TrainingStep(model, replace(setting.training, learning_rate=1e-30))
-    order = ShuffledOrder(len(setting.kinds.train), setting.training.batch_size, 0)
-    batch = story_rows([setting.kinds.train[i].tolist() for i in order.next()])
-
-    def take() -> None:
-        work.backward([batch])
-        work.update()
-
-    return work, take
-
-
-def _measure_speed(
-    rows: list[dict[str, Any]], models: dict[str, DecoderLM], setting: _Setting, config: RunConfig
-) -> None:
-    """Add to each row the seconds of a step and the tokens a second of generation."""
-    settings = config.experiments.finetuning
-    steps = {method: _step(model, setting)[1] for method, model in models.items()}
-    for method, times in run_interleaved(steps, settings.repeats, warmup=1).items():
-        _row(rows, method)["step"] = Timing.of(times).as_result()
-    for model in models.values():
-        model.eval()
-    prompts = [story[:_PROMPT_TOKENS].tolist() for story in setting.kinds.chosen[:_PROMPTS]]
-    wanted = GenerationConfig(
-        strategy="greedy", max_new_tokens=settings.new_tokens, min_new_tokens=settings.new_tokens
-    )
-    amount = len(prompts) * settings.new_tokens
-
-    def speed(merged: bool) -> dict[str, float]:
-        works = {}
-        for method, model in models.items():
-            if merged:
-                if method == FULL:
-                    continue
-                try:
-                    merge(model)
-                except AdapterError:  # of a method that is no update of the weights
-                    continue
-            works[method] = _generation(model, prompts, wanted)
-        times = run_interleaved(works, settings.repeats, warmup=1)
-        for method in works:
-            if merged:
-                unmerge(models[method])
-        return {method: amount / Timing.of(found).median_s for method, found in times.items()}
-
-    for key, merged in (("generation", False), ("generation_merged", True)):
-        for method, found in speed(merged).items():
-            _row(rows, method)[key] = found
-
-
-def _generation(
-    model: DecoderLM, prompts: list[list[int]], config: GenerationConfig
-) -> Callable[[], object]:
-    return lambda: generate(model, prompts, config, SPECIAL_IDS)
-
-
-def _row(rows: list[dict[str, Any]], method: str) -> dict[str, Any]:
-    return next(row for row in rows if row["method"] == method)
-
-
-def _ranks(setting: _Setting, ranks: Sequence[int]) -> list[dict[str, Any]]:
-    """Adapt by LoRA at every rank."""
-    rows = []
+def _ranks(
+    setting: _Setting, ranks: Iterable[int], lora: Way, row: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Adapt by LoRA at every rank but that of the row which is there already."""
+    kept = ("trained", "target_loss", "base_loss")
+    rows = [{"rank": lora.settings.rank, **{key: row[key] for key in kept}}]
     for rank in ranks:
-        torch.manual_seed(setting.training.seed)
-        settings = LoraConfig(rank=rank, alpha=2.0 * rank)
-        model: DecoderLM = attach(copy.deepcopy(setting.base), "lora", settings)  # type: ignore[assignment]
-        setting.adapt(model, "lora")
+        settings = replace(lora.settings, rank=rank, alpha=2.0 * rank)
+        model = setting.adapted(replace(lora, settings=settings))
         trained = sum(p.numel() for p in trained_parameters(model, "default").values())
         rows.append({"rank": rank, "trained": trained, **setting.losses(model)})
-    return rows
+    return sorted(rows, key=lambda found: int(found["rank"]))
 
 
 def _dylora(setting: _Setting, model: DecoderLM) -> list[dict[str, Any]]:
-    """Measure the one DyLoRA adapter at each of its ranks."""
+    """Measure the one DyLoRA adapter at each of its ranks; the last is the largest."""
     largest = next(iter(trained_parameters(model, "default").values())).shape[0]
     rows = []
     for rank in range(1, largest + 1):
@@ -288,15 +291,16 @@ def _dylora(setting: _Setting, model: DecoderLM) -> list[dict[str, Any]]:
 
 
 def _dimensions(
-    setting: _Setting, dimensions: Sequence[int], before: dict[str, float], full: dict[str, Any]
+    setting: _Setting,
+    dimensions: Sequence[int],
+    before: Mapping[str, float],
+    full: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Adapt in random subspaces of several dimensions, and find the intrinsic one."""
     rows = []
     for dimension in dimensions:
-        torch.manual_seed(setting.training.seed)
         settings = METHODS.load("intrinsic").Settings(dimension=dimension)
-        model: DecoderLM = attach(copy.deepcopy(setting.base), "intrinsic", settings)  # type: ignore[assignment]
-        setting.adapt(model, "intrinsic")
+        model = setting.adapted(Way("intrinsic", "intrinsic", settings, RATES["intrinsic"]))
         rows.append({"dimension": dimension, **setting.losses(model)})
     found = None
     start, end = before["target_loss"], full["target_loss"]
@@ -304,51 +308,3 @@ def _dimensions(
         losses = {int(row["dimension"]): float(row["target_loss"]) for row in rows}
         found = d90(losses, start, end)
     return {"rows": rows, "d90": found}
-
-
-def _longer(setting: _Setting, config: RunConfig, factor: int, steps: int) -> dict[str, Any]:
-    """Extend the context: as it is, with LoRA and full attention, and with LongLoRA."""
-    short = config.model.context_length
-    length = factor * short
-    windows = _long_windows(setting.kinds.train, length)
-    held_out = _long_windows(setting.kinds.chosen, length)
-    rank = config.experiments.finetuning.rank
-    longer = extended(setting.base, length)
-    few = max(1, setting.training.batch_size // factor)
-    same = replace(setting, training=replace(setting.training, batch_size=few), steps=steps)
-    rows = [{"method": "none", **_by_place(longer, held_out, short)}]
-    for method in ("lora", "longlora"):
-        torch.manual_seed(setting.training.seed)
-        settings = settings_of(method, rank, longer)
-        if method == "longlora":
-            settings = replace(settings, group_size=short)
-        model: DecoderLM = attach(copy.deepcopy(longer), method, settings)  # type: ignore[assignment]
-        same.adapt(model, method, windows)
-        rows.append(
-            {
-                "method": method,
-                **_by_place(model, held_out, short),
-                **_step_memory(model, replace(same, kinds=replace(same.kinds, train=windows))),
-            }
-        )
-    return {"context_length": short, "extended": length, "steps": steps, "rows": rows}
-
-
-def _long_windows(stories: Sequence[Story], length: int) -> list[Story]:
-    """Join stories and cut them into windows of ``length`` inputs and one label more."""
-    joined = torch.cat([torch.from_numpy(story) for story in stories])
-    return [part.numpy() for part in torch.split(joined, length + 1) if len(part) == length + 1]
-
-
-@torch.no_grad()
-def _by_place(model: DecoderLM, windows: Sequence[Story], short: int) -> dict[str, float | None]:
-    """Return the loss within the context that was trained and beyond it, in nats a token."""
-    found: list[Tensor] = []
-    with evaluating(model):
-        for window in windows:
-            batch: Batch = story_rows([window.tolist()])
-            found.append(token_losses(model(batch.ids), batch.labels, IGNORED))
-    if not found:
-        return {"within": None, "beyond": None}
-    losses = torch.stack(found).double()
-    return {"within": float(losses[:, :short].mean()), "beyond": float(losses[:, short:].mean())}

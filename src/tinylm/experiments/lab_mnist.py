@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tinylm.config import MnistLab
 from tinylm.data.images import NUM_CLASSES, DigitData, ImageSet, load_digits, stratified_split
-from tinylm.experiments.context import Context, read_result, threads
+from tinylm.experiments.context import Context, environment, read_result, threads
 from tinylm.experiments.lab_digits import (
     METHODS,
     Pixels,
@@ -64,7 +64,8 @@ def run(context: Context) -> dict[str, Any]:
     parts = [data.train.subset(kept), data.train.subset(held_out), data.test]
     splits = _Splits(*(Pixels.of(part, data.levels) for part in parts))
     seeds = range(settings.seed, settings.seed + settings.seeds)
-    with threads(context.config.training.threads), torch.random.fork_rng(devices=[]):
+    # One thread: layers this narrow gain nothing from a second, and wait for it.
+    with threads(1), torch.random.fork_rng(devices=[]):
         with context.console.task("Training the baseline", 1.0) as done:
             bases = [_baseline(splits.fit, settings, seed) for seed in seeds]
             done(1.0)
@@ -77,6 +78,7 @@ def run(context: Context) -> dict[str, Any]:
         examples = _examples(bases[0][0], chosen[0].model, parts[1], splits.validation, weakness)
         before = [accuracies(base, splits.test) for base, _ in bases]
         return {
+            "environment": environment() | {"threads": 1},
             "data": {
                 "name": data.name,
                 "description": data.description,

@@ -11,22 +11,11 @@ from tinylm.errors import DataError
 from tinylm.registry import SECTIONS
 from tinylm.report import html, typst
 from tinylm.report.abstract import abstract
-from tinylm.report.attention import draw_attention
 from tinylm.report.blocks import Block, Document, Heading, References, number
-from tinylm.report.figures import save_figure
-from tinylm.report.figures.architecture import architecture_figure
-from tinylm.report.figures.curves import loss_figure, perplexity_figure, schedule_figure
-from tinylm.report.figures.data import data_figure
-from tinylm.report.figures.decoding import decoding_figure
-from tinylm.report.figures.efficiency import (
-    accumulation_figure,
-    checkpointing_figure,
-    growth_figure,
-)
-from tinylm.report.figures.growth import cost_figure
+from tinylm.report.drawing import draw_figures
 from tinylm.report.inputs import ReportInputs, load_inputs
 
-_UNUSABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+UNUSABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What sections and figures raise when a result file does not hold what it should."""
 
 
@@ -49,69 +38,42 @@ def build_report(run_folder: str | Path, commands: Sequence[str] | None = None) 
             f"{inputs.folder} has no results to report: run its experiments first "
             "(`tinylm experiment`)"
         )
-    draw_figures(inputs)
-    document = assemble(inputs)
+    draw(inputs)
+    return write_document(assemble(inputs), inputs, "report")
+
+
+def write_document(document: Document, inputs: ReportInputs, stem: str) -> dict[str, Path]:
+    """Write a document into the run's folder as ``stem.pdf``, ``stem.html`` and ``stem.typ``.
+
+    Returns:
+        ``pdf``, ``html`` and ``typst`` -> path.
+
+    Raises:
+        DataError: if it cannot be printed.
+    """
     source = typst.source(document, inputs.date)
     content = {
         "pdf": typst.pdf(source, inputs.folder, inputs.date),
         "html": html.page(document, inputs.folder).encode("utf-8"),
     }
-    paths = {"typst": inputs.folder / "report.typ"}
+    paths = {"typst": inputs.folder / f"{stem}.typ"}
     write_text(paths["typst"], source)
     for form, whole in content.items():
-        paths[form] = inputs.folder / f"report.{form}"
+        paths[form] = inputs.folder / f"{stem}.{form}"
         write_bytes(paths[form], whole)
     return paths
 
 
-def draw_figures(inputs: ReportInputs) -> None:
+def draw(inputs: ReportInputs) -> None:
     """Write the figures that the results allow into the run's folder ``figures``.
 
     Raises:
         DataError: if a result lacks what its figure needs.
     """
-    training, data = inputs.results.get("training"), inputs.results.get("data")
-    attention = inputs.results.get("attention")
     try:
-        if attention is not None:
-            draw_attention(attention, inputs.figures)
-        if data is not None:
-            save_figure(data_figure(data), inputs.figures, "data")
-        if training is not None:
-            model = inputs.config.model
-            counts = training["parameters"]
-            vocab_size = model.vocab_size or counts["embedding"] // model.hidden_size
-            drawing = architecture_figure(model, vocab_size, counts)
-            save_figure(drawing, inputs.figures, "architecture")
-            if training["curve"]:
-                save_figure(loss_figure(training), inputs.figures, "loss")
-                save_figure(schedule_figure(training), inputs.figures, "schedule")
-            if training["validations"]:
-                save_figure(perplexity_figure(training), inputs.figures, "perplexity")
-        _draw_methods(inputs)
-    except _UNUSABLE as error:
-        raise DataError(_incomplete(inputs, "a figure", error)) from error
-
-
-def _draw_methods(inputs: ReportInputs) -> None:
-    """Write the figures of how training and generation are done."""
-    found = inputs.results
-    if cache := found.get("kv-cache"):
-        save_figure(growth_figure(cache["growth"]), inputs.figures, "kv-cache")
-    beam = found.get("beam-search")
-    if beam and beam["comparisons"]:
-        largest = max(beam["comparisons"], key=lambda one: one["num_prompts"])
-        save_figure(decoding_figure(largest), inputs.figures, "beam-search")
-    accumulation = found.get("accumulation")
-    if accumulation and any(run["curve"] for run in accumulation["runs"]):
-        save_figure(accumulation_figure(accumulation["runs"]), inputs.figures, "accumulation")
-    checkpointing = found.get("gradient-checkpointing")
-    if checkpointing and checkpointing["depth"]:
-        drawing = checkpointing_figure(checkpointing["depth"], checkpointing["context"])
-        save_figure(drawing, inputs.figures, "gradient-checkpointing")
-    efficiency = found.get("efficiency")
-    if efficiency and efficiency["growth"]:
-        save_figure(cost_figure(efficiency["growth"]), inputs.figures, "efficiency")
+        draw_figures(inputs)
+    except UNUSABLE as error:
+        raise DataError(incomplete(inputs, "a figure", error)) from error
 
 
 def assemble(inputs: ReportInputs) -> Document:
@@ -124,12 +86,12 @@ def assemble(inputs: ReportInputs) -> Document:
     for name in SECTIONS:
         try:
             blocks.extend(SECTIONS.load(name)(inputs))
-        except _UNUSABLE as error:
-            raise DataError(_incomplete(inputs, f"section {name!r}", error)) from error
+        except UNUSABLE as error:
+            raise DataError(incomplete(inputs, f"section {name!r}", error)) from error
     try:
         summary = abstract(inputs)
-    except _UNUSABLE as error:
-        raise DataError(_incomplete(inputs, "the abstract", error)) from error
+    except UNUSABLE as error:
+        raise DataError(incomplete(inputs, "the abstract", error)) from error
     if number(blocks, [summary]).cited:
         blocks += [Heading(1, "References", "sec:references", numbered=False), References()]
     report = inputs.config.report
@@ -143,7 +105,8 @@ def assemble(inputs: ReportInputs) -> Document:
     )
 
 
-def _incomplete(inputs: ReportInputs, part: str, error: Exception) -> str:
+def incomplete(inputs: ReportInputs, part: str, error: Exception) -> str:
+    """Return in one line that results do not hold what a part of the report needs."""
     problem = f"no {error}" if isinstance(error, KeyError) else str(error)
     return (
         f"{inputs.folder}/results cannot be made into {part} of the report ({problem}): run the "

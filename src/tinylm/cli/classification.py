@@ -1,0 +1,124 @@
+"""What ``tinylm finetune --method sequence-classification`` and ``tinylm classify`` share."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tinylm.evaluation.classification import ClassificationScores
+
+
+def finetune_classifier(
+    run: Path,
+    data: str | None,
+    option: Sequence[str],
+    name: str | None,
+    steps: int | None,
+    learning_rate: float | None,
+    batch_size: int | None,
+    context_length: int | None,
+    seed: int,
+) -> None:
+    """Train a classifier on labelled texts and print what it is worth.
+
+    Args:
+        run: the run's folder.
+        data: a labelled ``.jsonl`` or ``.csv`` file, or a folder of them.
+        option: ``KEY=VALUE`` settings of ``ClassificationConfig``.
+        name: it becomes ``RUN/adapters/NAME``; empty: that of the method.
+        steps: empty: the epochs of the settings.
+        learning_rate: empty: that of the body.
+        batch_size: empty: the run's.
+        context_length: tokens of a text that are read; empty: the model's.
+        seed: of the head, dropout, data order and hold-out.
+
+    Raises:
+        ConfigError: without data, or for a setting that cannot be used.
+    """
+    from dataclasses import replace
+
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.config import from_overrides
+    from tinylm.config.finetuning import ClassificationConfig
+    from tinylm.data.labelled import read_labelled
+    from tinylm.errors import ConfigError
+    from tinylm.experiments.classifying import METHOD, RATES, ClassifierRecipe, classify
+    from tinylm.experiments.context import open_run
+    from tinylm.language_model import LanguageModel
+    from tinylm.training.precision import resolve_device, resolve_precision
+
+    settings = from_overrides(ClassificationConfig, option)
+    if data is None:
+        raise ConfigError(f"{METHOD} needs labelled texts: --data FILE (.jsonl or .csv)")
+    console = TerminalConsole()
+    own = open_run(run, console).config.training
+    labelled = read_labelled(
+        data, settings.text_field, settings.label_field, settings.validation_fraction, seed
+    )
+    precision = resolve_precision(own.precision, resolve_device(own.device))
+    training = replace(
+        own,
+        precision=precision,  # type: ignore[arg-type]
+        learning_rate=learning_rate or RATES[settings.body],
+        batch_size=batch_size or own.batch_size,
+        seed=seed,
+        epochs=settings.epochs,
+        max_steps=steps,
+        validation_interval=0,
+        compile=False,  # batches have the lengths of their texts: each would be compiled anew
+        tensorboard=False,
+        wandb=False,
+    )
+    lm = LanguageModel.load(run)
+    length = context_length or lm.model.config.context_length
+    recipe = ClassifierRecipe(settings, training, data, labelled.fingerprint(), length)
+    folder = run / "adapters" / (name or METHOD)
+    given = {"--name": name, "--steps": steps, "--learning-rate": learning_rate}
+    given |= {"--batch-size": batch_size, "--context-length": context_length}
+    given |= {"--seed": seed or None}
+    again = ["tinylm", "finetune", str(run), "--method", METHOD, "--data", data]
+    again += [part for one in option for part in ("-o", one)]
+    again += [part for key, value in given.items() if value for part in (key, str(value))]
+    found = classify(lm, labelled, recipe, folder, console, shlex.join(again))
+    console.note(
+        f"{folder}: {found.trained:,} parameters, {found.num_bytes / 2**20:.2f} MiB, "
+        f"{found.steps:,} steps"
+    )
+    print_scores(found.scores)
+    typer.echo(str(folder))
+
+
+def print_scores(scores: ClassificationScores) -> None:
+    """Print accuracy and F1, every label's scores and the confusion matrix."""
+    from rich.table import Table
+
+    terminal = output_console()
+    terminal.print(
+        f"{scores.num_texts:,} texts: accuracy {scores.accuracy:.4f}, macro F1 "
+        f"{scores.macro_f1:.4f} (always the commonest label: accuracy {scores.majority:.4f})",
+        soft_wrap=True,
+    )
+    table = Table()
+    table.add_column("label")
+    for column in ("texts", "precision", "recall", "F1"):
+        table.add_column(column, justify="right")
+    for answer in scores.labels:
+        table.add_column(f"answered {answer.label}", justify="right")
+    for one, row in zip(scores.labels, scores.confusion, strict=True):
+        shares = (f"{share:.4f}" for share in (one.precision, one.recall, one.f1))
+        table.add_row(one.label, f"{one.support:,}", *shares, *(f"{count:,}" for count in row))
+    terminal.print(table)
+
+
+def output_console() -> Console:
+    """Return where results are printed; labels and texts are no markup."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)

@@ -1,0 +1,95 @@
+"""``tinylm lab``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tinylm.cli.options import Overrides, Run
+
+if TYPE_CHECKING:
+    from tinylm.experiments.context import Context
+
+Again = Annotated[bool, typer.Option("--again", help="Run it even if its result is there.")]
+
+app = typer.Typer(help="Show one idea on real numbers, and write a few pages about it.")
+
+
+@app.command("svd")
+def svd(
+    run: Run,
+    override: Overrides = [],  # noqa: B006
+    again: Again = False,
+) -> None:
+    """Low-rank factorisation: trained weights, and what fine-tuning changes in them."""
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.experiments.context import open_run, run_experiment, run_of
+
+    context = open_run(run_of(run) or run, TerminalConsole(), override)
+    run_experiment("lab-svd", context, again)
+    _write_pages(context, "lab-svd", ["tinylm", "lab", "svd", run.as_posix()], override)
+
+
+@app.command("mnist")
+def mnist(
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="MNIST's IDX files; empty: scikit-learn's digits."),
+    ] = None,
+    download: Annotated[
+        bool,
+        typer.Option(
+            "--download", help="Fetch MNIST into that folder (runs/.cache/mnist), and use it."
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where result, figures and pages go; empty: runs/lab-mnist with --data, "
+            "runs/lab-digits without.",
+        ),
+    ] = None,
+    override: Overrides = [],  # noqa: B006
+    again: Again = False,
+) -> None:
+    """LoRA on a classifier of digits, for the classes that it is worst at."""
+    import json
+
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.config import load_config
+    from tinylm.experiments.context import create_run, run_experiment
+    from tinylm.experiments.lab_mnist import is_stale
+
+    console = TerminalConsole()
+    words = ["tinylm", "lab", "mnist"]
+    if download:
+        from tinylm.data.images import SHA256, download_mnist
+
+        data = data or Path("runs/.cache/mnist")
+        with console.task("Fetching MNIST", float(len(SHA256))) as done:
+            download_mnist(data, done)
+        words.append("--download")
+    if data is not None:
+        words += ["--data", data.as_posix()]
+        override = [f"experiments.lab_mnist.data={json.dumps(str(data))}", *override]
+    if output is not None:
+        words += ["--output", output.as_posix()]
+    config = load_config(overrides=override)
+    kind = "digits" if config.experiments.lab_mnist.data is None else "mnist"
+    context = create_run(output or Path(f"runs/lab-{kind}"), config, console)
+    run_experiment("lab-mnist", context, again or is_stale(context))
+    _write_pages(context, "lab-mnist", words, override[data is not None :])
+
+
+def _write_pages(context: Context, name: str, words: list[str], overrides: list[str]) -> None:
+    from tinylm.report.labs import build_lab
+
+    command = shlex.join([*words, *(part for one in overrides for part in ("-o", one))])
+    with context.console.task("Writing the pages"):
+        paths = build_lab(context.folder, name, [command])
+    for path in paths.values():
+        typer.echo(str(path))

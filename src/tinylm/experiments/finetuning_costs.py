@@ -1,0 +1,174 @@
+"""What fine-tuning costs: parameters, bytes, memory of a step, time with adapters and merged."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from tinylm.config import GenerationConfig, TrainingConfig
+from tinylm.config.experiments import FinetuningExperiment
+from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, story_rows
+from tinylm.errors import AdapterError
+from tinylm.evaluation.memory import peak_bytes, tensor_bytes
+from tinylm.evaluation.speed import Timing, run_interleaved
+from tinylm.experiments.context import Console
+from tinylm.experiments.lab_texts import Story
+from tinylm.finetuning.adapters import adapter_of, adapters, fold, trained_parameters
+from tinylm.finetuning.nf4 import NF4Linear
+from tinylm.finetuning.storage import save_adapter
+from tinylm.generation.engine import generate
+from tinylm.language_model import SPECIAL_IDS
+from tinylm.model.decoder import DecoderLM
+from tinylm.training.step import TrainingStep
+
+_PROMPTS, _PROMPT_TOKENS = 8, 5
+_NOTHING = 1e-30
+"""A learning rate that moves no weight."""
+
+
+def size(model: DecoderLM) -> dict[str, int]:
+    """Return how many parameters are ``trained``, and ``bytes``: what has to be kept of them."""
+    if not adapters(model):
+        parameters = list(model.parameters())
+        count = sum(parameter.numel() for parameter in parameters)
+        return {"trained": count, "bytes": tensor_bytes(parameters)}
+    with tempfile.TemporaryDirectory() as folder:
+        written = save_adapter(model, "default", folder)
+    parts = trained_parameters(model, "default").values()
+    return {"trained": sum(part.numel() for part in parts), "bytes": written}
+
+
+def quantized(model: nn.Module) -> dict[str, int] | None:
+    """Return what 4 bits make of the matrices that are kept in them, or None if none is.
+
+    Returns:
+        ``weights``, ``code_bytes`` (4 bits each), ``constant_bytes`` (of the blocks), and
+        ``float_bytes``, what the same matrices take in the model's own format.
+    """
+    found = [module.quantized for module in model.modules() if isinstance(module, NF4Linear)]
+    if not found:
+        return None
+    codes = tensor_bytes([held.codes for held in found])
+    return {
+        "weights": sum(held.shape.numel() for held in found),
+        "code_bytes": codes,
+        "constant_bytes": sum(held.num_bytes for held in found) - codes,
+        "float_bytes": sum(held.shape.numel() * held.dtype.itemsize for held in found),
+    }
+
+
+def step_tokens(training: TrainingConfig, stories: Sequence[Story]) -> int:
+    """Return the tokens that the timed step predicts."""
+    return int((_batch(training, stories).labels != IGNORED).sum())
+
+
+def step_memory(model: DecoderLM, training: TrainingConfig, stories: Sequence[Story]) -> int:
+    """Return the most bytes alive in a training step: weights, gradients, state, activations."""
+    work, take = timed_step(model, training, stories)
+    take()  # the optimizer makes its state at its first step
+    work.optimizer.zero_grad(set_to_none=True)
+    # Beside an adapter's own copies of parameters the base's own are kept.
+    kept = adapter_of(model, "default").own.values() if adapters(model) else ()
+    held = [*model.parameters(), *model.buffers()]
+    state = [value for of in work.optimizer.state.values() for value in of.values()]
+    resting = tensor_bytes([*held, *state]) + tensor_bytes(kept)
+    peak = resting + peak_bytes(take, work.device)
+    work.optimizer.zero_grad(set_to_none=True)
+    model.eval()
+    return peak
+
+
+def timed_step(
+    model: DecoderLM, training: TrainingConfig, stories: Sequence[Story]
+) -> tuple[TrainingStep, Callable[[], None]]:
+    """Return a training step, always on the same batch, at a rate that moves nothing."""
+    work = TrainingStep(model, replace(training, learning_rate=_NOTHING))
+    batch = _batch(training, stories)
+
+    def take() -> None:
+        work.backward([batch])
+        work.update()
+
+    return work, take
+
+
+def measure_speeds(
+    models: Mapping[str, DecoderLM],
+    training: TrainingConfig,
+    stories: Sequence[Story],
+    prompts: Sequence[Sequence[int]],
+    settings: FinetuningExperiment,
+    console: Console,
+) -> dict[str, dict[str, Any]]:
+    """Time a step of every model, and generation with its adapter beside the weights and merged.
+
+    Args:
+        models: name -> adapted model.
+        training: of the step.
+        stories: of the step's batch.
+        prompts: ids, from whose first few tokens texts are generated.
+        settings: tokens a text, and rounds; all models take turns.
+        console: who watches.
+
+    Returns:
+        name -> ``step`` (seconds), ``generation`` and ``generation_merged``, which is None where
+        nothing is merged: timings, with tokens a second.
+    """
+    steps = {name: timed_step(model, training, stories)[1] for name, model in models.items()}
+    calls = (1 + settings.repeats) * len(steps)
+    with console.task("Timing steps of training", calls) as done:
+        step_times = run_interleaved(steps, settings.repeats, progress=done)
+    begun = [list(prompt[:_PROMPT_TOKENS]) for prompt in prompts[:_PROMPTS]]
+    number = settings.new_tokens
+    wanted = GenerationConfig(strategy="greedy", max_new_tokens=number, min_new_tokens=number)
+    texts = {}
+    for name, model in models.items():
+        texts[name] = _generation(model.eval(), begun, wanted)
+        if (plain := _merged(model)) is not None:
+            texts[f"{name} merged"] = _generation(plain, begun, wanted)
+    with console.task("Timing generation", (1 + settings.repeats) * len(texts)) as done:
+        text_times = run_interleaved(texts, settings.repeats, progress=done)
+
+    def generation(name: str) -> dict[str, Any] | None:
+        if name not in text_times:
+            return None
+        timing = Timing.of(text_times[name])
+        speed = len(begun) * number / timing.median_s
+        return {**timing.as_result(), "tokens_per_second": speed}
+
+    return {
+        name: {
+            "step": Timing.of(step_times[name]).as_result(),
+            "generation": generation(name),
+            "generation_merged": generation(f"{name} merged"),
+        }
+        for name in models
+    }
+
+
+def _merged(model: DecoderLM) -> DecoderLM | None:
+    """Return a plain copy that does the same, or None if there is none."""
+    if not adapters(model):
+        return None
+    try:
+        plain = fold(copy.deepcopy(model)).eval()
+    except AdapterError:  # of a method that is no update of the weights
+        return None
+    assert isinstance(plain, DecoderLM)
+    return plain
+
+
+def _generation(
+    model: DecoderLM, prompts: list[list[int]], config: GenerationConfig
+) -> Callable[[], object]:
+    return lambda: generate(model, prompts, config, SPECIAL_IDS)
+
+
+def _batch(training: TrainingConfig, stories: Sequence[Story]) -> Batch:
+    order = ShuffledOrder(len(stories), training.batch_size, 0)
+    return story_rows([stories[i].tolist() for i in order.next()])

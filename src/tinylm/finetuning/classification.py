@@ -1,0 +1,182 @@
+"""Sequence classification: a linear head on a decoder's residual stream.
+
+Causal (Radford et al. 2018, section 3.2): the head reads the residual stream at the last real
+token, the only one that has seen the whole text. Bidirectional (Devlin et al. 2019, section 3): the
+causal mask is left out, so that every token sees every real token, and the head reads a [CLS] token
+that stands first. [CLS] is a learned input embedding, not a word: it starts as that of the
+tokenizer's start token, in whose place it stands. Over a frozen decoder it is trained as a prompt
+of one token would be.
+
+Logits are ``W dropout(h) + b``, with W from N(0, 0.02) and b = 0 at the start, as in BERT; its
+pooler, ``tanh(W' h + b')`` before the dropout, is an option. The body is frozen (then it stays in
+eval mode, without dropout), adapted by LoRA, or trained whole.
+
+To what trains decoders, a classifier is one: a text is one place long, and the head is what stands
+in the place of the unembedding. The summed loss over the examples, accumulation, checkpoints and
+resuming are therefore those of language models.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.config import ModelConfig
+from tinylm.config.finetuning import ClassificationConfig, LoraConfig
+from tinylm.errors import AdapterError
+from tinylm.finetuning.adapters import attach, fingerprint
+from tinylm.model.decoder import DecoderLM, LayerRunner, in_turn
+from tinylm.model.layers import Dropout
+
+_START_STD = 0.02
+
+
+class Classifier(nn.Module):
+    """A decoder with a head: token ids in, a logit a label out."""
+
+    def __init__(
+        self, body: DecoderLM, num_labels: int, settings: ClassificationConfig, start_id: int
+    ) -> None:
+        """Put a head on a decoder; new parameters come from torch's global random state.
+
+        Args:
+            body: changed in place (which parameters are trained, and the adapter of body=lora).
+            num_labels: two or more.
+            settings: how it is read and what is trained.
+            start_id: token whose embedding [CLS] starts from.
+
+        Raises:
+            AdapterError: for fewer than two labels, or what LoRA refuses.
+        """
+        super().__init__()
+        if num_labels < 2:
+            raise AdapterError(f"{num_labels} labels: classification needs two or more")
+        self.settings = settings
+        self.base = fingerprint(body)
+        """Fingerprint of the body before it was changed."""
+        table = body.embedding.weight
+        hidden = body.config.hidden_size
+        if settings.body == "lora":
+            lora = LoraConfig(rank=settings.rank, alpha=settings.alpha, targets=settings.targets)
+            # LoRA wraps maps inside and gives the decoder itself back.
+            body = attach(body, "lora", lora)  # type: ignore[assignment]
+        else:
+            body.requires_grad_(settings.body == "full")
+            if not body.config.tie_embeddings:
+                body.unembedding.requires_grad_(False)  # it takes no part
+        self.body = body
+        self.cls = (
+            nn.Parameter(table[start_id].detach().clone()) if settings.bidirectional else None
+        )
+        self.pooler = nn.Linear(hidden, hidden) if settings.pooler else None
+        self.dropout = Dropout(settings.dropout)
+        self.head = nn.Linear(hidden, num_labels)
+        for linear in (self.pooler, self.head):
+            if linear is not None:
+                nn.init.normal_(linear.weight, std=_START_STD)
+                nn.init.zeros_(linear.bias)
+        self.to(table.device, table.dtype)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The body's configuration."""
+        return self.body.config
+
+    @property
+    def unembedding(self) -> nn.Linear:
+        """The head, under the name by which training finds a model's last map."""
+        return self.head
+
+    @property
+    def has_fixed_features(self) -> bool:
+        """Whether training leaves ``features`` as they are, so that once is enough."""
+        return self.settings.body == "frozen" and self.cls is None
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Set the mode; a frozen body stays in eval mode."""
+        super().train(mode)
+        if self.settings.body == "frozen":
+            self.body.eval()
+        return self
+
+    def forward(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
+        """Return logits, (batch, labels).
+
+        Args:
+            ids: (batch, seq), padded on the right, without [CLS].
+            real: (batch, seq), False where a token is padding; empty: all are real.
+        """
+        logits: Tensor = self.head(self.residual(ids, real=real)).squeeze(1)
+        return logits
+
+    def residual(
+        self, ids: Tensor, *, real: Tensor | None = None, run_layers: LayerRunner = in_turn
+    ) -> Tensor:
+        """Return what the head is multiplied with, (batch, 1, hidden): pooled, after dropout.
+
+        Args:
+            ids: (batch, seq); or features, (batch, hidden), that ``features`` has returned.
+            real: (batch, seq).
+            run_layers: how the layers are run; gradient checkpointing is another way.
+        """
+        read = ids if ids.is_floating_point() else self.features(ids, real, run_layers)
+        if self.pooler is not None:
+            read = self.pooler(read).tanh()
+        kept: Tensor = self.dropout(read)
+        return kept[:, None]
+
+    def features(
+        self, ids: Tensor, real: Tensor | None = None, run_layers: LayerRunner = in_turn
+    ) -> Tensor:
+        """Return the body's residual stream where it is read, (batch, hidden)."""
+        if self.cls is None:
+            x = self.body.residual(ids, real=real, run_layers=run_layers)
+            return x[torch.arange(len(x), device=x.device), _last_real(ids, real)]
+        embeddings = self.body.embedding(ids)
+        first = self.cls.to(embeddings.dtype).expand(len(embeddings), 1, -1)
+        if real is not None:
+            real = nn.functional.pad(real, (1, 0), value=True)
+        x = self.body.residual(
+            embeddings=torch.cat([first, embeddings], 1),
+            real=real,
+            run_layers=seeing_all(run_layers, real),
+        )
+        return x[:, 0]
+
+
+def seeing_all(run_layers: LayerRunner, real: Tensor | None) -> LayerRunner:
+    """Return a way to run layers in which every token sees every real token, also later ones.
+
+    Args:
+        run_layers: the way that is changed.
+        real: (batch, seq), False where a token is padding; empty: all are real.
+    """
+
+    def run(
+        layers: Any, x: Tensor, encoding: Any, positions: Tensor, blocked: Any, *rest: Any
+    ) -> Tensor:
+        seq = x.shape[1]
+        # A row a query, as the causal mask has; the view takes no memory.
+        padding = None if real is None else (~real)[:, None, None, :].expand(-1, 1, seq, -1)
+        return run_layers(layers, x, encoding, positions, padding, *rest)
+
+    return run
+
+
+def trained(classifier: Classifier) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, counted and saved, by name, each once."""
+    return {
+        name: parameter
+        for name, parameter in classifier.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def _last_real(ids: Tensor, real: Tensor | None) -> Tensor:
+    """Return the place of each row's last real token, (batch,)."""
+    if real is None:
+        return torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
+    places = torch.arange(ids.shape[1], device=ids.device)
+    return (real * places).amax(1)

@@ -1,0 +1,170 @@
+"""Classifiers on disk: a folder with what was trained and what it belongs to.
+
+``classifier.safetensors`` holds the trained parameters alone: the head, [CLS], and of the body what
+was trained of it. ``classifier.json`` holds labels, settings, the fingerprint of the base and the
+SHA-256 of the tensors. Each file is written whole or not at all, classifier.json last. Nothing is
+pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from tinylm.atomic import write_bytes
+from tinylm.config import from_dict, to_dict
+from tinylm.config.finetuning import ClassificationConfig
+from tinylm.errors import AdapterError
+from tinylm.finetuning.adapters import fingerprint
+from tinylm.finetuning.classification import Classifier, trained
+from tinylm.model.decoder import DecoderLM
+
+FORMAT = "tinylm classifier 1"
+TENSORS = "classifier.safetensors"
+ABOUT = "classifier.json"
+
+
+@dataclass(frozen=True)
+class StoredClassifier:
+    """A classifier read from a folder."""
+
+    settings: ClassificationConfig
+    labels: tuple[str, ...]
+    max_tokens: int
+    """Tokens of a text that are read; the rest is cut off."""
+    base: str
+    """Fingerprint of its base."""
+    start_id: int
+    """Token that [CLS] started from."""
+    tensors: dict[str, Tensor]
+    """Under the names of ``classification.trained``."""
+
+
+def save_classifier(
+    classifier: Classifier, labels: Sequence[str], max_tokens: int, start_id: int, folder: Path
+) -> int:
+    """Write a classifier to a folder.
+
+    Args:
+        classifier: its trained parameters are written.
+        labels: in the order of the logits.
+        max_tokens: tokens of a text that are read.
+        start_id: token that [CLS] started from.
+        folder: made if it is not there.
+
+    Returns:
+        Bytes of the file of tensors.
+
+    Raises:
+        AdapterError: if the files cannot be written.
+    """
+    tensors = {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in trained(classifier).items()
+    }
+    content = safetensors.torch.save(tensors, metadata={"format": "pt"})
+    about = {
+        "format": FORMAT,
+        "labels": list(labels),
+        "settings": to_dict(classifier.settings),
+        "max_tokens": max_tokens,
+        "start_id": start_id,
+        "base": classifier.base,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    try:
+        write_bytes(folder / TENSORS, content)
+        write_bytes(folder / ABOUT, json.dumps(about, indent=1).encode())
+    except OSError as error:
+        raise AdapterError(f"classifier {folder} cannot be written: {error.strerror}") from error
+    return len(content)
+
+
+def read_classifier(folder: Path) -> StoredClassifier:
+    """Read the files of a classifier.
+
+    Raises:
+        AdapterError: if one is missing, damaged or of another format.
+    """
+    try:
+        content = (folder / TENSORS).read_bytes()
+        about = json.loads((folder / ABOUT).read_text("utf-8"))
+        tensors = safetensors.torch.load(content)
+    except FileNotFoundError as error:
+        raise AdapterError(
+            f"{folder} holds no classifier: {Path(error.filename).name} is missing"
+        ) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise AdapterError(f"classifier {folder} cannot be read: {error}") from error
+    if not isinstance(about, dict):
+        raise AdapterError(f"classifier {folder}: {ABOUT} is no JSON object")
+    if about.get("format") != FORMAT:
+        given = about.get("format")
+        raise AdapterError(f"classifier {folder} has format {given!r}, not {FORMAT!r}")
+    try:
+        if about["sha256"] != hashlib.sha256(content).hexdigest():
+            raise AdapterError(
+                f"classifier {folder} is damaged: {TENSORS} has changed since it was written"
+            )
+        values: dict[str, Any] = about["settings"]
+        settings = from_dict(ClassificationConfig, values, f"{folder}/{ABOUT}")
+        return StoredClassifier(
+            settings,
+            tuple(about["labels"]),
+            about["max_tokens"],
+            about["base"],
+            about["start_id"],
+            tensors,
+        )
+    except (KeyError, TypeError) as error:
+        raise AdapterError(f"classifier {folder}: {ABOUT} says nothing of {error}") from error
+
+
+def load_classifier(body: DecoderLM, folder: Path) -> tuple[Classifier, StoredClassifier]:
+    """Return the classifier of a folder, in eval mode, and what is known of it.
+
+    Args:
+        body: the base that it was trained on; changed in place.
+        folder: written by ``save_classifier``.
+
+    Raises:
+        AdapterError: if the folder cannot be read, is of another base, or holds other tensors than
+            its settings ask for. The weights of ``body`` are then as they were.
+    """
+    stored = read_classifier(folder)
+    found = fingerprint(body)
+    if stored.base != found:
+        raise AdapterError(
+            f"classifier {folder} was trained on the base {stored.base[:12]} and this model is "
+            f"{found[:12]}: load it on its own base"
+        )
+    with torch.random.fork_rng(devices=[]):  # the start is drawn, and then overwritten
+        classifier = Classifier(body, len(stored.labels), stored.settings, stored.start_id)
+    _fill(classifier, stored.tensors, folder / TENSORS)
+    return classifier.eval(), stored
+
+
+@torch.no_grad()
+def _fill(classifier: Classifier, tensors: dict[str, Tensor], source: Path) -> None:
+    parameters = trained(classifier)
+    for name in sorted(parameters.keys() | tensors.keys()):
+        if name not in tensors:
+            raise AdapterError(f"{source}: {name} is missing")
+        if name not in parameters:
+            raise AdapterError(f"{source}: {name} is not of this classifier")
+        if tensors[name].shape != parameters[name].shape:
+            raise AdapterError(
+                f"{source}: {name} has shape {tuple(tensors[name].shape)}, its settings ask for "
+                f"{tuple(parameters[name].shape)}"
+            )
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])

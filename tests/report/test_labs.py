@@ -1,0 +1,293 @@
+"""The labs in the report and standing alone: what the text says follows from the numbers."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typst
+
+from tests.report import fixtures, lab_fixtures
+from tinylm.errors import DataError
+from tinylm.report.blocks import Heading, number
+from tinylm.report.drawing import FIGURES
+from tinylm.report.figures import save_figure
+from tinylm.report.html import page
+from tinylm.report.inputs import ReportInputs, load_inputs
+from tinylm.report.labs import build_lab, document
+from tinylm.report.sections import lab_mnist as mnist_section
+from tinylm.report.sections import lab_svd as svd_section
+from tinylm.report.sections.lab_mnist_methods import check_comment, lora_comment, methods_comment
+from tinylm.report.sections.lab_svd_update import kept_comment, update_comment
+from tinylm.report.sections.lab_svd_weights import cut_comment, kinds, rank_comment
+
+LABS = ("lab-svd", "lab-mnist")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("labs")
+    fixtures.write_run(made, lab_fixtures.results())
+    for name in LABS:
+        build_lab(made, name, [f"tinylm {name.replace('-', ' ')} there"])
+    return made
+
+
+def text_of(name: str, results: dict[str, Any] | None = None) -> str:
+    inputs = ReportInputs(fixtures.config(), {name: results or lab_fixtures.results()[name]},
+                          Path("none"))  # fmt: skip
+    html = page(document(inputs, name), inputs.folder)
+    return re.sub(r"[ \n]+", " ", re.sub("<[^>]*>", "", html.partition("<body>")[2]))
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_a_lab_is_a_few_pages_in_both_forms(folder: Path, name: str) -> None:
+    assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    pages = typst.Compiler(input=folder / f"{name}.typ", root=folder).compile(format="png", ppi=5)
+    assert isinstance(pages, list)
+    assert 2 <= len(pages) <= 4
+    html = (folder / f"{name}.html").read_text("utf-8")
+    drawn = sorted((folder / "figures").glob(f"{name}-*.svg"))
+    assert len(drawn) == html.count("data:image/svg") == 3
+    assert f"tinylm {name.replace('-', ' ')} there" in html
+    assert not (folder / "report.pdf").exists()
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_building_again_gives_the_same_bytes(folder: Path, name: str) -> None:
+    before = (folder / f"{name}.pdf").read_bytes()
+    assert set(build_lab(folder, name, [f"tinylm {name.replace('-', ' ')} there"])) == {
+        *("pdf", "html", "typst")
+    }
+    assert (folder / f"{name}.pdf").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_its_heading_is_the_title_and_its_parts_are_the_sections(folder: Path, name: str) -> None:
+    made = document(load_inputs(folder, ["x"]), name)
+    section = (svd_section if name == "lab-svd" else mnist_section).blocks(load_inputs(folder))
+    first, *_ = section
+    assert isinstance(first, Heading)
+    assert (first.key, first.text) == (f"sec:{name}", made.title)
+    headings = [block for block in made.blocks if isinstance(block, Heading)]
+    assert {block.level for block in headings} == {1}
+    number(made.blocks, [made.abstract])  # every reference leads somewhere
+    assert text_of(name)  # also without figures
+
+
+def test_what_is_missing_or_unusable_is_one_line(tmp_path: Path) -> None:
+    fixtures.write_run(tmp_path, {"lab-svd": {"example": {}}})
+    with pytest.raises(DataError, match="no result of lab-mnist: run that lab first"):
+        build_lab(tmp_path, "lab-mnist", [])
+    with pytest.raises(DataError, match="run the experiments again") as error:
+        build_lab(tmp_path, "lab-svd", [])
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", LABS)
+def test_figures_are_the_same_bytes_every_time(tmp_path: Path, name: str) -> None:
+    for place in ("one", "two"):
+        for figure, drawing in FIGURES[name](lab_fixtures.results()[name], fixtures.config()):
+            save_figure(drawing, tmp_path / place, figure)
+    files = sorted((tmp_path / "one").iterdir())
+    assert len(files) == 6
+    for path in files:
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_figures_hold_the_numbers() -> None:
+    found = lab_fixtures.lab_svd()
+    drawn = dict(FIGURES["lab-svd"](found, fixtures.config()))
+    weights, update = drawn["lab-svd-spectra"].axes
+    for axes, part in ((weights, "weight"), (update, "update")):
+        assert len(axes.lines) == len(found["matrices"])
+        values = found["matrices"][2][part]["values"]
+        assert list(axes.lines[2].get_ydata()) == [value / values[0] for value in values]  # type: ignore[arg-type]
+    error, loss = drawn["lab-svd-cut"].axes
+    rows = found["cut"]["groups"]["attention"]["rows"]
+    # The whole matrices are no cut.
+    assert list(error.lines[0].get_ydata()) == [100 * row["relative_error"] for row in rows[:-1]]  # type: ignore[arg-type]
+    assert list(loss.lines[0].get_ydata()) == [row["loss"] for row in rows[:-1]]  # type: ignore[arg-type]
+    chosen, others = drawn["lab-svd-update"].axes
+    for axes, kind in ((chosen, "chosen"), (others, "others")):
+        losses = [row["losses"][kind] for row in found["update"]["ranks"]]
+        assert list(axes.lines[0].get_ydata()) == losses  # type: ignore[arg-type]
+    digits = lab_fixtures.lab_mnist()
+    drawn = dict(FIGURES["lab-mnist"](digits, fixtures.config()))
+    before, after = drawn["lab-mnist-confusion"].axes
+    assert [text.get_text() for text in before.texts][:2] == ["96", "4"]
+    assert len(after.texts) == 20
+    bars, _ = drawn["lab-mnist-methods"].axes
+    heights = [bar.get_height() for bar in bars.patches]  # type: ignore[attr-defined]
+    assert heights[5] == pytest.approx(69)
+    assert heights[15] == pytest.approx(83)
+
+
+def test_figures_of_little_can_be_drawn() -> None:
+    found = lab_fixtures.lab_svd()
+    found["matrices"] = found["matrices"][:1]
+    found["update"]["ranks"] = found["update"]["ranks"][:1]
+    for one in found["cut"]["groups"].values():
+        one["rows"] = one["rows"][-1:]
+    digits = lab_fixtures.lab_mnist()
+    digits["methods"] = [row for row in digits["methods"] if row["name"] == "lora-4"]
+    for row in (digits["methods"][0], digits["baseline"]):
+        row["test"] = row["test"][:1]
+    digits["examples"] = []
+    drawings = [
+        *FIGURES["lab-svd"](found, fixtures.config()),
+        *FIGURES["lab-mnist"](digits, fixtures.config()),
+    ]
+    assert len(drawings) == 5
+    for _, figure in drawings:
+        figure.canvas.draw()
+
+
+# --- the words ---
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        ("example.parameters", 23, "23 numbers in place of 30"),
+        ("best.competitors", 77, "77 random factorisations"),
+        ("cut.groups.all.rows.2.loss", 2.777, "2.78 nats"),
+        ("update.before.chosen", 2.2345, "2.2345"),
+        ("update.ranks.3.stored", 123_456, "123,456"),
+        ("matrices.1.relative_norm", 0.345, "34.5\u202f%"),
+    ],
+)
+def test_a_changed_number_changes_the_text_of_svd(path: str, value: float, shown: str) -> None:
+    assert shown not in text_of("lab-svd")
+    assert shown in text_of("lab-svd", changed(lab_fixtures.lab_svd(), path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        ("network.parameters", 12_345, "12,345"),
+        ("methods.3.bytes", 54_321, "54,321"),
+        ("methods.0.learning_rate", 0.07, "0.07"),
+        ("check.merged", 0.26, "differ by 0.26"),
+        ("baseline.confusions.0.share", 0.333, "33.3\u202f%"),
+        ("data.images.test", 4_444, "4,444"),
+    ],
+)
+def test_a_changed_number_changes_the_text_of_mnist(path: str, value: float, shown: str) -> None:
+    assert shown not in text_of("lab-mnist")
+    assert shown in text_of("lab-mnist", changed(lab_fixtures.lab_mnist(), path, value))
+
+
+def changed(found: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    made = copy.deepcopy(found)
+    *parents, last = path.split(".")
+    place: Any = made
+    for key in parents:
+        place = place[int(key) if isinstance(place, list) else key]
+    assert last in place
+    place[last] = value
+    return made
+
+
+def test_svd_is_told_as_it_is() -> None:
+    found = lab_fixtures.lab_svd()
+    example, best = found["example"], found["best"]
+    assert "nothing is lost" in svd_section.example_comment(example)
+    assert "*more* than rounding" in svd_section.example_comment(example | {"largest_error": 0.1})
+    assert "None of 5 random" in svd_section.best_comment(best)
+    beaten = copy.deepcopy(best)
+    beaten["rows"][1]["competitor"]["frobenius"] /= 100
+    assert "*nearer* to it, at rank 2" in svd_section.best_comment(beaten)
+    off = copy.deepcopy(best)
+    off["rows"][0]["tail"]["spectral"] *= 1.01
+    assert "*more* than rounding" in svd_section.best_comment(off)
+
+
+def test_ranks_are_told_as_they_are() -> None:
+    matrices = lab_fixtures.lab_svd()["matrices"]
+    assert "nearly as full" in rank_comment(matrices)
+    assert "full rank up to rounding" in rank_comment(matrices)
+    for row in matrices:
+        row["weight"]["effective_rank"] /= 4
+    matrices[0]["weight"]["rank"] = 3
+    assert "fewer directions" in rank_comment(matrices)
+    assert "without loss" in rank_comment(matrices)
+    assert "effective rank is no lower" in update_comment(matrices)
+    assert [len(same) for same in kinds(matrices).values()] == [1, 2, 1, 2, 1]
+
+
+def test_cuts_are_told_as_they_are() -> None:
+    cut = lab_fixtures.lab_svd()["cut"]
+    text = cut_comment(cut)
+    assert "rank 4 costs least" in text
+    assert "Loss falls with every rank" in text
+    assert "cutting attention alone brings the loss to 3.70" in text
+    cut["groups"]["all"]["rows"][1]["loss"] = 9.0
+    assert "it rises from rank 1 to 2" in cut_comment(cut)
+    for row in cut["groups"]["all"]["rows"]:
+        row["stored"] = 10_000
+    assert "None of the ranks tried saves" in cut_comment(cut)
+
+
+def test_updates_are_told_as_they_are() -> None:
+    update = lab_fixtures.lab_svd()["update"]
+    text = kept_comment(update)
+    assert "Cut to rank 2, 25.0\u202f% of its numbers, the update keeps 93\u202f%" in text
+    assert "rank 2 takes 86\u202f% of the whole update's rise" in text
+    assert "lowest loss" not in text
+    update["ranks"][3]["losses"]["chosen"] = 1.9
+    assert "The lowest loss, 1.9000, is that of rank 4" in kept_comment(update)
+    assert "it forgets" in text_of("lab-svd")
+    update["after"]["chosen"] = 2.2
+    assert "did not lower the loss" in kept_comment(update)
+    whole = lab_fixtures.lab_svd() | {"update": update}
+    assert "did not lower the loss" in text_of("lab-svd", whole)
+
+
+def test_lora_is_told_as_it_is() -> None:
+    found = lab_fixtures.lab_mnist()
+    text = lora_comment(found)
+    assert "rank 4, lifts the hard classes: 91.0\u202f% in place of 77.0\u202f%" in text
+    assert "+14.0 points" in text
+    assert "Among them class 1 (−1.0 points) loses" in text
+    lora = found["methods"][3]
+    for one in lora["test"]:
+        one["classes"] = [0.5] * 10
+    text = lora_comment(found)
+    assert "*does not lift*" in text
+    assert "The other classes lose on the whole" in text
+    for one in lora["test"]:
+        one["classes"] = [1.0] * 10
+    assert "None of them loses" in lora_comment(found)
+
+
+def test_methods_are_compared_as_they_are() -> None:
+    found = lab_fixtures.lab_mnist()
+    text = methods_comment(found)
+    assert "worse than training everything" in text
+    assert "better than the output layer alone" in text
+    assert "Time is not what LoRA saves" in text
+    assert "the aim, and not only the longer training" in text
+    lora, full, plain = (found["methods"][i] for i in (3, 5, 6))
+    lora["seconds"] = [0.1] * 3
+    full["test"] = copy.deepcopy(lora["test"])
+    full["test"][0]["classes"] = [0.99] * 10
+    full["test"][1]["classes"] = [0.1] * 10
+    plain["test"] = copy.deepcopy(full["test"])
+    text = methods_comment(found)
+    assert "level with training everything" in text
+    assert "quicker with every seed, 100\u00a0ms against 470\u00a0ms" in text
+    assert "the aim adds nothing here" in text
+    lora["seconds"] = [0.1, 0.9, 0.1]
+    assert "do not differ with every seed" in methods_comment(found)
+
+
+def test_the_check_is_told_as_it_is() -> None:
+    check = lab_fixtures.lab_mnist()["check"]
+    assert "*not*" not in check_comment(check)
+    bad = check | {"same_predictions": False, "reloaded_identical": False}
+    assert "*not* the same. " in check_comment(bad)
+    assert "*not* the same bits when it is loaded from its file" in check_comment(bad)
