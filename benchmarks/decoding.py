@@ -13,6 +13,7 @@ import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tinylm.model.decoder import DecoderLM
 from tinylm.training.allocator import keep_freed_memory
 
 PROMPT, NEW = 5, 59
+_REST = 0.1  # seconds before each call, in which the threads of the one before fall asleep
 SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
 
 
@@ -58,7 +60,13 @@ def main() -> None:
         converted = ctranslate2(peer, Path(folder.name))
     except ImportError as error:
         print(f"CTranslate2: {error}; left out (pip install -e .[bench])")
-        converted = None
+        translators = {}
+    else:
+        translators = {
+            (numbers, count): converted(numbers, count)
+            for numbers in ("float32", "int8")
+            for count in (1, 2)
+        }
     results = {}
     plain = GenerationConfig(strategy="greedy", max_new_tokens=NEW, min_new_tokens=NEW)
     for title, batch, beams in (
@@ -90,37 +98,23 @@ def main() -> None:
                     eos_token_id=3,
                 )
 
-        def translator(
-            numbers: str, count: int, ids: torch.Tensor = ids, beams: int = beams
-        ) -> Callable[[], Any]:
-            assert converted is not None
-            generator = converted(numbers, count)
-            prompts = [[str(token) for token in row] for row in ids.tolist()]
-            return lambda: generator.generate_batch(
-                prompts,
-                beam_size=beams,
-                max_length=NEW,
-                min_length=NEW,
-                include_prompt_in_result=False,
-                max_batch_size=0,
-            )
+        prompts = [[str(token) for token in row] for row in ids.tolist()]
 
         competitors = {
             f"{name}, {count} thread{'s' * (count > 1)}": with_threads(work, count)
             for name, work in (
                 ("tinylm", tinylm("packed")),
                 ("tinylm bf16", tinylm("packed-bf16")),
+                ("tinylm int8", tinylm("packed-int8")),
                 ("tinylm plain", tinylm("plain")),
                 ("transformers", transformers),
             )
             for count in (1, 2)
         }
-        if converted is not None:
-            for numbers in ("float32", "int8"):
-                for count in (1, 2):
-                    name = f"CTranslate2 {numbers}, {count} thread{'s' * (count > 1)}"
-                    competitors[name] = translator(numbers, count)
-        times = run_interleaved(competitors, arguments.rounds)
+        for (name, count), generator in translators.items():
+            full = f"CTranslate2 {name}, {count} thread{'s' * (count > 1)}"
+            competitors[full] = partial(generator, prompts, beams, NEW)
+        times = run_interleaved(competitors, arguments.rounds, rest=_REST)
         best = min(
             (name for name in times if name.startswith("transformers")),
             key=lambda name: sorted(times[name])[len(times[name]) // 2],

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from tests.model.helpers import build_random, largest_difference, random_ids
 from tinylm.data.windows import IGNORED, story_rows
 from tinylm.evaluation.memory import peak_bytes
+from tinylm.model import loss
 from tinylm.model.loss import output_loss, token_losses
 
 
@@ -145,11 +146,12 @@ def test_a_padded_batch_has_the_losses_of_its_rows() -> None:
 # --- the output projection and the loss in chunks ---
 
 
-@pytest.mark.parametrize("num_rows", [1, 63, 64, 65, 1023, 1024, 1025, 2100])
+@pytest.mark.parametrize("num_rows", [1, 63, 64, 65, 127, 128, 129, 300])
 @pytest.mark.parametrize("with_bias", [True, False])
 def test_the_chunked_loss_and_its_gradients_equal_the_plain_ones(
-    num_rows: int, with_bias: bool
+    num_rows: int, with_bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loss, "_CHUNK_BYTES", 128 * 11 * 8)  # so that chunks are of 128 rows
     torch.manual_seed(num_rows)
     x = torch.randn(1, num_rows, 6, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(11, 6, dtype=torch.float64, requires_grad=True)
@@ -168,6 +170,15 @@ def test_the_chunked_loss_and_its_gradients_equal_the_plain_ones(
         assert largest_difference(one, other) < 1e-11
         if num_rows > 1:
             assert one.abs().max() > 0
+
+
+def test_a_chunk_holds_few_logits_whatever_the_vocabulary() -> None:
+    for vocab in (100, 10_000, 50_257, 10_000_000):
+        for dtype in (torch.bfloat16, torch.float32):
+            matrix = torch.empty(vocab, 1, dtype=dtype, device="meta")
+            rows = loss._chunk_rows(matrix)
+            assert rows == 2048 or rows == 64 or rows * vocab * matrix.element_size() < 42e6
+            assert 64 <= rows <= 2048
 
 
 def test_the_chunked_loss_of_no_label_is_zero() -> None:

@@ -44,6 +44,7 @@ def run_interleaved(
     rounds: int = 7,
     warmup: int = 1,
     progress: Callable[[float], None] = lambda done: None,
+    rest: float = 0.0,
 ) -> dict[str, list[float]]:
     """Return the wall-clock seconds of each round, by name.
 
@@ -52,6 +53,8 @@ def run_interleaved(
         rounds: timed rounds.
         warmup: rounds run before and not counted.
         progress: told how many calls are done, of ``(warmup + rounds) * len(competitors)``.
+        rest: seconds to wait before each call, where one competitor's threads go on spinning after
+            their work and would slow the next.
     """
     names = list(competitors)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -59,6 +62,7 @@ def run_interleaved(
     for number in range(warmup + rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
+            time.sleep(rest)
             seconds = _seconds(competitors[name])
             if number >= warmup:
                 times[name].append(seconds)

@@ -13,6 +13,10 @@ from tinylm.config import ModelConfig
 from tinylm.model.hooks import Hooks
 from tinylm.registry import ACTIVATIONS
 
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15 - 2**64
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64))
+"""Constants of SplitMix64, as signed numbers."""
+
 
 class LayerNorm(nn.Module):
     """Layer normalisation (Ba, Kiros and Hinton 2016, equation 4).
@@ -84,9 +88,10 @@ class _LayerNorm(torch.autograd.Function):
 class Dropout(nn.Module):
     """Set each number to 0 with probability p, and divide the others by 1 - p, in training.
 
-    Srivastava et al. 2014, in the inverted form. Four 16-bit random numbers are cut from each
-    64-bit draw, which makes the mask three times as fast as torch's on a CPU; p is thereby rounded
-    to a multiple of 1/65,536, and the scale is that of the rounded p. On a GPU torch's own is used.
+    Srivastava et al. 2014, in the inverted form. On a CPU a mask takes a fifth of the time of
+    torch's: four 16-bit numbers are cut from each random number, of which ``_random_numbers`` makes
+    many at once. p is thereby rounded to a multiple of 1/65,536, and the scale is that of the
+    rounded p. On a GPU torch's own is used.
     """
 
     def __init__(self, p: float) -> None:
@@ -101,8 +106,8 @@ class Dropout(nn.Module):
         if x.is_cuda:
             return nn.functional.dropout(x, self.p)
         count = x.numel()
-        draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-        uniform = draws.view(torch.int16)[:count].view(x.shape)  # -32,768 .. 32,767
+        # -32,768 .. 32,767, each as likely.
+        uniform = _random_numbers(-(-count // 4)).view(torch.int16)[:count].view(x.shape)
         # Written in x's format at once: comparing to bool and converting takes ten times as long.
         keep = torch.ge(uniform, self._dropped - 2**15, out=torch.empty_like(x))
         return x * keep.mul_(2**16 / (2**16 - self._dropped))
@@ -110,6 +115,21 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """Show p when the module is printed."""
         return f"p={self.p}"
+
+
+def _random_numbers(count: int) -> Tensor:
+    """Return (count,) random int64, all 64 bits of them, made from one draw of torch's generator.
+
+    SplitMix64 (Steele, Lea and Flood 2014, figures 16 and 17): number i is a hash of ``draw + i *
+    golden ratio``. Unlike a generator that goes from each state to the next, it makes them by array
+    operations, on all cores.
+    """
+    draw = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None))
+    z = torch.arange(count, dtype=torch.int64).mul_(_GOLDEN_RATIO).add_(draw)
+    for shift, factor in _ROUNDS:
+        # The mask makes the shift of a signed number one of its bits.
+        z.bitwise_xor_((z >> shift).bitwise_and_(2 ** (64 - shift) - 1)).mul_(factor)
+    return z.bitwise_xor_((z >> 31).bitwise_and_(2**33 - 1))
 
 
 def relu(x: Tensor) -> Tensor:

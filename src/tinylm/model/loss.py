@@ -15,10 +15,8 @@ from torch.autograd.function import once_differentiable
 
 from tinylm.model.onednn import linear_map
 
-_ROWS = 1024  # in a chunk: few enough to hold, many enough for quick products
-_TILE = (
-    64  # rows whose softmax is computed at once: with 10,000 types 2.5 MB, which stay in a cache
-)
+_CHUNK_BYTES, _MOST_ROWS = 40 * 2**20, 2048  # of logits held: enough for quick products
+_TILE = 64  # rows whose softmax is taken at once: with 10,000 types 2.5 MB, which stay in a cache
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -52,10 +50,11 @@ def output_loss(
     """Return the summed loss of a residual stream without ever holding all its logits.
 
     The same number as ``token_losses(x @ weight.T + bias, labels, ignored).sum()``, computed for
-    1,024 rows at a time: their logits, the loss, and at once its gradient ``softmax - one-hot``,
-    which is multiplied into the gradients of ``x`` and of the weights. The logits of a batch and
-    their copies for softmax and gradient, ``rows * vocab`` numbers each and most of the memory of a
-    small model's step, are thus never there, and nothing is computed twice.
+    as many rows at a time as have 40 MiB of logits, 2,048 at most: their logits, the loss, and at
+    once its gradient ``softmax - one-hot``, which is multiplied into the gradients of ``x`` and of
+    the weights. The logits of a batch and their copies for softmax and gradient, ``rows * vocab``
+    numbers each and most of the memory of a small model's step, are thus never there, and nothing
+    is computed twice.
 
     Args:
         x: (batch, seq, hidden), after the last layer and norm.
@@ -94,7 +93,7 @@ class _OutputLoss(torch.autograd.Function):
         with torch.autocast(kind, enabled=False):
             matrix = weight.to(low)
             to_logits = linear_map(matrix, None if bias is None else bias.to(low))
-            for part in _slices(len(x), _ROWS):
+            for part in _slices(len(x), _chunk_rows(matrix)):
                 inputs = x[part].to(low)  # (rows, hidden)
                 scores = to_logits(inputs)  # (rows, vocab)
                 total += _losses_to_gradients(scores, targets[part], precise, grad_bias)
@@ -129,6 +128,12 @@ class _OutputLoss(torch.autograd.Function):
             ),
             None,
         )
+
+
+def _chunk_rows(matrix: Tensor) -> int:
+    """Return how many rows of logits are held at once, for an output projection (vocab, hidden)."""
+    rows = _CHUNK_BYTES // (len(matrix) * matrix.element_size())
+    return min(_MOST_ROWS, max(_TILE, rows))
 
 
 def _slices(length: int, size: int) -> Iterator[slice]:
