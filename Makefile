@@ -27,8 +27,9 @@ format: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/tokenizing.py
-	$(BIN)/python benchmarks/training.py
+	for shape in first wide long; do $(BIN)/python benchmarks/training.py --shape $$shape || exit 1; done
 	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/startup.py
 
 # Write requirements.lock anew from what pyproject.toml allows today.
 lock:

@@ -9,7 +9,15 @@ from tests.model.helpers import SMALL, build_random, largest_difference, random_
 from tinylm.config import ModelConfig
 from tinylm.model.decoder import record
 from tinylm.model.hooks import NO_HOOKS
-from tinylm.model.layers import Dropout, FeedForward, LayerNorm, gelu, gelu_tanh, relu
+from tinylm.model.layers import (
+    Dropout,
+    FeedForward,
+    LayerNorm,
+    _random_numbers,
+    gelu,
+    gelu_tanh,
+    relu,
+)
 
 # LayerNorm
 
@@ -125,6 +133,38 @@ def test_dropout_decides_each_number_by_itself() -> None:
     for lag in (1, 2, 3, 4, 8):
         correlation = float((dropped[:-lag] * dropped[lag:]).mean()) / (p * (1 - p))
         assert abs(correlation) < 5 / math.sqrt(count), lag
+
+
+def test_dropouts_masks_of_different_calls_are_independent() -> None:
+    torch.manual_seed(0)
+    count, p = 400_000, 0.3
+    dropout = Dropout(p)
+    first, second = ((dropout(torch.ones(count)) == 0).double() - p for _ in range(2))
+    for lag in (-4, -1, 0, 1, 4):
+        correlation = float((first * second.roll(lag)).mean()) / (p * (1 - p))
+        assert abs(correlation) < 5 / math.sqrt(count), lag
+
+
+def test_random_numbers_are_those_of_splitmix64() -> None:
+    def splitmix64(state: int, count: int) -> list[int]:
+        found = []
+        for _ in range(count):
+            state = (state + 0x9E3779B97F4A7C15) % 2**64
+            z = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+            z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
+            found.append(z ^ (z >> 31))
+        return found
+
+    # The published sequence of the seed 1234567.
+    assert splitmix64(1234567, 5) == [
+        *(6457827717110365317, 3203168211198807973, 9817491932198370423),
+        *(4593380528125082431, 16408922859458223821),
+    ]
+    torch.manual_seed(7)
+    draw = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None))
+    torch.manual_seed(7)
+    found = [number % 2**64 for number in _random_numbers(1000).tolist()]
+    assert found == splitmix64((draw - 0x9E3779B97F4A7C15) % 2**64, 1000)
 
 
 def test_dropout_passes_gradients_where_it_passed_numbers() -> None:
