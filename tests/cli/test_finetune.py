@@ -111,6 +111,11 @@ def test_dylora_is_cut_to_a_rank(tinylm: Command, run: Path, text: Path) -> None
     _, one, _ = tinylm("generate", run, "The dog", *GREEDY, "--adapter", "dylora", "--rank", 1)
     _, cut, _ = tinylm("generate", "cut", "The dog", *GREEDY)
     assert cut == one
+    # Whatever the adapter was called by who saved it.
+    about = run / "adapters/dylora/tinylm.json"
+    about.write_text(about.read_text().replace('"name": "default"', '"name": "mine"'))
+    _, again, err = tinylm("generate", run, "The dog", *GREEDY, "--adapter", "dylora", "--rank", 1)
+    assert again == one, err
     for rank in (9, 0):
         status, out, err = tinylm("generate", run, "x", "--adapter", "dylora", "--rank", rank)
         assert status != 0
@@ -167,6 +172,10 @@ def test_the_adapter_is_measured_on_the_new_text(tinylm: Command, run: Path, tex
         (["--method", "prompt", "-o", "length=24"], "length 24"),
         (["--context-length", "20", "--method", "longlora", "-o", "rank=99"], "rank 99"),
         (["--steps", "0"], "--steps"),
+        (["--learning-rate", "0"], "learning_rate = 0"),
+        (["--learning-rate", "inf"], "learning_rate"),
+        (["--method", "bottleneck", "-o", "targets=[unembedding]"], "past the bottleneck"),
+        (["--method", "lora", "-o", "targets=[unembedding]", "-o", "dropout=0.1"], "dropout=0"),
         (["--data", "nowhere"], "nowhere does not exist"),
     ],
 )
@@ -189,7 +198,7 @@ def test_a_finished_or_different_adapter_is_not_trained_over(
 ) -> None:
     tune(tinylm, run, text)
     before = files(run)
-    for more, told in (([], "finished"), (["-o", "rank=2"], "another settings")):
+    for more, told in (([], "finished"), (["-o", "rank=2"], "another settings.rank (8, now 2)")):
         status, out, err = tinylm("finetune", run, "--data", text, "--steps", 20, *more)
         assert (status, out) == (1, "")
         assert told in err

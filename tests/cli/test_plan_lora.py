@@ -66,5 +66,5 @@ def test_what_cannot_be_is_one_line(plan: Command, arguments: list[str], message
 def test_a_target_that_matches_nothing(plan: Command, tiny_run: Path) -> None:
     status, _, err = plan(tiny_run, "--rank", 2, "--target", "nowhere")
     assert status == 1
-    assert "target 'nowhere' matches no Linear" in err
+    assert "target 'nowhere' matches no linear map of the model" in err
     assert err.count("\n") == 1

@@ -15,7 +15,7 @@ import torch
 
 from tinylm.checkpoint import load_checkpoint
 from tinylm.config import DataConfig
-from tinylm.config.finetuning import LoraConfig
+from tinylm.config.finetuning import BottleneckConfig, LoraConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import AdapterError, ConfigError
 from tinylm.evaluation.perplexity import split_loss
@@ -181,13 +181,13 @@ def test_another_recipe_is_refused_and_changes_nothing(
     before = contents(tmp_path / "one")
     others = {
         "method": recipe(tiny_context, "bottleneck"),
-        "settings": replace(wanted, settings=LoraConfig(rank=2)),
-        "training": replace(wanted, training=replace(wanted.training, seed=7)),
-        "data": replace(wanted, data=replace(wanted.data, seed=8)),
+        r"settings.rank \(8, now 2\)": replace(wanted, settings=LoraConfig(rank=2)),
+        "training.seed": replace(wanted, training=replace(wanted.training, seed=7)),
+        "data.seed": replace(wanted, data=replace(wanted.data, seed=8)),
         "context_length": replace(wanted, context_length=48),
     }
     for part, other in others.items():
-        with pytest.raises(ConfigError, match=f"another {part}: choose another --name"):
+        with pytest.raises(ConfigError, match=f"another {part}.*: choose another --name"):
             make(tiny_context, other, tmp_path / "one")
         assert contents(tmp_path / "one") == before
     made = make(tiny_context, wanted, tmp_path / "one")
@@ -198,6 +198,28 @@ def test_another_recipe_is_refused_and_changes_nothing(
     assert contents(tmp_path / "one") == before
 
 
+def test_a_newer_version_goes_on_with_what_an_older_one_began(
+    tiny_context: Context, tmp_path: Path
+) -> None:
+    """Settings that the older one did not know are those of its folder if they have the default."""
+    wanted = recipe(tiny_context)
+    whole = make(tiny_context, wanted, tmp_path / "whole")
+    with pytest.raises(StoppedBySignalError):
+        make(tiny_context, wanted, tmp_path / "parts", Stops(4))
+    file = tmp_path / "parts/finetuning.json"
+    about = json.loads(file.read_text())
+    for part, key in (("training", "speed"), ("settings", "bias"), ("data", "text_field")):
+        del about[part][key]
+    file.write_text(json.dumps(about))
+    other = replace(wanted, settings=replace(wanted.settings, bias="all"))
+    with pytest.raises(ConfigError, match=r"another settings.bias \(none, now all\)"):
+        make(tiny_context, other, tmp_path / "parts")
+    parts = make(tiny_context, wanted, tmp_path / "parts")
+    assert parts.loss_after == whole.loss_after
+    one, two = (tmp_path / name / "adapter_model.safetensors" for name in ("whole", "parts"))
+    assert one.read_bytes() == two.read_bytes()
+
+
 def test_a_folder_of_something_else_is_left_alone(tiny_context: Context, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match="holds something else already"):
@@ -206,10 +228,25 @@ def test_a_folder_of_something_else_is_left_alone(tiny_context: Context, tmp_pat
 
 
 def test_settings_that_cannot_be_leave_no_folder(tiny_context: Context, tmp_path: Path) -> None:
-    for settings, told in ((LoraConfig(rank=99), "rank 99"), (LoraConfig(targets=("no",)), "'no'")):
+    # Training multiplies by the output layer's weight itself.
+    output = ("attention.output", "unembedding")
+    cases = (
+        ("lora", LoraConfig(rank=99), "rank 99"),
+        ("lora", LoraConfig(targets=("no",)), "'no'"),
+        ("lora", LoraConfig(targets=output, dropout=0.1), "set dropout=0"),
+        ("bottleneck", BottleneckConfig(targets=("unembedding",)), "past the bottleneck"),
+    )
+    for method, settings, told in cases:
+        wanted = replace(recipe(tiny_context), method=method, settings=settings)
         with pytest.raises(AdapterError, match=told):
-            make(tiny_context, replace(recipe(tiny_context), settings=settings), tmp_path / "one")
+            make(tiny_context, wanted, tmp_path / "one")
         assert not (tmp_path / "one").exists()
+
+
+def test_a_classifier_is_told_from_an_adapter(tiny_context: Context, tmp_path: Path) -> None:
+    (tmp_path / "classifier.json").write_text("{}")
+    with pytest.raises(AdapterError, match="no adapter but a classifier: `tinylm classify`"):
+        adapted(LanguageModel.load(tiny_context.folder), tmp_path)
 
 
 def test_an_adapter_of_another_base_is_refused(tiny_context: Context, tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_stories_are_told_apart_by_their_dialogue(
     assert len(kinds.chosen) == len(kinds.others) == 5
     assert kinds.shares["chosen"] > kinds.shares["others"]
     assert max(map(len, [*kinds.train, *kinds.chosen])) <= 25
-    with pytest.raises(DataError, match=r"set experiments\.lab_svd\.share to 0\.5 or less"):
+    with pytest.raises(DataError, match=r"set a share of 0\.5 or less, or give more stories"):
         two_kinds(train, validation, tiny_lm.tokenizer, 0.6, 5, 24)
 
 

@@ -104,6 +104,39 @@ def test_it_stands_around_a_map_with_lora_and_one_after_the_other(small_model: M
     assert all(not torch.allclose(a, b) for i, a in enumerate(values) for b in values[i + 1 :])
 
 
+def test_a_map_used_through_its_weight_is_refused_and_not_passed_by(small_model: Models) -> None:
+    """The training step multiplies by ``unembedding.weight`` itself, torch's layers by others'."""
+    model = small_model()
+    weight = model.unembedding.weight
+    attach(model, "bottleneck", BottleneckConfig(size=2, targets=("unembedding",)))
+    start = model(IDS)
+    with pytest.raises(AdapterError, match="past the bottleneck") as raised:
+        model.unembedding.weight  # noqa: B018
+    assert "\n" not in str(raised.value)
+    activate(model, [])
+    assert model.unembedding.weight is weight
+    assert not torch.equal(model(IDS), start)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    attach(layer, "bottleneck", BottleneckConfig(size=2, targets=("linear2",)))
+    with torch.no_grad(), pytest.raises(AdapterError, match="past the bottleneck"):
+        layer(torch.randn(2, 3, 8))
+
+
+def test_a_module_that_returns_no_tensor_is_refused() -> None:
+    class Network(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mixing = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            mixed: Tensor = self.mixing(x, x, x)[0]
+            return mixed
+
+    model = attach(Network(), "bottleneck", BottleneckConfig(size=2, targets=("mixing",)))
+    with pytest.raises(AdapterError, match="a MultiheadAttention, which returns a tuple"):
+        model(torch.randn(2, 3, 8))
+
+
 def test_a_module_without_a_linear_map_is_refused(small_model: Models) -> None:
     base = small_model()
     settings = BottleneckConfig(targets=("attention", "feed_forward_norm"))

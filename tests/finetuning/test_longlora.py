@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.model.helpers import ENCODINGS, build_random, random_ids
 from tinylm.config.finetuning import LongLoraConfig
@@ -138,6 +138,13 @@ def test_an_extended_model_is_the_same_where_there_was_context_and_reads_on(posi
     direct = DecoderLM(longer.config).double().eval()
     direct.load_state_dict(base.state_dict())
     torch.testing.assert_close(found, direct(ids), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_without_attention_is_refused() -> None:
+    network = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(AdapterError, match="longlora needs a model with attention"):
+        attach(network, "longlora", LongLoraConfig(rank=2, targets=("0",)))
+    assert type(network[0]) is nn.Linear
 
 
 def test_what_cannot_be_extended_is_refused() -> None:

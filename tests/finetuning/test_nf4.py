@@ -174,4 +174,12 @@ def test_it_is_what_bitsandbytes_makes() -> None:
     different = (packed.flatten() != ours.codes).float().mean()
     assert different < 1e-3  # weights that lie between two codes to rounding
     theirs = bitsandbytes.functional.dequantize_4bit(packed, state)
-    torch.testing.assert_close(ours().mean(), theirs.mean(), rtol=0, atol=1e-6)
+    same = (ours() - theirs).abs() < 1e-6
+    assert same.float().mean() > 0.999
+    # Their 8 bits are a small float, ours whole steps: the constants differ, the loss hardly does.
+    packed, state = bitsandbytes.functional.quantize_4bit(
+        weight, blocksize=64, quant_type="nf4", compress_statistics=True
+    )
+    double = bitsandbytes.functional.dequantize_4bit(packed, state)
+    error = float((NF4Weight(weight, 64)() - weight).norm() / weight.norm())
+    assert error == pytest.approx(float((double - weight).norm() / weight.norm()), rel=0.02)

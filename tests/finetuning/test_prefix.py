@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from torch import nn
 
 from tests.model.helpers import ENCODINGS, build_random, random_ids
 from tests.reference.test_gpt2 import build_both
-from tinylm.config.finetuning import PrefixConfig
+from tinylm.config.finetuning import BottleneckConfig, LoraConfig, PrefixConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import activate, attach, trained_parameters
 from tinylm.finetuning.storage import load_adapter, save_adapter
@@ -133,6 +134,18 @@ def test_two_prefixes_stand_one_after_the_other(small_model: Models) -> None:
     with torch.no_grad():
         joined.copy_(torch.cat([a, b]))
     torch.testing.assert_close(other(ids), wanted)
+
+
+@pytest.mark.parametrize("method", ["lora", "bottleneck"])
+def test_it_is_added_to_a_model_in_training_with_an_adapted_projection(
+    small_model: Models, method: str
+) -> None:
+    kinds = {"lora": LoraConfig(rank=2, dropout=0.5), "bottleneck": BottleneckConfig(size=2)}
+    settings = replace(kinds[method], targets=("attention.output",))
+    model = attach(small_model().train(), method, settings, "first")
+    model = attach(model, "prefix", PrefixConfig(length=2), "second")
+    activate(model, ["first", "second"])
+    assert torch.isfinite(model(random_ids(model, 2, 5))).all()
 
 
 def test_a_network_without_attention_is_refused() -> None:

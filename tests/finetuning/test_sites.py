@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tinylm.errors import AdapterError
-from tinylm.finetuning.linear import AdaptedLinear, adapt_linear
+from tinylm.finetuning.linear import AdaptedLinear, adapt_linear, find_linears
 from tinylm.finetuning.lora import LowRank
 from tinylm.finetuning.sites import (
     Parts,
@@ -56,7 +56,7 @@ def test_a_pattern_is_a_path_or_its_end(path: str, pattern: str, meant: bool) ->
 
 
 def test_modules_are_found_in_the_order_of_the_model(small_model: Models) -> None:
-    found = find_modules(small_model(), ("feed_forward.expand", "attention.output"), (nn.Linear,))
+    found = find_linears(small_model(), ("feed_forward.expand", "attention.output"))
     assert list(found) == [
         "layers.0.attention.output",
         "layers.0.feed_forward.expand",
@@ -67,21 +67,21 @@ def test_modules_are_found_in_the_order_of_the_model(small_model: Models) -> Non
 
 def test_a_pattern_without_a_match_names_what_there_is(small_model: Models) -> None:
     with pytest.raises(AdapterError) as raised:
-        find_modules(small_model(), ("attention.output", "q_proj"), (nn.Linear,))
+        find_linears(small_model(), ("attention.output", "q_proj"))
     assert str(raised.value) == (
-        "target 'q_proj' matches no Linear of the model; there are: "
+        "target 'q_proj' matches no linear map of the model; there are: "
         "layers.*.attention.query_key_value, layers.*.attention.output, "
         "layers.*.feed_forward.expand, layers.*.feed_forward.contract, unembedding"
     )
 
 
 def test_kinds_are_told_apart(small_model: Models) -> None:
-    assert list(find_modules(small_model(), ("*",), (Attention,))) == [
+    assert list(find_modules(small_model(), ("*",), (Attention,), "attention")) == [
         "layers.0.attention",
         "layers.1.attention",
     ]
-    with pytest.raises(AdapterError, match="no Conv1d of the model; there are: none"):
-        find_modules(small_model(), ("*",), (nn.Conv1d,))
+    with pytest.raises(AdapterError, match="no convolution of the model; there are: none"):
+        find_modules(small_model(), ("*",), (nn.Conv1d,), "convolution")
 
 
 def test_paths_do_not_show_wrappers_nor_what_adapters_added(small_model: Models) -> None:
@@ -98,8 +98,8 @@ def test_paths_do_not_show_wrappers_nor_what_adapters_added(small_model: Models)
         "layers.0.attention.output",
     ]
     assert module_at(model, "layers.0.attention.output") is inner
-    found = find_modules(model, ("*",), (nn.Linear,))
-    assert list(found) == list(find_modules(plain, ("*",), (nn.Linear,)))
+    found = find_linears(model, ("*",))
+    assert list(found) == list(find_linears(plain, ("*",)))
     assert found["layers.0.attention.output"] is inner.base
 
 
@@ -157,7 +157,7 @@ def test_what_cannot_be_merged_says_so() -> None:
     wrapper.merge()  # nothing acts
     wrapper.parts.add("a", nn.Identity())
     wrapper.parts.active.append("elsewhere")
-    with pytest.raises(AdapterError, match="Wrapper of adapter 'a' cannot be merged"):
+    with pytest.raises(AdapterError, match="'a' is no update of the weights and cannot be"):
         wrapper.merge()
     adapted = AdaptedLinear(nn.Linear(2, 2))
     adapted.parts.add("a", nn.Identity())

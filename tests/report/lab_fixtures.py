@@ -10,11 +10,11 @@ import torch
 from tests.report.fixtures import ENVIRONMENT
 from tinylm.experiments.lab_svd import (
     competition,
-    group_of,
     random_effective_rank,
     spectrum,
     worked_example,
 )
+from tinylm.experiments.lab_svd_losses import group_of
 from tinylm.finetuning.factorisation import break_even_rank, decompose
 
 RANKS = (1, 2, 4, 8)

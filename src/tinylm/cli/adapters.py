@@ -26,6 +26,7 @@ def with_adapter(
     from tinylm.errors import AdapterError
     from tinylm.experiments.adapting import adapted
     from tinylm.experiments.context import run_of
+    from tinylm.finetuning.adapters import adapters
     from tinylm.finetuning.dylora import set_rank
 
     below = (run_of(run) or run) / "adapters"
@@ -38,5 +39,5 @@ def with_adapter(
         )
     found = adapted(lm, folder)
     if rank is not None:
-        set_rank(found.model, rank)
+        set_rank(found.model, rank, *adapters(found.model))  # it was loaded alone
     return found

@@ -42,10 +42,8 @@ def finetune_classifier(
     Raises:
         ConfigError: without data, or for a setting that cannot be used.
     """
-    from dataclasses import replace
-
     from tinylm.cli.console import TerminalConsole
-    from tinylm.config import from_overrides
+    from tinylm.config import TrainingConfig, from_dict, from_overrides, to_dict
     from tinylm.config.finetuning import ClassificationConfig
     from tinylm.data.labelled import read_labelled
     from tinylm.errors import ConfigError
@@ -63,19 +61,19 @@ def finetune_classifier(
         data, settings.text_field, settings.label_field, settings.validation_fraction, seed
     )
     precision = resolve_precision(own.precision, resolve_device(own.device))
-    training = replace(
-        own,
-        precision=precision,  # type: ignore[arg-type]
-        learning_rate=learning_rate or RATES[settings.body],
-        batch_size=batch_size or own.batch_size,
-        seed=seed,
-        epochs=settings.epochs,
-        max_steps=steps,
-        validation_interval=0,
-        compile=False,  # batches have the lengths of their texts: each would be compiled anew
-        tensorboard=False,
-        wandb=False,
-    )
+    changed = {
+        "precision": precision,
+        "learning_rate": RATES[settings.body] if learning_rate is None else learning_rate,
+        "batch_size": batch_size or own.batch_size,
+        "seed": seed,
+        "epochs": settings.epochs,
+        "max_steps": steps,
+        "validation_interval": 0,
+        "compile": False,  # batches have the lengths of their texts: each would be compiled anew
+        "tensorboard": False,
+        "wandb": False,
+    }
+    training = from_dict(TrainingConfig, to_dict(own) | changed, "options")
     lm = LanguageModel.load(run)
     length = context_length or lm.model.config.context_length
     recipe = ClassifierRecipe(settings, training, data, labelled.fingerprint(), length)

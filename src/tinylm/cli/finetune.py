@@ -45,10 +45,8 @@ def finetune(
             run, data, option, name, steps, learning_rate, batch_size, context_length, seed
         )
         return
-    from dataclasses import replace
-
     from tinylm.cli.console import TerminalConsole
-    from tinylm.config import from_overrides, load_config
+    from tinylm.config import TrainingConfig, from_dict, from_overrides, load_config, to_dict
     from tinylm.errors import ConfigError, nearest
     from tinylm.experiments.adapting import FULL, RATES, Recipe, adapt, perplexity
     from tinylm.experiments.context import open_run
@@ -68,18 +66,18 @@ def finetune(
     source = load_config(run / "config.yaml", overrides=data_overrides(data)).data
     own = context.config.training
     precision = resolve_precision(own.precision, resolve_device(own.device))
-    training = replace(
-        own,
-        precision=precision,  # type: ignore[arg-type]
-        learning_rate=learning_rate or RATES[method],
-        batch_size=batch_size or own.batch_size,
-        seed=seed,
-        epochs=1,
-        max_steps=steps,
-        validation_interval=0,
-        tensorboard=False,
-        wandb=False,
-    )
+    changed = {
+        "precision": precision,
+        "learning_rate": RATES[method] if learning_rate is None else learning_rate,
+        "batch_size": batch_size or own.batch_size,
+        "seed": seed,
+        "epochs": 1,
+        "max_steps": steps,
+        "validation_interval": 0,
+        "tensorboard": False,
+        "wandb": False,
+    }
+    training = from_dict(TrainingConfig, to_dict(own) | changed, "options")
     lm = LanguageModel.load(run)
     length = context_length or lm.model.config.context_length
     recipe = Recipe(method, settings, training, source, length)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,10 @@ from tinylm.data.windows import TokenWindows
 from tinylm.errors import AdapterError, ConfigError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import Console, read_result, threads
+from tinylm.experiments.recipes import difference
 from tinylm.experiments.training import StoppedBySignalError
 from tinylm.finetuning.adapters import attach, trained_parameters
+from tinylm.finetuning.classification_files import ABOUT as CLASSIFIER
 from tinylm.finetuning.longlora import extended
 from tinylm.finetuning.storage import load_adapter, save_adapter
 from tinylm.language_model import LanguageModel
@@ -148,6 +150,7 @@ def adapt(
     training, checkpoints = recipe.training, folder / "checkpoints"
     with threads(training.threads):
         model = adapted_start(lm.model, recipe)
+        _refuse_untrainable(model)
         length = min(recipe.context_length, model.config.context_length)
         held_out = TokenWindows(validation, length)
         subset = held_out.fixed_subset(training.validation_windows)
@@ -203,6 +206,8 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
         raise AdapterError(
             f"{folder} is no adapter but a whole model: give that folder in place of the run's"
         )
+    if (folder / CLASSIFIER).exists():
+        raise AdapterError(f"{folder} is no adapter but a classifier: `tinylm classify` uses it")
     if about is not None and (folder / "checkpoints").exists():
         raise AdapterError(f"{folder} is not finished: go on with `tinylm finetune`")
     model = lm.model
@@ -212,18 +217,29 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
     return LanguageModel(with_adapter, lm.tokenizer, lm.source)
 
 
+@torch.no_grad()
+def _refuse_untrainable(model: DecoderLM) -> None:
+    """Ask for what the training step asks for, before anything is written.
+
+    Raises:
+        AdapterError: if the adapter cannot act through the output layer's weight.
+    """
+    mode = model.training
+    model.train().unembedding.weight  # noqa: B018
+    model.train(mode)
+
+
 def _refuse_other(folder: Path, recipe: Recipe) -> None:
     about = read_result(folder / _ABOUT)
     if about is None:
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} holds something else already: choose another --name")
         return
-    before, now = (
-        {k: v for k, v in one.items() if k != "loss_before"}
-        for one in (about, json.loads(json.dumps(recipe.as_dict())))
-    )
-    if before != now:
-        different = next(key for key in now if before.get(key) != now[key])
+    before = {key: value for key, value in about.items() if key != "loss_before"}
+    settings = None if recipe.settings is None else type(recipe.settings)()
+    usual = replace(recipe, settings=settings, training=TrainingConfig(), data=DataConfig())
+    different = difference(before, recipe.as_dict(), usual.as_dict())
+    if different is not None:
         raise ConfigError(
             f"{folder} holds an adapter with another {different}: choose another --name, or delete "
             "that folder"

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -45,6 +45,7 @@ from tinylm.evaluation.classification import (
     for_each_text,
 )
 from tinylm.experiments.context import Console, SilentListener, read_result, threads
+from tinylm.experiments.recipes import difference
 from tinylm.experiments.training import StoppedBySignalError
 from tinylm.finetuning.classification import Classifier, trained
 from tinylm.finetuning.classification_files import ABOUT, load_classifier, save_classifier
@@ -349,12 +350,12 @@ def _refuse_other(folder: Path, recipe: ClassifierRecipe) -> None:
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} holds something else already: choose another --name")
         return
-    now = json.loads(json.dumps(recipe.as_dict()))
-    for key in now:
-        if before.get(key) != now[key]:
-            raise ConfigError(
-                f"{folder} holds what was made with another {key}: choose another --name, or "
-                "delete that folder"
-            )
+    usual = replace(recipe, settings=ClassificationConfig(), training=TrainingConfig())
+    different = difference(before, recipe.as_dict(), usual.as_dict())
+    if different is not None:
+        raise ConfigError(
+            f"{folder} holds what was made with another {different}: choose another --name, or "
+            "delete that folder"
+        )
     if (folder / ABOUT).exists() and not (folder / "checkpoints").exists():
         raise ConfigError(f"{folder} holds this classifier, finished: choose another --name")

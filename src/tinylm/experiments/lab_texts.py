@@ -81,7 +81,7 @@ def two_kinds(
         if number < 1 or 2 * number > len(pool):
             raise DataError(
                 f"{file.path} has {len(pool)} stories, from which {share:g} cannot be chosen with "
-                "as many left: set experiments.lab_svd.share to 0.5 or less, or give more stories"
+                "as many left: set a share of 0.5 or less, or give more stories"
             )
         values = np.array([value(story) for story in pool])
         ranked.append((values, np.argsort(-values, kind="stable"), number))

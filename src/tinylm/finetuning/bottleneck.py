@@ -22,6 +22,7 @@ from tinylm.finetuning.sites import (
     module_at,
     plain_modules,
     replace_module,
+    unwrapped,
 )
 from tinylm.registry import ACTIVATIONS
 
@@ -51,11 +52,35 @@ class FollowedModule(Wrapper):
     """A module and the bottlenecks that its output passes, one after the other."""
 
     def forward(self, *arguments: Any, **named: Any) -> Tensor:
-        """Return the module's output, (..., width), as the bottlenecks leave it."""
+        """Return the module's output, (..., width), as the bottlenecks leave it.
+
+        Raises:
+            AdapterError: if the module returns something else than a tensor.
+        """
         y: Tensor = self.base(*arguments, **named)
         for part in self.parts.acting():
+            if not isinstance(y, Tensor):
+                raise AdapterError(
+                    f"a bottleneck stands after a {type(unwrapped(self)).__name__}, which returns "
+                    f"a {type(y).__name__} and no tensor: take a module that returns one"
+                )
             y = y + part(y)
         return y
+
+    @property
+    def weight(self) -> Tensor:
+        """The module's own weight, for code that multiplies by itself.
+
+        Raises:
+            AdapterError: if a bottleneck acts here, which such code would pass by.
+        """
+        if next(self.parts.acting(), None) is not None:
+            raise AdapterError(
+                "a linear map is used here through its weight, past the bottleneck after it: leave "
+                "the map out of the targets"
+            )
+        weight: Tensor = self.base.weight  # type: ignore[assignment]
+        return weight
 
 
 class Bottleneck:
@@ -72,7 +97,7 @@ class Bottleneck:
         Raises:
             AdapterError: if a target matches nothing, or has no linear map that tells its width.
         """
-        found = find_modules(model, settings.targets, (nn.Module,))
+        found = find_modules(model, settings.targets, (nn.Module,), "module")
         parts = {path: _part(path, module, settings) for path, module in found.items()}
         for path, part in parts.items():
             _following(model, path).parts.add(name, part)

@@ -151,7 +151,7 @@ class AdaptedLinear(Wrapper):
 
 def find_linears(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
     """Return path -> linear map of those that a pattern matches (``sites.find_modules``)."""
-    return find_modules(model, patterns, LINEARS)
+    return find_modules(model, patterns, LINEARS, "linear map")
 
 
 def adapt_linear(model: nn.Module, path: str) -> AdaptedLinear:

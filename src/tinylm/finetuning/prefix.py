@@ -21,7 +21,13 @@ from torch import Tensor, nn
 
 from tinylm.config.finetuning import PrefixConfig
 from tinylm.errors import AdapterError
-from tinylm.finetuning.sites import Wrapper, module_at, plain_modules, replace_module
+from tinylm.finetuning.sites import (
+    Wrapper,
+    module_at,
+    plain_modules,
+    replace_module,
+    unwrapped,
+)
 from tinylm.model.attention import Attention
 from tinylm.model.cache import KVCache
 from tinylm.model.hooks import Hooks
@@ -51,7 +57,8 @@ class PrefixNumbers(nn.Module):
             )
         else:
             self.numbers = nn.Parameter(torch.randn(settings.length, outputs) * _DIRECT_START)
-        self.to(first.output.weight)
+        like: Tensor = unwrapped(first.output).weight  # type: ignore[assignment]
+        self.to(like)
 
     def forward(self) -> Tensor:
         """Return keys and values, (length, layers, 2, heads, head_dim)."""

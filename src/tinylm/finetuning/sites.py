@@ -65,8 +65,8 @@ class Wrapper(nn.Module):
         acting = [name for name in self.parts.active if name in self.parts]
         if acting:
             raise AdapterError(
-                f"{type(self).__name__} of adapter {', '.join(map(repr, acting))} cannot be merged "
-                "into the weights: use the model with the adapter attached"
+                f"adapter {', '.join(map(repr, acting))} is no update of the weights and cannot be "
+                "merged into them: use the model with the adapter attached"
             )
 
     def merge(self) -> None:
@@ -128,7 +128,7 @@ def _walk(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[str, l
 
 
 def find_modules(
-    model: nn.Module, patterns: Sequence[str], kinds: tuple[type[nn.Module], ...]
+    model: nn.Module, patterns: Sequence[str], kinds: tuple[type[nn.Module], ...], called: str
 ) -> dict[str, nn.Module]:
     """Return path -> module of the base's modules of some kinds that a pattern matches, in order.
 
@@ -136,6 +136,7 @@ def find_modules(
         model: any module; it is not itself among those found.
         patterns: see ``matches``.
         kinds: of the base's own modules, whatever wrappers an earlier adapter put around them.
+        called: what the error calls such a module.
 
     Raises:
         AdapterError: if a pattern matches no such module, naming those there are.
@@ -147,9 +148,8 @@ def find_modules(
     for pattern in patterns:
         matched = [path for path in known if matches(path, pattern)]
         if not matched:
-            names = " or ".join(kind.__name__ for kind in kinds)
             raise AdapterError(
-                f"target {pattern!r} matches no {names} of the model; there are: "
+                f"target {pattern!r} matches no {called} of the model; there are: "
                 + (", ".join(_shortened(known)) or "none")
             )
         found.update(matched)

@@ -1,0 +1,185 @@
+"""What a lower rank of the weights, or of a fine-tuning update, costs in validation loss.
+
+Nothing is trained after a cut: the loss is that of the model with the matrices replaced by their
+best approximations (``finetuning.factorisation``).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.config import RunConfig
+from tinylm.data.windows import TokenWindows
+from tinylm.evaluation.perplexity import split_loss
+from tinylm.experiments.lab_texts import Kinds, rows_loss, tune
+from tinylm.finetuning.factorisation import Decomposition, factor_parameters, frobenius_error
+from tinylm.model.decoder import DecoderLM
+
+_EVERYTHING = "all"
+
+
+def group_of(path: str) -> str:
+    """Return what a matrix belongs to: attention, feed-forward, embedding or output."""
+    for word, group in ((".attention.", "attention"), (".feed_forward.", "feed-forward")):
+        if word in path:
+            return group
+    return "output" if path == "unembedding" else "embedding"
+
+
+def cut_weights(
+    model: DecoderLM,
+    found: Mapping[str, Decomposition],
+    ranks: Sequence[int],
+    config: RunConfig,
+    windows: TokenWindows,
+    progress: Callable[[float], None],
+) -> dict[str, Any]:
+    """Measure validation loss with groups of weights cut to each rank, nothing trained after.
+
+    Args:
+        model: left alone.
+        found: path -> decomposition of its weights.
+        ranks: to cut at; a matrix of a smaller full rank stays whole.
+        config: of the run.
+        windows: the validation split.
+        progress: told the share that is done.
+
+    Returns:
+        ``loss`` of the whole weights, in nats a token, and ``groups``: group -> its ``parameters``
+        and ``rows``, one a rank: loss, relative error of the group, and the numbers ``stored`` in
+        factors, which above the break-even rank are more than the matrices' own.
+    """
+    subset = windows.fixed_subset(config.experiments.lab_svd.validation_windows)
+
+    def loss(one: DecoderLM) -> float:
+        return split_loss(one, windows, config.evaluation.batch_size, subset).mean
+
+    projections = [path for path in found if group_of(path) in ("attention", "feed-forward")]
+    groups = {
+        group: [path for path in projections if group in (_EVERYTHING, group_of(path))]
+        for group in ("attention", "feed-forward", _EVERYTHING)
+    }
+    result: dict[str, Any] = {}
+    for number, (group, paths) in enumerate(groups.items()):
+        rows = []
+        for place, rank in enumerate(ranks):
+            cut = copy.deepcopy(model)
+            wanted = {path: min(rank, found[path].full_rank) for path in paths}
+            with torch.no_grad():
+                for path, one in wanted.items():
+                    if one < found[path].full_rank:
+                        _weight_at(cut, path).copy_(found[path].truncated(one))
+            error = sum(frobenius_error(found[path].values, wanted[path]) ** 2 for path in paths)
+            whole = sum(float(found[path].values.norm()) ** 2 for path in paths)
+            rows.append(
+                {
+                    "rank": rank,
+                    "loss": loss(cut),
+                    "relative_error": math.sqrt(error / whole),
+                    "stored": sum(_stored(found[path], one) for path, one in wanted.items()),
+                }
+            )
+            progress((number + (place + 1) / len(ranks)) / len(groups))
+        parameters = sum(_weight_at(model, path).numel() for path in paths)
+        result[group] = {"parameters": parameters, "matrices": len(paths), "rows": rows}
+    return {"loss": loss(model), "groups": result}
+
+
+def fine_tuned(
+    model: DecoderLM, kinds: Kinds, config: RunConfig, progress: Callable[[float], None]
+) -> tuple[DecoderLM, dict[str, Any]]:
+    """Train all of a copy of a model on the chosen kind of stories.
+
+    Returns:
+        The copy, and what was done: losses on both kinds ``before`` and ``after``, steps, seconds.
+    """
+    settings = config.experiments.lab_svd
+    rate = settings.learning_rate or config.training.learning_rate / 5
+    training = replace(
+        config.training,
+        learning_rate=rate,
+        schedule="linear",
+        min_learning_rate_ratio=0.0,
+        warmup_steps=min(config.training.warmup_steps, settings.steps // 10),
+        precision="fp32",
+        compile=False,
+        accumulation_steps=1,
+    )
+    before = _losses(model, kinds, config)
+    began = time.perf_counter()
+    tuned = tune(model, kinds.train, training, settings.steps, progress)
+    seconds = time.perf_counter() - began
+    return tuned, {
+        "kind": kinds.name,
+        "description": kinds.description,
+        "train_stories": len(kinds.train),
+        "validation_stories": {"chosen": len(kinds.chosen), "others": len(kinds.others)},
+        "shares": kinds.shares,
+        "steps": settings.steps,
+        "batch_size": training.batch_size,
+        "learning_rate": rate,
+        "seconds": seconds,
+        "before": before,
+        "after": _losses(tuned, kinds, config),
+    }
+
+
+def cut_update(
+    model: DecoderLM,
+    tuned: DecoderLM,
+    updates: Mapping[str, Decomposition],
+    ranks: Sequence[int],
+    kinds: Kinds,
+    config: RunConfig,
+    progress: Callable[[float], None],
+) -> list[dict[str, Any]]:
+    """Measure the losses with the update of every matrix cut to each rank, from 0 on.
+
+    Vectors (biases, norms) keep their whole update at every rank.
+
+    Returns:
+        A row a rank: losses on both kinds, and the numbers that the factors hold.
+    """
+    rows = []
+    for number, rank in enumerate((0, *ranks)):
+        cut = copy.deepcopy(tuned)
+        stored = 0
+        with torch.no_grad():
+            for path, found in updates.items():
+                base = _weight_at(model, path)
+                used = min(rank, found.full_rank)
+                stored += _stored(found, used)
+                if used < found.full_rank:
+                    _weight_at(cut, path).copy_(base.double() + found.truncated(used))
+        rows.append({"rank": rank, "stored": stored, "losses": _losses(cut, kinds, config)})
+        progress((number + 1) / (len(ranks) + 1))
+    return rows
+
+
+def _stored(found: Decomposition, rank: int) -> int:
+    """Return the numbers that stand for a matrix: its factors', or its own at the full rank."""
+    rows, columns = len(found.left), found.right.shape[1]
+    whole = rank == found.full_rank
+    return rows * columns if whole else factor_parameters(rank, rows, columns)
+
+
+def _losses(model: DecoderLM, kinds: Kinds, config: RunConfig) -> dict[str, float]:
+    size = config.evaluation.batch_size
+    return {
+        "chosen": rows_loss(model, kinds.chosen, size),
+        "others": rows_loss(model, kinds.others, size),
+    }
+
+
+def _weight_at(model: nn.Module, path: str) -> Tensor:
+    weight = model.get_submodule(path).weight
+    assert isinstance(weight, Tensor)
+    return weight
