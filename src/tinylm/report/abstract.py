@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,6 +71,23 @@ def _methods(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         )
         sentences.append(
             f"A key-value cache {change} ({plural(samples['batch'], 'text')} as one batch)."
+        )
+    finetuning = found.get("finetuning")
+    if finetuning:
+        rows = {row["method"]: row for row in finetuning["methods"]}
+        lora, share = rows["lora"], rows["lora"]["trained"] / rows["full"]["trained"]
+        before, after, full = (
+            significant(math.exp(loss))
+            for loss in (
+                finetuning["before"]["target_loss"],
+                lora["target_loss"],
+                rows["full"]["target_loss"],
+            )
+        )
+        sentences.append(
+            f"On stories of another kind, LoRA takes the perplexity of a small base model from "
+            f"{before} to {after} by training {percent(share)} of its parameters; training all of "
+            f"them takes it to {full}."
         )
     verification = found.get("verification")
     if verification and verification["rows"]:

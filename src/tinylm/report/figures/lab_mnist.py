@@ -102,10 +102,8 @@ def _classes(axes: Axes, result: Mapping[str, Any]) -> None:
         if digit in hard:
             label.set_fontweight("bold")
             label.set_color(COLOURS[1])
-    lowest = min(before.min(), after.min())
-    bottom = max(0, 10 * np.floor(lowest / 10 - 0.5))
-    axes.set_ylim(bottom, 100 + 0.14 * (100 - bottom))  # room for the legend
-    axes.set_yticks([mark for mark in range(0, 101, 10) if mark >= bottom])
+    axes.set_ylim(0, 114)  # room for the legend
+    axes.set_yticks(range(0, 101, 20))
     axes.set_title("Accuracy by class")
     axes.set_xlabel("class")
     axes.set_ylabel("% of the test images")
