@@ -26,6 +26,7 @@ from tinylm.config.finetuning import ClassificationConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import fingerprint
 from tinylm.finetuning.classification import Classifier, trained
+from tinylm.finetuning.storage import fill
 from tinylm.model.decoder import DecoderLM
 
 FORMAT = "tinylm classifier 1"
@@ -149,22 +150,5 @@ def load_classifier(body: DecoderLM, folder: Path) -> tuple[Classifier, StoredCl
         )
     with torch.random.fork_rng(devices=[]):  # the start is drawn, and then overwritten
         classifier = Classifier(body, len(stored.labels), stored.settings, stored.start_id)
-    _fill(classifier, stored.tensors, folder / TENSORS)
+    fill(trained(classifier), stored.tensors, str(folder / TENSORS), "classifier")
     return classifier.eval(), stored
-
-
-@torch.no_grad()
-def _fill(classifier: Classifier, tensors: dict[str, Tensor], source: Path) -> None:
-    parameters = trained(classifier)
-    for name in sorted(parameters.keys() | tensors.keys()):
-        if name not in tensors:
-            raise AdapterError(f"{source}: {name} is missing")
-        if name not in parameters:
-            raise AdapterError(f"{source}: {name} is not of this classifier")
-        if tensors[name].shape != parameters[name].shape:
-            raise AdapterError(
-                f"{source}: {name} has shape {tuple(tensors[name].shape)}, its settings ask for "
-                f"{tuple(parameters[name].shape)}"
-            )
-    for name, parameter in parameters.items():
-        parameter.copy_(tensors[name])

@@ -131,7 +131,7 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str | None = None) 
     with torch.random.fork_rng(devices=[]):  # the start is drawn, and then overwritten
         model = attach(model, stored.method, stored.settings, name)
     try:
-        _fill(trained_parameters(model, name), stored.tensors, f"{folder}/{_TENSORS}")
+        fill(trained_parameters(model, name), stored.tensors, f"{folder}/{_TENSORS}")
     except AdapterError:
         model = detach(model, name)
         activate(model, before)
@@ -200,15 +200,28 @@ def _read_peft(
 
 
 @torch.no_grad()
-def _fill(
-    parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor], source: str
+def fill(
+    parameters: Mapping[str, nn.Parameter],
+    tensors: Mapping[str, Tensor],
+    source: str,
+    what: str = "adapter",
 ) -> None:
-    """Copy tensors into the parameters of the same names; all are compared before one is copied."""
+    """Copy tensors into the parameters of the same names; all are compared before one is copied.
+
+    Args:
+        parameters: all that are wanted.
+        tensors: all that there are.
+        source: of the tensors, for messages.
+        what: has the parameters, for messages.
+
+    Raises:
+        AdapterError: if one is missing, too many, or of another shape.
+    """
     for name in sorted(parameters.keys() | tensors.keys()):
         if name not in tensors:
             raise AdapterError(f"{source}: {name} is missing")
         if name not in parameters:
-            raise AdapterError(f"{source}: {name} is not of this adapter")
+            raise AdapterError(f"{source}: {name} is not of this {what}")
         if tensors[name].shape != parameters[name].shape:
             raise AdapterError(
                 f"{source}: {name} has shape {tuple(tensors[name].shape)}, its settings and the "
