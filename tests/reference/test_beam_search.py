@@ -15,7 +15,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tests.model.helpers import build_random
-from tests.reference.test_gpt2 import as_ours, name_pairs
+from tests.reference.test_gpt2 import AS_GPT2, as_ours, name_pairs
 from tinylm.config import GenerationConfig
 from tinylm.generation.engine import Generated, SpecialIds, generate
 from tinylm.model.decoder import DecoderLM
@@ -61,13 +61,7 @@ def random_case(seed: int) -> Case:
         num_layers=1,
         num_heads=2,
         hidden_size=8,
-        head_dim=None,
-        ffn_size=None,
-        positions="learned",
-        norm_placement="pre",
-        activation="gelu-tanh",
-        scale_embeddings=False,
-        tie_embeddings=True,
+        **AS_GPT2,
     )
     with torch.no_grad():
         for name, parameter in model.named_parameters():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -29,6 +32,34 @@ IN_LAYER = {  # ours -> theirs; their linear maps are stored transposed
 }
 
 
+AS_GPT2: dict[str, Any] = {  # settings that make our decoder one
+    "head_dim": None,
+    "ffn_size": None,
+    "positions": "learned",
+    "norm_placement": "pre",
+    "activation": "gelu-tanh",
+    "scale_embeddings": False,
+    "tie_embeddings": True,
+}
+
+
+def gpt2_config(sizes: Mapping[str, int], **others: Any) -> GPT2Config:
+    """GPT-2 of the sizes of one of ours, without dropout."""
+    return GPT2Config(
+        vocab_size=23,
+        n_positions=16,
+        n_embd=sizes["hidden_size"],
+        n_layer=sizes["num_layers"],
+        n_head=sizes["num_heads"],
+        activation_function="gelu_new",
+        resid_pdrop=0,
+        embd_pdrop=0,
+        attn_pdrop=0,
+        attn_implementation="eager",
+        **others,
+    )
+
+
 def name_pairs(num_layers: int) -> dict[str, str]:
     pairs = {
         "embedding.weight": "transformer.wte.weight",
@@ -51,31 +82,10 @@ def as_ours(name: str, tensor: Tensor) -> Tensor:
 def build_both(sizes: dict[str, int]) -> tuple[DecoderLM, GPT2LMHeadModel]:
     ours = build_random(
         **sizes,
-        head_dim=None,
-        ffn_size=None,
-        positions="learned",
-        norm_placement="pre",
-        activation="gelu-tanh",
-        scale_embeddings=False,
-        tie_embeddings=True,
+        **AS_GPT2,
         norm_eps=1e-4,
     )
-    theirs = GPT2LMHeadModel(
-        GPT2Config(
-            vocab_size=23,
-            n_positions=16,
-            n_embd=sizes["hidden_size"],
-            n_layer=sizes["num_layers"],
-            n_head=sizes["num_heads"],
-            activation_function="gelu_new",
-            layer_norm_epsilon=1e-4,
-            resid_pdrop=0,
-            embd_pdrop=0,
-            attn_pdrop=0,
-            tie_word_embeddings=True,
-            attn_implementation="eager",
-        )
-    )
+    theirs = GPT2LMHeadModel(gpt2_config(sizes, layer_norm_epsilon=1e-4, tie_word_embeddings=True))
     theirs = theirs.double().eval()
     pairs = name_pairs(sizes["num_layers"])
     their_parameters = dict(theirs.named_parameters())

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
-    GPT2Config,
     GPT2ForSequenceClassification,
 )
 
 from tests.model.helpers import build_random, largest_difference
-from tests.reference.test_gpt2 import as_ours, name_pairs
+from tests.reference.test_gpt2 import AS_GPT2, as_ours, gpt2_config, name_pairs
 from tinylm.config import TrainingConfig
 from tinylm.config.finetuning import ClassificationConfig
 from tinylm.data.windows import Batch
@@ -73,33 +72,18 @@ def check(pairs: dict[str, tuple[nn.Parameter, Tensor | None]], model: Classifie
 def test_causal_logits_and_every_gradient_equal_gpt2s(sizes: dict[str, Any]) -> None:
     body = build_random(
         **sizes,
-        head_dim=None,
-        ffn_size=None,
-        positions="learned",
-        norm_placement="pre",
-        activation="gelu-tanh",
-        scale_embeddings=False,
-        tie_embeddings=True,
+        **AS_GPT2,
     )
     ours = Classifier(body, LABELS, ClassificationConfig(body="full", dropout=0), 2)
     randomise_head(ours)
     with torch.no_grad():
         ours.head.bias.zero_()  # theirs has none
     theirs = GPT2ForSequenceClassification(
-        GPT2Config(
-            vocab_size=23,
-            n_positions=16,
-            n_embd=sizes["hidden_size"],
-            n_layer=sizes["num_layers"],
-            n_head=sizes["num_heads"],
-            activation_function="gelu_new",
+        gpt2_config(
+            sizes,
             layer_norm_epsilon=body.config.norm_eps,
-            resid_pdrop=0,
-            embd_pdrop=0,
-            attn_pdrop=0,
             pad_token_id=0,
             num_labels=LABELS,
-            attn_implementation="eager",
         )
     )
     theirs = theirs.double().eval()

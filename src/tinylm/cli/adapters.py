@@ -1,12 +1,98 @@
-"""Adapters named on the command line."""
+"""What the commands that make and use adapters and classifiers share."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tinylm.config import TrainingConfig
     from tinylm.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The options of ``tinylm finetune`` that every method has."""
+
+    name: str | None
+    steps: int | None
+    learning_rate: float | None
+    batch_size: int | None
+    context_length: int | None
+    seed: int
+
+    def training(
+        self, own: TrainingConfig, learning_rate: float, changed: Mapping[str, Any]
+    ) -> TrainingConfig:
+        """Return the run's training settings with what was chosen.
+
+        Args:
+            own: the run's.
+            learning_rate: if none was given.
+            changed: what the method sets.
+
+        Raises:
+            ConfigError: for a value that cannot be.
+        """
+        from tinylm.config import TrainingConfig, from_dict, to_dict
+        from tinylm.training.precision import resolve_device, resolve_precision
+
+        chosen = {
+            "precision": resolve_precision(own.precision, resolve_device(own.device)),
+            "learning_rate": learning_rate if self.learning_rate is None else self.learning_rate,
+            "batch_size": self.batch_size or own.batch_size,
+            "seed": self.seed,
+            "max_steps": self.steps,
+            "validation_interval": 0,
+            "tensorboard": False,
+            "wandb": False,
+        }
+        return from_dict(TrainingConfig, to_dict(own) | chosen | dict(changed), "options")
+
+    def command(self, run: Path, method: str, data: str | None, option: Sequence[str]) -> str:
+        """Return the command that goes on with what these options began."""
+        words = ["tinylm", "finetune", str(run), "--method", method]
+        words += ["--data", data] if data else []
+        words += [part for one in option for part in ("-o", one)]
+        given = {
+            "--name": self.name,
+            "--steps": self.steps,
+            "--learning-rate": self.learning_rate,
+            "--batch-size": self.batch_size,
+            "--context-length": self.context_length,
+            "--seed": self.seed,
+        }
+        words += [part for key, value in given.items() if value for part in (key, str(value))]
+        return shlex.join(words)
+
+
+def folder_of(run: Path, name: str, kind: str, holds: str) -> Path:
+    """Return the folder of what ``tinylm finetune`` made of a run.
+
+    Args:
+        run: the run's folder, or a checkpoint's.
+        name: below ``RUN/adapters``, or a folder.
+        kind: adapter or classifier, for the message.
+        holds: pattern of a file in every such folder, for the list of those that there are.
+
+    Raises:
+        AdapterError: if there is none.
+    """
+    from tinylm.errors import AdapterError
+    from tinylm.experiments.context import run_of
+
+    below = (run_of(run) or run) / "adapters"
+    folder = below / name if (below / name).is_dir() else Path(name)
+    if not folder.is_dir():
+        known = sorted({path.parent.name for path in below.glob(f"*/{holds}")})
+        raise AdapterError(
+            f"no {kind} {name!r} in {below} and no such folder; there are: "
+            + (", ".join(known) or "none, `tinylm finetune` makes one")
+        )
+    return folder
 
 
 def with_adapter(
@@ -23,21 +109,11 @@ def with_adapter(
     Raises:
         AdapterError: if there is none, or it is another base's.
     """
-    from tinylm.errors import AdapterError
     from tinylm.experiments.adapting import adapted
-    from tinylm.experiments.context import run_of
     from tinylm.finetuning.adapters import adapters
     from tinylm.finetuning.dylora import set_rank
 
-    below = (run_of(run) or run) / "adapters"
-    folder = below / adapter if (below / adapter).is_dir() else Path(adapter)
-    if not folder.is_dir():
-        known = sorted(path.name for path in below.iterdir()) if below.is_dir() else []
-        raise AdapterError(
-            f"no adapter {adapter!r} in {below} and no such folder; there are: "
-            + (", ".join(known) or "none, `tinylm finetune` makes one")
-        )
-    found = adapted(lm, folder)
+    found = adapted(lm, folder_of(run, adapter, "adapter", "*"))
     if rank is not None:
         set_rank(found.model, rank, *adapters(found.model))  # it was loaded alone
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tinylm.cli.adapters import Chosen
     from tinylm.evaluation.classification import ClassificationScores
 
 
@@ -19,12 +19,7 @@ def finetune_classifier(
     run: Path,
     data: str | None,
     option: Sequence[str],
-    name: str | None,
-    steps: int | None,
-    learning_rate: float | None,
-    batch_size: int | None,
-    context_length: int | None,
-    seed: int,
+    chosen: Chosen,
 ) -> None:
     """Train a classifier on labelled texts and print what it is worth.
 
@@ -32,25 +27,20 @@ def finetune_classifier(
         run: the run's folder.
         data: a labelled ``.jsonl`` or ``.csv`` file, or a folder of them.
         option: ``KEY=VALUE`` settings of ``ClassificationConfig``.
-        name: it becomes ``RUN/adapters/NAME``; empty: that of the method.
-        steps: empty: the epochs of the settings.
-        learning_rate: empty: that of the body.
-        batch_size: empty: the run's.
-        context_length: tokens of a text that are read; empty: the model's.
-        seed: of the head, dropout, data order and hold-out.
+        chosen: the other options. Steps, if empty, are the epochs of the settings; the context
+            length is the tokens of a text that are read; the seed is also that of the hold-out.
 
     Raises:
         ConfigError: without data, or for a setting that cannot be used.
     """
     from tinylm.cli.console import TerminalConsole
-    from tinylm.config import TrainingConfig, from_dict, from_overrides, to_dict
+    from tinylm.config import from_overrides
     from tinylm.config.finetuning import ClassificationConfig
     from tinylm.data.labelled import read_labelled
     from tinylm.errors import ConfigError
     from tinylm.experiments.classifying import METHOD, RATES, ClassifierRecipe, classify
     from tinylm.experiments.context import open_run
     from tinylm.language_model import LanguageModel
-    from tinylm.training.precision import resolve_device, resolve_precision
 
     settings = from_overrides(ClassificationConfig, option)
     if data is None:
@@ -58,33 +48,17 @@ def finetune_classifier(
     console = TerminalConsole()
     own = open_run(run, console).config.training
     labelled = read_labelled(
-        data, settings.text_field, settings.label_field, settings.validation_fraction, seed
+        data, settings.text_field, settings.label_field, settings.validation_fraction, chosen.seed
     )
-    precision = resolve_precision(own.precision, resolve_device(own.device))
-    changed = {
-        "precision": precision,
-        "learning_rate": RATES[settings.body] if learning_rate is None else learning_rate,
-        "batch_size": batch_size or own.batch_size,
-        "seed": seed,
-        "epochs": settings.epochs,
-        "max_steps": steps,
-        "validation_interval": 0,
-        "compile": False,  # batches have the lengths of their texts: each would be compiled anew
-        "tensorboard": False,
-        "wandb": False,
-    }
-    training = from_dict(TrainingConfig, to_dict(own) | changed, "options")
+    # Batches have the lengths of their texts: each would be compiled anew.
+    changed = {"epochs": settings.epochs, "compile": False}
+    training = chosen.training(own, RATES[settings.body], changed)
     lm = LanguageModel.load(run)
-    length = context_length or lm.model.config.context_length
+    length = chosen.context_length or lm.model.config.context_length
     recipe = ClassifierRecipe(settings, training, data, labelled.fingerprint(), length)
-    folder = run / "adapters" / (name or METHOD)
-    given = {"--name": name, "--steps": steps, "--learning-rate": learning_rate}
-    given |= {"--batch-size": batch_size, "--context-length": context_length}
-    given |= {"--seed": seed or None}
-    again = ["tinylm", "finetune", str(run), "--method", METHOD, "--data", data]
-    again += [part for one in option for part in ("-o", one)]
-    again += [part for key, value in given.items() if value for part in (key, str(value))]
-    found = classify(lm, labelled, recipe, folder, console, shlex.join(again))
+    folder = run / "adapters" / (chosen.name or METHOD)
+    again = chosen.command(run, METHOD, data, option)
+    found = classify(lm, labelled, recipe, folder, console, again)
     console.note(
         f"{folder}: {found.trained:,} parameters, {found.num_bytes / 2**20:.2f} MiB, "
         f"{found.steps:,} steps"

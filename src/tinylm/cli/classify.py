@@ -31,15 +31,19 @@ def classify(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Give texts the labels of a classifier that finetune has trained, or measure it."""
+    from tinylm.cli.adapters import folder_of
     from tinylm.cli.classification import print_scores
     from tinylm.data.labelled import read_rows
     from tinylm.errors import ConfigError
     from tinylm.experiments.classifying import TextClassifier
+    from tinylm.finetuning.classification_files import ABOUT
     from tinylm.language_model import LanguageModel
 
     if bool(texts) == (data is not None):
         raise ConfigError("give either texts to classify or --data FILE to measure the classifier")
-    model = TextClassifier.load(LanguageModel.load(run), _folder(run, classifier))
+    model = TextClassifier.load(
+        LanguageModel.load(run), folder_of(run, classifier, "classifier", ABOUT)
+    )
     if data is None:
         _answer(model, texts or [], batch_size, as_json)
         return
@@ -80,24 +84,3 @@ def _answer(model: TextClassifier, texts: Sequence[str], batch_size: int, as_jso
     for answer, row in zip(answers, found, strict=True):
         table.add_row(str(answer["label"]), *(f"{p:.4f}" for p in row), str(answer["text"]))
     output_console().print(table)
-
-
-def _folder(run: Path, classifier: str) -> Path:
-    """Return the folder of a classifier.
-
-    Raises:
-        AdapterError: if there is none.
-    """
-    from tinylm.errors import AdapterError
-    from tinylm.experiments.context import run_of
-    from tinylm.finetuning.classification_files import ABOUT
-
-    below = (run_of(run) or run) / "adapters"
-    folder = below / classifier if (below / classifier).is_dir() else Path(classifier)
-    if not folder.is_dir():
-        known = sorted(path.parent.name for path in below.glob(f"*/{ABOUT}"))
-        raise AdapterError(
-            f"no classifier {classifier!r} in {below} and no such folder; there are: "
-            + (", ".join(known) or "none, `tinylm finetune` makes one")
-        )
-    return folder

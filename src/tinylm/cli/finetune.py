@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -38,21 +37,22 @@ def finetune(
     seed: Annotated[int, typer.Option(min=0, help="Of the adapter, dropout and data.")] = 0,
 ) -> None:
     """Adapt a run's model to other text; interrupted, the same command goes on."""
+    from tinylm.cli.adapters import Chosen
+
+    chosen = Chosen(name, steps, learning_rate, batch_size, context_length, seed)
     if method == _CLASSIFY:
         from tinylm.cli.classification import finetune_classifier
 
-        finetune_classifier(
-            run, data, option, name, steps, learning_rate, batch_size, context_length, seed
-        )
+        finetune_classifier(run, data, option, chosen)
         return
     from tinylm.cli.console import TerminalConsole
-    from tinylm.config import TrainingConfig, from_dict, from_overrides, load_config, to_dict
+    from tinylm.config import from_overrides, load_config
     from tinylm.errors import ConfigError, nearest
     from tinylm.experiments.adapting import FULL, RATES, Recipe, adapt, perplexity
     from tinylm.experiments.context import open_run
     from tinylm.experiments.preparation import encoded_split
+    from tinylm.experiments.training import describe_split
     from tinylm.language_model import LanguageModel
-    from tinylm.training.precision import resolve_device, resolve_precision
 
     if method not in (FULL, *METHODS):
         raise ConfigError(
@@ -64,40 +64,16 @@ def finetune(
         raise ConfigError("-o sets what a method of few parameters has: leave it out with full")
     settings = None if method == FULL else from_overrides(METHODS.load(method).Settings, option)
     source = load_config(run / "config.yaml", overrides=data_overrides(data)).data
-    own = context.config.training
-    precision = resolve_precision(own.precision, resolve_device(own.device))
-    changed = {
-        "precision": precision,
-        "learning_rate": RATES[method] if learning_rate is None else learning_rate,
-        "batch_size": batch_size or own.batch_size,
-        "seed": seed,
-        "epochs": 1,
-        "max_steps": steps,
-        "validation_interval": 0,
-        "tensorboard": False,
-        "wandb": False,
-    }
-    training = from_dict(TrainingConfig, to_dict(own) | changed, "options")
+    training = chosen.training(context.config.training, RATES[method], {"epochs": 1})
     lm = LanguageModel.load(run)
     length = context_length or lm.model.config.context_length
     recipe = Recipe(method, settings, training, source, length)
     folder = run / "adapters" / (name or method)
     splits = [encoded_split(source, lm.tokenizer, s, console) for s in ("train", "validation")]
-    for header in (split.header for split in splits):
-        console.note(
-            f"{header.split}: {header.num_stories:,} stories, {header.num_tokens:,} tokens, "
-            f"<unk> {100 * header.unknown_rate:.2f} %"
-        )
-    again = ["tinylm", "finetune", str(run), "--method", method]
-    again += [*(["--data", data] if data else []), *(part for o in option for part in ("-o", o))]
-    given = {"--name": name, "--steps": steps, "--learning-rate": learning_rate}
-    given |= {
-        "--batch-size": batch_size,
-        "--context-length": context_length,
-        "--seed": seed or None,
-    }
-    again += [part for key, value in given.items() if value for part in (key, str(value))]
-    found = adapt(lm, splits[0], splits[1], recipe, folder, console, shlex.join(again))
+    for split in splits:
+        console.note(describe_split(split))
+    again = chosen.command(run, method, data, option)
+    found = adapt(lm, splits[0], splits[1], recipe, folder, console, again)
     size = f", {found.num_bytes / 2**20:.2f} MiB" if found.num_bytes else ""
     console.note(
         f"{folder}: {found.trained:,} parameters{size}, {found.steps:,} steps, validation "

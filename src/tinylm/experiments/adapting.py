@@ -19,13 +19,7 @@ from typing import Any
 import torch
 
 from tinylm.atomic import write_text
-from tinylm.checkpoint import (
-    load_checkpoint,
-    load_training_state,
-    load_weights,
-    newest_undamaged,
-    set_aside_after,
-)
+from tinylm.checkpoint import load_checkpoint, load_weights
 from tinylm.config import DataConfig, TrainingConfig, to_dict
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
@@ -33,7 +27,7 @@ from tinylm.errors import AdapterError, ConfigError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import Console, read_result, threads
 from tinylm.experiments.recipes import difference
-from tinylm.experiments.training import StoppedBySignalError
+from tinylm.experiments.training import StoppedBySignalError, resume_point
 from tinylm.finetuning.adapters import attach, trained_parameters
 from tinylm.finetuning.classification_files import ABOUT as CLASSIFIER
 from tinylm.finetuning.longlora import extended
@@ -159,9 +153,7 @@ def adapt(
             with autocast(trainer.precision, trainer.device):
                 return split_loss(model, held_out, training.batch_size, subset).mean
 
-        path, warnings = newest_undamaged(checkpoints)
-        for warning in warnings:
-            console.warn(warning)
+        path, state = resume_point(checkpoints, console)
         with console.training() as listener:
             trainer = Trainer(
                 model,
@@ -173,9 +165,7 @@ def adapt(
                 listener,
             )
             before = _loss_before(folder, recipe, trainer, validate)
-            if path is not None:
-                state = load_training_state(path)
-                set_aside_after(checkpoints, state.step)
+            if path is not None and state is not None:
                 load_weights(model, load_checkpoint(path).weights, path)
                 trainer.restore(state)
             outcome = trainer.run()

@@ -26,13 +26,7 @@ import numpy.typing as npt
 import torch
 
 from tinylm.atomic import write_text
-from tinylm.checkpoint import (
-    load_checkpoint,
-    load_training_state,
-    load_weights,
-    newest_undamaged,
-    set_aside_after,
-)
+from tinylm.checkpoint import load_checkpoint, load_weights
 from tinylm.config import TrainingConfig, to_dict
 from tinylm.config.finetuning import ClassificationConfig
 from tinylm.data.labelled import LabelledData, LabelledRow
@@ -46,7 +40,7 @@ from tinylm.evaluation.classification import (
 )
 from tinylm.experiments.context import Console, SilentListener, read_result, threads
 from tinylm.experiments.recipes import difference
-from tinylm.experiments.training import StoppedBySignalError
+from tinylm.experiments.training import StoppedBySignalError, resume_point
 from tinylm.finetuning.classification import Classifier, trained
 from tinylm.finetuning.classification_files import ABOUT, load_classifier, save_classifier
 from tinylm.language_model import LanguageModel
@@ -276,10 +270,7 @@ def classify(
             found.append(classification_scores(true, logs.argmax(1).tolist(), data.labels))
             return -float(logs[torch.arange(len(true)), torch.tensor(true)].mean())
 
-        path, warnings = newest_undamaged(checkpoints)
-        for warning in warnings:
-            console.warn(warning)
-        state = None if path is None else load_training_state(path)
+        path, state = resume_point(checkpoints, console)
         # To the loop the classifier is a decoder, and its rows are windows.
         decoder = cast(DecoderLM, classifier)
         trainer = Trainer(
@@ -292,7 +283,6 @@ def classify(
             SilentListener(),
         )
         if path is not None and state is not None:
-            set_aside_after(checkpoints, state.step)
             load_weights(decoder, load_checkpoint(path).weights, path)
             trainer.restore(state)
         held_out_features: torch.Tensor | None = None

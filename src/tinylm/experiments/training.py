@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinylm.checkpoint import (
+    TrainingState,
     load_checkpoint,
     load_training_state,
     load_weights,
@@ -21,7 +22,7 @@ from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import TinylmError
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments.context import Context, threads
+from tinylm.experiments.context import Console, Context, threads
 from tinylm.experiments.preparation import (
     PreparedData,
     check_same_tokenizer,
@@ -89,11 +90,7 @@ def run(context: Context) -> dict[str, Any]:
     config = context.config
     data = prepare_data(config, context.console)
     for tokens in (data.train, data.validation):
-        header = tokens.header
-        context.console.note(
-            f"{header.split}: {header.num_stories:,} stories, {header.num_tokens:,} tokens, "
-            f"<unk> {100 * header.unknown_rate:.2f} %"
-        )
+        context.console.note(describe_split(tokens))
     with threads(config.training.threads):
         model = start_model(config, data, context.console)
         parts = model.parameter_counts()
@@ -101,6 +98,27 @@ def run(context: Context) -> dict[str, Any]:
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in parts.items())
         )
         return _train(context, data, model)
+
+
+def describe_split(tokens: TokenFile) -> str:
+    """Return a line on the size of a split and on how much of it is ``<unk>``."""
+    header = tokens.header
+    return (
+        f"{header.split}: {header.num_stories:,} stories, {header.num_tokens:,} tokens, "
+        f"<unk> {100 * header.unknown_rate:.2f} %"
+    )
+
+
+def resume_point(checkpoints: Path, console: Console) -> tuple[Path | None, TrainingState | None]:
+    """Return the newest whole checkpoint and its state, if there is one; set aside those after."""
+    path, warnings = newest_undamaged(checkpoints)
+    for warning in warnings:
+        console.warn(warning)
+    if warnings and path is None:
+        console.warn("no checkpoint is whole: training starts from the beginning")
+    state = None if path is None else load_training_state(path)
+    set_aside_after(checkpoints, 0 if state is None else state.step)
+    return path, state
 
 
 def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, Any]:
@@ -114,17 +132,8 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
         with autocast(trainer.precision, trainer.device):
             return split_loss(model, validation, config.evaluation.batch_size, subset).mean
 
-    path, warnings = newest_undamaged(checkpoints)
-    for warning in warnings:
-        context.console.warn(warning)
-    if warnings and path is None:
-        context.console.warn("no checkpoint is whole: training starts from the beginning")
-    resumed_step = 0
-    if path is not None:
-        state = load_training_state(path)
-        resumed_step = state.step
-    set_aside_after(checkpoints, resumed_step)
-    tracker = Tracker(context.folder, config.training, resumed_step)
+    path, state = resume_point(checkpoints, context.console)
+    tracker = Tracker(context.folder, config.training, 0 if state is None else state.step)
     try:
         with context.console.training() as listener:
             trainer = Trainer(
@@ -136,7 +145,7 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
                 validate,
                 _Tracked(listener, tracker),
             )
-            if path is not None:
+            if path is not None and state is not None:
                 kept = load_checkpoint(path)
                 check_same_tokenizer(kept.tokenizer, data, path)
                 load_weights(model, kept.weights, path)

@@ -17,16 +17,14 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from tinylm.atomic import write_bytes
 from tinylm.config import from_dict, to_dict
 from tinylm.config.finetuning import ClassificationConfig
 from tinylm.errors import AdapterError
-from tinylm.finetuning.adapters import fingerprint
 from tinylm.finetuning.classification import Classifier, trained
-from tinylm.finetuning.storage import fill
+from tinylm.finetuning.storage import fill, read_files, refuse_damaged, refuse_other_base
 from tinylm.model.decoder import DecoderLM
 
 FORMAT = "tinylm classifier 1"
@@ -96,26 +94,11 @@ def read_classifier(folder: Path) -> StoredClassifier:
     Raises:
         AdapterError: if one is missing, damaged or of another format.
     """
-    try:
-        content = (folder / TENSORS).read_bytes()
-        about = json.loads((folder / ABOUT).read_text("utf-8"))
-        tensors = safetensors.torch.load(content)
-    except FileNotFoundError as error:
-        raise AdapterError(
-            f"{folder} holds no classifier: {Path(error.filename).name} is missing"
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise AdapterError(f"classifier {folder} cannot be read: {error}") from error
+    about, tensors, sha256 = read_files(folder, TENSORS, ABOUT, "classifier")
     if not isinstance(about, dict):
         raise AdapterError(f"classifier {folder}: {ABOUT} is no JSON object")
-    if about.get("format") != FORMAT:
-        given = about.get("format")
-        raise AdapterError(f"classifier {folder} has format {given!r}, not {FORMAT!r}")
+    refuse_damaged(about, sha256, FORMAT, f"classifier {folder}", TENSORS, ABOUT)
     try:
-        if about["sha256"] != hashlib.sha256(content).hexdigest():
-            raise AdapterError(
-                f"classifier {folder} is damaged: {TENSORS} has changed since it was written"
-            )
         values: dict[str, Any] = about["settings"]
         settings = from_dict(ClassificationConfig, values, f"{folder}/{ABOUT}")
         return StoredClassifier(
@@ -142,12 +125,7 @@ def load_classifier(body: DecoderLM, folder: Path) -> tuple[Classifier, StoredCl
             its settings ask for. The weights of ``body`` are then as they were.
     """
     stored = read_classifier(folder)
-    found = fingerprint(body)
-    if stored.base != found:
-        raise AdapterError(
-            f"classifier {folder} was trained on the base {stored.base[:12]} and this model is "
-            f"{found[:12]}: load it on its own base"
-        )
+    refuse_other_base(body, stored.base, f"classifier {folder}")
     with torch.random.fork_rng(devices=[]):  # the start is drawn, and then overwritten
         classifier = Classifier(body, len(stored.labels), stored.settings, stored.start_id)
     fill(trained(classifier), stored.tensors, str(folder / TENSORS), "classifier")

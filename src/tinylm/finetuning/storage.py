@@ -122,11 +122,8 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str | None = None) 
     """
     stored = read_adapter(folder)
     name = name or stored.name
-    if stored.base is not None and stored.base != fingerprint(model):
-        raise AdapterError(
-            f"adapter {folder} was trained on the base {stored.base[:12]} and this model is "
-            f"{fingerprint(model)[:12]}: load it on its own base"
-        )
+    if stored.base is not None:
+        refuse_other_base(model, stored.base, f"adapter {folder}")
     before = active_adapters(model)
     with torch.random.fork_rng(devices=[]):  # the start is drawn, and then overwritten
         model = attach(model, stored.method, stored.settings, name)
@@ -139,6 +136,20 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str | None = None) 
     return model
 
 
+def refuse_other_base(model: nn.Module, base: str, what: str) -> None:
+    """Refuse a model that is not the one with this fingerprint.
+
+    Raises:
+        AdapterError: naming ``what``.
+    """
+    found = fingerprint(model)
+    if base != found:
+        raise AdapterError(
+            f"{what} was trained on the base {base[:12]} and this model is {found[:12]}: load it "
+            "on its own base"
+        )
+
+
 def read_adapter(folder: str | Path) -> StoredAdapter:
     """Read the files of an adapter.
 
@@ -146,34 +157,65 @@ def read_adapter(folder: str | Path) -> StoredAdapter:
         AdapterError: if one is missing, damaged or of another format or method.
     """
     folder = Path(folder)
-    try:
-        content = (folder / _TENSORS).read_bytes()
-        ours = (folder / _OURS).exists()
-        about = json.loads((folder / (_OURS if ours else _PEFT)).read_text("utf-8"))
-        tensors = safetensors.torch.load(content)
-    except FileNotFoundError as error:
-        raise AdapterError(
-            f"{folder} holds no adapter: {Path(error.filename).name} is missing"
-        ) from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise AdapterError(f"adapter {folder} cannot be read: {error}") from error
+    ours = (folder / _OURS).exists()
+    about, tensors, sha256 = read_files(folder, _TENSORS, _OURS if ours else _PEFT, "adapter")
     if not isinstance(about, dict):
         raise AdapterError(f"adapter {folder} cannot be read: its settings are no JSON object")
     if ours:
-        return _read_ours(folder, about, tensors, hashlib.sha256(content).hexdigest())
+        return _read_ours(folder, about, tensors, sha256)
     return _read_peft(folder, about, tensors)
+
+
+def read_files(
+    folder: Path, tensors: str, about: str, what: str
+) -> tuple[Any, dict[str, Tensor], str]:
+    """Read a file of tensors and the JSON that stands beside it.
+
+    Args:
+        folder: of both.
+        tensors: name of the safetensors file.
+        about: name of the JSON file.
+        what: they are, for messages.
+
+    Returns:
+        The JSON value, name -> tensor, and the SHA-256 of the tensors' file.
+
+    Raises:
+        AdapterError: if one is missing or cannot be read.
+    """
+    try:
+        content = (folder / tensors).read_bytes()
+        value = json.loads((folder / about).read_text("utf-8"))
+        held = safetensors.torch.load(content)
+    except FileNotFoundError as error:
+        missing = Path(error.filename).name
+        raise AdapterError(f"{folder} holds no {what}: {missing} is missing") from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise AdapterError(f"{what} {folder} cannot be read: {error}") from error
+    return value, held, hashlib.sha256(content).hexdigest()
+
+
+def refuse_damaged(
+    about: Mapping[str, Any], sha256: str, form: str, what: str, tensors: str, source: str
+) -> None:
+    """Refuse another format, and tensors that are not those that were written.
+
+    Raises:
+        AdapterError: naming ``what`` and the file.
+    """
+    if about.get("format") != form:
+        raise AdapterError(f"{what} has format {about.get('format')!r}, not {form!r}")
+    if "sha256" not in about:
+        raise AdapterError(f"{what}: {source} says nothing of 'sha256'")
+    if about["sha256"] != sha256:
+        raise AdapterError(f"{what} is damaged: {tensors} has changed since it was written")
 
 
 def _read_ours(
     folder: Path, about: Mapping[str, Any], tensors: dict[str, Tensor], sha256: str
 ) -> StoredAdapter:
-    if about.get("format") != FORMAT:
-        raise AdapterError(f"adapter {folder} has format {about.get('format')!r}, not {FORMAT!r}")
+    refuse_damaged(about, sha256, FORMAT, f"adapter {folder}", _TENSORS, _OURS)
     try:
-        if about["sha256"] != sha256:
-            raise AdapterError(
-                f"adapter {folder} is damaged: {_TENSORS} has changed since it was written"
-            )
         method = METHODS.load(about["method"])
         settings = from_dict(method.Settings, about["settings"], f"{folder}/{_OURS}")
         if hasattr(method, "from_peft"):

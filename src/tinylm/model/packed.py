@@ -125,12 +125,11 @@ def can_quantize() -> bool:
 def _with_linear_maps(module: Kind, make: Callable[[nn.Linear], nn.Module]) -> Kind:
     """Return a copy of a module, down to its parts, with other linear maps."""
     other = copy.copy(module)
-    other._modules = {
-        name: child if child is None else _with_linear_maps(child, make)
-        for name, child in module._modules.items()
-    }
+    other._modules = {}
     for name, child in module._modules.items():
         # One that somebody watches stays what it is: its hooks would not be called.
         if type(child) is nn.Linear and not (child._forward_hooks or child._forward_pre_hooks):
             other._modules[name] = make(child)
+        else:
+            other._modules[name] = None if child is None else _with_linear_maps(child, make)
     return other

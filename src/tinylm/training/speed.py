@@ -64,13 +64,10 @@ def resolve_speed(
     on_cpu = device.type == "cpu"
     if config.compile is True:
         _refuse_compiling(config, device)
-        compiled = True
-    else:
-        wanted = config.compile == "auto" and quick and run_flops is not None
-        compiled = wanted and compiling_pays(config, device, run_flops or 0.0)
+    pays = run_flops is not None and compiling_pays(config, device, run_flops)
     return Speed(
         precision=resolve_precision(config.precision, device),
-        compile=compiled,
+        compile=config.compile is True or (config.compile == "auto" and quick and pays),
         optimizer=_FUSED.get(config.optimizer, config.optimizer) if quick else config.optimizer,
         keep_freed_memory=config.keep_freed_memory and quick and on_cpu,
         onednn=quick and on_cpu,
