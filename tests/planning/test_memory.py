@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinylm import kernels
 from tinylm.config import ModelConfig, TrainingConfig
 from tinylm.data.windows import Batch
 from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes
@@ -62,25 +63,37 @@ def configs() -> st.SearchStrategy[ModelConfig]:
     precision=st.sampled_from(["fp32", "bf16"]),
     segment=st.integers(0, 3),
     frozen=st.booleans(),
+    loops=st.booleans(),
 )
 def test_activations_are_those_that_autograd_saves(
-    config: ModelConfig, batch: int, shorter: int, precision: str, segment: int, frozen: bool
+    config: ModelConfig,
+    batch: int,
+    shorter: int,
+    precision: str,
+    segment: int,
+    frozen: bool,
+    loops: bool,
 ) -> None:
+    speed = "auto" if loops and kernels.available() else "plain"
     frozen = frozen and not config.tie_embeddings
     seq = max(1, config.context_length - shorter)
-    step, _ = step_of(config, frozen, precision=precision, gradient_checkpointing=segment)
+    step, _ = step_of(
+        config, frozen, precision=precision, gradient_checkpointing=segment, speed=speed
+    )
     windows = full_batch(config, batch, seq)
     measured = saved_bytes(lambda: step.summed_loss(windows), step.model.parameters())
-    parts = activation_bytes(config, batch, seq, precision, segment, frozen)
+    parts = activation_bytes(config, batch, seq, precision, segment, frozen, speed == "auto")
     assert parts.pop("total") == sum(parts.values()) == measured
 
 
 @pytest.mark.parametrize("seq", [256, 300, 520])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("positions", "batch"), [("sinusoidal", 2), ("rotary", 2), ("rotary", 1)])
+@pytest.mark.parametrize("loops", [False, True])
 def test_activations_of_attention_in_blocks(
-    seq: int, precision: str, positions: str, batch: int
+    seq: int, precision: str, positions: str, batch: int, loops: bool
 ) -> None:
+    speed = "auto" if loops and kernels.available() else "plain"
     config = ModelConfig(
         vocab_size=9,
         context_length=seq,
@@ -90,10 +103,13 @@ def test_activations_of_attention_in_blocks(
         head_dim=4,
         positions=positions,
     )
-    step, _ = step_of(config, precision=precision)
+    step, _ = step_of(config, precision=precision, speed=speed)
     windows = full_batch(config, batch, seq)
     measured = saved_bytes(lambda: step.summed_loss(windows), step.model.parameters())
-    assert activation_bytes(config, batch, precision=precision)["total"] == measured
+    assert (
+        activation_bytes(config, batch, precision=precision, loops=speed == "auto")["total"]
+        == measured
+    )
 
 
 def test_a_layer_by_hand() -> None:

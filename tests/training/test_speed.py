@@ -25,7 +25,7 @@ def with_amx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_plain_is_the_code_as_written() -> None:
     settings = TrainingConfig(speed="plain", optimizer="adamw", precision="fp32")
-    assert resolve_speed(settings, CPU, LONG) == Speed("fp32", False, "adamw", False, False)
+    assert resolve_speed(settings, CPU, LONG) == Speed("fp32", False, "adamw", False, False, False)
 
 
 @pytest.mark.parametrize(

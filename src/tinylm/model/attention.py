@@ -16,10 +16,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from tinylm import kernels
 from tinylm.config import ModelConfig
 from tinylm.model.cache import KVCache
 from tinylm.model.hooks import NO_HOOKS, Hooks
-from tinylm.model.layers import Dropout
+from tinylm.model.layers import Dropout, linear
 from tinylm.model.positions import Positions
 
 _BLOCK = 256
@@ -92,8 +93,15 @@ class Attention(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, (batch, heads, seq, head_dim) each."""
         batch, seq, _ = x.shape
-        projected = self.query_key_value(x).view(batch, seq, 3, self.num_heads, self.head_dim)
-        query, key, value = projected.permute(2, 0, 3, 1, 4)
+        projected = linear(self.query_key_value, x).view(
+            batch, seq, 3, self.num_heads, self.head_dim
+        )
+        if kernels.serve(projected):
+            from tinylm.kernels.attention import split_heads
+
+            query, key, value = split_heads(projected)
+        else:
+            query, key, value = projected.permute(2, 0, 3, 1, 4)
         query = hooks(f"{self.name}.query", encoding.rotate(query, positions))
         key = hooks(f"{self.name}.key", encoding.rotate(key, positions))
         return query, key, hooks(f"{self.name}.value", value)
@@ -122,6 +130,12 @@ class Attention(nn.Module):
             (batch, heads, queries, head_dim).
         """
         # A cache may hold keys in another format than that of new queries.
+        if blocked is not None and bias is None and not hooks.active and kernels.serve(query, key):
+            from tinylm.kernels.attention import masked_softmax
+
+            factor = 1 / math.sqrt(self.head_dim)
+            weights = masked_softmax(query @ key.mT, blocked[:, 0], factor, *self.dropout.draw())
+            return weights @ value
         scores = query.to(key.dtype) / math.sqrt(self.head_dim) @ key.mT
         if bias is not None:
             scores = scores + bias
@@ -138,7 +152,7 @@ class Attention(nn.Module):
         """Return what the layer adds, (batch, seq, hidden), of all heads' mixed values."""
         mixed = hooks(f"{self.name}.mixed", mixed)  # (batch, heads, seq, head_dim)
         joined = mixed.transpose(1, 2).flatten(2)  # (batch, seq, heads * head_dim)
-        return hooks(f"{self.name}.output", self.output(joined))
+        return hooks(f"{self.name}.output", linear(self.output, joined))
 
 
 def _blocks(blocked: Tensor, seq: int) -> Iterator[tuple[slice, slice]]:

@@ -24,7 +24,7 @@ from tinylm.errors import GenerationError
 from tinylm.model.attention import Attention
 from tinylm.model.cache import KVCache
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
-from tinylm.model.layers import Dropout, FeedForward, LayerNorm
+from tinylm.model.layers import Dropout, FeedForward, LayerNorm, add_norm
 from tinylm.model.positions import Positions
 from tinylm.registry import POSITIONS
 
@@ -61,8 +61,8 @@ class DecoderLayer(nn.Module):
             x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x), hooks))
         else:
             mixed = self.attention(x, encoding, positions, blocked, cache, hooks)
-            x = hooks(f"{self.name}.middle", self.attention_norm(x + self.dropout(mixed)))
-            x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x, hooks)))
+            x = hooks(f"{self.name}.middle", add_norm(x, mixed, self.dropout, self.attention_norm))
+            x = add_norm(x, self.feed_forward(x, hooks), self.dropout, self.feed_forward_norm)
         return hooks(f"{self.name}.residual", x)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from tinylm import kernels
 from tinylm.config import ModelConfig
 from tinylm.model.hooks import Hooks
 from tinylm.registry import ACTIVATIONS
@@ -37,6 +39,36 @@ class LayerNorm(nn.Module):
             out: Tensor = _LayerNorm.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
             return out
         return _affine(_normalise(x, self.eps)[0], self.weight, self.bias)
+
+
+def linear(
+    module: nn.Module, x: Tensor, activation: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """Return ``activation(module(x))``, of a linear map or what stands in its place."""
+    if (
+        type(module) is nn.Linear
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and torch.is_autocast_enabled("cpu")
+        and kernels.serve(x, module.weight)
+        and module.weight.dtype == torch.float32
+    ):
+        from tinylm.kernels import linear as compiled
+
+        fused = activation is relu
+        out = compiled.linear(x, module.weight, module.bias, fused)
+        return out if activation is None or fused else activation(out)
+    out = module(x)
+    return out if activation is None else activation(out)
+
+
+def add_norm(x: Tensor, branch: Tensor, dropout: Dropout, norm: LayerNorm) -> Tensor:
+    """Return ``norm(x + dropout(branch))``, (..., size)."""
+    if x.dtype == torch.float32 and kernels.serve(x, branch, norm.weight):
+        from tinylm.kernels import norm as compiled
+
+        return compiled.add_norm(x, branch, norm.weight, norm.bias, norm.eps, *dropout.draw())
+    total: Tensor = norm(x + dropout(branch))
+    return total
 
 
 def _normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -105,6 +137,10 @@ class Dropout(nn.Module):
             return x
         if x.is_cuda:
             return nn.functional.dropout(x, self.p)
+        if kernels.serve(x):
+            from tinylm.kernels.dropout import dropout
+
+            return dropout(x, *self.draw())
         count = x.numel()
         # -32,768 .. 32,767, each as likely.
         uniform = _random_numbers(-(-count // 4)).view(torch.int16)[:count].view(x.shape)
@@ -112,9 +148,20 @@ class Dropout(nn.Module):
         keep = torch.ge(uniform, self._dropped - 2**15, out=torch.empty_like(x))
         return x * keep.mul_(2**16 / (2**16 - self._dropped))
 
+    def draw(self) -> tuple[int, int]:
+        """Return what a mask follows from: a random number, and how many of 65,536 are dropped."""
+        if not self.training or self._dropped == 0:
+            return 0, 0
+        return _draw(), self._dropped
+
     def extra_repr(self) -> str:
         """Show p when the module is printed."""
         return f"p={self.p}"
+
+
+def _draw() -> int:
+    """Return a random 64-bit number of torch's generator."""
+    return int(torch.empty((), dtype=torch.int64).random_(-(2**63), None))
 
 
 def _random_numbers(count: int) -> Tensor:
@@ -124,8 +171,7 @@ def _random_numbers(count: int) -> Tensor:
     golden ratio``. Unlike a generator that goes from each state to the next, it makes them by array
     operations, on all cores.
     """
-    draw = int(torch.empty((), dtype=torch.int64).random_(-(2**63), None))
-    z = torch.arange(count, dtype=torch.int64).mul_(_GOLDEN_RATIO).add_(draw)
+    z = torch.arange(count, dtype=torch.int64).mul_(_GOLDEN_RATIO).add_(_draw())
     for shift, factor in _ROUNDS:
         # The mask makes the shift of a signed number one of its bits.
         z.bitwise_xor_((z >> shift).bitwise_and_(2 ** (64 - shift) - 1)).mul_(factor)
@@ -159,6 +205,6 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor, hooks: Hooks) -> Tensor:
         """Map ``x``, (batch, seq, hidden), to the same shape."""
-        inner = self.activation(self.expand(x))  # (batch, seq, ffn)
+        inner = linear(self.expand, x, self.activation)  # (batch, seq, ffn)
         inner = hooks(f"{self.name}.inner", inner)
-        return hooks(f"{self.name}.output", self.contract(inner))
+        return hooks(f"{self.name}.output", linear(self.contract, inner))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tinylm import kernels
 from tinylm.model.onednn import linear_map
 
 _CHUNK_BYTES, _MOST_ROWS = 40 * 2**20, 2048  # of logits held: enough for quick products
@@ -149,6 +150,13 @@ def _losses_to_gradients(
     Returns:
         The summed loss; the gradient's column sums are added to ``grad_bias``.
     """
+    if kernels.serve(scores):
+        from tinylm.kernels.loss import losses_to_gradients
+
+        total, found = losses_to_gradients(scores, targets)
+        if grad_bias is not None:
+            grad_bias += found
+        return total
     total = scores.new_zeros((), dtype=precise)
     for part in _slices(len(scores), _TILE):
         logits, index = scores[part], targets[part, None]

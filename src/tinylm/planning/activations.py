@@ -21,8 +21,10 @@ masks of dropout on both outputs      2 T h e
 both norms                            2 (T h + T) 4: normalised, 1 / deviation
 ====================================  =========================================================
 
-and in bf16 a copy of its matrices, 2 bytes a number. The output loss keeps nothing that autograd
-saves, but holds the gradients that it has made already (``output_gradient_bytes``).
+and in bf16 a copy of its matrices, 2 bytes a number. With compiled loops (``kernels``: what
+``training.speed = auto`` takes on Linux) no mask is kept, but computed again, two patterns with
+dropout, and 3 T w of queries, keys and values in any case. The output loss keeps nothing that
+autograd saves, but holds the gradients that it has made already (``output_gradient_bytes``).
 """
 
 from __future__ import annotations
@@ -38,7 +40,11 @@ _INNER_ARRAYS = {"relu": 1, "gelu": 4, "gelu-tanh": 5}
 
 
 def layer_activation_bytes(
-    config: ModelConfig, batch: int, seq: int | None = None, precision: str = "fp32"
+    config: ModelConfig,
+    batch: int,
+    seq: int | None = None,
+    precision: str = "fp32",
+    loops: bool = False,
 ) -> dict[str, int]:
     """Return the bytes that one decoder layer keeps, by part.
 
@@ -47,6 +53,7 @@ def layer_activation_bytes(
         batch: windows in a forward pass.
         seq: tokens of a window; empty: the context length.
         precision: fp32 or bf16.
+        loops: whether compiled loops are in use.
     """
     seq = seq or config.context_length
     tokens, number = batch * seq, PRODUCT_BYTES[precision]
@@ -57,17 +64,20 @@ def layer_activation_bytes(
     # unless batch and heads are one axis already: then the whole projection is kept for its parts.
     whole = batch == 1 or config.num_heads == 1
     rotary = config.positions == "rotary"
-    if whole:
+    if loops:
+        projected = 3 * tokens * width
+    elif whole:
         projected = tokens * width * (5 if rotary else 4)
     else:
         projected = batch * (seq + 2 * sum(block_ends(seq))) * width
     tables = 4 * seq * config.resolved_head_dim if rotary else 0  # cos and sin, queries and keys
+    patterns = (2 if loops else 3) if dropped else 1
     matrices = 4 * hidden * width + 2 * hidden * inner
     return {
         "projections": (tokens * (hidden + width) + projected) * number + tables * _FLOAT,
-        "pattern": (3 if dropped else 1) * batch * config.num_heads * computed_pairs(seq) * number,
+        "pattern": patterns * batch * config.num_heads * computed_pairs(seq) * number,
         "feed-forward": tokens * (hidden + _INNER_ARRAYS[config.activation] * inner) * number,
-        "dropout": 2 * tokens * hidden * number * dropped,
+        "dropout": 2 * tokens * hidden * number * (dropped and not loops),
         "norms": 2 * _norm_bytes(config, tokens),
         "copies": 0 if precision == "fp32" else matrices * number,
     }
@@ -84,6 +94,7 @@ def activation_bytes(
     precision: str = "fp32",
     segment: int = 0,
     frozen_embedding: bool = False,
+    loops: bool = False,
 ) -> dict[str, int]:
     """Return the bytes that a forward pass and its loss keep, by part, and their ``total``.
 
@@ -95,6 +106,7 @@ def activation_bytes(
         segment: layers of which gradient checkpointing keeps the input alone; 0: none.
         frozen_embedding: whether the embedding is not trained; nothing before the first trained
             parameter is kept.
+        loops: whether compiled loops are in use.
     """
     seq = seq or config.context_length
     tokens, number = batch * seq, PRODUCT_BYTES[precision]
@@ -103,13 +115,13 @@ def activation_bytes(
     trained = not frozen_embedding or learned  # whether the first layer's input needs a gradient
     parts = {
         "embedding": tokens * _INDEX * (not frozen_embedding) + seq * _INDEX * learned,
-        "dropout": stream * (config.dropout > 0 and trained),
+        "dropout": stream * (config.dropout > 0 and trained and not loops),
         "norms": _norm_bytes(config, tokens) * (config.norm_placement == "pre"),
     }
     if segment:
         parts["segments"] = -(-config.num_layers // segment) * stream
     else:
-        for part, size in layer_activation_bytes(config, batch, seq, precision).items():
+        for part, size in layer_activation_bytes(config, batch, seq, precision, loops).items():
             parts[part] = parts.get(part, 0) + config.num_layers * size
         if not trained and config.norm_placement == "post" and precision != "fp32":
             # Without the copy that gives the input's gradient.

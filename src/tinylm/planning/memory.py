@@ -79,8 +79,11 @@ def step_peak(
     batch, precision = training.batch_size, training.precision
     tokens, number = batch * config.context_length, PRODUCT_BYTES[precision]
     segment = min(training.gradient_checkpointing, config.num_layers)
-    kept = activation_bytes(config, batch, None, precision, segment, frozen_embedding)["total"]
-    layer = layer_activation_bytes(config, batch, precision=precision)
+    loops = training.speed == "auto"
+    kept = activation_bytes(config, batch, None, precision, segment, frozen_embedding, loops)[
+        "total"
+    ]
+    layer = layer_activation_bytes(config, batch, None, precision, loops)
     stream = tokens * config.hidden_size * _FLOAT  # (batch, seq, hidden)
     again = segment * sum(layer.values()) + stream if segment else 0
 

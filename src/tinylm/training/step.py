@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from tinylm import kernels
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, Batch
 from tinylm.model.decoder import DecoderLM, in_turn
@@ -70,7 +71,7 @@ class TrainingStep:
 
     def summed_loss(self, batch: Batch) -> Tensor:
         """Return the sum of a batch's token losses, a scalar in float32 at least."""
-        with autocast(self.precision, self.device):
+        with kernels.using(self.speed.kernels), autocast(self.precision, self.device):
             x = self._residual(batch.ids, real=batch.real, run_layers=self._run_layers)
             output = self.model.unembedding
             return output_loss(x, output.weight, output.bias, batch.labels, IGNORED)
@@ -79,7 +80,7 @@ class TrainingStep:
         """Leave in ``.grad`` the clipped gradient of the mean loss over all target tokens."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with quick_float32_products(self.speed.onednn):
+        with quick_float32_products(self.speed.onednn), kernels.using(self.speed.kernels):
             loss, num_targets = accumulate_gradients(
                 self.summed_loss, [batch.to(self.device) for batch in batches]
             )

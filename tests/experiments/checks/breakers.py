@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinylm import checkpoint
+from tinylm import checkpoint, kernels
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
 from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import beam
@@ -270,6 +270,13 @@ def rounded_weights_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(x, weight.bfloat16().detach() if low else weight, bias)
 
     monkeypatch.setattr(F, "linear", cut)
+    if kernels.available():
+        from tinylm.kernels import linear as compiled
+
+        whole = compiled.linear
+        monkeypatch.setattr(
+            compiled, "linear", lambda x, weight, *rest: whole(x, weight.detach(), *rest)
+        )
 
 
 # --- files ---

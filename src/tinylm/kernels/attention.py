@@ -1,0 +1,212 @@
+"""From attention scores to the weights of the values: mask, softmax and dropout at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import carray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from tinylm.kernels.dropout import fill_random, keep
+from tinylm.kernels.launch import (
+    address,
+    blocks_of,
+    by_format,
+    exp,
+    inline,
+    largest_of,
+    next_block,
+    real,
+    store,
+    widen,
+)
+
+_ROWS = 16  # a block: a multiple of 4, so that it begins with a whole random number
+_MASKED = np.float32(np.finfo(np.float32).min / 2)
+
+
+@inline
+def _forwards(table, scores, blocked, pattern, kept, heads, factor, draw, dropped, scale):
+    rows, keys = scores.shape
+    masks, queries = blocked.shape[0], blocked.shape[1]
+    random = np.empty(_ROWS * keys // 4, np.uint64)
+    bits = random.view(np.uint16)
+    exps = np.empty((_ROWS, keys), np.float32)
+    each = np.empty(_ROWS, np.float32)
+    while True:
+        block = next_block(table)
+        if block >= table[1]:
+            break
+        # All rows take each step together: in one row it must wait for the end of the step before.
+        first = block * _ROWS
+        count = min(_ROWS, rows - first)
+        for i in range(count):
+            text = (first + i) // (heads * queries) if masks > 1 else 0
+            mask, given, row = blocked[text, (first + i) % queries], scores[first + i], exps[i]
+            for j in range(keys):
+                row[j] = widen(given[j]) * factor + (_MASKED if mask[j] else np.float32(0))
+        for i in range(count):
+            each[i] = largest_of(exps[i])
+        for i in range(count):
+            row, most, total = exps[i], each[i], np.float32(0)
+            for j in range(keys):
+                row[j] = exp(row[j] - most)
+                total += row[j]
+            each[i] = total
+        for i in range(count):
+            row, weights, part = exps[i], pattern[first + i], np.float32(1) / each[i]
+            for j in range(keys):
+                row[j] *= part
+                store(weights, j, row[j])
+        if dropped:
+            fill_random(random, first * keys // 4, draw)
+            flat, left = exps.reshape(-1), kept.reshape(-1)[first * keys :]
+            for j in range(count * keys):
+                store(left, j, flat[j] * keep(bits[j], dropped, scale))
+
+
+@inline
+def _backwards(table, gradient, pattern, out, factor, draw, dropped, scale):
+    rows, keys = pattern.shape
+    random = np.empty(_ROWS * keys // 4, np.uint64)
+    bits = random.view(np.uint16)
+    slopes = np.empty(keys, np.float32)
+    while True:
+        block = next_block(table)
+        if block >= table[1]:
+            break
+        first = block * _ROWS
+        if dropped:
+            fill_random(random, first * keys // 4, draw)
+        for row in range(first, min(first + _ROWS, rows)):
+            mine = bits[(row - first) * keys : (row - first + 1) * keys]
+            if dropped:
+                for j in range(keys):
+                    slopes[j] = widen(gradient[row, j]) * keep(mine[j], dropped, scale)
+            else:
+                for j in range(keys):
+                    slopes[j] = widen(gradient[row, j])
+            along = np.float32(0)
+            for j in range(keys):
+                along += slopes[j] * widen(pattern[row, j])
+            for j in range(keys):
+                store(out[row], j, widen(pattern[row, j]) * (slopes[j] - along) * factor)
+
+
+def _forward_entry(numbers):
+    def entry(a):
+        rows, keys, masks, queries = a[6], a[7], a[8], a[9]
+        _forwards(
+            a,
+            carray(address(a[2]), (rows, keys), numbers),
+            carray(address(a[3]), (masks, queries, keys), np.bool_),
+            carray(address(a[4]), (rows, keys), numbers),
+            carray(address(a[5]), (rows, keys), numbers),
+            a[10],
+            np.float32(real(a[11])),
+            a[12],
+            np.int32(a[13]),
+            np.float32(real(a[14])),
+        )
+
+    return entry
+
+
+def _backward_entry(numbers):
+    def entry(a):
+        rows, keys = a[5], a[6]
+        _backwards(
+            a,
+            carray(address(a[2]), (rows, keys), numbers),
+            carray(address(a[3]), (rows, keys), numbers),
+            carray(address(a[4]), (rows, keys), numbers),
+            np.float32(real(a[7])),
+            a[8],
+            np.int32(a[9]),
+            np.float32(real(a[10])),
+        )
+
+    return entry
+
+
+_FORWARDS, _BACKWARDS = by_format(_forward_entry), by_format(_backward_entry)
+
+
+class _Pattern(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, scores: Tensor, blocked: Tensor, factor: float, draw: int, dropped: int
+    ) -> Tensor:
+        scores, blocked = scores.contiguous(), blocked.contiguous()
+        batch, heads, queries, keys = scores.shape
+        rows = batch * heads * queries
+        scale = 2**16 / (2**16 - dropped)
+        pattern = torch.empty_like(scores)
+        kept = torch.empty_like(scores) if dropped else pattern
+        _FORWARDS[scores.dtype](
+            blocks_of(_ROWS, rows),
+            *(scores, blocked, pattern, kept),
+            *(rows, keys, len(blocked), queries, heads, factor, draw, dropped, scale),
+        )
+        ctx.save_for_backward(pattern)
+        ctx.rest = factor, draw, dropped, scale
+        return kept
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (pattern,) = ctx.saved_tensors
+        rows, keys = pattern.shape[:-1].numel(), pattern.shape[-1]
+        out = torch.empty_like(pattern)
+        _BACKWARDS[pattern.dtype](
+            blocks_of(_ROWS, rows),
+            *(gradient.to(pattern.dtype).contiguous(), pattern, out, rows, keys, *ctx.rest),
+        )
+        return out, None, None, None, None
+
+
+def masked_softmax(
+    scores: Tensor, blocked: Tensor, factor: float, draw: int, dropped: int
+) -> Tensor:
+    """Return ``dropout(softmax(factor * scores))`` over the keys that are not blocked.
+
+    Args:
+        scores: (batch, heads, queries, keys), float32 or bfloat16; computed with in float32.
+        blocked: (batch or 1, 1, queries, keys), True where a key must not be seen.
+        factor: of the scores.
+        draw: the random number that dropout's mask follows from.
+        dropped: how many of 65,536 numbers are dropped.
+    """
+    out: Tensor = _Pattern.apply(scores, blocked, factor, draw, dropped)
+    return out
+
+
+class _Split(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, projected: Tensor) -> tuple[Tensor, ...]:
+        apart = projected.permute(2, 0, 3, 1, 4)
+        return tuple(part.clone(memory_format=torch.contiguous_format) for part in apart)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        batch, heads, seq, size = gradients[0].shape
+        joined = gradients[0].new_empty(batch, seq, len(gradients), heads, size)
+        for i, gradient in enumerate(gradients):
+            joined[:, :, i] = gradient.transpose(1, 2)
+        return joined
+
+
+def split_heads(projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries, keys and values, (batch, heads, seq, head_dim), each in one piece.
+
+    Their gradients are written where they belong, instead of being joined and then turned.
+
+    Args:
+        projected: (batch, seq, 3, heads, head_dim).
+    """
+    query, key, value = _Split.apply(projected)
+    return query, key, value

@@ -1,0 +1,214 @@
+"""LayerNorm, and with it the residual sum and the dropout that come before it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numba import carray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from tinylm.kernels.dropout import fill_random, keep
+from tinylm.kernels.launch import (
+    address,
+    blocks_of,
+    by_format,
+    inline,
+    next_block,
+    real,
+    store,
+    widen,
+)
+
+_ROWS = 64
+"""A block: a multiple of 4, so that it begins with a whole random number. The gradients of weight
+and bias are summed in each, then over the blocks."""
+
+
+@inline
+def _forwards(table, x, y, weight, bias, out, normal, scales, eps, draw, dropped, scale):
+    rows, size = x.shape
+    random = np.empty(_ROWS * size // 4, np.uint64)
+    bits = random.view(np.uint16)
+    total = np.empty(size, np.float32)
+    while True:
+        block = next_block(table)
+        if block >= table[1]:
+            break
+        first = block * _ROWS
+        if dropped:
+            fill_random(random, first * size // 4, draw)
+        for row in range(first, min(first + _ROWS, rows)):
+            mine = bits[(row - first) * size : (row - first + 1) * size]
+            if dropped:
+                for j in range(size):
+                    total[j] = x[row, j] + widen(y[row, j]) * keep(mine[j], dropped, scale)
+            else:
+                for j in range(size):
+                    total[j] = x[row, j] + widen(y[row, j])
+            mean = np.float32(0)
+            for j in range(size):
+                mean += total[j]
+            mean /= np.float32(size)
+            square = np.float32(0)
+            for j in range(size):
+                total[j] -= mean
+                square += total[j] * total[j]
+            rate = np.float32(1) / np.sqrt(square / np.float32(size) + eps)
+            scales[row] = rate
+            for j in range(size):
+                one = total[j] * rate
+                normal[row, j] = one
+                out[row, j] = one * weight[j] + bias[j]
+
+
+@inline
+def _backwards(table, gradient, normal, scales, weight, to_x, to_y, sums, draw, dropped, scale):
+    rows, size = normal.shape
+    random = np.empty(_ROWS * size // 4, np.uint64)
+    bits = random.view(np.uint16)
+    while True:
+        block = next_block(table)
+        if block >= table[1]:
+            break
+        first = block * _ROWS
+        if dropped:
+            fill_random(random, first * size // 4, draw)
+        to_weight, to_bias = sums[block, 0], sums[block, 1]
+        to_weight[:] = 0
+        to_bias[:] = 0
+        for row in range(first, min(first + _ROWS, rows)):
+            mean, along = np.float32(0), np.float32(0)
+            for j in range(size):
+                g, n = gradient[row, j], normal[row, j]
+                to_bias[j] += g
+                to_weight[j] += g * n
+                g *= weight[j]
+                mean += g
+                along += g * n
+            mean /= np.float32(size)
+            along /= np.float32(size)
+            rate = scales[row]
+            for j in range(size):
+                slope = gradient[row, j] * weight[j] - mean - normal[row, j] * along
+                to_x[row, j] = slope * rate
+            mine = bits[(row - first) * size : (row - first + 1) * size]
+            if dropped:
+                for j in range(size):
+                    store(to_y[row], j, to_x[row, j] * keep(mine[j], dropped, scale))
+            else:
+                for j in range(size):
+                    store(to_y[row], j, to_x[row, j])
+
+
+def _forward_entry(numbers):
+    def entry(a):
+        rows, size = a[9], a[10]
+        _forwards(
+            a,
+            carray(address(a[2]), (rows, size), np.float32),
+            carray(address(a[3]), (rows, size), numbers),
+            carray(address(a[4]), (size,), np.float32),
+            carray(address(a[5]), (size,), np.float32),
+            carray(address(a[6]), (rows, size), np.float32),
+            carray(address(a[7]), (rows, size), np.float32),
+            carray(address(a[8]), (rows,), np.float32),
+            np.float32(real(a[11])),
+            a[12],
+            np.int32(a[13]),
+            np.float32(real(a[14])),
+        )
+
+    return entry
+
+
+def _backward_entry(numbers):
+    def entry(a):
+        rows, size = a[9], a[10]
+        _backwards(
+            a,
+            carray(address(a[2]), (rows, size), np.float32),
+            carray(address(a[3]), (rows, size), np.float32),
+            carray(address(a[4]), (rows,), np.float32),
+            carray(address(a[5]), (size,), np.float32),
+            carray(address(a[6]), (rows, size), np.float32),
+            carray(address(a[7]), (rows, size), numbers),
+            carray(address(a[8]), (a[1], 2, size), np.float32),
+            a[11],
+            np.int32(a[12]),
+            np.float32(real(a[13])),
+        )
+
+    return entry
+
+
+_FORWARDS, _BACKWARDS = by_format(_forward_entry), by_format(_backward_entry)
+
+
+class _AddNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        eps: float,
+        draw: int,
+        dropped: int,
+    ) -> Tensor:
+        x, y = x.contiguous(), y.contiguous()
+        rows, size = x.shape[:-1].numel(), x.shape[-1]
+        scale = 2**16 / (2**16 - dropped)
+        out, normal, scales = torch.empty_like(x), torch.empty_like(x), torch.empty(rows)
+        shift = torch.zeros_like(weight) if bias is None else bias
+        _FORWARDS[y.dtype](
+            blocks_of(_ROWS, rows),
+            *(x, y, weight, shift, out, normal, scales, rows, size, eps, draw, dropped, scale),
+        )
+        ctx.save_for_backward(normal, scales, weight)
+        ctx.drawn, ctx.format = (draw, dropped, scale), y.dtype
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        normal, scales, weight = ctx.saved_tensors
+        rows, size = len(scales), normal.shape[-1]
+        blocks = blocks_of(_ROWS, rows)
+        to_x = torch.empty_like(normal)
+        to_y = torch.empty_like(normal, dtype=ctx.format)
+        sums = torch.empty(blocks, 2, size)
+        _BACKWARDS[ctx.format](
+            blocks,
+            *(gradient.contiguous(), normal, scales, weight, to_x, to_y, sums, rows, size),
+            *ctx.drawn,
+        )
+        to_weight, to_bias = sums.sum(0)
+        return to_x, to_y, to_weight, to_bias if ctx.needs_input_grad[3] else None, None, None, None
+
+
+def add_norm(
+    x: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    eps: float,
+    draw: int,
+    dropped: int,
+) -> Tensor:
+    """Return ``LayerNorm(x + dropout(y))``.
+
+    Args:
+        x: (..., size), float32.
+        y: (..., size), float32 or bfloat16.
+        weight: (size,), float32.
+        bias: (size,), float32, or None.
+        eps: added to the variance.
+        draw: the random number that dropout's mask follows from.
+        dropped: how many of 65,536 numbers are dropped.
+    """
+    out: Tensor = _AddNorm.apply(x, y, weight, bias, eps, draw, dropped)
+    return out

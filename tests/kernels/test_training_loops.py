@@ -1,0 +1,254 @@
+"""The compiled loops of training against the torch form of the same, forwards and backwards."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tinylm import kernels
+from tinylm.config import ModelConfig
+from tinylm.model.attention import Attention
+from tinylm.model.decoder import DecoderLM
+from tinylm.model.layers import Dropout, LayerNorm, add_norm, linear, relu
+from tinylm.model.loss import output_loss
+from tinylm.training.precision import cpu_has_bf16
+
+pytestmark = pytest.mark.skipif(not kernels.available(), reason="no numba, or not on Linux")
+BF16 = pytest.param(
+    torch.bfloat16,
+    marks=pytest.mark.skipif(not cpu_has_bf16(), reason="the processor has no bfloat16"),
+)
+FORMATS = pytest.mark.parametrize("number", [torch.float32, BF16])
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def outputs(work: Callable[[], Tensor], leaves: list[Tensor], compiled: bool) -> list[Tensor]:
+    """Return a result and the gradients of the leaves, from the same random numbers."""
+    torch.manual_seed(3)
+    for leaf in leaves:
+        leaf.grad = None
+    with kernels.using(compiled):
+        result = work()
+        direction = torch.linspace(-1, 1, result.numel()).view(result.shape)
+        (result.float() * direction).sum().backward()
+    return [result.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+
+
+def assert_same(
+    work: Callable[[], Tensor], leaves: list[Tensor], tolerance: float = 2e-5
+) -> list[Tensor]:
+    """Compare whole tensors, by the largest number in each; return the compiled ones."""
+    plain, compiled = outputs(work, leaves, False), outputs(work, leaves, True)
+    assert len(plain) == len(compiled) == len(leaves) + 1
+    for one, other in zip(plain, compiled, strict=True):
+        assert one.dtype == other.dtype
+        scale = max(float(one.abs().max()), 0.01)  # what cancels is no better known
+        assert float((one.float() - other.float()).abs().max()) <= tolerance * scale
+    return compiled
+
+
+def leaf(*shape: int, number: torch.dtype = torch.float32, scale: float = 1.0) -> Tensor:
+    generator = torch.Generator().manual_seed(sum(shape))
+    return (torch.randn(*shape, generator=generator) * scale).to(number).requires_grad_()
+
+
+@FORMATS
+@given(rows=st.integers(1, 70), size=st.integers(1, 40), p=st.sampled_from([0.0, 0.1, 0.5]))
+@settings(max_examples=25, deadline=None)
+def test_dropout_draws_the_same_masks(number: torch.dtype, rows: int, size: int, p: float) -> None:
+    x, module = leaf(rows, size, number=number), Dropout(p)
+    assert_same(lambda: module(x), [x], 0.01 if number == torch.bfloat16 else 1e-6)
+
+
+@FORMATS
+@given(
+    rows=st.integers(1, 150),
+    size=st.integers(8, 70),
+    p=st.sampled_from([0.0, 0.1]),
+    bias=st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_residual_sum_and_norm(
+    number: torch.dtype, rows: int, size: int, p: float, bias: bool
+) -> None:
+    x, branch, norm, dropout = (
+        leaf(rows, size),
+        leaf(rows, size, number=number, scale=0.5),
+        LayerNorm(size, 1e-5, bias),
+        Dropout(p),
+    )
+    leaves = [x, branch, *norm.parameters()]
+    # A gradient in bfloat16 is rounded once in both forms, but of sums in another order.
+    tolerance = 0.01 if number == torch.bfloat16 else 1e-4
+    assert_same(lambda: add_norm(x, branch, dropout, norm), leaves, tolerance)
+
+
+@FORMATS
+@pytest.mark.parametrize("p", [0.0, 0.1])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("seq", [1, 5, 33])
+def test_attention(number: torch.dtype, p: float, padded: bool, seq: int) -> None:
+    config = ModelConfig(
+        vocab_size=9, hidden_size=24, num_heads=3, head_dim=7, context_length=64, dropout=p
+    )
+    attention = Attention(config, 0, "attention")
+    shape = (4, 3, seq, 7)
+    query, key, value = (leaf(*shape, number=number, scale=s) for s in (1.0, 1.1, 1.2))
+    blocked = torch.ones(seq, seq).triu(1).bool()[None, None]
+    if padded:
+        real = torch.arange(seq) >= torch.arange(4)[:, None]  # the last rows see nothing at first
+        blocked = blocked | ~real[:, None, None, :]
+    compiled = assert_same(
+        lambda: attention.mix(query, key, value, blocked),
+        [query, key, value],
+        0.03 if number == torch.bfloat16 else 5e-5,
+    )
+    assert all(one.isfinite().all() for one in compiled)
+
+
+@pytest.mark.skipif(not cpu_has_bf16(), reason="the processor has no bfloat16")
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("wide", "narrow"), [(40, 24), (24, 40)])
+@pytest.mark.parametrize("activation", [None, relu, torch.tanh])
+def test_linear_in_bfloat16(
+    bias: bool, wide: int, narrow: int, activation: Callable[[Tensor], Tensor] | None
+) -> None:
+    x, module = leaf(3, 11, wide), torch.nn.Linear(wide, narrow, bias=bias)
+
+    def work() -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return linear(module, x, activation)
+
+    assert_same(work, [x, *module.parameters()], 0.02)
+
+
+@FORMATS
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("rows", "vocab"), [(1, 2), (15, 97), (40, 1000)])
+def test_loss(number: torch.dtype, bias: bool, rows: int, vocab: int) -> None:
+    x, weight = leaf(rows, 1, 12), leaf(vocab, 12)
+    shift = leaf(vocab) if bias else None
+    labels = torch.arange(rows)[:, None] * 7 % vocab
+
+    def work() -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=number == torch.bfloat16):
+            return output_loss(x, weight, shift, labels, -1)
+
+    leaves = [x, weight, *([shift] if shift is not None else [])]
+    assert_same(work, leaves, 0.02 if number == torch.bfloat16 else 2e-5)
+
+
+def test_loss_is_that_of_float64() -> None:
+    logits = torch.randn(30, 500, generator=torch.Generator().manual_seed(0)) * 20
+    targets = torch.arange(30)
+    exact = logits.double().requires_grad_()
+    loss = torch.nn.functional.cross_entropy(exact, targets, reduction="sum")
+    loss.backward()  # type: ignore[no-untyped-call]
+    from tinylm.kernels.loss import losses_to_gradients
+
+    found, sums = losses_to_gradients(logits, targets)
+    assert exact.grad is not None
+    assert math.isclose(found.item(), loss.item(), rel_tol=1e-6)
+    torch.testing.assert_close(logits.double(), exact.grad, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(sums.double(), exact.grad.sum(0), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stays_none(bad: float) -> None:
+    from tinylm.kernels.loss import losses_to_gradients
+
+    logits = torch.zeros(3, 50)
+    logits[1, 20] = bad
+    assert math.isnan(float(losses_to_gradients(logits, torch.tensor([0, 1, 2]))[0]))
+
+
+@FORMATS
+@pytest.mark.parametrize("placement", ["pre", "post"])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_the_whole_model(number: torch.dtype, placement: str, activation: str) -> None:
+    config = ModelConfig(
+        vocab_size=61,
+        hidden_size=20,
+        num_heads=4,
+        num_layers=2,
+        context_length=16,
+        norm_placement=placement,  # type: ignore[arg-type]
+        activation=activation,
+    )
+    torch.manual_seed(0)
+    model = DecoderLM(config)
+    ids = torch.randint(61, (3, 13))
+
+    def work(low: bool) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
+            output = model.unembedding
+            return output_loss(model.residual(ids), output.weight, output.bias, ids.roll(-1, 1), -1)
+
+    leaves = list(model.parameters())
+    if number == torch.float32:
+        assert_same(lambda: work(False), leaves, 2e-4)
+        return
+    exact = outputs(lambda: work(False), leaves, False)
+    plain, compiled = (outputs(lambda: work(True), leaves, on) for on in (False, True))
+    for true, one, other in zip(exact, plain, compiled, strict=True):
+        # As near to the float32 gradient as the torch form in bfloat16 is.
+        assert (other - true).norm() <= 1.3 * (one - true).norm() + 1e-3 * true.norm()
+
+
+def test_results_do_not_depend_on_the_threads() -> None:
+    torch.manual_seed(0)
+    model = DecoderLM(
+        ModelConfig(vocab_size=61, hidden_size=20, num_heads=4, num_layers=2, context_length=32)
+    )
+    ids = torch.randint(61, (9, 32))
+
+    def found(threads: int) -> list[Tensor]:
+        torch.set_num_threads(threads)
+        output = model.unembedding
+        return outputs(
+            lambda: output_loss(
+                model.residual(ids), output.weight, output.bias, ids.roll(-1, 1), -1
+            ),
+            list(model.parameters()),
+            True,
+        )
+
+    # The products are torch's own, and the same for these sizes.
+    for one, other in zip(found(1), found(2), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_hooks_still_see_scores_and_pattern() -> None:
+    config = ModelConfig(vocab_size=9, hidden_size=8, num_heads=2, num_layers=1, context_length=8)
+    model, seen = DecoderLM(config).eval(), {}
+    ids = torch.arange(5)[None]
+
+    def keep(name: str, activation: Tensor) -> None:
+        seen[name] = activation
+
+    with kernels.using(), torch.no_grad():
+        model(ids, hooks=model.hooks({"layers.0.attention.*": keep}))
+    assert seen["layers.0.attention.pattern"].shape == (1, 2, 5, 5)
+
+
+def test_off_is_off() -> None:
+    x = torch.ones(3)
+    assert not kernels.serve(x)
+    with kernels.using():
+        assert kernels.serve(x)
+        assert not kernels.serve(x.double())
+        with kernels.using(False):
+            assert not kernels.serve(x)
+    assert not kernels.serve(x)
