@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": BASE | {"kernels"},
     "data": BASE | {"tokenizers"},
     "checkpoint": BASE | {"model", "tokenizers"},
-    "generation": BASE | {"model"},
+    "generation": BASE | {"kernels", "model"},
     "training": BASE | {"kernels", "planning", "data", "model", "checkpoint", "tokenizers"},
     "evaluation": BASE | {"data", "generation", "model", "tokenizers"},
     "interpretability": BASE | {"model"},

@@ -13,10 +13,11 @@ import torch
 from tinylm.config import GenerationConfig
 from tinylm.errors import GenerationError
 from tinylm.generation import filters
-from tinylm.generation.forbidden import forbid
+from tinylm.generation.forbidden import forbid, forbidden_ids
 from tinylm.generation.results import Generated, SpecialIds, slides
 from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import Chooser
+from tinylm.generation.strategies.greedy import Greedy
 from tinylm.model.decoder import DecoderLM, evaluating
 from tinylm.model.loss import at_least_float32
 from tinylm.model.packed import Numbers, packed
@@ -109,22 +110,30 @@ def _choose_steps(
     if config.repetition_penalty != 1:  # nothing else asks for it
         vocab_size = stepper.model.config.resolved_vocab_size
         seen = filters.seen_tokens(stepper.rows, vocab_size, stepper.device)
+    # Where nothing else is asked for, one loop finds the likeliest tokens and their probabilities.
+    greedy = isinstance(chooser, Greedy) and seen is None and stepper.compiled
+    if greedy:
+        from tinylm.kernels import choosing
     new: list[list[int]] = [[] for _ in lengths]
     finished = [False] * len(lengths)
     log_probability = [0.0] * len(lengths)
     active = list(range(len(lengths)))  # prompts still growing; row r of the stepper is active[r]
 
     for step in range(config.max_new_tokens):
-        logits = at_least_float32(stepper.logits())  # (active, vocab)
-        log_probabilities = logits.log_softmax(-1)
-        rows = torch.tensor(active, device=stepper.device)
-        allowed = forbid(logits, config, special, step)
-        seen_rows = None if seen is None else seen[rows]
-        chosen = chooser.choose(allowed, seen_rows, rows + first_row)  # (active,)
-        if seen is not None:
-            seen[rows, chosen] = True
-        gained = log_probabilities.gather(-1, chosen[:, None])[:, 0].tolist()
-        tokens = chosen.tolist()
+        logits = stepper.logits()  # (active, vocab)
+        if greedy:
+            never = forbidden_ids(logits.shape[-1], config, special, step)
+            chosen, found = (best[:, 0] for best in choosing.likeliest(logits, never, 1))
+        else:
+            logits = at_least_float32(logits)
+            rows = torch.tensor(active, device=stepper.device)
+            allowed = forbid(logits, config, special, step)
+            seen_rows = None if seen is None else seen[rows]
+            chosen = chooser.choose(allowed, seen_rows, rows + first_row)  # (active,)
+            if seen is not None:
+                seen[rows, chosen] = True
+            found = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
+        gained, tokens = found.tolist(), chosen.tolist()
         going_on = []
         for r, i in enumerate(active):
             log_probability[i] += gained[r]

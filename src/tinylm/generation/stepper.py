@@ -36,6 +36,8 @@ class Stepper:
         self.use_cache = use_cache
         self.rows = [list(prompt) for prompt in prompts]
         self.device = model.embedding.weight.device
+        self.compiled = model.layer_runner is not None
+        """Whether steps run as compiled loops (``model.packed``)."""
         self._cache: KVCache | None = None
         self._reserved = 0
         self._prefilled = 0  # columns of the cache that were read at once
@@ -72,6 +74,9 @@ class Stepper:
             taken.add(row)
         self.rows = texts
         if self._cache is None or list(rows) == list(range(self._cache.batch_size)):
+            return
+        if self.compiled:  # it reads keys and values wherever they stand
+            self._cache.redirect(torch.tensor(rows))
             return
         origins = [self._origins[row] for row in rows]
         # Hypotheses of one prompt hold the same prefill; only what came after it need be copied.

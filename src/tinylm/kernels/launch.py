@@ -59,7 +59,7 @@ class Kernel:
             if isinstance(one, Tensor):
                 table.append(one.data_ptr())
             else:
-                table.append(one if isinstance(one, int) else _bits(one))
+                table.append(one if isinstance(one, int) else bits_of(one))
         held = (ctypes.c_int64 * len(table))(*table)
         self.run(held, max(min(torch.get_num_threads(), blocks), 1))
 
@@ -76,7 +76,8 @@ def by_format(entry: Callable[[Any], Callable[[Any], None]]) -> dict[torch.dtype
     }
 
 
-def _bits(number: float) -> int:
+def bits_of(number: float) -> int:
+    """Return the integer under which a float stands in a table; ``real`` reads it."""
     bits: int = struct.unpack("q", struct.pack("d", number))[0]
     return bits
 
@@ -148,7 +149,7 @@ def _widen(number: Any) -> Any:
     if number == types.uint16:
         return lambda number: float_of_bits(np.int32(np.uint32(number) << np.uint32(16)))
     if number == types.int8:
-        return np.float32
+        return lambda number: np.float32(number)  # noqa: PLW0108 - numba wants a function
     return lambda number: number
 
 

@@ -58,16 +58,40 @@ class KVCache:
         """Tokens held, padding included; the same for every sequence of the batch."""
         self.padded = False
         """Whether padding was ever among them."""
+        self._slots: Tensor | None = None  # where each token stands, once somebody asked for it
+        self._redirected = False
 
     @property
     def positions(self) -> Tensor:
         """Position of each token held, (batch, length)."""
-        return self._positions[: self.length, : self.batch_size].T
+        return self._of_sequences(self._positions)
 
     @property
     def real(self) -> Tensor:
         """Which tokens held are not padding, (batch, length), bool."""
-        return self._real[: self.length, : self.batch_size].T
+        return self._of_sequences(self._real)
+
+    def _of_sequences(self, buffer: Tensor) -> Tensor:
+        """Return what is held of each token, (batch, length)."""
+        if self._redirected:
+            return buffer[: self.length].gather(1, self.slots[: self.length, : self.batch_size]).T
+        return buffer[: self.length, : self.batch_size].T
+
+    @property
+    def slots(self) -> Tensor:
+        """In whose place each token stands, (capacity, room for sequences), int64."""
+        if self._slots is None:
+            self._slots = torch.arange(self._real.shape[1], device=self._real.device)
+            self._slots = self._slots.repeat(self.capacity, 1)
+        return self._slots
+
+    def layout(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return keys, values, slots and what is real, for a kernel that reads them in place.
+
+        Keys and values are (layers, capacity, room, heads, head_dim), the others (capacity, room);
+        token t of sequence i stands in place ``slots[t, i]`` of ``room``.
+        """
+        return self._keys, self._values, self.slots, self._real
 
     @property
     def num_bytes(self) -> int:
@@ -93,6 +117,9 @@ class KVCache:
         new = (slice(self.length, end), slice(self.batch_size))
         self._positions[new] = positions.T
         self._real[new] = True if real is None else real.T
+        if self._redirected:  # new tokens stand in their own sequence's place
+            room = self._real.shape[1]
+            self.slots[self.length : end] = torch.arange(room, device=self._real.device)
         self.padded = self.padded or real is not None
         self.length = end
 
@@ -108,6 +135,7 @@ class KVCache:
             Keys and values, (batch, heads, length, head_dim), views of the buffers; of those in
             bfloat16 on a CPU copies in float32, in which products of one query are quicker.
         """
+        self._settle()
         held_keys, held_values = (
             buffer[layer, : self.length, : self.batch_size].permute(1, 2, 0, 3)
             for buffer in (self._keys, self._values)
@@ -137,6 +165,7 @@ class KVCache:
         wanted: list[int] = rows.tolist()
         if any(not 0 <= row < self.batch_size for row in wanted):
             raise GenerationError(f"cannot take sequences {wanted} of a cache of {self.batch_size}")
+        self._settle()
         old, self.batch_size = self.batch_size, len(wanted)
         if len(wanted) > self._real.shape[1]:
             self._grow(rows.to(self._real.device))
@@ -145,6 +174,38 @@ class KVCache:
         # still whole when it is read.
         self._copy([(i, row) for i, row in enumerate(wanted) if i >= old], 0)
         self._copy([(i, row) for i, row in enumerate(wanted[:old]) if i != row], shared)
+
+    def redirect(self, rows: Tensor) -> None:
+        """Do as ``reorder`` does, but note where the tokens stand instead of moving them.
+
+        For ``layout``; whoever asks for keys and values by ``store`` has them moved first. Tokens
+        that come later find their sequence's own place free: nobody else wrote there.
+
+        Args:
+            rows: (new batch,), int64, on the CPU.
+
+        Raises:
+            GenerationError: if there is no such sequence.
+        """
+        wanted: list[int] = rows.tolist()
+        known = range(self.batch_size)
+        if not 0 < len(wanted) <= self._real.shape[1] or not all(row in known for row in wanted):
+            self.reorder(rows)
+            return
+        held = self.slots[: self.length]
+        held[:, : len(rows)] = held.index_select(1, rows.to(held.device))
+        self.batch_size = len(rows)
+        self._redirected = True
+
+    def _settle(self) -> None:
+        """Move the tokens to where their sequences' places are."""
+        if not self._redirected:
+            return
+        slots = self.slots[: self.length, : self.batch_size]
+        token = torch.arange(self.length, device=slots.device)[:, None]
+        for buffer in self._buffers():
+            buffer[: self.length, : self.batch_size] = buffer[token, slots]
+        self._slots, self._redirected = None, False
 
     def _copy(self, moves: list[tuple[int, int]], start: int) -> None:
         """Copy the tokens from ``start`` on of all (to, from) sequences at once."""
@@ -157,7 +218,7 @@ class KVCache:
 
     def _grow(self, rows: Tensor) -> None:
         """Move to buffers for just these sequences."""
-        before = self._buffers()
+        before, self._slots = self._buffers(), None
         layers, capacity, _, *rest = self._keys.shape
         self._keys = self._keys.new_zeros(layers, capacity, len(rows), *rest)
         self._values = torch.zeros_like(self._keys)

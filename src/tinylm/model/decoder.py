@@ -85,6 +85,8 @@ class DecoderLM(nn.Module):
     """Tokens that stand in the cache before those of the text."""
     cache_dtype: torch.dtype | None = None
     """Number format that suits a cache of this model; empty: that of the embedding."""
+    layer_runner: LayerRunner | None = None
+    """How the layers are run where a call does not say; empty: in turn."""
 
     def __init__(self, config: ModelConfig) -> None:
         """Build and initialise the model from torch's global random state.
@@ -130,7 +132,7 @@ class DecoderLM(nn.Module):
         real: Tensor | None = None,
         cache: KVCache | None = None,
         hooks: Hooks = NO_HOOKS,
-        run_layers: LayerRunner = in_turn,
+        run_layers: LayerRunner | None = None,
     ) -> Tensor:
         """Return logits, (batch, seq, vocab); arguments as in ``residual``."""
         x = self.residual(
@@ -153,7 +155,7 @@ class DecoderLM(nn.Module):
         real: Tensor | None = None,
         cache: KVCache | None = None,
         hooks: Hooks = NO_HOOKS,
-        run_layers: LayerRunner = in_turn,
+        run_layers: LayerRunner | None = None,
     ) -> Tensor:
         """Return the residual stream after the last layer (and final norm).
 
@@ -164,7 +166,8 @@ class DecoderLM(nn.Module):
             real: (batch, seq), bool, False where a token is padding; empty: all are real.
             cache: tokens read before; the new ones are added to it.
             hooks: see and replace activations (``self.hooks``).
-            run_layers: how the layers are run; gradient checkpointing is another way.
+            run_layers: how the layers are run, as gradient checkpointing does; empty: as
+                ``layer_runner`` says.
 
         Returns:
             (batch, seq, hidden).
@@ -193,6 +196,7 @@ class DecoderLM(nn.Module):
 
         x = hooks("embedding", embeddings * self.embedding_scale)
         x = self.dropout(self.positions.add(x, positions))  # (batch, seq, hidden)
+        run_layers = run_layers or self.layer_runner or in_turn
         x = run_layers(self.layers, x, self.positions, positions, blocked, cache, hooks)
         return hooks("final", self.final_norm(x))
 

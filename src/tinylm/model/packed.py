@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.onednn import can_pack, pack, packed_linear
+from tinylm.model.steps import FEW, can_step, matrix_of, step_runner
 
 Numbers = Literal["float32", "bfloat16", "int8"]
 """Format of a packed model's linear maps."""
@@ -31,6 +32,24 @@ Kind = TypeVar("Kind", bound=nn.Module)
 _KEPT: WeakKeyDictionary[DecoderLM, dict[Numbers, tuple[list[Any], DecoderLM]]]
 _KEPT = WeakKeyDictionary()
 _LARGEST = 127
+
+
+class FewRowsLinear(nn.Module):
+    """``nn.Linear`` without gradients, whose few rows a compiled loop multiplies."""
+
+    def __init__(self, linear: nn.Linear, numbers: torch.dtype, many: nn.Module) -> None:
+        super().__init__()
+        self.matrix = matrix_of(linear, numbers)
+        self.many = many
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``x @ weight.T + bias``, (..., out)."""
+        if x.shape[:-1].numel() > FEW:
+            product: Tensor = self.many(x)
+            return product
+        from tinylm.kernels.decoding import linear
+
+        return linear(x.reshape(-1, x.shape[-1]), self.matrix).view(*x.shape[:-1], -1)
 
 
 class PackedLinear(nn.Module):
@@ -77,6 +96,9 @@ _MAKE: dict[Numbers, Callable[[nn.Linear], nn.Module]] = {
 }
 
 
+_FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+
+
 def packed(model: DecoderLM, numbers: Numbers = "float32") -> DecoderLM:
     """Return a copy for inference that shares all but the linear maps, or the model itself.
 
@@ -98,6 +120,12 @@ def packed(model: DecoderLM, numbers: Numbers = "float32") -> DecoderLM:
     kept, state = _KEPT.setdefault(model, {}), _state(model)
     if numbers not in kept or kept[numbers][0] != state:
         made = _with_linear_maps(model, _MAKE[numbers])
+        if can_step(model):
+            made.layer_runner = step_runner(model, _FORMATS[numbers])
+            if type(model.unembedding) is nn.Linear and not _watched(model.unembedding):
+                made.unembedding = FewRowsLinear(  # type: ignore[assignment]
+                    model.unembedding, _FORMATS[numbers], made.unembedding
+                )
         if numbers != "float32":  # in bfloat16 the projection gives nothing finer
             made.cache_dtype = torch.bfloat16
         kept[numbers] = (state, made)
@@ -108,13 +136,16 @@ def _state(model: nn.Module) -> list[Any]:
     """Return what a packed copy depends on, in a form that can be compared."""
     state: list[Any] = []
     for module in model.modules():
-        watched = bool(module._forward_hooks or module._forward_pre_hooks)
-        state.append((id(module), module.training, watched))
+        state.append((id(module), module.training, _watched(module)))
         state += [
             None if held is None else (id(held), held.data_ptr(), held._version)
             for held in (*module._parameters.values(), *module._buffers.values())
         ]
     return state
+
+
+def _watched(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def can_quantize() -> bool:
@@ -128,7 +159,7 @@ def _with_linear_maps(module: Kind, make: Callable[[nn.Linear], nn.Module]) -> K
     other._modules = {}
     for name, child in module._modules.items():
         # One that somebody watches stays what it is: its hooks would not be called.
-        if type(child) is nn.Linear and not (child._forward_hooks or child._forward_pre_hooks):
+        if type(child) is nn.Linear and not _watched(child):
             other._modules[name] = make(child)
         else:
             other._modules[name] = None if child is None else _with_linear_maps(child, make)

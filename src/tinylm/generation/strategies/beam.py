@@ -35,11 +35,12 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from tinylm.config import GenerationConfig
 from tinylm.errors import ConfigError, GenerationError
 from tinylm.generation import filters
-from tinylm.generation.forbidden import forbid
+from tinylm.generation.forbidden import forbid, forbidden_ids
 from tinylm.generation.results import Generated, SpecialIds, slides
 from tinylm.generation.stepper import Stepper
 from tinylm.model.loss import at_least_float32
@@ -183,18 +184,13 @@ class _Beams:
 
     def candidates(self, length: int) -> list[list[_Candidate]]:
         """Make a step and return each prompt's candidates of ``length`` new tokens, best first."""
-        logits = at_least_float32(self._stepper.logits())  # (prompts * width, vocab)
-        log_probability = ranked = logits.log_softmax(-1)
-        if self._seen is not None:
-            penalty = self._config.repetition_penalty
-            ranked = filters.repetition_penalty(ranked, self._seen, penalty)
-        ranked = forbid(ranked, self._config, self._special, length - 1)
+        logits = self._stepper.logits()  # (prompts * width, vocab)
         prompts, vocab = len(self._totals), logits.shape[-1]
         # The best of a prompt are among the best of its rows: sums are needed of these alone.
         most = min(2 * self._config.num_beams, vocab)
-        ids = ranked.topk(most).indices  # (prompts * width, most)
-        gains = log_probability.gather(1, ids).view(prompts, -1)
-        totals = ranked.new_tensor(self._totals).view(-1, 1) + ranked.gather(1, ids)
+        ids, values, gains = self._best_of_rows(logits, most, length - 1)
+        totals = values.new_tensor(self._totals).view(-1, 1) + values
+        gains = gains.view(prompts, -1)
         best = totals.view(prompts, -1).topk(min(2 * self._config.num_beams, most * self._width))
         chosen = ids.view(prompts, -1).gather(1, best.indices)
         gained = gains.gather(1, best.indices)
@@ -213,6 +209,22 @@ class _Beams:
                 strict=True,
             )
         ]
+
+    def _best_of_rows(self, logits: Tensor, count: int, num_new: int) -> tuple[Tensor, ...]:
+        """Return ids, what ranks them, and their log-probabilities, (rows, count) each."""
+        if self._seen is None and self._stepper.compiled:
+            from tinylm.kernels.choosing import likeliest
+
+            never = forbidden_ids(logits.shape[-1], self._config, self._special, num_new)
+            ids, found = likeliest(logits, never, count)
+            return ids, found, found
+        log_probability = ranked = at_least_float32(logits).log_softmax(-1)
+        if self._seen is not None:
+            penalty = self._config.repetition_penalty
+            ranked = filters.repetition_penalty(ranked, self._seen, penalty)
+        ranked = forbid(ranked, self._config, self._special, num_new)
+        ids = ranked.topk(count).indices
+        return ids, ranked.gather(1, ids), log_probability.gather(1, ids)
 
     def text(self, place: int, candidate: _Candidate) -> list[int]:
         """Return the ids that a candidate of the prompt at this place goes on from."""

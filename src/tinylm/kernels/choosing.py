@@ -1,0 +1,91 @@
+"""The likeliest tokens of each text with their log-probabilities, in one pass over the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numba import carray
+from torch import Tensor
+
+from tinylm.kernels.launch import (
+    address,
+    by_format,
+    exp,
+    function,
+    largest_of,
+    next_block,
+    widen,
+)
+
+_CHUNK = 64
+"""Numbers whose largest is remembered: after one is taken, only its chunk is searched again."""
+
+
+@function
+def _take(logits, largest, ids, found, shift):
+    """Take the largest numbers out of a row, one after the other, lower ids first."""
+    for i in range(len(ids)):
+        chunk = 0
+        for c in range(len(largest)):
+            if largest[c] > largest[chunk]:
+                chunk = c
+        place = chunk * _CHUNK
+        while place < len(logits) - 1 and logits[place] != largest[chunk]:
+            place += 1
+        ids[i] = place
+        found[i] = logits[place] - shift
+        logits[place] = -np.inf
+        largest[chunk] = largest_of(logits[chunk * _CHUNK : (chunk + 1) * _CHUNK])
+
+
+def _entry(numbers):
+    def entry(a):
+        rows, vocab, count, forbidden = a[2], a[3], a[4], a[5]
+        logits = carray(address(a[6]), (rows, vocab), numbers)
+        never = carray(address(a[7]), (forbidden,), np.int64)
+        ids = carray(address(a[8]), (rows, count), np.int64)
+        found = carray(address(a[9]), (rows, count), np.float32)
+        row = np.empty(vocab, np.float32)
+        largest = np.empty((vocab + _CHUNK - 1) // _CHUNK, np.float32)
+        while True:
+            i = next_block(a)
+            if i >= a[1]:
+                break
+            given = logits[i]
+            for j in range(vocab):
+                row[j] = widen(given[j])
+            most, total = largest_of(row), np.float32(0)
+            for j in range(vocab):
+                total += exp(row[j] - most)
+            for j in range(forbidden):
+                row[never[j]] = -np.inf
+            for c in range(len(largest)):
+                largest[c] = largest_of(row[c * _CHUNK : (c + 1) * _CHUNK])
+            _take(row, largest, ids[i], found[i], most + np.log(total))
+
+    return entry
+
+
+_RUN = by_format(_entry)
+
+
+def likeliest(logits: Tensor, forbidden: Sequence[int], count: int) -> tuple[Tensor, Tensor]:
+    """Return the likeliest tokens of each row, likeliest first, and ``log_softmax`` at them.
+
+    Args:
+        logits: (rows, vocab), float32 or bfloat16; computed with in float32.
+        forbidden: ids that are not taken; their probability is not given to the others.
+        count: how many are taken; of the forbidden only when no other is left, at -inf.
+
+    Returns:
+        ids, (rows, count), int64, and log-probabilities, (rows, count), float32.
+    """
+    rows, vocab = logits.shape
+    ids = torch.empty(rows, count, dtype=torch.int64)
+    found = torch.empty(rows, count)
+    never = torch.tensor(list(forbidden), dtype=torch.int64)
+    sizes = rows, vocab, count, len(never)
+    _RUN[logits.dtype](rows, *sizes, logits.contiguous(), never, ids, found)
+    return ids, found
