@@ -1,8 +1,10 @@
 """Training tokens a second beside other packages' decoders: same sizes, tokens, batch, precision.
 
 A step is what a training loop does: forward, cross-entropy, backward, clipping to norm 1, Adam.
-Each competitor takes its own way: tinylm `TrainingStep`, the others autocast, `F.cross_entropy` and
-torch's fused Adam, eager or through `torch.compile`. All take turns in one process.
+LitGPT's model has no dropout, so tinylm runs without it too, beside the form with the dropout that
+the others have. Each competitor takes its own way: tinylm `TrainingStep`, the others autocast,
+`F.cross_entropy` and torch's fused Adam, eager or through `torch.compile`. All take turns in one
+process.
 
     python benchmarks/training.py [--shape first] [--rounds 7] [--compile] [--json FILE]
 """
@@ -14,6 +16,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +45,13 @@ def batch_of(shape: Shape) -> Batch:
     return Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
 
 
-def ours(shape: Shape, precision: str, compiled: bool) -> tuple[Step, nn.Module, Any]:
+def ours(
+    shape: Shape, precision: str, compiled: bool, dropout: bool = True
+) -> tuple[Step, nn.Module, Any]:
     torch.manual_seed(0)
     settings = TrainingConfig(precision=precision, compile=compiled)  # type: ignore[arg-type]
-    work = TrainingStep(DecoderLM(shape.config), settings)
+    model = shape.config if dropout else replace(shape.config, dropout=0.0)
+    work = TrainingStep(DecoderLM(model), settings)
     batch = batch_of(shape)
 
     def step() -> None:
@@ -105,13 +111,14 @@ def main() -> None:
     start_up: dict[str, float] = {}
     for compiled in (False, True) if arguments.compile else (False,):
         for precision in ("fp32", "bf16"):
-            for name, build in {"tinylm": None, **peers}.items():
+            own = dict.fromkeys(("tinylm", "tinylm (no dropout)"))
+            for name, build in {**own, **peers}.items():
                 full = f"{name}, {precision}{', compiled' if compiled else ''}"
                 if arguments.only and arguments.only not in full:
                     continue
                 started = time.perf_counter()
                 made = (
-                    ours(shape, precision, compiled)
+                    ours(shape, precision, compiled, name == "tinylm")
                     if build is None
                     else theirs(build, shape, precision, compiled)
                 )

@@ -29,6 +29,14 @@ def available() -> bool:
     return GOMP.exists() and importlib.util.find_spec("numba") is not None
 
 
+def prepare() -> None:
+    """Compile what is used in the default number formats, if the cache does not hold it yet."""
+    from tinylm.kernels import attention, choosing, decoding, dropout, linear, loss, norm
+
+    assert all((attention, choosing, dropout, linear, loss, norm))  # compiled by being imported
+    decoding.prepare(torch.float32)
+
+
 @contextmanager
 def using(wanted: bool = True) -> Iterator[None]:
     """Let the model's parts take the compiled loops in the block, where they are available.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -184,29 +185,86 @@ def masked_softmax(
     return out
 
 
+def _turn_entry(numbers):
+    def entry(a):
+        batch, seq, parts, heads, size = a[2], a[3], a[4], a[5], a[6]
+        joined = carray(address(a[7]), (batch, seq, parts, heads, size), numbers)
+        splits = a[8] == 1
+        while True:
+            item = next_block(a)
+            if item >= a[1]:
+                break
+            text, part = item // parts, item % parts
+            apart = carray(address(a[9 + part]), (batch, heads, seq, size), numbers)
+            for head in range(heads):
+                for i in range(seq):
+                    one, other = joined[text, i, part, head], apart[text, head, i]
+                    if splits:
+                        for j in range(size):
+                            other[j] = one[j]
+                    else:
+                        for j in range(size):
+                            one[j] = other[j]
+
+    return entry
+
+
+_TURN = by_format(_turn_entry)
+
+
+def _turn(joined: Tensor, apart: Sequence[Tensor], splits: bool) -> None:
+    """Copy (batch, seq, parts, heads, head_dim) into parts of (batch, heads, seq, head_dim)."""
+    batch, _, parts, *_ = joined.shape
+    _TURN[joined.dtype](batch * parts, *joined.shape, joined, int(splits), *apart)
+
+
 class _Split(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, projected: Tensor) -> tuple[Tensor, ...]:
-        apart = projected.permute(2, 0, 3, 1, 4)
-        return tuple(part.clone(memory_format=torch.contiguous_format) for part in apart)
+    def forward(ctx: Any, joined: Tensor) -> tuple[Tensor, ...]:
+        batch, seq, parts, heads, size = joined.shape
+        apart = [joined.new_empty(batch, heads, seq, size) for _ in range(parts)]
+        _turn(joined.contiguous(), apart, True)
+        return tuple(apart)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         batch, heads, seq, size = gradients[0].shape
         joined = gradients[0].new_empty(batch, seq, len(gradients), heads, size)
-        for i, gradient in enumerate(gradients):
-            joined[:, :, i] = gradient.transpose(1, 2)
+        _turn(joined, [gradient.contiguous() for gradient in gradients], False)
         return joined
+
+
+class _Join(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mixed: Tensor) -> Tensor:
+        batch, heads, seq, size = mixed.shape
+        joined = mixed.new_empty(batch, seq, 1, heads, size)
+        _turn(joined, [mixed.contiguous()], False)
+        ctx.heads = heads
+        return joined.view(batch, seq, heads * size)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        batch, seq, width = gradient.shape
+        mixed = gradient.new_empty(batch, ctx.heads, seq, width // ctx.heads)
+        joined = gradient.contiguous().view(batch, seq, 1, ctx.heads, -1)
+        _turn(joined, [mixed], True)
+        return mixed
 
 
 def split_heads(projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return queries, keys and values, (batch, heads, seq, head_dim), each in one piece.
 
-    Their gradients are written where they belong, instead of being joined and then turned.
-
     Args:
-        projected: (batch, seq, 3, heads, head_dim).
+        projected: (batch, seq, 3, heads, head_dim), float32 or bfloat16.
     """
     query, key, value = _Split.apply(projected)
     return query, key, value
+
+
+def join_heads(mixed: Tensor) -> Tensor:
+    """Return (batch, seq, heads * head_dim) of (batch, heads, seq, head_dim)."""
+    joined: Tensor = _Join.apply(mixed)
+    return joined

@@ -316,6 +316,13 @@ def _attention_kernel(numbers: torch.dtype, cached: torch.dtype) -> Kernel:
     return Kernel(_attention_entry(_MEMORY[numbers], _MEMORY[cached]))
 
 
+def prepare(numbers: torch.dtype) -> None:
+    """Compile the kernels for matrices and a cache in one format."""
+    _layers_kernel(numbers, numbers)
+    _linear_kernel(numbers)
+    _attention_kernel(numbers, numbers)
+
+
 def attend(
     projected: Tensor, layer: int, layout: tuple[Tensor, ...], length: int, padded: bool
 ) -> Tensor:

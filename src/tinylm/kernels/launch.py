@@ -42,7 +42,11 @@ class Kernel:
         Args:
             entry: takes the table; see ``next_block``, ``floats``, ``real``.
         """
-        compiled = cfunc(types.void(_TABLE), fastmath=LOOSE, error_model="numpy", cache=True)(entry)
+        settings: dict[str, Any] = {"fastmath": LOOSE, "error_model": "numpy"}
+        try:
+            compiled = cfunc(types.void(_TABLE), cache=True, **settings)(entry)
+        except RuntimeError:  # no folder to keep a cache in may be written to
+            compiled = cfunc(types.void(_TABLE), **settings)(entry)
         self._compiled = compiled  # the code lives as long as this
         self._address = compiled.address
 
@@ -137,6 +141,25 @@ def real(context: Any, number: Any) -> Any:
 def next_block(table):
     """Return the next block of work; there are none left if it is not below ``table[1]``."""
     return fetch_add(table, 0, 1)
+
+
+@inline
+def sum_when_last(table, counter, parts, out):
+    """Sum what the parts have found, in their order, in the thread that ends the last of them.
+
+    Args:
+        table: of the kernel.
+        counter: place of a 0 in the table, with which the parts are counted.
+        parts: (parts, …) float32, one of which this thread has just written.
+        out: (…), their sum.
+    """
+    if fetch_add(table, counter, 1) == len(parts) - 1:
+        flat, whole = parts.reshape(len(parts), -1), out.reshape(-1)
+        whole[:] = flat[0]
+        for part in range(1, len(parts)):
+            more = flat[part]
+            for j in range(len(whole)):
+                whole[j] += more[j]
 
 
 def widen(number: Any) -> Any:

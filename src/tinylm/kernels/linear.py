@@ -10,42 +10,54 @@ from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tinylm.kernels.launch import Kernel, address, inline, next_block, store, widen
+from tinylm.kernels.launch import Kernel, address, next_block, store, sum_when_last, widen
 
 _PARTS = 16
 """Into which the rows are cut: the gradient of the bias is summed in each, then over them."""
 
 
-@inline
-def _relu_backwards(table, gradient, out, found, sums):
-    parts, rows = table[1], len(gradient)
+def _relu_entry(a):
+    parts, rows, size = a[1], a[2], a[3]
+    gradient = carray(address(a[4]), (rows, size), np.uint16)
+    out = carray(address(a[5]), (rows, size), np.uint16)
+    found = carray(address(a[6]), (rows, size), np.uint16)
+    sums = carray(address(a[7]), (parts, size), np.float32)
+    to_bias = carray(address(a[8]), (size,), np.float32)
     while True:
-        part = next_block(table)
+        part = next_block(a)
         if part >= parts:
             break
         total = sums[part]
         total[:] = 0
         for i in range(part * rows // parts, (part + 1) * rows // parts):
             given, shown, kept = gradient[i], out[i], found[i]
-            for j in range(len(given)):
+            for j in range(size):
                 # A bfloat16 above 0 is an integer above 0, read with its sign.
                 slope = widen(given[j]) if np.int16(shown[j]) > 0 else np.float32(0)
                 total[j] += slope
                 store(kept, j, slope)
+        sum_when_last(a, 9, sums, to_bias)
 
 
-def _entry(a):
-    parts, rows, size = a[1], a[6], a[7]
-    _relu_backwards(
-        a,
-        carray(address(a[2]), (rows, size), np.uint16),
-        carray(address(a[3]), (rows, size), np.uint16),
-        carray(address(a[4]), (rows, size), np.uint16),
-        carray(address(a[5]), (parts, size), np.float32),
-    )
+def _sum_entry(a):
+    parts, rows, size = a[1], a[2], a[3]
+    gradient = carray(address(a[4]), (rows, size), np.uint16)
+    sums = carray(address(a[5]), (parts, size), np.float32)
+    to_bias = carray(address(a[6]), (size,), np.float32)
+    while True:
+        part = next_block(a)
+        if part >= parts:
+            break
+        total = sums[part]
+        total[:] = 0
+        for i in range(part * rows // parts, (part + 1) * rows // parts):
+            given = gradient[i]
+            for j in range(size):
+                total[j] += widen(given[j])
+        sum_when_last(a, 7, sums, to_bias)
 
 
-_RELU_BACKWARDS = Kernel(_entry)
+_RELU_BACKWARDS, _SUM_ROWS = Kernel(_relu_entry), Kernel(_sum_entry)
 
 
 class _Linear(torch.autograd.Function):
@@ -69,14 +81,15 @@ class _Linear(torch.autograd.Function):
         rows, matrix, out = ctx.saved_tensors
         wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
         given = gradient.reshape(-1, gradient.shape[-1]).contiguous()
-        if out is None:
-            to_bias = given.sum(0, dtype=torch.float32) if wants_bias else None
-        else:
-            sums = torch.empty(_PARTS, given.shape[1])
+        to_x = to_weight = to_bias = None
+        sums, total = torch.empty(_PARTS, given.shape[1]), torch.empty(given.shape[1])
+        if out is not None:
             found = torch.empty_like(given)
-            _RELU_BACKWARDS(_PARTS, given, out, found, sums, *given.shape)
-            given, to_bias = found, sums.sum(0) if wants_bias else None
-        to_x = to_weight = None
+            _RELU_BACKWARDS(_PARTS, *given.shape, given, out, found, sums, total, 0)
+            given, to_bias = found, total if wants_bias else None
+        elif wants_bias:
+            _SUM_ROWS(_PARTS, *given.shape, given, sums, total, 0)
+            to_bias = total
         if wants_x:
             to_x = (given @ matrix).to(ctx.kinds[0]).view(*gradient.shape[:-1], -1)
         if wants_weight:

@@ -8,19 +8,25 @@ from numba import carray
 from torch import Tensor
 
 from tinylm.kernels.launch import (
+    Kernel,
     address,
+    blocks_of,
     by_format,
     exp,
     inline,
     next_block,
     ordered,
+    real,
     store,
+    sum_when_last,
     unordered,
     widen,
 )
 
 _PARTS = 16
 """Into which the rows are cut: the gradient of the bias is summed in each, then over them."""
+_BLOCK = 16384
+_COUNTER = 9  # its place in the table
 
 
 @inline
@@ -44,7 +50,7 @@ def _loss_to_gradient(row, target, exps, column_sums):
 
 
 @inline
-def _losses_to_gradients(table, logits, targets, losses, column_sums):
+def _losses_to_gradients(table, logits, targets, losses, column_sums, to_bias):
     parts, rows = len(column_sums), len(losses)
     exps = np.empty(logits.shape[1], np.float32)
     while True:
@@ -53,6 +59,7 @@ def _losses_to_gradients(table, logits, targets, losses, column_sums):
             break
         for i in range(part * rows // parts, (part + 1) * rows // parts):
             losses[i] = _loss_to_gradient(logits[i], targets[i], exps, column_sums[part])
+        sum_when_last(table, _COUNTER, column_sums, to_bias)
 
 
 def _entry(numbers):
@@ -64,6 +71,7 @@ def _entry(numbers):
             carray(address(a[3]), (rows,), np.int64),
             carray(address(a[4]), (rows,), np.float32),
             carray(address(a[5]), (parts, vocab), np.float32),
+            carray(address(a[8]), (vocab,), np.float32),
         )
 
     return entry
@@ -85,5 +93,31 @@ def losses_to_gradients(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor
     rows, vocab = logits.shape
     losses = torch.empty(rows)
     sums = torch.zeros(_PARTS, vocab)
-    _RUN[logits.dtype](_PARTS, logits, targets.contiguous(), losses, sums, rows, vocab)
-    return losses.sum(), sums.sum(0)
+    to_bias = torch.empty(vocab)
+    _RUN[logits.dtype](_PARTS, logits, targets.contiguous(), losses, sums, rows, vocab, to_bias, 0)
+    return losses.sum(), to_bias
+
+
+def _scale_entry(a):
+    count, factor = a[4], np.float32(real(a[5]))
+    given = carray(address(a[2]), (count,), np.uint16)
+    out = carray(address(a[3]), (count,), np.float32)
+    while True:
+        block = next_block(a)
+        if block >= a[1]:
+            break
+        before = given[block * _BLOCK : (block + 1) * _BLOCK]
+        after = out[block * _BLOCK : (block + 1) * _BLOCK]
+        for i in range(len(before)):
+            after[i] = widen(before[i]) * factor
+
+
+_SCALE = Kernel(_scale_entry)
+
+
+def scaled(given: Tensor, factor: float) -> Tensor:
+    """Return ``factor * given`` in float32, of a contiguous tensor in bfloat16."""
+    out = torch.empty_like(given, dtype=torch.float32)
+    count = given.numel()
+    _SCALE(blocks_of(_BLOCK, count), given, out, count, factor)
+    return out

@@ -1,4 +1,8 @@
-"""LayerNorm, and with it the residual sum and the dropout that come before it."""
+"""LayerNorm, and with it the residual sum and the dropout that come before it.
+
+In mixed precision a result is given twice, in float32 and in bfloat16: the stream goes on in one,
+and products take the other. Backwards both gradients are added as they are read.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +23,18 @@ from tinylm.kernels.launch import (
     next_block,
     real,
     store,
+    sum_when_last,
     widen,
 )
 
 _ROWS = 64
 """A block: a multiple of 4, so that it begins with a whole random number. The gradients of weight
 and bias are summed in each, then over the blocks."""
+_COUNTER = 15  # its place in the table
 
 
 @inline
-def _forwards(table, x, y, weight, bias, out, normal, scales, eps, draw, dropped, scale):
+def _forwards(table, x, y, weight, bias, out, low, normal, scales, eps, draw, dropped, scale):
     rows, size = x.shape
     random = np.empty(_ROWS * size // 4, np.uint64)
     bits = random.view(np.uint16)
@@ -62,13 +68,20 @@ def _forwards(table, x, y, weight, bias, out, normal, scales, eps, draw, dropped
                 one = total[j] * rate
                 normal[row, j] = one
                 out[row, j] = one * weight[j] + bias[j]
+            if len(low):
+                copy = low[row]
+                for j in range(size):
+                    store(copy, j, out[row, j])
 
 
 @inline
-def _backwards(table, gradient, normal, scales, weight, to_x, to_y, sums, draw, dropped, scale):
+def _backwards(
+    table, gradient, also, normal, scales, weight, to_x, to_y, sums, whole, draw, dropped, scale
+):
     rows, size = normal.shape
     random = np.empty(_ROWS * size // 4, np.uint64)
     bits = random.view(np.uint16)
+    given = np.empty(size, np.float32)
     while True:
         block = next_block(table)
         if block >= table[1]:
@@ -80,9 +93,15 @@ def _backwards(table, gradient, normal, scales, weight, to_x, to_y, sums, draw, 
         to_weight[:] = 0
         to_bias[:] = 0
         for row in range(first, min(first + _ROWS, rows)):
+            if len(also):
+                for j in range(size):
+                    given[j] = gradient[row, j] + widen(also[row, j])
+            else:
+                for j in range(size):
+                    given[j] = gradient[row, j]
             mean, along = np.float32(0), np.float32(0)
             for j in range(size):
-                g, n = gradient[row, j], normal[row, j]
+                g, n = given[j], normal[row, j]
                 to_bias[j] += g
                 to_weight[j] += g * n
                 g *= weight[j]
@@ -92,7 +111,7 @@ def _backwards(table, gradient, normal, scales, weight, to_x, to_y, sums, draw, 
             along /= np.float32(size)
             rate = scales[row]
             for j in range(size):
-                slope = gradient[row, j] * weight[j] - mean - normal[row, j] * along
+                slope = given[j] * weight[j] - mean - normal[row, j] * along
                 to_x[row, j] = slope * rate
             mine = bits[(row - first) * size : (row - first + 1) * size]
             if dropped:
@@ -101,6 +120,7 @@ def _backwards(table, gradient, normal, scales, weight, to_x, to_y, sums, draw, 
             else:
                 for j in range(size):
                     store(to_y[row], j, to_x[row, j])
+        sum_when_last(table, _COUNTER, sums, whole)
 
 
 def _forward_entry(numbers):
@@ -113,6 +133,7 @@ def _forward_entry(numbers):
             carray(address(a[4]), (size,), np.float32),
             carray(address(a[5]), (size,), np.float32),
             carray(address(a[6]), (rows, size), np.float32),
+            carray(address(a[15]), (rows if a[15] else 0, size), np.uint16),
             carray(address(a[7]), (rows, size), np.float32),
             carray(address(a[8]), (rows,), np.float32),
             np.float32(real(a[11])),
@@ -130,15 +151,17 @@ def _backward_entry(numbers):
         _backwards(
             a,
             carray(address(a[2]), (rows, size), np.float32),
+            carray(address(a[16]), (rows if a[16] else 0, size), np.uint16),
             carray(address(a[3]), (rows, size), np.float32),
             carray(address(a[4]), (rows,), np.float32),
             carray(address(a[5]), (size,), np.float32),
             carray(address(a[6]), (rows, size), np.float32),
             carray(address(a[7]), (rows, size), numbers),
             carray(address(a[8]), (a[1], 2, size), np.float32),
-            a[11],
-            np.int32(a[12]),
-            np.float32(real(a[13])),
+            carray(address(a[11]), (2, size), np.float32),
+            a[12],
+            np.int32(a[13]),
+            np.float32(real(a[14])),
         )
 
     return entry
@@ -158,35 +181,42 @@ class _AddNorm(torch.autograd.Function):
         eps: float,
         draw: int,
         dropped: int,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor | None]:
         x, y = x.contiguous(), y.contiguous()
         rows, size = x.shape[:-1].numel(), x.shape[-1]
         scale = 2**16 / (2**16 - dropped)
         out, normal, scales = torch.empty_like(x), torch.empty_like(x), torch.empty(rows)
         shift = torch.zeros_like(weight) if bias is None else bias
+        low = torch.empty_like(x, dtype=y.dtype) if y.dtype == torch.bfloat16 else None
         _FORWARDS[y.dtype](
             blocks_of(_ROWS, rows),
             *(x, y, weight, shift, out, normal, scales, rows, size, eps, draw, dropped, scale),
+            0 if low is None else low,
         )
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(normal, scales, weight)
         ctx.drawn, ctx.format = (draw, dropped, scale), y.dtype
-        return out
+        return out, low
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, gradient: Tensor | None, also: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         normal, scales, weight = ctx.saved_tensors
+        if gradient is None:
+            gradient = torch.zeros_like(normal)
         rows, size = len(scales), normal.shape[-1]
         blocks = blocks_of(_ROWS, rows)
         to_x = torch.empty_like(normal)
         to_y = torch.empty_like(normal, dtype=ctx.format)
-        sums = torch.empty(blocks, 2, size)
+        sums, whole = torch.empty(blocks, 2, size), torch.empty(2, size)
         _BACKWARDS[ctx.format](
             blocks,
             *(gradient.contiguous(), normal, scales, weight, to_x, to_y, sums, rows, size),
-            *ctx.drawn,
+            *(whole, *ctx.drawn, 0, 0 if also is None else also.contiguous()),
         )
-        to_weight, to_bias = sums.sum(0)
+        to_weight, to_bias = whole
         return to_x, to_y, to_weight, to_bias if ctx.needs_input_grad[3] else None, None, None, None
 
 
@@ -198,8 +228,8 @@ def add_norm(
     eps: float,
     draw: int,
     dropped: int,
-) -> Tensor:
-    """Return ``LayerNorm(x + dropout(y))``.
+) -> tuple[Tensor, Tensor | None]:
+    """Return ``LayerNorm(x + dropout(y))``, and a copy of it in bfloat16 if ``y`` is in that.
 
     Args:
         x: (..., size), float32.
@@ -210,5 +240,5 @@ def add_norm(
         draw: the random number that dropout's mask follows from.
         dropped: how many of 65,536 numbers are dropped.
     """
-    out: Tensor = _AddNorm.apply(x, y, weight, bias, eps, draw, dropped)
-    return out
+    out, low = _AddNorm.apply(x, y, weight, bias, eps, draw, dropped)
+    return out, low

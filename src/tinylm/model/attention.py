@@ -151,7 +151,12 @@ class Attention(nn.Module):
     def join(self, mixed: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Return what the layer adds, (batch, seq, hidden), of all heads' mixed values."""
         mixed = hooks(f"{self.name}.mixed", mixed)  # (batch, heads, seq, head_dim)
-        joined = mixed.transpose(1, 2).flatten(2)  # (batch, seq, heads * head_dim)
+        if kernels.serve(mixed):
+            from tinylm.kernels.attention import join_heads
+
+            joined = join_heads(mixed)
+        else:
+            joined = mixed.transpose(1, 2).flatten(2)  # (batch, seq, heads * head_dim)
         return hooks(f"{self.name}.output", linear(self.output, joined))
 
 

@@ -55,7 +55,8 @@ def linear(
         from tinylm.kernels import linear as compiled
 
         fused = activation is relu
-        out = compiled.linear(x, module.weight, module.bias, fused)
+        low = getattr(x, "low", None)
+        out = compiled.linear(x if low is None else low, module.weight, module.bias, fused)
         return out if activation is None or fused else activation(out)
     out = module(x)
     return out if activation is None else activation(out)
@@ -66,7 +67,10 @@ def add_norm(x: Tensor, branch: Tensor, dropout: Dropout, norm: LayerNorm) -> Te
     if x.dtype == torch.float32 and kernels.serve(x, branch, norm.weight):
         from tinylm.kernels import norm as compiled
 
-        return compiled.add_norm(x, branch, norm.weight, norm.bias, norm.eps, *dropout.draw())
+        drawn = dropout.draw()
+        out, low = compiled.add_norm(x, branch, norm.weight, norm.bias, norm.eps, *drawn)
+        out.low = low  # type: ignore[attr-defined] # for the products that take it, ``linear``
+        return out
     total: Tensor = norm(x + dropout(branch))
     return total
 

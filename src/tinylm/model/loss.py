@@ -101,8 +101,11 @@ class _OutputLoss(torch.autograd.Function):
                 if grad_x is not None:
                     grad_x[part] = scores @ matrix
                 if wants_weight:
-                    # Sums over chunks are kept in float32 at least.
-                    found = (scores.T @ inputs).to(precise)
+                    # Sums over chunks are kept in float32 at least; one alone, where a loop will
+                    # scale it, as it is.
+                    found = scores.T @ inputs
+                    if len(inputs) < len(x) or not kernels.serve(found, weight):
+                        found = found.to(precise)
                     grad_weight = found if grad_weight is None else grad_weight.add_(found)
                     del found
                 del scores  # before the next chunk's are made
@@ -121,14 +124,23 @@ class _OutputLoss(torch.autograd.Function):
                 "compute the loss again"
             )
         found, ctx.gradients = ctx.gradients, None
-        # Scaled in place: they are as large as the weights, and nobody else holds them.
         return (
             *(
-                None if made is None else made.mul_(gradient).to(kind)
+                None if made is None else _scaled(made, gradient, kind)
                 for made, kind in zip(found, ctx.kinds, strict=True)
             ),
             None,
         )
+
+
+def _scaled(made: Tensor, factor: Tensor, kind: torch.dtype) -> Tensor:
+    """Return ``factor * made`` in a number format, in the place of ``made`` if it can be."""
+    if made.dtype == torch.bfloat16 and kind == torch.float32:
+        from tinylm.kernels.loss import scaled
+
+        return scaled(made, float(factor))
+    # They are as large as the weights, and nobody else holds them.
+    return made.mul_(factor).to(kind)
 
 
 def _chunk_rows(matrix: Tensor) -> int:

@@ -136,7 +136,7 @@ def _run_many(layers: Iterable[Any], x: Tensor, cache: KVCache) -> Tensor:
         outer_norm, inner_norm = layer.attention_norm, layer.feed_forward_norm
 
         def joined(stream: Tensor, branch: Tensor, norm: LayerNorm) -> Tensor:
-            return add_norm(stream, branch, norm.weight, norm.bias, norm.eps, 0, 0)
+            return add_norm(stream, branch, norm.weight, norm.bias, norm.eps, 0, 0)[0]
 
         given = outer_norm(x) if layer.norm_first else x
         mixed = attend(attention.query_key_value(given), i, layout, cache.length, cache.padded)
