@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "language_model": BASE | {"checkpoint", "finetuning", "generation", "model", "tokenizers"},
     "experiments": BASE
     | {
+        "kernels",
         *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
         *("evaluation", "interpretability", "finetuning", "language_model"),
     },

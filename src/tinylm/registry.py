@@ -146,6 +146,7 @@ CHECKS = Registry(
         "accumulation": "tinylm.experiments.checks.accumulation:run",
         "gradient-checkpointing": "tinylm.experiments.checks.gradient_checkpointing:run",
         "precision": "tinylm.experiments.checks.precision:run",
+        "compiled-loops": "tinylm.experiments.checks.compiled_loops:run",
         "resume": "tinylm.experiments.checks.resume:run",
         "save-and-load": "tinylm.experiments.checks.save_and_load:run",
         "loss": "tinylm.experiments.checks.loss:run",

@@ -74,7 +74,7 @@ def test_all_layers_at_once_equal_the_layers_in_turn(
 ) -> None:
     model = build(**changes)
     expected = steps(model, rows, in_turn, padded, torch.float32)
-    for threads in (1, 2):
+    for threads in (1, 2, 5):  # more than there may be processors
         torch.set_num_threads(threads)
         found = steps(model, rows, step_runner(model, torch.float32), padded, torch.float32)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

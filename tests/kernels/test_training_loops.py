@@ -252,3 +252,22 @@ def test_off_is_off() -> None:
         with kernels.using(False):
             assert not kernels.serve(x)
     assert not kernels.serve(x)
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinylm.kernels import dropout, launch
+
+    compile_entry, asked = launch.cfunc, []
+
+    def refusing(*arguments: object, cache: bool = False, **settings: object) -> object:
+        asked.append(cache)
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return compile_entry(*arguments, **settings)
+
+    monkeypatch.setattr(launch, "cfunc", refusing)
+    kernel = launch.Kernel(dropout._entry(dropout.np.float32))
+    x, out = torch.arange(5.0), torch.empty(5)
+    kernel(1, x, out, 5, 0, 0, 1.0)
+    assert asked == [True, False]
+    assert torch.equal(out, x)

@@ -32,6 +32,7 @@ from tinylm.kernels.launch import (
     next_block,
     real,
     store,
+    wait_for,
     widen,
 )
 
@@ -208,8 +209,7 @@ def _entry(numbers, cached):
                 first += count
                 stage += 1
                 count = rows * heads if stage % _STAGES == _ATTEND else parts
-            while fetch_add(a, _DONE, 0) < first:
-                pass
+            wait_for(a, _DONE, first)
             layer, kind, part = stage // _STAGES, stage % _STAGES, item - first
             place = held[layer]
             if layer == layers:

@@ -23,6 +23,7 @@ from tinylm.kernels import GOMP
 
 LOOSE = {"reassoc", "contract", "nsz", "arcp"}
 """Freedom for the compiler to sum in any order; NaN and infinity stay what they are."""
+_PATIENCE = 2000  # looks at a number before the processor is offered to others: some 50 us
 _TABLE = types.CPointer(types.int64)
 _gomp_parallel = ctypes.CDLL(str(GOMP)).GOMP_parallel
 _gomp_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
@@ -141,6 +142,19 @@ def real(context: Any, number: Any) -> Any:
 def next_block(table):
     """Return the next block of work; there are none left if it is not below ``table[1]``."""
     return fetch_add(table, 0, 1)
+
+
+_sched_yield = types.ExternalFunction("sched_yield", types.int32())
+
+
+@inline
+def wait_for(table, counter, amount):
+    """Wait until a number of the table, which other threads raise, is at least ``amount``."""
+    looks = 0
+    while fetch_add(table, counter, 0) < amount:
+        looks += 1
+        if looks > _PATIENCE:  # the other thread may not be running: more threads than processors
+            _sched_yield()
 
 
 @inline

@@ -21,7 +21,7 @@ from tinylm import checkpoint, kernels
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
 from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import beam
-from tinylm.model import decoder, loss
+from tinylm.model import decoder, layers, loss
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
 from tinylm.tokenizers.base import EOS_ID
@@ -159,6 +159,7 @@ def the_oldest_key_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def the_cache_is_not_reordered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(KVCache, "reorder", lambda self, rows, shared=0: None)
+    monkeypatch.setattr(KVCache, "redirect", lambda self, rows: None)
 
 
 def beam_takes_the_second_best(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,6 +280,26 @@ def rounded_weights_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
+def the_loops_drop_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = layers.Dropout.draw
+    monkeypatch.setattr(
+        layers.Dropout, "draw", lambda self: (original(self)[0] + 1, original(self)[1])
+    )
+
+
+def the_tokens_of_other_texts_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KVCache, "redirect", lambda self, rows: None)
+
+
+def the_loops_leave_out_the_residual(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = layers.add_norm
+
+    def without(x: Tensor, branch: Tensor, *rest: Any) -> Tensor:
+        return original(x * 0 if kernels.serve(x) else x, branch, *rest)
+
+    monkeypatch.setattr("tinylm.model.decoder.add_norm", without)
+
+
 # --- files ---
 
 
@@ -341,6 +362,11 @@ BREAKERS: dict[str, tuple[Breaker, ...]] = {
         recomputation_keeps_the_old_random_state,
     ),
     "precision": (the_loss_scale_is_left_in, rounded_weights_are_cut_off),
+    "compiled-loops": (
+        the_loops_drop_other_numbers,
+        the_loops_leave_out_the_residual,
+        the_tokens_of_other_texts_are_read,
+    ),
     "resume": (
         resuming_forgets_the_random_state,
         resuming_forgets_the_moments,
@@ -364,5 +390,8 @@ BREAKERS: dict[str, tuple[Breaker, ...]] = {
 # A mistake that is none in one of the two runs.
 HARMLESS = {
     ("other_context", padding_is_counted_as_position),  # rotary positions see distances alone
+    # Rotary positions are decoded layer by layer; with norms before the parts nothing is fused.
+    ("other_context", the_tokens_of_other_texts_are_read),
+    ("other_context", the_loops_leave_out_the_residual),
     ("tiny_context", scores_are_scaled_by_hidden_over_heads),  # its heads divide hidden_size
 }

@@ -1,0 +1,83 @@
+"""Compiled loops: a training step and decoding give what the torch operations give.
+
+Dropout is on, with the same masks on both sides. Products are in float32, so that nothing but the
+order of sums may differ.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tinylm import kernels
+from tinylm.data.windows import IGNORED, Batch, TokenWindows
+from tinylm.experiments.checks import Finding, Subject
+from tinylm.experiments.checks.material import (
+    excerpt,
+    gradients,
+    ragged_stories,
+    relative,
+    seeded,
+    with_dropout,
+    worst,
+)
+from tinylm.generation.stepper import Stepper
+from tinylm.model.decoder import DecoderLM
+from tinylm.model.loss import output_loss
+from tinylm.model.packed import packed
+from tinylm.tokenizers.base import PAD_ID
+
+_WINDOWS = 2.5  # the last one is padded
+_LONGEST_WINDOW = 64
+_LEAST_DROPOUT = 0.1
+_TEXTS, _LONGEST_TEXT, _STEPS = 3, 12, 6
+
+
+def run(subject: Subject) -> Finding:
+    """Compare gradients, and the logits of decoding steps, with and without the loops."""
+    given = subject.lm.model
+    cpu = torch.device("cpu")
+    length = min(given.config.context_length, _LONGEST_WINDOW)
+    windows = TokenWindows(excerpt(subject.train, int(_WINDOWS * length)), length)
+    batch = windows.batch(range(len(windows)))
+    dropout = max(_LEAST_DROPOUT, given.config.dropout)
+    with seeded(subject.seed, cpu):
+        model = with_dropout(given, dropout).to(cpu, torch.float32).train()
+    steps = [_gradients(model, batch, on, subject.seed) for on in (False, True)]
+    logits = [_decoded(model.eval(), subject, on) for on in (False, True)]
+    return Finding(
+        compared=f"loss and gradients of a training step (float32, dropout {dropout:g}, the same "
+        "seed) and logits of decoding steps in which texts change places, computed by compiled "
+        "loops, against torch's operations (relative to the largest)",
+        cases=sum(p.numel() for p in model.parameters()) + logits[0].numel(),
+        unit="gradient components and logits",
+        difference=worst(
+            [relative(steps[1][name], plain) for name, plain in steps[0].items()]
+            + [relative(logits[1], logits[0])]
+        ),
+        bound=1e-4,
+        note="" if kernels.available() else "there are no compiled loops on this machine",
+    )
+
+
+def _gradients(model: DecoderLM, batch: Batch, compiled: bool, seed: int) -> dict[str, Tensor]:
+    model.zero_grad(set_to_none=True)
+    with seeded(seed, torch.device("cpu")), kernels.using(compiled):
+        output = model.unembedding
+        x = model.residual(batch.ids, real=batch.real)
+        loss = output_loss(x, output.weight, output.bias, batch.labels, IGNORED)
+        loss.backward()  # type: ignore[no-untyped-call]
+    return {"loss": loss.detach(), **gradients(model)}
+
+
+def _decoded(model: DecoderLM, subject: Subject, compiled: bool) -> Tensor:
+    """Return the logits of some steps, (steps * texts, vocab)."""
+    longest = min(_LONGEST_TEXT, model.config.context_length - _STEPS)
+    prompts = ragged_stories(subject.validation, _TEXTS, max(2, longest))
+    stepper = Stepper(packed(model) if compiled else model, prompts, PAD_ID)
+    found = []
+    for step in range(_STEPS):
+        found.append(stepper.logits().float())
+        stepper.append(torch.arange(len(prompts)) + 4 + step)
+        stepper.keep([(i + step) % len(prompts) for i in range(len(prompts))])
+    return torch.cat(found)
