@@ -183,8 +183,8 @@ class TrainingConfig:
     where the processor has instructions for it."""
     speed: Literal["auto", "plain"] = "auto"
     """auto: the quickest step whose numbers are those of the plain one to rounding, with fused
-    optimizers, oneDNN's float32 products and what compile and keep_freed_memory say; plain: none
-    of it. The number format is precision's."""
+    optimizers, compiled loops, oneDNN's float32 products and what compile and keep_freed_memory
+    say; plain: none of it. The number format is precision's."""
     compile: Literal["auto", True, False] = "auto"
     """Run the model through torch.compile (needs a C++ compiler on a CPU); auto: where the run is
     long enough to earn the start-up back."""
@@ -249,9 +249,10 @@ class GenerationConfig:
     allow_unk: bool = False
     """Let the model answer with <unk>."""
     linear: Literal["plain", "packed", "packed-bf16", "packed-int8"] = "packed"
-    """How matrices are multiplied on a CPU: packed brings the weights into the order of the
-    processor's kernels first, the same to rounding; packed-bf16 also rounds them to bfloat16,
-    packed-int8 to 8-bit integers, which changes some texts."""
+    """How a CPU decodes: plain by torch's operations; packed brings the weights into the order of
+    the processor's kernels first and runs the layers as compiled loops, the same to rounding;
+    packed-bf16 also rounds the weights to bfloat16, packed-int8 to 8-bit integers, which changes
+    some texts."""
     seed: NonNegativeInt = 0
     """Seed of the samples."""
 
