@@ -1,4 +1,7 @@
-"""From attention scores to the weights of the values: mask, softmax and dropout at once."""
+"""From attention scores to mixed values: mask, softmax and dropout at once, heads apart and joined.
+
+For the backward pass only the pattern is kept; what dropout left of it is computed again.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,7 @@ def _forwards(table, scores, blocked, pattern, kept, heads, factor, draw, droppe
 
 
 @inline
-def _backwards(table, gradient, pattern, out, factor, draw, dropped, scale):
+def _backwards(table, gradient, pattern, kept, out, factor, draw, dropped, scale):
     rows, keys = pattern.shape
     random = np.empty(_ROWS * keys // 4, np.uint64)
     bits = random.view(np.uint16)
@@ -85,8 +88,11 @@ def _backwards(table, gradient, pattern, out, factor, draw, dropped, scale):
         for row in range(first, min(first + _ROWS, rows)):
             mine = bits[(row - first) * keys : (row - first + 1) * keys]
             if dropped:
+                left = kept[row]
                 for j in range(keys):
-                    slopes[j] = widen(gradient[row, j]) * keep(mine[j], dropped, scale)
+                    kept_by = keep(mine[j], dropped, scale)
+                    slopes[j] = widen(gradient[row, j]) * kept_by
+                    store(left, j, widen(pattern[row, j]) * kept_by)
             else:
                 for j in range(keys):
                     slopes[j] = widen(gradient[row, j])
@@ -118,16 +124,17 @@ def _forward_entry(numbers):
 
 def _backward_entry(numbers):
     def entry(a):
-        rows, keys = a[5], a[6]
+        rows, keys = a[6], a[7]
         _backwards(
             a,
             carray(address(a[2]), (rows, keys), numbers),
             carray(address(a[3]), (rows, keys), numbers),
             carray(address(a[4]), (rows, keys), numbers),
-            np.float32(real(a[7])),
-            a[8],
-            np.int32(a[9]),
-            np.float32(real(a[10])),
+            carray(address(a[5]), (rows, keys), numbers),
+            np.float32(real(a[8])),
+            a[9],
+            np.int32(a[10]),
+            np.float32(real(a[11])),
         )
 
     return entry
@@ -136,10 +143,16 @@ def _backward_entry(numbers):
 _FORWARDS, _BACKWARDS = by_format(_forward_entry), by_format(_backward_entry)
 
 
-class _Pattern(torch.autograd.Function):
+class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, scores: Tensor, blocked: Tensor, factor: float, draw: int, dropped: int
+        ctx: Any,
+        scores: Tensor,
+        value: Tensor,
+        blocked: Tensor,
+        factor: float,
+        draw: int,
+        dropped: int,
     ) -> Tensor:
         scores, blocked = scores.contiguous(), blocked.contiguous()
         batch, heads, queries, keys = scores.shape
@@ -152,36 +165,43 @@ class _Pattern(torch.autograd.Function):
             *(scores, blocked, pattern, kept),
             *(rows, keys, len(blocked), queries, heads, factor, draw, dropped, scale),
         )
-        ctx.save_for_backward(pattern)
+        ctx.save_for_backward(pattern, value)
         ctx.rest = factor, draw, dropped, scale
-        return kept
+        return kept @ value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (pattern,) = ctx.saved_tensors
+        pattern, value = ctx.saved_tensors
+        *_, dropped, _ = ctx.rest
         rows, keys = pattern.shape[:-1].numel(), pattern.shape[-1]
-        out = torch.empty_like(pattern)
+        gradient = gradient.to(pattern.dtype)
+        slopes = (gradient @ value.mT).contiguous()
+        kept = torch.empty_like(pattern) if dropped else pattern
+        to_scores = torch.empty_like(pattern)
         _BACKWARDS[pattern.dtype](
-            blocks_of(_ROWS, rows),
-            *(gradient.to(pattern.dtype).contiguous(), pattern, out, rows, keys, *ctx.rest),
+            blocks_of(_ROWS, rows), slopes, pattern, kept, to_scores, rows, keys, *ctx.rest
         )
-        return out, None, None, None, None
+        return to_scores, kept.mT @ gradient, None, None, None, None
 
 
-def masked_softmax(
-    scores: Tensor, blocked: Tensor, factor: float, draw: int, dropped: int
+def mix_values(
+    scores: Tensor, value: Tensor, blocked: Tensor, factor: float, draw: int, dropped: int
 ) -> Tensor:
-    """Return ``dropout(softmax(factor * scores))`` over the keys that are not blocked.
+    """Return ``dropout(softmax(factor * scores)) @ value`` over the keys that are not blocked.
 
     Args:
         scores: (batch, heads, queries, keys), float32 or bfloat16; computed with in float32.
-        blocked: (batch or 1, 1, queries, keys), True where a key must not be seen.
+        value: (batch, heads, keys, head_dim), in the same format.
+        blocked: (batch or 1, queries, keys), True where a key must not be seen.
         factor: of the scores.
         draw: the random number that dropout's mask follows from.
         dropped: how many of 65,536 numbers are dropped.
+
+    Returns:
+        (batch, heads, queries, head_dim).
     """
-    out: Tensor = _Pattern.apply(scores, blocked, factor, draw, dropped)
+    out: Tensor = _Mix.apply(scores, value, blocked, factor, draw, dropped)
     return out
 
 

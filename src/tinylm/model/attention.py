@@ -130,12 +130,18 @@ class Attention(nn.Module):
             (batch, heads, queries, head_dim).
         """
         # A cache may hold keys in another format than that of new queries.
-        if blocked is not None and bias is None and not hooks.active and kernels.serve(query, key):
-            from tinylm.kernels.attention import masked_softmax
+        if (
+            blocked is not None
+            and bias is None
+            and not hooks.active
+            and kernels.serve(query, key, value)
+        ):
+            from tinylm.kernels.attention import mix_values
 
             factor = 1 / math.sqrt(self.head_dim)
-            weights = masked_softmax(query @ key.mT, blocked[:, 0], factor, *self.dropout.draw())
-            return weights @ value
+            drawn = self.dropout.draw()
+            return mix_values(query @ key.mT, value, blocked[:, 0], factor, *drawn)
+        # A cache may hold keys in another format than that of new queries.
         scores = query.to(key.dtype) / math.sqrt(self.head_dim) @ key.mT
         if bias is not None:
             scores = scores + bias

@@ -3,13 +3,13 @@
 Decoding multiplies the same matrices at every step, so they are packed once: in float32 or bfloat16
 for oneDNN, or rounded to 8-bit integers. The price is a second copy of the matrices: as large, half
 or a quarter as large, and what a step of few rows waits for is reading it. Packing 6.5 million
-numbers takes 2 to 10 ms. Steps of up to 8 rows run as compiled loops (``steps``), which read matrices
-row by row: the model's own in float32, another such copy in the other formats.
+numbers takes 2 to 10 ms. Steps of up to 8 rows run as compiled loops (``steps``), which read
+matrices row by row: the model's own in float32, another such copy in the other formats.
 
 The integers are those of dynamic quantization: a matrix is ``scale * integer`` with one scale for
-each output, chosen so that its largest number is 127. Of many rows the inputs are rounded to 8 bits
-too, by the range of the batch at hand (Jacob et al. 2018, section 2.1), and the products are added up
-exactly by FBGEMM's kernel, which torch carries.
+each output, chosen so that its largest number is 127. Of many rows the inputs are rounded to 8
+bits too, by the range of the batch at hand (Jacob et al. 2018, section 2.1), and the products are
+added up exactly by FBGEMM's kernel, which torch carries.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class FewRowsLinear(nn.Module):
         if x.shape[:-1].numel() > FEW:
             product: Tensor = self.many(x)
             return product
-        from tinylm.kernels.decoding import linear
+        from tinylm.kernels.single_token import linear
 
         return linear(x.reshape(-1, x.shape[-1]), self.matrix).view(*x.shape[:-1], -1)
 

@@ -58,7 +58,7 @@ def matrix_of(linear: nn.Linear, numbers: torch.dtype) -> Any:
         numbers: float32, which is not copied; bfloat16; or int8, rounded row by row to multiples of
             a 127th of the row's largest number.
     """
-    from tinylm.kernels.decoding import Matrix
+    from tinylm.kernels.single_token import Matrix
 
     weight = linear.weight.detach()
     scale = torch.ones(len(weight))
@@ -127,8 +127,8 @@ def _run_many(layers: Iterable[Any], x: Tensor, cache: KVCache) -> Tensor:
 
     The products are those of the layers' own maps; attention and norms are compiled loops.
     """
-    from tinylm.kernels.decoding import attend
     from tinylm.kernels.norm import add_norm
+    from tinylm.kernels.single_token import attend
 
     layout = cache.layout()
     for i, layer in enumerate(layers):

@@ -22,9 +22,9 @@ both norms                            2 (T h + T) 4: normalised, 1 / deviation
 ====================================  =========================================================
 
 and in bf16 a copy of its matrices, 2 bytes a number. With compiled loops (``kernels``: what
-``training.speed = auto`` takes on Linux) no mask is kept, but computed again, two patterns with
-dropout, and 3 T w of queries, keys and values in any case. The output loss keeps nothing that
-autograd saves, but holds the gradients that it has made already (``output_gradient_bytes``).
+``training.speed = auto`` takes on Linux) no mask is kept, nor what it leaves of the pattern: they
+are computed again; and of queries, keys and values 3 T w in any case. The output loss keeps nothing
+that autograd saves, but holds the gradients that it has made already (``output_gradient_bytes``).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def layer_activation_bytes(
     else:
         projected = batch * (seq + 2 * sum(block_ends(seq))) * width
     tables = 4 * seq * config.resolved_head_dim if rotary else 0  # cos and sin, queries and keys
-    patterns = (2 if loops else 3) if dropped else 1
+    patterns = 3 if dropped and not loops else 1
     matrices = 4 * hidden * width + 2 * hidden * inner
     return {
         "projections": (tokens * (hidden + width) + projected) * number + tables * _FLOAT,
