@@ -54,8 +54,11 @@ class Stepper:
     def logits(self) -> Tensor:
         """Return the logits of the token that follows each row, (batch, vocab)."""
         if self._cache is not None and self._cache.length < self._cache.capacity:
-            ids = torch.tensor([row[-1:] for row in self.rows], device=self.device)
-            x = self.model.residual(ids, cache=self._cache)
+            newest = [[row[-1], len(row) - 1] for row in self.rows]
+            ids, places = torch.tensor(newest, device=self.device).T[..., None]  # (batch, 1) each
+            # Virtual tokens before the text move its places; the cache knows by how much.
+            known = None if self.model.virtual_tokens else places
+            x = self.model.residual(ids, positions=known, cache=self._cache)
         else:
             x = self._read_windows()
         return self.model.unembed(x[:, -1])
