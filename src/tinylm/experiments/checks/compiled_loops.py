@@ -46,9 +46,9 @@ def run(subject: Subject) -> Finding:
     steps = [_gradients(model, batch, on, subject.seed) for on in (False, True)]
     logits = [_decoded(model.eval(), subject, on) for on in (False, True)]
     return Finding(
-        compared=f"loss and gradients of a training step (float32, dropout {dropout:g}) and logits of "
-        "decoding steps that swap texts, by compiled loops, against torch's operations (relative to "
-        "the largest)",
+        compared=f"loss and gradients of a training step (float32, dropout {dropout:g}) and logits "
+        "of decoding steps that swap texts, by compiled loops, against torch's operations "
+        "(relative to the largest)",
         cases=sum(p.numel() for p in model.parameters()) + logits[0].numel(),
         unit="gradient components and logits",
         difference=worst(
