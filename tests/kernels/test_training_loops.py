@@ -271,3 +271,48 @@ def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.Monk
     kernel(1, x, out, 5, 0, 0, 1.0)
     assert asked == [True, False]
     assert torch.equal(out, x)
+
+
+def placed(tensor: Tensor, offset: int) -> Tensor:
+    """Return a copy that begins so many numbers into a piece of memory."""
+    buffer = torch.empty(tensor.numel() + offset, dtype=tensor.dtype)
+    return buffer[offset:].view(tensor.shape).copy_(tensor.detach())
+
+
+@FORMATS
+def test_results_do_not_depend_on_where_in_memory_tensors_stand(number: torch.dtype) -> None:
+    norm, dropout = LayerNorm(27, 1e-5), Dropout(0.1)
+    config = ModelConfig(
+        vocab_size=9, hidden_size=24, num_heads=3, head_dim=7, context_length=64, dropout=0.1
+    )
+    attention = Attention(config, 0, "attention")
+    blocked = torch.ones(33, 33).triu(1).bool()[None, None]
+    given = [leaf(19, 27), leaf(19, 27, number=number)]
+    heads = [leaf(2, 3, 33, 7, number=number, scale=s) for s in (1.0, 1.1, 1.2)]
+    scores, targets = leaf(13, 61, number=number).detach(), torch.arange(13)
+    from tinylm.kernels.loss import losses_to_gradients
+
+    found = []
+    for offset in (0, 1, 3, 8, 13):
+        x, branch = (placed(one, offset).requires_grad_() for one in given)
+        query, key, value = (placed(one, offset).requires_grad_() for one in heads)
+        logits = placed(scores, offset)
+        found.append(
+            [
+                *outputs(
+                    lambda x=x, branch=branch: add_norm(x, branch, dropout, norm),  # type: ignore[misc]
+                    [x, branch, *norm.parameters()],
+                    True,
+                ),
+                *outputs(
+                    lambda q=query, k=key, v=value: attention.mix(q, k, v, blocked),  # type: ignore[misc]
+                    [query, key, value],
+                    True,
+                ),
+                *losses_to_gradients(logits, targets),
+                logits,
+            ]
+        )
+    for other in found[1:]:
+        for one, two in zip(found[0], other, strict=True):
+            assert torch.equal(one, two)

@@ -270,3 +270,14 @@ def test_adam_in_pieces_equals_torchs(transposed: bool) -> None:
         other.step()
     assert (ours - theirs).abs().max() < 1e-12
     assert (ours - made()).abs().min() > 0
+
+
+def test_the_norm_does_not_depend_on_where_in_memory_gradients_stand() -> None:
+    """As ``torch.dot`` does, in the last bit: a resumed run would not end as another."""
+    numbers = torch.randn(3001, generator=torch.Generator().manual_seed(0))
+    norms = set()
+    for offset in range(16):
+        parameter = nn.Parameter(torch.zeros(3001))
+        parameter.grad = torch.empty(3100)[offset : offset + 3001].copy_(numbers)
+        norms.add(clip_gradients([parameter], 1.0))
+    assert len(norms) == 1

@@ -208,9 +208,10 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest_norm: float) -> f
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return 0.0
-    # Half of the time of ``norm``, which waits for each number's sum.
-    squares = [torch.dot(flat, flat) for flat in (gradient.flatten() for gradient in gradients)]
-    norm = float(torch.stack(squares).sum().sqrt())
+    # Not ``torch.dot``, though it takes half of the time: its sum depends on where in memory a
+    # gradient stands, and a resumed run would end with other bits.
+    norms: list[Tensor] = [gradient.norm() for gradient in gradients]
+    norm = float(torch.stack(norms).norm())
     if largest_norm and norm > largest_norm:
         for gradient in gradients:
             gradient.mul_(largest_norm / norm)
