@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +130,23 @@ def litgpt(shape: Shape) -> nn.Module:
     )
 
 
+def litgpt_with_dropout(shape: Shape) -> nn.Module:
+    """Return LitGPT's model with dropout where GPT-2 has it, but for the attention pattern.
+
+    On the embeddings and on what attention and feed-forward add, by torch's own dropout.
+    """
+    model: Any = litgpt(shape)
+
+    def drop(module: nn.Module, _: Any, output: Tensor) -> Tensor:
+        return nn.functional.dropout(output, shape.dropout, module.training)
+
+    model.transformer.wte.register_forward_hook(drop)
+    for block in model.transformer.h:
+        block.attn.register_forward_hook(drop)
+        block.mlp.register_forward_hook(drop)
+    return model  # type: ignore[no-any-return]
+
+
 def ctranslate2(model: nn.Module, folder: Path) -> Callable[[str, int], Callable[..., None]]:
     """Convert transformers' GPT-2 for CTranslate2.
 
@@ -189,6 +207,7 @@ def _serve(connection: Connection, folder: str, numbers: str, threads: int) -> N
 PEERS: dict[str, Callable[[Shape], nn.Module]] = {
     "transformers GPT-2": gpt2,
     "x-transformers": x_transformers,
+    "LitGPT": litgpt_with_dropout,
     "LitGPT (no dropout)": litgpt,
 }
 

@@ -1,10 +1,10 @@
 """Training tokens a second beside other packages' decoders: same sizes, tokens, batch, precision.
 
 A step is what a training loop does: forward, cross-entropy, backward, clipping to norm 1, Adam.
-LitGPT's model has no dropout, so tinylm runs without it too, beside the form with the dropout that
-the others have. Each competitor takes its own way: tinylm `TrainingStep`, the others autocast,
-`F.cross_entropy` and torch's fused Adam, eager or through `torch.compile`. All take turns in one
-process.
+LitGPT's model has no dropout. It runs as it is, beside tinylm without, and with dropout put behind
+its embeddings and branches. Each competitor takes its own way: tinylm `TrainingStep`, the others
+autocast, `F.cross_entropy` and torch's fused Adam, eager or through `torch.compile`. All take turns
+in one process.
 
     python benchmarks/training.py [--shape first] [--rounds 7] [--compile] [--json FILE]
 """
