@@ -52,14 +52,13 @@ def using(wanted: bool = True) -> Iterator[None]:
         _wanted = before
 
 
-def serve(*tensors: Tensor | None) -> bool:
+def serve(*tensors: Tensor) -> bool:
     """Whether the loops are wanted, and suit these tensors: on a CPU, in float32 or bfloat16."""
     return (
         _wanted
         and not torch.compiler.is_compiling()
         and all(
-            tensor is None
-            or (tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16))
+            tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16)
             for tensor in tensors
         )
     )

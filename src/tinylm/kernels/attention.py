@@ -14,7 +14,7 @@ from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tinylm.kernels.dropout import fill_random, keep
+from tinylm.kernels.dropout import fill_random, keep, scale_of
 from tinylm.kernels.launch import (
     address,
     blocks_of,
@@ -33,7 +33,8 @@ _MASKED = np.float32(np.finfo(np.float32).min / 2)
 
 
 @inline
-def _forwards(table, scores, blocked, pattern, kept, heads, factor, draw, dropped, scale):
+def _forwards(table, scores, blocked, pattern, kept, heads, factor, draw, dropped):
+    scale = scale_of(dropped)
     rows, keys = scores.shape
     masks, queries = blocked.shape[0], blocked.shape[1]
     random = np.empty(_ROWS * keys // 4, np.uint64)
@@ -73,7 +74,8 @@ def _forwards(table, scores, blocked, pattern, kept, heads, factor, draw, droppe
 
 
 @inline
-def _backwards(table, gradient, pattern, kept, out, factor, draw, dropped, scale):
+def _backwards(table, gradient, pattern, kept, out, factor, draw, dropped):
+    scale = scale_of(dropped)
     rows, keys = pattern.shape
     random = np.empty(_ROWS * keys // 4, np.uint64)
     bits = random.view(np.uint16)
@@ -116,7 +118,6 @@ def _forward_entry(numbers):
             np.float32(real(a[11])),
             a[12],
             np.int32(a[13]),
-            np.float32(real(a[14])),
         )
 
     return entry
@@ -134,7 +135,6 @@ def _backward_entry(numbers):
             np.float32(real(a[8])),
             a[9],
             np.int32(a[10]),
-            np.float32(real(a[11])),
         )
 
     return entry
@@ -157,23 +157,22 @@ class _Mix(torch.autograd.Function):
         scores, blocked = scores.contiguous(), blocked.contiguous()
         batch, heads, queries, keys = scores.shape
         rows = batch * heads * queries
-        scale = 2**16 / (2**16 - dropped)
         pattern = torch.empty_like(scores)
         kept = torch.empty_like(scores) if dropped else pattern
         _FORWARDS[scores.dtype](
             blocks_of(_ROWS, rows),
             *(scores, blocked, pattern, kept),
-            *(rows, keys, len(blocked), queries, heads, factor, draw, dropped, scale),
+            *(rows, keys, len(blocked), queries, heads, factor, draw, dropped),
         )
         ctx.save_for_backward(pattern, value)
-        ctx.rest = factor, draw, dropped, scale
+        ctx.rest = factor, draw, dropped
         return kept @ value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         pattern, value = ctx.saved_tensors
-        *_, dropped, _ = ctx.rest
+        *_, dropped = ctx.rest
         rows, keys = pattern.shape[:-1].numel(), pattern.shape[-1]
         gradient = gradient.to(pattern.dtype)
         slopes = (gradient @ value.mT).contiguous()

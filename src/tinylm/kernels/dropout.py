@@ -19,7 +19,6 @@ from tinylm.kernels.launch import (
     by_format,
     inline,
     next_block,
-    real,
     store,
     widen,
 )
@@ -38,8 +37,14 @@ def fill_random(random, first, draw):
 
 
 @inline
+def scale_of(dropped):
+    """Return what the numbers that are not dropped are multiplied by."""
+    return np.float32(65536 / (65536 - dropped))
+
+
+@inline
 def keep(bits, dropped, scale):
-    """Return what 16 random bits multiply a number by: 0 or ``scale``.
+    """Return what 16 random bits multiply a number by: 0 or ``scale``; 1 if none are dropped.
 
     They are compared as signed numbers, as torch, which has no unsigned ones, compares them.
     """
@@ -47,7 +52,8 @@ def keep(bits, dropped, scale):
 
 
 @inline
-def _drop(table, x, out, draw, dropped, scale):
+def _drop(table, x, out, draw, dropped):
+    scale = scale_of(dropped)
     random = np.empty(_BLOCK // 4, np.uint64)
     bits = random.view(np.uint16)
     while True:
@@ -66,7 +72,7 @@ def _entry(numbers):
         count = a[4]
         x = carray(address(a[2]), (count,), numbers)
         out = carray(address(a[3]), (count,), numbers)
-        _drop(a, x, out, a[5], np.int32(a[6]), np.float32(real(a[7])))
+        _drop(a, x, out, a[5], np.int32(a[6]))
 
     return entry
 
@@ -78,8 +84,7 @@ def _dropped(x: Tensor, draw: int, dropped: int) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
     count = x.numel()
-    scale = 2**16 / (2**16 - dropped)
-    _RUN[x.dtype](blocks_of(_BLOCK, count), x, out, count, draw, dropped, scale)
+    _RUN[x.dtype](blocks_of(_BLOCK, count), x, out, count, draw, dropped)
     return out
 
 

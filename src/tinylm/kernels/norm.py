@@ -14,7 +14,7 @@ from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tinylm.kernels.dropout import fill_random, keep
+from tinylm.kernels.dropout import fill_random, keep, scale_of
 from tinylm.kernels.launch import (
     address,
     blocks_of,
@@ -30,11 +30,12 @@ from tinylm.kernels.launch import (
 _ROWS = 64
 """A block: a multiple of 4, so that it begins with a whole random number. The gradients of weight
 and bias are summed in each, then over the blocks."""
-_COUNTER = 15  # its place in the table
+_COUNTER = 14  # its place in the table
 
 
 @inline
-def _forwards(table, x, y, weight, bias, out, low, normal, scales, eps, draw, dropped, scale):
+def _forwards(table, x, y, weight, bias, out, low, normal, scales, eps, draw, dropped):
+    scale = scale_of(dropped)
     rows, size = x.shape
     random = np.empty(_ROWS * size // 4, np.uint64)
     bits = random.view(np.uint16)
@@ -48,12 +49,8 @@ def _forwards(table, x, y, weight, bias, out, low, normal, scales, eps, draw, dr
             fill_random(random, first * size // 4, draw)
         for row in range(first, min(first + _ROWS, rows)):
             mine = bits[(row - first) * size : (row - first + 1) * size]
-            if dropped:
-                for j in range(size):
-                    total[j] = x[row, j] + widen(y[row, j]) * keep(mine[j], dropped, scale)
-            else:
-                for j in range(size):
-                    total[j] = x[row, j] + widen(y[row, j])
+            for j in range(size):
+                total[j] = x[row, j] + widen(y[row, j]) * keep(mine[j], dropped, scale)
             mean = np.float32(0)
             for j in range(size):
                 mean += total[j]
@@ -76,8 +73,9 @@ def _forwards(table, x, y, weight, bias, out, low, normal, scales, eps, draw, dr
 
 @inline
 def _backwards(
-    table, gradient, also, normal, scales, weight, to_x, to_y, sums, whole, draw, dropped, scale
+    table, gradient, also, normal, scales, weight, to_x, to_y, sums, whole, draw, dropped
 ):
+    scale = scale_of(dropped)
     rows, size = normal.shape
     random = np.empty(_ROWS * size // 4, np.uint64)
     bits = random.view(np.uint16)
@@ -114,12 +112,8 @@ def _backwards(
                 slope = given[j] * weight[j] - mean - normal[row, j] * along
                 to_x[row, j] = slope * rate
             mine = bits[(row - first) * size : (row - first + 1) * size]
-            if dropped:
-                for j in range(size):
-                    store(to_y[row], j, to_x[row, j] * keep(mine[j], dropped, scale))
-            else:
-                for j in range(size):
-                    store(to_y[row], j, to_x[row, j])
+            for j in range(size):
+                store(to_y[row], j, to_x[row, j] * keep(mine[j], dropped, scale))
         sum_when_last(table, _COUNTER, sums, whole)
 
 
@@ -133,13 +127,12 @@ def _forward_entry(numbers):
             carray(address(a[4]), (size,), np.float32),
             carray(address(a[5]), (size,), np.float32),
             carray(address(a[6]), (rows, size), np.float32),
-            carray(address(a[15]), (rows if a[15] else 0, size), np.uint16),
+            carray(address(a[14]), (rows if a[14] else 0, size), np.uint16),
             carray(address(a[7]), (rows, size), np.float32),
             carray(address(a[8]), (rows,), np.float32),
             np.float32(real(a[11])),
             a[12],
             np.int32(a[13]),
-            np.float32(real(a[14])),
         )
 
     return entry
@@ -151,7 +144,7 @@ def _backward_entry(numbers):
         _backwards(
             a,
             carray(address(a[2]), (rows, size), np.float32),
-            carray(address(a[16]), (rows if a[16] else 0, size), np.uint16),
+            carray(address(a[15]), (rows if a[15] else 0, size), np.uint16),
             carray(address(a[3]), (rows, size), np.float32),
             carray(address(a[4]), (rows,), np.float32),
             carray(address(a[5]), (size,), np.float32),
@@ -161,7 +154,6 @@ def _backward_entry(numbers):
             carray(address(a[11]), (2, size), np.float32),
             a[12],
             np.int32(a[13]),
-            np.float32(real(a[14])),
         )
 
     return entry
@@ -184,18 +176,17 @@ class _AddNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor | None]:
         x, y = x.contiguous(), y.contiguous()
         rows, size = x.shape[:-1].numel(), x.shape[-1]
-        scale = 2**16 / (2**16 - dropped)
         out, normal, scales = torch.empty_like(x), torch.empty_like(x), torch.empty(rows)
         shift = torch.zeros_like(weight) if bias is None else bias
         low = torch.empty_like(x, dtype=y.dtype) if y.dtype == torch.bfloat16 else None
         _FORWARDS[y.dtype](
             blocks_of(_ROWS, rows),
-            *(x, y, weight, shift, out, normal, scales, rows, size, eps, draw, dropped, scale),
+            *(x, y, weight, shift, out, normal, scales, rows, size, eps, draw, dropped),
             0 if low is None else low,
         )
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(normal, scales, weight)
-        ctx.drawn, ctx.format = (draw, dropped, scale), y.dtype
+        ctx.drawn, ctx.format = (draw, dropped), y.dtype
         return out, low
 
     @staticmethod

@@ -25,14 +25,13 @@ from torch import Tensor, nn
 
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.onednn import can_pack, pack, packed_linear
-from tinylm.model.steps import FEW, can_step, matrix_of, step_runner
+from tinylm.model.steps import FEW, can_step, int8_scale, matrix_of, step_runner
 
 Numbers = Literal["float32", "bfloat16", "int8"]
 """Format of a packed model's linear maps."""
 Kind = TypeVar("Kind", bound=nn.Module)
 _KEPT: WeakKeyDictionary[DecoderLM, dict[Numbers, tuple[list[Any], DecoderLM]]]
 _KEPT = WeakKeyDictionary()
-_LARGEST = 127
 
 
 class FewRowsLinear(nn.Module):
@@ -76,7 +75,7 @@ class QuantizedLinear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()
-        self.scale = weight.abs().amax(1).clamp(min=1e-12).double() / _LARGEST  # (out,)
+        self.scale = int8_scale(weight)
         zero = torch.zeros(len(weight), dtype=torch.long)
         with warnings.catch_warnings():  # torch deprecates the type that the kernel asks for
             warnings.simplefilter("ignore", UserWarning)

@@ -17,7 +17,7 @@ from tinylm.model.attention import Attention
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLayer, DecoderLM, LayerRunner, in_turn
 from tinylm.model.hooks import NO_HOOKS, Hooks
-from tinylm.model.layers import Dropout, FeedForward, LayerNorm, gelu, gelu_tanh, relu
+from tinylm.model.layers import Dropout, FeedForward, LayerNorm, add_norm, gelu, gelu_tanh, relu
 from tinylm.model.positions import Positions
 
 FEW = 8
@@ -50,6 +50,15 @@ def can_step(model: DecoderLM) -> bool:
     )
 
 
+def int8_scale(weight: Tensor) -> Tensor:
+    """Return, for each row of a matrix, by what the integers that stand for it are multiplied.
+
+    Returns:
+        (out,), float64: the largest number of a row is 127 of it.
+    """
+    return weight.abs().amax(1).clamp(min=1e-12).double() / _LARGEST
+
+
 def matrix_of(linear: nn.Linear, numbers: torch.dtype) -> Any:
     """Return a linear map as the kernels read it.
 
@@ -64,7 +73,7 @@ def matrix_of(linear: nn.Linear, numbers: torch.dtype) -> Any:
     scale = torch.ones(len(weight))
     bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach()
     if numbers == torch.int8:
-        scale = weight.abs().amax(1).clamp(min=1e-12) / _LARGEST
+        scale = int8_scale(weight).float()
         weight = (weight / scale[:, None]).round()
     return Matrix(weight.to(numbers).contiguous(), scale, bias.contiguous())
 
@@ -116,7 +125,8 @@ def step_runner(model: DecoderLM, numbers: torch.dtype) -> LayerRunner:
         if cache is None or x.shape[1] != 1 or hooks.active:
             return in_turn(layers, x, encoding, positions, blocked, cache, hooks)
         if len(x) > FEW:
-            return _run_many(layers, x[:, 0], cache)[:, None]
+            with kernels.using():
+                return _run_many(layers, x[:, 0], cache)[:, None]
         return fused.step(x[:, 0], cache.layout(), cache.length, cache.padded)[:, None]
 
     return run
@@ -127,22 +137,18 @@ def _run_many(layers: Iterable[Any], x: Tensor, cache: KVCache) -> Tensor:
 
     The products are those of the layers' own maps; attention and norms are compiled loops.
     """
-    from tinylm.kernels.norm import add_norm
     from tinylm.kernels.single_token import attend
 
     layout = cache.layout()
     for i, layer in enumerate(layers):
         attention, inner = layer.attention, layer.feed_forward
         outer_norm, inner_norm = layer.attention_norm, layer.feed_forward_norm
-
-        def joined(stream: Tensor, branch: Tensor, norm: LayerNorm) -> Tensor:
-            return add_norm(stream, branch, norm.weight, norm.bias, norm.eps, 0, 0)[0]
-
+        drop = layer.dropout  # of nothing, in evaluation
         given = outer_norm(x) if layer.norm_first else x
         mixed = attend(attention.query_key_value(given), i, layout, cache.length, cache.padded)
         branch = attention.output(mixed)
-        x = x + branch if layer.norm_first else joined(x, branch, outer_norm)
+        x = x + branch if layer.norm_first else add_norm(x, branch, drop, outer_norm)
         given = inner_norm(x) if layer.norm_first else x
         branch = inner.contract(inner.activation(inner.expand(given)))
-        x = x + branch if layer.norm_first else joined(x, branch, inner_norm)
+        x = x + branch if layer.norm_first else add_norm(x, branch, drop, inner_norm)
     return x
