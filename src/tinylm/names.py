@@ -1,0 +1,55 @@
+"""Names that a user gives to runs, adapters and figures; each becomes one folder or file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tinylm.errors import ConfigError
+
+_MOST_BYTES = 150  # a file system has 255, of which suffixes and temporary names take some
+
+
+def checked_name(name: str, what: str) -> str:
+    """Return a name if it can be that of one file or folder within another.
+
+    Args:
+        name: as given.
+        what: it names, for the message: ``--name``.
+
+    Raises:
+        ConfigError: if it is empty or too long, would leave the folder (``..``, separators), would
+            be hidden (a dot in front), looks like an option (``-`` in front), or holds control
+            characters, line ends or white space at either end.
+    """
+    problem = None
+    if not name.strip():
+        problem = "is empty"
+    elif "/" in name or "\\" in name:
+        problem = "is a path: give a name without / and \\"
+    elif name[0] in ".-":
+        problem = "starts with a dot or a dash"
+    elif name != name.strip():
+        problem = "has white space at an end"
+    elif not name.isprintable():
+        problem = "holds a control character or a line end"
+    elif len(name.encode("utf-8")) > _MOST_BYTES:
+        problem = f"has more than {_MOST_BYTES} bytes"
+    if problem is not None:
+        shown = ascii(name if len(name) <= 60 else f"{name[:60]}…")
+        raise ConfigError(f"{what} {shown} {problem}")
+    return name
+
+
+def checked_path(path: Path, what: str) -> Path:
+    """Return a path if it can be shown and typed again.
+
+    Args:
+        path: of what will be written.
+        what: it is, for the message: ``--out``.
+
+    Raises:
+        ConfigError: if it holds control characters or line ends.
+    """
+    if not str(path).isprintable():
+        raise ConfigError(f"{what} {str(path)!a} holds a control character or a line end")
+    return path

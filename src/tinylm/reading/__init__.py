@@ -1,0 +1,31 @@
+"""The one reader each of JSON, JSON lines, YAML and safetensors headers.
+
+A file may be damaged, of another kind, or made to do harm. So all is bounded before it is held:
+bytes, depth of nesting, and the number of values; and what formats leave open is refused: a key
+given twice, numbers that are not finite or have thousands of digits. Every problem is one line.
+"""
+
+from tinylm.reading.files import MOST_BYTES, decode, lines, read_bytes
+from tinylm.reading.json_files import parse_json, read_json, read_json_lines
+from tinylm.reading.shapes import checked, key_shown, refusal, shown
+from tinylm.reading.tensors import TensorHeader, read_tensor_headers
+from tinylm.reading.yaml_files import Yaml, parse_yaml, read_yaml
+
+__all__ = [
+    "MOST_BYTES",
+    "TensorHeader",
+    "Yaml",
+    "checked",
+    "decode",
+    "key_shown",
+    "lines",
+    "parse_json",
+    "parse_yaml",
+    "read_bytes",
+    "read_json",
+    "read_json_lines",
+    "read_tensor_headers",
+    "read_yaml",
+    "refusal",
+    "shown",
+]

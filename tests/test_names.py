@@ -1,0 +1,69 @@
+"""Names stay in their folder and can be shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinylm.errors import ConfigError
+from tinylm.names import checked_name, checked_path
+
+
+@given(st.text(max_size=12))
+def test_a_name_that_is_accepted_is_one_visible_file_of_its_folder(name: str) -> None:
+    try:
+        accepted = checked_name(name, "--name")
+    except ConfigError as error:
+        assert str(error).isprintable()
+        return
+    assert accepted == name
+    path = Path("runs") / name
+    assert path.parent == Path("runs")
+    assert path.name == name
+    assert name.isprintable()
+    assert not name.startswith(("-", "."))
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("../../x", "is a path"),
+        ("a/b", "is a path"),
+        ("a\\b", "is a path"),
+        ("..", "starts with a dot"),
+        (".cache", "starts with a dot"),
+        ("--steps", "starts with a dot or a dash"),
+        ("", "is empty"),
+        ("  ", "is empty"),
+        ("a\nb", "holds a control character or a line end"),
+        ("a\x1b[31m", "holds a control character"),
+        ("a\u202eb", "holds a control character"),
+        ("a\u2028b", "holds a control character"),
+        ("a\x85b", "holds a control character"),
+        ("a\ud800", "holds a control character"),
+        (" a", "has white space at an end"),
+        ("x" * 151, "has more than 150 bytes"),
+        ("ü" * 76, "has more than 150 bytes"),
+    ],
+)
+def test_what_is_refused(name: str, problem: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        checked_name(name, "--name")
+    assert problem in str(error.value)
+    assert str(error.value).startswith("--name '")
+    assert str(error.value).isascii()
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize("name", ["quick", "a b", "größe-2", "x.y", "x" * 150, "🐶"])
+def test_ordinary_names_stay_as_they_are(name: str) -> None:
+    assert checked_name(name, "--name") == name
+
+
+def test_a_path_may_lead_anywhere_but_can_be_shown() -> None:
+    assert checked_path(Path("/tmp/../x"), "--out") == Path("/tmp/../x")
+    with pytest.raises(ConfigError, match=r"--out 'a\\nb' holds a control character"):
+        checked_path(Path("a\nb"), "--out")
