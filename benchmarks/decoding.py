@@ -117,7 +117,7 @@ def main() -> None:
         times = run_interleaved(competitors, arguments.rounds, rest=_REST)
         best = min(
             (name for name in times if name.startswith("transformers")),
-            key=lambda name: sorted(times[name])[len(times[name]) // 2],
+            key=lambda name: times[name].median,
         )
         print(f"\n{title}")
         results[title] = table(times, best, amount=batch * NEW, unit="tokens")

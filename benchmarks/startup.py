@@ -22,6 +22,7 @@ from peers import SHAPES, gpt2
 from tables import hardware_line, print_table, table
 
 from tinylm.language_model import LanguageModel
+from tinylm.measurement import Measurement
 from tinylm.model.decoder import DecoderLM
 from tinylm.tokenizers.base import SPECIAL_TOKENS
 from tinylm.tokenizers.word import WordTokenizer
@@ -81,7 +82,7 @@ def main() -> None:
                 seconds = seconds_to_first_byte(command)
                 if number:  # the first round brings files into memory
                     times[name].append(seconds)
-    rows = table(times, "transformers, first token")
+    rows = table({n: Measurement.of(t) for n, t in times.items()}, "transformers, first token")
     print(f"{hardware_line()}, torch {torch.__version__}")
     print_table(rows, "transformers, first token")
     if arguments.json:

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinylm.evaluation.speed import Timing, ratio
+from tinylm.measurement import Measurement, compare
 
 
 def table(
-    times: Mapping[str, Sequence[float]],
+    times: Mapping[str, Measurement],
     baseline: str | None = None,
     amount: float | None = None,
     unit: str = "items",
@@ -26,12 +26,13 @@ def table(
         unit: name of that unit.
     """
     rows = []
-    for name, seconds in times.items():
-        row: dict[str, Any] = {"name": name, **Timing.of(seconds).as_result()}
+    for name, measured in times.items():
+        row: dict[str, Any] = {"name": name, **measured.as_result()}
         if amount is not None:
             row[f"{unit}/s"] = amount / row["median_s"]
         if baseline is not None:
-            row["ratio"] = ratio(times, baseline, name)
+            row["ratio"] = compare(times[baseline], measured).ratio
+            row["says"] = compare(measured, times[baseline]).word
         rows.append(row)
     return sorted(rows, key=lambda row: row["median_s"])
 
@@ -39,7 +40,7 @@ def table(
 def print_table(rows: Sequence[Mapping[str, Any]], baseline: str | None = None) -> None:
     """Print rows of ``table`` with aligned columns."""
     heads = {"median_s": "median ms", "min_s": "min ms", "max_s": "max ms", "spread": "spread"}
-    columns = [name for name in rows[0] if name != "rounds"]
+    columns = [name for name in rows[0] if name not in ("rounds", "seconds")]
     shown = [[heads.get(name, name) for name in columns]]
     if baseline is not None:
         shown[0] = [f"x {baseline}" if name == "ratio" else name for name in shown[0]]
@@ -51,7 +52,10 @@ def print_table(rows: Sequence[Mapping[str, Any]], baseline: str | None = None) 
         cells = [first.ljust(widths[0])]
         cells += [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
         print("  ".join(cells))
-    print(f"(median of {rows[0]['rounds']} interleaved rounds)")
+    print(f"(medians of {rows[0]['rounds']} interleaved rounds; spread: between the quartiles)")
+    for row in rows:
+        if Measurement.from_result(row).disturbed:
+            print(f"disturbed, though repeated: {row['name']}")
 
 
 def _cell(name: str, value: Any) -> str:

@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
         *("experiments", "report"),
     },
 }
-BASE_MODULES = {"config", "registry", "errors", "atomic", "names", "reading", ""}
+BASE_MODULES = {"config", "registry", "errors", "atomic", "measurement", "names", "reading", ""}
 FORBIDDEN_MODULES = {
     *("transformers", "peft", "trl", "transformer_lens", "bitsandbytes", "pickle", "dill"),
     *("torch.utils.checkpoint", "joblib", "cloudpickle"),
@@ -49,7 +49,10 @@ FORBIDDEN_NAMES = {
     *("TransformerDecoderLayer", "MultiheadAttention", "LayerNorm", "layer_norm", "RMSNorm"),
     *("multi_head_attention_forward", "native_layer_norm"),
 }
-NO_TORCH = {"config", "registry.py", "errors.py", "atomic.py", "names.py", "reading"}
+NO_TORCH = {
+    *("config", "registry.py", "errors.py", "atomic.py"),
+    *("measurement.py", "names.py", "reading"),
+}
 
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -50,10 +50,8 @@ def test_the_cache_changes_no_text_and_takes_what_the_formula_says(tiny_context:
         assert totals == sorted(totals)
         assert totals[0] > 0
         assert len(growth[name]["step_ms"]) == 3
-        assert math.isfinite(growth[name]["exponent"])
-    assert growth["speedup"][-1] == pytest.approx(
-        growth["uncached"]["total_s"][-1] / growth["cached"]["total_s"][-1]
-    )
+        assert math.isfinite(growth[name]["exponent"][0])
+        assert [one["median_s"] for one in growth[name]["totals"]] == totals
     # layers x 2 x heads x head_dim x bytes of a number: 1 x 2 x 2 x 8 x 4
     assert result["formula"]["kv_bytes_per_token"] == 128
     for row in result["memory"]:
@@ -62,11 +60,11 @@ def test_the_cache_changes_no_text_and_takes_what_the_formula_says(tiny_context:
 
 def test_exponents_are_those_of_the_curves() -> None:
     linear = kv_cache._curves([[0.1] * 64], [16, 64], 16)
-    assert linear["exponent"] == pytest.approx(1)
+    assert linear["exponent"] == [pytest.approx(1), None, None]
     assert linear["step_ms"] == pytest.approx([100, 100])
     # A step that costs as much as the text is long sums to n (n + 1) / 2.
     growing = kv_cache._curves([[float(n) for n in range(1, 1001)]], [16, 1000], 250)
-    assert growing["exponent"] == pytest.approx(2, abs=0.01)
+    assert growing["exponent"][0] == pytest.approx(2, abs=0.01)
     assert growing["total_s"] == [16 * 17 / 2, 1000 * 1001 / 2]
 
 
@@ -74,6 +72,16 @@ def test_medians_are_taken_over_the_rounds() -> None:
     curves = kv_cache._curves([[1.0] * 16, [2.0] * 16, [9.0] * 16], [16], 4)
     assert curves["total_s"] == [32]
     assert curves["step_ms"] == [2000]
+    assert curves["steps"][0]["seconds"] == [1, 2, 9]
+
+
+def test_the_interval_of_an_exponent_is_that_of_the_rounds_own() -> None:
+    linear, square = [1.0] * 64, [float(n) for n in range(1, 65)]
+    own = [kv_cache._curves([one], [16, 64], 16)["exponent"][0] for one in (linear, square)]
+    value, low, high = kv_cache._curves([linear, square], [16, 64], 16)["exponent"]
+    assert value == pytest.approx(sum(own) / 2)
+    reach = 12.706 * (own[1] - own[0]) / 2  # Student's quantile at one degree of freedom
+    assert (low, high) == pytest.approx((value - reach, value + reach), rel=1e-3)
 
 
 # --- gradient accumulation ---

@@ -102,7 +102,7 @@ def test_every_method_has_its_row(result: dict[str, Any]) -> None:
         assert math.isfinite(row["target_loss"]) and math.isfinite(row["base_loss"])
         assert row["trained"] > 0
         assert row["peak_bytes"] > 4 * row["trained"]
-        assert row["step"]["rounds"] == SETTINGS.repeats
+        assert row["step"]["rounds"] >= SETTINGS.repeats
         speed = row["generation"]["tokens_per_second"]
         assert speed == pytest.approx(6 * SETTINGS.new_tokens / row["generation"]["median_s"])
 

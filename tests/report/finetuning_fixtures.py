@@ -114,7 +114,7 @@ def _quantized() -> dict[str, int]:
 
 
 def _speed(tokens_per_second: float) -> dict[str, Any]:
-    return {**timing(320 / tokens_per_second, 0.04), "tokens_per_second": tokens_per_second}
+    return {**timing(320 / tokens_per_second, 0.01), "tokens_per_second": tokens_per_second}
 
 
 def _long(

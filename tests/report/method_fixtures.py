@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,24 +12,21 @@ import numpy as np
 from tests.report.fixtures import ENVIRONMENT, LOOP, STORY, config
 from tinylm.config import RunConfig
 from tinylm.experiments.growth import exponents, planned, resized, sizes
+from tinylm.measurement import Measurement
 from tinylm.planning.flops import flops_per_token
 from tinylm.planning.memory import kv_bytes, step_peak
 from tinylm.planning.parameters import parameter_counts
 
 
-def timing(median: float, spread: float = 0.05, rounds: int = 3) -> dict[str, Any]:
-    low, high = median * (1 - spread / 2), median * (1 + spread / 2)
-    return {"median_s": median, "min_s": low, "max_s": high, "spread": spread, "rounds": rounds}
+def timing(median: float, spread: float = 0.01, rounds: int = 3) -> dict[str, Any]:
+    """A timing whose rounds span ``spread`` of the median, in an order that the median decides."""
+    seconds = median * (1 + spread * np.linspace(-0.5, 0.5, rounds))
+    np.random.default_rng(round(1e6 * median)).shuffle(seconds)
+    return Measurement.of(seconds).as_result()
 
 
 def kv_cache() -> dict[str, Any]:
     lengths = [16, 32, 64, 128, 256]
-    cached = [_cached_ms(n) for n in lengths]
-    uncached = [_uncached_ms(n) for n in lengths]
-    totals = [
-        [sum(step(n) for n in range(1, length + 1)) / 1000 for length in lengths]
-        for step in (_cached_ms, _uncached_ms)
-    ]
     return {
         "repeats": 3,
         "samples": {
@@ -37,21 +35,17 @@ def kv_cache() -> dict[str, Any]:
             "max_new_tokens": 250,
             "cached": {**timing(1.34, 0.041), "tokens_per_second": 1_750.0},
             "uncached": {**timing(4.31, 0.028), "tokens_per_second": 544.1},
-            "ratio": 3.216,
             "identical": True,
         },
         "growth": {
             "batch": 20,
             "length": 256,
             "lengths": lengths,
-            "cached": {"step_ms": cached, "total_s": totals[0], "exponent": 1.08},
-            "uncached": {"step_ms": uncached, "total_s": totals[1], "exponent": 1.86},
+            "cached": way([_cached_ms(n) for n in lengths], _totals(lengths, _cached_ms), 1.08),
+            "uncached": way(
+                [_uncached_ms(n) for n in lengths], _totals(lengths, _uncached_ms), 1.86
+            ),
             "fitted_from": 64,
-            "speedup": [slow / fast for fast, slow in zip(*totals, strict=True)],
-            "times": {
-                "cached": timing(totals[0][-1], 0.034),
-                "uncached": timing(totals[1][-1], 0.022),
-            },
         },
         "memory": [
             {
@@ -71,6 +65,21 @@ def kv_cache() -> dict[str, Any]:
         },
         **_common(64.1),
     }
+
+
+def way(step_ms: list[float], total_s: list[float], exponent: float) -> dict[str, Any]:
+    """How generation with the cache, or without it, grows."""
+    return {
+        "step_ms": step_ms,
+        "total_s": total_s,
+        "steps": [timing(ms / 1000, 0.03) for ms in step_ms],
+        "totals": [timing(seconds, 0.03) for seconds in total_s],
+        "exponent": [exponent, exponent - 0.02, exponent + 0.02],
+    }
+
+
+def _totals(lengths: list[int], step_ms: Callable[[int], float]) -> list[float]:
+    return [sum(step_ms(n) for n in range(1, length + 1)) / 1000 for length in lengths]
 
 
 def _cached_ms(length: int) -> float:

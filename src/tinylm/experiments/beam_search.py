@@ -16,7 +16,7 @@ from tinylm.evaluation.continuations import (
     story_prompts,
 )
 from tinylm.evaluation.diversity import distinct, repetition
-from tinylm.evaluation.speed import Timing, run_interleaved
+from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import encoded_split
 from tinylm.generation.engine import Generated, generate
@@ -122,14 +122,14 @@ def _compare(
         measured[name] = measure_continuations(
             lm.model, lm.tokenizer, prompts.continued(outputs[name]), context.config.evaluation
         )
-        timing = Timing.of(times[name])
+        timing = times[name]
         num_tokens = sum(len(text.ids) + text.finished for text in outputs[name])
         rows.append(
             {
                 "name": name,
                 "num_beams": one.num_beams if one.strategy == "beam" else None,
                 "seconds": timing.as_result(),
-                "tokens_per_second": num_tokens / timing.median_s,
+                "tokens_per_second": num_tokens / timing.median,
                 "bleu_corpus": measured[name]["bleu"]["corpus"],
                 "bleu_sentence_mean": measured[name]["bleu"]["sentence_mean"],
                 **_text_measures(

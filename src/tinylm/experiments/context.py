@@ -148,6 +148,9 @@ _DEFAULT = (
     *("report.prompts", "report.attention_sentences", _WEIGHTS),
 )
 
+_FORM = 2
+"""Of results. A version that stores other values counts up, so that older ones are made again."""
+
 
 def result_key(name: str, config: RunConfig, weights: str = "") -> str:
     """Return a hash of what the result of an experiment depends on.
@@ -158,7 +161,7 @@ def result_key(name: str, config: RunConfig, weights: str = "") -> str:
         weights: names the checkpoint that is measured; no matter to what makes it.
     """
     values = to_dict(config)
-    relevant: dict[str, Any] = {}
+    relevant: dict[str, Any] = {"form": _FORM}
     for part in _DEPENDS_ON.get(name, _DEFAULT):
         section, _, key = part.partition(".")
         if part == _WEIGHTS:

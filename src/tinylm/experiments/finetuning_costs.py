@@ -15,7 +15,7 @@ from tinylm.config.experiments import FinetuningExperiment
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, story_rows
 from tinylm.errors import AdapterError
 from tinylm.evaluation.memory import peak_bytes, tensor_bytes
-from tinylm.evaluation.speed import Timing, run_interleaved
+from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Console
 from tinylm.experiments.lab_texts import Story
 from tinylm.finetuning.adapters import adapter_of, adapters, fold, trained_parameters
@@ -137,13 +137,13 @@ def measure_speeds(
     def generation(name: str) -> dict[str, Any] | None:
         if name not in text_times:
             return None
-        timing = Timing.of(text_times[name])
-        speed = len(begun) * number / timing.median_s
+        timing = text_times[name]
+        speed = len(begun) * number / timing.median
         return {**timing.as_result(), "tokens_per_second": speed}
 
     return {
         name: {
-            "step": Timing.of(step_times[name]).as_result(),
+            "step": step_times[name].as_result(),
             "generation": generation(name),
             "generation_merged": generation(f"{name} merged"),
         }

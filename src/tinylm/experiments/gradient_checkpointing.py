@@ -12,7 +12,7 @@ from typing import Any
 
 from tinylm.config import RunConfig
 from tinylm.data.windows import TokenWindows
-from tinylm.evaluation.speed import Timing, run_interleaved
+from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.step_costs import first_batches, prepare_step, step_memory
@@ -79,7 +79,7 @@ def _rows(
     times = run_interleaved(steps, rounds=repeats, warmup=2)
     rows = []
     for segment in segments:
-        timing = Timing.of(times[str(segment)])
+        timing = times[str(segment)]
         rows.append(
             {
                 "num_layers": config.model.num_layers,
@@ -90,7 +90,7 @@ def _rows(
                 "state_bytes": memory[segment].state_bytes,
                 "saved_bytes": memory[segment].saved_bytes,
                 "step": timing.as_result(),
-                "seconds_per_epoch": timing.median_s * math.ceil(len(windows) / batch_size),
+                "seconds_per_epoch": timing.median * math.ceil(len(windows) / batch_size),
             }
         )
     return rows

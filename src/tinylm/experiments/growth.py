@@ -15,7 +15,7 @@ import torch
 
 from tinylm.config import GenerationConfig, ModelConfig, RunConfig
 from tinylm.data.windows import Batch
-from tinylm.evaluation.speed import Timing, run_interleaved
+from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.step_costs import prepare_step, step_memory
 from tinylm.generation.engine import generate
 from tinylm.language_model import SPECIAL_IDS
@@ -91,7 +91,7 @@ def measure(
     for name, work in (("step", steps), ("generation", generations)):
         times = run_interleaved(work, repeats, _WARMUP)
         for number, row in enumerate(rows):
-            row[name] = Timing.of(times[str(number)]).as_result()
+            row[name] = times[str(number)].as_result()
             row["measured"][name] = row[name]["median_s"]
         progress(len(rows) * (1.5 if name == "step" else 2))
     return rows

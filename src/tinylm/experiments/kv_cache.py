@@ -14,11 +14,12 @@ from torch import Tensor
 
 from tinylm.config import GenerationConfig
 from tinylm.evaluation.memory import tensor_bytes
-from tinylm.evaluation.speed import Timing, ratio, run_interleaved
+from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.growth import exponent
 from tinylm.generation.engine import Generated, generate, generate_steps
 from tinylm.language_model import SPECIAL_IDS, LanguageModel
+from tinylm.measurement import Measurement, mean
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
 from tinylm.planning.memory import kv_bytes
@@ -64,7 +65,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def _time_both(
     context: Context, title: str, make: Callable[[str, bool], Callable[[], None]]
-) -> dict[str, list[float]]:
+) -> dict[str, Measurement]:
     """Time what ``make(name, use_cache)`` returns, with the cache and without, in turns."""
     repeats = context.config.experiments.kv_cache.repeats
     with context.console.task(title, len(_NAMES) * (repeats + 1)) as done:
@@ -97,16 +98,14 @@ def _samples(context: Context, lm: LanguageModel) -> dict[str, Any]:
         name: sum(len(one.ids) + one.finished for one in generated)
         for name, generated in outputs.items()
     }
-    timed = {name: Timing.of(times[name]) for name in _NAMES}
     return {
         "batch": settings.samples,
         "tokens": tokens["cached"],
         "max_new_tokens": sampling.max_new_tokens,
         **{
-            name: one.as_result() | {"tokens_per_second": tokens[name] / one.median_s}
-            for name, one in timed.items()
+            name: timing.as_result() | {"tokens_per_second": tokens[name] / timing.median}
+            for name, timing in times.items()
         },
-        "ratio": ratio(times, "uncached", "cached"),
         "identical": [one.ids for one in outputs["cached"]]
         == [one.ids for one in outputs["uncached"]],
     }
@@ -134,9 +133,9 @@ def _growth(context: Context, model: DecoderLM, device: torch.device) -> dict[st
 
         return work
 
-    times = _time_both(context, "Following the cost of each step", follow)
+    _time_both(context, "Following the cost of each step", follow)
     lengths = _lengths(length)
-    start = max(lengths[0], length // 4)
+    start = max(lengths[0] // 2, length // 4)
     grown = {name: _curves(rounds[1:], lengths, start) for name, rounds in steps.items()}
     return {
         "batch": settings.samples,
@@ -144,13 +143,6 @@ def _growth(context: Context, model: DecoderLM, device: torch.device) -> dict[st
         "lengths": lengths,
         **grown,
         "fitted_from": start,
-        "speedup": [
-            slow / fast
-            for slow, fast in zip(
-                grown["uncached"]["total_s"], grown["cached"]["total_s"], strict=True
-            )
-        ],
-        "times": {name: Timing.of(seconds).as_result() for name, seconds in times.items()},
     }
 
 
@@ -164,12 +156,19 @@ def _curves(
     rounds: Sequence[Sequence[float]], lengths: Sequence[int], start: int
 ) -> dict[str, Any]:
     """Sum up the seconds of every step, (rounds, length)."""
-    step = [statistics.median(seconds) for seconds in zip(*rounds, strict=True)]
-    totals = [statistics.median(total) for total in zip(*map(accumulate, rounds), strict=True)]
+    sums = [list(accumulate(seconds)) for seconds in rounds]
+    steps = [
+        Measurement.of([statistics.median(seconds[max(0, n - _NEAR) : n]) for seconds in rounds])
+        for n in lengths
+    ]
+    totals = [Measurement.of([total[n - 1] for total in sums]) for n in lengths]
+    exponents = [exponent(range(start, len(sum_) + 1), sum_[start - 1 :]) for sum_ in sums]
     return {
-        "step_ms": [1000 * statistics.median(step[max(0, n - _NEAR) : n]) for n in lengths],
-        "total_s": [totals[n - 1] for n in lengths],
-        "exponent": exponent(range(start, len(totals) + 1), totals[start - 1 :]),
+        "step_ms": [1000 * step.median for step in steps],
+        "total_s": [total.median for total in totals],
+        "steps": [step.as_result() for step in steps],
+        "totals": [total.as_result() for total in totals],
+        "exponent": mean(exponents).as_result(),
     }
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, story_rows
-from tinylm.evaluation.speed import Timing, run_interleaved
+from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.adapting import RATES
 from tinylm.experiments.finetuning_costs import size, step_memory, timed_step
 from tinylm.experiments.lab_texts import Kinds, Story, train_on
@@ -79,7 +79,7 @@ def extend_context(
     times = run_interleaved(works, repeats) if works else {}
     for row in rows:
         if row["method"] in times:
-            row["step"] = Timing.of(times[row["method"]]).as_result()
+            row["step"] = times[row["method"]].as_result()
     return {
         "context_length": short,
         "extended": length,

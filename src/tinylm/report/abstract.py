@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from tinylm.measurement import Verdict
 from tinylm.report.blocks import code
 from tinylm.report.formatting import count, duration, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
-from tinylm.report.measurements import order
+from tinylm.report.measurements import compared, factor
 
 
 def abstract(results: ReportInputs) -> str:
@@ -61,16 +62,19 @@ def _methods(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     cache = found.get("kv-cache")
     if cache:
         samples = cache["samples"]
-        which = order(samples["cached"], samples["uncached"])
-        change = (
-            f"makes generation {significant(samples['ratio'])} times as fast"
-            if which < 0
-            else "makes no measurable difference to the speed of generation"
-            if which == 0
-            else f"makes generation slower, by a factor of {significant(1 / samples['ratio'])}"
-        )
+        effect = compared(samples["cached"], samples["uncached"])
+        batch = f"{plural(samples['batch'], 'text')} as one batch"
         sentences.append(
-            f"A key-value cache {change} ({plural(samples['batch'], 'text')} as one batch)."
+            {
+                Verdict.LESS: "A key-value cache makes generation quicker, by a factor of "
+                f"{factor(effect.inverse)} ({batch}).",
+                Verdict.MORE: "A key-value cache makes generation slower, by a factor of "
+                f"{factor(effect)} ({batch}).",
+                Verdict.ALIKE: "With and without a key-value cache the times of generation are "
+                f"not measurably different ({batch}).",
+                Verdict.UNKNOWN: "Whether a key-value cache makes generation quicker could not be "
+                f"measured ({batch}).",
+            }[effect.verdict]
         )
     finetuning = found.get("finetuning")
     if finetuning:

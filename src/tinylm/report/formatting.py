@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 
 def count(value: float) -> str:
@@ -73,6 +74,20 @@ def plural(value: float, singular: str, many: str = "") -> str:
     """Return ``1 story``, ``2 stories``."""
     whole = round(value)
     return f"{whole:,} {singular if whole == 1 else many or singular + 's'}"
+
+
+def keyed(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Hashable, Mapping[str, Any]]:
+    """Return rows of a result by a value that each has for itself.
+
+    Raises:
+        ValueError: if two rows have the same one, of which one would be lost.
+    """
+    by_value: dict[Hashable, Mapping[str, Any]] = {}
+    for row in rows:
+        if row[key] in by_value:
+            raise ValueError(f"two rows with {key} = {row[key]!r}")
+        by_value[row[key]] = row
+    return by_value
 
 
 def _superscript(value: int) -> str:

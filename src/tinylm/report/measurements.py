@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tinylm.measurement import LIMIT, Comparison, Measurement, compare
 from tinylm.report.blocks import literal
 from tinylm.report.formatting import duration, percent, plural, significant
+
+Timing = Mapping[str, Any]
+"""What ``Measurement.as_result`` wrote down."""
+DAGGER = "†"
+"""Behind a number whose measurement was disturbed."""
 
 
 def hardware(result: Mapping[str, Any]) -> str:
@@ -21,9 +27,12 @@ def hardware(result: Mapping[str, Any]) -> str:
     return host if device == "cpu" else f"{literal(device)}, with {host} as host"
 
 
-def rounds(timing: Mapping[str, Any]) -> str:
-    """Return over what a timing is the median: ``median of 3 rounds``."""
-    return f"median of {plural(timing['rounds'], 'round')}"
+def rounds(*timings: Timing) -> str:
+    """Return over what timings are medians, such as ``median of 3 rounds``."""
+    numbers = sorted({len(timing["seconds"]) for timing in timings})
+    if len(numbers) == 1:
+        return f"median of {plural(numbers[0], 'round')}"
+    return f"medians of {numbers[0]} to {numbers[-1]} rounds"
 
 
 def seconds(value: float) -> str:
@@ -33,21 +42,46 @@ def seconds(value: float) -> str:
     return f"{significant(value)}\u00a0s" if value < 60 else duration(value)
 
 
-def median(timing: Mapping[str, Any]) -> str:
-    """Return the median of a timing."""
-    return seconds(timing["median_s"])
+def measured(timing: Timing) -> Measurement:
+    """Return the measurement that a result holds."""
+    return Measurement.from_result(timing)
 
 
-def spread(timing: Mapping[str, Any]) -> str:
-    """Return the range of a timing in percent of its median."""
-    return percent(timing["spread"])
+def median(timing: Timing) -> str:
+    """Return the median of a timing, with a dagger if it was disturbed."""
+    return f"{seconds(timing['median_s'])}{dagger(measured(timing))}"
 
 
-def order(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
-    """Compare two timings: -1 if every round of the first was quicker, 1 if slower, else 0."""
-    if one["max_s"] < other["min_s"]:
-        return -1
-    return 1 if one["min_s"] > other["max_s"] else 0
+def dagger(measurement: Measurement) -> str:
+    """Return the mark of a disturbed measurement, or nothing."""
+    return DAGGER if measurement.disturbed else ""
+
+
+def spread(timing: Timing) -> str:
+    """Return the distance between a timing's quartiles in percent of its median."""
+    return percent(measured(timing).spread)
+
+
+def disturbances(measurements: Iterable[Measurement]) -> str:
+    """Return what the dagger means, as a sentence for a table's note, if one stands there."""
+    if not any(one.disturbed for one in measurements):
+        return ""
+    return (
+        f" {DAGGER}: disturbed; the middle half of the rounds spans more than {percent(LIMIT, 0)} "
+        "of the median, although the measurement was repeated."
+    )
+
+
+def compared(one: Timing, other: Timing) -> Comparison:
+    """Compare two timings that were taken in turns, round by round."""
+    return compare(measured(one), measured(other))
+
+
+def factor(comparison: Comparison) -> str:
+    """Return a ratio of times with its interval: ``2.31 (2.25 to 2.38)``."""
+    low, high = significant(comparison.low), significant(comparison.high)
+    ratio = significant(comparison.ratio)
+    return ratio if low == high else f"{ratio} ({low} to {high})"
 
 
 def mib(size: float) -> str:

@@ -35,7 +35,7 @@ def growth_figure(growth: Mapping[str, Any]) -> Figure:
             look = {"color": COLOURS[i], "linestyle": _DASHES[i], "marker": marker}
             left.plot(lengths, way["step_ms"], label=name, **look)
             right.plot(
-                lengths, way["total_s"], label=f"{name}, slope {way['exponent']:.2f}", **look
+                lengths, way["total_s"], label=f"{name}, slope {way['exponent'][0]:.2f}", **look
             )
         left.set_title("One step, whole batch")
         left.set_ylabel("milliseconds")

@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.measurement import Verdict
 from tinylm.report.formatting import listed, percent, plural, significant
-from tinylm.report.measurements import named, order, times
+from tinylm.report.measurements import compared, named, times
 
 _FEW = 20
 """Prompts below which BLEU is called noise."""
@@ -140,12 +141,15 @@ def cost(ladder: Sequence[Row]) -> str:
     below: list[Row] = []
     above: list[Row] = []
     for row in beams:
-        ratio = row["seconds"]["median_s"] / greedy["seconds"]["median_s"]
-        if order(greedy["seconds"], row["seconds"]) == 0:
-            parts.append(f"{_name(row)} is not measurably slower (ranges overlap)")
+        slower = compared(row["seconds"], greedy["seconds"])
+        if slower.verdict is Verdict.ALIKE:
+            parts.append(f"the time of {_name(row)} is not measurably different")
             continue
-        parts.append(f"{_name(row)} takes {times(ratio)} the time")
-        (below if ratio < row["num_beams"] else above).append(row)
+        if slower.verdict is Verdict.UNKNOWN:
+            parts.append(f"the time of {_name(row)} could not be measured")
+            continue
+        parts.append(f"{_name(row)} takes {times(slower.ratio)} the time")
+        (below if slower.ratio < row["num_beams"] else above).append(row)
     text = f"*Cost.* Beside greedy decoding, {listed(parts)}."
     if below and not above:
         text += (

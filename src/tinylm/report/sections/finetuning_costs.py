@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.measurement import Verdict
 from tinylm.report.blocks import Table, literal
 from tinylm.report.formatting import count, listed, percent, plural, significant
-from tinylm.report.measurements import hardware, median, mib, order, rounds, times
+from tinylm.report.measurements import compared, hardware, median, mib, rounds, times
 from tinylm.report.sections.finetuning_rows import Row, few_rows, full_row, shown
 
 _REASONS = {
@@ -79,27 +80,31 @@ def _kib(row: Row) -> str:
 
 
 def _step_comment(full: Row, few: Sequence[Row]) -> str:
-    quicker = [row for row in few if order(row["step"], full["step"]) < 0]
-    slower = [row for row in few if order(row["step"], full["step"]) > 0]
+    quicker = [row for row in few if _verdict(row, full) is Verdict.LESS]
+    slower = [row for row in few if _verdict(row, full) is Verdict.MORE]
     text = ""
     if quicker:
         best = min(quicker, key=lambda row: float(row["step"]["median_s"]))
         ratio = full["step"]["median_s"] / best["step"]["median_s"]
         text += (
-            f"In every round {_of(quicker, few)} took a step in less time than training "
+            f"{_of(quicker, few)} took a step in less time than training "
             f"everything, {shown(best)} {times(ratio)} as fast. "
         )
     if slower:
         worst = max(slower, key=lambda row: float(row["step"]["median_s"]))
         ratio = worst["step"]["median_s"] / full["step"]["median_s"]
         text += (
-            f"{'Slower' if text else 'In every round slower'} than training everything: "
+            f"Slower than training everything: "
             f"{_of(slower, few)}, up to {times(ratio)} the time ({shown(worst)}). "
         )
         text += "".join(_REASONS[row["name"]] for row in slower if row["name"] in _REASONS)
     if not quicker and not slower:
-        text += "In time the ranges of all overlap with that of training everything. "
+        text += "In time none is measurably different from training everything. "
     return text
+
+
+def _verdict(row: Row, full: Row) -> Verdict:
+    return compared(row["step"], full["step"]).verdict
 
 
 def _of(rows: Sequence[Row], among: Sequence[Row]) -> str:
@@ -112,21 +117,24 @@ def _generation_comment(full: Row, few: Sequence[Row]) -> str:
     pairs = [row for row in few if row["generation_merged"]]
     if not pairs:
         return "No adapter here can be merged."
-    gained = [row for row in pairs if order(row["generation_merged"], row["generation"]) < 0]
+    gained = [
+        row
+        for row in pairs
+        if compared(row["generation_merged"], row["generation"]).verdict is Verdict.LESS
+    ]
     if not gained:
-        return (
-            "Merging made generation faster in no case beyond the spread of the rounds: at this "
-            "size the small products of an adapter hardly count."
-        )
+        return "Merging made generation measurably faster in no case."
     most = max(gained, key=_merging_ratio)
     plain = full["generation"]
-    same = [row for row in pairs if order(row["generation_merged"], plain) == 0]
+    same = [
+        row for row in pairs if compared(row["generation_merged"], plain).verdict is Verdict.ALIKE
+    ]
     text = (
         f"Merging makes generation faster for {listed([shown(row) for row in gained])}, most for "
         f"{shown(most)}, {times(_merging_ratio(most))}"
     )
     if len(same) == len(pairs):
-        return f"{text}; merged, every one runs as fast as the plain model, within the spread."
+        return f"{text}; merged, none is measurably different from the plain model."
     return f"{text}."
 
 

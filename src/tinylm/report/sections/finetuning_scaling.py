@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.measurement import Verdict
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table
 from tinylm.report.formatting import count, listed, percent, plural, setting, significant
-from tinylm.report.measurements import hardware, median, mib, order, rounds, times
+from tinylm.report.measurements import compared, hardware, median, mib, rounds, times
 from tinylm.report.sections.finetuning_rows import NAMES, Row, changed, full_row, gain, ppl
 
 _CLOSE = 0.01
@@ -299,16 +300,14 @@ def context_comment(long: Mapping[str, Any]) -> str:
 
 
 def _step_comment(whole: Row, grouped: Row) -> str:
-    which = order(grouped["step"], whole["step"])
-    ratio = whole["step"]["median_s"] / grouped["step"]["median_s"]
-    if which < 0:
-        return f"A step of LongLoRA takes {percent(1 / ratio, 0)} of the time of one of LoRA."
-    if which > 0:
+    step = compared(grouped["step"], whole["step"])
+    if step.verdict is Verdict.LESS:
+        return f"A step of LongLoRA takes {percent(step.ratio, 0)} of the time of one of LoRA."
+    if step.verdict is Verdict.MORE:
         return (
-            f"A step of LongLoRA takes {significant(1 / ratio)} times as long: at these lengths "
+            f"A step of LongLoRA takes {significant(step.ratio)} times as long: at these lengths "
             "what groups save in attention is less than the trained embeddings cost."
         )
-    return (
-        "Their steps take the same time within the spread: at these lengths attention is a small "
-        "part of a step, and groups save little."
-    )
+    if step.verdict is Verdict.ALIKE:
+        return "The times of their steps are not measurably different."
+    return "Which of their steps is quicker could not be measured."

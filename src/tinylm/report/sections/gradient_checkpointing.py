@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.measurement import Verdict
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import count, duration, listed, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
-from tinylm.report.measurements import hardware, median, mib, order, rounds, spread
+from tinylm.report.measurements import (
+    compared,
+    disturbances,
+    hardware,
+    measured,
+    median,
+    mib,
+    rounds,
+    spread,
+)
 
 _THEORY = 4 / 3
-_NEAR = 0.05
-"""Relative difference from theory within which a measured ratio agrees with it."""
+"""Time of a step with recomputation over that without, if nothing but the layers took time."""
+_SAME = 0.05
+"""Relative difference of growths of memory within which they count as the same."""
+
+_OTHERWISE = {
+    Verdict.LESS: "measurably shorter",
+    Verdict.ALIKE: "not measurably different",
+    Verdict.UNKNOWN: "that could not be measured",
+}
+"""What a time with recomputation may be, but for longer."""
 
 Row = Mapping[str, Any]
 
@@ -29,6 +48,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         *_technique(),
         Paragraph(_setting(found)),
         _table(found, "tab:checkpointing-depth", "num_layers", "Layers", depth),
+        Paragraph(depth_comment(depth)),
     ]
     if results.has_figure("figures/gradient-checkpointing.svg"):
         made.append(
@@ -42,11 +62,11 @@ def blocks(results: ReportInputs) -> list[Block]:
                 "without gradient checkpointing.",
             )
         )
-    made += [Paragraph(depth_comment(depth)), Paragraph(time_comment([*depth, *context]))]
+    made.append(Paragraph(time_comment([*depth, *context])))
     if context:
         made += [
-            _table(found, "tab:checkpointing-context", "context_length", "Context", context),
             Paragraph(context_comment(context)),
+            _table(found, "tab:checkpointing-context", "context_length", "Context", context),
         ]
     return made
 
@@ -62,22 +82,23 @@ def _technique() -> list[Block]:
         ),
         Equation('M(k) = L/k a + k b "  instead of  " L b,'),
         Paragraph(
-            "the inputs of all segments and the inside of one. This is least near $k = sqrt(L a "
-            "slash b)$, which is $sqrt(L)$ in the count of Chen et al., where $a = b$; in a "
-            "Transformer layer $b$ is many times $a$, which favours short segments. The price is "
-            "one more forward pass. If the backward pass costs twice the forward, a step takes "
-            "$(1 + 1 + 2) slash (1 + 2) = 4 slash 3$ of its time, and somewhat less as far as "
-            "embedding, output layer and optimizer are not run again. The state of the random "
-            "numbers and of autocast is restored for the second run, so that dropout draws the "
-            "same zeros and the gradients are the same bits."
+            "for the inputs of all segments and the inside of one. This is least near "
+            "$k = sqrt(L a slash b)$, which is $sqrt(L)$ in the count of Chen et al., where "
+            "$a = b$; in a Transformer layer $b$ is many times $a$, which favours short segments. "
+            "The price is one more forward pass. If the backward pass costs twice as much as the "
+            "forward pass, a step takes $(1 + 1 + 2) slash (1 + 2) = 4 slash 3$ of its time, and "
+            "somewhat less because embedding, output layer and optimizer are not run again. The "
+            "state of the random number generators and of autocast is restored for the second run, "
+            "so that dropout draws the same zeros and the gradients are the same bit for bit."
         ),
     ]
 
 
 def _setting(found: Mapping[str, Any]) -> str:
     tables = ["[[tab:checkpointing-depth]]"]
-    tables += ["[[tab:checkpointing-context]]"] * bool(found["context"])
-    shown = "shows" if len(tables) == 1 else "show"
+    if found["context"]:
+        tables.append("[[tab:checkpointing-context]]")
+    shown = "show" if found["context"] else "shows"
     how = (
         "the greatest number of bytes of tensors alive at once"
         if found["measure"] == "live tensor bytes"
@@ -127,7 +148,7 @@ def _table(
                 mib(row["peak_bytes"]),
                 f"{row['peak_bytes'] / plain['peak_bytes']:.2f}" if plain else "–",
                 median(row["step"]),
-                f"{_ratio(row, plain):.2f}" if plain else "–",
+                f"{compared(row['step'], plain['step']).ratio:.2f}" if plain else "–",
                 spread(row["step"]),
                 duration(row["seconds_per_epoch"]),
             )
@@ -148,12 +169,10 @@ def _table(
         "rrrrrrrrrrr",
         "Segment: layers whose input alone is kept; State: weights, gradients and optimizer state; "
         "Saved: kept by the forward pass for the backward pass. Step: "
-        f"{rounds(rows[0]['step'])}. Measured on {hardware(found)}.",
+        f"{rounds(*(row['step'] for row in rows))}, with and without recomputation in turns; "
+        "spread: distance between the quartiles, relative to the median. Measured on "
+        f"{hardware(found)}.{disturbances(measured(row['step']) for row in rows)}",
     )  # fmt: skip
-
-
-def _ratio(row: Row, plain: Row) -> float:
-    return float(row["step"]["median_s"] / plain["step"]["median_s"])
 
 
 def slopes(rows: Sequence[Row], key: str) -> dict[int, float]:
@@ -176,19 +195,15 @@ def depth_comment(rows: Sequence[Row]) -> str:
     text = "*Memory against depth.* "
     peak = slopes(rows, "peak_bytes")
     if 0 in peak and len(peak) > 1:
-        others = [f"{mib(slope)} MiB {_segments(segment)}" for segment, slope in peak.items()
-                  if segment]  # fmt: skip
+        ways = [f"{mib(slope)} MiB {_way(segment)}" for segment, slope in peak.items()]
         text += (
-            "Each further layer, its weights and their gradients and optimizer state included, "
-            f"adds {mib(peak[0])} MiB to the peak without recomputation, and {listed(others)}. "
+            "Each further layer, with its weights, gradients and optimizer state, adds to the peak "
+            f"{listed(ways)}. "
         )
     if plain is None or plain is least:
-        return text + (
-            f"At {plural(deepest, 'layer')} no segment length lowers the peak: other parts of the "
-            "step need more than the layers do."
-        )
+        return f"{text}At {plural(deepest, 'layer')} no segment length measured lowers the peak."
     text += (
-        f"At {plural(deepest, 'layer')} the peak is lowest {_segments(least['segment'])}, "
+        f"At {plural(deepest, 'layer')} the peak is lowest {_way(least['segment'])}, "
         f"{mib(least['peak_bytes'])} MiB against {mib(plain['peak_bytes'])} MiB, or "
         f"{percent(1 - least['peak_bytes'] / plain['peak_bytes'], 0)} less"
     )
@@ -197,50 +212,60 @@ def depth_comment(rows: Sequence[Row]) -> str:
         return f"{text}."
     best = (deepest * saved[1] / saved[0]) ** 0.5
     return (
-        f"{text}. For the formula, the saved bytes give $a$ = {mib(saved[1])} MiB for a layer's "
-        f"input and $b$ = {mib(saved[0])} MiB for its inside, so the least memory is expected near "
-        f"$k$ = {best:.1f}{' (that is, one layer a segment)' if best < 1 else ''}, "
-        f"and near {deepest**0.5:.1f} if they were equal."
+        f"{text}. By the saved bytes, $a$ in the formula is {mib(saved[1])} MiB for a layer's "
+        f"input and $b$ is {mib(saved[0])} MiB for its inside, so the least memory is expected "
+        f"near $k$ = {best:.1f}{' (that is, with one layer per segment)' if best < 1 else ''}; if "
+        f"$a$ and $b$ were equal, it would be near {deepest**0.5:.1f}."
     )
 
 
-def _segments(segment: int) -> str:
+def _way(segment: int) -> str:
+    if not segment:
+        return "without recomputation"
     return f"with segments of {plural(segment, 'layer')}"
 
 
 def time_comment(rows: Sequence[Row]) -> str:
     """Return the measured price in time beside the theoretical one."""
-    pairs = [(row, plain) for row in rows if row["segment"] and (plain := _plain(rows, row))]
+    # A size that both series hold is one comparison.
+    sizes = ("num_layers", "context_length", "batch_size", "segment")
+    pairs = {
+        tuple(row[key] for key in sizes): compared(row["step"], plain["step"])
+        for row in rows
+        if row["segment"] and (plain := _plain(rows, row))
+    }
     if not pairs:
-        return "*Time.* Nothing was measured beside training without recomputation."
-    ratios = [_ratio(row, plain) for row, plain in pairs]
-    middle = statistics.median(ratios)
+        return "*Time.* No training without recomputation was measured for comparison."
+    ratios = [pair.ratio for pair in pairs.values()]
     text = (
         f"*Time.* With recomputation a step takes {significant(min(ratios))} to "
-        f"{significant(max(ratios))} times as long (median {significant(middle)}). "
+        f"{significant(max(ratios))} times as long (median of "
+        f"{plural(len(ratios), 'comparison')}: {significant(statistics.median(ratios))}). "
     )
-    unclear = sum(order(row["step"], plain["step"]) == 0 for row, plain in pairs)
-    if unclear:
+    verdicts = Counter(pair.verdict for pair in pairs.values())
+    others = [f"{verdicts[verdict]} {words}" for verdict, words in _OTHERWISE.items()
+              if verdicts[verdict]]  # fmt: skip
+    if others:
+        text += f"Not all of these times are measurably longer: {listed(others)}. "
+    below = sum(pair.high < _THEORY for pair in pairs.values())
+    above = sum(pair.low > _THEORY for pair in pairs.values())
+    if not below and not above:
+        return f"{text}No ratio is measurably different from the 4/3 expected."
+    text += (
+        f"Of the ratios, {below} {'is' if below == 1 else 'are'} measurably below the 4/3 expected "
+        f"and {above} above it."
+    )
+    if below:
         text += (
-            f"In {unclear} of {plural(len(pairs), 'comparison')} the ranges with and without "
-            "overlap. "
+            " A ratio between 1 and 4/3 is expected where other parts of the step, which are not "
+            "repeated, take a share of the time."
         )
-    if middle < 1:
-        return text + (
-            "That is *quicker* than without, against the theory: on this machine the cost of "
-            "getting and filling memory outweighs that of the second forward pass."
+    if above:
+        text += (
+            " A higher ratio means that the backward pass costs less than twice the forward pass, "
+            "or that saving and restoring the state takes time of its own."
         )
-    if abs(middle / _THEORY - 1) <= _NEAR:
-        return text + "That agrees with the 4/3 expected."
-    if middle < _THEORY:
-        return text + (
-            "That is below the 4/3 expected of the layers alone, as it must be where other parts "
-            "of the step, which are not repeated, take a share of the time."
-        )
-    return text + (
-        "That is above the 4/3 expected: here the backward pass costs less than twice the "
-        "forward pass, or saving and restoring the state costs time of its own."
-    )
+    return text
 
 
 def context_comment(rows: Sequence[Row]) -> str:
@@ -259,8 +284,7 @@ def context_comment(rows: Sequence[Row]) -> str:
         if short is None or long is None:
             continue
         growths[segment] = long["saved_bytes"] / short["saved_bytes"]
-        way = _segments(segment) if segment else "without recomputation"
-        parts.append(f"{significant(growths[segment])} times {way}")
+        parts.append(f"{significant(growths[segment])} times as large {_way(segment)}")
         first, last = short, long
     if not growths:
         return f"{text}No setting was measured at both ends of the context lengths."
@@ -276,19 +300,22 @@ def context_comment(rows: Sequence[Row]) -> str:
     )
     if 0 not in growths:
         return f"{text}."
-    if growths[0] > 1.05 * tokens:
+    if growths[0] > (1 + _SAME) * tokens:
         text += (
-            ". Without recomputation it grows faster than the tokens: the attention patterns hold "
-            "one number for every pair of tokens in a window, and so grow with its square"
+            ". Without recomputation it grows faster than the number of tokens: the attention "
+            "patterns hold one number for every pair of tokens in a window, and so grow with the "
+            "square of its length"
         )
     else:
         text += (
-            ". Without recomputation it grows no faster than the tokens: at these lengths the "
-            "attention patterns, of one number for every pair of tokens in a window, hardly count"
+            ". Without recomputation it grows no faster than the number of tokens: at these "
+            "lengths the attention patterns, with one number for every pair of tokens in a window, "
+            "take little of it"
         )
     kept = [growths[segment] for segment in growths if segment]
-    if kept and max(kept) <= 1.05 * tokens and growths[0] > 1.05 * tokens:
+    if kept and max(kept) <= (1 + _SAME) * tokens < growths[0]:
         text += (
-            ". With it they are not kept, and memory between the passes grows with the tokens only"
+            ". With recomputation they are not kept, and the memory between the passes grows only "
+            "with the number of tokens"
         )
     return f"{text}."

@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.measurement import Verdict
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table
-from tinylm.report.formatting import count, listed, percent, plural, significant
+from tinylm.report.formatting import count, keyed, listed, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
-from tinylm.report.measurements import hardware, median, mib, order, rounds, seconds, spread, times
+from tinylm.report.measurements import (
+    compared,
+    disturbances,
+    factor,
+    hardware,
+    measured,
+    median,
+    mib,
+    rounds,
+    seconds,
+    spread,
+    times,
+)
 
 _MOST_ROWS = 8
 _NEAR_LINEAR, _NEAR_QUADRATIC = 1.25, 1.75
-"""Exponents up to and from which growth is called near to linear and to quadratic."""
-_FLAT = 1.2
-"""A step whose time changes by less than this factor is called nearly constant."""
+"""Exponents up to and from which growth is called close to linear and to quadratic."""
 
 
 def blocks(results: ReportInputs) -> list[Block]:
@@ -27,13 +38,9 @@ def blocks(results: ReportInputs) -> list[Block]:
     made: list[Block] = [
         Heading(1, "Decoding with a key-value cache", "sec:kv-cache"),
         *_technique(),
-        _samples_table(found),
         Paragraph(samples_comment(found)),
-        Paragraph(
-            "The cost was then followed token by token, in a model of the same sizes whose "
-            f"context holds {count(growth['length'])} tokens; its weights are untrained, since "
-            f"the cost does not depend on them. {growth_comment(growth, drawn)}"
-        ),
+        _samples_table(found),
+        Paragraph(growth_comment(growth, drawn)),
     ]
     if drawn:
         made.append(
@@ -48,8 +55,7 @@ def blocks(results: ReportInputs) -> list[Block]:
                 "without the key-value cache.",
             )
         )
-    made += [_growth_table(found), Paragraph(memory_comment(found))]
-    return made
+    return [*made, _growth_table(found), Paragraph(memory_comment(found))]
 
 
 def _technique() -> list[Block]:
@@ -58,7 +64,7 @@ def _technique() -> list[Block]:
             "In masked attention nothing before a token depends on it. The keys and values of the "
             "earlier tokens therefore stay the same when a token is appended, in every layer, and "
             "need not be computed again. With a *cache* only the newest token passes through the "
-            "model; in each layer its key and value are written behind the others, and its query "
+            "model; in each layer its key and value are appended to the others, and its query "
             "attends to all of them:"
         ),
         Equation(
@@ -66,13 +72,13 @@ def _technique() -> list[Block]:
             'wide o_t = "softmax"((q_t K_t^top) / sqrt(d_h)) V_t'
         ),
         Paragraph(
-            "For hidden size $d$, the step to token $t$ then costs of the order of $d^2 + t d$ "
-            "operations a layer. Without a cache all $t$ tokens are run through the model at "
-            "every step, at $t d^2 + t^2 d$. Summed over a text of $T$ tokens, the total work "
-            "with the cache is linear in $T$ as long as attention to the earlier tokens is small "
-            "beside the matrix products, and slowly becomes quadratic; without it, it is "
-            "quadratic at least. The price is memory for keys and values [[pope2022]]: for $B$ "
-            "texts, $L$ layers, $H$ heads of width $d_h$ and $s$ bytes a number,"
+            "For hidden size $d$, the step to token $t$ then costs on the order of $d^2 + t d$ "
+            "operations per layer. Without a cache all $t$ tokens are run through the model at "
+            "every step, which costs $t d^2 + t^2 d$. Summed over a text of $T$ tokens, the total "
+            "work with the cache is linear in $T$ as long as attention to the earlier tokens costs "
+            "little beside the matrix products, and slowly becomes quadratic; without the cache it "
+            "is at least quadratic. The price is memory for keys and values [[pope2022]]: for $B$ "
+            "texts, $L$ layers, $H$ heads of width $d_h$ and $s$ bytes per number,"
         ),
         Equation("M = B dot T dot L dot 2 dot H dot d_h dot s."),
     ]
@@ -80,124 +86,141 @@ def _technique() -> list[Block]:
 
 def _samples_table(found: Mapping[str, Any]) -> Table:
     samples = found["samples"]
+    ways = (("with cache", samples["cached"]), ("without", samples["uncached"]))
     rows = tuple(
-        (name, median(one), f"{seconds(one['min_s'])} to {seconds(one['max_s'])}", spread(one),
-         count(one["tokens_per_second"]))
-        for name, one in (("with cache", samples["cached"]), ("without", samples["uncached"]))
-    )  # fmt: skip
+        (
+            name,
+            median(timing),
+            f"{seconds(timing['min_s'])} to {seconds(timing['max_s'])}",
+            spread(timing),
+            count(timing["tokens_per_second"]),
+        )
+        for name, timing in ways
+    )
     return Table(
         "tab:kv-samples",
         f"Generating {plural(samples['batch'], 'text')} as one batch, "
         f"{plural(samples['tokens'], 'token')} in all, with and without the cache.",
-        ("", "Time", "Range", "Spread", "Tokens a second"),
+        ("", "Time", "Range", "Spread", "Tokens per second"),
         rows,
         "lrrrr",
-        f"Time: {rounds(samples['cached'])}, both ways taking turns; spread: range over median. "
-        f"Measured on {hardware(found)}.",
+        f"Time: {rounds(samples['cached'])}, taken in turns; spread: distance between the "
+        f"quartiles, relative to the median. Measured on {hardware(found)}."
+        f"{disturbances(measured(timing) for _, timing in ways)}",
     )
 
 
 def samples_comment(found: Mapping[str, Any]) -> str:
     """Return which way was quicker, and whether both gave the same texts."""
     samples = found["samples"]
-    ratio = samples["ratio"]
     text = (
-        f"Both ways were given {plural(samples['batch'], 'text')} to generate, of at most "
-        f"{plural(samples['max_new_tokens'], 'token')} each, within the context "
-        "([[tab:kv-samples]]). Beyond it the window moves with every token, and since cached keys "
-        "hold absolute positions, both ways would read it anew. "
+        f"With and without the cache, {plural(samples['batch'], 'text')} of at most "
+        f"{plural(samples['max_new_tokens'], 'token')} each were generated within the context "
+        "([[tab:kv-samples]]). Beyond the context the window moves with every token; since cached "
+        "keys hold absolute positions, the whole window would have to be read again either way. "
     )
-    which = order(samples["cached"], samples["uncached"])
-    if which == 0:
-        text += (
-            f"The ranges of the two overlap (median ratio {significant(ratio)}): at this length "
-            "the measurement shows no difference. "
-        )
-    elif which < 0:
-        text += f"The cache is quicker by a factor of {significant(ratio)} (median of the rounds). "
-    else:
-        text += (
-            f"The cache is *slower*, by a factor of {significant(1 / ratio)}: at this length its "
-            "bookkeeping costs more than it saves. "
-        )
-    text += (
-        "Both ways gave the same tokens."
+    cached = compared(samples["cached"], samples["uncached"])
+    how = {
+        Verdict.LESS: f"The cache makes generation quicker, by a factor of "
+        f"{factor(cached.inverse)}. ",
+        Verdict.MORE: f"The cache makes generation *slower*, by a factor of {factor(cached)}: at "
+        "this length managing it costs more than it saves. ",
+        Verdict.ALIKE: "The two times are not measurably different (ratio "
+        f"{factor(cached.inverse)}). ",
+        Verdict.UNKNOWN: "Which of the two is quicker could not be measured. ",
+    }
+    same = (
+        "Both generated the same tokens."
         if samples["identical"]
-        else "The two ways did *not* give the same tokens, so that the times are not those of "
-        "equal work."
+        else "The two did *not* generate the same tokens, so the times are not those of equal work."
     )
-    return text
+    return f"{text}{how[cached.verdict]}{same}"
 
 
 def growth_comment(growth: Mapping[str, Any], drawn: bool) -> str:
-    """Return how time grows with length, against what theory expects."""
-    lengths, cached, uncached = growth["lengths"], growth["cached"], growth["uncached"]
-    seen = "[[fig:kv-cache]] and [[tab:kv-growth]] show it. " if drawn else ""
-    span = f"Between lengths {count(lengths[0])} and {count(lengths[-1])}"
-    ways = ((cached, "with"), (uncached, "without"))
-    steps = [f"{_step_growth(one['step_ms'])} {name} the cache" for one, name in ways]
-    return (
-        f"{seen}{span} one step {listed(steps)}. From {count(growth['fitted_from'])} tokens on "
-        f"the total time grows as length to the power of {cached['exponent']:.2f} with the cache, "
-        f"{_exponent(cached['exponent'])}, and of {uncached['exponent']:.2f} without it, "
-        f"{_exponent(uncached['exponent'])}. {_short_texts(growth)}{_speedups(growth)}"
+    """Return how time grows with length, beside what theory expects."""
+    lengths = growth["lengths"]
+    ways = [(growth["cached"], "with the cache"), (growth["uncached"], "without it")]
+    shown = "[[fig:kv-cache]] and [[tab:kv-growth]] show" if drawn else "[[tab:kv-growth]] shows"
+    text = (
+        "The cost was then followed token by token, in a model of the same sizes whose context "
+        f"holds {count(growth['length'])} tokens; its weights are untrained, since the cost does "
+        f"not depend on them. {shown} the result. "
     )
+    if len(lengths) > 1:
+        steps = listed([f"{_step_growth(way['steps'])} {name}" for way, name in ways])
+        text += f"From length {count(lengths[0])} to {count(lengths[-1])}, one step {steps}. "
+    powers = [f"{_exponent(way['exponent'])} {name}" for way, name in ways]
+    text += (
+        f"From {count(growth['fitted_from'])} tokens on, the total time grows as the length to the "
+        f"power of {listed(powers)}. "
+    )
+    if growth["uncached"]["exponent"][0] < _NEAR_QUADRATIC:
+        text += (
+            "Theory expects a power of at least 2 without the cache, but only for long texts: a "
+            "part of every step does not depend on the length (reading the weights, starting each "
+            "operation), and at such lengths it still counts. "
+        )
+    return text + _speedups(growth)
 
 
-def _step_growth(step_ms: Sequence[float]) -> str:
-    factor = step_ms[-1] / step_ms[0]
-    ends = f"({significant(step_ms[0])} to {significant(step_ms[-1])} ms)"
-    if 1 / _FLAT < factor < _FLAT:
-        return f"takes nearly the same time {ends}"
-    if factor > 1:
-        return f"becomes {significant(factor, 2)} times as long {ends}"
-    return f"becomes shorter {ends}"
+def _step_growth(steps: Sequence[Mapping[str, Any]]) -> str:
+    change = compared(steps[-1], steps[0])
+    ends = f"({seconds(steps[0]['median_s'])} to {seconds(steps[-1]['median_s'])})"
+    return {
+        Verdict.MORE: f"becomes {significant(change.ratio, 2)} times as long {ends}",
+        Verdict.LESS: f"becomes shorter {ends}",
+        Verdict.ALIKE: f"takes a time that is not measurably different {ends}",
+        Verdict.UNKNOWN: f"takes a time whose change could not be measured {ends}",
+    }[change.verdict]
 
 
-def _exponent(value: float) -> str:
-    if value < 1 - (_NEAR_LINEAR - 1):
+def _exponent(fitted: Sequence[float | None]) -> str:
+    value, low, high = (0.0 if part is None else part for part in fitted)
+    between = "" if low == high else f" ({low:.2f} to {high:.2f})"
+    return f"{value:.2f}{between}, {_growth_name(value)},"
+
+
+def _growth_name(exponent: float) -> str:
+    if exponent < 1 - (_NEAR_LINEAR - 1):
         return "below linear"
-    if value <= _NEAR_LINEAR:
-        return "near to linear"
-    if value < _NEAR_QUADRATIC:
+    if exponent <= _NEAR_LINEAR:
+        return "close to linear"
+    if exponent < _NEAR_QUADRATIC:
         return "between linear and quadratic"
-    if value <= 2 + (2 - _NEAR_QUADRATIC):
-        return "near to quadratic"
+    if exponent <= 2 + (2 - _NEAR_QUADRATIC):
+        return "close to quadratic"
     return "above quadratic"
 
 
-def _short_texts(growth: Mapping[str, Any]) -> str:
-    if growth["uncached"]["exponent"] >= _NEAR_QUADRATIC:
-        return ""
-    return (
-        "Theory gives two at least without the cache, but only in the long run: a part of every "
-        "step does not depend on the length (reading the weights, starting each operation), and "
-        "at such lengths it still counts. "
-    )
-
-
 def _speedups(growth: Mapping[str, Any]) -> str:
-    lengths, speedup = growth["lengths"], growth["speedup"]
-    gains = [length for length, gain in zip(lengths, speedup, strict=True) if gain > 1]
-    if not gains:
+    """Return at which lengths the whole text is generated more quickly with the cache."""
+    lengths = growth["lengths"]
+    totals = list(zip(growth["cached"]["totals"], growth["uncached"]["totals"], strict=True))
+    verdicts = [compared(cached, uncached).verdict for cached, uncached in totals]
+    quicker = [length for length, verdict in zip(lengths, verdicts, strict=True)
+               if verdict is Verdict.LESS]  # fmt: skip
+    last = compared(totals[-1][1], totals[-1][0])
+    if not quicker:
         return (
-            "At none of these lengths is the cache quicker in total; at the last one the ratio "
-            f"is {significant(speedup[-1])}."
+            "At none of these lengths is the whole text generated measurably more quickly with "
+            f"the cache; at the last one the ratio is {factor(last)}."
         )
-    end = (
-        f"at {count(lengths[-1])} tokens the whole text is generated "
-        f"{significant(speedup[-1])} times as fast"
+    if len(quicker) == len(lengths):
+        where = "at every length measured"
+    elif quicker == lengths[-len(quicker) :]:
+        where = f"from a length of {count(quicker[0])} on"
+    else:
+        where = f"at {len(quicker)} of {len(lengths)} lengths measured"
+    return (
+        f"The whole text is generated more quickly with the cache {where}; at "
+        f"{count(lengths[-1])} tokens the ratio is {factor(last)}."
     )
-    if len(gains) == len(lengths):
-        return f"The cache pays at every length measured; {end}."
-    if gains == lengths[-len(gains) :]:
-        return f"It pays from a length of {count(gains[0])} on; {end}."
-    return f"It pays at {len(gains)} of {len(lengths)} lengths measured; {end}."
 
 
 def _growth_table(found: Mapping[str, Any]) -> Table:
     growth = found["growth"]
-    memory = {one["tokens"]: one for one in found["memory"]}
+    memory = keyed(found["memory"], "tokens")
     lengths = growth["lengths"]
     # Lengths at which memory was measured, else an even choice that ends with the last one.
     wanted = [i for i, length in enumerate(lengths) if length in memory] or [*range(len(lengths))]
@@ -205,39 +228,36 @@ def _growth_table(found: Mapping[str, Any]) -> Table:
     kept = sorted(wanted[::-1][::stride])
     with_memory = bool(memory.keys() & {lengths[i] for i in kept})
     rows = []
+    shown = []
     for i in kept:
+        cached, uncached = growth["cached"]["totals"][i], growth["uncached"]["totals"][i]
+        shown += [cached, uncached]
         row = [
             count(lengths[i]),
-            seconds(growth["cached"]["total_s"][i]),
-            seconds(growth["uncached"]["total_s"][i]),
-            times(growth["speedup"][i]),
+            median(cached),
+            median(uncached),
+            times(compared(uncached, cached).ratio),
         ]
         if with_memory:
-            one = memory[lengths[i]]
-            row += [count(one["batch"]), mib(one["measured_bytes"]), mib(one["formula_bytes"])]
+            size = memory[lengths[i]]
+            row += [count(size["batch"]), mib(size["measured_bytes"]), mib(size["formula_bytes"])]
         rows.append(tuple(row))
     columns = ["Length", "With cache", "Without", "Speed-up"]
     if with_memory:
         columns += ["Texts", "Cache, measured", "Formula"]
+    sizes = ", and size of the cache in MiB, measured and by the formula" if with_memory else ""
+    ends = growth["cached"]["totals"][-1], growth["uncached"]["totals"][-1]
     return Table(
         "tab:kv-growth",
-        f"Time for all tokens up to a length ({plural(growth['batch'], 'text')} as one batch)"
-        + (", and size of the cache in MiB, measured and by the formula." * with_memory or "."),
+        f"Time for all tokens up to a length ({plural(growth['batch'], 'text')} as one "
+        f"batch){sizes}.",
         tuple(columns),
         tuple(rows),
         "r" * len(columns),
-        f"{_rounds(found)}. Measured on {hardware(found)}.",
-    )
-
-
-def _rounds(found: Mapping[str, Any]) -> str:
-    whole = found["growth"].get("times")
-    text = f"Median of {plural(found['repeats'], 'round')}, both ways taking turns"
-    if not whole:
-        return text
-    return (
-        f"{text}; spread (range over median) of the whole text {spread(whole['cached'])} with the "
-        f"cache and {spread(whole['uncached'])} without"
+        f"Times: {rounds(*shown)}, taken in turns; spread (distance between the quartiles, "
+        f"relative to the median) of the whole text: {spread(ends[0])} with the cache and "
+        f"{spread(ends[1])} without. Measured on {hardware(found)}."
+        f"{disturbances(map(measured, shown))}",
     )
 
 
@@ -246,17 +266,17 @@ def memory_comment(found: Mapping[str, Any]) -> str:
     formula, memory = found["formula"], found["memory"]
     text = (
         f"Here {formula['num_layers']} layers, {formula['num_heads']} heads of width "
-        f"{formula['head_dim']} and {plural(formula['bytes_per_number'], 'byte')} a number make "
+        f"{formula['head_dim']} and {plural(formula['bytes_per_number'], 'byte')} per number make "
         f"{count(formula['kv_bytes_per_token'])} bytes for each token of each text"
     )
     if not memory:
         return f"{text}."
-    largest = max(memory, key=lambda one: one["formula_bytes"])
+    largest = max(memory, key=lambda size: size["formula_bytes"])
     text += (
         f", or {mib(largest['formula_bytes'])} MiB for {plural(largest['batch'], 'text')} of "
         f"{plural(largest['tokens'], 'token')}. "
     )
-    gaps = [one["measured_bytes"] / one["formula_bytes"] - 1 for one in memory]
+    gaps = [size["measured_bytes"] / size["formula_bytes"] - 1 for size in memory]
     worst = max(gaps, key=abs)
     if worst == 0:
         return f"{text}The keys and values measured have exactly that size at every length."

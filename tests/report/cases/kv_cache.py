@@ -1,0 +1,97 @@
+"""What is said of the key-value cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.report.method_fixtures import timing, way
+from tests.report.telling import table_of
+
+Result = dict[str, Any]
+QUIET, NOISY = 0.02, 0.9
+
+
+def samples(cached: float, uncached: float, spread: float = QUIET) -> Callable[[Result], None]:
+    def change(found: Result) -> None:
+        for name, seconds in (("cached", cached), ("uncached", uncached)):
+            found["samples"][name].update(timing(seconds, spread, 5))
+
+    return change
+
+
+def growth(
+    cached: list[float], uncached: list[float], spread: float = QUIET, exponent: float = 1.08
+) -> Callable[[Result], None]:
+    """Steps and whole texts take these seconds at the five lengths."""
+
+    def change(found: Result) -> None:
+        for name, totals in (("cached", cached), ("uncached", uncached)):
+            found["growth"][name] = way([1000 * s for s in totals], totals, exponent)
+            for key in ("steps", "totals"):
+                found["growth"][name][key] = [timing(s, spread, 5) for s in totals]
+
+    return change
+
+
+def one_length(found: Result) -> None:
+    found["growth"]["lengths"] = [16]
+    for name in ("cached", "uncached"):
+        found["growth"][name].update(way([1.0], [1.0], 1.0))
+
+
+RISING = [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def exponents(cached: float, uncached: float) -> Callable[[Result], None]:
+    def change(found: Result) -> None:
+        for name, value in (("cached", cached), ("uncached", uncached)):
+            found["growth"][name]["exponent"] = [value, value - 0.1, value + 0.1]
+
+    return change
+
+
+CASES = table_of(
+    "kv-cache",
+    # Which way is quicker.
+    (samples(1.0, 3.0), "quicker, by a factor of 3.00 (2.9", "†"),
+    (samples(3.0, 1.0), "*slower*".replace("*", "") + ", by a factor of 3.00", "quicker, by"),
+    (samples(1.0, 1.019), "not measurably different (ratio 1.02", "by a factor"),
+    (samples(1.0, 1.06), "quicker, by a factor of 1.06"),
+    (samples(1.0, 1.019, NOISY), "Which of the two is quicker could not be measured.", "by a fact"),
+    (samples(1.0, 30.0, NOISY), "quicker, by a factor of 30", "could not be measured"),
+    (samples(1.0, 3.0, NOISY), "†: disturbed; the middle half of the rounds spans more than 10"),
+    (None, "Both generated the same tokens."),
+    (lambda f: f["samples"].update(identical=False), "did not generate the same tokens"),
+    # How the cost grows.
+    (None, "fig:kv-cache and tab:kv-growth show the result"),
+    (growth(RISING, RISING), "becomes 5.0 times as long (1.00\u00a0s to 5.00\u00a0s) with the"),
+    (growth(RISING[::-1], RISING), "becomes shorter (5.00\u00a0s to 1.00\u00a0s) with the cache"),
+    (growth([1.0] * 5, RISING), "a time that is not measurably different (1.00"),
+    (growth([1.0] * 4 + [1.019], RISING), "a time that is not measurably different (1.00"),
+    (growth([1.0] * 4 + [1.06], RISING), "becomes 1.1 times as long", "measurably different ("),
+    (growth([1.0, 1, 1, 1, 1.1], RISING, NOISY), "a time whose change could not be measured"),
+    (one_length, "From 64 tokens on", "From length"),
+    (exponents(0.74, 2.26), "0.74 (0.64 to 0.84), below linear, with the cache and 2.26 (2.16"),
+    (exponents(0.76, 2.26), "close to linear, with the cache and 2.26 (2.16 to 2.36), above quad"),
+    (exponents(1.25, 2.24), "close to linear, with the cache and 2.24 (2.14 to 2.34), close to q"),
+    (exponents(1.26, 1.75), "between linear and quadratic, with the cache and 1.75", "long texts"),
+    (exponents(1.26, 1.74), "but only for long texts"),
+    (lambda f: f["growth"]["cached"].update(exponent=[1.08, None, None]), "power of 1.08, close"),
+    (growth(RISING, [9.0] * 5), "generated more quickly with the cache at every length"),
+    (growth(RISING, [0.5, 1.0, 9, 9, 9]), "with the cache from a length of 64 on"),
+    (growth(RISING, [9.0, 1.0, 9, 9, 9]), "with the cache at 4 of 5 lengths measured"),
+    (growth(RISING, RISING), "At none of these lengths is the whole text generated measurably"),
+    (growth(RISING, [1.1, 2.1, 3.1, 4.1, 5.1], NOISY), "At none of these lengths"),
+    # The table of lengths.
+    (None, "and size of the cache in MiB, measured and by the formula"),
+    (lambda f: f.update(memory=[]), "bytes for each token of each text.", "Cache, measured"),
+    (lambda f: f.update(memory=[]), "20 texts as one batch)."),
+    (growth(RISING, [9.0] * 5, NOISY), "although the measurement was repeated"),
+    # Memory.
+    (None, "measured have exactly that size at every length"),
+    (lambda f: f["memory"][1].update(measured_bytes=2 * f["memory"][1]["formula_bytes"]),
+     "by at most 100\u202f% (more)"),
+    (lambda f: f["memory"][1].update(measured_bytes=f["memory"][1]["formula_bytes"] // 2),
+     "by at most 50.00\u202f% (less)"),
+) + table_of("kv-cache", (None, "tab:kv-growth shows the result"), drawn=False)  # fmt: skip

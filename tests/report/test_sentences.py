@@ -1,0 +1,60 @@
+"""Every sentence that is computed, on both sides of each condition that chooses it."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+from pathlib import Path
+
+import pytest
+
+from tests.report import cases
+from tests.report.branches import Branches
+from tests.report.telling import Case, blocks_without_results, text
+from tinylm.registry import SECTIONS
+from tinylm.report import sections
+
+MODULES = {
+    name: importlib.import_module(f"tests.report.cases.{name}")
+    for _, name, _ in pkgutil.iter_modules(cases.__path__)
+}
+ALL = [case for module in MODULES.values() for case in module.CASES]
+ALWAYS = ("task", "reproduction")
+"""Sections that need no experiment."""
+FOLDER = Path(sections.__path__[0])
+FILES = [FOLDER / f"{name}.py" for name in MODULES]
+
+
+@pytest.mark.parametrize("case", ALL, ids=str)
+def test_a_sentence_follows_from_its_results(case: Case) -> None:
+    said = text(case)
+    assert case.said in said if case.said else said == ""
+    if case.unsaid:
+        assert case.unsaid not in said
+
+
+@pytest.mark.parametrize("section", [name for name in SECTIONS if name not in ALWAYS])
+def test_without_results_a_section_is_empty(section: str) -> None:
+    assert blocks_without_results(section) == []
+
+
+def test_both_sides_of_every_condition_are_told() -> None:
+    with Branches(FILES) as watched:
+        for case in ALL:
+            text(case)
+        for section in SECTIONS:
+            blocks_without_results(section)
+    assert watched.missing() == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_no_text_is_chosen_by_multiplication(path: Path) -> None:
+    """Such a choice hides from the watcher of conditions, and from most readers."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+            for side in (node.left, node.right):
+                assert not isinstance(side, ast.JoinedStr), ast.unparse(node)
+                if isinstance(side, ast.Constant) and isinstance(side.value, str):
+                    # A letter a column of a table is no text.
+                    assert len(side.value) == 1, ast.unparse(node)
