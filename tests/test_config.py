@@ -1,6 +1,7 @@
 """The configuration: every wrong key and value is one line that names it."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +20,18 @@ from tinylm.config import (
     dump_yaml,
     field_help,
     from_dict,
+    from_overrides,
     load_config,
     to_dict,
 )
+from tinylm.config.finetuning import ClassificationConfig, LoraConfig
+from tinylm.config.keys import ALSO_CALLED
 from tinylm.errors import ConfigError
+from tinylm.registry import METHODS
 
 PRESET_FILES = Path(module.__file__).parents[1] / "presets"
 
+METHOD_SETTINGS = [METHODS.load(name).Settings for name in METHODS] + [ClassificationConfig]
 KINDS = [
     value
     for value in vars(module).values()
@@ -62,12 +68,60 @@ def test_an_unknown_key_is_named_with_the_nearest(override: str, wrong: str, rig
     assert text.startswith(f"-o: unknown key {wrong}; did you mean {right}")
 
 
+@pytest.mark.parametrize(
+    ("override", "right"),
+    [
+        ("training.lr=1", "training.learning_rate"),
+        ("lr=1", "training.learning_rate"),
+        ("training.batch=1", "training.batch_size"),
+        ("training.steps=1", "training.max_steps"),
+        ("training.n_epochs=1", "training.epochs"),
+        ("training.grad_clip=1", "training.gradient_clip"),
+        ("training.eval_interval=1", "training.validation_interval"),
+        ("training.Learning-Rate=1", "training.learning_rate"),
+        ("training.dropout=1", "model.dropout"),
+        ("model.lr=1", "training.learning_rate"),
+        ("model.layers=1", "model.num_layers"),
+        ("model.n_layer=1", "model.num_layers"),
+        ("model.heads=1", "model.num_heads"),
+        ("model.n_embd=1", "model.hidden_size"),
+        ("model.dim=1", "model.hidden_size"),
+        ("model.d_ff=1", "model.ffn_size"),
+        ("model.block_size=1", "model.context_length"),
+        ("model.vocab=1", "model.vocab_size"),
+        ("tokenizer.vocab_size=1", "tokenizer.max_size"),
+        ("generation.temp=1", "generation.temperature"),
+        ("generation.beams=1", "generation.num_beams"),
+        ("data.dataset=1", "data.corpus or data.path"),
+        ("epochs=1", "vectors.epochs or training.epochs"),
+    ],
+)
+def test_what_others_call_a_key_is_understood(override: str, right: str) -> None:
+    key = override.partition("=")[0]
+    assert message(override) == f"-o: unknown key {key}; did you mean {right}?"
+
+
+def test_methods_answer_with_their_own_keys() -> None:
+    for key, right in (("r", "rank"), ("lora_alpha", "alpha"), ("target_modules", "targets")):
+        with pytest.raises(ConfigError, match=rf"^-o: unknown key {key}; did you mean {right}\?$"):
+            from_overrides(LoraConfig, [f"{key}=1"])
+
+
+def test_every_name_that_is_understood_leads_to_a_key() -> None:
+    last = {key.rpartition(".")[2] for kind in (RunConfig, *METHOD_SETTINGS)
+            for key, _ in field_help(kind)}  # fmt: skip
+    assert set(ALSO_CALLED) <= last
+
+
 def test_a_key_like_no_other_gets_the_list() -> None:
     sections = "data, tokenizer, vectors, model, training, generation, evaluation, "
     sections += "experiments, report"
     assert message("zzz=1") == f"-o: unknown key zzz; allowed: {sections}"
     keys = "tokenizer.kind, tokenizer.max_size, tokenizer.min_frequency"
     assert message("tokenizer.zzz=1") == f"-o: unknown key tokenizer.zzz; allowed: {keys}"
+    assert message("training.zzz=1") == (
+        "-o: unknown key training.zzz; `tinylm config` lists all keys"
+    )
 
 
 def test_an_unknown_key_of_a_single_section() -> None:
@@ -87,7 +141,8 @@ def test_an_unknown_key_of_a_single_section() -> None:
         ("model.num_heads=true", "model.num_heads = True: expected a number"),
         ("model.num_heads=[1]", "model.num_heads = [1]"),
         ("model.num_heads=", "model.num_heads = None"),
-        ("model.dropout=no", "model.dropout = False: expected a number"),
+        ("model.dropout=no", "model.dropout = 'no': expected a number"),
+        ("model.dropout=false", "model.dropout = False: expected a number, not true or false"),
         ("training.tensorboard=maybe", "training.tensorboard = 'maybe'"),
         ("training.learning_rate=1e-3x", "training.learning_rate = '1e-3x'"),
         ("report.title=3", "report.title = 3"),
@@ -130,7 +185,7 @@ def test_a_wrong_value_is_named(override: str, named: str) -> None:
         ("model.activation=rellu", "unknown activation 'rellu'; did you mean relu"),
         ("generation.strategy=sampler", "'sampler'; did you mean sampling?"),
         ("report.experiments=[data, trainin]", "'trainin'; did you mean training"),
-        ("model.norm_placement=middle", "input should be 'post' or 'pre'"),
+        ("model.norm_placement=middle", "expected post or pre"),
     ],
 )
 def test_a_name_answers_with_those_that_are_allowed(override: str, answer: str) -> None:
@@ -149,6 +204,99 @@ def test_the_same_checks_hold_when_a_dataclass_is_made_directly() -> None:
         ModelConfig().num_heads = 2  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("training.batch_size=012", "'012': a number is written without a zero in front: 12"),
+        ("training.seed=010", "'010': a number is written without a zero in front: 10"),
+        ("training.seed=-00", "'-00': a number is written without a zero in front: -0"),
+        ("data.train_stories=1_000", "'1_000': a number is written without _: 1000"),
+        ("training.learning_rate=1_0", "'1_0': a number is written without _: 10"),
+        ("training.seed=0x1F", "'0x1F': expected a whole number"),
+        ("training.seed=0o17", "'0o17': expected a whole number"),
+        ("training.seed=0b11", "'0b11': expected a whole number"),
+        ("training.seed=1:30", "'1:30': expected a whole number"),
+        ("training.seed=2024-01-01", "'2024-01-01': expected a whole number"),
+        ("training.seed=yes", "'yes': expected a whole number"),
+        ("training.seed=9223372036854775808", "must be at most 9223372036854775807"),
+        ("training.learning_rate=1:30", "'1:30': expected a number"),
+        ("training.learning_rate=1,5", "'1,5': expected a number"),
+        ("training.seed=[[[[", "'[[[[': expected a whole number"),
+        ("training.compile=perhaps", "'perhaps': expected auto, true or false"),
+        ("training.tensorboard=7", "7: expected true or false"),
+        ("report.author=7", "7: expected text; a number or a word such as null stands in quotes"),
+        ("report.author=null", "None: expected text; a number or a word such as null stands in"),
+        ("report.author=[a]", "['a']: expected text"),
+        ("report.prompts=Once", "'Once': expected a list, such as [Once]"),
+        ("report.prompts=3", "3: expected a list, such as [a, b]"),
+        ("experiments.beam_search.widths=[]", "expected at least 1 entry"),
+        ("model.dropout=-1", "-1: must be at least 0"),
+        ("model.dropout=1", "1: must be less than 1"),
+        ("training.eps=0", "0: must be greater than 0"),
+        ("generation.top_p=2", "2: must be at most 1"),
+    ],
+)
+def test_a_value_that_could_be_misread_or_does_not_belong(override: str, problem: str) -> None:
+    text = message(override)
+    assert problem in text
+    assert override.partition("=")[0] in text
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("report.author=no", "no"),
+        ("report.author=on", "on"),
+        ("report.author=012", "012"),
+        ("report.author=1:30", "1:30"),
+        ("report.author=2024-01-01", "2024-01-01"),
+        ("report.author='7'", "7"),
+        ('report.author="null"', "null"),
+    ],
+)
+def test_text_is_text_as_typed(override: str, value: str) -> None:
+    assert load_config(overrides=[override]).report.author == value
+
+
+def test_deep_and_long_values_are_one_short_line() -> None:
+    for override in (
+        "training.seed=" + "[" * 200_000,
+        "training.seed=" + "9" * 100_000,
+        "report.prompts=" + "{" * 1000,
+        "training.seed=" + "[" * 20 + "]" * 20,
+        "model." + "a." * 100_000 + "b=1",
+        "training." + "x" * 100_000 + "=1",
+        "training.seed=&a [*a]",
+        "training.\x1b[31m=1",
+    ):
+        text = message(override)
+        assert len(text) < 300
+        assert text.isprintable()
+
+
+def wrong_values(kind: type, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(kind):
+        default = getattr(kind(), field.name)
+        if dataclasses.is_dataclass(default):
+            yield from wrong_values(type(default), f"{prefix}{field.name}.")
+            yield f"{prefix}{field.name}=3"
+        else:
+            for value in ("{a: 1}", "[[1]]", "[]", "null", "-1", "1.5", "''", "x", "true", "1e99"):
+                yield f"{prefix}{field.name}={value}"
+
+
+@pytest.mark.parametrize("kind", [RunConfig, *METHOD_SETTINGS])
+def test_no_setting_answers_in_the_words_of_pydantic(kind: type) -> None:
+    count = 0
+    for override in wrong_values(kind):
+        try:
+            from_overrides(kind, [override])
+        except ConfigError as error:
+            count += 1
+            assert not re.search(r"[Ii]nput|\bvalid\b|should|Value error", str(error)), str(error)
+    assert count > 5
+
+
 # --- where values come from ---
 
 
@@ -157,11 +305,24 @@ def test_bad_yaml_is_one_line_that_names_the_file(tmp_path: Path) -> None:
     for text, problem in (
         ("model: [1, 2", "not valid YAML"),
         ("a: b: c", "not valid YAML"),
-        ("\tmodel: 1", "not valid YAML"),
+        ("\tmodel: 1", "line 1: a tab, which YAML does not allow there"),
         ("- 1\n- 2", "expected `section: {key: value}`"),
         ("just text", "expected `section: {key: value}`"),
-        ("model:", "model: expected a section of `key: value` lines, found None"),
-        ("1: 2", "unknown key 1"),
+        ("model:", "line 1: model: expected a section of `key: value` lines, found None"),
+        ("1: 2", "line 1: unknown key 1"),
+        (
+            "model:\n  num_heads: 1\n  num_heads: 2",
+            "line 3: the key model.num_heads stands there twice",
+        ),
+        ("model: {}\ndata: {}\nmodel: {}", "line 3: the key model stands there twice"),
+        (
+            "training:\n  batch_size: 012",
+            "line 2: training.batch_size = '012': a number",
+        ),
+        (
+            "training.batch_size: 4",
+            "line 1: training.batch_size stands in a file as batch_size below `training:`",
+        ),
     ):
         file.write_text(text, "utf-8")
         found = message(path=file)
@@ -173,7 +334,7 @@ def test_bad_yaml_is_one_line_that_names_the_file(tmp_path: Path) -> None:
 
 def test_a_missing_file_or_a_folder_is_named(tmp_path: Path) -> None:
     assert message(path=tmp_path / "no.yaml") == (
-        f"cannot read configuration {tmp_path / 'no.yaml'}: No such file or directory"
+        f"{tmp_path / 'no.yaml'}: cannot be read (No such file or directory)"
     )
     assert "Is a directory" in message(path=tmp_path)
 
@@ -233,7 +394,10 @@ def test_the_order_is_preset_file_overrides(tmp_path: Path) -> None:
     quick = load_config(preset="quick").model
     assert (config.model.num_heads, config.model.num_layers) == (5, 9)
     assert config.model.hidden_size == quick.hidden_size == 128
-    assert "preset quick + " in message("model.dropout=2", path=file, preset="quick")
+    assert message("model.dropout=2", path=file, preset="quick").startswith("-o: model.dropout")
+    file.write_text("model:\n  num_heads: 0")
+    assert message(path=file, preset="quick").startswith(f"{file}, line 2: model.num_heads = 0")
+    assert load_config(file, "quick", ["model.num_heads=4"]).model.num_heads == 4
 
 
 # --- presets, YAML, help ---

@@ -71,7 +71,7 @@ def test_a_classifier_is_trained_asked_and_measured(
         ([], "sequence-classification needs labelled texts: --data FILE (.jsonl or .csv)"),
         (["--data", "no.csv"], "no.csv does not exist: give a .jsonl or .csv file, or a folder"),
         (["--data", "bad.jsonl"], "bad.jsonl, row 2: the label is null"),
-        (["-o", "body=lara"], "body = 'lara': input should be 'frozen', 'lora' or 'full'"),
+        (["-o", "body=lara"], "body = 'lara': expected frozen, lora or full"),
         (["-o", "bidirectionl=true"], "did you mean bidirectional"),
         (["--data", "rows.jsonl", "-o", "rank=1000"], "rank 1000: "),
         (["--data", "rows.jsonl", "-o", "text_field=txt"], "row 1: no field 'txt'; did you mean"),

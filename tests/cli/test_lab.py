@@ -116,7 +116,7 @@ def test_mnist_is_fetched_where_asked(
         (["mnist", "--data", "."], "has no IDX files: expected t10k-images-idx3-ubyte(.gz)"),
         (["mnist", "-o", "experiments.lab_mnist.rank=11"], "experiments.lab_mnist.rank"),
         (["mnist", "-o", "experiments.lab_mnist.ranks=[1,12]"], "experiments.lab_mnist.ranks"),
-        (["mnist", "-o", "experiments.lab_mnist.hard_classes=10"], "less than or equal to 9"),
+        (["mnist", "-o", "experiments.lab_mnist.hard_classes=10"], "must be at most 9"),
         (["mnist", "-o", "experiments.lab_mnist.test_share=0.9999"], "too few to hold out"),
         (["mnst"], "mnst"),
     ],

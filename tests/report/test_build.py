@@ -11,7 +11,7 @@ import pytest
 import typst
 
 from tests.report import fixtures
-from tinylm.errors import DataError
+from tinylm.errors import ConfigError, DataError
 from tinylm.registry import EXPERIMENTS, SECTIONS
 from tinylm.report.blocks import Heading, number, plain_text
 from tinylm.report.build import assemble, build_report
@@ -174,18 +174,18 @@ def test_every_reference_and_number_is_resolved() -> None:
 
 
 def test_unusable_folders_are_told_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"config\.yaml is missing"):
+    with pytest.raises(ConfigError, match=r"config\.yaml: cannot be read \(No such file"):
         load_inputs(tmp_path)
     fixtures.write_run(tmp_path, {})
     with pytest.raises(DataError, match="no results"):
         build_report(tmp_path)
-    for content, match in (("{", "cannot read"), ("[]", "JSON object"), ("{}", "again")):
+    for content, match in (("{", "not JSON"), ("[]", "expected keys"), ("{}", "again")):
         (tmp_path / "results/training.json").write_text(content, "utf-8")
         with pytest.raises(DataError, match=match) as error:
             build_report(tmp_path)
         assert "\n" not in str(error.value)
     (tmp_path / "config.yaml").write_text("modle: {}", "utf-8")
-    with pytest.raises(DataError, match="model"):
+    with pytest.raises(ConfigError, match="model"):
         load_inputs(tmp_path)
 
 

@@ -36,7 +36,7 @@ def _lines(
     """Yield a section's settings, each under its help, sections within it further in."""
     import textwrap
 
-    import yaml
+    from tinylm.reading import write_yaml
 
     for key, value in settings.items():
         if f"{prefix}{key}" not in help_of:
@@ -45,5 +45,5 @@ def _lines(
             continue
         for line in textwrap.wrap(help_of[f"{prefix}{key}"], _WIDTH):
             yield f"{indent}# {line}"
-        text = yaml.safe_dump({key: value}, allow_unicode=True, width=_WIDTH)
+        text = write_yaml({key: value}, _WIDTH)
         yield textwrap.indent(text, indent).rstrip("\n")

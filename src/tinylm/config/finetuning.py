@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tinylm.config.types import FROZEN, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from tinylm.config.types import FROZEN, Float, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
 
 Targets = Annotated[tuple[str, ...], Field(min_length=1)]
 EVERY_PROJECTION = (
@@ -166,5 +166,5 @@ class ClassificationConfig:
     """Column or key of the text."""
     label_field: str = "label"
     """Column or key of the label."""
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    validation_fraction: Annotated[Float, Field(gt=0, lt=1)] = 0.1
     """Share of every label held out where there is no validation file."""

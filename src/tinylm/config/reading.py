@@ -1,6 +1,7 @@
 """Reading and writing a configuration: presets, YAML, overrides, and what is wrong with them.
 
-A wrong key or value is reported in one line that names it, what is allowed and the nearest key.
+A wrong key or value is reported in one line that names the place it stands in, the key, what is
+allowed and the key that was meant.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from tinylm.config.keys import meant
 from tinylm.config.settings import RunConfig
 from tinylm.errors import ConfigError, nearest
+from tinylm.reading import Yaml, key_shown, parse_yaml, read_yaml, refusal, shown, write_yaml
+from tinylm.reading.shapes import is_unknown_key, path_of, wording
 
 Config = TypeVar("Config")
+Places = Mapping[tuple[str, ...], str]
+"""Where the value of a key stands, by its path: a file and a line, or -o."""
 
 PRESETS = ("quick", "baseline", "full")
 
@@ -36,21 +41,31 @@ def to_dict(config: Any) -> dict[str, Any]:
     return result
 
 
-def from_dict(kind: type[Config], values: Mapping[str, Any], source: str) -> Config:
+def from_dict(
+    kind: type[Config], values: object, source: str, places: Places | None = None
+) -> Config:
     """Make a checked ``kind`` (a dataclass of this module) from nested dicts.
 
     Args:
         kind: the dataclass.
         values: nested mappings as read from YAML or JSON.
         source: what errors name as the place of the values.
+        places: of single values, more precisely.
 
     Raises:
-        ConfigError: one line naming the first bad key, what is allowed and the nearest key.
+        ConfigError: one line naming the first bad key, what is allowed and the key that was meant.
     """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{source}: {_NO_SECTION}, found {shown(values)}")
     try:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_first_problem(kind, error)}") from None
+        details = error.errors(include_url=False)[0]
+        path = path_of(details)
+        ends = range(len(path), 0, -1)
+        known = places or {}
+        place = next((known[path[:end]] for end in ends if path[:end] in known), source)
+        raise ConfigError(f"{place}: {_problem(kind, path, details)}") from None
 
 
 def load_config(
@@ -62,27 +77,26 @@ def load_config(
         ConfigError: for an unknown preset, an unreadable file, a bad key or a bad value.
     """
     values: dict[str, Any] = {}
-    sources = []
+    places: dict[tuple[str, ...], str] = {}
+    documents = []
     if preset is not None:
         if preset not in PRESETS:
             raise ConfigError(f"unknown preset {preset!r}{nearest(preset, PRESETS)}")
         text = resources.files("tinylm").joinpath(f"presets/{preset}.yaml").read_text("utf-8")
-        values = _parse_yaml(text, f"preset {preset}")
-        sources.append(f"preset {preset}")
+        name = f"preset {preset}"
+        documents.append((name, parse_yaml(text, refusal(name, ConfigError))))
     if path is not None:
-        try:
-            text = Path(path).read_text("utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot read configuration {path}: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"cannot read configuration {path}: {error}") from error
-        values = _merge(values, _parse_yaml(text, str(path)))
-        sources.append(str(path))
+        documents.append((str(path), read_yaml(path, ConfigError)))
+    for name, document in documents:
+        values = _merge(values, _sections(document, name))
+        places |= {key: f"{name}, line {line}" for key, line in document.lines.items()}
     for override in overrides:
-        values = _merge(values, _parse_override(override))
-    if overrides:
-        sources.append("-o")
-    return from_dict(RunConfig, values, " + ".join(sources) or "configuration")
+        key, value = _parse_override(override)
+        values = _merge(values, _nested(key, value))
+        for end in range(1, len(key)):
+            places.setdefault(key[:end], "-o")
+        places[key] = "-o"
+    return from_dict(RunConfig, values, "configuration", places)
 
 
 def from_overrides(kind: type[Config], overrides: Sequence[str]) -> Config:
@@ -93,25 +107,13 @@ def from_overrides(kind: type[Config], overrides: Sequence[str]) -> Config:
     """
     values: dict[str, Any] = {}
     for override in overrides:
-        values = _merge(values, _parse_override(override))
+        values = _merge(values, _nested(*_parse_override(override)))
     return from_dict(kind, values, "-o")
 
 
 def dump_yaml(config: Any) -> str:
     """Return a configuration as YAML, keys in the order of the dataclasses, a list on one line."""
-    return yaml.dump(to_dict(config), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=60)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes lists as ``[1, 2]``: one item a line would make most of the file."""
-
-
-_Dumper.add_representer(
-    list,
-    lambda dumper, items: dumper.represent_sequence(
-        "tag:yaml.org,2002:seq", items, flow_style=True
-    ),
-)
+    return write_yaml(to_dict(config))
 
 
 def field_help(kind: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -125,29 +127,38 @@ def field_help(kind: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", " ".join((info.description or "").split())
 
 
-def _parse_yaml(text: str, source: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+def _sections(document: Yaml, source: str) -> dict[str, Any]:
+    values = document.value
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise ConfigError(f"{source}: expected `section: {{key: value}}`, found {values!r}")
+        raise ConfigError(f"{source}: expected `section: {{key: value}}`, found {shown(values)}")
+    for key in values:
+        section, dot, name = key.partition(".")
+        if dot:
+            raise ConfigError(
+                f"{source}, line {document.lines[key,]}: {key_shown(key)} stands in a file as "
+                f"{key_shown(name)} below `{key_shown(section)}:`, further in"
+            )
     return values
 
 
-def _parse_override(override: str) -> dict[str, Any]:
+def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"-o {override!r}: expected section.key=value")
+        raise ConfigError(f"-o {shown(override)}: expected section.key=value")
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text, refusal("-o", ConfigError)).value
+    except ConfigError:  # it is no YAML, so it stands for itself
         value = text
-    if isinstance(value, dict):
-        value = text
-    for part in reversed(key.strip().split(".")):
+    path = tuple(key.strip().split("."))
+    if len(path) > _MOST_PARTS:
+        raise ConfigError(f"-o {key_shown(key)}: a key has at most {_MOST_PARTS} parts")
+    return path, text if isinstance(value, dict) else value
+
+
+def _nested(key: tuple[str, ...], value: Any) -> dict[str, Any]:
+    for part in reversed(key):
         value = {part: value}
     result: dict[str, Any] = value
     return result
@@ -164,27 +175,16 @@ def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _nearest_key(kind: type, key: str) -> str:
-    section, _, name = key.rpartition(".")
-    keys = [known for known, _ in field_help(kind)]
-    elsewhere = [known for known in keys if known.endswith(f".{name}")]
-    if elsewhere:
-        return f"; did you mean {' or '.join(elsewhere)}?"
-    if section:
-        prefix = f"{section}."
-        inside = [known.removeprefix(prefix) for known in keys if known.startswith(prefix)]
-        return nearest(name, inside, prefix)
-    parts = [field.name for field in dataclasses.fields(kind)]
-    hint = nearest(key, {*keys, *parts})
-    return hint if "did you mean" in hint else f"; allowed: {', '.join(parts)}"
+_MOST_PARTS = 8
+_NO_SECTION = "expected a section of `key: value` lines"
 
 
-def _first_problem(kind: type, error: ValidationError) -> str:
-    problem = error.errors()[0]
-    key = ".".join(str(part) for part in problem["loc"] if part != "dataclass")
-    if problem["type"] in ("unexpected_keyword_argument", "invalid_key"):
-        return f"unknown key {key}{_nearest_key(kind, key)}"
-    if problem["type"].startswith("dataclass_type"):
-        return f"{key}: expected a section of `key: value` lines, found {problem['input']!r}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{key} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+def _problem(kind: type, path: tuple[str, ...], details: Mapping[str, Any]) -> str:
+    key = key_shown(".".join(path))
+    if is_unknown_key(details):
+        sections = [field.name for field in dataclasses.fields(kind)]
+        return f"unknown key {key}{meant('.'.join(path), list(dict(field_help(kind))), sections)}"
+    value = shown(details["input"])
+    if details["type"].startswith("dataclass_type"):
+        return f"{key}: {_NO_SECTION}, found {value}"
+    return f"{key} = {value}: {wording(details)}"

@@ -9,7 +9,7 @@ from tinylm.reading.files import MOST_BYTES, decode, lines, read_bytes
 from tinylm.reading.json_files import parse_json, read_json, read_json_lines
 from tinylm.reading.shapes import checked, key_shown, refusal, shown
 from tinylm.reading.tensors import TensorHeader, read_tensor_headers
-from tinylm.reading.yaml_files import Yaml, parse_yaml, read_yaml
+from tinylm.reading.yaml_files import Yaml, parse_yaml, plain_word, read_yaml, write_yaml
 
 __all__ = [
     "MOST_BYTES",
@@ -21,6 +21,7 @@ __all__ = [
     "lines",
     "parse_json",
     "parse_yaml",
+    "plain_word",
     "read_bytes",
     "read_json",
     "read_json_lines",
@@ -28,4 +29,5 @@ __all__ = [
     "read_yaml",
     "refusal",
     "shown",
+    "write_yaml",
 ]

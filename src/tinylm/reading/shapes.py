@@ -70,20 +70,19 @@ def checked(kind: type[Shape], value: Any, refuse: Refuse) -> Shape:
 
 def problem(error: ValidationError) -> str:
     """Return the first problem in words: the key, what stands there and what belongs there."""
-    details: Mapping[str, Any] = error.errors(include_url=False)[0]
-    place = path(details)
+    details = error.errors(include_url=False)[0]
+    place = ".".join(path_of(details))
     if details["type"] == "missing":
-        return f"{place} is missing"
+        return f"{key_shown(place)} is missing"
     if is_unknown_key(details):
-        return f"unknown key {place}"
-    held = f"{place} =" if place else "holds"
+        return f"unknown key {key_shown(place)}"
+    held = f"{key_shown(place)} =" if place else "holds"
     return f"{held} {shown(details['input'])}: {wording(details)}"
 
 
-def path(details: Mapping[str, Any]) -> str:
-    """Return the dotted key that a problem of pydantic's is about."""
-    parts = [str(part) for part in details["loc"] if not str(part).startswith("dataclass")]
-    return key_shown(".".join(parts)) if parts else ""
+def path_of(details: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys that lead to what a problem of pydantic's is about."""
+    return tuple(str(part) for part in details["loc"] if not str(part).startswith("dataclass"))
 
 
 def is_unknown_key(details: Mapping[str, Any]) -> bool:
@@ -94,15 +93,14 @@ def is_unknown_key(details: Mapping[str, Any]) -> bool:
 def wording(details: Mapping[str, Any]) -> str:
     """Return what belongs in the place of a value, from a problem of pydantic's."""
     kind, context = details["type"], details.get("ctx", {})
-    for start, words in _EXPECTED.items():
-        if kind.startswith(start):
-            return f"expected {words}"
     for name, words in _BOUNDS.items():
         if kind == name:
             return f"must be {words} {context[_BOUND_KEYS[name]]}"
     if kind == "literal_error":
         names = str(context["expected"]).replace("'", "")
         return f"expected {names.replace('True', 'true').replace('False', 'false')}"
+    if kind == "tuple_type" and isinstance(details["input"], str):
+        return f"expected a list, such as [{key_shown(details['input'])}]"
     if kind == "string_type":
         if isinstance(details["input"], (str, int, float, bool, type(None))):
             return "expected text; a number or a word such as null stands in quotes to be text"
@@ -111,6 +109,9 @@ def wording(details: Mapping[str, Any]) -> str:
         least = context.get("min_length", context.get("max_length"))
         few = "at least" if kind == "too_short" else "at most"
         return f"expected {few} {least} {'entry' if least == 1 else 'entries'}"
+    for start, words in _EXPECTED.items():
+        if kind.startswith(start):
+            return f"expected {words}"
     message = str(details["msg"]).removeprefix("Value error, ")
     return f"{message[:1].lower()}{message[1:]}"
 

@@ -72,6 +72,47 @@ def read_yaml(path: str | Path, error: type[TinylmError] = DataError, advice: st
     return parse_yaml(decode(read_bytes(path, MOST_BYTES, error, advice), refuse), refuse)
 
 
+def write_yaml(value: Any, width: int = 60) -> str:
+    """Return a value as YAML that ``parse_yaml`` reads again, a list on one line.
+
+    Args:
+        value: as ``Yaml.value``.
+        width: characters of a line, where it can be broken.
+    """
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=width)
+
+
+def plain_word(text: str) -> Any:
+    """Return what a word without quotes means: a number, true, false, None, or itself."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) <= _MOST_DIGITS:
+        if _WHOLE.fullmatch(text):
+            return int(text)
+        if _DECIMAL.fullmatch(text):
+            return float(text)
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes lists as ``[1, 2]``: one item a line would make most of a configuration."""
+
+
+def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=True)
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    # PyYAML quotes what YAML 1.1 would take for something else, but not 1e5, and it folds the line
+    # ends that are not ASCII.
+    style = "'" if plain_word(text) != text else None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(list, _represent_list)
+_Dumper.add_representer(str, _represent_text)
+
+
 class _Loader(yaml.SafeLoader):
     """Composes nodes to a bounded depth, with tags that tell plain words from quoted text."""
 
@@ -107,18 +148,6 @@ _WORDS = {
 }
 
 
-def _plain(text: str) -> Any:
-    """Return what a word without quotes means."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if len(text) <= _MOST_DIGITS:
-        if _WHOLE.fullmatch(text):
-            return int(text)
-        if _DECIMAL.fullmatch(text):
-            return float(text)
-    return text
-
-
 class _Document:
     """Turns nodes into values; an alias is turned as often as it stands there, and counted."""
 
@@ -133,7 +162,7 @@ class _Document:
         if len(path) > MOST_DEPTH:
             raise _at(node, f"its aliases nest more than {MOST_DEPTH} deep")
         if node.tag == _PLAIN:
-            return _plain(node.value)
+            return plain_word(node.value)
         if node.tag == _TEXT:
             return node.value
         if node.tag == _SEQUENCE:

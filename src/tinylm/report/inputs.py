@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tinylm.config import RunConfig, from_dict
-from tinylm.errors import ConfigError, DataError
+from tinylm.config import RunConfig, load_config
+from tinylm.reading import read_json
 from tinylm.registry import EXPERIMENTS
 
 
@@ -57,19 +54,19 @@ def load_inputs(run_folder: str | Path, commands: Sequence[str] | None = None) -
         commands: the commands that repeat the run; empty: those that follow from the folder.
 
     Raises:
-        DataError: one line, if there is no configuration, or a file cannot be read or used.
+        TinylmError: one line, if there is no configuration, or a file cannot be read or used.
     """
     folder = Path(run_folder)
     results = {}
     for name in EXPERIMENTS:  # in the registry's order, whatever the file system's is
         path = folder / "results" / f"{name}.json"
         if path.is_file():
-            results[name] = _read_json(path)
+            results[name] = read_json(path, dict[str, Any], advice="run the experiment again")
     environments = [results[name].get("environment") for name in ("training", *results)
                     if name in results]  # fmt: skip
     environment = next((found for found in environments if isinstance(found, Mapping)), {})
     return ReportInputs(
-        config=_read_config(folder / "config.yaml"),
+        config=load_config(folder / "config.yaml"),
         results=results,
         folder=folder,
         environment=dict(environment),
@@ -86,32 +83,6 @@ def default_commands(folder: Path) -> list[str]:
         f"--name {shlex.quote(name)}",
         f"tinylm report --run {shlex.quote(f'runs/{name}')}",
     ]
-
-
-def _read_config(path: Path) -> RunConfig:
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-        if not isinstance(values, dict):
-            raise DataError(f"{path} is not a run's configuration: expected `section:` lines")
-        return from_dict(RunConfig, values, str(path))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: {path.parent} is not the folder of a run") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-    except ConfigError as error:
-        raise DataError(str(error)) from None
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise DataError(
-            f"cannot read {path}: {' '.join(str(error).split())}; run the experiment again"
-        ) from None
-    if not isinstance(values, dict):
-        raise DataError(f"{path} is not an experiment's result: expected a JSON object")
-    return values
 
 
 def _date(folder: Path) -> datetime:
