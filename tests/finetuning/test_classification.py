@@ -13,13 +13,13 @@ from torch import Tensor
 from tests.model.helpers import ENCODINGS, NORM_PLACEMENTS, build_random, largest_difference
 from tinylm.config.finetuning import ClassificationConfig
 from tinylm.errors import AdapterError
-from tinylm.finetuning.classification import Classifier, seeing_all, trained
+from tinylm.finetuning.classification import Classifier, trained
 from tinylm.finetuning.classification_files import (
     load_classifier,
     read_classifier,
     save_classifier,
 )
-from tinylm.model.decoder import in_turn
+from tinylm.model.decoder import in_turn, layers_run_by
 from tinylm.model.hooks import NO_HOOKS
 from tinylm.training.recompute import recomputing
 
@@ -78,18 +78,18 @@ def test_with_the_mask_the_first_place_sees_nothing_and_without_it_everything() 
     ids, _ = padded(9, width=9)
     changed = ids.clone()
     changed[0, 8] = (ids[0, 8] + 1) % 23
-    for runner, sees in ((in_turn, False), (seeing_all(in_turn, None), True)):
-        one, other = (body.residual(text, run_layers=runner) for text in (ids, changed))
+    for causal in (True, False):
+        one, other = (body.residual(text, causal=causal) for text in (ids, changed))
         for place in range(8):
             moved = largest_difference(one[:, place], other[:, place])
-            assert (moved > 1e-6) == sees, (place, moved)
+            assert (moved > 1e-6) != causal, (place, moved)
 
 
 def test_without_the_mask_attention_is_softmax_over_all_real_keys() -> None:
     """One layer of one head, computed again from its weights in float64."""
     body = build_random(num_layers=1, num_heads=1, hidden_size=6, head_dim=6)
     ids, real = padded(4, 6, width=6)
-    found = body.residual(ids, real=real, run_layers=seeing_all(in_turn, real))
+    found = body.residual(ids, real=real, causal=False)
     layer = body.layers[0]
     places = torch.arange(6)[None].minimum(real.sum(1, keepdim=True) - 1)
     x = body.positions.add(body.embedding(ids) * body.embedding_scale, places)
@@ -106,13 +106,11 @@ def test_without_the_mask_attention_is_softmax_over_all_real_keys() -> None:
 def test_texts_longer_than_an_attention_block_see_all_of_it() -> None:
     body = build_random(context_length=300)
     ids, real = padded(290, 300, width=300)
-    logs = []
-    for runner in (seeing_all(in_turn, real), seeing_all(in_turn, None)):
-        logs.append(body.residual(ids, real=real, run_layers=runner)[1])
+    logs = [body.residual(ids, real=mask, causal=False)[1] for mask in (real, None)]
     assert largest_difference(*logs) < 1e-12
     changed = ids.clone()
     changed[1, 299] = (ids[1, 299] + 1) % 23
-    other = body.residual(changed, real=real, run_layers=seeing_all(in_turn, real))
+    other = body.residual(changed, real=real, causal=False)
     assert largest_difference(other[1, 0], logs[0][0]) > 1e-9
 
 
@@ -122,7 +120,8 @@ def test_gradient_checkpointing_gives_the_same_gradients(bidirectional: bool) ->
     found = []
     for runner in (in_turn, recomputing(1)):
         model = classifier(bidirectional=bidirectional, body="full")
-        model.residual(ids, real=real, run_layers=runner).square().sum().backward()
+        with layers_run_by(model.body, runner):
+            model.residual(ids, real=real).square().sum().backward()
         found.append({name: p.grad for name, p in trained(model).items() if p.grad is not None})
     assert found[0].keys() == found[1].keys()
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
@@ -183,7 +182,7 @@ def test_cls_starts_as_the_start_tokens_embedding() -> None:
     ids, _ = padded(7, width=7)
     read = model.eval().residual(ids)[:, 0]
     framed = torch.cat([torch.tensor([[2]]), ids], 1)
-    whole = model.body.residual(framed, run_layers=seeing_all(in_turn, None))
+    whole = model.body.residual(framed, causal=False)
     assert largest_difference(read, whole[:, 0]) < 1e-12
 
 

@@ -183,11 +183,11 @@ def test_recomputed_layers_use_the_rank_of_then(
     def gradients(recompute: bool, order: tuple[int, ...]) -> tuple[list[Tensor], list[Tensor]]:
         fresh = copy.deepcopy(model)
         torch.manual_seed(11)
-        ways = {"run_layers": recomputing(segment)} if recompute else {}
-        outputs = [fresh(IDS, **ways) for _ in range(len(order))]
+        fresh.layer_runner = recomputing(segment) if recompute else None
+        outputs = [fresh(IDS) for _ in range(len(order))]
         for i in order:
             (outputs[i] * (i + 1)).square().sum().backward()
-        outputs.append(fresh(IDS, **ways))  # what is drawn afterwards is the same, too
+        outputs.append(fresh(IDS))  # what is drawn afterwards is the same, too
         found = [
             p.grad for p in trained_parameters(fresh, "default").values() if p.grad is not None
         ]

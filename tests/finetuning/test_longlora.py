@@ -18,8 +18,8 @@ from tinylm.finetuning.adapters import activate, attach, fold, trained_parameter
 from tinylm.finetuning.longlora import GroupedAttention, extended, groups
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLM
-from tinylm.model.hooks import NO_HOOKS
 from tinylm.model.positions import Positions
+from tinylm.model.reading import Reading
 from tinylm.registry import POSITIONS
 
 Models = Callable[..., DecoderLM]
@@ -29,7 +29,7 @@ def brute_force(attention: Attention, x: Tensor, encoding: Positions, size: int)
     """Attend with every pair's visibility decided one by one, as the paper's figure 2 draws it."""
     seq = x.shape[1]
     places = torch.arange(seq)[None]
-    query, key, value = attention.project(x, encoding, places)
+    query, key, value = attention.project(x, Reading(encoding, places))
     scores = query @ key.mT / math.sqrt(attention.head_dim)
     bias = encoding.bias(places, places)
     if bias is not None:
@@ -56,7 +56,7 @@ def test_attention_in_groups_is_the_brute_force(positions: str, size: int, num_h
     assert isinstance(grouped, GroupedAttention)
     x = torch.randn(2, 11, base.config.hidden_size, dtype=torch.float64, requires_grad=True)
     blocked = torch.ones(11, 11, dtype=torch.bool).triu(1)[None, None]
-    found = grouped(x, model.positions, torch.arange(11)[None], blocked, None, NO_HOOKS)
+    found = grouped(x, Reading(model.positions, torch.arange(11)[None], blocked))
     wanted = brute_force(grouped.base, x, model.positions, size)
     torch.testing.assert_close(found, wanted)
     toward = torch.randn_like(found)

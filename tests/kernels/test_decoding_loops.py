@@ -17,8 +17,9 @@ from tinylm import kernels
 from tinylm.config import GenerationConfig, ModelConfig
 from tinylm.generation.engine import Generated, SpecialIds, generate
 from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM, in_turn
+from tinylm.model.decoder import DecoderLM, in_turn, layers_run_by
 from tinylm.model.packed import packed
+from tinylm.model.reading import Reading
 from tinylm.model.steps import FEW, can_step, matrix_of, step_runner
 
 pytestmark = pytest.mark.skipif(not kernels.available(), reason="no numba, or not on Linux")
@@ -52,7 +53,8 @@ def steps(model: DecoderLM, rows: int, runner: Any, padded: bool, dtype: torch.d
     with torch.inference_mode():
         model.residual(ids[:, :5], real=real, cache=cache)
         for t in range(5, 12):
-            found.append(model.residual(ids[:, t : t + 1], cache=cache, run_layers=runner))
+            with layers_run_by(model, runner):
+                found.append(model.residual(ids[:, t : t + 1], cache=cache))
             order = (torch.arange(rows) * (t + 1)) % rows
             (cache.reorder if runner is in_turn else cache.redirect)(order)
     return torch.cat(found, 1)
@@ -117,7 +119,9 @@ def test_threads_change_no_bit() -> None:
         x = torch.linspace(-1, 1, 2 * 27).view(2, 1, 27)
         cache = KVCache(model.config, 2)
         cache.extend(torch.zeros(2, 1, dtype=torch.long), None)
-        found.append(runner(model.layers, x, model.positions, None, None, cache))
+        found.append(
+            runner(model.layers, x, Reading(model.positions, torch.zeros(2, 1), None, cache))
+        )
     assert torch.equal(*found)
 
 

@@ -16,8 +16,8 @@ from tests.model.helpers import (
 )
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLM, record
-from tinylm.model.hooks import NO_HOOKS
 from tinylm.model.positions import Positions
+from tinylm.model.reading import Reading
 
 
 def loop_attention(attention: Attention, x: Tensor, real: Tensor) -> Tensor:
@@ -71,7 +71,7 @@ def test_attention_equals_a_loop_over_heads_queries_and_keys(
     with torch.no_grad():
         no_positions = Positions(model.config)
         places = torch.arange(seq)[None]
-        ours = attention(x, no_positions, places, blocked, None, NO_HOOKS)
+        ours = attention(x, Reading(no_positions, places, blocked))
         theirs = loop_attention(attention, x, real)
     assert largest_difference(ours[real], theirs[real]) < 1e-12
 
@@ -323,11 +323,11 @@ def test_blocks_of_queries_see_whatever_is_not_blocked(monkeypatch: pytest.Monke
         torch.rand(7, 7, generator=torch.Generator().manual_seed(1)) < 0.5,
         torch.ones(7, 7, dtype=torch.bool),
     ):
-        arguments = (x, Positions(build().config), torch.arange(7)[None], blocked[None, None])
+        reading = Reading(Positions(build().config), torch.arange(7)[None], blocked[None, None])
         monkeypatch.setattr("tinylm.model.attention._BLOCK", 256)
-        whole = attention(*arguments, None, NO_HOOKS)
+        whole = attention(x, reading)
         monkeypatch.setattr("tinylm.model.attention._BLOCK", 2)
-        assert largest_difference(attention(*arguments, None, NO_HOOKS), whole) < 1e-12
+        assert largest_difference(attention(x, reading), whole) < 1e-12
 
 
 def test_keys_that_no_query_of_a_block_sees_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,5 +343,5 @@ def test_keys_that_no_query_of_a_block_sees_are_left_out(monkeypatch: pytest.Mon
     attention.dropout = Recorder()
     blocked = torch.ones(1, 1, 5, 5, dtype=torch.bool).triu(1)
     x = torch.randn(1, 5, attention.query_key_value.in_features, dtype=torch.float64)
-    attention(x, Positions(build().config), torch.arange(5)[None], blocked, None, NO_HOOKS)
+    attention(x, Reading(Positions(build().config), torch.arange(5)[None], blocked))
     assert seen == [(2, 2), (2, 4), (1, 5)]

@@ -14,7 +14,7 @@ from tinylm.config import GenerationConfig, ModelConfig, TrainingConfig
 from tinylm.evaluation.memory import tensor_bytes
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.decoder import DecoderLM, layers_run_by
 from tinylm.planning.budget import (
     compute_optimal_parameters,
     compute_optimal_tokens,
@@ -117,7 +117,8 @@ def test_flops_of_recomputation_equal_torchs_counter() -> None:
     ids = torch.randint(0, 31, (2, 8))
 
     def step() -> None:
-        model(ids, run_layers=recomputing(2)).sum().backward()
+        with layers_run_by(model, recomputing(2)):
+            model(ids).sum().backward()
 
     assert counted(step) == 2 * (step_flops(config, 8) + recomputed_flops(config, 8))
 

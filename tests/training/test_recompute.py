@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from tinylm.data.windows import IGNORED, Batch, story_rows
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.evaluation.memory import saved_bytes
 from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM, LayerRunner, in_turn
+from tinylm.model.decoder import DecoderLM, LayerRunner, in_turn, layers_run_by
 from tinylm.model.loss import token_losses
+from tinylm.model.positions import Positions
+from tinylm.model.reading import Reading
 from tinylm.training import recompute as module
 from tinylm.training.accumulation import accumulate_gradients
 from tinylm.training.recompute import recompute, recomputing
@@ -45,6 +48,32 @@ def batch_of(seed: int = 0, ragged: bool = True) -> Batch:
     return story_rows([torch.randint(4, 29, (n,), generator=generator).tolist() for n in lengths])
 
 
+class AsLayer(nn.Module):
+    """A module of one argument as a layer."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
+        out: Tensor = self.inner(x)
+        return out
+
+
+def reading_of(seq: int) -> Reading:
+    """Return what goes with a text of some tokens, without positions."""
+    blocked = torch.ones(seq, seq, dtype=torch.bool).triu(1)[None, None]
+    encoding = Positions(ModelConfig(vocab_size=29))
+    return Reading(encoding, torch.arange(seq)[None], blocked)
+
+
+def run(model: DecoderLM, batch: Batch, run_layers: LayerRunner, **arguments: Any) -> Tensor:
+    """Return the logits of a model whose layers are run in some way."""
+    with layers_run_by(model, run_layers):
+        logits: Tensor = model(batch.ids, real=batch.real, **arguments)
+    return logits
+
+
 def gradients(
     model: DecoderLM,
     run_layers: LayerRunner,
@@ -55,8 +84,11 @@ def gradients(
     """Return the loss, every gradient and the random state that is left behind."""
 
     def summed_loss(batch: Batch) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            logits = model(batch.ids, real=batch.real, run_layers=run_layers)
+        with (
+            torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16),
+            layers_run_by(model, run_layers),
+        ):
+            logits = model(batch.ids, real=batch.real)
         return token_losses(logits, batch.labels, IGNORED).sum()
 
     model.zero_grad(set_to_none=True)
@@ -114,9 +146,9 @@ def test_gradients_are_the_same_bits(
 def test_equal_to_torchs_own_checkpoint() -> None:
     """Gradients, and the bytes that the forward pass keeps."""
 
-    def torchs(layers: Sequence[nn.Module], x: Tensor, *arguments: Any) -> Tensor:
+    def torchs(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
         for layer in layers:
-            x = checkpoint(layer, x, *arguments, use_reentrant=False)
+            x = checkpoint(layer, x, reading, use_reentrant=False)
         return x
 
     model, batch = model_of(5), batch_of()
@@ -124,7 +156,7 @@ def test_equal_to_torchs_own_checkpoint() -> None:
     assert_same_bits(ours, gradients(model, torchs, [batch]))
 
     def forward(run_layers: LayerRunner) -> Callable[[], Tensor]:
-        return lambda: model(batch.ids, real=batch.real, run_layers=run_layers)
+        return lambda: run(model, batch, run_layers)
 
     parameters = list(model.parameters())
     kept = saved_bytes(forward(recomputing(1)), parameters)
@@ -142,9 +174,7 @@ def test_only_inputs_of_segments_are_kept() -> None:
 
     def kept(layers: int, run_layers: LayerRunner) -> int:
         model = model_of(layers)
-        return saved_bytes(
-            lambda: model(batch.ids, run_layers=run_layers), list(model.parameters())
-        )
+        return saved_bytes(lambda: run(model, batch, run_layers), list(model.parameters()))
 
     for segment, more in ((1, 3), (2, 2), (3, 1)):
         # Three further layers cost the inputs of the further segments; the rest is the same.
@@ -173,12 +203,11 @@ def test_everything_frozen_but_the_input() -> None:
     layer = model_of(1).layers[0].requires_grad_(False)
     model = model_of(1)
     x = torch.randn(2, 4, 16, requires_grad=True)
-    blocked = torch.ones(4, 4, dtype=torch.bool).triu(1)[None, None]
-    arguments = (model.positions, torch.arange(4)[None], blocked)
+    reading = replace(reading_of(4), encoding=model.positions)
     torch.manual_seed(3)
-    (plain,) = torch.autograd.grad(layer(x, *arguments).square().sum(), x)
+    (plain,) = torch.autograd.grad(layer(x, reading).square().sum(), x)
     torch.manual_seed(3)
-    (again,) = torch.autograd.grad(recompute([layer], x, *arguments).square().sum(), x)
+    (again,) = torch.autograd.grad(recompute([layer], x, reading).square().sum(), x)
     assert torch.equal(plain, again)
     assert plain.abs().max() > 0
 
@@ -186,9 +215,9 @@ def test_everything_frozen_but_the_input() -> None:
 def test_without_gradients_nothing_is_recorded() -> None:
     model, batch = model_of(2), batch_of()
     with torch.no_grad():
-        assert not model(batch.ids, run_layers=recomputing(1)).requires_grad
+        assert not run(model, batch, recomputing(1)).requires_grad
     model.requires_grad_(False)
-    assert not model(batch.ids, run_layers=recomputing(1)).requires_grad
+    assert not run(model, batch, recomputing(1)).requires_grad
 
 
 def test_the_outer_random_state_goes_on_as_if_nothing_had_been_recomputed() -> None:
@@ -197,7 +226,7 @@ def test_the_outer_random_state_goes_on_as_if_nothing_had_been_recomputed() -> N
 
     def draw(run_layers: LayerRunner) -> list[Tensor]:
         torch.manual_seed(5)
-        loss = model(batch.ids, real=batch.real, run_layers=run_layers).square().mean()
+        loss = run(model, batch, run_layers).square().mean()
         between = torch.rand(3)
         loss.backward()
         return [between, torch.rand(3)]
@@ -210,6 +239,7 @@ def test_a_weight_used_inside_and_outside_keeps_both_gradients_under_autocast() 
     """Autocast must not hand the copy of a weight that was cast without a graph to others."""
     torch.manual_seed(0)
     layer = nn.Linear(8, 8)
+    segment = AsLayer(layer)
     x = torch.randn(4, 8, requires_grad=True)
 
     def gradient(inside: Callable[[Tensor], Tensor]) -> Tensor:
@@ -221,7 +251,7 @@ def test_a_weight_used_inside_and_outside_keeps_both_gradients_under_autocast() 
         return layer.weight.grad.clone()
 
     plain = gradient(layer)
-    again = gradient(lambda x: recompute([layer], x))
+    again = gradient(lambda x: recompute([segment], x, reading_of(4)))
     # Once summed in bfloat16 by the shared copy, once in float32: equal up to that rounding.
     assert (plain - again).abs().max() <= 2**-7 * plain.abs().max()
     only_outside = torch.autograd.grad(layer(layer(x).detach()).square().sum(), layer.weight)[0]
@@ -231,7 +261,7 @@ def test_a_weight_used_inside_and_outside_keeps_both_gradients_under_autocast() 
 def test_backward_twice_over_a_kept_graph() -> None:
     model, batch = model_of(2), batch_of()
     torch.manual_seed(0)
-    loss = model(batch.ids, run_layers=recomputing(1)).square().mean()
+    loss = run(model, batch, recomputing(1)).square().mean()
     weight = model.layers[0].attention.output.weight
     (first,) = torch.autograd.grad(loss, weight, retain_graph=True)
     (second,) = torch.autograd.grad(loss, weight)
@@ -240,7 +270,7 @@ def test_backward_twice_over_a_kept_graph() -> None:
 
 def test_a_weight_changed_before_the_backward_pass_is_refused() -> None:
     model, batch = model_of(2), batch_of()
-    loss = model(batch.ids, run_layers=recomputing(1)).square().mean()
+    loss = run(model, batch, recomputing(1)).square().mean()
     with torch.no_grad():
         model.layers[1].feed_forward.expand.weight.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
@@ -249,7 +279,7 @@ def test_a_weight_changed_before_the_backward_pass_is_refused() -> None:
 
 def test_second_derivatives_are_refused() -> None:
     model, batch = model_of(1), batch_of()
-    loss = model(batch.ids, run_layers=recomputing(1)).square().mean()
+    loss = run(model, batch, recomputing(1)).square().mean()
     weight = model.layers[0].attention.output.weight
     (first,) = torch.autograd.grad(loss, weight, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
@@ -260,26 +290,28 @@ def test_nesting_is_refused_and_leaves_no_trace() -> None:
     class Nested(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.inner = nn.Linear(4, 4)
+            self.inner = AsLayer(nn.Linear(4, 4))
 
-        def forward(self, x: Tensor) -> Tensor:
-            return recompute([self.inner], x)
+        def forward(self, x: Tensor, reading: Reading) -> Tensor:
+            return recompute([self.inner], x, reading)
 
     x = torch.randn(2, 4, requires_grad=True)
     with pytest.raises(TrainingError, match="inside a checkpointed segment"):
-        recompute([Nested()], x)
-    Nested()(x).sum().backward()  # alone it works, also after the refusal
+        recompute([Nested()], x, reading_of(2))
+    Nested()(x, reading_of(2)).sum().backward()  # alone it works, also after the refusal
 
 
 def test_caches_hooks_and_other_gradients_are_refused() -> None:
     model, batch = model_of(2), batch_of(ragged=False)
     with pytest.raises(TrainingError, match="with a cache"):
-        model(batch.ids, cache=KVCache(model.config, 3), run_layers=recomputing(1))
+        run(model, batch, recomputing(1), cache=KVCache(model.config, 3))
     hooks = model.hooks({"final": lambda name, x: None})
     with pytest.raises(TrainingError, match="with hooks"):
-        model(batch.ids, hooks=hooks, run_layers=recomputing(1))
-    with pytest.raises(TrainingError, match="only the first argument"):
-        recompute([nn.Identity()], torch.randn(2), torch.randn(2, requires_grad=True))
+        run(model, batch, recomputing(1), hooks=hooks)
+    with pytest.raises(TrainingError, match="only the residual stream"):
+        recompute(
+            [], torch.randn(2), replace(reading_of(2), memory=torch.randn(2, requires_grad=True))
+        )
 
 
 @pytest.mark.parametrize("broken", ["random_state", "autocast"])

@@ -18,8 +18,6 @@ resuming are therefore those of language models.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +25,7 @@ from tinylm.config import ModelConfig
 from tinylm.config.finetuning import ClassificationConfig, LoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import attach, fingerprint
-from tinylm.model.decoder import DecoderLM, LayerRunner, in_turn
+from tinylm.model.decoder import DecoderLM, LayerRunner
 from tinylm.model.layers import Dropout
 
 _START_STD = 0.02
@@ -111,58 +109,41 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.residual(ids, real=real)).squeeze(1)
         return logits
 
-    def residual(
-        self, ids: Tensor, *, real: Tensor | None = None, run_layers: LayerRunner = in_turn
-    ) -> Tensor:
+    @property
+    def layer_runner(self) -> LayerRunner | None:
+        """How the body's layers are run."""
+        return self.body.layer_runner
+
+    @layer_runner.setter
+    def layer_runner(self, runner: LayerRunner | None) -> None:
+        self.body.layer_runner = runner
+
+    def residual(self, ids: Tensor, *, real: Tensor | None = None) -> Tensor:
         """Return what the head is multiplied with, (batch, 1, hidden): pooled, after dropout.
 
         Args:
             ids: (batch, seq); or features, (batch, hidden), that ``features`` has returned.
             real: (batch, seq).
-            run_layers: how the layers are run; gradient checkpointing is another way.
         """
-        read = ids if ids.is_floating_point() else self.features(ids, real, run_layers)
+        read = ids if ids.is_floating_point() else self.features(ids, real)
         if self.pooler is not None:
             read = self.pooler(read).tanh()
         kept: Tensor = self.dropout(read)
         return kept[:, None]
 
-    def features(
-        self, ids: Tensor, real: Tensor | None = None, run_layers: LayerRunner = in_turn
-    ) -> Tensor:
+    def features(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
         """Return the body's residual stream where it is read, (batch, hidden)."""
         if self.cls is None:
-            x = self.body.residual(ids, real=real, run_layers=run_layers)
+            x = self.body.residual(ids, real=real)
             return x[torch.arange(len(x), device=x.device), _last_real(ids, real)]
         embeddings = self.body.embedding(ids)
         first = self.cls.to(embeddings.dtype).expand(len(embeddings), 1, -1)
         if real is not None:
             real = nn.functional.pad(real, (1, 0), value=True)
         x = self.body.residual(
-            embeddings=torch.cat([first, embeddings], 1),
-            real=real,
-            run_layers=seeing_all(run_layers, real),
+            embeddings=torch.cat([first, embeddings], 1), real=real, causal=False
         )
         return x[:, 0]
-
-
-def seeing_all(run_layers: LayerRunner, real: Tensor | None) -> LayerRunner:
-    """Return a way to run layers in which every token sees every real token, also later ones.
-
-    Args:
-        run_layers: the way that is changed.
-        real: (batch, seq), False where a token is padding; empty: all are real.
-    """
-
-    def run(
-        layers: Any, x: Tensor, encoding: Any, positions: Tensor, blocked: Any, *rest: Any
-    ) -> Tensor:
-        seq = x.shape[1]
-        # A row a query, as the causal mask has; the view takes no memory.
-        padding = None if real is None else (~real)[:, None, None, :].expand(-1, 1, seq, -1)
-        return run_layers(layers, x, encoding, positions, padding, *rest)
-
-    return run
 
 
 def trained(classifier: Classifier) -> dict[str, nn.Parameter]:

@@ -24,11 +24,9 @@ from tinylm.finetuning.linear import find_linears
 from tinylm.finetuning.lora import add_low_rank, check_rank
 from tinylm.finetuning.sites import Wrapper, module_at, plain_modules, replace_module
 from tinylm.model.attention import Attention
-from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
-from tinylm.model.hooks import Hooks
 from tinylm.model.layers import LayerNorm
-from tinylm.model.positions import Positions
+from tinylm.model.reading import Reading
 
 
 class Groups(nn.Module):
@@ -44,27 +42,20 @@ class GroupedAttention(Wrapper):
 
     base: Attention
 
-    def forward(
-        self,
-        x: Tensor,
-        encoding: Positions,
-        positions: Tensor,
-        blocked: Tensor | None,
-        cache: KVCache | None,
-        hooks: Hooks,
-    ) -> Tensor:
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
         """Mix as ``Attention`` does; arguments and result are the same.
 
         With a cache, or while hooks watch whole patterns, attention is full in training, too.
         """
         sizes: list[int] = [part.size for part in self.parts.acting()]  # type: ignore[misc]
-        whole = not self.training or cache is not None or hooks.active
+        whole = not self.training or reading.cache is not None or reading.hooks.active
+        blocked = reading.blocked
         if blocked is None or whole or not sizes or x.shape[1] <= min(sizes):
-            mixed: Tensor = self.base(x, encoding, positions, blocked, cache, hooks)
+            mixed: Tensor = self.base(x, reading)
             return mixed
         size = min(sizes)
-        query, key, value = self.base.project(x, encoding, positions)
-        bias = encoding.bias(positions, positions)
+        query, key, value = self.base.project(x, reading)
+        bias = reading.encoding.bias(reading.positions, reading.positions)
         half = -(-self.base.num_heads // 2)
 
         def mix(heads: slice, shift: int) -> Tensor:

@@ -14,6 +14,7 @@ and values directly.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -29,9 +30,7 @@ from tinylm.finetuning.sites import (
     unwrapped,
 )
 from tinylm.model.attention import Attention
-from tinylm.model.cache import KVCache
-from tinylm.model.hooks import Hooks
-from tinylm.model.positions import Positions
+from tinylm.model.reading import Reading
 
 _DIRECT_START = 0.02
 _NUMBERS = "layers.0.attention.prefix.numbers"
@@ -83,43 +82,34 @@ class PrefixPart(nn.Module):
 class PrefixedAttention(Wrapper):
     """Attention that sees the keys and values of prefixes before those of the text."""
 
-    def forward(
-        self,
-        x: Tensor,
-        encoding: Positions,
-        positions: Tensor,
-        blocked: Tensor | None,
-        cache: KVCache | None,
-        hooks: Hooks,
-    ) -> Tensor:
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
         """Mix as ``Attention`` does; arguments and result are the same."""
         prefixes = [part() for part in self.parts.acting()]
         if prefixes:
-            seen = _Prefixed(prefixes, positions, cache)
+            past = PrefixedPast(prefixes, reading)
+            blocked = reading.blocked
             if blocked is not None:  # nobody is kept from seeing the prefixes
-                blocked = nn.functional.pad(blocked, (seen.length, 0))
-            cache = seen  # type: ignore[assignment]
-        mixed: Tensor = self.base(x, encoding, positions, blocked, cache, hooks)
+                blocked = nn.functional.pad(blocked, (past.length, 0))
+            reading = replace(reading, cache=past, blocked=blocked)
+        mixed: Tensor = self.base(x, reading)
         return mixed
 
 
-class _Prefixed:
-    """Stands in for a cache: gives back the prefixes before what the cache itself holds."""
+class PrefixedPast:
+    """Prefixes, and after them what stands before the new tokens (a ``model.reading.Past``)."""
 
-    def __init__(
-        self, prefixes: Sequence[tuple[Tensor, Tensor]], positions: Tensor, cache: KVCache | None
-    ) -> None:
+    def __init__(self, prefixes: Sequence[tuple[Tensor, Tensor]], reading: Reading) -> None:
         self.key, self.value = (torch.cat(both, 1) for both in zip(*prefixes, strict=True))
         self.length = self.key.shape[1]
-        self.cache = cache
-        before = torch.arange(-self.length, 0, device=positions.device)
-        text = positions if cache is None else cache.positions
+        self._rest = reading.cache
+        text = reading.positions if self._rest is None else self._rest.positions
+        before = torch.arange(-self.length, 0, device=text.device)
         self.positions = torch.cat([before.expand(len(text), -1), text], 1)
 
     def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store as ``KVCache.store`` does, and return prefixes and text."""
-        if self.cache is not None:
-            keys, values = self.cache.store(layer, keys, values)
+        """Return the prefixes' and the text's keys and values; see ``Past.store``."""
+        if self._rest is not None:
+            keys, values = self._rest.store(layer, keys, values)
         both = []
         for prefix, text in ((self.key, keys), (self.value, values)):
             rows = prefix.to(text.dtype).expand(text.shape[0], -1, -1, -1)

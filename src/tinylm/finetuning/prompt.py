@@ -21,7 +21,7 @@ from tinylm.config.finetuning import PromptConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.sites import Wrapper, unwrapped
 from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM, LayerRunner, in_turn
+from tinylm.model.decoder import DecoderLM, LayerRunner
 from tinylm.model.hooks import NO_HOOKS, Hooks
 
 _FIRST_WORD = 4  # the ids before it are <pad>, <unk>, <sos> and <eos>
@@ -52,6 +52,15 @@ class PromptedDecoder(Wrapper):
         config = self.base.config
         return replace(config, context_length=config.context_length - self.virtual_tokens)
 
+    @property
+    def layer_runner(self) -> LayerRunner | None:
+        """How the decoder's layers are run."""
+        return self.base.layer_runner
+
+    @layer_runner.setter
+    def layer_runner(self, runner: LayerRunner | None) -> None:
+        self.base.layer_runner = runner
+
     def forward(
         self, ids: Tensor | None = None, *, hooks: Hooks = NO_HOOKS, **named: Any
     ) -> Tensor:
@@ -65,9 +74,9 @@ class PromptedDecoder(Wrapper):
         embeddings: Tensor | None = None,
         positions: Tensor | None = None,
         real: Tensor | None = None,
+        causal: bool = True,
         cache: KVCache | None = None,
         hooks: Hooks = NO_HOOKS,
-        run_layers: LayerRunner = in_turn,
     ) -> Tensor:
         """Return the text's residual stream, (batch, seq, hidden); arguments as there.
 
@@ -83,9 +92,9 @@ class PromptedDecoder(Wrapper):
                 embeddings=embeddings,
                 positions=positions,
                 real=real,
+                causal=causal,
                 cache=cache,
                 hooks=hooks,
-                run_layers=run_layers,
             )
         if embeddings is None:
             embeddings = self.base.embedding(ids)
@@ -100,9 +109,9 @@ class PromptedDecoder(Wrapper):
             embeddings=torch.cat([virtual, embeddings], 1),
             positions=positions,
             real=real,
+            causal=causal,
             cache=cache,
             hooks=hooks,
-            run_layers=run_layers,
         )
         return x[:, count:]
 

@@ -18,10 +18,9 @@ from torch import Tensor, nn
 
 from tinylm import kernels
 from tinylm.config import ModelConfig
-from tinylm.model.cache import KVCache
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.layers import Dropout, linear
-from tinylm.model.positions import Positions
+from tinylm.model.reading import Reading
 
 _BLOCK = 256
 """Queries that are mixed at once where nobody watches."""
@@ -41,35 +40,23 @@ class Attention(nn.Module):
         self.output = nn.Linear(width, config.hidden_size, bias=config.bias)
         self.dropout = Dropout(config.dropout)
 
-    def forward(
-        self,
-        x: Tensor,
-        encoding: Positions,
-        positions: Tensor,
-        blocked: Tensor | None,
-        cache: KVCache | None,
-        hooks: Hooks,
-    ) -> Tensor:
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
         """Mix each position with those it may see.
 
         Args:
             x: (batch, seq, hidden).
-            encoding: turns queries and keys, biases scores.
-            positions: (batch or 1, seq).
-            blocked: (batch or 1, 1, seq, keys), True where a query must not see a key; None: every
-                query sees every key.
-            cache: earlier keys and values; the new ones are written to it.
-            hooks: see every activation.
+            reading: what goes with it; new keys and values are written to its cache.
 
         Returns:
             (batch, seq, hidden).
         """
-        seq = x.shape[1]
-        query, key, value = self.project(x, encoding, positions, hooks)
+        seq, encoding, hooks = x.shape[1], reading.encoding, reading.hooks
+        positions, blocked = reading.positions, reading.blocked
+        query, key, value = self.project(x, reading)
         key_positions = positions
-        if cache is not None:
-            key, value = cache.store(self.layer, key, value)
-            key_positions = cache.positions
+        if reading.cache is not None:
+            key, value = reading.cache.store(self.layer, key, value)
+            key_positions = reading.cache.positions
 
         if blocked is None or hooks.active or seq <= _BLOCK:
             bias = encoding.bias(positions, key_positions)
@@ -88,11 +75,9 @@ class Attention(nn.Module):
             mixed = torch.cat(blocks, 2)
         return self.join(mixed, hooks)
 
-    def project(
-        self, x: Tensor, encoding: Positions, positions: Tensor, hooks: Hooks = NO_HOOKS
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, keys and values, (batch, heads, seq, head_dim) each."""
-        batch, seq, _ = x.shape
+        (batch, seq, _), encoding, hooks = x.shape, reading.encoding, reading.hooks
         projected = linear(self.query_key_value, x).view(
             batch, seq, 3, self.num_heads, self.head_dim
         )
@@ -102,8 +87,8 @@ class Attention(nn.Module):
             query, key, value = split_heads(projected)
         else:
             query, key, value = projected.permute(2, 0, 3, 1, 4)
-        query = hooks(f"{self.name}.query", encoding.rotate(query, positions))
-        key = hooks(f"{self.name}.key", encoding.rotate(key, positions))
+        query = hooks(f"{self.name}.query", encoding.rotate(query, reading.positions))
+        key = hooks(f"{self.name}.key", encoding.rotate(key, reading.positions))
         return query, key, hooks(f"{self.name}.value", value)
 
     def mix(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +25,7 @@ from tinylm.model.cache import KVCache
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.layers import Dropout, FeedForward, LayerNorm, add_norm
 from tinylm.model.positions import Positions
+from tinylm.model.reading import Reading
 from tinylm.registry import POSITIONS
 
 
@@ -42,39 +42,30 @@ class DecoderLayer(nn.Module):
         self.feed_forward_norm = LayerNorm(config.hidden_size, config.norm_eps, config.bias)
         self.dropout = Dropout(config.dropout)
 
-    def forward(
-        self,
-        x: Tensor,
-        encoding: Positions,
-        positions: Tensor,
-        blocked: Tensor | None,
-        cache: KVCache | None = None,
-        hooks: Hooks = NO_HOOKS,
-    ) -> Tensor:
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
         """Map the residual stream, (batch, seq, hidden), to the next layer's."""
+        hooks = reading.hooks
         x = hooks(f"{self.name}.input", x)
         if self.norm_first:
-            mixed = self.attention(
-                self.attention_norm(x), encoding, positions, blocked, cache, hooks
-            )
+            mixed = self.attention(self.attention_norm(x), reading)
             x = hooks(f"{self.name}.middle", x + self.dropout(mixed))
             x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x), hooks))
         else:
-            mixed = self.attention(x, encoding, positions, blocked, cache, hooks)
+            mixed = self.attention(x, reading)
             x = hooks(f"{self.name}.middle", add_norm(x, mixed, self.dropout, self.attention_norm))
             x = add_norm(x, self.feed_forward(x, hooks), self.dropout, self.feed_forward_norm)
         return hooks(f"{self.name}.residual", x)
 
 
-LayerRunner = Callable[..., Tensor]
-"""Gets the layers, the residual stream and the other arguments of a layer, and returns the residual
-stream after the last layer: ``in_turn``, or what computes the same in another way."""
+LayerRunner = Callable[[Iterable[nn.Module], Tensor, Reading], Tensor]
+"""Gets the layers, the residual stream and what goes with it, and returns the residual stream after
+the last layer: ``in_turn``, or what computes the same in another way."""
 
 
-def in_turn(layers: Iterable[nn.Module], x: Tensor, *arguments: Any) -> Tensor:
+def in_turn(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
     """Run ``x``, (batch, seq, hidden), through the layers, keeping all that autograd keeps."""
     for layer in layers:
-        x = layer(x, *arguments)
+        x = layer(x, reading)
     return x
 
 
@@ -86,7 +77,7 @@ class DecoderLM(nn.Module):
     cache_dtype: torch.dtype | None = None
     """Number format that suits a cache of this model; empty: that of the embedding."""
     layer_runner: LayerRunner | None = None
-    """How the layers are run where a call does not say; empty: in turn."""
+    """How the layers are run, as gradient checkpointing does; empty: in turn."""
 
     def __init__(self, config: ModelConfig) -> None:
         """Build and initialise the model from torch's global random state.
@@ -130,9 +121,9 @@ class DecoderLM(nn.Module):
         embeddings: Tensor | None = None,
         positions: Tensor | None = None,
         real: Tensor | None = None,
+        causal: bool = True,
         cache: KVCache | None = None,
         hooks: Hooks = NO_HOOKS,
-        run_layers: LayerRunner | None = None,
     ) -> Tensor:
         """Return logits, (batch, seq, vocab); arguments as in ``residual``."""
         x = self.residual(
@@ -140,9 +131,9 @@ class DecoderLM(nn.Module):
             embeddings=embeddings,
             positions=positions,
             real=real,
+            causal=causal,
             cache=cache,
             hooks=hooks,
-            run_layers=run_layers,
         )
         return self.unembed(x, hooks)
 
@@ -153,9 +144,9 @@ class DecoderLM(nn.Module):
         embeddings: Tensor | None = None,
         positions: Tensor | None = None,
         real: Tensor | None = None,
+        causal: bool = True,
         cache: KVCache | None = None,
         hooks: Hooks = NO_HOOKS,
-        run_layers: LayerRunner | None = None,
     ) -> Tensor:
         """Return the residual stream after the last layer (and final norm).
 
@@ -164,10 +155,9 @@ class DecoderLM(nn.Module):
             embeddings: (batch, seq, hidden), unscaled, in place of ``embedding(ids)``.
             positions: (batch or 1, seq), int64; empty: each real token's running count.
             real: (batch, seq), bool, False where a token is padding; empty: all are real.
+            causal: whether a token sees none that stand after it; else it sees all real ones.
             cache: tokens read before; the new ones are added to it.
             hooks: see and replace activations (``self.hooks``).
-            run_layers: how the layers are run, as gradient checkpointing does; empty: as
-                ``layer_runner`` says.
 
         Returns:
             (batch, seq, hidden).
@@ -192,12 +182,18 @@ class DecoderLM(nn.Module):
             self._refuse_beyond_context(positions)
         if cache is not None:
             cache.extend(positions, real)
-        blocked = _blocked_keys(seq, real, cache, embeddings.device)
+        see = _blocked_keys if causal else _blocked_padding
+        reading = Reading(
+            encoding=self.positions,
+            positions=positions,
+            blocked=see(seq, real, cache, embeddings.device),
+            cache=cache,
+            hooks=hooks,
+        )
 
         x = hooks("embedding", embeddings * self.embedding_scale)
         x = self.dropout(self.positions.add(x, positions))  # (batch, seq, hidden)
-        run_layers = run_layers or self.layer_runner or in_turn
-        x = run_layers(self.layers, x, self.positions, positions, blocked, cache, hooks)
+        x = (self.layer_runner or in_turn)(self.layers, x, reading)
         return hooks("final", self.final_norm(x))
 
     def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
@@ -302,6 +298,17 @@ def _blocked_keys(
     return blocked[None, None] | ~real_keys[:, None, None, :]
 
 
+def _blocked_padding(
+    seq: int, real: Tensor | None, cache: KVCache | None, device: torch.device
+) -> Tensor | None:
+    """Return (batch, 1, seq, keys), True where a key is padding; None: all are real."""
+    real_keys = real if cache is None else cache.real
+    if real_keys is None:
+        return None
+    # A row a query, as the causal mask has; the view takes no memory.
+    return (~real_keys)[:, None, None, :].expand(-1, 1, seq, -1)
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Run the block with the model in eval mode, then put it back into the mode it was in."""
@@ -311,6 +318,17 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(was_training)
+
+
+@contextmanager
+def layers_run_by(model: DecoderLM, runner: LayerRunner) -> Iterator[None]:
+    """Run the block with the model's layers run in another way."""
+    before = model.layer_runner
+    model.layer_runner = runner
+    try:
+        yield
+    finally:
+        model.layer_runner = before
 
 
 def record(

@@ -16,9 +16,9 @@ from tinylm import kernels
 from tinylm.model.attention import Attention
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLayer, DecoderLM, LayerRunner, in_turn
-from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.layers import Dropout, FeedForward, LayerNorm, add_norm, gelu, gelu_tanh, relu
 from tinylm.model.positions import Positions
+from tinylm.model.reading import Reading
 
 FEW = 8
 """Rows up to which reading a matrix takes longer than multiplying by it."""
@@ -113,17 +113,10 @@ def step_runner(model: DecoderLM, numbers: torch.dtype) -> LayerRunner:
         activation=_ACTIVATIONS[first.feed_forward.activation],
     )
 
-    def run(
-        layers: Iterable[nn.Module],
-        x: Tensor,
-        encoding: Positions,
-        positions: Tensor,
-        blocked: Tensor | None,
-        cache: KVCache | None = None,
-        hooks: Hooks = NO_HOOKS,
-    ) -> Tensor:
-        if cache is None or x.shape[1] != 1 or hooks.active:
-            return in_turn(layers, x, encoding, positions, blocked, cache, hooks)
+    def run(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
+        cache = reading.cache
+        if not isinstance(cache, KVCache) or x.shape[1] != 1 or reading.hooks.active:
+            return in_turn(layers, x, reading)
         if len(x) > FEW:
             with kernels.using():
                 return _run_many(layers, x[:, 0], cache)[:, None]

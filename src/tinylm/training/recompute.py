@@ -14,7 +14,7 @@ are the same bits as without recomputation.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,9 +24,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tinylm.errors import TrainingError
-from tinylm.model.cache import KVCache
 from tinylm.model.decoder import LayerRunner, in_turn
-from tinylm.model.hooks import Hooks
+from tinylm.model.reading import Reading
 
 _inside = threading.local()
 
@@ -34,65 +33,63 @@ _inside = threading.local()
 def recomputing(segment: int) -> LayerRunner:
     """Return a way to run the layers that keeps the input of every ``segment`` layers only.
 
-    It is given to ``DecoderLM.forward`` as ``run_layers``. Where no gradient is recorded it runs
-    the layers plainly.
+    It is a model's ``layer_runner``. Where no gradient is recorded it runs the layers plainly.
 
     Raises:
         TrainingError: from the forward pass, if it is nested, or called with a cache or with hooks
             (both would see every activation twice).
     """
 
-    def run(layers: Sequence[nn.Module], x: Tensor, *arguments: Any) -> Tensor:
-        for start in range(0, len(layers), segment):
-            part = list(layers[start : start + segment])
-            x = recompute(part, x, *arguments)
+    def run(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
+        whole = list(layers)
+        for start in range(0, len(whole), segment):
+            x = recompute(whole[start : start + segment], x, reading)
         return x
 
     return run
 
 
-def recompute(layers: Sequence[nn.Module], x: Tensor, *arguments: Any) -> Tensor:
+def recompute(layers: Sequence[nn.Module], x: Tensor, reading: Reading) -> Tensor:
     """Run ``x`` through the layers as one segment.
 
     Args:
-        layers: each is called as ``layer(x, *arguments)``.
+        layers: each is called as ``layer(x, reading)``.
         x: (batch, seq, hidden); it may need no gradient.
-        arguments: given to every layer. Gradients reach the parameters of modules among them, but
-            no tensor.
+        reading: given to every layer. Gradients reach the parameters of its encoding, and no
+            tensor of it.
 
     Returns:
         (batch, seq, hidden), the same numbers as ``in_turn``.
 
     Raises:
-        TrainingError: if a segment is run inside another, or an argument is a cache, an active
-            hook, or a tensor that needs a gradient.
+        TrainingError: if a segment is run inside another, or ``reading`` has a cache, active
+            hooks, or a memory that needs a gradient.
     """
     if getattr(_inside, "segment", False):
         raise TrainingError(
             "gradient checkpointing inside a checkpointed segment: its layers would be computed "
             "three times; set training.gradient_checkpointing in one place only"
         )
-    for argument in arguments:
-        if isinstance(argument, KVCache) or (isinstance(argument, Hooks) and argument.active):
-            kind = "a cache" if isinstance(argument, KVCache) else "hooks"
-            raise TrainingError(
-                f"gradient checkpointing with {kind}: a recomputed layer would write to them "
-                "twice; run the model without run_layers=recomputing(…)"
-            )
-        if isinstance(argument, Tensor) and argument.requires_grad:
-            raise TrainingError(
-                "gradient checkpointing: only the first argument and parameters get gradients; "
-                "detach the other tensors"
-            )
-    modules = [*layers, *(a for a in arguments if isinstance(a, nn.Module))]
+    if reading.cache is not None or reading.hooks.active:
+        kind = "hooks" if reading.cache is None else "a cache"
+        raise TrainingError(
+            f"gradient checkpointing with {kind}: a recomputed layer would write to them "
+            "twice; run the model without layer_runner = recomputing(…)"
+        )
+    if reading.memory is not None and reading.memory.requires_grad:
+        raise TrainingError(
+            "gradient checkpointing: only the residual stream and parameters get gradients; "
+            "detach the memory"
+        )
+    modules = [*layers, reading.encoding]
     parameters = list(dict.fromkeys(p for module in modules for p in module.parameters()))
     if not (torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters))):
-        return in_turn(layers, x, *arguments)
+        return in_turn(layers, x, reading)
 
     def run(inside: Tensor) -> Tensor:
         _inside.segment = True
         try:
-            return in_turn(layers, inside, *arguments)
+            return in_turn(layers, inside, reading)
         finally:
             _inside.segment = False
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tinylm import kernels
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, Batch
-from tinylm.model.decoder import DecoderLM, in_turn
+from tinylm.model.decoder import DecoderLM, in_turn, layers_run_by
 from tinylm.model.loss import output_loss
 from tinylm.model.onednn import quick_float32_products
 from tinylm.planning.flops import step_flops
@@ -71,8 +71,12 @@ class TrainingStep:
 
     def summed_loss(self, batch: Batch) -> Tensor:
         """Return the sum of a batch's token losses, a scalar in float32 at least."""
-        with kernels.using(self.speed.kernels), autocast(self.precision, self.device):
-            x = self._residual(batch.ids, real=batch.real, run_layers=self._run_layers)
+        with (
+            kernels.using(self.speed.kernels),
+            autocast(self.precision, self.device),
+            layers_run_by(self.model, self._run_layers),
+        ):
+            x = self._residual(batch.ids, real=batch.real)
             output = self.model.unembedding
             return output_loss(x, output.weight, output.bias, batch.labels, IGNORED)
 

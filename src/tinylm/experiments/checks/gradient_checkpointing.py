@@ -20,7 +20,7 @@ from tinylm.experiments.checks.material import (
     with_dropout,
     worst,
 )
-from tinylm.model.decoder import DecoderLM, LayerRunner, in_turn
+from tinylm.model.decoder import DecoderLM, LayerRunner, in_turn, layers_run_by
 from tinylm.model.loss import token_losses
 from tinylm.training.precision import autocast, resolve_precision
 from tinylm.training.recompute import recomputing
@@ -68,8 +68,8 @@ def _after_backward(
     device = device_of(model)
     model.zero_grad()
     with seeded(seed, device):
-        with autocast(precision, device):
-            logits = model(batch.ids, real=batch.real, run_layers=run_layers)
+        with autocast(precision, device), layers_run_by(model, run_layers):
+            logits = model(batch.ids, real=batch.real)
         loss = token_losses(logits, batch.labels, IGNORED).mean()
         for place in {torch.device("cpu"), device}:
             torch.rand((), device=place)  # something else draws before the backward pass

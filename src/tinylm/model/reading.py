@@ -1,0 +1,51 @@
+"""What goes with a batch through the layers of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from tinylm.model.hooks import NO_HOOKS, Hooks
+from tinylm.model.positions import Positions
+
+
+class Past(Protocol):
+    """Keys and values that stand before the new tokens of a batch."""
+
+    @property
+    def positions(self) -> Tensor:
+        """Position of every token that there are keys of, (batch, keys)."""
+        ...
+
+    def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in the new tokens' keys and values of a layer; return those of all tokens.
+
+        Args:
+            layer: index of the layer.
+            keys: (batch, heads, new, head_dim).
+            values: (batch, heads, new, head_dim).
+
+        Returns:
+            Keys and values, (batch, heads, keys, head_dim).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What goes with a batch through the layers, the same for all of them."""
+
+    encoding: Positions
+    """Turns queries and keys, biases scores."""
+    positions: Tensor
+    """Of the batch's tokens, (batch or 1, seq), int64."""
+    blocked: Tensor | None = None
+    """(batch or 1, 1, seq, keys), True where a query must not see a key; None: it sees them all."""
+    cache: Past | None = None
+    """Tokens read before."""
+    hooks: Hooks = NO_HOOKS
+    """See and replace activations."""
+    memory: Tensor | None = None
+    """What an encoder has made of another text, (batch, its seq, hidden)."""
