@@ -1,5 +1,6 @@
 """Token files: header, types, stories, what is refused by name, and memory while writing."""
 
+import hashlib
 import json
 import tracemalloc
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from tinylm.config import TokenizerConfig
 from tinylm.data import token_files
 from tinylm.data.token_files import TokenFile, TokenFileHeader, read_header, write_token_file
 from tinylm.errors import DataError
+from tinylm.reading import signed
 from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID, Tokenizer
 from tinylm.tokenizers.word import WordTokenizer
 
@@ -50,7 +52,7 @@ def write(path: Path, texts: Any = TEXTS, made_by: Any = None) -> TokenFileHeade
 def test_stories_come_back_framed_and_in_order(tmp_path: Path) -> None:
     words = tokenizer()
     header = write(tmp_path / "a.tokens")
-    file = TokenFile(tmp_path / "a.tokens", words.fingerprint(), "corpus-1")
+    file = TokenFile(tmp_path / "a.tokens", words, "corpus-1")
     expected = [[SOS_ID, *words.encode(text), EOS_ID] for text in TEXTS]
     assert [story.tolist() for story in file.stories()] == expected
     assert file.story(2).tolist() == expected[2]
@@ -70,6 +72,7 @@ def test_stories_come_back_framed_and_in_order(tmp_path: Path) -> None:
         num_stories=4,
         num_unknown=1,
         num_text_bytes=len("".join(TEXTS).encode()),
+        sha256=hashlib.sha256((tmp_path / "a.tokens").read_bytes()[4096:]).hexdigest(),
     )
     assert header.unknown_rate == 1 / (len(joined) - 8)
 
@@ -158,20 +161,19 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
 def test_a_stale_file_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.tokens"
     write(path)
-    made = tokenizer().fingerprint()
-    other = tokenizer(["another cat"]).fingerprint()
+    made, other = tokenizer(), tokenizer(["another cat"])
     TokenFile(path, made, "corpus-1")
     with pytest.raises(DataError) as caught:
         TokenFile(path, other, "corpus-1")
     assert str(caught.value) == (
-        f"{path} is stale: it was made with tokenizer {made}, this run uses {other}; "
-        "delete the file, it will be made again"
+        f"{path} is stale: it was made with tokenizer {made.fingerprint()}, this run uses "
+        f"{other.fingerprint()}; encode the text again"
     )
     with pytest.raises(DataError) as caught:
         TokenFile(path, made, "corpus-2")
     assert str(caught.value) == (
         f"{path} is stale: it was made with corpus corpus-1, this run uses corpus-2; "
-        "delete the file, it will be made again"
+        "encode the text again"
     )
 
 
@@ -190,12 +192,27 @@ def test_a_file_of_another_kind_or_cut_in_its_header_is_refused(tmp_path: Path) 
     path = tmp_path / "a.tokens"
     write(path)
     content = path.read_bytes()
-    for wrong in (b"", content[:100], content[:4095], b"tinylm tokens 0\n" + content[16:]):
+    for wrong in (b"", content[:100], content[:4095], b"tinylm tokens 1\n" + content[16:]):
         path.write_bytes(wrong)
-        with pytest.raises(DataError, match=r"a\.tokens is no token file of this version: delete"):
+        with pytest.raises(DataError, match=r"a\.tokens is no token file of this version; encode"):
             TokenFile(path)
     with pytest.raises(DataError, match=r"cannot read token file .*nowhere: No such file"):
         TokenFile(tmp_path / "nowhere")
+
+
+def parts(path: Path) -> tuple[dict[str, Any], bytes]:
+    """Return the header, without its checksum, and the content."""
+    content = path.read_bytes()
+    header = json.loads(content[16:4096])
+    del header["checksum"]
+    return header, content[4096:]
+
+
+def write_parts(path: Path, header: dict[str, Any], content: bytes) -> None:
+    """Write a file whose checksums are right."""
+    header = {**header, "sha256": hashlib.sha256(content).hexdigest()}
+    text = b"tinylm tokens 2\n" + json.dumps(signed(header)).encode()
+    path.write_bytes(text.ljust(4096) + content)
 
 
 @pytest.mark.parametrize(
@@ -205,6 +222,8 @@ def test_a_file_of_another_kind_or_cut_in_its_header_is_refused(tmp_path: Path) 
         {"dtype": "uint17"},
         {"num_tokens": -3},
         {"num_tokens": "many"},
+        {"num_tokens": 3.0},
+        {"num_unknown": -1},
         {"num_stories": 0},
         {"colour": "red"},
         {"split": None, "tokenizer": None, "num_tokens": None},
@@ -213,12 +232,59 @@ def test_a_file_of_another_kind_or_cut_in_its_header_is_refused(tmp_path: Path) 
 def test_a_damaged_header_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
     path = tmp_path / "a.tokens"
     write(path)
+    header, content = parts(path)
+    write_parts(path, {**header, **change}, content)
+    with pytest.raises(DataError, match=r"a\.tokens has a damaged header: .*; encode the text"):
+        TokenFile(path)
+    for text in (b"{" + b"\xff" * 30, b"[1]", b"[" * 3000, json.dumps(header).encode()):
+        path.write_bytes((b"tinylm tokens 2\n" + text).ljust(4096) + content)
+        with pytest.raises(DataError, match=r"a\.tokens has a damaged header"):
+            TokenFile(path)
+
+
+def test_every_flipped_bit_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "a.tokens"
+    write(path)
     content = path.read_bytes()
-    header = json.loads(content[16:4096])
-    text = b"tinylm tokens 1\n" + json.dumps({**header, **change}).encode()
-    path.write_bytes(text.ljust(4096) + content[4096:])
-    with pytest.raises(DataError, match=r"a\.tokens has a damaged header .*: delete it"):
-        TokenFile(path)
-    path.write_bytes((b"tinylm tokens 1\n{" + b"\xff" * 30).ljust(4096) + content[4096:])
-    with pytest.raises(DataError, match=r"a\.tokens has a damaged header"):
-        TokenFile(path)
+    end = content.index(b"}") + 1
+    for place in (*range(end), *range(4096, len(content))):
+        for bit in range(8):
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            path.write_bytes(changed)
+            with pytest.raises(DataError) as error:
+                TokenFile(path)
+            assert str(path) in str(error.value)
+
+
+def test_content_that_no_writer_writes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tokens"
+    words = tokenizer()
+    write(path)
+    header, content = parts(path)
+    count, stories = header["num_tokens"], header["num_stories"]
+    ids = np.frombuffer(content[: 2 * count], np.uint16)
+    starts = np.frombuffer(content[-8 * stories :], np.int64)
+    padding = bytes(len(content) - ids.nbytes - starts.nbytes)
+
+    def refused(ids: npt.NDArray[Any], starts: npt.NDArray[Any], problem: str) -> None:
+        content = ids.astype(np.uint16).tobytes() + padding + starts.astype(np.int64).tobytes()
+        write_parts(path, header, content)
+        with pytest.raises(DataError, match=rf"a\.tokens is damaged: {problem}"):
+            TokenFile(path, words, "corpus-1")
+
+    for place, number in ((1, 0xFFFF), (3, words.vocab_size)):
+        changed = ids.copy()
+        changed[place] = number
+        problem = f"it holds the id {number}, the tokenizer has {words.vocab_size}"
+        refused(changed, starts, problem)
+    for order in ([1, 0, 2, 3], [0, 0, 2, 3], [0, 1, 3, 2]):
+        refused(ids, starts[order], "its stories do not follow each other")
+    for shift in ([1, 0, 0, 0], [0, 0, 0, 10**12], [0, 0, 0, -(10**12)], [0, 1, 0, 0]):
+        refused(ids, starts + shift, "(its stories do not|a story does not stand)")
+    for place in (0, int(starts[1]), int(starts[1]) - 1, count - 1):
+        changed = ids.copy()
+        changed[place] = 5
+        refused(changed, starts, "a story does not stand between <sos> and <eos>")
+    write_parts(path, header, content)
+    assert len(TokenFile(path, words, "corpus-1")) == len(TEXTS)

@@ -578,10 +578,10 @@ NAMES = ["a", "b", "c", "d"]
 
 def test_cache_round_trip(tmp_path: Path, table: VectorTable) -> None:
     path = tmp_path / "deep" / "vectors.safetensors"
-    assert load_table(path, NAMES, "key") is None
+    with pytest.raises(DataError, match=r"vectors\.safetensors: cannot be read \(No such file"):
+        load_table(path, NAMES, "key")
     save_table(table, NAMES, path, "key")
     loaded = load_table(path, NAMES, "key")
-    assert loaded is not None
     np.testing.assert_array_equal(loaded.matrix, table.matrix)
     np.testing.assert_array_equal(loaded.found, table.found)
     np.testing.assert_array_equal(loaded.subword, table.subword)
@@ -592,16 +592,26 @@ def test_cache_keeps_strided_tables(tmp_path: Path, table: VectorTable) -> None:
     strided = dataclasses.replace(table, matrix=np.asfortranarray(table.matrix))
     save_table(strided, NAMES, tmp_path / "v", "key")
     loaded = load_table(tmp_path / "v", NAMES, "key")
-    assert loaded is not None
     np.testing.assert_array_equal(loaded.matrix, table.matrix)
 
 
 def test_cache_of_something_else_is_not_used(tmp_path: Path, table: VectorTable) -> None:
     path = tmp_path / "v.safetensors"
     save_table(table, NAMES, path, "key")
-    assert load_table(path, NAMES, "other") is None
-    assert load_table(path, ["a", "b", "d", "c"], "key") is None
-    assert load_table(path, NAMES[:3], "key") is None
+    for words, key, problem in (
+        (NAMES, "other", "was made from something else"),
+        (["a", "b", "d", "c"], "key", "has changed since it was written"),
+        (NAMES[:3], "key", "holds no vectors of these words"),
+    ):
+        with pytest.raises(DataError, match=problem):
+            load_table(path, words, key)
+
+
+def test_vectors_that_are_not_finite_are_not_used(tmp_path: Path, table: VectorTable) -> None:
+    table.matrix[0, 0] = np.inf
+    save_table(table, NAMES, tmp_path / "v", "key")  # its checksum is right
+    with pytest.raises(DataError, match="has changed"):
+        load_table(tmp_path / "v", NAMES, "key")
 
 
 def test_damaged_cache_is_not_used(tmp_path: Path, table: VectorTable) -> None:
@@ -610,12 +620,16 @@ def test_damaged_cache_is_not_used(tmp_path: Path, table: VectorTable) -> None:
     data = path.read_bytes()
     for length in range(len(data)):
         path.write_bytes(data[:length])
-        assert load_table(path, NAMES, "key") is None
+        with pytest.raises(DataError) as error:
+            load_table(path, NAMES, "key")
+        assert "\n" not in str(error.value)
     for position in range(len(data)):
         changed = bytearray(data)
         changed[position] ^= 0x04
         path.write_bytes(changed)
-        assert load_table(path, NAMES, "key") is None
+        with pytest.raises(DataError) as error:
+            load_table(path, NAMES, "key")
+        assert "\n" not in str(error.value)
 
 
 # --- embedding ------------------------------------------------------------------------------------

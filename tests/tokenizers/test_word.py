@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tinylm.config import TokenizerConfig
 from tinylm.errors import DataError
+from tinylm.reading import signed
 from tinylm.tokenizers import word, word_counts, word_rule
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, SPECIAL_TOKENS, UNK_ID, Tokenizer
 from tinylm.tokenizers.word import WordTokenizer
@@ -397,23 +398,44 @@ def test_fingerprint_is_of_what_decides_ids() -> None:
 def test_load_refuses(tmp_path: Path, change: dict[str, object], problem: str) -> None:
     path = tmp_path / "tokenizer.json"
     WordTokenizer(["a", "b"], ["a"]).save(path)
-    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
-    with pytest.raises(DataError, match=problem) as caught:
+    written = json.loads(path.read_text())
+    del written["checksum"]
+    WordTokenizer.load(path)
+    for content in ({**written, **change}, signed({**written, **change})):
+        path.write_text(json.dumps(content))
+        with pytest.raises(DataError, match=problem) as caught:
+            WordTokenizer.load(path)
+        assert str(caught.value).startswith(f"{path}: ")
+        assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_a_checksum_is_read_and_a_changed_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    WordTokenizer(["a", "b"], ["a"], types_seen=20).save(path)
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({**written, "types_seen": 21}))  # nothing else would show it
+    with pytest.raises(DataError, match="has changed since it was written"):
         WordTokenizer.load(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
+    del written["checksum"]
+    path.write_text(json.dumps(written))
+    assert WordTokenizer.load(path).types_seen == 20
+    path.write_text(json.dumps({**written, "checksun": "1"}))
+    with pytest.raises(DataError, match="unknown key checksun"):
+        WordTokenizer.load(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 100_000])
 def test_load_refuses_what_is_not_json(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content)
-    with pytest.raises(DataError, match="not a tokenizer file"):
+    with pytest.raises(DataError) as caught:
         WordTokenizer.load(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).endswith("; train the tokenizer again, or give another file")
 
 
 def test_missing_places(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot read the tokenizer"):
+    with pytest.raises(DataError, match=r"none\.json: cannot be read \(No such file"):
         WordTokenizer.load(tmp_path / "none.json")
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write the tokenizer"):
@@ -434,7 +456,9 @@ def test_types_that_were_cut_are_counted_and_kept_for_the_record(tmp_path: Path)
     assert WordTokenizer.load(tmp_path / "tokenizer.json").types_seen == 4
     assert WordTokenizer(["a", "b"]).types_seen == 2
     content = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    del content["checksum"]
     for wrong in ("4", 1):
-        (tmp_path / "wrong.json").write_text(json.dumps(content | {"types_seen": wrong}), "utf-8")
+        changed = signed(content | {"types_seen": wrong})
+        (tmp_path / "wrong.json").write_text(json.dumps(changed), "utf-8")
         with pytest.raises(DataError, match="types_seen"):
             WordTokenizer.load(tmp_path / "wrong.json")

@@ -80,7 +80,7 @@ def tiny_windows(folder: Path, context_length: int = 8, repeats: int = 1) -> Tok
     path = folder / "train.tokens"
     tokenizer = tiny_tokenizer()
     write_token_file(path, TEXTS * repeats, tokenizer, "texts", "train")
-    return TokenWindows(TokenFile(path, tokenizer.fingerprint(), "texts"), context_length)
+    return TokenWindows(TokenFile(path, tokenizer, "texts"), context_length)
 
 
 def tiny_model(seed: int = 0, **settings: Any) -> DecoderLM:

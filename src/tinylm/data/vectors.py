@@ -22,6 +22,7 @@ from tinylm.atomic import write_bytes
 from tinylm.data.fasttext_bin import read_bin
 from tinylm.data.fasttext_files import Progress, open_vectors, read_vec
 from tinylm.errors import DataError
+from tinylm.reading import read_tensor_headers, refusal
 
 BUCKETS = 100_000
 """Rows for n-grams when fastText is trained here. fastText's own 2,000,000 are meant for the words
@@ -232,27 +233,33 @@ def save_table(table: VectorTable, words: Sequence[str], path: str | Path, key: 
     write_bytes(path, save(tensors, metadata=_metadata(tensors, words, key)))
 
 
-def load_table(path: str | Path, words: Sequence[str], key: str) -> VectorTable | None:
-    """Read a table written by :func:`save_table`, or return None if it has to be made again.
-
-    None means: no such file, not whole (a checksum covers every value), or made for other words or
-    another key.
+def load_table(path: str | Path, words: Sequence[str], key: str) -> VectorTable:
+    """Read a table written by :func:`save_table`.
 
     Raises:
-        OSError: if the file is there but may not be read.
+        DataError: if the file is missing, not as it was written (a checksum covers every value), or
+            made for other words or another key.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (FileNotFoundError, SafetensorError):
-        return None
-    if set(tensors) != {"matrix", "found", "subword"}:
-        return None
-    if metadata != _metadata(tensors, words, key):
-        return None
+    refuse = refusal(path, DataError, "make the vectors again")
+    headers = read_tensor_headers(path, DataError, "make the vectors again")
+    count = len(words)
+    shapes = {name: (header.dtype, header.shape[:1]) for name, header in headers.items()}
+    parts = {
+        "matrix": ("F32", (count,)),
+        "found": ("BOOL", (count,)),
+        "subword": ("BOOL", (count,)),
+    }
+    if shapes != parts or len(headers["matrix"].shape) != 2:
+        raise refuse("holds no vectors of these words")
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in parts}
+    if metadata.get("format") != _FORMAT or metadata.get("key") != key:
+        raise refuse("was made from something else")
+    if metadata != _metadata(tensors, words, key) or not np.isfinite(tensors["matrix"]).all():
+        raise refuse("has changed since it was written")
     return VectorTable(tensors["matrix"], tensors["found"], tensors["subword"])
 
 

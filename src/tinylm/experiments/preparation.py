@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +35,8 @@ from tinylm.registry import TOKENIZERS
 from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 from tinylm.training.precision import resolve_device, resolve_precision
 
+Kept = TypeVar("Kept")
+
 
 @dataclass(frozen=True)
 class PreparedData:
@@ -55,15 +58,14 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
     corpus = open_corpus(config.data)
     folder = _cache_folder(config.data, corpus)
     settings = json.dumps(to_dict(config.tokenizer), sort_keys=True)
-    path = folder / f"tokenizer-{_digest(settings)}.json"
     tokenizer_class = TOKENIZERS.load(config.tokenizer.kind)
-    tokenizer: Tokenizer
-    if path.exists():
-        tokenizer = tokenizer_class.load(path)
-    else:
+
+    def build(path: Path) -> None:
         with console.task("Building the vocabulary") as done:
-            tokenizer = tokenizer_class.train(_counted(corpus.train(), done), config.tokenizer)
-        tokenizer.save(path)
+            tokenizer_class.train(_counted(corpus.train(), done), config.tokenizer).save(path)
+
+    path = folder / f"tokenizer-{_digest(settings)}.json"
+    tokenizer: Tokenizer = _kept(path, tokenizer_class.load, build, console)
     return PreparedData(
         corpus,
         tokenizer,
@@ -96,12 +98,28 @@ def _digest(text: str) -> str:
 def _encode(
     corpus: Corpus, folder: Path, tokenizer: Tokenizer, split: str, console: Console
 ) -> TokenFile:
-    path = folder / f"{split}-{tokenizer.fingerprint()}.tokens"
-    if not path.exists():
+    def encode(path: Path) -> None:
         stories = corpus.train() if split == "train" else corpus.validation()
         with console.task(f"Encoding the {split} split") as done:
             write_token_file(path, stories, tokenizer, corpus.fingerprint(), split, progress=done)
-    return TokenFile(path, tokenizer.fingerprint(), corpus.fingerprint())
+
+    def read(path: Path) -> TokenFile:
+        return TokenFile(path, tokenizer, corpus.fingerprint())
+
+    return _kept(folder / f"{split}-{tokenizer.fingerprint()}.tokens", read, encode, console)
+
+
+def _kept(
+    path: Path, read: Callable[[Path], Kept], make: Callable[[Path], None], console: Console
+) -> Kept:
+    """Return what a file holds; one that is missing, damaged or of an older form is made anew."""
+    if path.exists():
+        try:
+            return read(path)
+        except DataError as error:
+            console.warn(f"{error}; it is made again now")
+    make(path)
+    return read(path)
 
 
 def _counted(stories: Iterator[str], done: Callable[[float], None]) -> Iterator[str]:
@@ -138,9 +156,8 @@ def vectors_of(config: RunConfig, data: PreparedData, console: Console) -> Vecto
         },
         sort_keys=True,
     )
-    path = data.folder / f"vectors-{_digest(key)}.safetensors"
-    table = load_table(path, words, key)
-    if table is None:
+
+    def train(path: Path) -> None:
         spelled = [data.tokenizer.token(i) for i in range(data.tokenizer.vocab_size)]
 
         def sentences() -> Iterator[list[str]]:
@@ -158,7 +175,9 @@ def vectors_of(config: RunConfig, data: PreparedData, console: Console) -> Vecto
                 progress=done,
             )
         save_table(table, words, path, key)
-    return table
+
+    path = data.folder / f"vectors-{_digest(key)}.safetensors"
+    return _kept(path, lambda path: load_table(path, words, key), train, console)
 
 
 def resolve(config: RunConfig, data: PreparedData) -> RunConfig:

@@ -7,11 +7,13 @@ given twice, numbers that are not finite or have thousands of digits. Every prob
 
 from tinylm.reading.files import MOST_BYTES, decode, lines, read_bytes
 from tinylm.reading.json_files import parse_json, read_json, read_json_lines
-from tinylm.reading.shapes import checked, key_shown, refusal, shown
+from tinylm.reading.shapes import checked, key_shown, problem, refusal, shown
+from tinylm.reading.signed import CHECKSUM, read_signed, signed, verified
 from tinylm.reading.tensors import TensorHeader, read_tensor_headers
 from tinylm.reading.yaml_files import Yaml, parse_yaml, plain_word, read_yaml, write_yaml
 
 __all__ = [
+    "CHECKSUM",
     "MOST_BYTES",
     "TensorHeader",
     "Yaml",
@@ -22,12 +24,16 @@ __all__ = [
     "parse_json",
     "parse_yaml",
     "plain_word",
+    "problem",
     "read_bytes",
     "read_json",
     "read_json_lines",
+    "read_signed",
     "read_tensor_headers",
     "read_yaml",
     "refusal",
     "shown",
+    "signed",
+    "verified",
     "write_yaml",
 ]

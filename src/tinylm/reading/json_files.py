@@ -25,8 +25,13 @@ class _RefusedError(ValueError):
     """What JSON or YAML allow and a file of ours never has."""
 
 
-def parse_json(content: bytes | str, refuse: Refuse) -> Any:
+def parse_json(content: bytes | str, refuse: Refuse, finite: bool = True) -> Any:
     """Return the value of a JSON text.
+
+    Args:
+        content: the text, or its bytes in UTF-8.
+        refuse: makes the error.
+        finite: whether NaN and infinities, as Python writes them, are refused.
 
     Raises:
         TinylmError: ``refuse``'s, for text that is not JSON, or that has a key twice in one object,
@@ -38,7 +43,7 @@ def parse_json(content: bytes | str, refuse: Refuse) -> Any:
     if opened + text.count(",") > MOST_VALUES:
         raise refuse(f"holds more than {MOST_VALUES:,} values")
     try:
-        value = _DECODER.decode(text)
+        value = (_DECODER if finite else _LENIENT).decode(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise refuse(f"not JSON ({error.msg[:1].lower()}{error.msg[1:]} at {where})") from None
@@ -48,8 +53,6 @@ def parse_json(content: bytes | str, refuse: Refuse) -> Any:
         raise refuse(str(error)) from None
     if opened > MOST_DEPTH and _depth(value) > MOST_DEPTH:
         raise refuse(f"is nested more than {MOST_DEPTH} deep")
-    if _SURROGATE.search(text):
-        refuse_half_characters(value, refuse)
     return value
 
 
@@ -102,7 +105,10 @@ def read_json_lines(
             for number, line in lines(stream, path, most, error):
                 if line.strip():
                     refuse = refusal(f"{path}, line {number}", error, advice)
-                    yield number, checked(kind, parse_json(line, refuse), refuse)
+                    value = parse_json(line, refuse)
+                    if _SURROGATE.search(line):
+                        refuse_half_characters(value, refuse)
+                    yield number, checked(kind, value, refuse)
     except OSError as problem:
         raise refusal(path, error)(f"cannot be read ({problem.strerror or problem})") from problem
 
@@ -137,6 +143,7 @@ def _constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_once, parse_int=_integer, parse_float=_number, parse_constant=_constant
 )
+_LENIENT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_integer, parse_float=_number)
 
 
 def _depth(value: Any) -> int:

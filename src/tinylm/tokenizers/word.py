@@ -34,6 +34,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ import numpy.typing as npt
 from tinylm import atomic
 from tinylm.config import TokenizerConfig
 from tinylm.errors import DataError
+from tinylm.reading import CHECKSUM, key_shown, read_json, refusal, signed, verified
 from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID
 from tinylm.tokenizers.word_counts import WordCounts
 from tinylm.tokenizers.word_rule import (
@@ -54,6 +56,10 @@ from tinylm.tokenizers.word_writer import TextWriter
 
 FORMAT = "tinylm-tokenizer"
 FORMAT_VERSION = 1
+_KEYS = {
+    *("format", "version", "kind", "rule_version", "min_frequency", "max_size", "types_seen"),
+    *("fingerprint", "vocabulary", "capitalised"),
+}
 KIND = "word"
 RULE_VERSION = 1
 
@@ -297,7 +303,7 @@ class WordTokenizer:
             "capitalised": sorted(self._capitalised),
         }
         try:
-            atomic.write_text(path, json.dumps(content, indent=0) + "\n")
+            atomic.write_text(path, json.dumps(signed(content), indent=0) + "\n")
         except OSError as error:
             raise DataError(
                 f"{path}: cannot write the tokenizer ({error.strerror or error}): "
@@ -312,17 +318,13 @@ class WordTokenizer:
             DataError: if the file is missing, malformed, changed or of another kind.
         """
 
-        def refuse(problem: str) -> DataError:
-            return DataError(f"{path}: {problem}: train the tokenizer again, or give another file")
-
-        try:
-            content = json.loads(Path(path).read_text("utf-8"))
-        except OSError as error:
-            raise refuse(f"cannot read the tokenizer ({error.strerror or error})") from error
-        except (ValueError, RecursionError) as error:  # not UTF-8, or not JSON
-            raise refuse(f"not a tokenizer file ({error})") from error
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
+        advice = "train the tokenizer again, or give another file"
+        refuse = refusal(path, DataError, advice)
+        content = read_json(path, dict[str, Any], DataError, advice)
+        if content.get("format") != FORMAT:
             raise refuse(f'not a tokenizer file (no "format": "{FORMAT}")')
+        if CHECKSUM in content:  # files made before have none, and are checked all the same
+            content = verified(content, refuse)
         for key, expected in (
             ("version", FORMAT_VERSION),
             ("kind", KIND),
@@ -344,6 +346,9 @@ class WordTokenizer:
         strangers = set(capitalised).difference(words)
         if strangers:
             raise refuse(f"capitalised holds {min(strangers)!r}, which the vocabulary does not")
+        strange = content.keys() - _KEYS
+        if strange:
+            raise refuse(f"unknown key {key_shown(min(strange))}")
         min_frequency, max_size = content.get("min_frequency"), content.get("max_size")
         if type(min_frequency) is not int or not (max_size is None or type(max_size) is int):
             raise refuse("min_frequency or max_size is not a whole number")

@@ -1,0 +1,71 @@
+"""JSON objects that carry a checksum of their own values, so that a changed one is not used.
+
+The key ``checksum`` holds the first 16 hexadecimal digits of the SHA-256 of all other keys,
+written as compact JSON with sorted keys. It is of the values: a file that was only laid out anew is
+as good.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tinylm.errors import DataError, TinylmError
+from tinylm.reading.files import read_bytes
+from tinylm.reading.json_files import parse_json
+from tinylm.reading.shapes import Refuse, checked, refusal
+
+Shape = TypeVar("Shape")
+
+CHECKSUM = "checksum"
+
+
+def signed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values with their checksum."""
+    return {**values, CHECKSUM: _checksum(values)}
+
+
+def verified(value: Any, refuse: Refuse) -> dict[str, Any]:
+    """Return a signed object without its checksum.
+
+    Raises:
+        TinylmError: ``refuse``'s, if it is no object, carries no checksum, or another one.
+    """
+    values = dict(checked(dict[str, Any], value, refuse))
+    if CHECKSUM not in values:
+        raise refuse(f"carries no {CHECKSUM}")
+    if values.pop(CHECKSUM) != _checksum(values):
+        raise refuse(f"has changed since it was written (its {CHECKSUM} is another)")
+    return values
+
+
+def read_signed(
+    path: str | Path,
+    kind: type[Shape],
+    error: type[TinylmError] = DataError,
+    advice: str = "",
+    finite: bool = True,
+) -> Shape:
+    """Return the values of a JSON file that were written with ``signed``.
+
+    Args:
+        path: the file.
+        kind: what it must hold beside the checksum, as ``shapes.checked`` takes it.
+        error: class of what is raised.
+        advice: what to do about a file that cannot be used; it ends the message.
+        finite: whether NaN and infinities are refused.
+
+    Raises:
+        TinylmError: of that class, naming the file and what is wrong.
+    """
+    refuse = refusal(path, error, advice)
+    value = parse_json(read_bytes(path, error=error, advice=advice), refuse, finite)
+    return checked(kind, verified(value, refuse), refuse)
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
