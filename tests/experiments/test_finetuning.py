@@ -22,8 +22,8 @@ from tinylm.experiments.finetuning import LORA_PLUS, ways
 from tinylm.experiments.lab_texts import Kinds, rows_loss
 from tinylm.experiments.longer_context import _windows, extend_context
 from tinylm.finetuning.adapters import adapter_of, attach, trained_parameters
-from tinylm.finetuning.nf4 import NF4Weight
 from tinylm.model.decoder import DecoderLM
+from tinylm.numbers.nf4 import NF4Weight
 from tinylm.registry import METHODS
 
 SETTINGS = FinetuningExperiment(

@@ -28,11 +28,12 @@ from tinylm.finetuning.adapters import (
     trained_parameters,
     unmerge,
 )
-from tinylm.finetuning.linear import AdaptedLinear, LinearLike, adapt_linear
+from tinylm.finetuning.linear import AdaptedLinear, adapt_linear
 from tinylm.finetuning.lora import LowRank
 from tinylm.finetuning.sites import plain_parameters, wrappers
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.packed import packed
+from tinylm.numbers.linear import LinearLike
 from tinylm.training.step import TrainingStep
 
 Models = Callable[..., DecoderLM]
@@ -396,7 +397,7 @@ class Doubled(LinearLike):
 
     def __init__(self) -> None:
         super().__init__()
-        self.in_features, self.out_features, self.bias = 6, 4, None
+        self.bias = None
         self.matrix = nn.Parameter(torch.randn(4, 6, dtype=torch.float64))
 
     @property

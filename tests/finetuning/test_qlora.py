@@ -11,9 +11,9 @@ import torch
 from tinylm.config.finetuning import LoraConfig, QLoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import activate, attach, detach, trained_parameters
-from tinylm.finetuning.nf4 import NF4Linear, NF4Weight
 from tinylm.finetuning.sites import plain_modules
 from tinylm.model.decoder import DecoderLM
+from tinylm.numbers.nf4 import NF4Linear, NF4Weight
 
 Models = Callable[..., DecoderLM]
 IDS = torch.randint(4, 23, (2, 6), generator=torch.Generator().manual_seed(0))

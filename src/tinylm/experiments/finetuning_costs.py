@@ -19,11 +19,11 @@ from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Console
 from tinylm.experiments.lab_texts import Story
 from tinylm.finetuning.adapters import adapter_of, adapters, fold, trained_parameters
-from tinylm.finetuning.nf4 import NF4Linear
 from tinylm.finetuning.storage import save_adapter
 from tinylm.generation.engine import generate
 from tinylm.language_model import SPECIAL_IDS
 from tinylm.model.decoder import DecoderLM
+from tinylm.numbers.nf4 import NF4Linear
 from tinylm.training.step import TrainingStep
 
 _PROMPTS, _PROMPT_TOKENS = 8, 5

@@ -112,7 +112,7 @@ def _part(path: str, module: nn.Module, settings: BottleneckConfig) -> Bottlenec
             f"target {path} holds no linear map, so that the width of its output is not known: "
             "take a module that ends in one"
         )
-    like: Tensor = linears[-1].weight  # type: ignore[assignment]
+    like = linears[-1].weight
     return BottleneckPart(sizes(linears[-1])[0], settings, like)
 
 

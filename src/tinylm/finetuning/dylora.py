@@ -24,6 +24,7 @@ from tinylm.finetuning.linear import add_parts, find_linears
 from tinylm.finetuning.lora import LowRank, check_rank
 from tinylm.finetuning.lora_files import LoraFiles
 from tinylm.finetuning.sites import wrappers
+from tinylm.numbers.linear import LinearMap
 
 _CALLS_KEPT = 4096  # of all adapted maps; those of a few hundred forward passes
 
@@ -74,7 +75,7 @@ class Ranks:
 class NestedLowRank(LowRank):
     """``(alpha / b) B[:, :b] A[:b] dropout(x)`` with a rank b that changes."""
 
-    def __init__(self, linear: nn.Module, settings: DyLoraConfig, ranks: Ranks, place: int) -> None:
+    def __init__(self, linear: LinearMap, settings: DyLoraConfig, ranks: Ranks, place: int) -> None:
         super().__init__(linear, settings.rank, settings.alpha, settings.dropout)
         self.frozen = settings.frozen
         self.ranks = ranks
@@ -107,7 +108,7 @@ class DyLora(LoraFiles):
         ranks = Ranks(settings.rank)
         places = {path: place for place, path in enumerate(linears)}
 
-        def make(path: str, linear: nn.Module) -> NestedLowRank:
+        def make(path: str, linear: LinearMap) -> NestedLowRank:
             return NestedLowRank(linear, settings, ranks, places[path])
 
         add_parts(model, name, linears, make)

@@ -23,6 +23,7 @@ from tinylm.errors import AdapterError
 from tinylm.finetuning.fastfood import Fastfood
 from tinylm.finetuning.linear import add_parts, find_linears
 from tinylm.finetuning.lora import sizes
+from tinylm.numbers.linear import LinearMap
 
 
 class Subspace(nn.Module):
@@ -92,11 +93,11 @@ class Intrinsic:
                 f"dimension {settings.dimension}: the targets have {total:,} weights in "
                 f"{len(order)} layers; set a dimension of {num_scales + 1} to {total}"
             )
-        like: Tensor = next(iter(linears.values())).weight  # type: ignore[assignment]
+        like = next(iter(linears.values())).weight
         subspace = Subspace(settings.dimension, num_scales, like)
         numbers = {path: number for number, path in enumerate(linears)}
 
-        def make(path: str, linear: nn.Module) -> ProjectedUpdate:
+        def make(path: str, linear: LinearMap) -> ProjectedUpdate:
             shape = sizes(linear)
             inputs, outputs = len(subspace.coordinates), shape[0] * shape[1]
             # Seeds of the maps follow each other; those of two adapters never meet.

@@ -9,22 +9,14 @@ a quantized base stays what it is. The price is a second copy of the matrix whil
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from tinylm.errors import AdapterError
 from tinylm.finetuning.sites import Wrapper, find_modules, module_at, replace_module
-
-
-class LinearLike(nn.Module):
-    """What stands in for an ``nn.Linear`` and is adapted like one, such as a quantized one.
-
-    It has ``in_features``, ``out_features``, ``bias`` and ``weight``, (out, in), which may be
-    computed when asked for.
-    """
-
+from tinylm.numbers.linear import LinearLike, LinearMap
 
 LINEARS = (nn.Linear, LinearLike)
 """The kinds of module that count as linear maps."""
@@ -32,6 +24,8 @@ LINEARS = (nn.Linear, LinearLike)
 
 class AdaptedLinear(Wrapper):
     """A linear map and the updates that adapters add to its output."""
+
+    base: LinearMap | Wrapper
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__(base)
@@ -65,7 +59,7 @@ class AdaptedLinear(Wrapper):
         if self.merged is not None:
             self._refuse_training()
             return self.merged.weight
-        weight: Tensor = self.base.weight  # type: ignore[assignment]
+        weight: Tensor = self.base.weight
         for update in self._updates():
             weight = weight + update.to(weight.dtype)
         return weight
@@ -73,18 +67,18 @@ class AdaptedLinear(Wrapper):
     @property
     def bias(self) -> Tensor | None:
         """The base's bias, (out,)."""
-        bias: Tensor | None = self.base.bias  # type: ignore[assignment]
+        bias: Tensor | None = self.base.bias
         return bias
 
     @property
     def in_features(self) -> int:
         """Width of the input."""
-        return int(self.base.in_features)  # type: ignore[arg-type]
+        return int(self.base.in_features)
 
     @property
     def out_features(self) -> int:
         """Width of the output."""
-        return int(self.base.out_features)  # type: ignore[arg-type]
+        return int(self.base.out_features)
 
     def refuse_merge(self) -> None:
         """Do nothing if every part that acts here has a weight update.
@@ -112,7 +106,7 @@ class AdaptedLinear(Wrapper):
         self.refuse_merge()
         if self.merged is not None or next(self.parts.acting(), None) is None:
             return
-        weight: Tensor = self.base.weight  # type: ignore[assignment]
+        weight: Tensor = self.base.weight
         total = weight.to(torch.promote_types(weight.dtype, torch.float32))
         for part in self.parts.acting():
             total = total + part.weight_update().to(total.dtype)  # type: ignore[operator]
@@ -149,9 +143,10 @@ class AdaptedLinear(Wrapper):
             )
 
 
-def find_linears(model: nn.Module, patterns: Sequence[str]) -> dict[str, nn.Module]:
+def find_linears(model: nn.Module, patterns: Sequence[str]) -> dict[str, LinearMap]:
     """Return path -> linear map of those that a pattern matches (``sites.find_modules``)."""
-    return find_modules(model, patterns, LINEARS, "linear map")
+    matching = find_modules(model, patterns, LINEARS, "linear map")
+    return {path: linear for path, linear in matching.items() if isinstance(linear, LINEARS)}
 
 
 def adapt_linear(model: nn.Module, path: str) -> AdaptedLinear:
@@ -170,8 +165,8 @@ def adapt_linear(model: nn.Module, path: str) -> AdaptedLinear:
 def add_parts(
     model: nn.Module,
     name: str,
-    linears: dict[str, nn.Module],
-    make_part: Callable[[str, nn.Module], nn.Module],
+    linears: Mapping[str, LinearMap],
+    make_part: Callable[[str, LinearMap], nn.Module],
 ) -> None:
     """Give each linear map a part of the adapter ``name``.
 

@@ -12,8 +12,7 @@ wide models barely learn in B's direction.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +23,7 @@ from tinylm.finetuning.linear import add_parts, find_linears
 from tinylm.finetuning.lora_files import LoraFiles
 from tinylm.finetuning.sites import plain_parameters
 from tinylm.model.layers import Dropout
+from tinylm.numbers.linear import LinearMap
 
 
 class LowRank(nn.Module):
@@ -31,7 +31,7 @@ class LowRank(nn.Module):
 
     def __init__(
         self,
-        linear: nn.Module,
+        linear: LinearMap,
         rank: int,
         scale: float,
         dropout: float = 0.0,
@@ -48,12 +48,11 @@ class LowRank(nn.Module):
         """
         super().__init__()
         out_features, in_features = sizes(linear)
-        like: Tensor = linear.weight  # type: ignore[assignment]
         # Drawn on the CPU, so that every device starts from the same numbers.
         start = torch.empty(rank, in_features)
         nn.init.kaiming_uniform_(start, a=math.sqrt(5))
-        self.lora_A = nn.Parameter(start.to(like))
-        self.lora_B = nn.Parameter(torch.zeros(out_features, rank).to(like))
+        self.lora_A = nn.Parameter(start.to(linear.weight))
+        self.lora_B = nn.Parameter(torch.zeros(out_features, rank).to(linear.weight))
         self.scale = scale
         self.dropout = Dropout(dropout)
         self.rate_factors = {"lora_B": learning_rate_ratio}
@@ -108,7 +107,7 @@ class Lora(LoraFiles):
 def add_low_rank(
     model: nn.Module,
     name: str,
-    linears: dict[str, nn.Module],
+    linears: Mapping[str, LinearMap],
     rank: int,
     scale: float,
     dropout: float = 0.0,
@@ -116,13 +115,13 @@ def add_low_rank(
 ) -> None:
     """Give each linear map a ``LowRank`` part of the adapter ``name``; arguments as there."""
 
-    def make(_: str, linear: nn.Module) -> LowRank:
+    def make(_: str, linear: LinearMap) -> LowRank:
         return LowRank(linear, rank, scale, dropout, learning_rate_ratio)
 
     add_parts(model, name, linears, make)
 
 
-def check_rank(linears: dict[str, nn.Module], rank: int) -> None:
+def check_rank(linears: Mapping[str, LinearMap], rank: int) -> None:
     """Refuse a rank that a matrix cannot have.
 
     Raises:
@@ -159,7 +158,6 @@ def trained_biases(model: nn.Module, adapted: Iterable[str], choice: str) -> lis
     return found
 
 
-def sizes(linear: nn.Module) -> tuple[int, int]:
+def sizes(linear: LinearMap) -> tuple[int, int]:
     """Return the outputs and inputs of a linear map."""
-    numbers: tuple[Any, Any] = (linear.out_features, linear.in_features)
-    return int(numbers[0]), int(numbers[1])
+    return linear.out_features, linear.in_features

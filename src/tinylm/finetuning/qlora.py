@@ -1,8 +1,8 @@
 """QLoRA: LoRA over a base that is kept in 4 bits (Dettmers et al. 2023, section 3).
 
-``y = x dequantize(W)^T + s B A x``: the base's matrices are stored in 4-bit NormalFloat (``nf4``),
-are dequantized whenever they multiply, and never learn; A and B are in the model's own format. What
-A and B learn includes mending what the quantization broke.
+``y = x dequantize(W)^T + s B A x``: the base's matrices are stored in 4-bit NormalFloat
+(``numbers.nf4``), are dequantized whenever they multiply, and never learn; A and B are in the
+model's own format. What A and B learn includes mending what the quantization broke.
 
 The matrices before quantization are not kept: that is the point. An adapter that is switched off
 or removed leaves the quantized base. Merging and folding add the update to the dequantized matrix,
@@ -11,6 +11,8 @@ in the model's own format; rounding the sum to 4 bits once more would lose the u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from tinylm.config.finetuning import QLoraConfig
@@ -18,8 +20,9 @@ from tinylm.errors import AdapterError
 from tinylm.finetuning.linear import find_linears
 from tinylm.finetuning.lora import add_low_rank, check_rank
 from tinylm.finetuning.lora_files import LoraFiles
-from tinylm.finetuning.nf4 import NF4Linear
 from tinylm.finetuning.sites import Wrapper, module_at, plain_modules, replace_module
+from tinylm.numbers.linear import LinearMap
+from tinylm.numbers.nf4 import NF4Linear
 
 
 class QLora(LoraFiles):
@@ -60,7 +63,7 @@ def _replace_base(model: nn.Module, path: str, new: nn.Module) -> None:
     there.base = new
 
 
-def _refuse_shared(model: nn.Module, linears: dict[str, nn.Module]) -> None:
+def _refuse_shared(model: nn.Module, linears: Mapping[str, LinearMap]) -> None:
     """Refuse to quantize one of two uses of a tensor: the other would keep all of its bytes."""
     for path, linear in linears.items():
         weight = linear._parameters.get("weight")
@@ -73,7 +76,7 @@ def _refuse_shared(model: nn.Module, linears: dict[str, nn.Module]) -> None:
                 )
 
 
-def _refuse_other_form(linears: dict[str, nn.Module], settings: QLoraConfig) -> None:
+def _refuse_other_form(linears: Mapping[str, LinearMap], settings: QLoraConfig) -> None:
     for path, linear in linears.items():
         if not isinstance(linear, NF4Linear):
             continue

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.onednn import can_pack, pack, packed_linear
-from tinylm.model.steps import FEW, can_step, int8_scale, matrix_of, step_runner
+from tinylm.model.steps import FEW, can_step, matrix_of, step_runner
+from tinylm.numbers.int8 import row_scales
 
 Numbers = Literal["float32", "bfloat16", "int8"]
 """Format of a packed model's linear maps."""
@@ -75,7 +76,7 @@ class QuantizedLinear(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()
-        self.scale = int8_scale(weight)
+        self.scale = row_scales(weight)
         zero = torch.zeros(len(weight), dtype=torch.long)
         with warnings.catch_warnings():  # torch deprecates the type that the kernel asks for
             warnings.simplefilter("ignore", UserWarning)

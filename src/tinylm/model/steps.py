@@ -19,10 +19,10 @@ from tinylm.model.decoder import DecoderLayer, DecoderLM, LayerRunner, in_turn
 from tinylm.model.layers import Dropout, FeedForward, LayerNorm, add_norm, gelu, gelu_tanh, relu
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
+from tinylm.numbers.int8 import to_int8
 
 FEW = 8
 """Rows up to which reading a matrix takes longer than multiplying by it."""
-_LARGEST = 127
 _ACTIVATIONS: dict[Callable[[Tensor], Tensor], str] = {
     relu: "relu",
     gelu: "gelu",
@@ -50,15 +50,6 @@ def can_step(model: DecoderLM) -> bool:
     )
 
 
-def int8_scale(weight: Tensor) -> Tensor:
-    """Return, for each row of a matrix, by what the integers that stand for it are multiplied.
-
-    Returns:
-        (out,), float64: the largest number of a row is 127 of it.
-    """
-    return weight.abs().amax(1).clamp(min=1e-12).double() / _LARGEST
-
-
 def matrix_of(linear: nn.Linear, numbers: torch.dtype) -> Any:
     """Return a linear map as the kernels read it.
 
@@ -73,8 +64,7 @@ def matrix_of(linear: nn.Linear, numbers: torch.dtype) -> Any:
     scale = torch.ones(len(weight))
     bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach()
     if numbers == torch.int8:
-        scale = int8_scale(weight).float()
-        weight = (weight / scale[:, None]).round()
+        weight, scale = to_int8(weight)
     return Matrix(weight.to(numbers).contiguous(), scale, bias.contiguous())
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tinylm.finetuning.nf4 import CODE_BOOK, NF4Linear, NF4Weight
+from tinylm.numbers.nf4 import CODE_BOOK, NF4Linear, NF4Weight
 
 # Dettmers et al. 2023, appendix E.
 PUBLISHED = [

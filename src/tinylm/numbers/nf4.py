@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tinylm.finetuning.linear import LinearLike
+from tinylm.numbers.linear import LinearLike, LinearMap
 
 CONSTANTS_BLOCK = 256
 """Constants that share one scale."""
@@ -128,14 +128,11 @@ def _nonzero(values: Tensor) -> Tensor:
 class NF4Linear(LinearLike):
     """A frozen linear map whose weight is kept in 4 bits and dequantized whenever it is used."""
 
-    bias: nn.Parameter | None
-
-    def __init__(self, linear: nn.Module, block_size: int = 64, double: bool = True) -> None:
+    def __init__(self, linear: LinearMap, block_size: int = 64, double: bool = True) -> None:
         """Quantize the weight of a linear map; its bias stays the same tensor."""
         super().__init__()
-        weight: Tensor = linear.weight  # type: ignore[assignment]
-        self.quantized = NF4Weight(weight, block_size, double)
-        self.register_parameter("bias", linear.bias)  # type: ignore[arg-type]
+        self.quantized = NF4Weight(linear.weight, block_size, double)
+        self.bias = linear.bias
         self.train(linear.training)
 
     @property

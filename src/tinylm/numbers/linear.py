@@ -1,0 +1,31 @@
+"""Linear maps whose weight is not an ``nn.Parameter``."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class LinearLike(nn.Module):
+    """What stands in for an ``nn.Linear`` and is adapted like one, such as a quantized one."""
+
+    bias: Tensor | None
+    """(out,), or None."""
+
+    @property
+    def in_features(self) -> int:
+        """Width of the input."""
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """Width of the output."""
+        return self.weight.shape[0]
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight that does what the module does, (out, in), computed when asked for."""
+        raise NotImplementedError
+
+
+LinearMap = nn.Linear | LinearLike
+"""A linear map: ``weight``, (out, in), ``bias``, ``in_features``, ``out_features``."""
