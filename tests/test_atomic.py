@@ -1,6 +1,7 @@
 """A file is whole or not there."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,7 @@ def test_a_folder_that_cannot_be_made_keeps_its_own_name(tmp_path: Path) -> None
     assert caught.value.filename == str(tmp_path / "file")
 
 
-def test_content_is_synced_before_it_takes_the_name(
+def test_content_is_synced_before_it_takes_the_name_and_the_name_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -62,9 +63,11 @@ def test_content_is_synced_before_it_takes_the_name(
     plain = os.fsync
 
     def fsync(descriptor: int) -> None:
-        seen.append((path.exists(), os.fstat(descriptor).st_size))
+        status = os.fstat(descriptor)
+        is_folder = stat.S_ISDIR(status.st_mode)
+        seen.append((path.exists(), "folder" if is_folder else status.st_size))
         plain(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
     write_text(path, "12345")
-    assert seen == [(False, 5)]
+    assert seen == [(False, 5), (True, "folder")]

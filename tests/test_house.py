@@ -40,7 +40,10 @@ ALLOWED: dict[str, set[str]] = {
         *("experiments", "report"),
     },
 }
-BASE_MODULES = {"config", "registry", "errors", "atomic", "measurement", "names", "reading", ""}
+BASE_MODULES = {
+    *("config", "registry", "errors", "atomic", "folders", "locks", "measurement", "names"),
+    *("reading", ""),
+}
 FORBIDDEN_MODULES = {
     *("transformers", "peft", "trl", "transformer_lens", "bitsandbytes", "pickle", "dill"),
     *("torch.utils.checkpoint", "joblib", "cloudpickle"),
@@ -51,7 +54,7 @@ FORBIDDEN_NAMES = {
     *("multi_head_attention_forward", "native_layer_norm"),
 }
 NO_TORCH = {
-    *("config", "registry.py", "errors.py", "atomic.py"),
+    *("config", "registry.py", "errors.py", "atomic.py", "folders.py", "locks.py"),
     *("measurement.py", "names.py", "reading"),
 }
 

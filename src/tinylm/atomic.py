@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from tinylm import folders
+from tinylm.locks import refuse_lost
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
@@ -15,16 +18,20 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
     Raises:
         OSError: if the file cannot be written; ``path`` is then what it was before.
+        LostFolderError: if it is below a folder that this process has locked and that is not there
+            any more.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    refuse_lost(path)
+    folders.make(path.parent)
+    temporary = folders.temporary(path)
     try:
         with temporary.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        folders.sync(path.parent)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:

@@ -1,0 +1,213 @@
+"""One writer at a time in a folder: a run, an adapter, a cache, a folder of pages.
+
+Who writes holds ``FOLDER/.lock`` by ``flock`` (the library filelock), so that the lock of a process
+that has died is none. The file says who holds it: process, command, host and since when. It is
+deleted when the writer is done; an empty folder that was made for it goes as well.
+
+The holder alone writes there. So what killed processes left unfinished (names ``.*.tmp``) is
+deleted when a lock is taken, and a folder that is removed or exchanged while it is written to is
+noticed before the next file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from typing_extensions import TypedDict
+
+from tinylm import folders
+from tinylm.errors import TinylmError
+from tinylm.reading import read_json
+
+LOCK = ".lock"
+_SECONDS_BETWEEN_TRIES = 0.1
+_LONGEST_COMMAND = 120
+
+Tell = Callable[[str], None]
+
+
+class LockedError(TinylmError):
+    """Another process is writing there."""
+
+
+class LostFolderError(TinylmError):
+    """A folder is not the one any more that this process began to write to."""
+
+
+class _Holder(TypedDict):
+    """What a lock file says."""
+
+    pid: int
+    host: str
+    command: str
+    since: str
+
+
+@dataclass
+class _Held:
+    """A lock of this process."""
+
+    pid: int
+    folder: tuple[int, int]
+    """Device and inode."""
+    depth: int
+
+
+_held: dict[Path, _Held] = {}
+
+
+@contextmanager
+def locked(
+    folder: str | Path, tell: Tell, wait: bool = False, clear: Sequence[str] = ("",)
+) -> Iterator[None]:
+    """Be the only process that writes to a folder; within one process the lock nests.
+
+    Where the file system has no locks, that is told and the work goes on without one.
+
+    Args:
+        folder: made if it is not there.
+        tell: is given the line that says whom it waits for, or that there are no locks.
+        wait: for a process that holds it; otherwise that is an error.
+        clear: subfolders in which what killed processes left is deleted; "" is the folder itself.
+
+    Raises:
+        LockedError: if another process holds it: who, since when, and what can be done.
+        OSError: if the folder cannot be made or written to.
+    """
+    folder = Path(folder)
+    key = folder.resolve()
+    held = _held.get(key)
+    if held is not None and held.pid == os.getpid():
+        held.depth += 1
+        try:
+            yield
+        finally:
+            held.depth -= 1
+        return
+    made = folders.make(folder)
+    lock = _acquire(folder, tell, wait)
+    try:
+        if lock is not None:
+            _write_holder(folder / LOCK)
+            for name in clear:
+                folders.clear_leftovers(folder / name)
+        _held[key] = _Held(os.getpid(), _identity(folder), 1)
+        yield
+    finally:
+        _held.pop(key, None)
+        if lock is not None:
+            # While it is still held: who waits for it then sees that the file is gone, and makes
+            # a new one.
+            (folder / LOCK).unlink(missing_ok=True)
+            lock.release()
+        _remove_empty(made)
+
+
+def refuse_lost(path: Path) -> None:
+    """Refuse to write below a locked folder that has been removed, renamed or exchanged.
+
+    Raises:
+        LostFolderError: naming the folder.
+    """
+    whole = path.parent.resolve() / path.name
+    for folder, held in _held.items():
+        if held.pid == os.getpid() and whole.is_relative_to(folder):
+            try:
+                same = _identity(folder) == held.folder
+            except OSError:
+                same = False
+            if not same:
+                raise LostFolderError(
+                    f"{folder} was removed, renamed or exchanged while it was written to: stopped "
+                    f"before {path.name}; what was written before is wherever the folder is now"
+                )
+
+
+def _acquire(folder: Path, tell: Tell, wait: bool) -> FileLock | None:
+    """Return the lock, held, or None where the file system has none."""
+    path = folder / LOCK
+    lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
+    told = False
+    while True:
+        try:
+            lock.acquire()
+        except Timeout:
+            holder = _read_holder(path)
+            if holder is None:
+                if not path.exists():
+                    continue  # released since
+                who = "another process"
+            else:
+                who = _describe(holder)
+            if not wait:
+                advice = "wait until it ends"
+                if holder is not None and holder["host"] == platform.node():
+                    advice += f", or stop it: kill {holder['pid']}"
+                raise LockedError(f"{folder} is being written to by {who}: {advice}") from None
+            if not told:
+                tell(f"{folder} is being written to by {who}: waiting until it ends")
+                told = True
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+        except OSError as error:
+            if path.exists() and os.access(path, os.W_OK):
+                tell(
+                    f"the file system of {folder} has no locks ({error.strerror}): see to it that "
+                    "no other process writes there"
+                )
+                return None
+            raise
+        else:
+            return lock
+
+
+def _remove_empty(made: Sequence[Path]) -> None:
+    for path in made:
+        try:
+            path.rmdir()
+        except OSError:  # something was written into it
+            return
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
+
+
+def _write_holder(path: Path) -> None:
+    started = sys.orig_argv[1:]  # without the interpreter
+    command = shlex.join([Path(word).name if i == 0 else word for i, word in enumerate(started)])
+    holder: _Holder = {
+        "pid": os.getpid(),
+        "host": platform.node(),
+        "command": command,
+        "since": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+    path.write_text(json.dumps(holder) + "\n", "utf-8")
+
+
+def _read_holder(path: Path) -> _Holder | None:
+    """Return what a lock file says, or None where it is gone, half written or damaged."""
+    try:
+        return read_json(path, _Holder)
+    except TinylmError:
+        return None
+
+
+def _describe(holder: _Holder) -> str:
+    command = "".join(c if c.isprintable() else "?" for c in holder["command"])
+    if len(command) > _LONGEST_COMMAND:
+        command = f"{command[:_LONGEST_COMMAND]}…"
+    host = "" if holder["host"] == platform.node() else f" on {holder['host']!a}"
+    since = "".join(c for c in holder["since"].replace("T", " ") if c in "0123456789-:+ ")
+    return f"process {holder['pid']}{host} ({command}, since {since})"
