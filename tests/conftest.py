@@ -64,6 +64,7 @@ def tiny_settings(cache_folder: Path) -> list[str]:
         "model.num_heads=2",
         "model.context_length=24",
         "training.threads=1",
+        "training.precision=fp32",
         "training.tensorboard=false",
         "training.max_steps=30",
         "training.batch_size=8",

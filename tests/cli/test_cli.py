@@ -180,7 +180,8 @@ def test_config_feeds_back(tinylm: Command, preset: str | None, tmp_path: Path) 
     assert (status, err) == (0, "")
     (tmp_path / "mine.yaml").write_text(out, "utf-8")
     config = load_config(tmp_path / "mine.yaml")
-    expected = load_config(preset=preset, overrides=["training.eps=1e-9", "data.corpus=files"])
+    changed = ["training.eps=1e-9", "data.corpus=files"]
+    expected = load_config(preset=preset or "baseline", overrides=changed)
     assert config.training == expected.training
     assert config.model == expected.model
     assert config.report.title == "Été: \"a\" # 'b'"

@@ -127,10 +127,11 @@ def training(steps: int = 4_860) -> dict[str, Any]:
     ]
     validations = [
         {"step": step, "epoch": step / 1620, "loss": (value := loss(step) + 0.03),
-         "perplexity": math.exp(value)}
-        for step in range(405, steps + 1, 405)
+         "perplexity": math.exp(value), "training_loss": (seen := loss(step) - 0.01),
+         "training_perplexity": math.exp(seen)}
+        for step in range(0, steps + 1, 243)
     ]  # fmt: skip
-    best = min(validations, key=lambda one: one["loss"])
+    best = min(validations[1:], key=lambda one: one["loss"])
     parameters = {
         "embedding": 4812 * 300,
         "positions": 0,
@@ -154,6 +155,8 @@ def training(steps: int = 4_860) -> dict[str, Any]:
         "stopped_early": False,
         "curve": curve,
         "validations": validations,
+        "validation_windows": 256,
+        "validation_split_windows": 2_595,
         "best": {key: best[key] for key in ("step", "loss", "perplexity")},
         "uniform_perplexity": 4812.0,
         "unigram_perplexity": 214.7,

@@ -50,6 +50,40 @@ def test_norms_stand_where_they_act(placement: str) -> None:
         assert attention < first < feed < second and not final
 
 
+def test_perplexity_is_drawn_from_the_untrained_model_on_and_then_the_end_alone() -> None:
+    training = fixtures.training()
+    whole, end = perplexity_figure(training).axes
+    for axes, first in ((whole, 0), (end, 1_215)):
+        lines = {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
+        assert set(lines) == {"training", "validation"}
+        for name, key in (("training", "training_perplexity"), ("validation", "perplexity")):
+            expected = [(v["step"], v[key]) for v in training["validations"] if v["step"] >= first]
+            assert lines[name].get_xydata().tolist() == [list(pair) for pair in expected]  # type: ignore[union-attr]
+    assert whole.get_yscale() == "log"
+    low, high = whole.get_ylim()
+    assert low < min(v["training_perplexity"] for v in training["validations"])
+    assert high > training["validations"][0]["perplexity"]
+
+
+def test_a_run_of_an_older_version_has_the_validation_curve_alone() -> None:
+    training = fixtures.training()
+    for record in training["validations"]:
+        del record["training_loss"], record["training_perplexity"]
+    whole, end = perplexity_figure(training).axes
+    for axes in (whole, end):
+        assert [line.get_label() for line in axes.lines if line.get_label()[0] != "_"] == [
+            "validation"
+        ]
+
+
+def test_no_point_of_the_loss_leaves_the_frame() -> None:
+    training = fixtures.training()
+    axes = loss_figure(training).axes[0]
+    low, high = axes.get_ylim()
+    losses = [point["loss"] for key in ("curve", "validations") for point in training[key]]
+    assert low < min(losses) and max(losses) < high
+
+
 def test_smoothing_keeps_a_line_and_the_mean_of_noise() -> None:
     line = [3.0 - 0.1 * i for i in range(40)]
     assert np.allclose(smooth(line, 9), line)

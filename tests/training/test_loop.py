@@ -126,6 +126,51 @@ def test_validation_at_epochs_and_always_at_the_end(tmp_path: Path) -> None:
     assert validated(tmp_path / "b", max_steps=None, epochs=2) == [3, 6]
 
 
+@pytest.mark.parametrize(
+    ("number", "steps", "expected"),
+    [(3, 7, [0, 3, 5, 7]), (5, 10, [0, 2, 4, 6, 8, 10]), (20, 4, [0, 1, 2, 3, 4]), (1, 9, [0, 9])],
+)
+def test_validations_spread_over_the_run_begin_with_the_untrained_model(
+    tmp_path: Path, number: int, steps: int, expected: list[int]
+) -> None:
+    recorder = Recorder()
+    tiny_trainer(tmp_path, listener=recorder, validations=number, max_steps=steps).run()
+    assert [record.step for record, _ in recorder.validations] == expected
+    # Nothing is kept of the untrained model, and it is nobody's best.
+    assert recorder.checkpoints == [f"step-{step}" for step in expected[1:]]
+    assert not recorder.validations[0][1]
+
+
+def test_the_untrained_model_counts_neither_as_best_nor_against_patience(tmp_path: Path) -> None:
+    trainer = tiny_trainer(
+        tmp_path,
+        validate=Losses(1.0, 3.0, 2.5, 2.75, 2.8, 0.5),
+        validations=5,
+        max_steps=5,
+        early_stop_patience=2,
+    )
+    outcome = trainer.run()
+    assert (outcome.step, outcome.reason, outcome.best_loss) == (4, "early-stop", 2.5)
+    assert str((tmp_path / "checkpoints/best").readlink()) == "step-2"
+
+
+def test_an_interval_goes_before_a_number_of_validations(tmp_path: Path) -> None:
+    assert validated(tmp_path, validations=5, validation_interval=2, max_steps=5) == [2, 4, 5]
+
+
+def test_training_loss_is_measured_with_every_validation(tmp_path: Path) -> None:
+    recorder = Recorder()
+    trainer = tiny_trainer(
+        tmp_path, validate=Losses(3.0, 2.0), listener=recorder, validations=1, max_steps=2
+    )
+    trainer.training_loss = measured = Losses(2.5, 0.5)
+    trainer.run()
+    records = [record for record, _ in recorder.validations]
+    assert [(r.loss, r.training_loss) for r in records] == [(3.0, 2.5), (2.0, 0.5)]
+    assert records[1].training_perplexity == pytest.approx(math.exp(0.5))
+    assert measured.modes == [False, False]  # without dropout
+
+
 def test_last_step_saves_and_validates_once(tmp_path: Path) -> None:
     recorder = Recorder()
     trainer = tiny_trainer(
@@ -314,6 +359,27 @@ def test_validation_loss_is_that_of_the_checkpoint(tmp_path: Path, cache: Path) 
     windows = TokenWindows(data.validation, 16)
     assert result["best"]["loss"] == pytest.approx(split_loss(model, windows, 7).mean, rel=1e-6)
     assert result["best"]["perplexity"] == pytest.approx(math.exp(result["best"]["loss"]))
+
+
+def test_training_loss_is_that_of_as_many_training_windows(tmp_path: Path, cache: Path) -> None:
+    settings = ("training.validations=2", "training.validation_windows=5", "training.max_steps=8")
+    context = tiny_run(tmp_path / "run", cache, *settings, "model.dropout=0.5")
+    result = run_experiment("training", context)
+    assert [record["step"] for record in result["validations"]] == [0, 4, 8]
+    data = prepare_data(context.config, context.console)
+    windows = TokenWindows(data.train, 16)
+    sample = windows.fixed_subset(5)
+    for record in result["validations"]:
+        if record["step"] == 0:
+            model = start_model(context.config, data, context.console)
+        else:
+            checkpoint = context.folder / f"checkpoints/step-{record['step']}"
+            model = load_checkpoint(checkpoint).build_model()
+        expected = split_loss(model, windows, 3, sample).mean
+        assert record["training_loss"] == pytest.approx(expected, rel=1e-6)
+    assert result["best"]["step"] in (4, 8)
+    whole = TokenWindows(data.validation, 16)
+    assert (result["validation_windows"], result["validation_split_windows"]) == (5, len(whole))
 
 
 def test_frozen_vectors_stay_and_everything_else_moves(tmp_path: Path, cache: Path) -> None:

@@ -47,6 +47,7 @@ class Chosen:
             "seed": self.seed,
             "max_steps": self.steps,
             "validation_interval": 0,
+            "validations": 0,
             "tensorboard": False,
             "wandb": False,
         }

@@ -54,9 +54,11 @@ def data_overrides(data: str | None) -> list[str]:
 def configuration(
     preset: str | None, config: Path | None, data: str | None, overrides: list[str]
 ) -> RunConfig:
-    """Return the configuration that the shared options describe."""
+    """Return the configuration that the shared options describe; without any, the baseline."""
     from tinylm.config import load_config
 
+    if preset is None and config is None:
+        preset = "baseline"
     return load_config(config, preset, [*data_overrides(data), *overrides])
 
 

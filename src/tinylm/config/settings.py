@@ -197,10 +197,14 @@ class TrainingConfig:
     """CPU threads; 0: torch's own choice."""
     seed: NonNegativeInt = 0
     """Seed of initialisation, dropout and data order."""
+    validations: NonNegativeInt = 0
+    """Validate before the first step and then so many times, spread evenly over the run; 0: at the
+    end of every epoch. validation_interval goes before it."""
     validation_interval: NonNegativeInt = 0
-    """Validate every so many steps; 0: at the end of every epoch."""
+    """Validate every so many steps; 0: as validations says."""
     validation_windows: PositiveInt | None = None
-    """Validate on this many windows, always the same; empty: the whole split."""
+    """Validate on this many windows, always the same, and on as many of the training split;
+    empty: the whole split."""
     early_stop_patience: NonNegativeInt = 0
     """Stop after this many validations without a better loss; 0: never."""
     checkpoint_interval: NonNegativeInt = 200

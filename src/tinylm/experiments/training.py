@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -127,13 +128,20 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
     windows = TokenWindows(data.train, config.model.context_length)
     validation = TokenWindows(data.validation, config.model.context_length)
     subset = validation.fixed_subset(config.training.validation_windows)
+    sample = windows.fixed_subset(len(validation) if subset is None else len(subset))
 
-    def validate(model: DecoderLM) -> float:
-        with autocast(trainer.precision, trainer.device):
-            return split_loss(model, validation, config.evaluation.batch_size, subset).mean
+    def mean_loss(
+        split: TokenWindows, chosen: Sequence[int] | None
+    ) -> Callable[[DecoderLM], float]:
+        def measure(model: DecoderLM) -> float:
+            with autocast(trainer.precision, trainer.device):
+                return split_loss(model, split, config.evaluation.batch_size, chosen).mean
+
+        return measure
 
     path, state = resume_point(checkpoints, context.console)
-    tracker = Tracker(context.folder, config.training, 0 if state is None else state.step)
+    # Without a state nothing before the first step counts either.
+    tracker = Tracker(context.folder, config.training, -1 if state is None else state.step)
     try:
         with context.console.training() as listener:
             trainer = Trainer(
@@ -142,8 +150,9 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
                 windows,
                 config.training,
                 checkpoints,
-                validate,
+                mean_loss(validation, subset),
                 _Tracked(listener, tracker),
+                mean_loss(windows, sample),
             )
             if path is not None and state is not None:
                 kept = load_checkpoint(path)
@@ -159,7 +168,8 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
     records = read_metrics(context.folder)
     curve = [record for record in records if record["kind"] == "train"]
     validations = [record for record in records if record["kind"] == "validation"]
-    best = min(validations, key=lambda record: float(record["loss"]))
+    trained = [record for record in validations if record["step"]]
+    best = min(trained, key=lambda record: float(record["loss"]))
     return {
         "parameters": model.parameter_counts(),
         "parameters_trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -176,6 +186,8 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
         "stopped_early": outcome.reason == "early-stop",
         "curve": curve,
         "validations": validations,
+        "validation_windows": len(validation) if subset is None else len(subset),
+        "validation_split_windows": len(validation),
         "best": {key: best[key] for key in ("step", "loss", "perplexity")},
         "uniform_perplexity": float(config.model.resolved_vocab_size),
         "unigram_perplexity": unigram_perplexity(data.train, data.validation),

@@ -59,6 +59,9 @@ class ValidationRecord:
     loss: float
     perplexity: float
     seconds: float
+    training_loss: float | None = None
+    """On a fixed sample of the training split, without dropout; None where it is not measured."""
+    training_perplexity: float | None = None
 
 
 class Listener(Protocol):
@@ -104,6 +107,7 @@ class Trainer:
         checkpoints: Path,
         validate: Callable[[DecoderLM], float],
         listener: Listener,
+        training_loss: Callable[[DecoderLM], float] | None = None,
     ) -> None:
         """Put the model on its device and prepare optimizer and data order.
 
@@ -115,6 +119,8 @@ class Trainer:
             checkpoints: the run's checkpoint folder.
             validate: returns the mean validation loss a token, in nats; the model is in eval mode.
             listener: is told what happens.
+            training_loss: as ``validate``, on a sample of the training split; measured with every
+                validation, so that the two can be compared.
 
         Raises:
             ConfigError: if the device is not there, or settings contradict each other.
@@ -132,6 +138,7 @@ class Trainer:
         self.windows = windows
         self.checkpoints = checkpoints
         self.validate = validate
+        self.training_loss = training_loss
         self.listener = listener
         self.step = 0
         self.tokens = 0
@@ -158,6 +165,8 @@ class Trainer:
         self.listener.on_start(self.step, self.total_steps)
         reason = "finished"
         with stop_on_signal() as stop:
+            if self.step == 0 and self._validates_evenly:
+                self._validate()  # the untrained model, which is nobody's best
             while self.step < self.total_steps:
                 if self._has_stopped_improving():  # asked here, so that a resumed run ends as well
                     reason = "early-stop"
@@ -182,11 +191,21 @@ class Trainer:
     def _has_stopped_improving(self) -> bool:
         return 0 < self.config.early_stop_patience <= self.worse_validations
 
+    @property
+    def _validates_evenly(self) -> bool:
+        return bool(self.config.validations) and not self.config.validation_interval
+
     def _validation_is_due(self, epoch_ended: bool) -> bool:
         if self.step == self.total_steps:
             return True
         if self.config.validation_interval:
             return self._due(self.config.validation_interval)
+        if self._validates_evenly:
+            before, now = (
+                step * self.config.validations // self.total_steps
+                for step in (self.step - 1, self.step)
+            )
+            return now > before
         return epoch_ended
 
     def _take_step(self) -> bool:
@@ -252,17 +271,17 @@ class Trainer:
         self._pending = dict.fromkeys(pending, 0)
         self.listener.on_log(record)
 
-    def _validate_and_keep_best(self) -> None:
+    def _validate(self) -> bool:
+        """Validate, tell the listener, and return whether the loss is the best of a trained model.
+
+        Nothing is kept of the untrained model: it is measured again by a run that starts anew.
+        """
         self.model.eval()
         loss = self.validate(self.model)
         if not math.isfinite(loss):
             self._refuse(f"step {self.step}: validation loss {loss:g}")
-        self.last_validated = self.step
-        better = loss < self.best_loss
-        if better:
-            self.best_loss = loss
-            self.best_step = self.step
-        self.worse_validations = 0 if better else self.worse_validations + 1
+        seen = None if self.training_loss is None else self.training_loss(self.model)
+        better = self.step > 0 and loss < self.best_loss
         record = ValidationRecord(
             step=self.step,
             epoch=self.epoch,
@@ -270,8 +289,20 @@ class Trainer:
             loss=loss,
             perplexity=_perplexity(loss),
             seconds=self.seconds,
+            training_loss=seen,
+            training_perplexity=None if seen is None else _perplexity(seen),
         )
+        if self.step > 0:
+            self.last_validated = self.step
+            self.worse_validations = 0 if better else self.worse_validations + 1
+        if better:
+            self.best_loss = loss
+            self.best_step = self.step
         self.listener.on_validation(record, better)
+        return better
+
+    def _validate_and_keep_best(self) -> None:
+        better = self._validate()
         path = self._save()
         if better:
             point(self.checkpoints, "best", path)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from tinylm.report.figures import COLOURS, MUTED, new_figure, style
@@ -21,6 +21,10 @@ PLATE: dict[str, Any] = {
 }
 """A legend that stands on white, so that grid lines do not strike it through."""
 
+_TWO_DECADES = 100.0
+"""Ratio of the ends of an axis from which 1, 2 and 5 of each power of ten are marks enough."""
+_EARLY = 0.25
+"""Share of the steps after which a curve is drawn once more, by itself."""
 _FEWEST_TO_SMOOTH = 12
 """Points from which a moving average says more than the points themselves."""
 
@@ -72,50 +76,61 @@ def loss_figure(training: Mapping[str, Any]) -> Figure:
                 best["step"], best["loss"], marker="o", markersize=8, markerfacecolor="none",
                 markeredgecolor=COLOURS[1], linestyle="none", label="best validation",
             )  # fmt: skip
-        _limit_to_the_curve(axes, losses, [point["loss"] for point in validations])
-        axes.set_ylabel("loss (nats per token)")
+        axes.set_ylabel("loss (nats per token), logarithmic")
         axes.grid(axis="y")
         axes.legend(loc="upper right", **PLATE)
         _step_axes(axes, training)
+        _log_axis(axes)
     return figure
 
 
 def perplexity_figure(training: Mapping[str, Any]) -> Figure:
-    """Draw validation perplexity between the baselines that know nothing and word counts only.
+    """Draw training and validation perplexity: all of it beside two baselines, then the later part.
+
+    The baselines are what a model reaches that knows nothing, and one that knows word counts only.
 
     Args:
         training: the result of the experiment ``training``.
     """
-    validations = training["validations"]
-    steps = [point["step"] for point in validations]
-    values = [point["perplexity"] for point in validations]
+    series: list[tuple[str, str, str, str]] = [
+        ("training_perplexity", "training", COLOURS[0], "s"),
+        ("perplexity", "validation", COLOURS[1], "o"),
+    ]
+    later = training["steps"] * _EARLY
     with style():
-        figure = new_figure(height_cm=6.6)
-        axes = figure.subplots()
-        axes.plot(steps, values, color=COLOURS[1], marker="o")
+        figure = new_figure(height_cm=7.4)
+        whole, end = figure.subplots(1, 2, width_ratios=(1.2, 1))
+        for key, name, colour, marker in series:
+            # Runs of older versions have no training perplexity.
+            points = [(v["step"], v[key]) for v in training["validations"] if v.get(key)]
+            for axes, shown in ((whole, points), (end, [p for p in points if p[0] >= later])):
+                if shown:
+                    axes.plot(*zip(*shown, strict=True), color=colour, marker=marker,
+                              markersize=3.5, label=name)  # fmt: skip
         for key, name, colour in (
             ("uniform_perplexity", "every word equally likely", MUTED),
             ("unigram_perplexity", "word frequencies only", COLOURS[2]),
         ):
             if training.get(key):
-                axes.axhline(training[key], color=colour, linestyle=(0, (4, 2)), linewidth=1)
-                axes.annotate(
+                whole.axhline(training[key], color=colour, linestyle=(0, (4, 2)), linewidth=1)
+                whole.annotate(
                     f"{name} ({training[key]:,.0f})", (1, training[key]), xytext=(-2, 3),
                     xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
                     fontsize=7, color=colour,
                 )  # fmt: skip
-        axes.set_yscale("log")
-        _plain_log(axes)
-        for i in sorted({0, len(values) - 1}) if values else []:
-            axes.annotate(
-                f"{values[i]:,.4g}", (steps[i], values[i]), xytext=(0, 6),
-                textcoords="offset points", ha="center", fontsize=7, color=COLOURS[1],
-            )  # fmt: skip
-        axes.set_xlim(left=0, right=max([training["steps"], *steps]) * 1.03)
-        axes.set_ylabel("validation perplexity, logarithmic")
-        axes.grid(axis="y", which="major")
-        axes.margins(y=0.12)
-        _step_axes(axes, training)
+        _log_axis(whole)
+        whole.set_title("From the untrained model on")
+        whole.set_ylabel("perplexity, logarithmic")
+        end.set_title(f"After {_EARLY:.0%} of the steps".replace("%", "\u202f%"))
+        end.set_ylabel("perplexity")
+        for axes in (whole, end):
+            axes.set_xlabel("optimizer steps")
+            axes.margins(x=0.02)
+            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+            axes.grid(axis="y", which="major")
+        if end.lines:
+            end.legend(loc="best", **PLATE)
     return figure
 
 
@@ -149,16 +164,6 @@ def smoothing_span(points: int) -> int:
     return max(5, points // 25)
 
 
-def _limit_to_the_curve(axes: Axes, losses: Sequence[float], validations: Sequence[float]) -> None:
-    """Cut the first few steep points, which would press all the rest to the floor."""
-    if len(losses) < _FEWEST_TO_SMOOTH:
-        return
-    later = [*losses[len(losses) // 20 + 1 :], *validations]
-    low, high = min(later), max(later)
-    margin = 0.06 * (high - low) or 0.1
-    axes.set_ylim(low - margin, high + margin)
-
-
 def _step_axes(axes: Axes, training: Mapping[str, Any]) -> None:
     """Label the lower axis in steps and put tokens on a second one above."""
     axes.set_xlabel("optimizer steps")
@@ -181,10 +186,15 @@ def _step_axes(axes: Axes, training: Mapping[str, Any]) -> None:
     above.spines["top"].set_color(MUTED)
 
 
-def _plain_log(axes: Axes) -> None:
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1.0, 2.0, 5.0), numticks=20))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+def _log_axis(axes: Axes) -> None:
+    """Make the axis of values logarithmic, so that neither beginning nor end of a curve is lost."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    wide = high / low > _TWO_DECADES
+    subs = (1.0, 2.0, 5.0) if wide else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    axes.yaxis.set_major_locator(LogLocator(10, subs=subs, numticks=20))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def _short_count(value: float, _: object) -> str:

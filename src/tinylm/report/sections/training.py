@@ -159,8 +159,8 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
             Figure(
                 "fig:loss",
                 "figures/loss.svg",
-                "Training loss at every logged step, its moving average, and validation loss. "
-                "The first few steps leave the frame upwards.",
+                "Training loss at every logged step, its moving average, and validation loss, on a "
+                "logarithmic axis, which shows the beginning and the end alike.",
                 "Training and validation loss against optimizer steps.",
             )
         )
@@ -171,9 +171,9 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
             Figure(
                 "fig:perplexity",
                 "figures/perplexity.svg",
-                "Validation perplexity, between what a model reaches that knows nothing and what "
-                "one reaches that knows only how frequent each word is.",
-                "Validation perplexity against optimizer steps, with two baselines.",
+                _perplexity_caption(training),
+                "Training and validation perplexity against optimizer steps: from the start, with "
+                "two baselines, and the later part by itself.",
             )
         )
     text = baselines(results, training)
@@ -194,6 +194,26 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
     return made
 
 
+def _perplexity_caption(training: Mapping[str, Any]) -> str:
+    lines = (
+        "Left: from the untrained model on, with what a model reaches that knows nothing and one "
+        "that knows only how frequent each word is. Right: the later part by itself."
+    )
+    validations = training["validations"]
+    if not any(point.get("training_perplexity") for point in validations):
+        return f"Validation perplexity. {lines}"
+    number, windows = training["validation_windows"], training["windows_per_epoch"]
+    sample = (
+        f"{count(number)} of the {count(windows)} training windows"
+        if number < windows
+        else "the training windows"
+    )
+    return (
+        f"Perplexity on {sample} and on {plural(number, 'window')} of the validation split, always "
+        f"the same and both without dropout, so that the two can be compared. {lines}"
+    )
+
+
 def progress(results: ReportInputs, training: Mapping[str, Any]) -> str:
     """Return how far perplexity fell, where it was best, and whether training went on too long."""
     validations, best = training["validations"], training["best"]
@@ -208,9 +228,10 @@ def progress(results: ReportInputs, training: Mapping[str, Any]) -> str:
             f"per token{seen}."
         )
     direction = "fell" if best["perplexity"] < first["perplexity"] else "did not fall"
+    since = f"after {_epochs(first['epoch'])}" if first["step"] else "before the first step"
     text = (
-        f"Validation perplexity {direction} from {significant(first['perplexity'], 4)} after "
-        f"{_epochs(first['epoch'])} to {significant(best['perplexity'], 4)}, reached at step "
+        f"Validation perplexity {direction} from {significant(first['perplexity'], 4)} {since} to "
+        f"{significant(best['perplexity'], 4)}, reached at step "
         f"{count(best['step'])}{seen}. "
     )
     rise = last["loss"] - best["loss"]
