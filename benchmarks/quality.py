@@ -23,8 +23,9 @@ from tinylm.checkpoint import load_checkpoint
 from tinylm.config import RunConfig
 from tinylm.data.windows import IGNORED, ShuffledOrder, TokenWindows
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments.context import SilentConsole, environment, open_run, read_result
+from tinylm.experiments.context import SilentConsole, environment, open_run
 from tinylm.experiments.preparation import prepare_data
+from tinylm.experiments.results import read_result
 from tinylm.model.loss import token_losses
 from tinylm.training.accumulation import accumulate_gradients
 from tinylm.training.optimizers import clip_gradients

@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "model": BASE | {"kernels", "numbers"},
     "numbers": BASE,
     "data": BASE | {"tokenizers"},
-    "checkpoint": BASE | {"model", "tokenizers"},
+    "checkpoint": BASE | {"planning", "model", "tokenizers"},
     "generation": BASE | {"kernels", "model"},
     "training": BASE | {"kernels", "planning", "data", "model", "checkpoint", "tokenizers"},
     "evaluation": BASE | {"data", "generation", "model", "tokenizers"},

@@ -16,15 +16,18 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import safetensors.torch
-from safetensors import SafetensorError
+from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from tinylm.config import ModelConfig, from_dict, to_dict
 from tinylm.errors import CheckpointError, DataError, TinylmError
 from tinylm.model.decoder import DecoderLM
+from tinylm.planning.parameters import parameter_counts
+from tinylm.reading import checked, key_shown, read_json, read_tensor_headers, refusal, shown
 from tinylm.registry import TOKENIZERS
 from tinylm.tokenizers.base import Tokenizer
 
@@ -65,6 +68,15 @@ class Checkpoint:
         Raises:
             CheckpointError: if weights and configuration do not belong together.
         """
+        # Before anything is built: a configuration may ask for more than there is.
+        wanted = parameter_counts(self.config)["total"]
+        held = sum(weight.numel() for weight in self.weights.values())
+        if wanted != held or self.config.num_layers > len(self.weights):
+            raise CheckpointError(
+                f"{self.path}: model.safetensors holds {held:,} numbers in {len(self.weights):,} "
+                f"tensors, its configuration asks for {wanted:,} in {self.config.num_layers:,} "
+                "layers: they do not belong together"
+            )
         model = DecoderLM(self.config)
         load_weights(model, self.weights, self.path)
         return model.eval()
@@ -204,21 +216,31 @@ def set_aside_after(folder: Path, step: int) -> None:
             path.rename(aside)
 
 
+class _Manifest(TypedDict):
+    """What manifest.json holds."""
+
+    format: str
+    sha256: dict[str, str]
+
+
 def damage(path: Path) -> str | None:
     """Say what is wrong with a checkpoint folder's files, or None if they are as written."""
     try:
-        manifest = json.loads((path / _MANIFEST).read_text("utf-8"))
+        for name in (_MANIFEST, *_FILES):
+            if not (path / name).exists():
+                return f"{name} is missing"
+        manifest = read_json(path / _MANIFEST, _Manifest, CheckpointError)
         if manifest["format"] != FORMAT:
             return f"manifest.json has format {manifest['format']!r}, not {FORMAT!r}"
         for name in _FILES:
+            if name not in manifest["sha256"]:
+                return f"manifest.json says nothing of {name!r}"
             if _sha256(path / name) != manifest["sha256"][name]:
                 return f"{name} has changed since it was written"
-    except FileNotFoundError as error:
-        return f"{Path(error.filename).name} is missing"
-    except KeyError as error:
-        return f"manifest.json says nothing of {error}"
-    except (OSError, ValueError, TypeError) as error:
-        return f"manifest.json cannot be used: {error}"
+    except CheckpointError as error:
+        return str(error)
+    except OSError as error:
+        return f"{Path(error.filename).name} cannot be read ({error.strerror})"
     return None
 
 
@@ -251,25 +273,58 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     problem = damage(path)
     if problem is not None:
         raise CheckpointError(f"checkpoint {path} is damaged: {problem}; use another step")
-    config = json.loads((path / "config.json").read_text("utf-8"))
-    if config.get("format") != FORMAT:
-        raise CheckpointError(f"{path} has format {config.get('format')!r}, not {FORMAT!r}")
+    refuse = refusal(f"checkpoint {path}", CheckpointError)
+    about = read_json(path / "config.json", dict[str, Any], CheckpointError)
+    if about.get("format") != FORMAT:
+        raise refuse(f"has format {shown(about.get('format'))}, not {FORMAT!r}")
+    config = checked(_Config, about, refusal(path / "config.json", CheckpointError))
     try:
         tokenizer = TOKENIZERS.load(config["tokenizer"]).load(path / _TOKENIZER)
         model_config = from_dict(ModelConfig, config["model"], str(path / "config.json"))
-        weights = safetensors.torch.load_file(path / _WEIGHTS)
-    except (SafetensorError, KeyError) as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error}") from error
+        weights = _read_tensors(path / _WEIGHTS)
     except TinylmError as error:
-        raise CheckpointError(f"checkpoint {path}: {error}") from error
+        raise refuse(str(error)) from error
     return Checkpoint(path, model_config, weights, cast(Tokenizer, tokenizer))
 
 
+class _Config(TypedDict):
+    """What config.json holds."""
+
+    format: str
+    tokenizer: str
+    model: dict[str, Any]
+
+
+class _Numbers(TypedDict):
+    """What training.json holds, whatever was trained."""
+
+    step: Annotated[int, Field(ge=0)]
+
+
 def load_training_state(path: Path) -> TrainingState:
-    """Read the training state of a checkpoint that ``damage`` has found whole."""
-    numbers = json.loads((path / _NUMBERS).read_text("utf-8"))
-    step = numbers.pop("step")
-    return TrainingState(step, numbers, safetensors.torch.load_file(path / _TENSORS))
+    """Read the training state of a checkpoint that ``damage`` has found whole.
+
+    Raises:
+        CheckpointError: if it cannot be what was written.
+    """
+    numbers = read_json(path / _NUMBERS, dict[str, Any], CheckpointError)
+    step = checked(_Numbers, numbers, refusal(path / _NUMBERS, CheckpointError))["step"]
+    del numbers["step"]
+    return TrainingState(step, numbers, _read_tensors(path / _TENSORS))
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file whose numbers are all finite.
+
+    Raises:
+        CheckpointError: if its header does not fit the file, or a number is not finite.
+    """
+    read_tensor_headers(path, CheckpointError)
+    tensors = safetensors.torch.load_file(path)
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(f"{path}: {key_shown(name)} is not finite")
+    return tensors
 
 
 def tokenizer_kind(tokenizer: Tokenizer) -> str:

@@ -208,6 +208,7 @@ def test_a_newer_version_goes_on_with_what_an_older_one_began(
         make(tiny_context, wanted, tmp_path / "parts", Stops(4))
     file = tmp_path / "parts/finetuning.json"
     about = json.loads(file.read_text())
+    del about["checksum"]  # which it did not write either
     for part, key in (("training", "speed"), ("settings", "bias"), ("data", "text_field")):
         del about[part][key]
     file.write_text(json.dumps(about))
@@ -288,6 +289,19 @@ def test_everything_trained_is_a_model_of_its_own(tiny_context: Context, tmp_pat
         adapted(LanguageModel.load(tiny_context.folder), tmp_path / "full")
 
 
+def test_an_adapter_without_its_description_is_refused(
+    tiny_context: Context, tmp_path: Path
+) -> None:
+    make(tiny_context, recipe(tiny_context), tmp_path / "one")
+    (tmp_path / "one/tinylm.json").unlink()
+    with pytest.raises(
+        AdapterError, match=r"tinylm\.json is missing.*by the same `tinylm finetune"
+    ):
+        adapted(LanguageModel.load(tiny_context.folder), tmp_path / "one")
+    make(tiny_context, recipe(tiny_context), tmp_path / "one")
+    adapted(LanguageModel.load(tiny_context.folder), tmp_path / "one")
+
+
 def test_every_method_has_a_rate() -> None:
     assert set(RATES) == {FULL, *METHODS}
 
@@ -296,5 +310,6 @@ def test_the_recipe_is_written_down(tiny_context: Context, tmp_path: Path) -> No
     wanted = recipe(tiny_context)
     made = make(tiny_context, wanted, tmp_path / "one")
     about = json.loads((tmp_path / "one/finetuning.json").read_text())
+    assert about.pop("checksum")
     assert about.pop("loss_before") == made.loss_before
     assert about == json.loads(json.dumps(wanted.as_dict()))

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,12 @@ from tinylm.experiments.context import (
     create_run,
     environment,
     open_run,
-    read_result,
     result_key,
     run_experiment,
     run_of,
     threads,
 )
+from tinylm.experiments.results import read_result
 from tinylm.registry import EXPERIMENTS, Registry
 
 
@@ -52,7 +53,7 @@ def test_a_result_is_kept_and_not_made_again(counted: list[Context], tmp_path: P
     assert first["value"] == 1
     assert first["experiment"] == "evaluation"
     assert first["seconds"] >= 0
-    assert json.loads((tmp_path / "results/evaluation.json").read_text("utf-8")) == first
+    assert read_result(tmp_path / "results/evaluation.json") == first
     assert run_experiment("evaluation", context) == first
     assert len(counted) == 1
     assert run_experiment("evaluation", context, again=True)["value"] == 2
@@ -112,15 +113,32 @@ def test_an_unknown_experiment_answers_with_the_nearest(tmp_path: Path) -> None:
         run_experiment("evalution", Context(tmp_path, RunConfig()))
 
 
-def test_a_damaged_result_is_named(counted: list[Context], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda text: text[:-9], "not JSON"),
+        (lambda text: text.replace('"value": 1', '"value": 3'), "has changed since it was written"),
+        (lambda text: '{"key": 1}', "carries no checksum"),
+        (lambda text: "[" * 200_000, "is nested more than 32 deep"),
+        (lambda text: "[]", "holds []: expected keys with values"),
+    ],
+)
+def test_a_damaged_result_is_told_and_made_again(
+    counted: list[Context], tmp_path: Path, change: Callable[[str], str], problem: str
+) -> None:
     path = tmp_path / "results/evaluation.json"
-    path.parent.mkdir()
-    path.write_text('{"key": ')
-    assert read_result(tmp_path / "results/none.json") is None
-    with pytest.raises(DataError, match=r"evaluation\.json is damaged .*delete it"):
-        run_experiment("evaluation", Context(tmp_path, RunConfig()))
-    run_experiment("evaluation", Context(tmp_path, RunConfig()), again=True)
-    assert len(counted) == 1
+    assert read_result(path) is None
+    console = SilentConsole()
+    context = Context(tmp_path, RunConfig(), console)
+    run_experiment("evaluation", context)
+    path.write_text(change(path.read_text()))
+    with pytest.raises(DataError) as error:
+        read_result(path)
+    assert str(error.value).startswith(f"{path}: {problem}")
+    again = run_experiment("evaluation", context)
+    assert again["value"] == len(counted) == 2
+    assert console.warnings == [f"{error.value}: this is done now"]
+    assert run_experiment("evaluation", context) == again == read_result(path)
 
 
 def test_a_result_that_fails_leaves_nothing(

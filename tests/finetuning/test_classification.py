@@ -21,6 +21,7 @@ from tinylm.finetuning.classification_files import (
 )
 from tinylm.model.decoder import in_turn, layers_run_by
 from tinylm.model.hooks import NO_HOOKS
+from tinylm.reading import signed
 from tinylm.training.recompute import recomputing
 
 BODIES = ["frozen", "lora", "full"]
@@ -232,20 +233,29 @@ def test_damaged_and_missing_files_are_told(tmp_path: Path) -> None:
 
     def refused(told: str, **changes: Any) -> None:
         changed = {key: value for key, value in (values | changes).items() if value is not None}
-        about.write_text(json.dumps(changed), "utf-8")
+        del changed["checksum"]
+        about.write_text(json.dumps(signed(changed)), "utf-8")
         with pytest.raises(AdapterError, match=told) as error:
             load_classifier(build_random(), tmp_path)
         assert "\n" not in str(error.value)
 
     refused("has format 'x'", format="x")
     refused("is damaged: classifier.safetensors has changed", sha256="0" * 64)
-    refused("says nothing of 'labels'", labels=None)
+    refused("labels is missing", labels=None)
+    refused("labels = 'ab': expected a list", labels="ab")
+    refused("expected at least 2 entries", labels=["a"])
+    refused("a label stands there twice", labels=["a", "b", "a"])
+    refused("max_tokens = 17, the model has 16 at most", max_tokens=17)
+    refused("start_id = 1000, the model has", start_id=1000)
     refused("head.bias has shape", labels=["a", "b"])
     refused("pooler.bias is missing", settings=values["settings"] | {"pooler": True})
     refused("is not of this classifier", settings=values["settings"] | {"body": "frozen"})
+    about.write_text(json.dumps(values | {"max_tokens": 15}))
+    with pytest.raises(AdapterError, match="has changed since it was written"):
+        read_classifier(tmp_path)
     about.write_text("[]")
-    with pytest.raises(AdapterError, match="is no JSON object"):
+    with pytest.raises(AdapterError, match="expected keys with values"):
         read_classifier(tmp_path)
     about.write_text("{")
-    with pytest.raises(AdapterError, match="cannot be read"):
+    with pytest.raises(AdapterError, match="not JSON"):
         read_classifier(tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from tinylm.finetuning.adapters import (
 from tinylm.finetuning.dylora import set_rank
 from tinylm.finetuning.storage import load_adapter, read_adapter, save_adapter
 from tinylm.model.decoder import DecoderLM
+from tinylm.reading import signed
+from tinylm.registry import METHODS
 
 Models = Callable[..., DecoderLM]
 IDS = torch.randint(0, 23, (3, 8), generator=torch.Generator().manual_seed(3))
@@ -64,8 +67,10 @@ def saved(base: DecoderLM, tmp_path: Path) -> Path:
 
 
 def change(path: Path, **values: Any) -> None:
-    content = json.loads(path.read_text("utf-8"))
-    path.write_text(json.dumps({**content, **values}), "utf-8")
+    content = {**json.loads(path.read_text("utf-8")), **values}
+    if content.pop("checksum", None):
+        content = signed(content)
+    path.write_text(json.dumps(content), "utf-8")
 
 
 def state(model: nn.Module) -> tuple[Any, ...]:
@@ -329,7 +334,7 @@ def test_damage_is_seen(base: DecoderLM, saved: Path) -> None:
     (saved / TENSORS).write_bytes(content)
     assert_refused(base, saved, f"is damaged: {TENSORS} has changed since it was written")
     (saved / TENSORS).write_bytes(b"nonsense")
-    assert_refused(base, saved, "cannot be read")
+    assert_refused(base, saved, f"{TENSORS}: is cut short or damaged")
     (saved / TENSORS).unlink()
     assert_refused(base, saved, f"holds no adapter: {TENSORS} is missing")
     assert_refused(base, saved / "nowhere", "holds no adapter")
@@ -356,10 +361,67 @@ def test_an_incomplete_description_is_refused(base: DecoderLM, saved: Path) -> N
     for key in ("method", "settings", "base", "sha256", "name"):
         kept = {k: v for k, v in content.items() if k != key}
         (saved / OURS).write_text(json.dumps(kept), "utf-8")
-        assert_refused(base, saved, f"{OURS} says nothing of '{key}'")
-    for text in ("{", "[]"):
+        assert_refused(base, saved, f"{OURS}: has changed since it was written")
+        del kept["checksum"]
+        for again in (kept, signed(kept)):
+            (saved / OURS).write_text(json.dumps(again), "utf-8")
+            assert_refused(base, saved, f"{OURS}: {key} is missing")
+    for text, problem in (
+        ("{", "not JSON"),
+        ("[]", r"holds \[\]: expected keys with values"),
+        ("[" * 200_000, "is nested more than 32 deep"),
+        (json.dumps(signed({**content, "base": 1.5})), "has changed"),
+    ):
         (saved / OURS).write_text(text, "utf-8")
-        assert_refused(base, saved, "cannot be read")
+        assert_refused(base, saved, f"{OURS}: {problem}")
+    change(saved / OURS, **(content | {"base": 1.5}))
+    assert_refused(base, saved, f"{OURS}: base = 1.5: expected text")
+
+
+def test_a_description_without_a_checksum_is_read(base: DecoderLM, saved: Path) -> None:
+    content = json.loads((saved / OURS).read_text("utf-8"))
+    checksum = content.pop("checksum")
+    (saved / OURS).write_text(json.dumps(content), "utf-8")
+    load_adapter(copy.deepcopy(base), saved)
+    (saved / OURS).write_text(json.dumps(content | {"checksun": checksum}), "utf-8")
+    assert_refused(base, saved, "unknown key checksun")
+    content["settings"]["alpha"] *= 2
+    (saved / OURS).write_text(json.dumps(content | {"checksum": checksum}), "utf-8")
+    assert_refused(base, saved, "has changed since it was written")
+
+
+def test_without_its_description_the_base_is_still_known(
+    small_model: Models, base: DecoderLM, saved: Path
+) -> None:
+    expected = load_adapter(copy.deepcopy(base), saved).state_dict()
+    (saved / OURS).unlink()
+    loaded = load_adapter(copy.deepcopy(base), saved, "mine").state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name]) for name in loaded)
+    assert_refused(small_model(seed=3, dropout=0.0).double(), saved, "was trained on the base")
+
+
+@pytest.mark.parametrize("method", ["qlora", "dylora"])
+def test_without_its_description_another_method_does_not_pass_for_lora(
+    base: DecoderLM, tmp_path: Path, method: str
+) -> None:
+    base = base.float()
+    model = attach(copy.deepcopy(base), method, METHODS.load(method).Settings(rank=2))
+    save_adapter(model, "default", tmp_path)
+    (tmp_path / OURS).unlink()
+    assert_refused(
+        base, tmp_path, f"{OURS} is missing, without which an adapter of method {method}"
+    )
+
+
+def test_numbers_that_are_not_finite_are_refused(base: DecoderLM, saved: Path) -> None:
+    tensors = safetensors.torch.load_file(saved / TENSORS)
+    name = min(tensors)
+    tensors[name].view(-1)[0] = math.inf
+    content = safetensors.torch.save(tensors)
+    (saved / TENSORS).write_bytes(content)
+    change(saved / OURS, sha256=hashlib.sha256(content).hexdigest())
+    assert_refused(base, saved, f"{name} is not finite")
 
 
 @pytest.mark.parametrize(

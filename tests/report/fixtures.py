@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinylm.config import RunConfig, dump_yaml, from_dict
+from tinylm.experiments.results import write_result
 
 WRITTEN = 1_760_000_000
 """When the results were written, in seconds since 1970: 9 October 2025."""
@@ -293,7 +293,7 @@ def write_run(folder: Path, found: dict[str, dict[str, Any]], run: RunConfig | N
     os.utime(folder / "config.yaml", (WRITTEN, WRITTEN))
     for name, values in found.items():
         path = folder / "results" / f"{name}.json"
-        path.write_text(json.dumps(values), "utf-8")
+        write_result(path, values)
         os.utime(path, (WRITTEN, WRITTEN))
     return folder
 

@@ -12,6 +12,7 @@ import typst
 
 from tests.report import fixtures
 from tinylm.errors import ConfigError, DataError
+from tinylm.reading import signed
 from tinylm.registry import EXPERIMENTS, SECTIONS
 from tinylm.report.blocks import Heading, number, plain_text
 from tinylm.report.build import assemble, build_report
@@ -179,7 +180,13 @@ def test_unusable_folders_are_told_in_one_line(tmp_path: Path) -> None:
     fixtures.write_run(tmp_path, {})
     with pytest.raises(DataError, match="no results"):
         build_report(tmp_path)
-    for content, match in (("{", "not JSON"), ("[]", "expected keys"), ("{}", "again")):
+    for content, match in (
+        ("{", "not JSON"),
+        ("[]", "expected keys"),
+        ("{}", "carries no checksum; measure it again"),
+        (json.dumps(signed({})), "again"),
+        (json.dumps(signed({"best": 1}) | {"best": 2}), "has changed since it was written"),
+    ):
         (tmp_path / "results/training.json").write_text(content, "utf-8")
         with pytest.raises(DataError, match=match) as error:
             build_report(tmp_path)

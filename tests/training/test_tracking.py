@@ -13,6 +13,7 @@ from tests.training.tiny import tiny_run
 from tinylm.config import TrainingConfig
 from tinylm.errors import ConfigError, DataError
 from tinylm.experiments.context import run_experiment
+from tinylm.reading import refusal, signed, verified
 from tinylm.training.tracking import Tracker, read_metrics
 
 PLAIN = TrainingConfig(tensorboard=False)
@@ -26,6 +27,10 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+def without_checksum(line: str) -> dict[str, Any]:
+    return verified(json.loads(line), refusal("metrics.jsonl"))
+
+
 def test_lines_of_a_run(tmp_path: Path, cache: Path) -> None:
     settings = (
         "training.log_interval=4",
@@ -34,7 +39,7 @@ def test_lines_of_a_run(tmp_path: Path, cache: Path) -> None:
     )
     context = tiny_run(tmp_path / "run", cache, *settings, "training.tensorboard=true")
     result = run_experiment("training", context)
-    records = [json.loads(line) for line in (context.folder / "metrics.jsonl").open()]
+    records = [without_checksum(line) for line in (context.folder / "metrics.jsonl").open()]
     assert [(record["kind"], record["step"]) for record in records] == [
         ("train", 4),
         ("validation", 5),
@@ -90,10 +95,35 @@ def test_a_resumed_run_drops_what_lies_behind_its_checkpoint(tmp_path: Path) -> 
 
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_bytes(b'{"kind": "train", "step": 1}\n\0\0\0\xff\n{}\n')
-    with pytest.raises(DataError, match=r"metrics\.jsonl, line 2: no record .* delete the line"):
-        read_metrics(tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    good = json.dumps(signed({"kind": "train", "step": 1, "loss": 2.5})).encode() + b"\n"
+    for bad, problem in (
+        (b"\0\0\0\xff", "not UTF-8 at byte 3"),
+        (b"{}", "kind is missing"),
+        (b'"x"', "holds 'x': expected keys with values"),
+        (b"[" * 200_000, "is nested more than 32 deep"),
+        (b"[" * 60_000, "is nested more than 32 deep"),
+        (good[:-1].replace(b"2.5", b"2.6"), "has changed since it was written"),
+        (good[:-1].replace(b"checksum", b"checksun"), "unknown key checksun"),
+        (b'{"kind": "train", "step": 1.5, "loss": 2}', "step = 1.5: expected a whole number"),
+        (b'{"kind": "train", "step": -1, "loss": 2}', "step = -1: must be at least 0"),
+        (b'{"kind": "train", "step": 1, "loss": "2"}', "loss = '2': expected a number"),
+        (b'{"kind": "train", "step": 1, "loss": NaN}', "NaN is no number of JSON"),
+        (b'{"kind": "other", "step": 1, "loss": 2}', "kind = 'other': expected train or valid"),
+    ):
+        path.write_bytes(good + bad + b"\n" + good)
+        with pytest.raises(DataError) as error:
+            read_metrics(tmp_path)
+        assert str(error.value).startswith(f"{path}, line 2: {problem}")
+        assert str(error.value).endswith("; delete the line")
     assert read_metrics(tmp_path / "nowhere") == []
+
+
+def test_lines_of_older_versions_are_read(tmp_path: Path) -> None:
+    records = [{"kind": "train", "step": 1, "loss": 2.0}, {"kind": "train", "step": 2, "loss": 1.0}]
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert read_metrics(tmp_path) == records
 
 
 def test_wandb_asked_for_but_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

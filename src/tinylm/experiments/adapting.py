@@ -9,7 +9,6 @@ themselves.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from dataclasses import dataclass, replace
@@ -18,15 +17,14 @@ from typing import Any
 
 import torch
 
-from tinylm.atomic import write_text
 from tinylm.checkpoint import load_checkpoint, load_weights
 from tinylm.config import DataConfig, TrainingConfig, to_dict
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import AdapterError, ConfigError
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments.context import Console, read_result, threads
-from tinylm.experiments.recipes import difference
+from tinylm.experiments.context import Console, threads
+from tinylm.experiments.recipes import difference, read_recipe, write_recipe
 from tinylm.experiments.training import StoppedBySignalError, resume_point
 from tinylm.finetuning.adapters import attach, trained_parameters
 from tinylm.finetuning.classification_files import ABOUT as CLASSIFIER
@@ -191,7 +189,7 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
     Raises:
         AdapterError: if there is none, it is unfinished, or it is another base's.
     """
-    about = read_result(folder / _ABOUT)
+    about = read_recipe(folder / _ABOUT)
     if about is not None and about["method"] == FULL:
         raise AdapterError(
             f"{folder} is no adapter but a whole model: give that folder in place of the run's"
@@ -200,6 +198,11 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
         raise AdapterError(f"{folder} is no adapter but a classifier: `tinylm classify` uses it")
     if about is not None and (folder / "checkpoints").exists():
         raise AdapterError(f"{folder} is not finished: go on with `tinylm finetune`")
+    if about is not None and not (folder / "tinylm.json").exists():
+        raise AdapterError(
+            f"{folder}: tinylm.json is missing, which says what method and base the adapter is of: "
+            "put it back, or train it again by the same `tinylm finetune`"
+        )
     model = lm.model
     if about is not None and about["context_length"] > model.config.context_length:
         model = extended(model, about["context_length"])
@@ -220,7 +223,7 @@ def _refuse_untrainable(model: DecoderLM) -> None:
 
 
 def _refuse_other(folder: Path, recipe: Recipe) -> None:
-    about = read_result(folder / _ABOUT)
+    about = read_recipe(folder / _ABOUT)
     if about is None:
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} holds something else already: choose another --name")
@@ -241,12 +244,12 @@ def _refuse_other(folder: Path, recipe: Recipe) -> None:
 
 def _loss_before(folder: Path, recipe: Recipe, trainer: Trainer, validate: Any) -> float:
     """Return the validation loss before training, measured once and kept."""
-    about = read_result(folder / _ABOUT)
-    if about is not None:
-        return float(about["loss_before"])
+    about = read_recipe(folder / _ABOUT)
+    if about is not None and "loss_before" in about:
+        return about["loss_before"]
     trainer.model.eval()
     loss: float = validate(trainer.model)
-    write_text(folder / _ABOUT, json.dumps({**recipe.as_dict(), "loss_before": loss}, indent=1))
+    write_recipe(folder / _ABOUT, {**recipe.as_dict(), "loss_before": loss})
     return loss
 
 

@@ -13,7 +13,6 @@ once, and an epoch then costs next to nothing.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +24,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tinylm.atomic import write_text
 from tinylm.checkpoint import load_checkpoint, load_weights
 from tinylm.config import TrainingConfig, to_dict
 from tinylm.config.finetuning import ClassificationConfig
@@ -38,8 +36,8 @@ from tinylm.evaluation.classification import (
     classification_scores,
     for_each_text,
 )
-from tinylm.experiments.context import Console, SilentListener, read_result, threads
-from tinylm.experiments.recipes import difference
+from tinylm.experiments.context import Console, SilentListener, threads
+from tinylm.experiments.recipes import difference, read_recipe, write_recipe
 from tinylm.experiments.training import StoppedBySignalError, resume_point
 from tinylm.finetuning.classification import Classifier, trained
 from tinylm.finetuning.classification_files import ABOUT, load_classifier, save_classifier
@@ -259,7 +257,7 @@ def classify(
         true = model.indices(data.validation)
         size = training.batch_size
         windows = _LabelledRows(rows, model.indices(data.train), recipe.fingerprint)
-        write_text(folder / _RECIPE, json.dumps(recipe.as_dict(), indent=1))
+        write_recipe(folder / _RECIPE, recipe.as_dict())
         found: list[ClassificationScores] = []
 
         def validate(_: DecoderLM) -> float:
@@ -335,7 +333,7 @@ def _describe(console: Console, data: LabelledData, cut: int, max_tokens: int) -
 
 
 def _refuse_other(folder: Path, recipe: ClassifierRecipe) -> None:
-    before = read_result(folder / _RECIPE)
+    before = read_recipe(folder / _RECIPE)
     if before is None:
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} holds something else already: choose another --name")

@@ -26,6 +26,7 @@ from tinylm.atomic import write_text
 from tinylm.checkpoint import find_checkpoint
 from tinylm.config import RunConfig, dump_yaml, load_config, to_dict
 from tinylm.errors import CheckpointError, ConfigError, DataError
+from tinylm.experiments.results import read_result, write_result
 from tinylm.registry import EXPERIMENTS
 from tinylm.training.loop import Listener, StepRecord, ValidationRecord
 
@@ -186,7 +187,7 @@ def run_experiment(name: str, context: Context, again: bool = False) -> dict[str
     run = EXPERIMENTS.load(name)
     path = context.results / f"{name}.json"
     key = result_key(name, context.config, _weights_of(context.folder))
-    if not again and (kept := read_result(path)) is not None and kept.get("key") == key:
+    if not again and (kept := _kept(path, context.console)) is not None and kept.get("key") == key:
         return kept
     started = time.perf_counter()
     result: dict[str, Any] = run(context)
@@ -198,8 +199,17 @@ def run_experiment(name: str, context: Context, again: bool = False) -> dict[str
         | {"threads": context.config.training.threads or torch.get_num_threads()},
         **result,
     }
-    write_text(path, json.dumps(result, indent=1, ensure_ascii=False))
+    write_result(path, result)
     return result
+
+
+def _kept(path: Path, console: Console) -> dict[str, Any] | None:
+    """Return a result that is there and as it was written."""
+    try:
+        return read_result(path)
+    except DataError as error:
+        console.warn(f"{error}: this is done now")
+        return None
 
 
 def _weights_of(folder: Path) -> str:
@@ -209,21 +219,6 @@ def _weights_of(folder: Path) -> str:
         return hashlib.sha256(manifest.read_bytes()).hexdigest()
     except (CheckpointError, OSError):
         return ""
-
-
-def read_result(path: Path) -> dict[str, Any] | None:
-    """Return a result file's content, or None if there is none.
-
-    Raises:
-        DataError: if it is not JSON.
-    """
-    if not path.exists():
-        return None
-    try:
-        result: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}): delete it and run it again") from error
-    return result
 
 
 def environment() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tinylm.config import MnistLab
 from tinylm.data.images import NUM_CLASSES, DigitData, ImageSet, load_digits, stratified_split
-from tinylm.experiments.context import Context, environment, read_result, threads
+from tinylm.experiments.context import Context, environment, threads
 from tinylm.experiments.lab_digits import (
     METHODS,
     Pixels,
@@ -34,6 +34,7 @@ from tinylm.experiments.lab_digits import (
     network,
     train,
 )
+from tinylm.experiments.results import read_result
 
 _PAIRS = 5  # most frequent confusions that are listed
 _SHOWN = 10  # images of them

@@ -1,4 +1,4 @@
-"""Whether a folder was made by the recipe that is asked for now.
+"""The recipe in an adapter's folder, and whether it is the one that is asked for now.
 
 Settings that a newer version has added are not in an older folder. They had no other value then
 than the one that is now the default, so that is what they count as.
@@ -8,7 +8,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
+
+from tinylm.atomic import write_text
+from tinylm.errors import AdapterError
+from tinylm.reading import read_signed, signed
+
+
+class WrittenRecipe(TypedDict):
+    """What ``finetuning.json`` holds."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    method: str
+    settings: dict[str, Any] | None
+    training: dict[str, Any]
+    data: dict[str, Any] | str
+    context_length: Annotated[int, Field(ge=1)]
+    loss_before: NotRequired[float]
+    """Validation loss before an adapter was trained."""
+    fingerprint: NotRequired[str]
+    """Of a classifier's labelled texts."""
+
+
+def write_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Write a recipe with its checksum."""
+    write_text(path, json.dumps(signed(recipe), indent=1))
+
+
+def read_recipe(path: Path) -> WrittenRecipe | None:
+    """Return what ``write_recipe`` wrote, or None if there is no such file.
+
+    Raises:
+        AdapterError: if it cannot be read or has changed since it was written.
+    """
+    if not path.exists():
+        return None
+    return read_signed(
+        path, WrittenRecipe, AdapterError, "delete the folder and run `tinylm finetune`", older=True
+    )
 
 
 def difference(

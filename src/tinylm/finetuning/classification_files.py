@@ -13,19 +13,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors.torch
 import torch
+from pydantic import ConfigDict, Field
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from tinylm.atomic import write_bytes
 from tinylm.config import from_dict, to_dict
 from tinylm.config.finetuning import ClassificationConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.classification import Classifier, trained
-from tinylm.finetuning.storage import fill, read_files, refuse_damaged, refuse_other_base
+from tinylm.finetuning.storage import fill, read_files, refuse_other_base
 from tinylm.model.decoder import DecoderLM
+from tinylm.reading import signed
 
 FORMAT = "tinylm classifier 1"
 TENSORS = "classifier.safetensors"
@@ -82,10 +85,24 @@ def save_classifier(
     }
     try:
         write_bytes(folder / TENSORS, content)
-        write_bytes(folder / ABOUT, json.dumps(about, indent=1).encode())
+        write_bytes(folder / ABOUT, json.dumps(signed(about), indent=1).encode())
     except OSError as error:
         raise AdapterError(f"classifier {folder} cannot be written: {error.strerror}") from error
     return len(content)
+
+
+class _About(TypedDict):
+    """What ``classifier.json`` holds."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    format: str
+    labels: Annotated[list[str], Field(min_length=2)]
+    settings: dict[str, Any]
+    max_tokens: Annotated[int, Field(ge=2)]
+    start_id: Annotated[int, Field(ge=0)]
+    base: str
+    sha256: str
 
 
 def read_classifier(folder: Path) -> StoredClassifier:
@@ -94,23 +111,17 @@ def read_classifier(folder: Path) -> StoredClassifier:
     Raises:
         AdapterError: if one is missing, damaged or of another format.
     """
-    about, tensors, sha256 = read_files(folder, TENSORS, ABOUT, "classifier")
-    if not isinstance(about, dict):
-        raise AdapterError(f"classifier {folder}: {ABOUT} is no JSON object")
-    refuse_damaged(about, sha256, FORMAT, f"classifier {folder}", TENSORS, ABOUT)
-    try:
-        values: dict[str, Any] = about["settings"]
-        settings = from_dict(ClassificationConfig, values, f"{folder}/{ABOUT}")
-        return StoredClassifier(
-            settings,
-            tuple(about["labels"]),
-            about["max_tokens"],
-            about["base"],
-            about["start_id"],
-            tensors,
-        )
-    except (KeyError, TypeError) as error:
-        raise AdapterError(f"classifier {folder}: {ABOUT} says nothing of {error}") from error
+    about, tensors = read_files(folder, TENSORS, ABOUT, "classifier", FORMAT, _About)
+    if len(set(about["labels"])) < len(about["labels"]):
+        raise AdapterError(f"{folder / ABOUT}: a label stands there twice")
+    return StoredClassifier(
+        from_dict(ClassificationConfig, about["settings"], f"{folder}/{ABOUT}"),
+        tuple(about["labels"]),
+        about["max_tokens"],
+        about["base"],
+        about["start_id"],
+        tensors,
+    )
 
 
 def load_classifier(body: DecoderLM, folder: Path) -> tuple[Classifier, StoredClassifier]:
@@ -126,6 +137,13 @@ def load_classifier(body: DecoderLM, folder: Path) -> tuple[Classifier, StoredCl
     """
     stored = read_classifier(folder)
     refuse_other_base(body, stored.base, f"classifier {folder}")
+    config = body.config
+    for key, value, most in (
+        ("max_tokens", stored.max_tokens, config.context_length),
+        ("start_id", stored.start_id, config.resolved_vocab_size - 1),
+    ):
+        if value > most:
+            raise AdapterError(f"{folder / ABOUT}: {key} = {value}, the model has {most} at most")
     with torch.random.fork_rng(devices=[]):  # the start is drawn, and then overwritten
         classifier = Classifier(body, len(stored.labels), stored.settings, stored.start_id)
     fill(trained(classifier), stored.tensors, str(folder / TENSORS), "classifier")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tinylm.config.finetuning import DyLoraConfig
 from tinylm.errors import AdapterError
-from tinylm.finetuning.adapters import adapter_of, is_merged
+from tinylm.finetuning.adapters import adapter_of, adapters, is_merged
 from tinylm.finetuning.linear import add_parts, find_linears
 from tinylm.finetuning.lora import LowRank, check_rank
 from tinylm.finetuning.lora_files import LoraFiles
@@ -122,10 +122,12 @@ def set_rank(model: nn.Module, rank: int, name: str = "default") -> None:
         AdapterError: for another method's adapter, a rank that it does not have, or a merged model.
     """
     settings = adapter_of(model, name).settings
+    # A single one was never called by the name that it has within the model.
+    who = f"adapter {name!r}" if len(adapters(model)) > 1 else "the adapter"
     if not isinstance(settings, DyLoraConfig):
-        raise AdapterError(f"adapter {name!r} has one rank only: train it with method dylora")
+        raise AdapterError(f"{who} has one rank only: train it with method dylora")
     if not 1 <= rank <= settings.rank:
-        raise AdapterError(f"rank {rank}: adapter {name!r} has ranks 1 to {settings.rank}")
+        raise AdapterError(f"rank {rank}: {who} has ranks 1 to {settings.rank}")
     if is_merged(model):
         raise AdapterError("adapters are merged into the weights: unmerge before the rank changes")
     for _, wrapper in wrappers(model):

@@ -3,8 +3,10 @@
 ``adapter_model.safetensors`` holds the adapter's own parameters and nothing of the base. Where PEFT
 has the method, it and ``adapter_config.json`` are PEFT's own layout, so that PEFT reads the folder,
 and its folders are read here. ``tinylm.json`` adds the method, its settings, the fingerprint of the
-base and the SHA-256 of the tensors. Each file is written whole or not at all, tinylm.json last, so
-that files of two adapters never pass for one. Nothing is pickled.
+base and the SHA-256 of the tensors, with a checksum of its own. Each file is written whole or not
+at all, tinylm.json last, so that files of two adapters never pass for one. PEFT's field for the
+version of the base, ``revision``, holds method and fingerprint too, so that what PEFT reads and
+writes again is still held to its base. Nothing is pickled.
 
 A method that PEFT has supplies ``to_peft``, ``from_peft`` and ``settings_from_peft``, as
 ``lora_files.LoraFiles`` does.
@@ -17,12 +19,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from pydantic import ConfigDict
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from tinylm.atomic import write_bytes
 from tinylm.config import from_dict, to_dict
@@ -36,12 +39,25 @@ from tinylm.finetuning.adapters import (
     fingerprint,
     trained_parameters,
 )
+from tinylm.reading import (
+    CHECKSUM,
+    checked,
+    key_shown,
+    read_json,
+    read_tensor_headers,
+    refusal,
+    signed,
+    verified,
+)
 from tinylm.registry import METHODS
+
+About = TypeVar("About")
 
 FORMAT = "tinylm adapter 1"
 _TENSORS = "adapter_model.safetensors"
 _PEFT = "adapter_config.json"
 _OURS = "tinylm.json"
+_REVISION = "tinylm"
 _PEFT_METHODS = {"LORA": "lora", "PREFIX_TUNING": "prefix", "PROMPT_TUNING": "prompt"}
 
 
@@ -57,7 +73,7 @@ class StoredAdapter:
     name: str = "default"
     """What the adapter was called."""
     base: str | None = None
-    """Fingerprint of its base; None where PEFT wrote the folder."""
+    """Fingerprint of its base; None where it was trained by PEFT."""
 
 
 def save_adapter(model: nn.Module, name: str, folder: str | Path) -> int:
@@ -84,13 +100,16 @@ def save_adapter(model: nn.Module, name: str, folder: str | Path) -> int:
     fields: dict[str, Any] | None = None
     if hasattr(method, "to_peft"):
         fields, tensors = method.to_peft(model, adapter.settings, tensors)
+    base = fingerprint(model)
+    if fields is not None:
+        fields["revision"] = f"{_REVISION}:{adapter.method}:{base}"
     content = safetensors.torch.save(tensors, metadata={"format": "pt"})
     about = {
         "format": FORMAT,
         "name": name,
         "method": adapter.method,
         "settings": to_dict(adapter.settings),
-        "base": fingerprint(model),
+        "base": base,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     try:
@@ -99,7 +118,7 @@ def save_adapter(model: nn.Module, name: str, folder: str | Path) -> int:
             (folder / _PEFT).unlink(missing_ok=True)
         else:
             write_bytes(folder / _PEFT, _json_bytes(fields))
-        write_bytes(folder / _OURS, _json_bytes(about))
+        write_bytes(folder / _OURS, _json_bytes(signed(about)))
     except OSError as error:
         raise AdapterError(f"adapter {folder} cannot be written: {error.strerror}") from error
     return len(content)
@@ -150,6 +169,19 @@ def refuse_other_base(model: nn.Module, base: str, what: str) -> None:
         )
 
 
+class _About(TypedDict):
+    """What ``tinylm.json`` holds."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    format: str
+    name: str
+    method: str
+    settings: dict[str, Any]
+    base: str
+    sha256: str
+
+
 def read_adapter(folder: str | Path) -> StoredAdapter:
     """Read the files of an adapter.
 
@@ -157,72 +189,71 @@ def read_adapter(folder: str | Path) -> StoredAdapter:
         AdapterError: if one is missing, damaged or of another format or method.
     """
     folder = Path(folder)
-    ours = (folder / _OURS).exists()
-    about, tensors, sha256 = read_files(folder, _TENSORS, _OURS if ours else _PEFT, "adapter")
-    if not isinstance(about, dict):
-        raise AdapterError(f"adapter {folder} cannot be read: its settings are no JSON object")
-    if ours:
-        return _read_ours(folder, about, tensors, sha256)
-    return _read_peft(folder, about, tensors)
+    if (folder / _OURS).exists():
+        about, tensors = read_files(folder, _TENSORS, _OURS, "adapter", FORMAT, _About)
+        method = METHODS.load(about["method"])
+        settings = from_dict(method.Settings, about["settings"], f"{folder}/{_OURS}")
+        if hasattr(method, "from_peft"):
+            tensors = method.from_peft(tensors)
+        return StoredAdapter(about["method"], settings, tensors, about["name"], about["base"])
+    return _read_peft(folder, *read_files(folder, _TENSORS, _PEFT, "adapter"))
+
+
+@overload
+def read_files(
+    folder: Path, tensors: str, about: str, what: str
+) -> tuple[dict[str, Any], dict[str, Tensor]]: ...
+
+
+@overload
+def read_files(
+    folder: Path, tensors: str, about: str, what: str, form: str, kind: type[About]
+) -> tuple[About, dict[str, Tensor]]: ...
 
 
 def read_files(
-    folder: Path, tensors: str, about: str, what: str
-) -> tuple[Any, dict[str, Tensor], str]:
-    """Read a file of tensors and the JSON that stands beside it.
+    folder: Path, tensors: str, about: str, what: str, form: str = "", kind: Any = dict[str, Any]
+) -> tuple[Any, dict[str, Tensor]]:
+    """Read a file of tensors and the JSON object that stands beside it, and check both.
 
     Args:
         folder: of both.
         tensors: name of the safetensors file.
         about: name of the JSON file.
         what: they are, for messages.
+        form: the ``format`` that the object must state; empty: a file of another's, which has none.
+        kind: of the object, with the key ``sha256`` of the tensors where ``form`` is given. It must
+            refuse unknown keys.
 
     Returns:
-        The JSON value, name -> tensor, and the SHA-256 of the tensors' file.
+        The object and name -> tensor.
 
     Raises:
-        AdapterError: if one is missing or cannot be read.
+        AdapterError: if one is missing, cannot be read, is of another format, has changed since it
+            was written, or holds numbers that are not finite.
     """
-    try:
-        content = (folder / tensors).read_bytes()
-        value = json.loads((folder / about).read_text("utf-8"))
-        held = safetensors.torch.load(content)
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        raise AdapterError(f"{folder} holds no {what}: {missing} is missing") from error
-    except (OSError, ValueError, SafetensorError) as error:
-        raise AdapterError(f"{what} {folder} cannot be read: {error}") from error
-    return value, held, hashlib.sha256(content).hexdigest()
-
-
-def refuse_damaged(
-    about: Mapping[str, Any], sha256: str, form: str, what: str, tensors: str, source: str
-) -> None:
-    """Refuse another format, and tensors that are not those that were written.
-
-    Raises:
-        AdapterError: naming ``what`` and the file.
-    """
-    if about.get("format") != form:
-        raise AdapterError(f"{what} has format {about.get('format')!r}, not {form!r}")
-    if "sha256" not in about:
-        raise AdapterError(f"{what}: {source} says nothing of 'sha256'")
-    if about["sha256"] != sha256:
-        raise AdapterError(f"{what} is damaged: {tensors} has changed since it was written")
-
-
-def _read_ours(
-    folder: Path, about: Mapping[str, Any], tensors: dict[str, Tensor], sha256: str
-) -> StoredAdapter:
-    refuse_damaged(about, sha256, FORMAT, f"adapter {folder}", _TENSORS, _OURS)
-    try:
-        method = METHODS.load(about["method"])
-        settings = from_dict(method.Settings, about["settings"], f"{folder}/{_OURS}")
-        if hasattr(method, "from_peft"):
-            tensors = method.from_peft(tensors)
-        return StoredAdapter(about["method"], settings, tensors, about["name"], about["base"])
-    except (KeyError, TypeError) as error:
-        raise AdapterError(f"adapter {folder}: {_OURS} says nothing of {error}") from error
+    for name in (tensors, about):
+        if not (folder / name).exists():
+            raise AdapterError(f"{folder} holds no {what}: {name} is missing")
+    refuse = refusal(folder / about, AdapterError)
+    value = read_json(folder / about, dict[str, Any], AdapterError)
+    if form:
+        if value.get("format") != form:
+            raise AdapterError(f"{what} {folder} has format {value.get('format')!r}, not {form!r}")
+        if CHECKSUM in value:  # versions before wrote none
+            value = verified(value, refuse)
+    value = checked(kind, value, refuse)
+    read_tensor_headers(folder / tensors, AdapterError)
+    content = (folder / tensors).read_bytes()
+    if form and hashlib.sha256(content).hexdigest() != value["sha256"]:
+        raise AdapterError(
+            f"{what} {folder} is damaged: {tensors} has changed since it was written"
+        )
+    held = safetensors.torch.load(content)
+    for name, tensor in held.items():
+        if not tensor.isfinite().all():
+            raise AdapterError(f"{folder / tensors}: {key_shown(name)} is not finite")
+    return value, held
 
 
 def _read_peft(
@@ -236,9 +267,17 @@ def _read_peft(
             f"{source}: peft_type {kind!r} cannot be read; those that can: "
             + ", ".join(_PEFT_METHODS)
         )
+    own, written_by, base = _PEFT_METHODS[str(kind)], "", None
+    if str(fields.get("revision")).startswith(f"{_REVISION}:"):
+        written_by, _, base = fields["revision"].removeprefix(f"{_REVISION}:").partition(":")
+    if written_by not in ("", own):
+        raise AdapterError(
+            f"{folder}: {_OURS} is missing, without which an adapter of method {written_by} cannot "
+            "be read: copy the folder whole, or train the adapter again"
+        )
     tensors = method.from_peft(tensors)
     settings = method.settings_from_peft(fields, tensors, source)
-    return StoredAdapter(_PEFT_METHODS[str(kind)], settings, tensors)
+    return StoredAdapter(own, settings, tensors, base=base)
 
 
 @torch.no_grad()

@@ -48,6 +48,7 @@ def read_signed(
     error: type[TinylmError] = DataError,
     advice: str = "",
     finite: bool = True,
+    older: bool = False,
 ) -> Shape:
     """Return the values of a JSON file that were written with ``signed``.
 
@@ -57,13 +58,17 @@ def read_signed(
         error: class of what is raised.
         advice: what to do about a file that cannot be used; it ends the message.
         finite: whether NaN and infinities are refused.
+        older: whether a file without a checksum is taken too, as earlier versions wrote it. Then
+            ``kind`` must refuse keys that it does not know: a damaged name of the checksum is one.
 
     Raises:
         TinylmError: of that class, naming the file and what is wrong.
     """
     refuse = refusal(path, error, advice)
     value = parse_json(read_bytes(path, error=error, advice=advice), refuse, finite)
-    return checked(kind, verified(value, refuse), refuse)
+    if not (older and isinstance(value, dict) and CHECKSUM not in value):
+        value = verified(value, refuse)
+    return checked(kind, value, refuse)
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

@@ -76,8 +76,7 @@ def read_tensor_headers(
     except OSError as problem:
         raise refuse(f"cannot be read ({problem.strerror or problem})") from problem
     entries = checked(dict[str, Any], parse_json(header, refuse), refuse)
-    if "__metadata__" in entries:
-        checked(dict[str, str], entries.pop("__metadata__"), refuse)
+    checked(dict[str, str], entries.pop("__metadata__", {}), refuse)
     tensors = checked(dict[str, _TensorEntry], entries, refuse)
     end = 0
     for name, tensor in sorted(tensors.items(), key=lambda entry: entry[1]["data_offsets"]):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinylm.config import RunConfig, load_config
-from tinylm.reading import read_json
+from tinylm.experiments.results import read_result
 from tinylm.registry import EXPERIMENTS
 
 
@@ -57,16 +57,17 @@ def load_inputs(run_folder: str | Path, commands: Sequence[str] | None = None) -
         TinylmError: one line, if there is no configuration, or a file cannot be read or used.
     """
     folder = Path(run_folder)
+    config = load_config(folder / "config.yaml")
     results = {}
     for name in EXPERIMENTS:  # in the registry's order, whatever the file system's is
-        path = folder / "results" / f"{name}.json"
-        if path.is_file():
-            results[name] = read_json(path, dict[str, Any], advice="run the experiment again")
+        result = read_result(folder / "results" / f"{name}.json")
+        if result is not None:
+            results[name] = result
     environments = [results[name].get("environment") for name in ("training", *results)
                     if name in results]  # fmt: skip
     environment = next((found for found in environments if isinstance(found, Mapping)), {})
     return ReportInputs(
-        config=load_config(folder / "config.yaml"),
+        config=config,
         results=results,
         folder=folder,
         environment=dict(environment),

@@ -11,15 +11,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from tinylm.checkpoint import TrainingState, newest, point, prune, save_checkpoint
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import ShuffledOrder, TokenWindows
-from tinylm.errors import ConfigError, DataError, TrainingError
+from tinylm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from tinylm.model.decoder import DecoderLM
+from tinylm.reading import checked, refusal
 from tinylm.tokenizers.base import Tokenizer
 from tinylm.training.interrupts import stop_on_signal
 from tinylm.training.optimizers import (
@@ -32,6 +35,7 @@ from tinylm.training.schedules import learning_rate_factor
 from tinylm.training.step import TrainingStep
 
 _MOST_WINDOWS_SHOWN = 64
+_Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -346,10 +350,13 @@ class Trainer:
         """Go on from a state; the model's weights must be those saved with it.
 
         Raises:
+            CheckpointError: if it cannot be the state of such a training.
             DataError: if the training text is another one.
             ConfigError: if the optimizer is of another kind, so that its state cannot be used.
         """
-        numbers = state.numbers
+        source = f"{self.checkpoints}/step-{state.step}: training state"
+        refuse = refusal(source, CheckpointError, "go on from an earlier step, or train anew")
+        numbers = checked(_Numbers, state.numbers, refuse)
         corpus = self.windows.tokens.header.corpus
         if numbers["corpus"] != corpus:
             raise DataError(
@@ -362,7 +369,7 @@ class Trainer:
                 f"{numbers['optimizer']!r}, whose state it cannot use; go on with that one"
             )
         self.step = self.last_saved = state.step
-        self.order.restore(numbers["order"])
+        self.order.restore(state.numbers["order"])
         self.tokens = numbers["tokens"]
         self.seconds = numbers["seconds"]
         self.best_loss = math.inf if numbers["best_loss"] is None else numbers["best_loss"]
@@ -375,7 +382,7 @@ class Trainer:
                 point(self.checkpoints, name, target)
         self.worse_validations = numbers["worse_validations"]
         self.last_validated = numbers["last_validated"]
-        self._pending = numbers["pending"]
+        self._pending = dict(state.numbers["pending"])
         prefix = "optimizer/"
         optimizer_state = {
             name.removeprefix(prefix): tensor
@@ -383,9 +390,40 @@ class Trainer:
             if name.startswith(prefix)
         }
         restore_optimizer(self.optimizer, self.model, optimizer_state)
-        torch.set_rng_state(state.tensors["rng/cpu"])
-        if self.device.type == "cuda" and "rng/cuda" in state.tensors:
-            torch.cuda.set_rng_state(state.tensors["rng/cuda"], self.device)
+        try:
+            torch.set_rng_state(state.tensors["rng/cpu"])
+            if self.device.type == "cuda" and "rng/cuda" in state.tensors:
+                torch.cuda.set_rng_state(state.tensors["rng/cuda"], self.device)
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise refuse("has no random number generator's state") from error
+
+
+class _Order(TypedDict):
+    epoch: _Count
+    next_window: _Count
+
+
+class _Pending(TypedDict):
+    loss: float
+    targets: _Count
+    norm: float
+    steps: _Count
+    seconds: float
+
+
+class _Numbers(TypedDict):
+    """What ``Trainer.state`` keeps beside tensors."""
+
+    corpus: str
+    optimizer: str
+    order: _Order
+    tokens: _Count
+    seconds: Annotated[float, Field(ge=0)]
+    best_loss: float | None
+    best_step: int
+    worse_validations: _Count
+    last_validated: int
+    pending: _Pending
 
 
 def _perplexity(loss: float) -> float:

@@ -235,7 +235,7 @@ def restore_optimizer(
     """Put back what ``optimizer_tensors`` returned.
 
     Raises:
-        TrainingError: if a parameter is not of this model.
+        TrainingError: if a parameter is not of this model, or of another shape.
     """
     parameters = dict(model.named_parameters())
     for name, tensor in tensors.items():
@@ -243,6 +243,11 @@ def restore_optimizer(
         if parameter_name not in parameters:
             raise TrainingError(f"the optimizer state of {parameter_name} is not of this model")
         parameter = parameters[parameter_name]
+        if tensor.dim() > 0 and tensor.shape != parameter.shape:
+            raise TrainingError(
+                f"the optimizer state {name} has shape {tuple(tensor.shape)}, its parameter "
+                f"{tuple(parameter.shape)}"
+            )
         # Counters stay where torch's optimizers keep them: on the CPU, unless fused on a GPU.
         on_device = tensor.dim() > 0 or bool(optimizer.defaults.get("fused"))
         place = parameter.device if on_device else torch.device("cpu")

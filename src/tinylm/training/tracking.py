@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
 
 from tinylm.atomic import write_text
 from tinylm.config import TrainingConfig
 from tinylm.errors import ConfigError, DataError, TrainingError
+from tinylm.reading import CHECKSUM, checked, parse_json, refusal, signed, verified
+
+_MOST_BYTES = 1 << 16  # of a line
 
 
 class Tracker:
@@ -56,7 +63,7 @@ class Tracker:
         """
         numbers = {f"{kind}/{key}": value for key, value in record.items() if key != "step"}
         try:
-            self._file.write(json.dumps({"kind": kind, **record}) + "\n")
+            self._file.write(_line({"kind": kind, **record}))
             self._file.flush()
             if self._board is not None:
                 for name, value in numbers.items():
@@ -88,29 +95,53 @@ class Tracker:
         )
 
 
+class _Record(TypedDict):
+    """A line of metrics.jsonl: a StepRecord, or a ValidationRecord of a model or a classifier."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
+
+    kind: Literal["train", "validation"]
+    step: Annotated[int, Field(ge=0)]
+    loss: float
+    epoch: NotRequired[float]
+    tokens: NotRequired[int]
+    perplexity: NotRequired[float]
+    learning_rate: NotRequired[float]
+    gradient_norm: NotRequired[float]
+    tokens_per_second: NotRequired[float]
+    seconds: NotRequired[float]
+    accuracy: NotRequired[float]
+    macro_f1: NotRequired[float]
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the records of a run's metrics.jsonl; a half-written last line is left out.
 
     Raises:
-        DataError: naming the first line that is no record.
+        DataError: naming the first line that is no record, or has changed since it was written.
     """
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
     records = []
-    lines = path.read_text("utf-8", errors="replace").splitlines(keepends=True)
-    for number, line in enumerate(lines, 1):
-        if line.endswith("\n"):
-            try:
-                records.append(json.loads(line))
-            except ValueError as error:
-                raise DataError(
-                    f"{path}, line {number}: no record ({error}); delete the line"
-                ) from error
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_MOST_BYTES), b""), 1):
+            if not line.endswith(b"\n") and len(line) < _MOST_BYTES:
+                break
+            refuse = refusal(f"{path}, line {number}", DataError, "delete the line")
+            record = parse_json(line, refuse)
+            if isinstance(record, dict) and CHECKSUM in record:  # versions before wrote none
+                record = verified(record, refuse)
+            checked(_Record, record, refuse)
+            records.append(record)
     return records
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(signed(record)) + "\n"
 
 
 def _drop_after(path: Path, step: int) -> None:
     if path.exists():
         kept = [record for record in read_metrics(path.parent) if record["step"] <= step]
-        write_text(path, "".join(json.dumps(record) + "\n" for record in kept))
+        write_text(path, "".join(_line(record) for record in kept))
