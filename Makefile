@@ -10,7 +10,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m tinylm.kernels
+	$(BIN)/python -m tinylm.fast
 	touch $@
 
 report: $(VENV)/installed

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinylm import kernels
 from tinylm.config import ModelConfig, TrainingConfig
 from tinylm.data.windows import Batch
 from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes
@@ -74,7 +73,7 @@ def test_activations_are_those_that_autograd_saves(
     frozen: bool,
     loops: bool,
 ) -> None:
-    speed = "auto" if loops and kernels.available() else "plain"
+    speed = "auto" if loops and loops.available() else "plain"
     frozen = frozen and not config.tie_embeddings
     seq = max(1, config.context_length - shorter)
     step, _ = step_of(
@@ -93,7 +92,7 @@ def test_activations_are_those_that_autograd_saves(
 def test_activations_of_attention_in_blocks(
     seq: int, precision: str, positions: str, batch: int, loops: bool
 ) -> None:
-    speed = "auto" if loops and kernels.available() else "plain"
+    speed = "auto" if loops and loops.available() else "plain"
     config = ModelConfig(
         vocab_size=9,
         context_length=seq,

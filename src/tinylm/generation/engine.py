@@ -113,7 +113,7 @@ def _choose_steps(
     # Where nothing else is asked for, one loop finds the likeliest tokens and their probabilities.
     greedy = isinstance(chooser, Greedy) and seen is None and stepper.compiled
     if greedy:
-        from tinylm.kernels import choosing
+        from tinylm.fast.loops import choosing
     new: list[list[int]] = [[] for _ in lengths]
     finished = [False] * len(lengths)
     log_probability = [0.0] * len(lengths)

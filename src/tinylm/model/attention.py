@@ -16,8 +16,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from tinylm import kernels
 from tinylm.config import ModelConfig
+from tinylm.fast import loops
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.layers import Dropout, linear
 from tinylm.model.reading import Reading
@@ -81,8 +81,8 @@ class Attention(nn.Module):
         projected = linear(self.query_key_value, x).view(
             batch, seq, 3, self.num_heads, self.head_dim
         )
-        if kernels.serve(projected):
-            from tinylm.kernels.attention import split_heads
+        if loops.serve(projected):
+            from tinylm.fast.loops.attention import split_heads
 
             query, key, value = split_heads(projected)
         else:
@@ -119,9 +119,9 @@ class Attention(nn.Module):
             blocked is not None
             and bias is None
             and not hooks.active
-            and kernels.serve(query, key, value)
+            and loops.serve(query, key, value)
         ):
-            from tinylm.kernels.attention import mix_values
+            from tinylm.fast.loops.attention import mix_values
 
             factor = 1 / math.sqrt(self.head_dim)
             drawn = self.dropout.draw()
@@ -142,8 +142,8 @@ class Attention(nn.Module):
     def join(self, mixed: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Return what the layer adds, (batch, seq, hidden), of all heads' mixed values."""
         mixed = hooks(f"{self.name}.mixed", mixed)  # (batch, heads, seq, head_dim)
-        if kernels.serve(mixed):
-            from tinylm.kernels.attention import join_heads
+        if loops.serve(mixed):
+            from tinylm.fast.loops.attention import join_heads
 
             joined = join_heads(mixed)
         else:

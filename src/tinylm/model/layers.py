@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tinylm import kernels
 from tinylm.config import ModelConfig
+from tinylm.fast import loops
 from tinylm.model.hooks import Hooks
 from tinylm.registry import ACTIVATIONS
 
@@ -49,10 +49,10 @@ def linear(
         type(module) is nn.Linear
         and not (module._forward_hooks or module._forward_pre_hooks)
         and torch.is_autocast_enabled("cpu")
-        and kernels.serve(x, module.weight)
+        and loops.serve(x, module.weight)
         and module.weight.dtype == torch.float32
     ):
-        from tinylm.kernels import linear as compiled
+        from tinylm.fast.loops import linear as compiled
 
         fused = activation is relu
         low = getattr(x, "low", None)
@@ -64,8 +64,8 @@ def linear(
 
 def add_norm(x: Tensor, branch: Tensor, dropout: Dropout, norm: LayerNorm) -> Tensor:
     """Return ``norm(x + dropout(branch))``, (..., size)."""
-    if x.dtype == torch.float32 and kernels.serve(x, branch, norm.weight):
-        from tinylm.kernels import norm as compiled
+    if x.dtype == torch.float32 and loops.serve(x, branch, norm.weight):
+        from tinylm.fast.loops import norm as compiled
 
         drawn = dropout.draw()
         out, low = compiled.add_norm(x, branch, norm.weight, norm.bias, norm.eps, *drawn)
@@ -141,8 +141,8 @@ class Dropout(nn.Module):
             return x
         if x.is_cuda:
             return nn.functional.dropout(x, self.p)
-        if kernels.serve(x):
-            from tinylm.kernels.dropout import dropout
+        if loops.serve(x):
+            from tinylm.fast.loops.dropout import dropout
 
             return dropout(x, *self.draw())
         count = x.numel()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tinylm import kernels
+from tinylm.fast import loops
 from tinylm.model.onednn import linear_map
 
 _CHUNK_BYTES, _MOST_ROWS = 40 * 2**20, 2048  # of logits held: enough for quick products
@@ -104,7 +104,7 @@ class _OutputLoss(torch.autograd.Function):
                     # Sums over chunks are kept in float32 at least; one alone, where a loop will
                     # scale it, as it is.
                     found = scores.T @ inputs
-                    if len(inputs) < len(x) or not kernels.serve(found, weight):
+                    if len(inputs) < len(x) or not loops.serve(found, weight):
                         found = found.to(precise)
                     grad_weight = found if grad_weight is None else grad_weight.add_(found)
                     del found
@@ -136,7 +136,7 @@ class _OutputLoss(torch.autograd.Function):
 def _scaled(made: Tensor, factor: Tensor, kind: torch.dtype) -> Tensor:
     """Return ``factor * made`` in a number format, in the place of ``made`` if it can be."""
     if made.dtype == torch.bfloat16 and kind == torch.float32:
-        from tinylm.kernels.loss import scaled
+        from tinylm.fast.loops.loss import scaled
 
         return scaled(made, float(factor))
     # They are as large as the weights, and nobody else holds them.
@@ -162,8 +162,8 @@ def _losses_to_gradients(
     Returns:
         The summed loss; the gradient's column sums are added to ``grad_bias``.
     """
-    if kernels.serve(scores):
-        from tinylm.kernels.loss import losses_to_gradients
+    if loops.serve(scores):
+        from tinylm.fast.loops.loss import losses_to_gradients
 
         total, found = losses_to_gradients(scores, targets)
         if grad_bias is not None:

@@ -48,7 +48,7 @@ class FewRowsLinear(nn.Module):
         if x.shape[:-1].numel() > FEW:
             product: Tensor = self.many(x)
             return product
-        from tinylm.kernels.single_token import linear
+        from tinylm.fast.loops.single_token import linear
 
         return linear(x.reshape(-1, x.shape[-1]), self.matrix).view(*x.shape[:-1], -1)
 

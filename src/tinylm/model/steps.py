@@ -1,6 +1,6 @@
 """Steps of decoding by compiled loops: which models they suit, and what they read.
 
-One new token of a few texts goes through all layers in one call (``kernels.decoding``), without
+One new token of a few texts goes through all layers in one call (``fast.loops.decoding``), without
 hooks, adapters or other modules between. Everything else runs layer by layer, as ever.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinylm import kernels
+from tinylm.fast import loops
 from tinylm.model.attention import Attention
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLayer, DecoderLM, LayerRunner, in_turn
@@ -38,7 +38,7 @@ def can_step(model: DecoderLM) -> bool:
     parts = list(model.layers.modules())
     positions = type(model.positions)
     return (
-        kernels.available()
+        loops.available()
         and all(type(part) in plain for part in parts)
         and not any(part._forward_hooks or part._forward_pre_hooks for part in parts)
         and all(
@@ -58,7 +58,7 @@ def matrix_of(linear: nn.Linear, numbers: torch.dtype) -> Any:
         numbers: float32, which is not copied; bfloat16; or int8, rounded row by row to multiples of
             a 127th of the row's largest number.
     """
-    from tinylm.kernels.single_token import Matrix
+    from tinylm.fast.loops.single_token import Matrix
 
     weight = linear.weight.detach()
     scale = torch.ones(len(weight))
@@ -75,7 +75,7 @@ def step_runner(model: DecoderLM, numbers: torch.dtype) -> LayerRunner:
         model: in eval mode.
         numbers: format of the matrices, as of ``matrix_of``.
     """
-    from tinylm.kernels.decoding import Layers, LayerWeights
+    from tinylm.fast.loops.decoding import Layers, LayerWeights
 
     config = model.config
 
@@ -108,7 +108,7 @@ def step_runner(model: DecoderLM, numbers: torch.dtype) -> LayerRunner:
         if not isinstance(cache, KVCache) or x.shape[1] != 1 or reading.hooks.active:
             return in_turn(layers, x, reading)
         if len(x) > FEW:
-            with kernels.using():
+            with loops.using():
                 return _run_many(layers, x[:, 0], cache)[:, None]
         return fused.step(x[:, 0], cache.layout(), cache.length, cache.padded)[:, None]
 
@@ -120,7 +120,7 @@ def _run_many(layers: Iterable[Any], x: Tensor, cache: KVCache) -> Tensor:
 
     The products are those of the layers' own maps; attention and norms are compiled loops.
     """
-    from tinylm.kernels.single_token import attend
+    from tinylm.fast.loops.single_token import attend
 
     layout = cache.layout()
     for i, layer in enumerate(layers):

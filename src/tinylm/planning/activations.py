@@ -21,7 +21,7 @@ masks of dropout on both outputs      2 T h e
 both norms                            2 (T h + T) 4: normalised, 1 / deviation
 ====================================  =========================================================
 
-and in bf16 a copy of its matrices, 2 bytes a number. With compiled loops (``kernels``: what
+and in bf16 a copy of its matrices, 2 bytes a number. With compiled loops (``fast``: what
 ``training.speed = auto`` takes on Linux) no mask is kept, nor what it leaves of the pattern: they
 are computed again; and of queries, keys and values 3 T w in any case. The output loss keeps nothing
 that autograd saves, but holds the gradients that it has made already (``output_gradient_bytes``).

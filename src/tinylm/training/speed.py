@@ -8,7 +8,7 @@ run and the processor, never from a measurement, so that a run that is resumed g
 - Adam, AdamW and SGD update by torch's fused kernels: half of the time of ours.
 - Matrix products in float32 are oneDNN's where torch would take another library (``onednn``): 2.3
   times as fast on an AMD processor, and the same arithmetic.
-- Dropout, norms, attention's softmax, ReLU and the loss run as compiled loops (``kernels``): a
+- Dropout, norms, attention's softmax, ReLU and the loss run as compiled loops (``fast``): a
   seventh of a small model's step.
 - ``torch.compile`` where the run earns its start-up, about a minute, back: on a GPU, and on a CPU
   with matrix instructions (AMX). On other processors a compiled step was no quicker.
@@ -24,9 +24,9 @@ from dataclasses import dataclass
 
 import torch
 
-from tinylm import kernels
 from tinylm.config import TrainingConfig
 from tinylm.errors import ConfigError
+from tinylm.fast import loops
 from tinylm.training.precision import cpu_flags, resolve_precision
 
 _FUSED = {"adam": "torch-adam", "adamw": "torch-adamw", "sgd": "torch-sgd"}
@@ -47,7 +47,7 @@ class Speed:
     keep_freed_memory: bool
     onednn: bool
     """Whether matrix products in float32 are asked of oneDNN."""
-    kernels: bool
+    loops: bool
     """Whether what lies between the products runs as compiled loops."""
 
 
@@ -76,7 +76,7 @@ def resolve_speed(
         optimizer=_FUSED.get(config.optimizer, config.optimizer) if quick else config.optimizer,
         keep_freed_memory=config.keep_freed_memory and quick and on_cpu,
         onednn=quick and on_cpu,
-        kernels=quick and on_cpu and kernels.available(),
+        loops=quick and on_cpu and loops.available(),
     )
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tinylm import kernels
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, Batch
+from tinylm.fast import loops
 from tinylm.model.decoder import DecoderLM, in_turn, layers_run_by
 from tinylm.model.loss import output_loss
 from tinylm.model.onednn import quick_float32_products
@@ -72,7 +72,7 @@ class TrainingStep:
     def summed_loss(self, batch: Batch) -> Tensor:
         """Return the sum of a batch's token losses, a scalar in float32 at least."""
         with (
-            kernels.using(self.speed.kernels),
+            loops.using(self.speed.loops),
             autocast(self.precision, self.device),
             layers_run_by(self.model, self._run_layers),
         ):
@@ -84,7 +84,7 @@ class TrainingStep:
         """Leave in ``.grad`` the clipped gradient of the mean loss over all target tokens."""
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with quick_float32_products(self.speed.onednn), kernels.using(self.speed.kernels):
+        with quick_float32_products(self.speed.onednn), loops.using(self.speed.loops):
             loss, num_targets = accumulate_gradients(
                 self.summed_loss, [batch.to(self.device) for batch in batches]
             )

@@ -17,8 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinylm import checkpoint, kernels
+from tinylm import checkpoint
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
+from tinylm.fast import loops
 from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import beam
 from tinylm.model import decoder, layers, loss
@@ -271,8 +272,8 @@ def rounded_weights_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(x, weight.bfloat16().detach() if low else weight, bias)
 
     monkeypatch.setattr(F, "linear", cut)
-    if kernels.available():
-        from tinylm.kernels import linear as compiled
+    if loops.available():
+        from tinylm.fast.loops import linear as compiled
 
         whole = compiled.linear
         monkeypatch.setattr(
@@ -295,7 +296,7 @@ def the_loops_leave_out_the_residual(monkeypatch: pytest.MonkeyPatch) -> None:
     original = layers.add_norm
 
     def without(x: Tensor, branch: Tensor, *rest: Any) -> Tensor:
-        return original(x * 0 if kernels.serve(x) else x, branch, *rest)
+        return original(x * 0 if loops.serve(x) else x, branch, *rest)
 
     monkeypatch.setattr("tinylm.model.decoder.add_norm", without)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tinylm import kernels
 from tinylm.data.windows import IGNORED, Batch, TokenWindows
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
@@ -21,6 +20,7 @@ from tinylm.experiments.checks.material import (
     with_dropout,
     worst,
 )
+from tinylm.fast import loops
 from tinylm.generation.stepper import Stepper
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.loss import output_loss
@@ -56,13 +56,13 @@ def run(subject: Subject) -> Finding:
             + [relative(logits[1], logits[0])]
         ),
         bound=1e-5,
-        note="" if kernels.available() else "there are no compiled loops on this machine",
+        note="" if loops.available() else "there are no compiled loops on this machine",
     )
 
 
 def _gradients(model: DecoderLM, batch: Batch, compiled: bool, seed: int) -> dict[str, Tensor]:
     model.zero_grad(set_to_none=True)
-    with seeded(seed, torch.device("cpu")), kernels.using(compiled):
+    with seeded(seed, torch.device("cpu")), loops.using(compiled):
         output = model.unembedding
         x = model.residual(batch.ids, real=batch.real)
         loss = output_loss(x, output.weight, output.bias, batch.labels, IGNORED)

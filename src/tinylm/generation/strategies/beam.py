@@ -213,7 +213,7 @@ class _Beams:
     def _best_of_rows(self, logits: Tensor, count: int, num_new: int) -> tuple[Tensor, ...]:
         """Return ids, what ranks them, and their log-probabilities, (rows, count) each."""
         if self._seen is None and self._stepper.compiled:
-            from tinylm.kernels.choosing import likeliest
+            from tinylm.fast.loops.choosing import likeliest
 
             never = forbidden_ids(logits.shape[-1], self._config, self._special, num_new)
             ids, found = likeliest(logits, never, count)

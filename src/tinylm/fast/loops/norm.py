@@ -14,8 +14,8 @@ from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tinylm.kernels.dropout import fill_random, keep, scale_of
-from tinylm.kernels.launch import (
+from tinylm.fast.loops.dropout import fill_random, keep, scale_of
+from tinylm.fast.loops.launch import (
     address,
     blocks_of,
     by_format,

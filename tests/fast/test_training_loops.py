@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tinylm import kernels
 from tinylm.config import ModelConfig
+from tinylm.fast import loops
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.layers import Dropout, LayerNorm, add_norm, linear, relu
 from tinylm.model.loss import output_loss
 from tinylm.training.precision import cpu_has_bf16
 
-pytestmark = pytest.mark.skipif(not kernels.available(), reason="no numba, or not on Linux")
+pytestmark = pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux")
 BF16 = pytest.param(
     torch.bfloat16,
     marks=pytest.mark.skipif(not cpu_has_bf16(), reason="the processor has no bfloat16"),
@@ -39,7 +39,7 @@ def outputs(work: Callable[[], Tensor], leaves: list[Tensor], compiled: bool) ->
     torch.manual_seed(3)
     for leaf in leaves:
         leaf.grad = None
-    with kernels.using(compiled):
+    with loops.using(compiled):
         result = work()
         direction = torch.linspace(-1, 1, result.numel()).view(result.shape)
         (result.float() * direction).sum().backward()
@@ -156,7 +156,7 @@ def test_loss_is_that_of_float64() -> None:
     exact = logits.double().requires_grad_()
     loss = torch.nn.functional.cross_entropy(exact, targets, reduction="sum")
     loss.backward()  # type: ignore[no-untyped-call]
-    from tinylm.kernels.loss import losses_to_gradients
+    from tinylm.fast.loops.loss import losses_to_gradients
 
     found, sums = losses_to_gradients(logits, targets)
     assert exact.grad is not None
@@ -167,7 +167,7 @@ def test_loss_is_that_of_float64() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stays_none(bad: float) -> None:
-    from tinylm.kernels.loss import losses_to_gradients
+    from tinylm.fast.loops.loss import losses_to_gradients
 
     logits = torch.zeros(3, 50)
     logits[1, 20] = bad
@@ -238,24 +238,24 @@ def test_hooks_still_see_scores_and_pattern() -> None:
     def keep(name: str, activation: Tensor) -> None:
         seen[name] = activation
 
-    with kernels.using(), torch.no_grad():
+    with loops.using(), torch.no_grad():
         model(ids, hooks=model.hooks({"layers.0.attention.*": keep}))
     assert seen["layers.0.attention.pattern"].shape == (1, 2, 5, 5)
 
 
 def test_off_is_off() -> None:
     x = torch.ones(3)
-    assert not kernels.serve(x)
-    with kernels.using():
-        assert kernels.serve(x)
-        assert not kernels.serve(x.double())
-        with kernels.using(False):
-            assert not kernels.serve(x)
-    assert not kernels.serve(x)
+    assert not loops.serve(x)
+    with loops.using():
+        assert loops.serve(x)
+        assert not loops.serve(x.double())
+        with loops.using(False):
+            assert not loops.serve(x)
+    assert not loops.serve(x)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tinylm.kernels import dropout, launch
+    from tinylm.fast.loops import dropout, launch
 
     compile_entry, asked = launch.cfunc, []
 
@@ -290,7 +290,7 @@ def test_results_do_not_depend_on_where_in_memory_tensors_stand(number: torch.dt
     given = [leaf(19, 27), leaf(19, 27, number=number)]
     heads = [leaf(2, 3, 33, 7, number=number, scale=s) for s in (1.0, 1.1, 1.2)]
     scores, targets = leaf(13, 61, number=number).detach(), torch.arange(13)
-    from tinylm.kernels.loss import losses_to_gradients
+    from tinylm.fast.loops.loss import losses_to_gradients
 
     found = []
     for offset in (0, 1, 3, 8, 13):

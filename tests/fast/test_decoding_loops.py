@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tinylm import kernels
 from tinylm.config import GenerationConfig, ModelConfig
+from tinylm.fast import loops
 from tinylm.generation.engine import Generated, SpecialIds, generate
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM, in_turn, layers_run_by
@@ -22,7 +22,7 @@ from tinylm.model.packed import packed
 from tinylm.model.reading import Reading
 from tinylm.model.steps import FEW, can_step, matrix_of, step_runner
 
-pytestmark = pytest.mark.skipif(not kernels.available(), reason="no numba, or not on Linux")
+pytestmark = pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux")
 SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
 CONFIG = ModelConfig(
     vocab_size=131, hidden_size=27, num_heads=4, head_dim=7, num_layers=3, context_length=24
@@ -173,7 +173,7 @@ def test_who_is_watched_or_otherwise_made_takes_no_steps_at_once() -> None:
 def test_the_likeliest_tokens(
     rows: int, vocab: int, count: int, number: torch.dtype, ties: bool, data: st.DataObject
 ) -> None:
-    from tinylm.kernels.choosing import likeliest
+    from tinylm.fast.loops.choosing import likeliest
 
     count = min(count, vocab - 1)
     forbidden = data.draw(

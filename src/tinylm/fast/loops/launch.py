@@ -19,7 +19,7 @@ from numba import cfunc, njit, types
 from numba.extending import intrinsic, overload
 from torch import Tensor
 
-from tinylm.kernels import GOMP
+from tinylm.fast.loops import GOMP
 
 LOOSE = {"reassoc", "contract", "nsz", "arcp"}
 """Freedom for the compiler to sum in any order; NaN and infinity stay what they are."""

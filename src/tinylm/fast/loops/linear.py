@@ -10,7 +10,7 @@ from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tinylm.kernels.launch import Kernel, address, next_block, store, sum_when_last, widen
+from tinylm.fast.loops.launch import Kernel, address, next_block, store, sum_when_last, widen
 
 _PARTS = 16
 """Into which the rows are cut: the gradient of the bias is summed in each, then over them."""

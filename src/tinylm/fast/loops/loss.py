@@ -7,7 +7,7 @@ import torch
 from numba import carray
 from torch import Tensor
 
-from tinylm.kernels.launch import (
+from tinylm.fast.loops.launch import (
     Kernel,
     address,
     blocks_of,

@@ -20,7 +20,7 @@ import torch
 from numba import carray
 from torch import Tensor
 
-from tinylm.kernels.launch import (
+from tinylm.fast.loops.launch import (
     Kernel,
     address,
     bits_of,
@@ -31,7 +31,7 @@ from tinylm.kernels.launch import (
     store,
     wait_for,
 )
-from tinylm.kernels.single_token import (
+from tinylm.fast.loops.single_token import (
     ACTIVATIONS,
     MEMORY,
     Matrix,

@@ -31,7 +31,7 @@ def available() -> bool:
 
 def prepare() -> None:
     """Compile what is used in the default number formats, if the cache does not hold it yet."""
-    from tinylm.kernels import attention, choosing, decoding, dropout, linear, loss, norm
+    from tinylm.fast.loops import attention, choosing, decoding, dropout, linear, loss, norm
 
     assert all((attention, choosing, dropout, linear, loss, norm))  # compiled by being imported
     decoding.prepare(torch.float32)

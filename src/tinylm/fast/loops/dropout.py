@@ -13,7 +13,7 @@ from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tinylm.kernels.launch import (
+from tinylm.fast.loops.launch import (
     address,
     blocks_of,
     by_format,
