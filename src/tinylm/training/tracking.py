@@ -108,6 +108,7 @@ class _Record(TypedDict):
     perplexity: NotRequired[float]
     learning_rate: NotRequired[float]
     gradient_norm: NotRequired[float]
+    training_loss: NotRequired[float | None]
     tokens_per_second: NotRequired[float]
     seconds: NotRequired[float]
     accuracy: NotRequired[float]
