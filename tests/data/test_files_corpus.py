@@ -183,12 +183,16 @@ def test_jsonl(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b'{"text": ', r"train\.jsonl, line 3: not valid JSON"),
-        (b'["text"]', r"line 3: not a JSON object"),
+        (b'{"text": ', r"line 3: not JSON \(expecting value at column 10\); mend the line"),
+        (b'["text"]', r"line 3: holds \['text'\]: expected keys with values"),
         (b'{"body": "x", "id": 1}', r"line 3: no field 'text' among 'body', 'id'"),
-        (b'{"text": null}', r"line 3: field 'text' holds NoneType, not text"),
-        (b'{"text": "\\ud83d"}', r"line 3: field 'text' is no Unicode text"),
-        (b'{"text": "\xff"}', r"train\.jsonl: not UTF-8 at byte 28"),
+        (b'{"text": null}', r"line 3: field 'text' holds no text: mend it, or set data.text_field"),
+        (b'{"text": 3}', r"line 3: field 'text' holds 3, not text"),
+        (b'{"text": "a", "text": "b"}', "line 3: the key text stands there twice"),
+        (b'{"text": NaN}', "line 3: NaN is no number of JSON"),
+        (b"[" * 200_000, "line 3: is nested more than 32 deep"),
+        (b'{"text": "\\ud83d"}', r"line 3: holds half of a character \(\\ud83d\)"),
+        (b'{"text": "\xff"}', r"train\.jsonl, line 3: not UTF-8 at byte 28"),
     ],
 )
 def test_bad_jsonl(tmp_path: Path, line: bytes, problem: str) -> None:
@@ -213,9 +217,9 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bad_parquet(tmp_path: Path) -> None:
     path = tmp_path / "train.parquet"
     pq.write_table(pa.table({"text": ["fine", None], "id": [1, 2]}), path)
-    with pytest.raises(DataError, match=r"train\.parquet, row 2: .*NoneType, not text"):
+    with pytest.raises(DataError, match=r"train\.parquet, row 2: field 'text' holds no text"):
         list(corpus(path).train())
-    with pytest.raises(DataError, match="row 1: field 'id' holds int"):
+    with pytest.raises(DataError, match="row 1: field 'id' holds 1, not text"):
         list(corpus(path, text_field="id").train())
     with pytest.raises(DataError, match="no field 'story' among 'text', 'id'"):
         list(corpus(path, text_field="story").train())
@@ -240,9 +244,60 @@ def test_bytes_that_are_not_utf8(
     monkeypatch.setattr(files, "_CHUNK_BYTES", chunk)
     for text_format in ("endoftext", "file", "blank-line"):
         opened = corpus(path, text_format=text_format)
-        expected = rf"train\.txt: not UTF-8 at byte {len(content) - 1} \("
+        expected = rf"train\.txt(, line 3)?: not UTF-8 at byte {len(content) - 1}[ ,]"
         with pytest.raises(DataError, match=expected):
             list(opened.train())
+
+
+def test_other_encodings_and_empty_files_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "train.txt", "A story.")
+    valid = tmp_path / "valid.txt"
+    text = f"A story.{END}"
+    for content, problem in (
+        (b"", " is empty: give one with text, or take it away"),
+        (b" \n\n", " is empty: give one with text, or take it away"),
+        (text.encode("utf-16"), ": is UTF-16 text, not UTF-8: save it as UTF-8"),
+        (text.encode("utf-32"), ": is UTF-32 text, not UTF-8: save it as UTF-8"),
+        ("Größe".encode("latin-1") * 99, ": not UTF-8 at byte 2 (invalid start byte): save it as"),
+    ):
+        valid.write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            corpus(tmp_path)
+        assert str(caught.value).startswith(f"{valid}{problem}")
+    valid.write_bytes(text.encode("utf-16"))
+    for text_format in ("file", "blank-line", "endoftext"):
+        with pytest.raises(DataError, match="is UTF-16 text, not UTF-8"):
+            list(corpus(tmp_path, text_format=text_format).validation())
+
+
+@pytest.mark.parametrize("name", ["valid.txt.gz", "deep/valid.jsonl.zip", "b.parquet.zst"])
+def test_packed_files_are_not_overlooked(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "train.txt", "A story.", "Another.")
+    packed = tmp_path / name
+    packed.parent.mkdir(exist_ok=True)
+    packed.write_bytes(b"packed")
+    with pytest.raises(DataError, match="is packed: unpack it, or move it out of the folder"):
+        corpus(tmp_path)
+    write(packed.with_suffix(""), "A held-out story.")
+    corpus(tmp_path, text_format="endoftext")
+    with pytest.raises(DataError, match="is packed: unpack it first, and give one of"):
+        corpus(packed)
+    (tmp_path / "notes.gz").touch()  # what it holds is not known
+    corpus(tmp_path, text_format="endoftext")
+
+
+@pytest.mark.parametrize("text_format", ["endoftext", "file", "blank-line"])
+def test_a_document_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text_format: str
+) -> None:
+    path = tmp_path / "train.txt"
+    path.write_text("word\n" * 100)
+    monkeypatch.setattr(files, "_CHUNK_BYTES", 16)
+    assert len(list(corpus(path, text_format=text_format, validation_fraction=1e-9).train())) == 1
+    monkeypatch.setattr(files, "_MOST_DOCUMENT_BYTES", 499)
+    opened = corpus(path, text_format=text_format, validation_fraction=1e-9)
+    with pytest.raises(DataError, match=r"train\.txt: a document of more than 499 bytes; set data"):
+        list(opened.train())
 
 
 def test_missing_and_empty_places(tmp_path: Path) -> None:

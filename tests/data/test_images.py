@@ -7,6 +7,7 @@ import hashlib
 import http.server
 import struct
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,10 +85,11 @@ IMAGES = idx(digits(4)[0])
         (b"\0\0\x0d\x03" + IMAGES[4:], "IDX type 0x0d"),
         (idx(digits(4)[1]), "has 1 dimensions, not 3"),
         (IMAGES[:10], "ends within its header"),
-        (IMAGES[:-1], "115 bytes, its header says 116"),
-        (IMAGES + b"\0", "117 bytes, its header says 116"),
-        (b"\0\0\x08\x03" + b"\xff" * 12, "its header says 79,228,162,458,924,105,385,300,197,391"),
+        (IMAGES[:-1], "has 99 bytes behind its header, which says 100"),
+        (IMAGES + b"\0", "has more than 100 bytes behind its header, which says 100"),
+        (b"\0\0\x08\x03" + b"\xff" * 12, "announces 79,228,162,458,924,105,385,300,197,375 bytes"),
         (gzip.compress(IMAGES)[:-4], "cannot read"),
+        (gzip.compress(IMAGES)[:-8] + b"12345678", "cannot read"),  # another checksum
         (b"\x1f\x8b\x08 not gzip at all", "cannot read"),
     ],
 )
@@ -106,6 +108,18 @@ def test_a_damaged_checksum_inside_gzip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.gz").write_bytes(packed)
     with pytest.raises(DataError, match="CRC"):
         read_idx(tmp_path / "x.gz", 3)
+
+
+def test_what_a_header_does_not_announce_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(IMAGES + bytes(1 << 26)))
+    assert path.stat().st_size < 1 << 17
+    tracemalloc.start()
+    with pytest.raises(DataError, match="has more than 100 bytes behind its header"):
+        read_idx(path, 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

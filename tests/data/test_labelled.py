@@ -92,7 +92,16 @@ def test_a_folder_is_split_by_name(tmp_path: Path) -> None:
     ("name", "content", "told"),
     [
         ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": \n', "a.jsonl, row 2: not JSON"),
-        ("a.jsonl", '["a", "x"]\n', 'a.jsonl, row 1: expected an object, found ["a", "x"]'),
+        ("a.jsonl", '["a", "x"]\n', "a.jsonl, row 1: holds ['a', 'x']: expected keys with values"),
+        (
+            "a.jsonl",
+            '{"text": "a", "text": "b"}',
+            "row 1: the key text stands there twice",
+        ),
+        ("a.jsonl", "[" * 200_000, "a.jsonl, row 1: is nested more than 32 deep"),
+        ("a.jsonl", '{"text": null, "label": 1}', "row 1: the text is null; expected a string"),
+        ("a.csv", "text\tlabel\na\tx\n", "a.csv: its columns are separated by tabs: save it with"),
+        ("a.csv", "text;label\na;x\n", "a.csv: its columns are separated by semicolons: save it"),
         ("a.jsonl", '\n{"txt": "a", "label": 1}', "row 2: no field 'text'; did you mean txt?"),
         ("a.jsonl", '{"text": "a"}', "row 1: no field 'label'"),
         ("a.jsonl", '{"text": 3, "label": 1}', "row 1: the text is 3; expected a string"),
@@ -123,8 +132,18 @@ def test_a_bad_file_is_told_in_one_line(tmp_path: Path, name: str, content: str,
 
 def test_bytes_that_are_no_utf8_name_their_row(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"text,label\na,x\n\xff,y\n")
-    with pytest.raises(DataError, match="row 3: not UTF-8"):
+    with pytest.raises(DataError, match=r"a\.csv: not UTF-8 at byte 15, line 3 \(invalid"):
         read_labelled(tmp_path / "a.csv")
+
+
+def test_other_encodings_are_named(tmp_path: Path) -> None:
+    for name, text in (
+        ("a.csv", "text,label\na,x\n"),
+        ("a.jsonl", '{"text": "a", "label": "x"}\n'),
+    ):
+        (tmp_path / name).write_bytes(text.encode("utf-16"))
+        with pytest.raises(DataError, match="is UTF-16 text, not UTF-8: save it as UTF-8"):
+            read_labelled(tmp_path / name)
 
 
 def test_bad_folders_are_told(tmp_path: Path) -> None:

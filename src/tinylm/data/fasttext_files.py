@@ -8,6 +8,7 @@ vocabulary of 10,000 words keeps 12 MB.
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import lzma
@@ -31,8 +32,11 @@ Rows = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
 AGAIN = "download or copy it again"
 CHUNK = 1 << 18  # bytes read at once; a reader holds a few of them
 LONGEST_WORD = 1 << 16  # bytes
+_MOST_AT_END = 64  # bytes of empty lines behind the last row
+_MOST_DIGITS = 18
 
 _KINDS: dict[str, Literal["vec", "bin"]] = {".bin": "bin", ".vec": "vec", ".txt": "vec"}
+_TABS = "its fields are separated by tabs: one space stands between them in a .vec file"
 _DAMAGED = (gzip.BadGzipFile, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError)
 
 
@@ -205,6 +209,8 @@ def read_vec(
         else:
             # From the right, since a word of some other tool's list may hold a space.
             form = text.rsplit(b" ", dimension)[0]
+            if text.count(b"\t") >= dimension:
+                fail(f"{name}, line {row + 2}", _TABS)
             if spaces < dimension or _is_number(form.rpartition(b" ")[2]):
                 hint = "" if line.endswith(b"\n") else "; the file ends here, is it truncated?"
                 if len(line) == limit:
@@ -219,18 +225,21 @@ def read_vec(
             found[index] = True
         if progress is not None and row % 4096 == 0:
             progress(row / count)
-    # Reading on to the end also makes an archive check its checksum.
-    while line := stream.readline(limit):
-        if line.strip():
-            fail(f"{name}, line {count + 2}", f"more rows than the {count} of the header")
+    # Reading on to the end also makes an archive check its checksum. An empty line may stand there.
+    if stream.read(_MOST_AT_END + 1).strip() or stream.read(1):
+        fail(f"{name}, line {count + 2}", f"more rows than the {count} of the header")
     if progress is not None:
         progress(1.0)
     return matrix, found, np.zeros(len(words), np.bool_)
 
 
 def _vec_header(name: str, line: bytes, dimension: int) -> int:
-    fields = line.split()
-    if len(fields) != 2 or not all(field.isdigit() for field in fields):
+    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        fail(f"{name}, line 1", "is UTF-16 text, not UTF-8: save it as UTF-8")
+    fields = line.removeprefix(codecs.BOM_UTF8).split()
+    if b"\t" in line and len(fields) == 2:
+        fail(f"{name}, line 1", _TABS)
+    if len(fields) != 2 or not all(f.isdigit() and len(f) <= _MOST_DIGITS for f in fields):
         start = line[:40].decode("utf-8", "replace").strip()
         fail(f"{name}, line 1", f"expected the header `count dimension`, found {start!r}")
     check_dimension(f"{name}, line 1", int(fields[1]), dimension)

@@ -49,6 +49,8 @@ SHA256 = {
 _UNSIGNED_BYTE = 8
 _GZIP = b"\x1f\x8b"
 _CHUNK = 2**16
+_MOST_BYTES = 2**30
+"""Of an unpacked file; MNIST's largest has 47 million."""
 _TIMEOUT_S = 30
 
 
@@ -102,18 +104,34 @@ def read_idx(path: str | Path, num_dimensions: int) -> Bytes:
         DataError: if it cannot be read, is of another kind, or its length does not fit its header.
     """
     path = Path(path)
+    start = 4 + 4 * num_dimensions
     try:
-        content = path.read_bytes()
-        if content.startswith(_GZIP):
-            content = gzip.decompress(content)
+        with path.open("rb") as file:
+            packed = file.read(2) == _GZIP
+        with gzip.open(path) if packed else path.open("rb") as file:
+            head = file.read(start)
+            sizes = _idx_sizes(path, head, num_dimensions)
+            # What the header announces and one byte more, however much there is to unpack.
+            content = file.read(math.prod(sizes) + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from (
             error
         )
-    start = 4 + 4 * num_dimensions
-    if len(content) < 4 or content[:2] != b"\0\0":
+    expected = math.prod(sizes)
+    if len(content) != expected:
+        found = f"more than {expected:,}" if len(content) > expected else f"{len(content):,}"
+        raise DataError(
+            f"{path} has {found} bytes behind its header, which says {expected:,}: it was cut "
+            "short or changed; fetch it again"
+        )
+    return np.frombuffer(content, np.uint8).reshape(sizes)
+
+
+def _idx_sizes(path: Path, head: bytes, num_dimensions: int) -> list[int]:
+    """Return the dimensions that a header announces."""
+    if len(head) < 4 or head[:2] != b"\0\0":
         raise DataError(f"{path} is no IDX file: it does not start with two zero bytes")
-    kind, found = content[2], content[3]
+    kind, found = head[2], head[3]
     if kind != _UNSIGNED_BYTE:
         raise DataError(f"{path} holds numbers of IDX type 0x{kind:02x}; 0x08, bytes, is read here")
     if found != num_dimensions:
@@ -121,16 +139,15 @@ def read_idx(path: str | Path, num_dimensions: int) -> Bytes:
             f"{path} has {found} dimensions, not {num_dimensions}: images have three (count, rows, "
             "columns), labels one"
         )
-    if len(content) < start:
+    if len(head) < 4 + 4 * num_dimensions:
         raise DataError(f"{path} ends within its header: it was cut short; fetch it again")
-    sizes = np.frombuffer(content[4:start], ">u4").tolist()
-    expected = start + math.prod(sizes)
-    if len(content) != expected:
+    sizes: list[int] = np.frombuffer(head[4:], ">u4").tolist()
+    if math.prod(sizes) > _MOST_BYTES:
         raise DataError(
-            f"{path} has {len(content):,} bytes, its header says {expected:,}: it was cut short or "
-            "changed; fetch it again"
+            f"{path} announces {math.prod(sizes):,} bytes ({' x '.join(map(str, sizes))}); "
+            f"at most {_MOST_BYTES:,} are read"
         )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(sizes)
+    return sizes
 
 
 def read_digits(images: Path, labels: Path) -> ImageSet:
@@ -299,12 +316,17 @@ def download_mnist(
     paths = []
     for count, (name, wanted) in enumerate(sums.items(), 1):
         path = Path(folder) / name
-        if not path.exists() or hashlib.sha256(path.read_bytes()).hexdigest() != wanted:
+        if not path.exists() or _sha256(path) != wanted:
             _fetch(path, [f"{mirror.rstrip('/')}/{name}" for mirror in mirrors], wanted)
         paths.append(path)
         if progress is not None:
             progress(count)
     return paths
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch(path: Path, addresses: Sequence[str], wanted: str) -> None:
@@ -314,6 +336,8 @@ def _fetch(path: Path, addresses: Sequence[str], wanted: str) -> None:
             with urlopen(address, timeout=_TIMEOUT_S) as answer, atomic_write(path) as file:
                 digest = hashlib.sha256()
                 while chunk := answer.read(_CHUNK):
+                    if file.tell() > _MOST_BYTES:
+                        raise DataError(f"more than {_MOST_BYTES:,} bytes")
                     digest.update(chunk)
                     file.write(chunk)
                 if digest.hexdigest() != wanted:

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from tinylm.errors import DataError, nearest
+from tinylm.reading import decode, read_bytes, read_json_lines, refusal
 
 SUFFIXES = (".jsonl", ".csv")
 _NAME_PARTS = {
@@ -31,6 +32,7 @@ _NAME_PARTS = {
     "validation": "validation",
     "val": "validation",
 }
+_MOST_BYTES = 1 << 30
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
 
 
@@ -120,15 +122,8 @@ def read_rows(
     read = kinds.get(path.suffix.lower())
     if read is None:
         raise DataError(f"{path}: cannot read this kind of file: give one of {', '.join(kinds)}")
-    try:
-        content = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        row = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, row {row}: not UTF-8 ({error.reason})") from error
     rows = []
-    for number, record in read(path, content):
+    for number, record in read(path):
         place = f"{path}, row {number}"
         for name in (text_field, label_field):
             if name not in record:
@@ -187,21 +182,12 @@ def _find(path: Path) -> tuple[list[Path], list[Path]]:
     return groups["train"], groups["validation"]
 
 
-def _jsonl_records(path: Path, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    # Not splitlines: a JSON string may hold U+2028 as it is.
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, row {number}: not JSON ({error})") from error
-        if not isinstance(record, dict):
-            raise DataError(f"{path}, row {number}: expected an object, found {line.strip()[:40]}")
-        yield number, record
+def _jsonl_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    return read_json_lines(path, dict[str, Any], what="row")
 
 
-def _csv_records(path: Path, content: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    content = decode(read_bytes(path, _MOST_BYTES), refusal(path))
     reader = csv.reader(io.StringIO(content, newline=""), strict=True)
     header: list[str] | None = None
     number = 0
@@ -217,6 +203,11 @@ def _csv_records(path: Path, content: str) -> Iterator[tuple[int, dict[str, Any]
             continue
         if header is None:
             header = [name.strip() for name in fields]
+            for mark, what in (("\t", "tabs"), (";", "semicolons")):
+                if len(header) == 1 and mark in header[0]:
+                    raise DataError(
+                        f"{path}: its columns are separated by {what}: save it with commas"
+                    )
             if len(set(header)) < len(header):
                 raise DataError(f"{path}, row {number}: the header names a column twice")
         elif len(fields) != len(header):

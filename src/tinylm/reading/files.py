@@ -54,23 +54,36 @@ def decode(content: bytes | bytearray, refuse: Refuse, offset: int = 0) -> str:
     Raises:
         TinylmError: ``refuse``'s, naming the first byte that is not UTF-8, or the encoding.
     """
+    skipped = 0
     if offset == 0:
         for mark, name in _MARKS.items():
             if content.startswith(mark):
                 raise refuse(f"is {name} text, not UTF-8: save it as UTF-8")
-        content = content.removeprefix(codecs.BOM_UTF8)
+        skipped = len(codecs.BOM_UTF8) * content.startswith(codecs.BOM_UTF8)
     try:
-        return content.decode("utf-8")
+        return content[skipped:].decode("utf-8")
     except UnicodeDecodeError as error:
-        raise refuse(
-            f"not UTF-8 at byte {offset + error.start} ({error.reason}): save it as UTF-8"
-        ) from None
+        start = skipped + error.start
+        line = content.count(b"\n", 0, start) + 1
+        where = f"byte {offset + start}" + (f", line {line}" if line > 1 else "")
+        raise refuse(f"not UTF-8 at {where} ({error.reason}): save it as UTF-8") from None
 
 
 def lines(
-    stream: BinaryIO, path: str | Path, most: int = MOST_BYTES, error: type[TinylmError] = DataError
+    stream: BinaryIO,
+    path: str | Path,
+    most: int = MOST_BYTES,
+    error: type[TinylmError] = DataError,
+    what: str = "line",
 ) -> Iterator[tuple[int, str]]:
     """Yield the number, from 1, and the text of each line of an open file, its end included.
+
+    Args:
+        stream: the file.
+        path: its name, for messages.
+        most: bytes of a line.
+        error: class of what is raised.
+        what: a line is called in messages.
 
     Raises:
         TinylmError: of the class ``error``, for a line that is not UTF-8 or has more than ``most``
@@ -79,7 +92,7 @@ def lines(
     offset = number = 0
     while line := stream.readline(most + 1):
         number += 1
-        refuse = refusal(f"{path}, line {number}", error)
+        refuse = refusal(f"{path}, {what} {number}", error)
         if len(line) > most:
             raise refuse(f"has more than {most:,} bytes; is this a file of lines?")
         yield number, decode(line, refuse, offset)

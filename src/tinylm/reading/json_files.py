@@ -45,7 +45,7 @@ def parse_json(content: bytes | str, refuse: Refuse, finite: bool = True) -> Any
     try:
         value = (_DECODER if finite else _LENIENT).decode(text)
     except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
+        where = f"line {error.lineno}, " * ("\n" in text) + f"column {error.colno}"
         raise refuse(f"not JSON ({error.msg[:1].lower()}{error.msg[1:]} at {where})") from None
     except RecursionError:
         raise refuse(f"is nested more than {MOST_DEPTH} deep") from None
@@ -85,6 +85,7 @@ def read_json_lines(
     error: type[TinylmError] = DataError,
     advice: str = "",
     most: int = MOST_BYTES,
+    what: str = "line",
 ) -> Iterator[tuple[int, Shape]]:
     """Yield the number, from 1, and the value of every line of a file that is not empty.
 
@@ -96,16 +97,17 @@ def read_json_lines(
         error: class of what is raised.
         advice: what to do about a line that cannot be used; it ends the message.
         most: bytes of a line.
+        what: a line is called in messages.
 
     Raises:
         TinylmError: of that class, naming the file, the line and what is wrong.
     """
     try:
         with Path(path).open("rb") as stream:
-            for number, line in lines(stream, path, most, error):
+            for number, line in lines(stream, path, most, error, what):
                 if line.strip():
-                    refuse = refusal(f"{path}, line {number}", error, advice)
-                    value = parse_json(line, refuse)
+                    refuse = refusal(f"{path}, {what} {number}", error, advice)
+                    value = parse_json(line.rstrip("\r\n"), refuse)
                     if _SURROGATE.search(line):
                         refuse_half_characters(value, refuse)
                     yield number, checked(kind, value, refuse)

@@ -14,7 +14,6 @@ and that a hold-out pass reads what it then leaves out.
 
 from __future__ import annotations
 
-import codecs
 import functools
 import hashlib
 import itertools
@@ -23,17 +22,21 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tinylm.config import DataConfig
 from tinylm.errors import DataError
+from tinylm.reading import decode, lines, read_bytes, read_json_lines, refusal, shown
 
 MARKER = b"<|endoftext|>"
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 _CHUNK_BYTES = 1 << 20
 _BATCH_ROWS = 1024
+_MOST_DOCUMENT_BYTES = 1 << 28
+_PACKED = (".gz", ".zip", ".bz2", ".xz", ".zst")
 _READER_VERSION = 1
 _NAME_PARTS = {
     "train": "train",
@@ -256,20 +259,27 @@ def _find(root: Path) -> list[_File]:
     kinds = ", ".join(SUFFIXES)
     try:
         if root.is_file():
+            if root.suffix.lower() in _PACKED:
+                raise DataError(f"{root} is packed: unpack it first, and give one of {kinds}")
             if root.suffix.lower() not in SUFFIXES:
                 raise DataError(f"{root}: cannot read this kind of file: give one of {kinds}")
             return [_File(root, root.name)]
         if not root.is_dir():
             raise DataError(f"data.path {root} does not exist: give a folder or a file ({kinds})")
-        found = [
+        visible = [
             _File(path, path.relative_to(root).as_posix())
             for path in root.rglob("*")
-            if path.suffix.lower() in SUFFIXES
-            and not any(part.startswith(".") for part in path.relative_to(root).parts)
+            if not any(part.startswith(".") for part in path.relative_to(root).parts)
             and path.is_file()
         ]
+        found = [file for file in visible if file.path.suffix.lower() in SUFFIXES]
     except OSError as error:
         raise _unreadable(root, error) from error
+    for file in visible:
+        if file.path.suffix.lower() in _PACKED:
+            unpacked = file.path.with_suffix("")
+            if unpacked.suffix.lower() in SUFFIXES and not unpacked.exists():
+                raise DataError(f"{file.path} is packed: unpack it, or move it out of the folder")
     if not found:
         raise DataError(f"{root}: no {kinds} files in this folder: give one that holds some")
     return sorted(found, key=lambda file: file.name)
@@ -306,7 +316,11 @@ def _check_marker(path: Path) -> None:
             head = stream.read(_CHUNK_BYTES)
     except OSError as error:
         raise _unreadable(path, error) from error
+    if not head.strip():
+        raise DataError(f"{path} is empty: give one with text, or take it away")
     if MARKER not in head:
+        # What is no text at all, or in another encoding, is told as that.
+        decode(head[: len(head) - 8], refusal(path))
         raise DataError(
             f"{path}: no {MARKER.decode()} in its first MB, so where documents end is not known: "
             "set data.text_format to `file` (one document a file), `blank-line` or `endoftext`"
@@ -318,9 +332,9 @@ def _check_marker(path: Path) -> None:
 
 def _read_marked(path: Path) -> Iterator[str]:
     """Yield the texts between ``<|endoftext|>`` markers; the last needs none."""
+    refuse = refusal(path)
     with path.open("rb") as stream:
-        offset = _skip_bom(stream.read(len(codecs.BOM_UTF8)))
-        stream.seek(offset)
+        offset = 0
         rest = bytearray()  # read, but not yet closed by a marker
         while chunk := stream.read(_CHUNK_BYTES):
             # A marker may straddle the chunks, but cannot lie in what was searched before.
@@ -328,48 +342,51 @@ def _read_marked(path: Path) -> Iterator[str]:
             rest += chunk
             start = 0
             while (end := rest.find(MARKER, search)) >= 0:
-                yield _decode(rest[start:end], path, offset + start)
+                yield decode(rest[start:end], refuse, offset + start)
                 start = search = end + len(MARKER)
             del rest[:start]
             offset += start
-        yield _decode(rest, path, offset)
+            _refuse_longer(len(rest), path)
+        yield decode(rest, refuse, offset)
 
 
 def _read_whole(path: Path) -> Iterator[str]:
-    content = path.read_bytes()
-    start = _skip_bom(content)
-    yield _decode(content[start:], path, start)
+    _refuse_longer(path.stat().st_size, path)
+    yield decode(read_bytes(path, _MOST_DOCUMENT_BYTES), refusal(path))
 
 
 def _read_blank_line(path: Path) -> Iterator[str]:
     """Yield the paragraphs between lines that hold nothing but white space."""
-    lines: list[str] = []
-    for _, line in _lines(path):
-        if line.strip():
-            lines.append(line)
-        elif lines:
-            yield "".join(lines)
-            lines = []
-    yield "".join(lines)
+    paragraph: list[str] = []
+    length = 0
+    with path.open("rb") as stream:
+        for _, line in lines(stream, path):
+            if line.strip():
+                paragraph.append(line)
+                length += len(line)
+                _refuse_longer(length, path)
+            elif paragraph:
+                yield "".join(paragraph)
+                paragraph, length = [], 0
+    yield "".join(paragraph)
+
+
+def _refuse_longer(length: int, path: Path) -> None:
+    if length > _MOST_DOCUMENT_BYTES:
+        raise DataError(
+            f"{path}: a document of more than {_MOST_DOCUMENT_BYTES:,} bytes; set data.text_format "
+            "so that it is cut into documents, or split it"
+        )
 
 
 def _read_jsonl(path: Path, field: str) -> Iterator[str]:
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        place = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{place}: not valid JSON ({error}): mend the line") from error
-        if not isinstance(row, dict):
-            raise DataError(f'{place}: not a JSON object: write {{"{field}": "..."}}')
+    for number, row in read_json_lines(path, dict[str, Any], advice="mend the line"):
         if field not in row:
             raise DataError(
-                f"{place}: no field {field!r} among {', '.join(map(repr, row))}: "
+                f"{path}, line {number}: no field {field!r} among {', '.join(map(shown, row))}: "
                 "set data.text_field"
             )
-        yield _text(row[field], place, field)
+        yield _text(row[field], f"{path}, line {number}", field)
 
 
 def _read_parquet(path: Path, field: str) -> Iterator[str]:
@@ -395,43 +412,10 @@ def _read_parquet(path: Path, field: str) -> Iterator[str]:
         ) from error
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield ``(number from 1, line with its end)``."""
-    offset = 0
-    with path.open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            start = _skip_bom(line) if number == 1 else 0
-            yield number, _decode(line[start:], path, offset + start)
-            offset += len(line)
-
-
-def _skip_bom(head: bytes) -> int:
-    return len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
-
-
-def _decode(content: bytes | bytearray, path: Path, offset: int) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 at byte {offset + error.start} ({error.reason}): "
-            "convert the file to UTF-8"
-        ) from error
-
-
 def _text(value: object, place: str, field: str) -> str:
     if not isinstance(value, str):
-        raise DataError(
-            f"{place}: field {field!r} holds {type(value).__name__}, not text: "
-            "mend it, or set data.text_field"
-        )
-    if not value.isascii():
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError as error:  # JSON can write half of a surrogate pair
-            raise DataError(
-                f"{place}: field {field!r} is no Unicode text ({error.reason}): mend it"
-            ) from error
+        what = "no text" if value is None else f"{shown(value)}, not text"
+        raise DataError(f"{place}: field {field!r} holds {what}: mend it, or set data.text_field")
     return value
 
 
@@ -450,6 +434,5 @@ def _some(stories: Iterator[str], most: int | None, problem: str) -> Iterator[st
 
 
 def _unreadable(path: Path, error: OSError) -> DataError:
-    return DataError(
-        f"{path}: cannot be read ({error.strerror or error}): check the path and rights"
-    )
+    problem = error.strerror or " ".join(str(error).split())
+    return DataError(f"{path}: cannot be read ({problem}): check the path and rights")
