@@ -109,6 +109,7 @@ class _Record(TypedDict):
     learning_rate: NotRequired[float]
     gradient_norm: NotRequired[float]
     training_loss: NotRequired[float | None]
+    training_perplexity: NotRequired[float | None]
     tokens_per_second: NotRequired[float]
     seconds: NotRequired[float]
     accuracy: NotRequired[float]
