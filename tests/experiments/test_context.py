@@ -101,8 +101,13 @@ def test_keys_depend_on_what_matters_only() -> None:
     for name in ("data", "training"):
         assert result_key(name, config) == result_key(name, other_generation)
         assert result_key(name, config) == result_key(name, config, "weights")
-    for name in ("evaluation", "samples", "attention"):
+    sentences = load_config(overrides=["report.attention_sentences=[The dog ran.]"])
+    stories = load_config(overrides=["experiments.attention.stories=7"])
+    for other in (sentences, stories, other_training):
+        assert result_key("attention", config) != result_key("attention", other)
+    for name in ("evaluation", "samples"):
         assert result_key(name, config) != result_key(name, other_generation)
+    for name in ("evaluation", "samples", "attention"):
         assert result_key(name, config) != result_key(name, config, "weights")
     assert result_key("data", config) == result_key("data", other_training)
     assert result_key("training", config) != result_key("training", other_training)

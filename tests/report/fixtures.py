@@ -249,25 +249,67 @@ def attention() -> dict[str, Any]:
     import torch
 
     from tinylm.experiments.attention import as_result
-    from tinylm.interpretability.attention_maps import measure
+    from tinylm.experiments.example_sentences import ExampleSentence
+    from tinylm.interpretability.attention_maps import SentenceAttention
 
-    sentences = config().report.attention_sentences
+    texts = {
+        "The girl was sad because she lost her red ball.": "the first without direct speech",
+        'Tom said, "I want to help you, mom."': "the first with direct speech",
+        "The dog saw Lily and Lily saw the dog.": "the first in which a name or a long word "
+        "returns",
+    }
     generator = torch.Generator().manual_seed(0)
     analysed = []
-    for sentence in sentences:
+    for sentence in texts:
         words = ["<sos>", *re.findall(r"\w+|[^\w\s]", sentence.lower())]
         kinds = {word: i for i, word in enumerate(dict.fromkeys(words))}
-        ids = [kinds[word] for word in words]
         seq = len(words)
         scores = 2.5 * torch.randn(3, 8, seq, seq, generator=generator)
-        scores[0, 0] = 0  # broad
-        scores[0, 1] = 6 * torch.eye(seq)  # itself
-        scores[0, 2] = 6 * torch.eye(seq).roll(-1, 1)  # the previous word
-        scores[1, 3, :, 0] += 9  # the first token
         blocked = torch.ones(seq, seq, dtype=torch.bool).triu(1)
         patterns = scores.masked_fill(blocked, -torch.inf).softmax(-1)
-        analysed.append(measure(patterns, ids, words))
-    return {**as_result(sentences, analysed), **_common(9.4)}
+        analysed.append(
+            SentenceAttention(tuple(words), tuple(kinds[word] for word in words), patterns)
+        )
+    examples = [ExampleSentence(text, reason) for text, reason in texts.items()]
+    return {**_heads(), "stories": 100, **as_result(examples, analysed), **_common(9.4)}
+
+
+def _heads() -> dict[str, Any]:
+    """Return 24 heads, one of every role and the rest mixed; the last three are worth nothing."""
+    from tinylm.experiments.attention import heads_result
+    from tinylm.interpretability.head_ablation import HeadWorth
+    from tinylm.interpretability.head_measures import Favourite, HeadMeasure, Share
+    from tinylm.interpretability.places import PLACES
+    from tinylm.measurement import Difference
+
+    class Spelled:
+        def token(self, token_id: int) -> str:
+            return COMMON.split()[token_id]
+
+    measures, worth = [], {}
+    for i in range(24):
+        layer, head = divmod(i, 8)
+        shares = {
+            place.name: Share(0.62 if i == j else 0.09, 0.08, 2_000)
+            for j, place in enumerate(PLACES)
+        }
+        measures.append(
+            HeadMeasure(
+                layer=layer,
+                head=head,
+                shares=shares,
+                distance=3.0 + 4 * layer,
+                even_distance=16.0,
+                entropy=0.9 - 0.02 * i,
+                favourites=(Favourite(i % 9, 2.5),) if i % 2 else (),
+            )
+        )
+        value = 0.1 / (1 + i) if i < 21 else 0.0
+        worth[layer, head] = Difference(value, value - 0.002, value + 0.002)
+    idle = ((2, 5), (2, 6), (2, 7))
+    return heads_result(
+        measures, HeadWorth(2.0921, worth, idle, Difference(0.012, 0.009, 0.015)), Spelled()
+    )
 
 
 def results() -> dict[str, dict[str, Any]]:

@@ -2,18 +2,19 @@ import html
 import json
 import re
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
 from torch import Tensor
 
-from tinylm.config import ModelConfig
-from tinylm.interpretability.attention_maps import SentenceAttention, analyse
-from tinylm.model.decoder import DecoderLM
+from tests.report import fixtures
+from tinylm.measurement import Difference
 from tinylm.report.attention_html import attention_html
 from tinylm.report.figures import TEXT_HEIGHT_CM, new_figure, save_figure, style
 from tinylm.report.figures.attention import heatmap, heatmap_grid, line_figure
+from tinylm.report.figures.heads import heads_figure
 
 WORDS = [
     "<sos>",
@@ -39,13 +40,18 @@ def patterns(layers: int, heads: int, seq: int) -> Tensor:
     return scores.masked_fill(torch.ones(seq, seq).triu(1).bool(), -1e9).softmax(-1)
 
 
-@pytest.fixture(scope="module")
-def sentence() -> SentenceAttention:
-    torch.manual_seed(0)
-    model = DecoderLM(
-        ModelConfig(vocab_size=20, context_length=16, num_layers=2, num_heads=4, hidden_size=20)
-    )
-    return analyse(model, list(range(2, 2 + len(WORDS))), WORDS)
+@pytest.fixture
+def result() -> dict[str, Any]:
+    """Attention of words that are markup elsewhere, by heads of every role."""
+    found = fixtures.attention()
+    first = found["sentences"][0]
+    weights = patterns(3, 8, len(WORDS))
+    rounded = [
+        [[[round(w, 4) for w in row] for row in head] for head in layer]
+        for layer in weights.tolist()
+    ]
+    first.update(words=WORDS, patterns=rounded)
+    return found
 
 
 def test_figures_are_written_alike_each_time(tmp_path: Path) -> None:
@@ -143,50 +149,69 @@ def test_wrong_shapes_are_refused() -> None:
         line_figure(weights[0], ["a"] * 5, "", head=3)
 
 
-def page_data(page: str) -> dict[str, object]:
+def page_data(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
     assert found is not None
-    data: dict[str, object] = json.loads(found[1])
+    data: dict[str, Any] = json.loads(found[1])
     return data
 
 
-def test_page_holds_the_numbers(sentence: SentenceAttention) -> None:
-    data = page_data(attention_html([sentence, sentence]))
-    (first, second) = data["sentences"]
-    assert first == second
+def test_page_holds_the_numbers(result: dict[str, Any]) -> None:
+    data = page_data(attention_html(result))
+    assert data["stories"] == 100
+    first, *others = data["sentences"]
+    assert len(others) == 2
     assert first["words"] == WORDS
-    for layer in range(2):
-        for head in range(4):
-            for i, row in enumerate(first["weights"][layer][head]):
-                expected = sentence.patterns[layer, head, i, : i + 1].tolist()
-                assert row == pytest.approx(expected, abs=5.1e-5)
-            numbers = first["descriptors"][layer][head]
-            measured = sentence.descriptors[layer][head]
-            assert numbers["previous"] == pytest.approx(measured.previous, abs=5.1e-5)
-            assert data["all"]["descriptors"][layer][head]["queries"] == 2 * measured.queries
-            assert data["all"]["roles"][layer][head] == sentence.roles[layer][head]
-    assert first["interpretations"] == [list(row) for row in sentence.interpretations]
+    for layer in range(3):
+        for head in range(8):
+            given = result["sentences"][0]["patterns"][layer][head]
+            assert first["weights"][layer][head] == [row[: i + 1] for i, row in enumerate(given)]
+    for shown, head in zip(data["heads"], result["heads"], strict=True):
+        for key in ("layer", "head", "role", "second", "interpretation", "worth_told"):
+            assert shown[key] == head[key]
+        for name, (share, expected) in shown["shares"].items():
+            assert share == pytest.approx(head["shares"][name]["share"], abs=5.1e-5)
+            assert expected == pytest.approx(head["shares"][name]["expected"], abs=5.1e-5)
+        assert shown["worth"] == head["worth"][0]
 
 
-def test_page_is_closed_and_escaped(sentence: SentenceAttention) -> None:
+def test_page_is_closed_and_escaped(result: dict[str, Any]) -> None:
     title = 'A <b>"title"</b> & @@DATA@@'
-    page = attention_html([sentence], title)
+    page = attention_html(result, title)
     assert page.count("</script>") == 2  # the data's and the program's own
     assert page.count(html.escape(title)) == 2
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
     assert not re.search(r"\b(src|href)=", page) and "@import" not in page
     assert "innerHTML" not in page
-    assert attention_html([sentence], title) == page
+    assert attention_html(result, title) == page
 
 
-def test_page_refuses_nothing_and_a_mixture(sentence: SentenceAttention) -> None:
+def test_page_refuses_nothing(result: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="no sentence"):
-        attention_html([])
-    torch.manual_seed(0)
-    other = analyse(
-        DecoderLM(ModelConfig(vocab_size=9, num_layers=1, num_heads=2, hidden_size=8)),
-        [2, 3],
-        ["<sos>", "a"],
-    )
-    with pytest.raises(ValueError, match="different models"):
-        attention_html([sentence, other])
+        attention_html({**result, "sentences": []})
+
+
+def test_every_head_has_its_row_of_shares_and_its_worth() -> None:
+    heads = fixtures.attention()["heads"]
+    heads[0]["worth"] = [None, None, None]
+    shares, worth = heads_figure(heads).axes
+    assert [label.get_text() for label in shares.get_yticklabels()] == [
+        f"{layer}.{head}" for layer in (1, 2, 3) for head in range(1, 9)
+    ]
+    columns = [label.get_text() for label in shares.get_xticklabels()]
+    cells = {(round(t.get_position()[0]), round(t.get_position()[1])): t for t in shares.texts}
+    assert len(cells) == len(columns) * len(heads)
+    for (column, row), text in cells.items():
+        share = heads[row]["shares"][columns[column]]["share"]
+        assert text.get_text() == f"{100 * share:.0f}"
+        bold = heads[row]["role"] == columns[column]
+        assert text.get_fontweight() == ("bold" if bold else "normal")
+    points = {container.lines[0].get_xydata()[0][1]: container for container in worth.containers}
+    assert sorted(points) == list(range(1, 24))  # the first could not be measured
+    for row, container in points.items():
+        expected = Difference.from_result(heads[int(row)]["worth"])
+        assert container.lines[0].get_xydata()[0][0] == expected.value
+        (interval,) = container.lines[2]
+        assert interval.get_segments()[0][:, 0].tolist() == pytest.approx(
+            [expected.low, expected.high]
+        )

@@ -103,7 +103,7 @@ def test_sections_follow_the_registry() -> None:
         ("data.types_seen", 7_777, "7,777"),
         ("training.best.perplexity", 3.217, "3.217"),
         ("training.best.step", 4_321, "4,321"),
-        ("training.unigram_perplexity", 333.4, "333"),
+        ("training.unigram_perplexity", 377.4, "377"),
         ("training.parameters.total", 7_654_321, "7,654,321"),
         ("training.tokens_per_second", 98_765, "98,765"),
         ("evaluation.validation.bits_per_byte", 0.654, "0.654"),
@@ -112,7 +112,7 @@ def test_sections_follow_the_registry() -> None:
         ("evaluation.distinct.true.2", 0.4321, "0.432"),
         ("samples.reference.distinct_1", 0.2345, "0.234"),
         ("samples.settings.1.metrics.perplexity", 5.55, "5.55"),
-        ("attention.heads.3.descriptors.mean_distance", 6.7, "6.7"),
+        ("attention.heads.3.distance", 66.7, "66.7"),
         ("attention.seconds", 754.0, "12\u00a0min 34\u00a0s"),
     ],
 )

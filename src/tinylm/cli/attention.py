@@ -3,47 +3,71 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from tinylm.cli.options import Run
+from tinylm.cli.options import Data, Run
 
 
 def attention(
     run: Run,
     sentences: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SENTENCE]...", help="Two or three compare well."),
+        typer.Argument(
+            metavar="[SENTENCE]...", help="Drawn; empty: three of the validation stories."
+        ),
     ] = None,
+    data: Data = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the figures go.")
     ] = None,
 ) -> None:
-    """Draw the attention of every layer and head, and say what each head does."""
-    from rich.console import Console
-    from rich.table import Table
-
+    """Say what each attention head does and is worth, and draw it."""
     from tinylm.cli.console import TerminalConsole
-    from tinylm.config import ReportConfig
-    from tinylm.experiments.attention import measure_attention
+    from tinylm.cli.options import data_overrides
+    from tinylm.config import load_config
+    from tinylm.errors import ConfigError
+    from tinylm.experiments.attention import attention as measured
+    from tinylm.experiments.context import run_of
     from tinylm.language_model import LanguageModel
     from tinylm.report.attention import draw_attention
 
     lm = LanguageModel.load(run)
-    folder = output or (run / "figures" if (run / "config.yaml").exists() else Path("figures"))
-    texts = sentences or list(ReportConfig().attention_sentences)
-    result = measure_attention(lm, texts)
-    with TerminalConsole().task("Drawing attention", 1.0) as done:
-        files = draw_attention(result, folder, done)
-    terminal = Console(highlight=False)
-    table = Table(title="What each head does, over all sentences")
-    for column in ("layer", "head", "role", "interpretation"):
-        table.add_column(column)
-    for head in result["heads"]:
-        table.add_row(
-            str(head["layer"] + 1), str(head["head"] + 1), head["role"], head["interpretation"]
+    own = run_of(run)
+    if own is None and data is None:
+        raise ConfigError(
+            f"{run} belongs to no run: say with --data on which stories its heads are measured"
         )
-    terminal.print(table)
+    file = None if own is None else own / "config.yaml"
+    console = TerminalConsole()
+    config = load_config(file, overrides=data_overrides(data))
+    result = measured(lm, config, console, sentences or ())
+    folder = output or (Path("figures") if own is None else own / "figures")
+    with console.task("Drawing attention", 1.0) as done:
+        files = draw_attention(result, folder, done)
+    _print_heads(result)
     for path in files:
         typer.echo(str(path))
+
+
+def _print_heads(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    # Words of a corpus are no markup.
+    terminal = Console(highlight=False, markup=False, emoji=False)
+    table = Table(
+        title=f"What each head does, measured on {result['stories']:,} validation stories",
+        show_lines=True,
+    )
+    for column in ("head", "role", "in words"):
+        table.add_column(column)
+    for head in result["heads"]:
+        second = "" if head["second"] is None else f", {head['second']}"
+        table.add_row(
+            f"{head['layer'] + 1}.{head['head'] + 1}",
+            f"{head['role']}{second}",
+            f"{head['interpretation']} {head['worth_told']}",
+        )
+    terminal.print(table)

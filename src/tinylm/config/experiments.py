@@ -140,9 +140,19 @@ class FinetuningExperiment:
 
 
 @dataclass(frozen=True, config=FROZEN)
+class AttentionExperiment:
+    """What every attention head does, and what it is worth."""
+
+    stories: Annotated[Int, Field(ge=2)] = 100
+    """Validation stories on which heads are measured and switched off, each cut to the context."""
+
+
+@dataclass(frozen=True, config=FROZEN)
 class ExperimentsConfig:
     """What the experiments on training and generation try."""
 
+    attention: AttentionExperiment = AttentionExperiment()
+    """Attention heads."""
     kv_cache: KVCacheExperiment = KVCacheExperiment()
     """Key-value cache."""
     beam_search: BeamSearchExperiment = BeamSearchExperiment()

@@ -313,12 +313,9 @@ class ReportConfig:
         "Tom was very sad because",
     )
     """Prompts of the sample generations."""
-    attention_sentences: tuple[str, ...] = (
-        "The girl was sad because she lost her red ball.",
-        'Tom said, "I want to help you, mom."',
-        "The little dog saw a cat and the cat saw the dog.",
-    )
-    """Sentences whose attention is drawn."""
+    attention_sentences: tuple[str, ...] = ()
+    """Sentences whose attention is drawn; empty: three of the validation split, chosen by a rule
+    that the report states."""
 
 
 @dataclass(frozen=True, config=FROZEN)

@@ -141,12 +141,16 @@ _DEPENDS_ON: dict[str, Sequence[str]] = {
     "efficiency": ("model", "training", "experiments.efficiency"),
     "precision": (*_DATA, "training", "experiments.precision"),
     "finetuning": (*_DATA, "training", "experiments.finetuning"),
+    "attention": (
+        *(*_DATA, "training"),
+        *("experiments.attention", "report.attention_sentences", _WEIGHTS),
+    ),
     "lab-svd": (*_DATA, "training", "experiments.lab_svd", _WEIGHTS),
     "lab-mnist": ("experiments.lab_mnist",),
 }
 _DEFAULT = (
     *(*_DATA, "training", "evaluation", "generation"),
-    *("report.prompts", "report.attention_sentences", _WEIGHTS),
+    *("report.prompts", _WEIGHTS),
 )
 
 _FORM = 2

@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from tinylm.atomic import write_text
-from tinylm.interpretability.attention_maps import SentenceAttention
-from tinylm.interpretability.head_descriptors import HeadDescriptors
 from tinylm.report.attention_html import attention_html
 from tinylm.report.figures import save_figure
 from tinylm.report.figures.attention import heatmap_grid, line_figure
+from tinylm.report.figures.heads import heads_figure
+
+HEADS = "attention-heads"
+"""Name of the figure of all heads."""
 
 
 def draw_attention(
@@ -31,9 +33,9 @@ def draw_attention(
     Returns:
         The files, in the order they were written.
     """
-    files: list[Path] = []
     sentences = result["sentences"]
-    total = sum(1 + len(sentence["figures"]["lines"]) for sentence in sentences)
+    total = 1 + sum(1 + len(sentence["figures"]["lines"]) for sentence in sentences)
+    files = save_figure(heads_figure(result["heads"]), folder, HEADS)
     for sentence in sentences:
         patterns = torch.tensor(sentence["patterns"])  # (layers, heads, seq, seq)
         words, text, names = sentence["words"], sentence["text"], sentence["figures"]
@@ -45,20 +47,5 @@ def draw_attention(
             files += save_figure(figure, folder, Path(name).stem)
             progress(len(files) / 2 / total)
     page = folder / Path(result["html"]).name
-    write_text(page, attention_html([_sentence(sentence) for sentence in sentences]))
+    write_text(page, attention_html(result))
     return [*files, page]
-
-
-def _sentence(values: Mapping[str, Any]) -> SentenceAttention:
-    """Return a sentence of the result as what the page is made from."""
-    return SentenceAttention(
-        words=tuple(values["words"]),
-        ids=tuple(values["ids"]),
-        patterns=torch.tensor(values["patterns"]),
-        baseline=HeadDescriptors(**values["baseline"]),
-        descriptors=tuple(
-            tuple(HeadDescriptors(**head) for head in layer) for layer in values["descriptors"]
-        ),
-        roles=tuple(tuple(layer) for layer in values["roles"]),
-        interpretations=tuple(tuple(layer) for layer in values["interpretations"]),
-    )

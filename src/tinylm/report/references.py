@@ -170,6 +170,13 @@ REFERENCES: dict[str, Reference] = {
         "BlackboxNLP workshop",
         "https://arxiv.org/abs/1906.04341",
     ),
+    "michel2019": Reference(
+        "P. Michel, O. Levy and G. Neubig",
+        2019,
+        "Are sixteen heads really better than one?",
+        "Advances in Neural Information Processing Systems 32",
+        "https://arxiv.org/abs/1905.10650",
+    ),
     "jain2019": Reference(
         "S. Jain and B. C. Wallace",
         2019,

@@ -1,207 +1,341 @@
-"""What the attention heads look at."""
+"""What the attention heads look at, and what each is worth."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import mean
 from typing import Any
 
+from tinylm.interpretability.head_roles import CLOSE, MIXED, STANDS_OUT
+from tinylm.measurement import Difference, Verdict
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Table, literal
-from tinylm.report.formatting import listed, percent, plural
+from tinylm.report.formatting import count, listed, percent, plural
 from tinylm.report.inputs import ReportInputs
 
-_COLUMNS = (
-    ("previous", "Previous"),
-    ("first", "First"),
-    ("self_share", "Itself"),
-    ("same_word", "Same word"),
-    ("punctuation", "Punct."),
-)
+Head = Mapping[str, Any]
+
+_HEADS = "figures/attention-heads.svg"
 _SHOWN = 8
+"""Heads told in words."""
+_APART = 1.15
+"""Ratio of two layers' mean distances from which one is said to look further back."""
 
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``attention``."""
     found = results.results.get("attention")
-    if found is None or not found["sentences"]:
+    if found is None:
         return []
-    made: list[Block] = [
-        Heading(1, "What the attention looks at", "sec:attention"),
-        Paragraph(
-            "An attention weight says how much of another token's value a head takes in. For "
-            f"{plural(len(found['sentences']), 'sentence')} every weight of every head was "
-            "recorded. For each head the share of weight is measured that falls on the previous "
-            "token, on the first one, on the token itself, on earlier occurrences of the same "
-            "word and on punctuation, besides the mean distance looked back and the entropy of "
-            "the weights [[clark2019]]. A head is named after the share that stands out most "
-            "against a head that spreads its weight evenly."
-        ),
-    ]
-    made += _figures(results, found["sentences"])
-    heads = found.get("heads") or []
-    if heads:
-        made += _heads(heads)
-    made.append(
-        Paragraph(
-            "These are descriptions of where heads read, on a few sentences. That a head looks at "
-            "a word does not prove that the prediction depends on it [[jain2019]]; that would "
-            "take an intervention, such as switching the head off."
-        )
-    )
-    if found.get("html") and results.has_figure(found["html"]):
-        made.append(
-            Paragraph(
-                f"The weights can be explored one by one in `{literal(found['html'])}` in the "
-                "run's folder."
-            )
-        )
-    return made
-
-
-def _figures(results: ReportInputs, sentences: Sequence[Mapping[str, Any]]) -> list[Block]:
-    made: list[Block] = []
-    # One sentence on paper; the figures of the others are in the folder.
-    sentence = sentences[0]
-    figures = sentence.get("figures") or {}
-    path = figures.get("heatmaps")
-    if not path or not results.has_figure(path):
-        return []
-    made.append(
-        Figure(
-            "fig:attention-1",
-            path,
-            f"Attention in every head for “{literal(sentence['text'])}” A row is the token "
-            "that looks, a column the token looked at; darker is more weight. The upper "
-            "right is empty because no token sees those after it.",
-            f"Heatmaps of the attention of every head for: {sentence['text']}",
-        )
-    )
-    lines = [one for one in figures.get("lines") or [] if results.has_figure(one)]
-    if lines:
-        made.append(
-            Figure(
-                "fig:attention-lines",
-                lines[0],
-                "The first layer's heads on the same sentence, drawn as lines from the token "
-                "that looks (left) to those looked at (right), as strong as the weight.",
-                f"Lines of attention of the first layer for: {sentence['text']}",
-            )
-        )
-    if len(lines) > 1:
-        made.append(
-            Figure(
-                "fig:attention-lines-last",
-                lines[-1],
-                "The last layer's heads on the same sentence.",
-                f"Lines of attention of the last layer for: {sentence['text']}",
-            )
-        )
-    if made:
-        text = "[[fig:attention-1]] shows all heads for one sentence"
-        if any(isinstance(block, Figure) and block.key == "fig:attention-lines" for block in made):
-            text += "; [[fig:attention-lines]] draws those of the first layer as lines"
-        if len(lines) > 1:
-            text += ", [[fig:attention-lines-last]] those of the last"
-        others = listed([f"“{literal(sentence['text'])}”" for sentence in sentences[1:]])
-        if others:
-            text += f". The figures for {others} are in the run's folder `figures`"
-        made.insert(0, Paragraph(f"{text}."))
-    return made
-
-
-def _heads(heads: Sequence[Mapping[str, Any]]) -> list[Block]:
-    base = min(head["layer"] for head in heads), min(head["head"] for head in heads)
-
-    def name(head: Mapping[str, Any]) -> str:
-        # People count from 1, whatever the file does.
-        layer, number = (head["layer"] + (base[0] == 0), head["head"] + (base[1] == 0))
-        return f"{layer}.{number}"
-
-    columns = [
-        (key, title)
-        for key, title in _COLUMNS
-        if any(head["descriptors"].get(key) is not None for head in heads)
-    ]
-    rows = tuple(
-        (
-            name(head),
-            literal(head["role"]),
-            *(_share(head["descriptors"].get(key)) for key, _ in columns),
-            _number(head["descriptors"].get("mean_distance"), 1),
-            _number(head["descriptors"].get("entropy"), 2),
-        )
-        for head in heads
-    )
-    roles = Counter(head["role"] for head in heads).most_common()
-    counted = listed(
-        [f"{literal(role)} ({number})" for role, number in roles]
-    )  # fmt: skip
-    chosen = _chosen(heads)
+    heads = found["heads"]
     return [
-        Heading(2, "The heads", "sec:heads"),
-        Paragraph(
-            f"Averaged over the sentences, the {plural(len(heads), 'head')} fall into these "
-            f"kinds: {counted}. {_layers(heads)} [[tab:heads]] lists them all; some in words:"
-        ),
+        Heading(1, "What the attention looks at", "sec:attention"),
+        *_method(found),
+        *_overview(results, found),
+        Paragraph(worth_comment(found)),
+        Paragraph("In words, the sharpest head of every role and those of most worth:"),
         Bullets(
-            tuple(f"*Head {name(head)}.* {literal(head['interpretation'])}" for head in chosen)
+            tuple(
+                f"*Head {_name(head)}.* {literal(head['interpretation'])} "
+                f"{literal(head['worth_told'])}"
+                for head in _chosen(heads)
+            )
         ),
-        Table(
-            "tab:heads",
-            "Every head, named *layer.head*, and where its weight goes.",
-            ("Head", "Role", *(title for _, title in columns), "Distance", "Entropy"),
-            rows,
-            "ll" + "r" * (len(columns) + 2),
-            "Shares are means over the tokens that look; a token can count in several columns. "
-            "Distance in tokens back. Entropy is 1 for an even spread, 0 for one token only; a "
-            "dash where a sentence offers nothing to measure.",
+        *_sentences(results, found["sentences"]),
+        *_page(results, found),
+    ]
+
+
+def _method(found: Mapping[str, Any]) -> list[Block]:
+    return [
+        Paragraph(
+            "An attention weight says how much of another token's value a head takes in. Where "
+            f"the weight of each head goes was measured on {_stories(found)}: on the token itself, "
+            "on its neighbours, on the first token, on earlier occurrences of the same word and on "
+            "what followed them, on punctuation [[clark2019]] and on words outside the most "
+            "frequent ones, which make up half of the text."
+        ),
+        Paragraph(
+            "A share says something by its distance from what is expected. Of a place that is a "
+            "matter of position, that is the share of a head that spreads its weight evenly. Of "
+            "one that is a matter of words, it is what those words would get from a head that "
+            "looks equally far back and knows nothing of words. A head is called after the place "
+            "that takes it furthest from there to all of the weight, if that is at least "
+            f"{percent(STANDS_OUT, 0)} of the way; a second is named if it comes at least "
+            f"{percent(CLOSE, 0)} as far. Otherwise the head is called {MIXED}."
+        ),
+        Paragraph(
+            "That a head looks at a word does not prove that the prediction depends on it "
+            "[[jain2019]]. So each head's output was also replaced by its mean over the same text, "
+            "which takes away what the head tells of it, one head at a time [[michel2019]]; the "
+            "rise of the loss is what the head is worth."
         ),
     ]
 
 
-def _chosen(heads: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the sharpest head of each role, then the sharpest of all, up to ``_SHOWN``."""
+def _overview(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
+    heads = found["heads"]
+    text = f"{roles_comment(heads)} {reach_comment(heads)} [[tab:heads]] lists them"
+    made: list[Block] = []
+    if results.has_figure(_HEADS):
+        text += ", and [[fig:heads]] shows every share"
+        made.append(
+            Figure(
+                "fig:heads",
+                _HEADS,
+                "Left: the share of each head's weight that goes to every place, in percent; "
+                "darker is further above what is expected, and the place a head is called after "
+                "is bold. A token can count in several columns. Right: how much the validation "
+                "loss rises without the head, with the interval of 95\u202f%; grey where it "
+                "includes 0.",
+                "A table of heads by places with the share of the weight, and a plot of each "
+                "head's worth.",
+            )
+        )
+    return [Paragraph(f"{text}."), _table(heads), *made]
 
-    def entropy(head: Mapping[str, Any]) -> float:
-        value = head["descriptors"].get("entropy")
-        return 1.0 if value is None else float(value)
 
-    best: dict[str, Mapping[str, Any]] = {}
-    ordered = sorted(heads, key=entropy)
-    for head in ordered:
-        best.setdefault(head["role"], head)
+def roles_comment(heads: Sequence[Head]) -> str:
+    """Return how many heads have each role."""
+    roles = Counter(str(head["role"]) for head in heads).most_common()
+    if len(roles) == 1:
+        return f"All {plural(len(heads), 'head')} have one role: {literal(roles[0][0])}."
+    counted = listed([f"{literal(role)} ({number})" for role, number in roles])
+    return f"The {plural(len(heads), 'head')} fall into {len(roles)} roles: {counted}."
+
+
+def reach_comment(heads: Sequence[Head]) -> str:
+    """Return how far back each layer looks, and whether that follows the order of the layers."""
+    layers = sorted({head["layer"] for head in heads})
+    means = [mean([float(h["distance"]) for h in heads if h["layer"] == n]) for n in layers]
+    even = heads[0]["even_distance"]
+    against = f"an even spread would look {even:.1f} back"
+    if len(means) == 1:
+        return (
+            f"The weight that does not rest on the first token lies {means[0]:.1f} tokens back on "
+            f"average; {against}."
+        )
+    told = listed([f"{each:.1f}" for each in means])
+    text = (
+        "The weight that does not rest on the first token lies, from the first layer to the last, "
+        f"{told} tokens back on average ({against}): "
+    )
+    steps = [later / earlier for earlier, later in pairwise(means)]
+    if all(step >= _APART for step in steps):
+        return text + "the higher a layer, the further back it looks."
+    if all(step <= 1 / _APART for step in steps):
+        return text + "the higher a layer, the nearer it looks."
+    if max(means) / min(means) < _APART:
+        return text + "the layers differ little in reach."
+    furthest = means.index(max(means)) + 1
+    return text + f"layer {furthest} looks furthest back, and reach does not follow the order."
+
+
+def worth_comment(found: Mapping[str, Any]) -> str:
+    """Return which heads matter most, and which show nothing."""
+    heads = found["heads"]
+    worth = {_name(head): Difference.from_result(head["worth"]) for head in heads}
+    more = {name: one for name, one in worth.items() if one.verdict is Verdict.MORE}
+    less = [name for name, one in worth.items() if one.verdict is Verdict.LESS]
+    text = (
+        f"*What the heads are worth.* The loss on these texts is {found['loss']:.4f} nats a token. "
+    )
+    if more:
+        best = max(more, key=lambda name: more[name].value)
+        role = next(head["role"] for head in heads if _name(head) == best)
+        text += (
+            f"It depends most on head {best} ({literal(role)}): without it the loss is "
+            f"{_nats(more[best])} higher. "
+        )
+    whole = plural(len(worth), "head")
+    if len(more) == len(worth):
+        text += f"Each of the {whole} is missed when it is taken away alone. "
+    elif more:
+        missed = "is missed when it is" if len(more) == 1 else "are missed when they are"
+        text += f"Of the {whole} {count(len(more))} {missed} taken away alone. "
+    else:
+        text += f"None of the {whole} is missed when it is taken away alone. "
+    if less:
+        text += f"Without {_one_of(less)} the loss is even lower. "
+    idle = found["idle"]
+    if idle:
+        text += (
+            f"Without {_one_of(idle)} the loss is not measurably different: what such a head does "
+            "is not needed on these texts, or other heads do it too. "
+        )
+    if found["without_idle"] is not None:
+        together = Difference.from_result(found["without_idle"])
+        if together.verdict is Verdict.MORE:
+            text += (
+                f"Without all of these at once the loss is {_nats(together)} higher, so that they "
+                "stand in for one another."
+            )
+        elif together.verdict is Verdict.LESS:
+            text += f"Without all of these at once the loss is {_nats(-together)} lower."
+        else:
+            text += "Without all of these at once it is not measurably different either."
+    return text.strip()
+
+
+def _one_of(names: Sequence[str]) -> str:
+    if len(names) == 1:
+        return f"head {names[0]}"
+    return f"any one of {listed(list(names))}"
+
+
+def _nats(worth: Difference) -> str:
+    return f"{worth.value:.4f} nats ({worth.low:.4f} to {worth.high:.4f})"
+
+
+def _table(heads: Sequence[Head]) -> Table:
+    rows = []
+    for head in heads:
+        leading = head["shares"].get(head["role"])
+        worth = Difference.from_result(head["worth"])
+        rows.append(
+            (
+                _name(head),
+                literal(str(head["role"])),
+                "–" if leading is None else percent(leading["share"], 0),
+                "–" if leading is None else percent(leading["expected"], 0),
+                literal(str(head["second"] or "–")),
+                f"{head['distance']:.1f}",
+                f"{head['entropy']:.2f}",
+                "–" if worth.verdict is Verdict.UNKNOWN else f"{worth.value:.4f}",
+            )
+        )
+    return Table(
+        "tab:heads",
+        "Every head, named *layer.head*.",
+        ("Head", "Role", "Share", "Expected", "Second", "Back", "Entropy", "Worth"),
+        tuple(rows),
+        "llrrlrrr",
+        "Share: of the head's weight, and what is expected of it. Back: tokens, on average over "
+        "the weight that does not rest on the first token. Entropy: 1 for an even spread, 0 for "
+        "one token only. Worth: rise of the loss without the head, in nats a token.",
+    )
+
+
+def _chosen(heads: Sequence[Head]) -> list[Head]:
+    """Return the sharpest head of each role, then those of most worth, up to ``_SHOWN``."""
+    best: dict[str, Head] = {}
+    for head in sorted(heads, key=lambda head: float(head["entropy"])):
+        best.setdefault(str(head["role"]), head)
     chosen = list(best.values())
-    chosen += [head for head in ordered if head not in chosen]
+    by_worth = sorted(heads, key=lambda head: -Difference.from_result(head["worth"]).value)
+    chosen += [head for head in by_worth if head not in chosen]
     return sorted(chosen[:_SHOWN], key=lambda head: (head["layer"], head["head"]))
 
 
-def _layers(heads: Sequence[Mapping[str, Any]]) -> str:
-    """Return how far back the first and the last layer look."""
-    layers = sorted({head["layer"] for head in heads})
-    means = []
-    for layer in (layers[0], layers[-1]):
-        values = [
-            head["descriptors"]["mean_distance"]
-            for head in heads
-            if head["layer"] == layer and head["descriptors"].get("mean_distance") is not None
-        ]
-        if not values:
-            return ""
-        means.append(sum(values) / len(values))
-    if len(layers) < 2:
-        return f"On average they look {means[0]:.1f} tokens back."
-    first, last = means
-    text = f"The first layer looks {first:.1f} tokens back on average, the last {last:.1f}"
-    if last > 1.15 * first:
-        return f"{text}: lower layers read the neighbourhood, higher ones gather from afar."
-    if last < 0.87 * first:
-        return f"{text}: here it is the lower layers that gather from afar."
-    return f"{text}: the layers differ little in reach."
+def _sentences(results: ReportInputs, sentences: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Return every sentence with its heatmaps, and one layer of one of them as lines."""
+    shown = [s for s in sentences if results.has_figure(s["figures"]["heatmaps"])]
+    if not shown:
+        return []
+    keys = {id(sentence): f"fig:attention-{i}" for i, sentence in enumerate(shown, 1)}
+    made: list[Block] = [
+        Heading(2, "Sentence by sentence", "sec:attention-sentences"),
+        Paragraph(_choice(shown)),
+        Bullets(
+            tuple(
+                f"“{literal(s['text'])}” ([[{keys[id(s)]}]]) {sentence_comment(s)}" for s in shown
+            )
+        ),
+    ]
+    for sentence in shown:
+        made.append(
+            Figure(
+                keys[id(sentence)],
+                sentence["figures"]["heatmaps"],
+                f"Attention in every head for “{literal(sentence['text'])}” A row is the token "
+                "that looks, a column the token looked at; darker is more weight. The upper right "
+                "is empty because no token sees those after it.",
+                f"Heatmaps of the attention of every head for: {sentence['text']}",
+            )
+        )
+    return [*made, *_lines(shown)]
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else percent(value, 0)
+def _choice(sentences: Sequence[Mapping[str, Any]]) -> str:
+    """Return where the sentences come from."""
+    reasons = [str(sentence["reason"]) for sentence in sentences]
+    if len({*reasons}) == 1:
+        return f"{plural(len(sentences), 'sentence')}, {literal(reasons[0])}, drawn in every head:"
+    return (
+        f"The {plural(len(sentences), 'sentence')} drawn here are sentences of the validation "
+        "split that the model was not trained on. They were chosen by a rule: of the sentences of "
+        "8 to 16 tokens, all of them in the vocabulary, "
+        f"{listed([literal(reason) for reason in reasons])}, each from another story."
+    )
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
+def sentence_comment(sentence: Mapping[str, Any]) -> str:
+    """Return what stands out in a sentence: a word that returns, or the strongest link."""
+    parts = []
+    returning = sentence["returning"]
+    if returning is not None:
+        share, even = percent(returning["weight"], 0), percent(returning["even"], 0)
+        word, head = literal(str(returning["word"])), returning["head"]
+        if returning["weight"] > 2 * returning["even"]:
+            parts.append(
+                f"From the second “{word}” head {head} gives {share} of its weight to the first, "
+                f"{plural(returning['back'], 'token')} back, where an even spread would give "
+                f"{even}."
+            )
+        else:
+            parts.append(
+                f"No head looks much from the second “{word}” to the first: the most is {share}, "
+                f"in head {head}, where an even spread would give {even}."
+            )
+    link = sentence["link"]
+    if link is not None:
+        parts.append(
+            "The strongest link of words that are no neighbours leads "
+            f"{plural(link['back'], 'token')} back, from “{literal(str(link['query']))}” to "
+            f"“{literal(str(link['key']))}”: {percent(link['weight'], 0)}, in head {link['head']}."
+        )
+    return " ".join(parts)
+
+
+def _lines(sentences: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Return the layer of the strongest link as lines."""
+    linked = [sentence for sentence in sentences if sentence["link"] is not None]
+    if not linked:
+        return []
+    strongest = max(linked, key=lambda sentence: float(sentence["link"]["weight"]))
+    layer = int(str(strongest["link"]["head"]).partition(".")[0])
+    path = strongest["figures"]["lines"][layer - 1]
+    text = literal(strongest["text"])
+    return [
+        Paragraph(
+            f"[[fig:attention-lines]] draws the layer of the strongest link of all, layer {layer}, "
+            "as lines."
+        ),
+        Figure(
+            "fig:attention-lines",
+            path,
+            f"The heads of layer {layer} on “{text}”, drawn as lines from the token that looks "
+            "(left) to those looked at (right), as strong as the weight.",
+            f"Lines of attention of layer {layer} for: {strongest['text']}",
+        ),
+    ]
+
+
+def _page(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
+    if not results.has_figure(found["html"]):
+        return []
+    return [
+        Paragraph(
+            f"The weights can be explored one by one in `{literal(found['html'])}` in the run's "
+            "folder."
+        )
+    ]
+
+
+def _stories(found: Mapping[str, Any]) -> str:
+    return plural(found["stories"], "validation story", "validation stories")
+
+
+def _name(head: Head) -> str:
+    return f"{head['layer'] + 1}.{head['head'] + 1}"

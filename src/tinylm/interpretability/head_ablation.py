@@ -1,0 +1,166 @@
+"""What each attention head is worth: the loss when its output is replaced by its mean.
+
+The head then says the same at every place, so that what it takes from the text is gone while the
+layers after it still get numbers of the usual size, which zeros would not be (Wang et al. 2023,
+"Interpretability in the Wild", section 2; the heads of a Transformer were first switched off one by
+one by Michel, Levy and Neubig 2019, "Are Sixteen Heads Really Better than One?").
+
+One head at a time understates what several do alike, since one can stand in for another; so the
+heads whose loss shows nothing are also replaced all together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tinylm.measurement import Difference, Replicates, Verdict, mean_replicates, paired
+from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.hooks import Hook
+from tinylm.model.loss import token_losses
+
+_IGNORED = -100
+_ROWS = 16
+"""Texts in one forward pass."""
+
+Head = tuple[int, int]
+"""Layer and head, from 0."""
+
+
+@dataclass(frozen=True)
+class HeadWorth:
+    """The loss with every head, and how much more it is without each."""
+
+    loss: float
+    """Nats a token."""
+    heads: Mapping[Head, Difference]
+    """Nats a token more without it."""
+    idle: tuple[Head, ...]
+    """Heads without which the loss is not measurably different."""
+    without_idle: Difference | None
+    """The loss without all of those together; None for fewer than two."""
+
+
+@torch.no_grad()
+def head_worth(
+    model: DecoderLM,
+    texts: Sequence[Sequence[int]],
+    progress: Callable[[float], None] = lambda done: None,
+) -> HeadWorth:
+    """Measure what every head is worth on texts.
+
+    Intervals are those of the paired differences of the texts.
+
+    Args:
+        model: any device and precision.
+        texts: token ids of each, ``<sos>`` first, of 2 tokens or more and none longer than the
+            context.
+        progress: called with the number of passes that are done.
+    """
+    config = model.config
+    batches = [_Batch.of(texts[i : i + _ROWS], model) for i in range(0, len(texts), _ROWS)]
+    with evaluating(model):
+        means = _mean_outputs(model, batches)
+        counts = torch.cat([batch.counts for batch in batches])
+
+        def measured(heads: Sequence[Head]) -> Replicates:
+            hooks = _replacing(means, heads)
+            sums = torch.cat([_losses(model, batch, hooks) for batch in batches])
+            return mean_replicates(sums.tolist(), counts.tolist())
+
+        whole = measured(())
+        worth: dict[Head, Difference] = {}
+        for layer in range(config.num_layers):
+            for head in range(config.num_heads):
+                worth[layer, head] = paired(measured([(layer, head)]), whole)
+                progress(len(worth))
+        idle = tuple(key for key, value in worth.items() if value.verdict is Verdict.ALIKE)
+        together = paired(measured(idle), whole) if len(idle) > 1 else None
+    return HeadWorth(whole.value, worth, idle, together)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Texts as padded rows."""
+
+    ids: Tensor
+    """(batch, seq)."""
+    labels: Tensor
+    """(batch, seq)."""
+    real: Tensor
+    """(batch, seq), bool."""
+
+    @classmethod
+    def of(cls, texts: Sequence[Sequence[int]], model: DecoderLM) -> _Batch:
+        longest = max(len(ids) for ids in texts)
+        rows = torch.zeros(len(texts), longest, dtype=torch.long)
+        real = torch.zeros(len(texts), longest, dtype=torch.bool)
+        for row, ids in enumerate(texts):
+            rows[row, : len(ids)] = torch.tensor(list(ids))
+            real[row, : len(ids)] = True
+        labels = rows[:, 1:].masked_fill(~real[:, 1:], _IGNORED)
+        device = model.embedding.weight.device
+        return cls(rows[:, :-1].to(device), labels.to(device), real[:, :-1].to(device))
+
+    @property
+    def predicting(self) -> Tensor:
+        """Tokens from which another is predicted, (batch, seq), bool."""
+        return self.labels != _IGNORED
+
+    @property
+    def counts(self) -> Tensor:
+        """Tokens predicted, (batch)."""
+        return self.predicting.sum(1).cpu()
+
+
+def _mean_outputs(model: DecoderLM, batches: Sequence[_Batch]) -> Tensor:
+    """Return what each head puts out on average where a token is predicted.
+
+    Returns:
+        (layers, heads, head_dim), float64.
+    """
+    config = model.config
+    sums = torch.zeros(
+        config.num_layers, config.num_heads, config.resolved_head_dim, dtype=torch.float64
+    )
+    count = 0
+    for batch in batches:
+
+        def add(name: str, mixed: Tensor, counted: Tensor = batch.predicting) -> None:
+            kept = mixed * counted[:, None, :, None]  # (batch, heads, seq, head_dim)
+            sums[int(name.split(".")[1])] += kept.double().sum((0, 2)).cpu()
+
+        model(batch.ids, real=batch.real, hooks=model.hooks({"layers.*.attention.mixed": add}))
+        count += int(batch.counts.sum())
+    return sums / count
+
+
+def _replacing(means: Tensor, heads: Sequence[Head]) -> dict[str, Hook]:
+    """Return hooks that put the means in place of the heads' outputs."""
+    by_layer: dict[int, list[int]] = {}
+    for layer, head in heads:
+        by_layer.setdefault(layer, []).append(head)
+
+    def hook(layer: int, replaced: list[int]) -> Hook:
+        def replace(_: str, mixed: Tensor) -> Tensor:
+            mixed = mixed.clone()  # (batch, heads, seq, head_dim)
+            mixed[:, replaced] = means[layer, replaced][None, :, None, :].to(mixed)
+            return mixed
+
+        return replace
+
+    return {
+        f"layers.{layer}.attention.mixed": hook(layer, replaced)
+        for layer, replaced in by_layer.items()
+    }
+
+
+def _losses(model: DecoderLM, batch: _Batch, hooks: Mapping[str, Hook]) -> Tensor:
+    """Return the summed loss of each text, (batch), float64."""
+    logits = model(batch.ids, real=batch.real, hooks=model.hooks(hooks))
+    losses = token_losses(logits, batch.labels, _IGNORED).double()  # in reading order
+    rows = batch.predicting.nonzero()[:, 0]
+    return torch.zeros(len(batch.ids), dtype=torch.float64).index_add_(0, rows.cpu(), losses.cpu())

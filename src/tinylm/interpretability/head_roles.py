@@ -1,0 +1,120 @@
+"""What a head is called: one rule for the report, the page and the command line.
+
+A head is called after the place to which it gives most weight beyond what is expected there
+(``head_measures``), if that stands out; a second place is named if it comes close. Otherwise it is
+called mixed, and its greatest shares are told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tinylm.interpretability.head_measures import HeadMeasure, Share
+from tinylm.interpretability.places import PLACES
+from tinylm.measurement import Difference, Verdict
+
+STANDS_OUT = 0.1
+"""Least focus of the place that a head is called after: the part of the way from the expected share
+to all of the weight."""
+CLOSE = 0.5
+"""A second place is named if its focus stands out and is at least this part of the first one's."""
+FEWEST_QUERIES = 50
+"""Queries on which a share must rest to take part: fewer may be chance."""
+MIXED = "mixed"
+_TOLD = 3
+"""Shares told of a mixed head."""
+_PHRASES = {place.name: place.phrase for place in PLACES}
+_OF_WORDS = {place.name for place in PLACES if place.of_words}
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a head does."""
+
+    ranked: tuple[tuple[str, Share], ...]
+    """Places and shares, the greatest focus first."""
+    leading: bool
+    """Whether the first of them stands out."""
+    second: bool
+    """Whether the second one is close to it."""
+
+    @property
+    def name(self) -> str:
+        """The place it is called after, or ``mixed``."""
+        return self.ranked[0][0] if self.leading else MIXED
+
+    @property
+    def second_name(self) -> str | None:
+        """The second place, if it is close."""
+        return self.ranked[1][0] if self.second else None
+
+
+def role(shares: Mapping[str, Share]) -> Role:
+    """Return what a head with these shares is called; a tie goes to the place named first."""
+    counted = [
+        (place.name, shares[place.name])
+        for place in PLACES
+        if place.name in shares and shares[place.name].queries >= FEWEST_QUERIES
+    ]
+    ranked = tuple(sorted(counted, key=lambda pair: -pair[1].focus))  # stable
+    focus = [share.focus for _, share in ranked]
+    leading = bool(focus) and focus[0] >= STANDS_OUT
+    second = leading and len(focus) > 1 and focus[1] >= max(STANDS_OUT, CLOSE * focus[0])
+    return Role(ranked, leading, second)
+
+
+def describe(head: HeadMeasure, spell: Callable[[int], str]) -> str:
+    """Return what a head does in a sentence or two, with the numbers that they rest on.
+
+    Args:
+        head: measured.
+        spell: token id -> its text.
+    """
+    found = role(head.shares)
+    if not found.ranked:
+        return "Too few tokens were measured to say anything."
+    if found.leading:
+        text = _gives(found.ranked[: 1 + found.second])
+    elif above := [pair for pair in found.ranked[:_TOLD] if pair[1].focus > 0]:
+        text = f"No place stands out. {_gives(above)}"
+    else:
+        text = "No place stands out. Gives no more than expected to any of those measured"
+    text += f"; looks {head.distance:.1f} tokens back on average"
+    words = [f"“{spell(one.token)}” ({one.factor:.1f} times)" for one in head.favourites]
+    if words:
+        text += f". Most above what their positions explain: {_listed(words)}"
+    return text + "."
+
+
+def describe_worth(worth: Difference) -> str:
+    """Return what a head is worth to the predictions, by the change of the loss without it."""
+    if worth.verdict is Verdict.UNKNOWN:
+        return "What it is worth could not be measured."
+    numbers = f"{worth.value:.4f} nats ({worth.low:.4f} to {worth.high:.4f})"
+    return {
+        Verdict.MORE: f"Without it the validation loss is higher, by {numbers}.",
+        Verdict.LESS: f"Without it the validation loss is lower, by {_negative(worth)}.",
+        Verdict.ALIKE: f"Without it the validation loss is not measurably different: {numbers}.",
+    }[worth.verdict]
+
+
+def _negative(worth: Difference) -> str:
+    turned = -worth
+    return f"{turned.value:.4f} nats ({turned.low:.4f} to {turned.high:.4f})"
+
+
+def _gives(pairs: Sequence[tuple[str, Share]]) -> str:
+    told: list[str] = []
+    for name, share in pairs:
+        whole = "" if told else " of its weight"
+        beside = "by its distances alone" if name in _OF_WORDS else "by an even spread"
+        told.append(
+            f"{100 * share.share:.0f}\u00a0%{whole} {_PHRASES[name]} "
+            f"({100 * share.expected:.0f}\u00a0% {beside})"
+        )
+    return f"Gives {_listed(told)}"
+
+
+def _listed(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
