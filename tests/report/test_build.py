@@ -93,7 +93,8 @@ def test_sections_follow_the_registry() -> None:
     inputs = ReportInputs(fixtures.config(), fixtures.results(), Path("none"))
     blocks = assemble(inputs).blocks
     keys = [block.key for block in blocks if isinstance(block, Heading) and block.level == 1]
-    assert keys == [*(f"sec:{name}" for name in SECTIONS), "sec:references"]
+    sections = [f"sec:{name}" for name in SECTIONS]
+    assert keys == [*sections, "sec:references", "sec:configuration"]
 
 
 @pytest.mark.parametrize(

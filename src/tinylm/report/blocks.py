@@ -22,6 +22,7 @@ from typing import Literal
 from tinylm.report.references import REFERENCES
 
 SpanKind = Literal["text", "emphasis", "code", "math", "link"]
+LabelKind = Literal["section", "appendix", "table", "figure", "listing", "reference"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,10 @@ class Heading:
     key: str = ""
     numbered: bool = True
     after_floats: bool = False
-    """Whether on paper all figures and tables of the text before come first."""
+    """Whether on paper all figures and tables of the text before come first, at any price."""
+    appendix: bool = False
+    """Whether it begins an appendix: numbered by a letter and printed after the references, with
+    all that follows up to the next section."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Equation:
 
 @dataclass(frozen=True)
 class Table:
-    """A numbered table.
+    """A numbered table; like a figure it moves to the end of a paragraph that keeps pages full.
 
     Attributes:
         key: what ``[[key]]`` names.
@@ -78,6 +82,7 @@ class Table:
             room that is left.
         note: inline markup under the table.
         emphasised: indices of rows that are printed bold (a total, a best one).
+        beside: on paper it stands beside the table that follows it; the layout decides that.
     """
 
     key: str
@@ -87,6 +92,7 @@ class Table:
     alignment: str
     note: str = ""
     emphasised: tuple[int, ...] = ()
+    beside: bool = False
 
     def __post_init__(self) -> None:
         widths = {len(self.columns), len(self.alignment), *(len(row) for row in self.rows)}
@@ -96,7 +102,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A numbered figure.
+    """A numbered figure; it stands after the paragraph that names it, or some paragraphs later.
 
     Attributes:
         key: what ``[[key]]`` names.
@@ -104,7 +110,6 @@ class Figure:
         caption: inline markup.
         alt: what it shows, for those who cannot see it; plain text.
         width: share of the text width.
-        floats: it may move to the top or bottom of a page, so that no page ends half empty.
     """
 
     key: str
@@ -112,14 +117,13 @@ class Figure:
     caption: str
     alt: str
     width: float = 1.0
-    floats: bool = True
 
 
 @dataclass(frozen=True)
 class Code:
     """Commands or a file, as they are; long lines wrap.
 
-    With a key and a caption (inline markup) it is a numbered listing that may move like a figure.
+    With a key and a caption (inline markup) it is a numbered listing.
     """
 
     text: str
@@ -154,6 +158,11 @@ class References:
     """The list of the cited works, in the order of their first citation."""
 
 
+@dataclass(frozen=True)
+class PageBreak:
+    """Where the layout begins a new page; on screen it is nothing."""
+
+
 Block = (
     Heading
     | Paragraph
@@ -164,6 +173,7 @@ Block = (
     | Code
     | Sample
     | References
+    | PageBreak
 )  # fmt: skip
 
 
@@ -183,7 +193,7 @@ class Document:
 class Label:
     """What a key stands for."""
 
-    kind: Literal["section", "table", "figure", "listing", "reference"]
+    kind: LabelKind
     number: str
 
     @property
@@ -282,7 +292,8 @@ def number(blocks: Sequence[Block], before: Iterable[str] = ()) -> Numbering:
     """
     labels: dict[str, Label] = {}
     numbers: list[str] = []
-    section = subsection = 0
+    section = subsection = appendix = 0
+    prefix = ""
     counts: dict[Literal["table", "figure", "listing"], int] = {
         "table": 0,
         "figure": 0,
@@ -299,11 +310,18 @@ def number(blocks: Sequence[Block], before: Iterable[str] = ()) -> Numbering:
     for block in blocks:
         match block:
             case Heading(numbered=True, level=1):
-                section, subsection = section + 1, 0
-                numbers.append(label(block.key, Label("section", str(section))))
+                subsection = 0
+                if block.appendix:
+                    appendix += 1
+                    prefix = chr(ord("A") + appendix - 1)
+                else:
+                    section += 1
+                    prefix = str(section)
+                kind: LabelKind = "appendix" if block.appendix else "section"
+                numbers.append(label(block.key, Label(kind, prefix)))
             case Heading(numbered=True):
                 subsection += 1
-                numbers.append(label(block.key, Label("section", f"{section}.{subsection}")))
+                numbers.append(label(block.key, Label("section", f"{prefix}.{subsection}")))
             case Table():
                 counts["table"] += 1
                 numbers.append(label(block.key, Label("table", str(counts["table"]))))
@@ -325,6 +343,24 @@ def number(blocks: Sequence[Block], before: Iterable[str] = ()) -> Numbering:
         cited.append(key)
         labels[key] = Label("reference", str(len(cited)))
     return Numbering(labels, tuple(numbers), tuple(cited))
+
+
+def with_references(blocks: Sequence[Block], before: Iterable[str] = ()) -> list[Block]:
+    """Return the blocks with the list of references, if any work is cited, and then the appendices.
+
+    An appendix is written where it belongs, in the section that tells of it.
+    """
+    body: list[Block] = []
+    appendices: list[Block] = []
+    part = body
+    for block in blocks:
+        if isinstance(block, Heading) and block.level == 1:
+            part = appendices if block.appendix else body
+        part.append(block)
+    if number(blocks, before).cited:
+        heading = Heading(1, "References", "sec:references", numbered=False, after_floats=True)
+        body += [heading, References()]
+    return [*body, *appendices]
 
 
 def plain_text(markup: str, numbering: Numbering | None = None) -> str:

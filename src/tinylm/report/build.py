@@ -11,9 +11,10 @@ from tinylm.errors import DataError
 from tinylm.registry import SECTIONS
 from tinylm.report import html, typst
 from tinylm.report.abstract import abstract
-from tinylm.report.blocks import Block, Document, Heading, References, number
+from tinylm.report.blocks import Block, Document, with_references
 from tinylm.report.drawing import draw_figures
 from tinylm.report.inputs import ReportInputs, load_inputs
+from tinylm.report.layout import arrange
 
 UNUSABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What sections and figures raise when a result file does not hold what it should."""
@@ -51,6 +52,7 @@ def write_document(document: Document, inputs: ReportInputs, stem: str) -> dict[
     Raises:
         DataError: if it cannot be printed.
     """
+    document = arrange(document, inputs.folder, inputs.date)
     source = typst.source(document, inputs.date)
     content = {
         "pdf": typst.pdf(source, inputs.folder, inputs.date),
@@ -92,15 +94,13 @@ def assemble(inputs: ReportInputs) -> Document:
         summary = abstract(inputs)
     except UNUSABLE as error:
         raise DataError(incomplete(inputs, "the abstract", error)) from error
-    if number(blocks, [summary]).cited:
-        blocks += [Heading(1, "References", "sec:references", numbered=False), References()]
     report = inputs.config.report
     return Document(
         title=report.title,
         author=report.author,
         date=f"{inputs.date.day} {inputs.date:%B %Y}",
         abstract=summary,
-        blocks=tuple(blocks),
+        blocks=tuple(with_references(blocks, [summary])),
         footer=f"tinylm {__version__}",
     )
 

@@ -25,6 +25,7 @@ from tinylm.report.blocks import (
     Figure,
     Heading,
     Numbering,
+    PageBreak,
     Paragraph,
     References,
     Sample,
@@ -157,6 +158,8 @@ class _Printer:
                 return _sample(block)
             case References():
                 return self._references()
+            case PageBreak():
+                return Markup("")
 
     def _table(self, table: Table, shown: str) -> Markup:
         sides = {"l": "", "p": "p", "r": "r", "c": "c"}

@@ -18,10 +18,9 @@ from tinylm.report.blocks import (
     Document,
     Heading,
     Paragraph,
-    References,
     code,
-    number,
     plain_text,
+    with_references,
 )
 from tinylm.report.build import UNUSABLE, draw, incomplete, write_document
 from tinylm.report.formatting import duration
@@ -67,14 +66,12 @@ def document(inputs: ReportInputs, name: str) -> Document:
         *(replace(block, level=1) if isinstance(block, Heading) else block for block in section),
         *_reproduction(inputs, name),
     ]
-    if number(blocks, [summary]).cited:
-        blocks += [Heading(1, "References", "sec:references", numbered=False), References()]
     return Document(
         title=plain_text(title.text),
         author=inputs.config.report.author,
         date=f"{inputs.date.day} {inputs.date:%B %Y}",
         abstract=summary,
-        blocks=tuple(blocks),
+        blocks=tuple(with_references(blocks, [summary])),
         footer=f"tinylm {__version__}",
     )
 

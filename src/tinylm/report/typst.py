@@ -7,11 +7,13 @@ full of ``#``, ``$``, ``@`` or ``//`` therefore comes out as it is.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import typst
 
@@ -25,6 +27,7 @@ from tinylm.report.blocks import (
     Figure,
     Heading,
     Numbering,
+    PageBreak,
     Paragraph,
     References,
     Sample,
@@ -35,11 +38,15 @@ from tinylm.report.blocks import (
 )
 from tinylm.report.references import REFERENCES
 
+LONG_TABLE = 40
+"""Rows from which a table may run on to the next page."""
+LONG_CODE = 40
+"""Lines from which a listing may."""
+LONG_SAMPLE = 1_500
+"""Characters from which a sample may."""
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 # Soft places to break a long path, address or key; a zero-width space prints nothing.
 _BREAKABLE = re.compile(r"(?<=[/_.=:,])(?=[^\s/_.=:,])")
-_LONG_TABLE = 40
-"""Rows from which a table may run on to the next page."""
 
 
 def string(text: str) -> str:
@@ -55,25 +62,91 @@ def inline(markup: str, numbering: Numbering) -> str:
 
 
 def source(document: Document, created: datetime) -> str:
-    """Return the whole document as Typst source."""
+    """Return the whole document as Typst source, blocks in their order.
+
+    ``layout.arrange`` puts them in the order in which they fill pages well.
+    """
     numbering = number(document.blocks, [document.abstract])
+    body = []
+    waiting: list[Table] = []  # tables that stand beside the one that follows
+    following = [*document.blocks[1:], None]
+    for block, after, shown in zip(document.blocks, following, numbering.numbers, strict=True):
+        if isinstance(block, Table) and block.beside:
+            waiting.append(block)
+        elif isinstance(block, Table) and waiting:
+            body.append(item(block, beside(waiting.pop(), block, numbering)))
+        elif isinstance(block, PageBreak):
+            body.append("#pagebreak(weak: true)")
+        else:
+            body.append(item(block, printed(block, numbering, shown), keeps_with(block, after)))
+    return "\n\n".join([*head(document, created, numbering), *body]) + "\n"
+
+
+def head(document: Document, created: datetime, numbering: Numbering) -> list[str]:
+    """Return the template and what it prints before the blocks: title, author, date, abstract."""
     template = resources.files("tinylm.report").joinpath("templates/paper.typ").read_text("utf-8")
     date = f"datetime(year: {created.year}, month: {created.month}, day: {created.day})"
-    head = (
+    return [
+        template,
         f"#show: paper.with(title: {string(document.title)}, author: {string(document.author)}, "
         f"date: {date}, date-text: {string(document.date)}, "
         f"footer: {string(document.footer)}, "
-        f"abstract: [{inline(document.abstract, numbering)}])"
-    )
-    body = []
-    following = [*document.blocks[1:], None]
-    for block, after in zip(document.blocks, following, strict=True):
-        printed = _block(block, numbering)
-        # Words that announce a formula, a list or a command stay on its page.
-        if isinstance(block, Paragraph) and isinstance(after, (Equation, Bullets, Code)):
-            printed = f"#block(width: 100%, sticky: true, par[{printed}])"
-        body.append(printed)
-    return "\n\n".join([template, head, *body]) + "\n"
+        f"abstract: [{inline(document.abstract, numbering)}])",
+    ]
+
+
+def spaces(block: Block) -> tuple[float, float]:
+    """Return the space above and below a block, in points; of two that meet the larger one holds.
+
+    At the top and at the bottom of a page there is none.
+    """
+    match block:
+        case Heading(level=1):
+            return 26.6, 12.6
+        case Heading():
+            return 17.3, 9.2
+        case Table() | Figure():
+            return 15.8, 15.8
+        case Equation():
+            return 10.5, 10.5
+        case Sample():
+            return 9.0, 9.0
+        case Code():
+            return 10.0, 10.0
+    return 10.7, 10.7
+
+
+def keeps_with(block: Block, after: Block | None) -> bool:
+    """Whether a block must not be parted from the one after it by the end of a page.
+
+    So it is with headings and with the few words that announce a formula, a list or a command; a
+    long paragraph would take too much of a page along.
+    """
+    if isinstance(block, Heading):
+        return True
+    announced = isinstance(after, (Equation, Bullets, Code))
+    return isinstance(block, Paragraph) and announced and len(block.text) < 420
+
+
+def is_whole(block: Block) -> bool:
+    """Whether a block is never broken at the end of a page."""
+    match block:
+        case Table():
+            return len(block.rows) < LONG_TABLE
+        case Code():
+            return block.text.count("\n") < LONG_CODE
+        case Heading() | Figure() | Equation():
+            return True
+        case Sample():
+            return len(block.prompt + block.text) < LONG_SAMPLE
+    return False
+
+
+def item(block: Block, content: str, sticky: bool = False) -> str:
+    """Return a printed block with the space around it and what holds at the end of a page."""
+    above, below = spaces(block)
+    options = ", sticky: true" * sticky + ", whole: true" * is_whole(block)
+    return f"#item({above}, {below}{options})[{content}]"
 
 
 def pdf(source: str, root: str | Path, created: datetime) -> bytes:
@@ -100,6 +173,20 @@ def pdf(source: str, root: str | Path, created: datetime) -> bytes:
     return made
 
 
+def query(source: str, root: str | Path, label: str) -> list[Any]:
+    """Return the values of the metadata that bear a label in Typst source, in their order.
+
+    Raises:
+        DataError: if Typst refuses the source or a figure.
+    """
+    try:
+        compiler = typst.Compiler(input=source.encode("utf-8"), root=str(root))
+        values = compiler.query(f"<{label}>", field="value")
+    except RuntimeError as error:  # of which typst.TypstError is one
+        raise DataError(f"Typst cannot print the report: {error}") from error
+    return list(json.loads(values))
+
+
 def mathml(equations: Iterable[tuple[str, bool]]) -> list[str]:
     """Return MathML of equations in Typst's notation, each with whether it is displayed."""
     wanted = list(equations)
@@ -122,7 +209,7 @@ def _span(span: Span, numbering: Numbering) -> str:
         case "math":
             return f"${span.text}$"
         case "link":
-            return f"#link(<{_label(span.text)}>, {string(numbering.labels[span.text].text)});"
+            return f"#to(<{_label(span.text)}>, {string(numbering.labels[span.text].text)});"
     return f"#{string(span.text)};"
 
 
@@ -134,33 +221,42 @@ def _anchor(key: str) -> str:
     return f" <{_label(key)}>" if key else ""
 
 
-def _block(block: Block, numbering: Numbering) -> str:
+def printed(block: Block, numbering: Numbering, shown: str = "", anchored: bool = True) -> str:
+    """Return a block as Typst markup.
+
+    Args:
+        block: the block.
+        numbering: what its references are printed from.
+        shown: the number of a heading; figures and tables are counted by Typst, in their order.
+        anchored: whether it bears the label that references lead to.
+    """
     match block:
         case Heading():
-            numbered = '"1.1"' if block.numbered else "none"
+            numbered = f"(..levels) => {string(shown)}" if shown else "none"
             text = inline(block.text, numbering)
-            flush = "#place.flush()\n" if block.after_floats else ""
-            heading = f"#heading(level: {block.level}, numbering: {numbered})[{text}]"
-            return flush + heading + _anchor(block.key)
+            made = f"#heading(level: {block.level}, numbering: {numbered})[{text}]"
         case Paragraph(text=text):
-            return inline(text, numbering)
+            return f"#par[{inline(text, numbering)}]"
         case Bullets(items=items):
-            return f"#list({', '.join(f'[{inline(item, numbering)}]' for item in items)})"
+            return f"#list({', '.join(f'[{inline(text, numbering)}]' for text in items)})"
         case Equation():
-            return f"$ {block.typst} $"
+            return f"#display($ {block.typst} $)"
         case Table():
-            return _table(block, numbering)
+            made = (
+                f"#booktabs({_rules(block, numbering)}, "
+                f"caption: [{inline(block.caption, numbering)}], "
+                f"note: [{inline(block.note, numbering)}], "
+                f"long: {'false' if is_whole(block) else 'true'})"
+            )
         case Figure():
-            placement = "auto" if block.floats else "none"
-            return (
-                f"#figure(picture({string('/' + block.path)}, {100 * block.width:g}%, "
-                f"{string(block.alt)}), kind: image, placement: {placement}, "
-                f"caption: [{inline(block.caption, numbering)}]){_anchor(block.key)}"
+            made = (
+                f"#figure({picture(block)}, kind: image, placement: none, "
+                f"caption: [{inline(block.caption, numbering)}])"
             )
         case Code() if block.key:
-            return (
-                f"#figure(listing({string(block.text)}), kind: raw, placement: auto, "
-                f"caption: [{inline(block.caption, numbering)}]){_anchor(block.key)}"
+            made = (
+                f"#figure(listing({string(block.text)}), kind: raw, placement: none, "
+                f"caption: [{inline(block.caption, numbering)}])"
             )
         case Code():
             return f"#listing({string(block.text)})"
@@ -171,31 +267,51 @@ def _block(block: Block, numbering: Numbering) -> str:
                 f"body: {string(block.text)}, note: {string(block.note)})"
             )
         case References():
-            return _references(numbering)
+            return _references(numbering, anchored)
+        case PageBreak():
+            return ""
+    return made + (_anchor(block.key) if anchored else "")
 
 
-def _table(table: Table, numbering: Numbering) -> str:
+def picture(figure: Figure) -> str:
+    """Return the call that draws a figure without its caption."""
+    return f"picture({string('/' + figure.path)}, {100 * figure.width:.4g}%, {string(figure.alt)})"
+
+
+def beside(left: Table, right: Table, numbering: Numbering, anchored: bool = True) -> str:
+    """Return two tables side by side."""
+    widths = ", ".join(f"measure({rules(table, numbering)}).width" for table in (left, right))
+    tables = ", ".join(
+        f"[{printed(table, numbering, anchored=anchored)}]" for table in (left, right)
+    )
+    return f"#context beside({tables}, {widths})"
+
+
+def rules(table: Table, numbering: Numbering) -> str:
+    """Return the call that draws a table without its caption and note."""
+    return f"rules({_rules(table, numbering)})"
+
+
+def _rules(table: Table, numbering: Numbering) -> str:
     columns = ", ".join("1fr" if letter == "p" else "auto" for letter in table.alignment)
     names = {"l": "left", "p": "left", "r": "right", "c": "center"}
     alignment = ", ".join(names[letter] for letter in table.alignment)
     header = "".join(f"[{inline(cell, numbering)}], " for cell in table.columns)
     if not any(table.columns):
         header = ""
-    rows = []
+    cells = []
     for i, row in enumerate(table.rows):
         bold = i in table.emphasised
-        cells = [inline(cell, numbering) for cell in row]
-        rows.append(", ".join(f"[#strong[{cell}]]" if bold else f"[{cell}]" for cell in cells))
+        for cell in row:
+            content = inline(cell, numbering)
+            cells.append(f"[#strong[{content}]]" if bold else f"[{content}]")
     return (
-        f"#booktabs(columns: ({columns},), align: ({alignment},), header: ({header}), "
-        f"rows: ({', '.join(rows)},), caption: [{inline(table.caption, numbering)}], "
-        f"note: [{inline(table.note, numbering)}], "
-        f"long: {'true' if len(table.rows) >= _LONG_TABLE else 'false'}, "
-        f"key: {_anchor(table.key).strip() or 'none'})"
+        f"columns: ({columns},), align: ({alignment},), header: ({header}), "
+        f"rows: ({', '.join(cells)},)"
     )
 
 
-def _references(numbering: Numbering) -> str:
+def _references(numbering: Numbering, anchored: bool) -> str:
     entries = []
     for key in numbering.cited:
         reference = REFERENCES[key]
@@ -208,5 +324,6 @@ def _references(numbering: Numbering) -> str:
             shown = string(_BREAKABLE.sub(chr(0x200B), reference.link.removeprefix("https://")))
             text += f" #link({string(reference.link)}, text(0.9em, {shown}));"
         number_text = string(numbering.labels[key].text)
-        entries.append(f"[#metadata(none){_anchor(key)}#{number_text};], [{text}]")
+        anchor = f"#metadata(none){_anchor(key)}" if anchored else ""
+        entries.append(f"[{anchor}#{number_text};], [{text}]")
     return f"#references(({', '.join(entries)},))" if entries else ""

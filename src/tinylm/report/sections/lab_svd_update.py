@@ -49,7 +49,6 @@ def update_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Block
                 "Loss with the update of every matrix cut to a rank: on stories of the kind that "
                 "the model was fine-tuned on, and on the others.",
                 "Loss against the rank of the update, on two kinds of stories.",
-                floats=False,
             )
         )
     return [*made, _update_table(found)]

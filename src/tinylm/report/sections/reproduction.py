@@ -63,12 +63,10 @@ def blocks(results: ReportInputs) -> list[Block]:
             ),
         ]
     made += [
-        Paragraph("[[lst:configuration]] is the configuration with every setting resolved."),
-        Code(
-            dump_yaml(results.config).rstrip(),
-            "lst:configuration",
-            "The run's `config.yaml`.",
-        ),
+        Paragraph("[[sec:configuration]] is the configuration with every setting resolved."),
+        Heading(1, "Configuration", "sec:configuration", appendix=True),
+        Paragraph("The run's `config.yaml`, with every setting resolved."),
+        Code(dump_yaml(results.config).rstrip()),
     ]
     return made
 
