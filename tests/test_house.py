@@ -16,15 +16,15 @@ ALLOWED: dict[str, set[str]] = {
     "planning": BASE,
     "tokenizers": BASE,
     "fast": set(),
-    "model": BASE | {"fast", "numbers"},
+    "model": BASE | {"planning", "fast", "numbers"},
     "numbers": BASE,
     "data": BASE | {"tokenizers"},
     "checkpoint": BASE | {"planning", "model", "tokenizers"},
-    "generation": BASE | {"fast", "model"},
+    "generation": BASE | {"planning", "fast", "model"},
     "training": BASE | {"fast", "planning", "data", "model", "checkpoint", "tokenizers"},
-    "evaluation": BASE | {"data", "generation", "model", "tokenizers"},
+    "evaluation": BASE | {"planning", "data", "generation", "model", "tokenizers"},
     "interpretability": BASE | {"model"},
-    "finetuning": BASE | {"model", "numbers"},
+    "finetuning": BASE | {"planning", "model", "numbers"},
     "language_model": BASE | {"checkpoint", "finetuning", "generation", "model", "tokenizers"},
     "experiments": BASE
     | {
@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 BASE_MODULES = {
     *("config", "registry", "errors", "atomic", "folders", "locks", "measurement", "names"),
-    *("reading", ""),
+    *("perplexity", "reading", ""),
 }
 FORBIDDEN_MODULES = {
     *("transformers", "peft", "trl", "transformer_lens", "bitsandbytes", "pickle", "dill"),

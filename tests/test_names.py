@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylm.errors import ConfigError
-from tinylm.names import checked_name, checked_path
+from tinylm.names import checked_name, checked_path, nearest_folder
 
 
 @given(st.text(max_size=12))
@@ -67,3 +67,18 @@ def test_a_path_may_lead_anywhere_but_can_be_shown() -> None:
     assert checked_path(Path("/tmp/../x"), "--out") == Path("/tmp/../x")
     with pytest.raises(ConfigError, match=r"--out 'a\\nb' holds a control character"):
         checked_path(Path("a\nb"), "--out")
+
+
+def test_a_folder_that_does_not_exist_gets_the_nearest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("quick", "baseline", ".cache"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    (tmp_path / "runs/quack").touch()  # no folder
+    assert nearest_folder(Path("runs/quik")) == "; did you mean runs/quick?"
+    assert nearest_folder(Path("quik")) == "; did you mean runs/quick?"
+    assert nearest_folder(Path("run")) == "; did you mean runs?"
+    assert nearest_folder(tmp_path / "runs/basline") == f"; did you mean {tmp_path}/runs/baseline?"
+    assert nearest_folder(Path("runs/zzz")) == nearest_folder(Path("none/zzz")) == ""
+    assert nearest_folder(Path("runs/cache")) == ""

@@ -26,6 +26,7 @@ from typing_extensions import TypedDict
 from tinylm.config import ModelConfig, from_dict, to_dict
 from tinylm.errors import CheckpointError, DataError, TinylmError
 from tinylm.model.decoder import DecoderLM
+from tinylm.names import nearest_folder
 from tinylm.planning.parameters import parameter_counts
 from tinylm.reading import checked, key_shown, read_json, read_tensor_headers, refusal, shown
 from tinylm.registry import TOKENIZERS
@@ -259,7 +260,8 @@ def find_checkpoint(path: str | Path) -> Path:
         if (path / "checkpoints" / name).exists():
             return path / "checkpoints" / name
     if not path.exists():
-        raise CheckpointError(f"{path} does not exist: give a run folder or a checkpoint folder")
+        hint = nearest_folder(path) or ": give a run folder or a checkpoint folder"
+        raise CheckpointError(f"{path} does not exist{hint}")
     raise CheckpointError(f"{path} holds no checkpoint: train it first (`tinylm train`)")
 
 

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from tinylm.generation.engine import Generated, SpecialIds, generate_steps
 from tinylm.generation.engine import generate as generate_ids
 from tinylm.generation.scoring import token_log_probabilities
 from tinylm.model.decoder import DecoderLM
+from tinylm.perplexity import perplexity
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
 
 SPECIAL_IDS = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
@@ -64,7 +64,7 @@ class Score:
     @property
     def perplexity(self) -> float:
         """``exp`` of the mean negative log-probability a token."""
-        return math.exp(-self.log_probability / self.num_tokens)
+        return perplexity(-self.log_probability / self.num_tokens)
 
 
 class LanguageModel:

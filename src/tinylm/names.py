@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from tinylm.errors import ConfigError
@@ -38,6 +39,20 @@ def checked_name(name: str, what: str) -> str:
         shown = ascii(name if len(name) <= 60 else f"{name[:60]}…")
         raise ConfigError(f"{what} {shown} {problem}")
     return name
+
+
+def nearest_folder(path: Path) -> str:
+    """Return ``"; did you mean runs/quick?"`` for a folder that does not exist, or nothing.
+
+    Folders beside it are looked at, and those of ``runs`` where a bare name is given.
+    """
+    places = [path.parent, *([Path("runs")] if path.parent == Path() else [])]
+    for place in places:
+        names = [p.name for p in place.iterdir() if p.is_dir()] if place.is_dir() else []
+        close = get_close_matches(path.name, [n for n in names if n[0] != "."], n=2, cutoff=0.5)
+        if close:
+            return f"; did you mean {' or '.join(str(place / name) for name in close)}?"
+    return ""
 
 
 def checked_path(path: Path, what: str) -> Path:

@@ -13,6 +13,7 @@ import yaml
 from tests.conftest import tiny_settings
 from tinylm import __version__
 from tinylm.config import PRESETS, RunConfig, load_config
+from tinylm.experiments.results import read_result
 from tinylm.language_model import LanguageModel
 from tinylm.registry import COMMANDS, CORPORA, EXPERIMENTS, STRATEGIES
 
@@ -58,8 +59,8 @@ def overrides(folder: Path) -> list[str]:
         (["evaluate", "no", "-o", "evaluation.num_story=2"], "no does not exist"),
         (["experiment", "evaluatio"], "unknown experiment 'evaluatio'; did you mean evaluation"),
         (["experiment", "data"], "say with --run which run it works on"),
-        (["experiment", "data", "--run", "no"], "no is no run: it has no config.yaml"),
-        (["train", "--resume", "no"], "no is no run: it has no config.yaml"),
+        (["experiment", "data", "--run", "no"], "no does not exist; `tinylm train` makes a run"),
+        (["train", "--resume", "no"], "no does not exist; `tinylm train` makes a run"),
         (["train", "--resume", "no", "--preset", "quick"], "leave out --preset"),
         (["train", "--data", "nowhere"], "data.path nowhere does not exist"),
         (["train", "-o", "model.dropout=2"], "model.dropout = 2"),
@@ -380,7 +381,7 @@ def test_evaluate_json_is_json_and_progress_goes_elsewhere(
     assert set(result["perplexity"]) == {"generated", "true"}
     assert result["validation"]["perplexity"] > 1
     assert "Continuing validation stories: done" in err
-    assert json.loads((tmp_path / "run/results/evaluation.json").read_text()) == result
+    assert read_result(tmp_path / "run/results/evaluation.json") == result
     # What is done is not done again, unless it is asked for or other settings are.
     assert tinylm("evaluate", "run", "--json") == (0, out, "")
     assert "done" in tinylm("evaluate", "run", "--json", "--again")[2]

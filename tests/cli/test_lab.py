@@ -111,7 +111,7 @@ def test_mnist_is_fetched_where_asked(
     ("arguments", "told"),
     [
         (["svd"], "missing argument 'RUN'"),
-        (["svd", "nowhere"], "nowhere is no run: it has no config.yaml"),
+        (["svd", "nowhere"], "nowhere does not exist; `tinylm train` makes a run"),
         (["mnist", "--data", "nowhere"], "nowhere is no folder: give one with MNIST's IDX files"),
         (["mnist", "--data", "."], "has no IDX files: expected t10k-images-idx3-ubyte(.gz)"),
         (["mnist", "-o", "experiments.lab_mnist.rank=11"], "experiments.lab_mnist.rank"),

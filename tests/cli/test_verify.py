@@ -91,7 +91,7 @@ def test_failures_are_told_in_the_table(
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["no"], "no is no run: it has no config.yaml"),
+        (["no"], "no does not exist; `tinylm train` makes a run"),
         ([], "missing argument 'RUN'"),
         (["no", "--jsn"], "no such option: --jsn"),
     ],

@@ -84,7 +84,7 @@ def test_max_new_tokens_cuts_both_sides(model: DecoderLM, validation: TokenFile)
 def test_impossible_requests_are_one_line(model: DecoderLM, validation: TokenFile) -> None:
     with pytest.raises(DataError, match=r"evaluation\.prompt_tokens = 12 leaves no room"):
         continue_stories(model, validation, config(prompt_tokens=12))
-    with pytest.raises(DataError, match="no story has more than 13 tokens"):
+    with pytest.raises(DataError, match=r"no story has more than evaluation\.prompt_tokens = 13"):
         continue_stories(model, validation, replace(config(), prompt_tokens=13, max_new_tokens=1))
 
 

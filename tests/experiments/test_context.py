@@ -180,7 +180,11 @@ def test_open_run_takes_overrides_of_what_is_not_fixed(tiny_run: Path) -> None:
         with pytest.raises(ConfigError, match="is fixed once a run exists; train a new one"):
             open_run(tiny_run, console, [section])
     with pytest.raises(ConfigError, match=r"is no run: it has no config\.yaml"):
-        open_run(tiny_run / "checkpoints", console)
+        open_run(tiny_run.parent, console)
+    with pytest.raises(ConfigError, match="is a model alone, without the settings and data of a"):
+        open_run(tiny_run / "checkpoints/last", console)
+    with pytest.raises(ConfigError, match=rf"tinny does not exist; did you mean .*{tiny_run.name}\?"):
+        open_run(tiny_run.with_name("tinny"), console)
 
 
 def test_run_of_finds_the_run_of_a_checkpoint_and_guesses_nothing(

@@ -437,7 +437,7 @@ def test_a_run_is_not_overwritten_and_a_stranger_not_resumed(
     status, errors = processes.run(["train", "--resume", "runs/other"], tmp_path)
     assert (status, errors) == (
         1,
-        "tinylm: runs/other is no run: it has no config.yaml; `tinylm train` makes one\n",
+        "tinylm: runs/other does not exist; `tinylm train` makes a run\n",
     )
     status, errors = processes.run(["train", "--resume", "runs/run", "--preset", "quick"], tmp_path)
     assert status == 1

@@ -11,6 +11,7 @@ from tinylm.errors import TinylmError
 from tinylm.registry import COMMANDS
 
 _INTERRUPTED = 130
+_SMALLER = "lower batch sizes, lengths or the model's sizes; `tinylm plan` says what they cost"
 
 app = typer.Typer(
     name="tinylm",
@@ -56,6 +57,12 @@ def main() -> None:
         sys.exit(141)
     except KeyboardInterrupt:
         _fail("interrupted", _INTERRUPTED)
+    except MemoryError as error:
+        _fail(f"out of memory ({error}): {_SMALLER}", 1)
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # as torch says it
+            raise
+        _fail(f"out of memory ({str(error).rpartition('] ')[2]}): {_SMALLER}", 1)
     except OSError as error:
         _fail(f"{error.filename or 'system'}: {error.strerror or error}", 1)
 

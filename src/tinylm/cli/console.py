@@ -22,6 +22,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from tinylm.perplexity import perplexity, perplexity_text
+
 if TYPE_CHECKING:
     from tinylm.training.loop import Listener, StepRecord, ValidationRecord
 
@@ -105,7 +107,7 @@ class _TrainingBar:
         self.loss = loss if math.isnan(self.loss) else 0.95 * self.loss + 0.05 * loss
         speed = tokens_per_second
         self.speed = speed if math.isnan(self.speed) else 0.95 * self.speed + 0.05 * speed
-        numbers = f"loss {self.loss:.3f}  ppl {math.exp(min(self.loss, 700)):.4g}"
+        numbers = f"loss {self.loss:.3f}  ppl {perplexity(self.loss):.4g}"
         numbers += f"  {self.speed:,.0f} tok/s"
         self.progress.update(self.task, completed=step, numbers=numbers)
         if not self.console.terminal.is_terminal:
@@ -120,7 +122,7 @@ class _TrainingBar:
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
         self.console.note(
             f"step {record.step:,}  epoch {record.epoch:.2f}  validation loss {record.loss:.4f}  "
-            f"perplexity {record.perplexity:.2f}{'  (best)' if best else ''}"
+            f"perplexity {perplexity_text(record.perplexity)}{'  (best)' if best else ''}"
         )
 
     def on_checkpoint(self, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tinylm.cli.options import Data, Overrides, Run
+from tinylm.perplexity import perplexity_text
 
 
 def evaluate(
@@ -73,11 +74,11 @@ def _print_tables(result: dict[str, Any]) -> None:
     rows = [
         (
             "perplexity, token-weighted",
-            *(f"{perplexity[k]['token_weighted']:.2f}" for k in ("generated", "true")),
+            *(perplexity_text(perplexity[k]["token_weighted"]) for k in ("generated", "true")),
         ),
         (
             "perplexity, mean of sequences",
-            *(f"{perplexity[k]['sequence_mean']:.2f}" for k in ("generated", "true")),
+            *(perplexity_text(perplexity[k]["sequence_mean"]) for k in ("generated", "true")),
         ),
         *(
             (f"distinct-{n}", *(f"{result['distinct'][k][n]:.3f}" for k in ("generated", "true")))
@@ -97,6 +98,7 @@ def _print_tables(result: dict[str, Any]) -> None:
     whole = result["validation"]
     terminal.print(
         f"whole validation split: {whole['tokens']:,} tokens, loss {whole['loss']:.4f}, "
-        f"perplexity {whole['perplexity']:.2f}, {whole['bits_per_byte']:.3f} bits per byte"
+        f"perplexity {perplexity_text(whole['perplexity'])}, "
+        f"{whole['bits_per_byte']:.3f} bits per byte"
     )
     terminal.print(f"BLEU signature: {bleu['signature']}", soft_wrap=True)

@@ -48,11 +48,12 @@ def finetune(
     from tinylm.cli.console import TerminalConsole
     from tinylm.config import from_overrides, load_config
     from tinylm.errors import ConfigError, nearest
-    from tinylm.experiments.adapting import FULL, RATES, Recipe, adapt, perplexity
+    from tinylm.experiments.adapting import FULL, RATES, Recipe, adapt
     from tinylm.experiments.context import open_run
     from tinylm.experiments.preparation import encoded_split
     from tinylm.experiments.training import describe_split
     from tinylm.language_model import LanguageModel
+    from tinylm.perplexity import perplexity, perplexity_text
 
     if method not in (FULL, *METHODS):
         raise ConfigError(
@@ -77,7 +78,7 @@ def finetune(
     size = f", {found.num_bytes / 2**20:.2f} MiB" if found.num_bytes else ""
     console.note(
         f"{folder}: {found.trained:,} parameters{size}, {found.steps:,} steps, validation "
-        f"perplexity {perplexity(found.loss_before):.2f} before, "
-        f"{perplexity(found.loss_after):.2f} after"
+        f"perplexity {perplexity_text(perplexity(found.loss_before))} before, "
+        f"{perplexity_text(perplexity(found.loss_after))} after"
     )
     typer.echo(str(folder))

@@ -48,6 +48,7 @@ def generate(
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
     from tinylm.language_model import LanguageModel
+    from tinylm.planning.limits import refuse_generation
 
     given = {
         "strategy": strategy,
@@ -69,6 +70,8 @@ def generate(
         lm = with_adapter(lm, run, adapter, rank)
     elif rank is not None:
         raise ConfigError("--rank chooses that of a DyLoRA adapter: name it with --adapter")
+    texts = len(prompts or [""]) * samples
+    refuse_generation(lm.model.config, texts, 1, "--samples or the number of prompts")
     wanted = [prompt for prompt in (prompts or [""]) for _ in range(samples)]
     if len(wanted) == 1 and config.num_return == 1:
         prompt = wanted[0]

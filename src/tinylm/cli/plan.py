@@ -125,9 +125,9 @@ def _memory_gib(device: torch.device) -> float:
         import torch
 
         return torch.cuda.get_device_properties(device).total_memory / 2**30
-    from tinylm.experiments.context import environment
+    from tinylm.planning.limits import machine_memory
 
-    return float(environment()["memory_gib"])
+    return machine_memory() / 2**30
 
 
 def _training_memory(
@@ -159,10 +159,10 @@ def _training_memory(
 
 
 def _print_tables(result: dict[str, Any]) -> None:
-    from datetime import timedelta
-
     from rich.console import Console
     from rich.table import Table
+
+    from tinylm.planning.limits import shown_bytes
 
     terminal = Console(highlight=False)
 
@@ -188,7 +188,7 @@ def _print_tables(result: dict[str, Any]) -> None:
     )
     show(
         "Memory in float32",
-        [(name.replace("_", " "), _binary(size)) for name, size in result["bytes"].items()],
+        [(name.replace("_", " "), shown_bytes(size)) for name, size in result["bytes"].items()],
     )
     tokens, time, training = result["tokens"], result["time"], result["training_memory"]
     kept, peak = training["activations"], training["peak"]
@@ -196,10 +196,10 @@ def _print_tables(result: dict[str, Any]) -> None:
     show(
         f"Memory of a training step, {time['precision']}",
         [
-            *((f"kept for the backward pass, {part}", _binary(kept[part])) for part in kept),
-            (f"peak with {windows}, estimated ({peak['time']})", _binary(peak["total"])),
+            *((f"kept for the backward pass, {part}", shown_bytes(kept[part])) for part in kept),
+            (f"peak with {windows}, estimated ({peak['time']})", shown_bytes(peak["total"])),
             *(
-                [(f"most windows in {_binary(training['available'])}", f"{most:,}")]
+                [(f"most windows in {shown_bytes(training['available'])}", f"{most:,}")]
                 if (most := training["largest_batch"]) is not None
                 else []
             ),
@@ -216,7 +216,7 @@ def _print_tables(result: dict[str, Any]) -> None:
             ),
             ("utilisation assumed", f"{100 * time['utilisation']:.0f} %"),
             ("training, tokens a second", f"{time['tokens_per_second']:,.0f}"),
-            ("training, time", str(timedelta(seconds=round(time["seconds"])))),
+            ("training, time", _duration(time["seconds"])),
         ],
     )
     if result["vocab_size_assumed"]:
@@ -232,8 +232,9 @@ def _si(value: float) -> str:
     return f"{value:.4g} FLOP"
 
 
-def _binary(size: float) -> str:
-    for unit, one in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size >= one:
-            return f"{size / one:.4g} {unit}"
-    return f"{size:,} bytes"
+def _duration(seconds: float) -> str:
+    from datetime import timedelta
+
+    if seconds < 1e10:
+        return str(timedelta(seconds=round(seconds)))
+    return f"{seconds / 3.156e7:,.4g} years"

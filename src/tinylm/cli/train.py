@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tinylm.cli.options import ConfigFile, Data, Name, Overrides, Preset, configuration, run_folder
+from tinylm.perplexity import perplexity_text
 
 
 def train(
@@ -50,6 +51,6 @@ def train(
     console.note(
         f"{context.folder}: {result['steps']:,} steps, "
         f"{result['tokens_per_second']:,.0f} tokens/s, "
-        f"best validation perplexity {best['perplexity']:.2f} at step {best['step']:,}"
+        f"best validation perplexity {perplexity_text(best['perplexity'])} at step {best['step']:,}"
     )
     typer.echo(str(context.folder))

@@ -75,7 +75,10 @@ def story_prompts(
     ends = np.append(validation.starts[1:], validation.header.num_tokens)
     long_enough = np.flatnonzero(ends - validation.starts > length + 1)
     if len(long_enough) == 0:
-        raise DataError(f"{validation.path}: no story has more than {config.prompt_tokens} tokens")
+        raise DataError(
+            f"{validation.path}: no story has more than evaluation.prompt_tokens = "
+            f"{config.prompt_tokens} tokens: lower that setting, or give longer stories"
+        )
     count = min(config.num_stories, len(long_enough))
     chosen = long_enough[np.linspace(0, len(long_enough) - 1, count).round().astype(int)]
     stories = [validation.story(int(index)).tolist() for index in chosen]

@@ -15,6 +15,8 @@ import torch
 from tinylm.data.windows import IGNORED, TokenWindows
 from tinylm.model.decoder import DecoderLM, evaluating
 from tinylm.model.loss import token_losses
+from tinylm.perplexity import perplexity
+from tinylm.planning.limits import refuse_forward
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class SplitLoss:
     @property
     def perplexity(self) -> float:
         """``exp(mean)``."""
-        return math.exp(min(self.mean, 700.0))
+        return perplexity(self.mean)
 
     def bits_per_byte(self, num_bytes: int) -> float:
         """Return the loss in bits, divided by the bytes of the text that the tokens stand for.
@@ -60,8 +62,14 @@ def split_loss(
         windows: the split.
         batch_size: windows in one forward pass.
         indices: the windows to use; empty: all.
+
+    Raises:
+        ConfigError: if a batch needs more memory than there is.
     """
     device = model.embedding.weight.device
+    if device.type == "cpu":
+        rows = min(batch_size, len(windows) if indices is None else len(indices))
+        refuse_forward(model.config, rows, windows.context_length, "evaluation.batch_size")
     total, num_tokens = 0.0, 0
     with evaluating(model):
         for batch in windows.in_order(batch_size, indices):
@@ -76,10 +84,10 @@ def split_loss(
 def token_weighted_perplexity(texts: Sequence[Sequence[float]]) -> float:
     """Return exp of the mean negative log-probability over all tokens of all texts."""
     values = [value for text in texts for value in text]
-    return math.exp(-sum(values) / len(values)) if values else math.nan
+    return perplexity(-sum(values) / len(values)) if values else math.nan
 
 
 def sequence_mean_perplexity(texts: Sequence[Sequence[float]]) -> float:
     """Return the mean of the texts' own perplexities; texts without tokens are left out."""
-    own = [math.exp(-sum(text) / len(text)) for text in texts if text]
+    own = [perplexity(-sum(text) / len(text)) for text in texts if text]
     return sum(own) / len(own) if own else math.nan

@@ -9,7 +9,6 @@ themselves.
 
 from __future__ import annotations
 
-import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -251,8 +250,3 @@ def _loss_before(folder: Path, recipe: Recipe, trainer: Trainer, validate: Any) 
     loss: float = validate(trainer.model)
     write_recipe(folder / _ABOUT, {**recipe.as_dict(), "loss_before": loss})
     return loss
-
-
-def perplexity(loss: float) -> float:
-    """Return exp of a loss in nats a token."""
-    return math.exp(min(loss, 700.0))

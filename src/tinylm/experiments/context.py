@@ -27,6 +27,8 @@ from tinylm.checkpoint import find_checkpoint
 from tinylm.config import RunConfig, dump_yaml, load_config, to_dict
 from tinylm.errors import CheckpointError, ConfigError, DataError
 from tinylm.experiments.results import read_result, write_result
+from tinylm.names import nearest_folder
+from tinylm.planning.limits import machine_memory
 from tinylm.registry import EXPERIMENTS
 from tinylm.training.loop import Listener, StepRecord, ValidationRecord
 
@@ -237,7 +239,7 @@ def environment() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_gib": round(_memory_bytes() / 2**30, 1),
+        "memory_gib": round(machine_memory() / 2**30, 1),
         "device": torch.cuda.get_device_name() if has_gpu else "cpu",
     }
 
@@ -249,13 +251,6 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _memory_bytes() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):  # not known on this system
-        return 0
 
 
 def create_run(folder: Path, config: RunConfig, console: Console) -> Context:
@@ -299,8 +294,17 @@ def open_run(folder: Path, console: Console, overrides: Sequence[str] = ()) -> C
         ConfigError: if it is no run, or an override would change what was trained.
     """
     path = folder / "config.yaml"
+    if not folder.exists():
+        hint = nearest_folder(folder) or "; `tinylm train` makes a run"
+        raise ConfigError(f"{folder} does not exist{hint}")
     if not path.exists():
-        raise ConfigError(f"{folder} is no run: it has no config.yaml; `tinylm train` makes one")
+        what = "no run: it has no config.yaml; `tinylm train` makes one"
+        if (folder / "checkpoints").exists() or (folder / "manifest.json").exists():
+            what = (
+                "a model alone, without the settings and data of a run: give the run that it was "
+                "made from"
+            )
+        raise ConfigError(f"{folder} is {what}")
     for override in overrides:
         section = override.partition(".")[0]
         if section in ("data", "tokenizer", "vectors", "model"):

@@ -16,6 +16,7 @@ from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.step_costs import first_batches, prepare_step, step_memory
+from tinylm.planning.limits import refuse_step
 from tinylm.training.precision import resolve_device
 
 
@@ -69,6 +70,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Measure one model size without recomputation (segment 0) and with it."""
     batch_size = config.training.batch_size
+    refuse_step(config.model, config.training)
     batches = first_batches(windows, batch_size, 1)
     configs = {
         segment: replace(config, training=replace(config.training, gradient_checkpointing=segment))

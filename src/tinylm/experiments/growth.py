@@ -22,6 +22,7 @@ from tinylm.language_model import SPECIAL_IDS
 from tinylm.model.decoder import DecoderLM
 from tinylm.planning.activations import activation_bytes
 from tinylm.planning.flops import decoding_flops, step_flops
+from tinylm.planning.limits import refuse_step
 from tinylm.planning.memory import step_peak
 from tinylm.tokenizers.base import SOS_ID, SPECIAL_TOKENS
 
@@ -71,6 +72,8 @@ def measure(
     """
     rows: list[dict[str, Any]] = []
     steps, generations = {}, {}
+    for config in configs:
+        refuse_step(config.model, config.training)
     for number, config in enumerate(configs):
         batches = [random_batch(config)]
         memory = step_memory(config, batches)

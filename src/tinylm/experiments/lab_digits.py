@@ -29,6 +29,7 @@ from tinylm.finetuning.adapters import (
     unmerge,
 )
 from tinylm.finetuning.storage import load_adapter, save_adapter
+from tinylm.planning.limits import refuse_beyond_memory
 from tinylm.training.optimizers import Adam
 
 LAYERS = ("first", "second", "output")
@@ -68,6 +69,8 @@ class Tuned:
 
 def network(inputs: int, hidden: int, seed: int) -> nn.Module:
     """Return a network of two hidden layers with ReLU, (batch, inputs) to (batch, 10)."""
+    parts = {"weights": 4 * hidden * (inputs + hidden + NUM_CLASSES)}
+    refuse_beyond_memory("the network", parts, "experiments.lab_mnist.hidden_size")
     torch.manual_seed(seed)
     return nn.Sequential(
         OrderedDict(
@@ -102,6 +105,8 @@ def draw_batches(
     Returns:
         Indices, (steps, batch_size).
     """
+    change = "experiments.lab_mnist.batch_size or steps"
+    refuse_beyond_memory(f"{steps:,} batches", {"indices": 8 * steps * batch_size}, change)
     weights = torch.ones(len(labels), dtype=torch.float64)
     if hard:
         counts = torch.bincount(labels, minlength=NUM_CLASSES)

@@ -31,6 +31,7 @@ from tinylm.data.vectors import (
 from tinylm.errors import ConfigError, DataError
 from tinylm.experiments.context import Console
 from tinylm.model.decoder import DecoderLM
+from tinylm.planning.limits import refuse_model
 from tinylm.registry import TOKENIZERS
 from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 from tinylm.training.precision import resolve_device, resolve_precision
@@ -53,8 +54,10 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
     """Build or find the tokenizer and the token files of a configuration.
 
     Raises:
+        ConfigError: if the model needs more memory than there is.
         DataError: if the corpus, or a kept file, cannot be used.
     """
+    refuse_model(config.model)  # with the smallest vocabulary, before the text is worked on
     corpus = open_corpus(config.data)
     folder = _cache_folder(config.data, corpus)
     settings = json.dumps(to_dict(config.tokenizer), sort_keys=True)

@@ -24,6 +24,7 @@ from tinylm.finetuning.sites import (
     replace_module,
     unwrapped,
 )
+from tinylm.planning.limits import refuse_beyond_memory
 from tinylm.registry import ACTIVATIONS
 
 _START = 0.01
@@ -34,6 +35,8 @@ class BottleneckPart(nn.Module):
 
     def __init__(self, width: int, settings: BottleneckConfig, like: Tensor) -> None:
         super().__init__()
+        parts = {"weights": 8 * width * settings.size}
+        refuse_beyond_memory(f"a bottleneck {settings.size:,} wide", parts, "size")
         self.down = nn.Linear(width, settings.size)
         self.up = nn.Linear(settings.size, width)
         self.activation = ACTIVATIONS.load(settings.activation)

@@ -31,6 +31,7 @@ from tinylm.finetuning.sites import (
 )
 from tinylm.model.attention import Attention
 from tinylm.model.reading import Reading
+from tinylm.planning.limits import refuse_beyond_memory
 
 _DIRECT_START = 0.02
 _NUMBERS = "layers.0.attention.prefix.numbers"
@@ -46,6 +47,10 @@ class PrefixNumbers(nn.Module):
         width = first.num_heads * first.head_dim
         self.shape = (settings.length, len(attentions), 2, first.num_heads, first.head_dim)
         outputs = 2 * len(attentions) * width
+        inner = settings.inner_size
+        numbers = settings.length * (width + inner + outputs) + inner * (width + outputs)
+        what = f"a prefix of {settings.length:,} virtual tokens"
+        refuse_beyond_memory(what, {"numbers": 4 * numbers}, "length or inner_size")
         self.network: nn.Module | None = None
         if settings.inner_size:
             self.numbers = nn.Parameter(torch.randn(settings.length, width))

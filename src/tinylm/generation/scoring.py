@@ -12,6 +12,7 @@ import torch
 
 from tinylm.model.decoder import DecoderLM, evaluating
 from tinylm.model.loss import at_least_float32
+from tinylm.planning.limits import refuse_forward
 
 
 @torch.no_grad()
@@ -27,6 +28,9 @@ def token_log_probabilities(
 
     Returns:
         One list a text, one number shorter than the text.
+
+    Raises:
+        ConfigError: if a batch needs more memory than there is.
     """
     context = model.config.context_length
     device = model.embedding.weight.device
@@ -35,6 +39,9 @@ def token_log_probabilities(
         for i, text in enumerate(texts)
         for start in _window_starts(len(text) - 1, context)
     ]
+    if device.type == "cpu":
+        rows = min(batch_size, len(windows))
+        refuse_forward(model.config, rows, context, "evaluation.batch_size")
     # Windows of like length side by side, so that little is padded.
     windows.sort(key=lambda window: min(context, len(texts[window[0]]) - 1 - window[1]))
     scores = [[0.0] * max(0, len(text) - 1) for text in texts]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
+from tinylm.planning.limits import refuse_generation
 
 
 class Stepper:
@@ -30,18 +31,37 @@ class Stepper:
             prompts: token ids of each row.
             pad: id that fills shorter rows.
             use_cache: false reads the whole window at every step.
+
+        Raises:
+            ConfigError: if so many rows need more memory than there is.
         """
         self.model = model
         self.pad = pad
         self.use_cache = use_cache
         self.rows = [list(prompt) for prompt in prompts]
         self.device = model.embedding.weight.device
+        self.refuse_rows(len(prompts), "the number of prompts or samples, or model.context_length")
         self.compiled = model.layer_runner is not None
         """Whether steps run as compiled loops (``model.packed``)."""
         self._cache: KVCache | None = None
         self._reserved = 0
         self._prefilled = 0  # columns of the cache that were read at once
         self._origins: list[int] = []  # for each row, the row whose prefill it goes back to
+
+    def refuse_rows(self, num_rows: int, change: str) -> None:
+        """Refuse more rows than the memory of a machine without a GPU holds.
+
+        Args:
+            num_rows: wanted at once.
+            change: the settings that would make them fewer.
+
+        Raises:
+            ConfigError: with the sum and the memory.
+        """
+        if self.device.type == "cpu":
+            config = self.model.config
+            longest = min(config.context_length, max(map(len, self.rows)))
+            refuse_generation(config, num_rows, longest, change)
 
     def reserve(self, num_rows: int) -> None:
         """Say before the first step that ``keep`` will make so many rows of the prompts.

@@ -26,6 +26,7 @@ from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.layers import Dropout, FeedForward, LayerNorm, add_norm
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
+from tinylm.planning.limits import refuse_model
 from tinylm.registry import POSITIONS
 
 
@@ -83,11 +84,13 @@ class DecoderLM(nn.Module):
         """Build and initialise the model from torch's global random state.
 
         Raises:
-            ConfigError: if sizes contradict each other or vocab_size is empty.
+            ConfigError: if sizes contradict each other, need more memory than there is, or
+                vocab_size is empty.
         """
         super().__init__()
-        self.config = config
         vocab_size = config.resolved_vocab_size
+        refuse_model(config)
+        self.config = config
         self.embedding = nn.Embedding(vocab_size, config.hidden_size)
         self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
         self.positions: Positions = POSITIONS.load(config.positions)(config)

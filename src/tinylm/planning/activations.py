@@ -30,7 +30,7 @@ that autograd saves, but holds the gradients that it has made already (``output_
 from __future__ import annotations
 
 from tinylm.config import ModelConfig
-from tinylm.planning.flops import block_ends, computed_pairs
+from tinylm.planning.flops import computed_pairs, summed_block_ends
 
 _FLOAT, _INDEX = 4, 8  # bytes of a float32 and of an int64
 PRODUCT_BYTES = {"fp32": 4, "bf16": 2}
@@ -69,7 +69,7 @@ def layer_activation_bytes(
     elif whole:
         projected = tokens * width * (5 if rotary else 4)
     else:
-        projected = batch * (seq + 2 * sum(block_ends(seq))) * width
+        projected = batch * (seq + 2 * summed_block_ends(seq)) * width
     tables = 4 * seq * config.resolved_head_dim if rotary else 0  # cos and sin, queries and keys
     patterns = 3 if dropped and not loops else 1
     matrices = 4 * hidden * width + 2 * hidden * inner

@@ -18,18 +18,37 @@ QUERY_BLOCK = 256
 """Queries that attention mixes at once."""
 
 
-def block_ends(seq: int) -> list[int]:
-    """Return the position after the last query of each block: the number of keys that it is given.
+def summed_block_ends(seq: int) -> int:
+    """Return how many keys the blocks of queries are given, all together.
 
-    ``block_ends(600) == [256, 512, 600]``.
+    A block is given those up to its last query: 256 + 512 + 600 for 600 tokens.
     """
-    return [min(start + QUERY_BLOCK, seq) for start in range(0, seq, QUERY_BLOCK)]
+    blocks, rest = divmod(seq, QUERY_BLOCK)
+    return QUERY_BLOCK * blocks * (blocks + 1) // 2 + seq * (rest > 0)
 
 
 def computed_pairs(seq: int) -> int:
     """Return for how many pairs of query and key attention computes a score."""
-    ends = block_ends(seq)
-    return sum((end - start) * end for start, end in zip([0, *ends], ends, strict=False))
+    blocks, rest = divmod(seq, QUERY_BLOCK)
+    return QUERY_BLOCK**2 * blocks * (blocks + 1) // 2 + rest * seq
+
+
+def _summed_pairs(seq: int) -> int:
+    """Return ``computed_pairs`` of every length from 1 to ``seq``, all together."""
+
+    def numbers(count: int) -> int:  # 0 + 1 + … , so many
+        return count * (count - 1) // 2
+
+    def squares(count: int) -> int:
+        return count * (count - 1) * (2 * count - 1) // 6
+
+    # Length b * size + r has size^2 b (b + 1) / 2 + r (b * size + r) pairs.
+    size = QUERY_BLOCK
+    blocks, rest = divmod(seq + 1, size)
+    whole = size**3 * (blocks - 1) * blocks * (blocks + 1) // 6
+    whole += size * numbers(size) * numbers(blocks) + blocks * squares(size)
+    last = rest * size**2 * blocks * (blocks + 1) // 2
+    return whole + last + blocks * size * numbers(rest) + squares(rest)
 
 
 @dataclass(frozen=True)
@@ -100,12 +119,12 @@ def decoding_flops(config: ModelConfig, prompt: int, new: int, cached: bool = Tr
     """
     hidden, width = config.hidden_size, config.num_heads * config.resolved_head_dim
     unembedding = new * 2 * hidden * config.resolved_vocab_size
-    if not cached:
-        return unembedding + sum(
-            forward_flops(config, length).layers for length in range(prompt, prompt + new)
-        )
     one = forward_flops(config, 1)
     per_token = one.projections + one.feed_forward
-    pairs = sum(range(prompt + 1, prompt + new))  # keys that each token after the prompt sees
+    if not cached:
+        read = new * prompt + new * (new - 1) // 2  # tokens, all texts together
+        pairs = _summed_pairs(prompt + new - 1) - _summed_pairs(prompt - 1)
+        return unembedding + read * per_token + config.num_layers * 4 * pairs * width
+    pairs = (new - 1) * (2 * prompt + new) // 2  # keys that each token after the prompt sees
     later = (new - 1) * per_token + config.num_layers * 4 * pairs * width
     return unembedding + forward_flops(config, prompt).layers + later

@@ -22,6 +22,7 @@ from tinylm.config import TrainingConfig
 from tinylm.data.windows import ShuffledOrder, TokenWindows
 from tinylm.errors import CheckpointError, ConfigError, DataError, TrainingError
 from tinylm.model.decoder import DecoderLM
+from tinylm.perplexity import perplexity
 from tinylm.reading import checked, refusal
 from tinylm.tokenizers.base import Tokenizer
 from tinylm.training.interrupts import stop_on_signal
@@ -127,13 +128,16 @@ class Trainer:
                 validation, so that the two can be compared.
 
         Raises:
-            ConfigError: if the device is not there, or settings contradict each other.
+            ConfigError: if the device is not there, settings contradict each other, or a step needs
+                more memory than there is.
         """
         self.config = config
         self.order = ShuffledOrder(len(windows), config.batch_size, config.seed)
         steps_per_epoch = math.ceil(self.order.batches_per_epoch / config.accumulation_steps)
         self.total_steps = config.max_steps or steps_per_epoch * config.epochs
         self.training_step = TrainingStep(model, config, self.total_steps)
+        if isinstance(windows, TokenWindows):  # of others the length is not known before
+            self.training_step.refuse(min(config.batch_size, len(windows)), windows.context_length)
         self.device = self.training_step.device
         self.precision = self.training_step.precision
         self.model = self.training_step.model
@@ -266,7 +270,7 @@ class Trainer:
             epoch=self.epoch,
             tokens=self.tokens,
             loss=loss,
-            perplexity=_perplexity(loss),
+            perplexity=perplexity(loss),
             learning_rate=rate,
             gradient_norm=pending["norm"] / pending["steps"],
             tokens_per_second=pending["targets"] / pending["seconds"],
@@ -291,10 +295,10 @@ class Trainer:
             epoch=self.epoch,
             tokens=self.tokens,
             loss=loss,
-            perplexity=_perplexity(loss),
+            perplexity=perplexity(loss),
             seconds=self.seconds,
             training_loss=seen,
-            training_perplexity=None if seen is None else _perplexity(seen),
+            training_perplexity=None if seen is None else perplexity(seen),
         )
         if self.step > 0:
             self.last_validated = self.step
@@ -424,7 +428,3 @@ class _Numbers(TypedDict):
     worse_validations: _Count
     last_validated: int
     pending: _Pending
-
-
-def _perplexity(loss: float) -> float:
-    return math.exp(min(loss, 700.0))  # beyond, a float overflows

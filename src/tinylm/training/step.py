@@ -18,6 +18,7 @@ from tinylm.model.decoder import DecoderLM, in_turn, layers_run_by
 from tinylm.model.loss import output_loss
 from tinylm.model.onednn import quick_float32_products
 from tinylm.planning.flops import step_flops
+from tinylm.planning.limits import refuse_step
 from tinylm.training.accumulation import accumulate_gradients
 from tinylm.training.allocator import keep_freed_memory
 from tinylm.training.optimizers import build_optimizer, clip_gradients
@@ -67,6 +68,7 @@ class TrainingStep:
         )
         segment = config.gradient_checkpointing
         self._run_layers = recomputing(segment) if segment else in_turn
+        self._fitting: set[tuple[int, ...]] = set()  # shapes of batches
         self.optimizer = build_optimizer(model, replace(config, optimizer=self.speed.optimizer))
 
     def summed_loss(self, batch: Batch) -> Tensor:
@@ -81,7 +83,12 @@ class TrainingStep:
             return output_loss(x, output.weight, output.bias, batch.labels, IGNORED)
 
     def backward(self, batches: Sequence[Batch]) -> Gradients:
-        """Leave in ``.grad`` the clipped gradient of the mean loss over all target tokens."""
+        """Leave in ``.grad`` the clipped gradient of the mean loss over all target tokens.
+
+        Raises:
+            ConfigError: if a batch needs more memory than there is.
+        """
+        self._refuse_too_large(batches)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
         with quick_float32_products(self.speed.onednn), loops.using(self.speed.loops):
@@ -90,6 +97,29 @@ class TrainingStep:
             )
         norm = clip_gradients(self.model.parameters(), self.config.gradient_clip)
         return Gradients(loss, num_targets, norm)
+
+    def refuse(self, batch_size: int, seq: int) -> None:
+        """Refuse a batch of so many windows of so many tokens that cannot fit.
+
+        Raises:
+            ConfigError: with the sum and the memory.
+        """
+        memory = None
+        if self.device.type == "cuda":
+            memory = torch.cuda.get_device_properties(self.device).total_memory
+        size = max(2, seq)
+        own = replace(self.config, batch_size=batch_size)
+        training = replace(own, precision=self.precision)  # type: ignore[arg-type]
+        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        refuse_step(replace(self.model.config, context_length=size), training, trained, memory)
+
+    def _refuse_too_large(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            shape = tuple(batch.ids.shape)
+            # What is fed in may be features of texts that were read before.
+            if shape not in self._fitting and not batch.ids.is_floating_point():
+                self.refuse(*shape)
+                self._fitting.add(shape)
 
     def update(self) -> None:
         """Move the weights along the gradient."""

@@ -177,6 +177,8 @@ class _Beams:
         self._width = 1
         self._totals = [[0.0] for _ in stepper.rows]
         self._log_probabilities = [[0.0] for _ in stepper.rows]
+        beams = len(stepper.rows) * config.num_beams
+        stepper.refuse_rows(beams, "generation.num_beams or the number of prompts")
         stepper.reserve(len(stepper.rows) * min(config.num_beams, vocab_size))
         self._seen = None
         if config.repetition_penalty != 1:
