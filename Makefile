@@ -29,6 +29,7 @@ format: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/tokenizing.py
 	for shape in first wide long; do $(BIN)/python benchmarks/training.py --shape $$shape || exit 1; done
+	$(BIN)/python benchmarks/busy.py
 	$(BIN)/python benchmarks/decoding.py
 	$(BIN)/python benchmarks/startup.py
 

@@ -8,6 +8,9 @@ asked, so that all do the same number of steps. Each runs with one thread and wi
 
 from __future__ import annotations
 
+from tinylm import openmp  # noqa: F401 - before torch, so that nobody's threads spin
+
+# isort: split
 import argparse
 import json
 import tempfile

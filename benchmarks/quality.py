@@ -10,6 +10,9 @@ its own initialisation. Both are measured by the same function on the whole vali
 
 from __future__ import annotations
 
+from tinylm import openmp  # noqa: F401 - before torch, so that nobody's threads spin
+
+# isort: split
 import argparse
 import json
 import time

@@ -8,6 +8,9 @@ generating one token. Weights are random; what counts is importing, reading and 
 
 from __future__ import annotations
 
+from tinylm import openmp  # noqa: F401 - before torch, so that nobody's threads spin
+
+# isort: split
 import argparse
 import json
 import subprocess

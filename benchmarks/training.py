@@ -11,6 +11,9 @@ in one process.
 
 from __future__ import annotations
 
+from tinylm import openmp  # noqa: F401 - before torch, so that nobody's threads spin
+
+# isort: split
 import argparse
 import json
 import os

@@ -6,6 +6,8 @@ The names below are imported when first used, so that ``import tinylm`` costs no
 
 from typing import Any
 
+from tinylm.openmp import sleep_while_waiting
+
 __version__ = "0.1.0"
 __all__ = ["LanguageModel", "RunConfig", "TinylmError", "__version__", "load_config"]
 
@@ -15,6 +17,9 @@ _LAZY = {
     "load_config": "tinylm.config",
     "TinylmError": "tinylm.errors",
 }
+
+
+sleep_while_waiting()  # before anything loads torch
 
 
 def __getattr__(name: str) -> Any:
