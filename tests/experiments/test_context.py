@@ -183,7 +183,8 @@ def test_open_run_takes_overrides_of_what_is_not_fixed(tiny_run: Path) -> None:
         open_run(tiny_run.parent, console)
     with pytest.raises(ConfigError, match="is a model alone, without the settings and data of a"):
         open_run(tiny_run / "checkpoints/last", console)
-    with pytest.raises(ConfigError, match=rf"tinny does not exist; did you mean .*{tiny_run.name}\?"):
+    meant = rf"tinny does not exist; did you mean .*{tiny_run.name}\?"
+    with pytest.raises(ConfigError, match=meant):
         open_run(tiny_run.with_name("tinny"), console)
 
 
