@@ -17,6 +17,7 @@ from tinylm.config import TrainingConfig
 from tinylm.config import finetuning as settings
 from tinylm.data.windows import Batch
 from tinylm.errors import AdapterError
+from tinylm.fast import for_decoding
 from tinylm.finetuning.adapters import (
     activate,
     active_adapters,
@@ -34,7 +35,6 @@ from tinylm.finetuning.sites import plain_parameters
 from tinylm.finetuning.storage import load_adapter, save_adapter
 from tinylm.generation.stepper import Stepper
 from tinylm.model.decoder import DecoderLM
-from tinylm.model.packed import packed
 from tinylm.registry import METHODS
 from tinylm.training.step import TrainingStep
 
@@ -329,7 +329,7 @@ def test_packed_for_decoding_it_gives_the_same_outputs(
         merge(model)
     with torch.inference_mode():
         wanted = model(IDS)
-        torch.testing.assert_close(packed(model)(IDS), wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(for_decoding(model)(IDS), wanted, rtol=1e-4, atol=1e-4)
         assert torch.equal(model(IDS), wanted)
 
 

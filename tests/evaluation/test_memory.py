@@ -10,8 +10,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from tinylm.evaluation.memory import peak_bytes, saved_bytes, tensor_bytes
+from tinylm.fast.onednn import can_pack, onednn_linear, pack
 from tinylm.model.decoder import DecoderLM
-from tinylm.model.onednn import can_pack, pack, packed_linear
 
 
 def test_worked_numbers() -> None:
@@ -53,7 +53,7 @@ def test_a_packed_matrix_is_counted_while_it_is_there() -> None:
     def work() -> None:
         for _ in range(3):
             packed = pack(weight)  # 8,192 bytes
-            packed_linear(torch.zeros(2, 32), packed, None)  # 256 and 512 bytes
+            onednn_linear(torch.zeros(2, 32), packed, None)  # 256 and 512 bytes
             del packed
 
     assert peak_bytes(work) == 4 * (64 * 32 + 2 * 32 + 2 * 64)

@@ -14,13 +14,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tinylm.config import GenerationConfig, ModelConfig
-from tinylm.fast import loops
+from tinylm.fast import Numbers, for_decoding, loops
+from tinylm.fast.cache import StepCache
+from tinylm.fast.decoding import FEW, matrix_of
 from tinylm.generation.engine import Generated, SpecialIds, generate
 from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM, in_turn, layers_run_by
-from tinylm.model.packed import packed
+from tinylm.model.decoder import DecoderLM
+from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
-from tinylm.model.steps import FEW, can_step, matrix_of, step_runner
+from tinylm.registry import ACTIVATIONS, POSITIONS
 
 pytestmark = pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux")
 SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
@@ -44,85 +46,162 @@ def build(**changes: Any) -> DecoderLM:
     return model
 
 
-def steps(model: DecoderLM, rows: int, runner: Any, padded: bool, dtype: torch.dtype) -> Tensor:
+class ByDistance(Positions):
+    """Scores fall with the distance, at a slope of each head's own (Press et al. 2022)."""
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        slopes = 2.0 ** -torch.arange(1, CONFIG.num_heads + 1)
+        distance = query_positions[:, :, None] - key_positions[:, None, :]
+        return -slopes[None, :, None, None] * distance[:, None]
+
+
+class Turned(Positions):
+    """Turns by a matrix of each position's and head's own."""
+
+    def rotate(self, vectors: Tensor, positions: Tensor) -> Tensor:
+        size = vectors.shape[-1]
+        generator = torch.Generator().manual_seed(5)
+        every = torch.randn(
+            CONFIG.context_length, CONFIG.num_heads, size, size, generator=generator
+        )
+        turn = every[positions].transpose(1, 2)  # (batch or 1, heads, seq, size, size)
+        return (vectors[..., None, :] @ turn / size**0.5)[..., 0, :]
+
+
+class ByPlace(Positions):
+    """Biases by the place of the key, not the distance: nothing for a table of distances."""
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
+        return 0.3 * key_positions[:, None, None, :].float().expand(-1, CONFIG.num_heads, -1, -1)
+
+
+class Squared(Positions):
+    """Not linear: nothing for a matrix."""
+
+    def rotate(self, vectors: Tensor, positions: Tensor) -> Tensor:
+        return vectors * vectors.abs()
+
+
+ENCODINGS: dict[str, type[Positions] | None] = {
+    **dict.fromkeys(POSITIONS),
+    "by distance": ByDistance,
+    "turned": Turned,
+}
+
+
+def with_encoding(name: str, **changes: Any) -> DecoderLM:
+    kind = ENCODINGS[name]
+    model = build(positions=name if kind is None else "sinusoidal", head_dim=8, **changes)
+    if kind is not None:
+        model.positions = kind(model.config)
+    return model
+
+
+def steps(model: DecoderLM, rows: int, padded: bool = False) -> Tensor:
     """Read a prompt, take some steps with texts changing places, and return the last streams."""
     ids = torch.randint(4, 131, (rows, 12), generator=torch.Generator().manual_seed(1))
     real = (torch.arange(5) >= torch.arange(rows)[:, None] % 5) if padded else None
-    cache = KVCache(model.config, rows, dtype=dtype)
     found = []
     with torch.inference_mode():
-        model.residual(ids[:, :5], real=real, cache=cache)
+        state = model.decoding_state(rows)
+        model.residual(ids[:, :5], real=real, cache=state)
         for t in range(5, 12):
-            with layers_run_by(model, runner):
-                found.append(model.residual(ids[:, t : t + 1], cache=cache))
-            order = (torch.arange(rows) * (t + 1)) % rows
-            (cache.reorder if runner is in_turn else cache.redirect)(order)
+            found.append(model.residual(ids[:, t : t + 1], cache=state))
+            state.reorder((torch.arange(rows) * (t + 1)) % rows)
     return torch.cat(found, 1)
+
+
+def one_call(model: DecoderLM) -> bool:
+    """Whether a step of a quick copy is one call."""
+    state = for_decoding(model).decoding_state(1)
+    return isinstance(state, StepCache) and state.layers is not None and state.tables is not None
+
+
+@pytest.mark.parametrize("norm_placement", ["pre", "post"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("bias", [False, True])
+def test_all_layers_at_once_equal_the_layers_in_turn(
+    norm_placement: str, encoding: str, activation: str, bias: bool
+) -> None:
+    """What the loops say of a layer once more, in every combination of what a layer can be."""
+    model = with_encoding(encoding, norm_placement=norm_placement, activation=activation, bias=bias)
+    assert one_call(model)
+    for rows, padded in ((1, False), (3, True), (FEW + 3, True)):
+        found, expected = steps(for_decoding(model), rows, padded), steps(model, rows, padded)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, 3, FEW, FEW + 3])
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"norm_placement": "pre", "activation": "gelu"},
-        {"activation": "gelu-tanh", "bias": False, "positions": "learned"},
-        {"num_layers": 1, "norm_placement": "pre", "head_dim": 16},
-    ],
-)
-def test_all_layers_at_once_equal_the_layers_in_turn(
-    rows: int, padded: bool, changes: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("changes", [{}, {"num_layers": 1, "head_dim": 16}])
+def test_however_many_threads(rows: int, padded: bool, changes: dict[str, Any]) -> None:
     model = build(**changes)
-    expected = steps(model, rows, in_turn, padded, torch.float32)
+    expected = steps(model, rows, padded)
     for threads in (1, 2, 5):  # more than there may be processors
         torch.set_num_threads(threads)
-        found = steps(model, rows, step_runner(model, torch.float32), padded, torch.float32)
+        found = steps(for_decoding(model), rows, padded)
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("numbers", [torch.bfloat16, torch.int8])
+@pytest.mark.parametrize("kind", [ByPlace, Squared])
+def test_an_encoding_that_no_table_can_hold_is_run_as_it_is(kind: type[Positions]) -> None:
+    model = build()
+    model.positions = kind(model.config)
+    assert not one_call(model)
+    for rows, padded in ((1, False), (3, True), (FEW + 3, True)):
+        found, expected = steps(for_decoding(model), rows, padded), steps(model, rows, padded)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("numbers", ["bfloat16", "int8"])
 @pytest.mark.parametrize("rows", [1, FEW])
 def test_rounded_matrices_are_multiplied_as_what_they_stand_for(
-    numbers: torch.dtype, rows: int
+    numbers: Numbers, rows: int
 ) -> None:
     model = build()
     rounded = copy.deepcopy(model)
-    for part in rounded.layers.modules():
+    for name, part in rounded.layers.named_modules():
         if isinstance(part, nn.Linear):
             matrix = matrix_of(part, numbers)
             part.weight.data = matrix.weight.float() * matrix.scale[:, None]
             step = part.weight.data.abs().amax(1) / 127
-            if numbers == torch.int8:  # nearest
-                original = dict(model.layers.named_modules())[name_of(rounded, part)]
+            if numbers == "int8":  # nearest
+                original = model.layers.get_submodule(name)
                 assert isinstance(original, nn.Linear)
                 assert ((part.weight - original.weight).abs() <= step[:, None] * 0.501).all()
-    expected = steps(rounded, rows, in_turn, False, torch.float32)
-    found = steps(model, rows, step_runner(model, numbers), False, torch.float32)
-    # The prompt was read with the exact matrices in one, with the rounded ones in the other.
-    exact = steps(model, rows, in_turn, False, torch.float32)
+    expected = steps(rounded, rows)
+    found = steps(for_decoding(model, numbers), rows)
+    exact = steps(model, rows)
+    # The prompt was read with other roundings, and the cache holds bfloat16.
     assert (found - expected).norm() < (exact - expected).norm()
     assert (found - expected).norm() < 0.05 * expected.norm()
 
 
-def name_of(model: DecoderLM, part: nn.Module) -> str:
-    return next(name for name, one in model.layers.named_modules() if one is part)
-
-
 def test_threads_change_no_bit() -> None:
-    model = build()
-    runner = step_runner(model, torch.float32)
+    model = for_decoding(build())
     found = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         x = torch.linspace(-1, 1, 2 * 27).view(2, 1, 27)
-        cache = KVCache(model.config, 2)
-        cache.extend(torch.zeros(2, 1, dtype=torch.long), None)
-        found.append(
-            runner(model.layers, x, Reading(model.positions, torch.zeros(2, 1), None, cache))
-        )
+        with torch.inference_mode():
+            state = model.decoding_state(2)
+            state.extend(torch.zeros(2, 1, dtype=torch.long), None)
+            reading = Reading(model.positions, torch.zeros(2, 1, dtype=torch.long), None, state)
+            found.append(model.run_layers(x, reading))
     assert torch.equal(*found)
+
+
+def test_a_state_reads_the_weights_anew() -> None:
+    model = build()
+    quick = for_decoding(model)
+    before = steps(quick, 2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    assert not torch.allclose(steps(quick, 2), before, rtol=1e-3)
+    model.layers[1].feed_forward.expand.weight.data = torch.randn(108, 27)  # type: ignore[union-attr]
+    torch.testing.assert_close(steps(quick, 2), steps(model, 2), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "beam"])
@@ -148,17 +227,18 @@ def test_whole_texts_are_those_of_the_plain_model(
 
 
 def test_who_is_watched_or_otherwise_made_takes_no_steps_at_once() -> None:
-    assert can_step(build())
-    assert not can_step(build(positions="rotary", head_dim=8))
-    assert not can_step(build().double())
+    assert one_call(build())
+    assert for_decoding(build().double()).decoding_state(1).__class__ is KVCache
     watched = build()
-    watched.layers[1].attention.output.register_forward_hook(lambda *_: None)  # type: ignore[union-attr, operator]
-    assert not can_step(watched)
+    calls: list[int] = []
+    watched.layers[1].attention.output.register_forward_hook(lambda *_: calls.append(1))  # type: ignore[union-attr, operator]
+    assert not one_call(watched)
+    steps(for_decoding(watched), 1)
+    assert len(calls) == 8
     other = build()
     other.layers[0].feed_forward.expand = nn.Sequential(nn.Linear(27, 108))  # type: ignore[union-attr]
-    assert not can_step(other)
-    assert packed(other).layer_runner is None
-    assert packed(build()).layer_runner is not None
+    assert not one_call(other)
+    torch.testing.assert_close(steps(for_decoding(other), 3), steps(other, 3), rtol=1e-4, atol=1e-4)
 
 
 @settings(max_examples=60, deadline=None)
@@ -173,8 +253,6 @@ def test_who_is_watched_or_otherwise_made_takes_no_steps_at_once() -> None:
 def test_the_likeliest_tokens(
     rows: int, vocab: int, count: int, number: torch.dtype, ties: bool, data: st.DataObject
 ) -> None:
-    from tinylm.fast.loops.choosing import likeliest
-
     count = min(count, vocab - 1)
     forbidden = data.draw(
         st.lists(st.integers(0, vocab - 1), max_size=vocab - count, unique=True), label="forbidden"
@@ -182,7 +260,7 @@ def test_the_likeliest_tokens(
     torch.manual_seed(vocab)
     logits = torch.randn(rows, vocab) * 5
     logits = (logits.round() if ties else logits).to(number)
-    ids, found = likeliest(logits, forbidden, count)
+    ids, found = loops.choosing.likeliest(logits, forbidden, count)
     probabilities = logits.double().log_softmax(-1)
     probabilities[:, forbidden] = -torch.inf
     expected = probabilities.topk(count)
@@ -198,8 +276,9 @@ def test_redirecting_is_reordering_without_moving(
 ) -> None:
     """Whatever comes in between, what a layer is given is the same."""
     torch.manual_seed(seed)
-    caches = [KVCache(CONFIG, 2, 12, max_batch_size=room) for _ in range(2)]
-    moved, noted = caches
+    moved = KVCache(CONFIG, 2, 12, max_batch_size=room)
+    noted = StepCache(CONFIG, 2, 12, max_batch_size=room, tables=None)
+    caches = moved, noted
     for _ in range(data.draw(st.integers(1, 4), label="rounds")):
         new = data.draw(st.integers(0, min(2, 12 - moved.length)), label="new")
         if new:
@@ -211,7 +290,7 @@ def test_redirecting_is_reordering_without_moving(
             for cache in caches:
                 cache.extend(positions, real)
                 if not settled and cache is noted:  # as a kernel writes, in the texts' own places
-                    keys, values, _, _ = cache.layout()
+                    keys, values, *_ = noted.layout()
                     for held, numbers in ((keys, given[:, 0]), (values, given[:, 1])):
                         held[:, cache.length - new : cache.length, :batch] = numbers.permute(
                             0, 3, 1, 2, 4
@@ -224,11 +303,11 @@ def test_redirecting_is_reordering_without_moving(
                 st.lists(st.integers(0, moved.batch_size - 1), min_size=1, max_size=6), label="rows"
             )
         )
-        moved.reorder(order)
-        noted.redirect(order)
+        for cache in caches:
+            cache.reorder(order)
         assert torch.equal(moved.positions, noted.positions)
         assert torch.equal(moved.real, noted.real)
-        keys, values, slots, _ = noted.layout()
+        keys, values, slots, *_ = noted.layout()
         token = torch.arange(noted.length)[:, None]
         place = slots[: noted.length, : noted.batch_size]
         for own, others in ((moved._keys, keys), (moved._values, values)):

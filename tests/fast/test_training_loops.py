@@ -9,14 +9,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tinylm.config import ModelConfig
-from tinylm.fast import loops
+from tinylm.fast import install, loops, remove
+from tinylm.fast.layers import add_norm
+from tinylm.fast.linear import FastLinear, product
+from tinylm.fast.loss import output_loss
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLM
-from tinylm.model.layers import Dropout, LayerNorm, add_norm, linear, relu
-from tinylm.model.loss import output_loss
+from tinylm.model.dropout import Dropout
+from tinylm.model.layers import LayerNorm, relu
+from tinylm.model.loss import token_losses
 from tinylm.training.precision import cpu_has_bf16
 
 pytestmark = pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux")
@@ -34,29 +39,35 @@ def _threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def outputs(work: Callable[[], Tensor], leaves: list[Tensor], compiled: bool) -> list[Tensor]:
+def outputs(
+    work: Callable[[], Tensor], parts: list[nn.Module], leaves: list[Tensor], quick: bool
+) -> list[Tensor]:
     """Return a result and the gradients of the leaves, from the same random numbers."""
     torch.manual_seed(3)
     for leaf in leaves:
         leaf.grad = None
-    with loops.using(compiled):
-        result = work()
-        direction = torch.linspace(-1, 1, result.numel()).view(result.shape)
-        (result.float() * direction).sum().backward()
+    for part in parts:
+        (install if quick else remove)(part)
+    result = work()
+    direction = torch.linspace(-1, 1, result.numel()).view(result.shape)
+    (result.float() * direction).sum().backward()
     return [result.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
 
 
 def assert_same(
-    work: Callable[[], Tensor], leaves: list[Tensor], tolerance: float = 2e-5
+    work: Callable[[], Tensor],
+    parts: list[nn.Module],
+    leaves: list[Tensor],
+    tolerance: float = 2e-5,
 ) -> list[Tensor]:
-    """Compare whole tensors, by the largest number in each; return the compiled ones."""
-    plain, compiled = outputs(work, leaves, False), outputs(work, leaves, True)
-    assert len(plain) == len(compiled) == len(leaves) + 1
-    for one, other in zip(plain, compiled, strict=True):
+    """Compare plain and quick parts, whole tensors, by the largest number; return the quick."""
+    plain, quick = (outputs(work, parts, leaves, on) for on in (False, True))
+    assert len(plain) == len(quick) == len(leaves) + 1
+    for one, other in zip(plain, quick, strict=True):
         assert one.dtype == other.dtype
         scale = max(float(one.abs().max()), 0.01)  # what cancels is no better known
         assert float((one.float() - other.float()).abs().max()) <= tolerance * scale
-    return compiled
+    return quick
 
 
 def leaf(*shape: int, number: torch.dtype = torch.float32, scale: float = 1.0) -> Tensor:
@@ -69,7 +80,7 @@ def leaf(*shape: int, number: torch.dtype = torch.float32, scale: float = 1.0) -
 @settings(max_examples=25, deadline=None)
 def test_dropout_draws_the_same_masks(number: torch.dtype, rows: int, size: int, p: float) -> None:
     x, module = leaf(rows, size, number=number), Dropout(p)
-    assert_same(lambda: module(x), [x], 0.01 if number == torch.bfloat16 else 1e-6)
+    assert_same(lambda: module(x), [module], [x], 0.01 if number == torch.bfloat16 else 1e-6)
 
 
 @FORMATS
@@ -92,7 +103,8 @@ def test_residual_sum_and_norm(
     leaves = [x, branch, *norm.parameters()]
     # A gradient in bfloat16 is rounded once in both forms, but of sums in another order.
     tolerance = 0.01 if number == torch.bfloat16 else 1e-4
-    assert_same(lambda: add_norm(x, branch, dropout, norm), leaves, tolerance)
+    parts = [norm, dropout]
+    assert_same(lambda: add_norm(x, branch, dropout, norm)[0], parts, leaves, tolerance)
 
 
 @FORMATS
@@ -112,6 +124,7 @@ def test_attention(number: torch.dtype, p: float, padded: bool, seq: int) -> Non
         blocked = blocked | ~real[:, None, None, :]
     compiled = assert_same(
         lambda: attention.mix(query, key, value, blocked),
+        [attention],
         [query, key, value],
         0.03 if number == torch.bfloat16 else 5e-5,
     )
@@ -129,9 +142,32 @@ def test_linear_in_bfloat16(
 
     def work() -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return linear(module, x, activation)
+            return product(module, x, None, activation)
 
-    assert_same(work, [x, *module.parameters()], 0.02)
+    assert_same(work, [module], [x, *module.parameters()], 0.02)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("activation", [None, relu, torch.tanh])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_linear_in_float32(
+    bias: bool, activation: Callable[[Tensor], Tensor] | None, frozen: bool
+) -> None:
+    x, module = leaf(3, 11, 24), torch.nn.Linear(24, 40, bias=bias).requires_grad_(not frozen)
+    leaves = [x, *(p for p in module.parameters() if p.requires_grad)]
+    assert_same(lambda: product(module, x, None, activation), [module], leaves)
+
+
+def test_products_in_float32_are_exact_float32_and_nothing_is_set() -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Linear(200, 100)
+    install(module)
+    assert type(module) is FastLinear
+    x = torch.randn(300, 200)
+    exact = F.linear(x.double(), module.weight.double(), module.bias.double())
+    # bfloat16 would be off by about 0.1.
+    assert float((module(x).double() - exact).abs().max()) < 1e-4
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @FORMATS
@@ -141,13 +177,18 @@ def test_loss(number: torch.dtype, bias: bool, rows: int, vocab: int) -> None:
     x, weight = leaf(rows, 1, 12), leaf(vocab, 12)
     shift = leaf(vocab) if bias else None
     labels = torch.arange(rows)[:, None] * 7 % vocab
-
-    def work() -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=number == torch.bfloat16):
-            return output_loss(x, weight, shift, labels, -1)
-
     leaves = [x, weight, *([shift] if shift is not None else [])]
-    assert_same(work, leaves, 0.02 if number == torch.bfloat16 else 2e-5)
+
+    def found(loss: Callable[[], Tensor]) -> list[Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=number == torch.bfloat16):
+            return outputs(loss, [], leaves, False)
+
+    chunked = found(lambda: output_loss(x, weight, shift, labels, -1))
+    plain = found(lambda: token_losses(F.linear(x, weight, shift), labels, -1).sum())
+    for one, other in zip(plain, chunked, strict=True):
+        scale = max(float(one.abs().max()), 0.01)
+        tolerance = 0.02 if number == torch.bfloat16 else 2e-5
+        assert float((one - other).abs().max()) <= tolerance * scale
 
 
 def test_loss_is_that_of_float64() -> None:
@@ -156,9 +197,7 @@ def test_loss_is_that_of_float64() -> None:
     exact = logits.double().requires_grad_()
     loss = torch.nn.functional.cross_entropy(exact, targets, reduction="sum")
     loss.backward()  # type: ignore[no-untyped-call]
-    from tinylm.fast.loops.loss import losses_to_gradients
-
-    found, sums = losses_to_gradients(logits, targets)
+    found, sums = loops.loss.losses_to_gradients(logits, targets)
     assert exact.grad is not None
     assert math.isclose(found.item(), loss.item(), rel_tol=1e-6)
     torch.testing.assert_close(logits.double(), exact.grad, rtol=1e-6, atol=1e-7)
@@ -167,11 +206,9 @@ def test_loss_is_that_of_float64() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stays_none(bad: float) -> None:
-    from tinylm.fast.loops.loss import losses_to_gradients
-
     logits = torch.zeros(3, 50)
     logits[1, 20] = bad
-    assert math.isnan(float(losses_to_gradients(logits, torch.tensor([0, 1, 2]))[0]))
+    assert math.isnan(float(loops.loss.losses_to_gradients(logits, torch.tensor([0, 1, 2]))[0]))
 
 
 @FORMATS
@@ -193,15 +230,14 @@ def test_the_whole_model(number: torch.dtype, placement: str, activation: str) -
 
     def work(low: bool) -> Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=low):
-            output = model.unembedding
-            return output_loss(model.residual(ids), output.weight, output.bias, ids.roll(-1, 1), -1)
+            return model.summed_loss(model.residual(ids), ids.roll(-1, 1), -1)
 
     leaves = list(model.parameters())
     if number == torch.float32:
-        assert_same(lambda: work(False), leaves, 2e-4)
+        assert_same(lambda: work(False), [model], leaves, 2e-4)
         return
-    exact = outputs(lambda: work(False), leaves, False)
-    plain, compiled = (outputs(lambda: work(True), leaves, on) for on in (False, True))
+    exact = outputs(lambda: work(False), [model], leaves, False)
+    plain, compiled = (outputs(lambda: work(True), [model], leaves, on) for on in (False, True))
     for true, one, other in zip(exact, plain, compiled, strict=True):
         # As near to the float32 gradient as the torch form in bfloat16 is.
         assert (other - true).norm() <= 1.3 * (one - true).norm() + 1e-3 * true.norm()
@@ -216,11 +252,9 @@ def test_results_do_not_depend_on_the_threads() -> None:
 
     def found(threads: int) -> list[Tensor]:
         torch.set_num_threads(threads)
-        output = model.unembedding
         return outputs(
-            lambda: output_loss(
-                model.residual(ids), output.weight, output.bias, ids.roll(-1, 1), -1
-            ),
+            lambda: model.summed_loss(model.residual(ids), ids.roll(-1, 1), -1),
+            [model],
             list(model.parameters()),
             True,
         )
@@ -230,28 +264,11 @@ def test_results_do_not_depend_on_the_threads() -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
 
-def test_hooks_still_see_scores_and_pattern() -> None:
-    config = ModelConfig(vocab_size=9, hidden_size=8, num_heads=2, num_layers=1, context_length=8)
-    model, seen = DecoderLM(config).eval(), {}
-    ids = torch.arange(5)[None]
-
-    def keep(name: str, activation: Tensor) -> None:
-        seen[name] = activation
-
-    with loops.using(), torch.no_grad():
-        model(ids, hooks=model.hooks({"layers.0.attention.*": keep}))
-    assert seen["layers.0.attention.pattern"].shape == (1, 2, 5, 5)
-
-
-def test_off_is_off() -> None:
+def test_loops_suit_tensors_of_a_processor_in_two_formats() -> None:
     x = torch.ones(3)
-    assert not loops.serve(x)
-    with loops.using():
-        assert loops.serve(x)
-        assert not loops.serve(x.double())
-        with loops.using(False):
-            assert not loops.serve(x)
-    assert not loops.serve(x)
+    assert loops.suit(x, x.bfloat16())
+    assert not loops.suit(x, x.double())
+    assert not loops.suit(x.to("meta"))
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,8 +307,6 @@ def test_results_do_not_depend_on_where_in_memory_tensors_stand(number: torch.dt
     given = [leaf(19, 27), leaf(19, 27, number=number)]
     heads = [leaf(2, 3, 33, 7, number=number, scale=s) for s in (1.0, 1.1, 1.2)]
     scores, targets = leaf(13, 61, number=number).detach(), torch.arange(13)
-    from tinylm.fast.loops.loss import losses_to_gradients
-
     found = []
     for offset in (0, 1, 3, 8, 13):
         x, branch = (placed(one, offset).requires_grad_() for one in given)
@@ -300,16 +315,18 @@ def test_results_do_not_depend_on_where_in_memory_tensors_stand(number: torch.dt
         found.append(
             [
                 *outputs(
-                    lambda x=x, branch=branch: add_norm(x, branch, dropout, norm),  # type: ignore[misc]
+                    lambda x=x, branch=branch: add_norm(x, branch, dropout, norm)[0],  # type: ignore[misc]
+                    [dropout, norm],
                     [x, branch, *norm.parameters()],
                     True,
                 ),
                 *outputs(
                     lambda q=query, k=key, v=value: attention.mix(q, k, v, blocked),  # type: ignore[misc]
+                    [attention],
                     [query, key, value],
                     True,
                 ),
-                *losses_to_gradients(logits, targets),
+                *loops.loss.losses_to_gradients(logits, targets),
                 logits,
             ]
         )

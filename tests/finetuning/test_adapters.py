@@ -14,6 +14,7 @@ from tinylm.config import TrainingConfig
 from tinylm.config.finetuning import BottleneckConfig, LoraConfig
 from tinylm.data.windows import IGNORED, Batch
 from tinylm.errors import AdapterError, ConfigError
+from tinylm.fast import for_decoding
 from tinylm.finetuning.adapters import (
     activate,
     active_adapters,
@@ -32,7 +33,6 @@ from tinylm.finetuning.linear import AdaptedLinear, adapt_linear
 from tinylm.finetuning.lora import LowRank
 from tinylm.finetuning.sites import plain_parameters, wrappers
 from tinylm.model.decoder import DecoderLM
-from tinylm.model.packed import packed
 from tinylm.numbers.linear import LinearLike
 from tinylm.training.step import TrainingStep
 
@@ -343,7 +343,7 @@ def test_a_packed_copy_has_the_same_outputs(small_model: Models, merged: bool) -
         merge(model)
     wanted = model(IDS)
     with torch.inference_mode():
-        torch.testing.assert_close(packed(model)(IDS), wanted)
+        torch.testing.assert_close(for_decoding(model)(IDS), wanted)
     assert torch.equal(model(IDS), wanted)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tinylm.config import ModelConfig, TrainingConfig
 from tinylm.data.windows import Batch
 from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes
+from tinylm.fast import loops
 from tinylm.model.decoder import DecoderLM
 from tinylm.planning.activations import activation_bytes, output_gradient_bytes
 from tinylm.planning.memory import largest_batch, step_peak
@@ -62,7 +63,7 @@ def configs() -> st.SearchStrategy[ModelConfig]:
     precision=st.sampled_from(["fp32", "bf16"]),
     segment=st.integers(0, 3),
     frozen=st.booleans(),
-    loops=st.booleans(),
+    quick=st.booleans(),
 )
 def test_activations_are_those_that_autograd_saves(
     config: ModelConfig,
@@ -71,9 +72,9 @@ def test_activations_are_those_that_autograd_saves(
     precision: str,
     segment: int,
     frozen: bool,
-    loops: bool,
+    quick: bool,
 ) -> None:
-    speed = "auto" if loops and loops.available() else "plain"
+    speed = "auto" if quick and loops.available() else "plain"
     frozen = frozen and not config.tie_embeddings
     seq = max(1, config.context_length - shorter)
     step, _ = step_of(
@@ -88,11 +89,11 @@ def test_activations_are_those_that_autograd_saves(
 @pytest.mark.parametrize("seq", [256, 300, 520])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("positions", "batch"), [("sinusoidal", 2), ("rotary", 2), ("rotary", 1)])
-@pytest.mark.parametrize("loops", [False, True])
+@pytest.mark.parametrize("quick", [False, True])
 def test_activations_of_attention_in_blocks(
-    seq: int, precision: str, positions: str, batch: int, loops: bool
+    seq: int, precision: str, positions: str, batch: int, quick: bool
 ) -> None:
-    speed = "auto" if loops and loops.available() else "plain"
+    speed = "auto" if quick and loops.available() else "plain"
     config = ModelConfig(
         vocab_size=9,
         context_length=seq,
@@ -106,7 +107,7 @@ def test_activations_of_attention_in_blocks(
     windows = full_batch(config, batch, seq)
     measured = saved_bytes(lambda: step.summed_loss(windows), step.model.parameters())
     assert (
-        activation_bytes(config, batch, precision=precision, loops=speed == "auto")["total"]
+        activation_bytes(config, batch, precision=precision, quick=speed == "auto")["total"]
         == measured
     )
 
@@ -119,12 +120,13 @@ def test_a_layer_by_hand() -> None:
     assert activation_bytes(config, 2) == {
         "embedding": 16 * 8,  # the ids
         "dropout": 0,
-        "norms": 2 * (16 * 6 + 16) * 4,
+        "norms": 2 * (2 * 16 * 6 + 16) * 4,
+        "loss": (16 * 6 + 16 * 30) * 4 + 16 * 8,  # input, log-probabilities, labels
         "projections": (16 * 6 + 3 * 16 * 6 + 16 * 6) * 4,
         "pattern": 2 * 2 * 8 * 8 * 4,
         "feed-forward": (16 * 6 + 16 * 24) * 4,
         "copies": 0,
-        "total": 128 + 896 + 1920 + 1024 + 1920,
+        "total": 128 + 1664 + 2432 + 1920 + 1024 + 1920,
     }
 
 
@@ -154,6 +156,8 @@ SHAPES: tuple[dict[str, Any], ...] = (
         (16, {}),
         (16, {"precision": "bf16"}),
         (16, {"gradient_checkpointing": 1}),
+        (16, {"speed": "plain"}),
+        (4, {"speed": "plain", "precision": "bf16", "accumulation_steps": 2}),
         (1, {"optimizer": "sgd"}),
         (4, {"accumulation_steps": 2}),
     ],

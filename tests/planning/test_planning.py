@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tinylm.config import GenerationConfig, ModelConfig, TrainingConfig
 from tinylm.evaluation.memory import tensor_bytes
+from tinylm.fast import install
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM, layers_run_by
@@ -104,8 +105,10 @@ def test_flops_of_attention_in_blocks_equal_torchs_counter(seq: int) -> None:
     config = ModelConfig(
         vocab_size=9, context_length=seq, num_layers=2, num_heads=2, hidden_size=6, dropout=0.0
     )
-    model = DecoderLM(config)
+    model = DecoderLM(config).double()  # in which the quick products are torch's own
     ids = torch.zeros(1, seq, dtype=torch.int64)
+    assert counted(lambda: model(ids)) == forward_flops(config, seq, quick=False).total
+    install(model)
     assert counted(lambda: model(ids)) == forward_flops(config, seq).total
 
 

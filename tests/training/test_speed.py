@@ -8,8 +8,6 @@ import torch
 from tests.training.tiny import tiny_model, tiny_trainer
 from tinylm.config import TrainingConfig
 from tinylm.errors import ConfigError
-from tinylm.model import onednn
-from tinylm.model.onednn import quick_float32_products
 from tinylm.training import precision, speed
 from tinylm.training.speed import Speed, resolve_speed
 
@@ -25,7 +23,7 @@ def with_amx(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_plain_is_the_code_as_written() -> None:
     settings = TrainingConfig(speed="plain", optimizer="adamw", precision="fp32")
-    assert resolve_speed(settings, CPU, LONG) == Speed("fp32", False, "adamw", False, False, False)
+    assert resolve_speed(settings, CPU, LONG) == Speed("fp32", False, "adamw", False, False)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ def test_a_longer_run_is_compiled_on_a_gpu() -> None:
     settings = TrainingConfig(precision="bf16")
     assert resolve_speed(settings, CUDA, 1e17).compile
     assert not resolve_speed(settings, CUDA, 1e15).compile
-    assert not resolve_speed(settings, CUDA, 1e17).onednn
+    assert resolve_speed(settings, CUDA, 1e17).quick
 
 
 def test_compiling_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,33 +112,3 @@ def test_the_trainer_counts_the_whole_run(tmp_path: Path, monkeypatch: pytest.Mo
     tiny_trainer(tmp_path / "a", max_steps=3)
     tiny_trainer(tmp_path / "b", max_steps=6)
     assert seen[0] and seen[1] == 2 * seen[0]
-
-
-# oneDNN's float32 products
-
-
-def test_quick_products_are_exact_float32_and_the_setting_comes_back() -> None:
-    torch.manual_seed(0)
-    one, other = torch.randn(300, 200), torch.randn(200, 100)
-    before = torch.get_float32_matmul_precision()
-    with quick_float32_products():
-        product = one @ other
-    assert torch.get_float32_matmul_precision() == before
-    exact = one.double() @ other.double()
-    # bfloat16 would be off by about 0.1.
-    assert float((product.double() - exact).abs().max()) < 1e-4
-
-
-def test_where_medium_is_not_exact_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn, "_medium_is_exact", lambda: False)
-    with quick_float32_products():
-        assert torch.get_float32_matmul_precision() == "highest"
-
-
-def test_the_question_tells_bfloat16_from_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = onednn._medium_is_exact.__wrapped__
-    assert torch.get_float32_matmul_precision() == "highest"
-    real = torch.Tensor.float
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: real(x).bfloat16())
-    assert not asked()
-    assert torch.get_float32_matmul_precision() == "highest"

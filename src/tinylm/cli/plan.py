@@ -145,7 +145,7 @@ def _training_memory(
         precision=training.precision,
         segment=training.gradient_checkpointing,
         frozen_embedding=frozen_embedding,
-        loops=training.speed == "auto",
+        quick=training.speed == "auto",
     )
     return {
         "batch_size": training.batch_size,

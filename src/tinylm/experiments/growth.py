@@ -148,7 +148,7 @@ def planned(config: RunConfig, prompt: int, new: int) -> dict[str, int]:
         training.batch_size,
         precision=training.precision,
         segment=training.gradient_checkpointing,
-        loops=training.speed == "auto",
+        quick=training.speed == "auto",
     )
     return {
         "step": training.batch_size * step_flops(model, model.context_length),

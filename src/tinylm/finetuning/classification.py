@@ -26,7 +26,7 @@ from tinylm.config.finetuning import ClassificationConfig, LoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import attach, fingerprint
 from tinylm.model.decoder import DecoderLM, LayerRunner
-from tinylm.model.layers import Dropout
+from tinylm.model.dropout import Dropout
 
 _START_STD = 0.02
 

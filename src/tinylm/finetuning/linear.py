@@ -116,6 +116,10 @@ class AdaptedLinear(Wrapper):
         merged.register_parameter("bias", self.bias)  # type: ignore[arg-type]
         self.merged = merged.train(self.training)
 
+    def in_steps(self) -> nn.Module:
+        """Return the merged map, or the base where no part acts, or this one itself."""
+        return super().in_steps() if self.merged is None else self.merged
+
     def unmerge(self) -> None:
         """Use the base's weight and the parts again; nothing if not merged."""
         self.merged = None

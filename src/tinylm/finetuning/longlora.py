@@ -74,6 +74,10 @@ class GroupedAttention(Wrapper):
         plain, shifted = mix(slice(half), 0), mix(slice(half, None), size // 2)
         return self.base.join(torch.cat([plain, shifted], 1))
 
+    def in_steps(self) -> nn.Module:
+        """Return the base: with a cache attention is whole."""
+        return self.base
+
     def refuse_merge(self) -> None:
         """Do nothing: in evaluation, and merged, attention is the base's own."""
 

@@ -22,7 +22,7 @@ from tinylm.errors import AdapterError
 from tinylm.finetuning.linear import add_parts, find_linears
 from tinylm.finetuning.lora_files import LoraFiles
 from tinylm.finetuning.sites import plain_parameters
-from tinylm.model.layers import Dropout
+from tinylm.model.dropout import Dropout
 from tinylm.numbers.linear import LinearMap
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylm.config.finetuning import PrefixConfig
-from tinylm.errors import AdapterError
+from tinylm.errors import AdapterError, GenerationError
 from tinylm.finetuning.sites import (
     Wrapper,
     module_at,
@@ -30,7 +30,8 @@ from tinylm.finetuning.sites import (
     unwrapped,
 )
 from tinylm.model.attention import Attention
-from tinylm.model.reading import Reading
+from tinylm.model.cache import KVCache
+from tinylm.model.reading import Past, Reading
 from tinylm.planning.limits import refuse_beyond_memory
 
 _DIRECT_START = 0.02
@@ -87,11 +88,27 @@ class PrefixPart(nn.Module):
 class PrefixedAttention(Wrapper):
     """Attention that sees the keys and values of prefixes before those of the text."""
 
-    def forward(self, x: Tensor, reading: Reading) -> Tensor:
-        """Mix as ``Attention`` does; arguments and result are the same."""
+    base: Attention
+
+    def prefix(self) -> tuple[Tensor, Tensor] | None:
+        """Return the prefixes' keys and values, one after the other; see ``Attention.prefix``."""
         prefixes = [part() for part in self.parts.acting()]
-        if prefixes:
-            past = PrefixedPast(prefixes, reading)
+        if not prefixes:
+            return None
+        key, value = (torch.cat(both, 1) for both in zip(*prefixes, strict=True))
+        return key, value
+
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
+        """Mix as ``Attention`` does; arguments and result are the same.
+
+        Raises:
+            GenerationError: if there is a cache that does not begin with the prefixes.
+        """
+        prefix = self.prefix()
+        if prefix is not None and reading.cache is not None:
+            _refuse_other_state(reading.cache, prefix[0].shape[1])
+        elif prefix is not None:
+            past = PrefixPast(*prefix, reading.positions)
             blocked = reading.blocked
             if blocked is not None:  # nobody is kept from seeing the prefixes
                 blocked = nn.functional.pad(blocked, (past.length, 0))
@@ -99,27 +116,36 @@ class PrefixedAttention(Wrapper):
         mixed: Tensor = self.base(x, reading)
         return mixed
 
+    def in_steps(self) -> nn.Module:
+        """Return the base: the prefixes stand in the decoding state."""
+        return self.base
 
-class PrefixedPast:
-    """Prefixes, and after them what stands before the new tokens (a ``model.reading.Past``)."""
 
-    def __init__(self, prefixes: Sequence[tuple[Tensor, Tensor]], reading: Reading) -> None:
-        self.key, self.value = (torch.cat(both, 1) for both in zip(*prefixes, strict=True))
-        self.length = self.key.shape[1]
-        self._rest = reading.cache
-        text = reading.positions if self._rest is None else self._rest.positions
-        before = torch.arange(-self.length, 0, device=text.device)
-        self.positions = torch.cat([before.expand(len(text), -1), text], 1)
+class PrefixPast:
+    """Prefixes before a text that is read at once (a ``model.reading.Past``)."""
+
+    def __init__(self, key: Tensor, value: Tensor, positions: Tensor) -> None:
+        self.key = key
+        self.value = value
+        self.length = key.shape[1]
+        before = torch.arange(-self.length, 0, device=positions.device)
+        self.positions = torch.cat([before.expand(len(positions), -1), positions], 1)
 
     def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return the prefixes' and the text's keys and values; see ``Past.store``."""
-        if self._rest is not None:
-            keys, values = self._rest.store(layer, keys, values)
         both = []
         for prefix, text in ((self.key, keys), (self.value, values)):
             rows = prefix.to(text.dtype).expand(text.shape[0], -1, -1, -1)
             both.append(torch.cat([rows, text], 2))
         return both[0], both[1]
+
+
+def _refuse_other_state(cache: Past, length: int) -> None:
+    if not isinstance(cache, KVCache) or cache.prefix_length != length:
+        raise GenerationError(
+            f"the cache does not begin with the prefix of {length} tokens: take it from the "
+            "model's decoding_state()"
+        )
 
 
 class Prefix:

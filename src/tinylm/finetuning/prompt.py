@@ -61,6 +61,10 @@ class PromptedDecoder(Wrapper):
     def layer_runner(self, runner: LayerRunner | None) -> None:
         self.base.layer_runner = runner
 
+    def decoding_state(self, batch_size: int, max_batch_size: int = 0) -> KVCache:
+        """Return the decoder's own, which the virtual tokens enter with the first text."""
+        return self.base.decoding_state(batch_size, max_batch_size)
+
     def forward(
         self, ids: Tensor | None = None, *, hooks: Hooks = NO_HOOKS, **named: Any
     ) -> Tensor:

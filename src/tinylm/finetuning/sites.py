@@ -56,6 +56,13 @@ class Wrapper(nn.Module):
                 raise  # while it is being copied there is no base to ask
             return getattr(self.base, name)
 
+    def in_steps(self) -> nn.Module:
+        """Return the plain module that does what this one does for a token being decoded.
+
+        This one itself where it adds something then.
+        """
+        return self if next(self.parts.acting(), None) is not None else self.base
+
     def refuse_merge(self) -> None:
         """Do nothing if what acts here can become part of the base's weights.
 

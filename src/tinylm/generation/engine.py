@@ -12,6 +12,7 @@ import torch
 
 from tinylm.config import GenerationConfig
 from tinylm.errors import GenerationError
+from tinylm.fast import Numbers, for_decoding
 from tinylm.generation import filters
 from tinylm.generation.forbidden import forbid, forbidden_ids
 from tinylm.generation.results import Generated, SpecialIds, slides
@@ -20,7 +21,6 @@ from tinylm.generation.strategies import Chooser
 from tinylm.generation.strategies.greedy import Greedy
 from tinylm.model.decoder import DecoderLM, evaluating
 from tinylm.model.loss import at_least_float32
-from tinylm.model.packed import Numbers, packed
 from tinylm.registry import STRATEGIES
 
 __all__ = ["Generated", "SpecialIds", "Stepper", "generate", "generate_steps"]
@@ -86,7 +86,7 @@ def generate_steps(
     strategy = STRATEGIES.load(config.strategy)(config)
     search = getattr(strategy, "search", None)
     with evaluating(model):
-        used = packed(model, _NUMBERS[config.linear]) if config.linear in _NUMBERS else model
+        used = for_decoding(model, _NUMBERS[config.linear]) if config.linear in _NUMBERS else model
         stepper = Stepper(used, prompts, special.pad, use_cache)
         if search is None:
             return (yield from _choose_steps(stepper, strategy, config, special, first_row))

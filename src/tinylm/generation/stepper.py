@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tinylm.fast import is_quick, loops
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
 from tinylm.planning.limits import refuse_generation
@@ -41,8 +42,8 @@ class Stepper:
         self.rows = [list(prompt) for prompt in prompts]
         self.device = model.embedding.weight.device
         self.refuse_rows(len(prompts), "the number of prompts or samples, or model.context_length")
-        self.compiled = model.layer_runner is not None
-        """Whether steps run as compiled loops (``model.packed``)."""
+        self.compiled = is_quick(model) and loops.available()
+        """Whether what a step chooses may be found by compiled loops."""
         self._cache: KVCache | None = None
         self._reserved = 0
         self._prefilled = 0  # columns of the cache that were read at once
@@ -76,9 +77,7 @@ class Stepper:
         if self._cache is not None and self._cache.length < self._cache.capacity:
             newest = [[row[-1], len(row) - 1] for row in self.rows]
             ids, places = torch.tensor(newest, device=self.device).T[..., None]  # (batch, 1) each
-            # Virtual tokens before the text move its places; the cache knows by how much.
-            known = None if self.model.virtual_tokens else places
-            x = self.model.residual(ids, positions=known, cache=self._cache)
+            x = self.model.residual(ids, positions=places, cache=self._cache)
         else:
             x = self._read_windows()
         return self.model.unembed(x[:, -1])
@@ -98,9 +97,6 @@ class Stepper:
         self.rows = texts
         if self._cache is None or list(rows) == list(range(self._cache.batch_size)):
             return
-        if self.compiled:  # it reads keys and values wherever they stand
-            self._cache.redirect(torch.tensor(rows))
-            return
         origins = [self._origins[row] for row in rows]
         # Hypotheses of one prompt hold the same prefill; only what came after it need be copied.
         same = all(new == old for new, old in zip(origins, self._origins, strict=False))
@@ -116,14 +112,7 @@ class Stepper:
         self._cache = None
         # A full window is read anew for the next token, so keeping its keys would be waste.
         if self.use_cache and ids.shape[1] < context:
-            self._cache = KVCache(
-                self.model.config,
-                len(windows),
-                capacity=context + self.model.virtual_tokens,
-                device=self.device,
-                dtype=self.model.cache_dtype or self.model.embedding.weight.dtype,
-                max_batch_size=reserved,
-            )
+            self._cache = self.model.decoding_state(len(windows), max_batch_size=reserved)
             self._prefilled = ids.shape[1]
             self._origins = list(range(len(windows)))
         return self.model.residual(ids, real=real, cache=self._cache)

@@ -12,6 +12,8 @@ a sequence that outgrows the context is read again from its last window (``gener
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -58,45 +60,40 @@ class KVCache:
         """Tokens held, padding included; the same for every sequence of the batch."""
         self.padded = False
         """Whether padding was ever among them."""
-        self._slots: Tensor | None = None  # where each token stands, once somebody asked for it
-        self._redirected = False
+        self.prefix_length = 0
+        """Virtual tokens among them, which stand before every text (``begin``)."""
 
     @property
     def positions(self) -> Tensor:
         """Position of each token held, (batch, length)."""
-        return self._of_sequences(self._positions)
+        return self._positions[: self.length, : self.batch_size].T
 
     @property
     def real(self) -> Tensor:
         """Which tokens held are not padding, (batch, length), bool."""
-        return self._of_sequences(self._real)
-
-    def _of_sequences(self, buffer: Tensor) -> Tensor:
-        """Return what is held of each token, (batch, length)."""
-        if self._redirected:
-            return buffer[: self.length].gather(1, self.slots[: self.length, : self.batch_size]).T
-        return buffer[: self.length, : self.batch_size].T
-
-    @property
-    def slots(self) -> Tensor:
-        """In whose place each token stands, (capacity, room for sequences), int64."""
-        if self._slots is None:
-            self._slots = torch.arange(self._real.shape[1], device=self._real.device)
-            self._slots = self._slots.repeat(self.capacity, 1)
-        return self._slots
-
-    def layout(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return keys, values, slots and what is real, for a kernel that reads them in place.
-
-        Keys and values are (layers, capacity, room, heads, head_dim), the others (capacity, room);
-        token t of sequence i stands in place ``slots[t, i]`` of ``room``.
-        """
-        return self._keys, self._values, self.slots, self._real
+        return self._real[: self.length, : self.batch_size].T
 
     @property
     def num_bytes(self) -> int:
         """Bytes of the key and value buffers, room for sequences that left or may come included."""
         return 2 * self._keys.numel() * self._keys.element_size()
+
+    @torch.no_grad()
+    def begin(self, prefix: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Begin every sequence, empty yet, with virtual tokens, whose positions end at -1.
+
+        Args:
+            prefix: for each layer keys and values, (heads, virtual tokens, head_dim) each.
+        """
+        length = prefix[0][0].shape[1]
+        self.extend(torch.arange(-length, 0, device=self._positions.device)[None], None)
+        for layer, both in enumerate(prefix):
+            for buffer, given in zip((self._keys, self._values), both, strict=True):
+                buffer[layer, :length] = given.transpose(0, 1)[:, None]
+        # Room for sequences to come begins with it, too.
+        self._positions[:length] = self._positions[:length, :1]
+        self._real[:length] = True
+        self.prefix_length = length
 
     def extend(self, positions: Tensor, real: Tensor | None) -> None:
         """Make room for new tokens.
@@ -117,9 +114,6 @@ class KVCache:
         new = (slice(self.length, end), slice(self.batch_size))
         self._positions[new] = positions.T
         self._real[new] = True if real is None else real.T
-        if self._redirected:  # new tokens stand in their own sequence's place
-            room = self._real.shape[1]
-            self.slots[self.length : end] = torch.arange(room, device=self._real.device)
         self.padded = self.padded or real is not None
         self.length = end
 
@@ -132,10 +126,9 @@ class KVCache:
             values: (batch, heads, new, head_dim).
 
         Returns:
-            Keys and values, (batch, heads, length, head_dim), views of the buffers; of those in
-            bfloat16 on a CPU copies in float32, in which products of one query are quicker.
+            Keys and values, (batch, heads, length, head_dim), in the format of those given: views
+            of the buffers where these are in it.
         """
-        self._settle()
         held_keys, held_values = (
             buffer[layer, : self.length, : self.batch_size].permute(1, 2, 0, 3)
             for buffer in (self._keys, self._values)
@@ -143,9 +136,7 @@ class KVCache:
         start = self.length - keys.shape[2]
         held_keys[:, :, start:] = keys
         held_values[:, :, start:] = values
-        if held_keys.dtype == torch.bfloat16 and held_keys.device.type == "cpu":
-            return held_keys.float(), held_values.float()
-        return held_keys, held_values
+        return held_keys.to(keys.dtype), held_values.to(values.dtype)
 
     def reorder(self, rows: Tensor, shared: int = 0) -> None:
         """Make sequence i what sequence ``rows[i]`` was; the number of sequences may change.
@@ -156,8 +147,9 @@ class KVCache:
 
         Args:
             rows: (new batch,), int64; on the CPU it makes no other device wait.
-            shared: how many first tokens are the same in sequence i and in sequence ``rows[i]``,
-                for each i that there is already, as those of a common prompt; not copied there.
+            shared: how many first tokens of the text are the same in sequence i and in sequence
+                ``rows[i]``, for each i that there is already, as those of a common prompt; not
+                copied there.
 
         Raises:
             GenerationError: if there is no such sequence.
@@ -165,7 +157,6 @@ class KVCache:
         wanted: list[int] = rows.tolist()
         if any(not 0 <= row < self.batch_size for row in wanted):
             raise GenerationError(f"cannot take sequences {wanted} of a cache of {self.batch_size}")
-        self._settle()
         old, self.batch_size = self.batch_size, len(wanted)
         if len(wanted) > self._real.shape[1]:
             self._grow(rows.to(self._real.device))
@@ -173,39 +164,8 @@ class KVCache:
         # New sequences first: nobody's source stands in their places, so that every source is
         # still whole when it is read.
         self._copy([(i, row) for i, row in enumerate(wanted) if i >= old], 0)
-        self._copy([(i, row) for i, row in enumerate(wanted[:old]) if i != row], shared)
-
-    def redirect(self, rows: Tensor) -> None:
-        """Do as ``reorder`` does, but note where the tokens stand instead of moving them.
-
-        For ``layout``; whoever asks for keys and values by ``store`` has them moved first. Tokens
-        that come later find their sequence's own place free: nobody else wrote there.
-
-        Args:
-            rows: (new batch,), int64, on the CPU.
-
-        Raises:
-            GenerationError: if there is no such sequence.
-        """
-        wanted: list[int] = rows.tolist()
-        known = range(self.batch_size)
-        if not 0 < len(wanted) <= self._real.shape[1] or not all(row in known for row in wanted):
-            self.reorder(rows)
-            return
-        held = self.slots[: self.length]
-        held[:, : len(rows)] = held.index_select(1, rows.to(held.device))
-        self.batch_size = len(rows)
-        self._redirected = True
-
-    def _settle(self) -> None:
-        """Move the tokens to where their sequences' places are."""
-        if not self._redirected:
-            return
-        slots = self.slots[: self.length, : self.batch_size]
-        token = torch.arange(self.length, device=slots.device)[:, None]
-        for buffer in self._buffers():
-            buffer[: self.length, : self.batch_size] = buffer[token, slots]
-        self._slots, self._redirected = None, False
+        moves = [(i, row) for i, row in enumerate(wanted[:old]) if i != row]
+        self._copy(moves, self.prefix_length + shared)
 
     def _copy(self, moves: list[tuple[int, int]], start: int) -> None:
         """Copy the tokens from ``start`` on of all (to, from) sequences at once."""
@@ -218,7 +178,7 @@ class KVCache:
 
     def _grow(self, rows: Tensor) -> None:
         """Move to buffers for just these sequences."""
-        before, self._slots = self._buffers(), None
+        before = self._buffers()
         layers, capacity, _, *rest = self._keys.shape
         self._keys = self._keys.new_zeros(layers, capacity, len(rows), *rest)
         self._values = torch.zeros_like(self._keys)

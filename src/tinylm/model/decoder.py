@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,10 @@ from tinylm.config import ModelConfig
 from tinylm.errors import GenerationError
 from tinylm.model.attention import Attention
 from tinylm.model.cache import KVCache
+from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
-from tinylm.model.layers import Dropout, FeedForward, LayerNorm, add_norm
+from tinylm.model.layers import FeedForward, LayerNorm
+from tinylm.model.loss import token_losses
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
 from tinylm.planning.limits import refuse_model
@@ -48,13 +51,13 @@ class DecoderLayer(nn.Module):
         hooks = reading.hooks
         x = hooks(f"{self.name}.input", x)
         if self.norm_first:
-            mixed = self.attention(self.attention_norm(x), reading)
-            x = hooks(f"{self.name}.middle", x + self.dropout(mixed))
+            x = x + self.dropout(self.attention(self.attention_norm(x), reading))
+            x = hooks(f"{self.name}.middle", x)
             x = x + self.dropout(self.feed_forward(self.feed_forward_norm(x), hooks))
         else:
-            mixed = self.attention(x, reading)
-            x = hooks(f"{self.name}.middle", add_norm(x, mixed, self.dropout, self.attention_norm))
-            x = add_norm(x, self.feed_forward(x, hooks), self.dropout, self.feed_forward_norm)
+            x = self.attention_norm(x + self.dropout(self.attention(x, reading)))
+            x = hooks(f"{self.name}.middle", x)
+            x = self.feed_forward_norm(x + self.dropout(self.feed_forward(x, hooks)))
         return hooks(f"{self.name}.residual", x)
 
 
@@ -75,8 +78,6 @@ class DecoderLM(nn.Module):
 
     virtual_tokens = 0
     """Tokens that stand in the cache before those of the text."""
-    cache_dtype: torch.dtype | None = None
-    """Number format that suits a cache of this model; empty: that of the embedding."""
     layer_runner: LayerRunner | None = None
     """How the layers are run, as gradient checkpointing does; empty: in turn."""
 
@@ -196,12 +197,53 @@ class DecoderLM(nn.Module):
 
         x = hooks("embedding", embeddings * self.embedding_scale)
         x = self.dropout(self.positions.add(x, positions))  # (batch, seq, hidden)
-        x = (self.layer_runner or in_turn)(self.layers, x, reading)
+        x = self.run_layers(x, reading)
         return hooks("final", self.final_norm(x))
+
+    def run_layers(self, x: Tensor, reading: Reading) -> Tensor:
+        """Run the residual stream, (batch, seq, hidden), through all layers."""
+        return (self.layer_runner or in_turn)(self.layers, x, reading)
 
     def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Map the residual stream, (..., hidden), to logits, (..., vocab)."""
         return hooks("logits", self.unembedding(x))
+
+    def summed_loss(self, x: Tensor, labels: Tensor, ignored: int) -> Tensor:
+        """Return the sum of the losses of the tokens that follow.
+
+        Args:
+            x: the residual stream after the last layer, (batch, seq, hidden).
+            labels: (batch, seq), int64.
+            ignored: label of positions that do not count.
+
+        Returns:
+            A scalar, in float32 at least.
+        """
+        return token_losses(self.unembed(x), labels, ignored).sum()
+
+    def decoding_state(self, batch_size: int, max_batch_size: int = 0) -> KVCache:
+        """Return what decoding writes down of the texts, which are empty yet.
+
+        Args:
+            batch_size: texts.
+            max_batch_size: texts to make room for, if ``reorder`` will make more of them.
+        """
+        layers: Iterable[Any] = self.layers  # decoder layers, or what stands in their place
+        prefixes = [p for layer in layers if (p := layer.attention.prefix()) is not None]
+        virtual = prefixes[0][0].shape[1] if prefixes else 0
+        state = self.new_cache(
+            batch_size=batch_size,
+            capacity=self.config.context_length + virtual,
+            max_batch_size=max_batch_size,
+        )
+        if prefixes:
+            state.begin(prefixes)
+        return state
+
+    def new_cache(self, **sizes: int) -> KVCache:
+        """Return an empty cache that suits the model; ``sizes`` as of ``KVCache``."""
+        weight = self.embedding.weight
+        return KVCache(self.config, device=weight.device, dtype=weight.dtype, **sizes)
 
     def _running_positions(
         self, embeddings: Tensor, real: Tensor | None, cache: KVCache | None
@@ -324,8 +366,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def layers_run_by(model: DecoderLM, runner: LayerRunner) -> Iterator[None]:
-    """Run the block with the model's layers run in another way."""
+def layers_run_by(model: DecoderLM, runner: LayerRunner | None) -> Iterator[None]:
+    """Run the block with the model's layers run in another way; empty: its own."""
     before = model.layer_runner
     model.layer_runner = runner
     try:

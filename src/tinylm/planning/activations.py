@@ -11,26 +11,29 @@ seq tokens, hidden size h, attention width w = heads x head_dim and inner width 
 input of the three projections        T h e
 queries (scaled), keys, values        3 T w e
 attention pattern                     batch x heads x seq^2 e; three of them with dropout: the
-                                      pattern, the mask and their product. Beyond 256 tokens in
-                                      blocks of queries, each without the keys that none of it
-                                      sees, but with a copy of the others and of their values
+                                      pattern, the mask and their product
 input of the output projection        T w e
 input of the inner projection         T h e
 activation, and the next one's input  T f e each: 1 for ReLU, 4 for GELU, 5 for its tanh form
 masks of dropout on both outputs      2 T h e
-both norms                            2 (T h + T) 4: normalised, 1 / deviation
+both norms                            2 (2 T h + T) 4: centred, normalised, 1 / deviation
 ====================================  =========================================================
 
-and in bf16 a copy of its matrices, 2 bytes a number. With compiled loops (``fast``: what
-``training.speed = auto`` takes on Linux) no mask is kept, nor what it leaves of the pattern: they
-are computed again; and of queries, keys and values 3 T w in any case. The output loss keeps nothing
+and in bf16 a copy of its matrices, 2 bytes a number. The output projection and the loss keep their
+input, T h e, the log-probabilities, T x vocabulary x 4, the labels, and in bf16 a copy of the
+matrix.
+
+The quick model (``fast``: what ``training.speed = auto`` takes; counted with the compiled loops, as
+on Linux) keeps no mask, nor what it leaves of the pattern: they are computed again; of queries,
+keys and values 3 T w in any case; of the norms no centred numbers. Beyond 256 tokens its pattern is
+kept in blocks of queries, each without the keys that none of it sees. Its output loss keeps nothing
 that autograd saves, but holds the gradients that it has made already (``output_gradient_bytes``).
 """
 
 from __future__ import annotations
 
 from tinylm.config import ModelConfig
-from tinylm.planning.flops import computed_pairs, summed_block_ends
+from tinylm.planning.flops import computed_pairs
 
 _FLOAT, _INDEX = 4, 8  # bytes of a float32 and of an int64
 PRODUCT_BYTES = {"fp32": 4, "bf16": 2}
@@ -44,7 +47,7 @@ def layer_activation_bytes(
     batch: int,
     seq: int | None = None,
     precision: str = "fp32",
-    loops: bool = False,
+    quick: bool = False,
 ) -> dict[str, int]:
     """Return the bytes that one decoder layer keeps, by part.
 
@@ -53,7 +56,7 @@ def layer_activation_bytes(
         batch: windows in a forward pass.
         seq: tokens of a window; empty: the context length.
         precision: fp32 or bf16.
-        loops: whether compiled loops are in use.
+        quick: whether it is the quick model's.
     """
     seq = seq or config.context_length
     tokens, number = batch * seq, PRODUCT_BYTES[precision]
@@ -64,27 +67,26 @@ def layer_activation_bytes(
     # unless batch and heads are one axis already: then the whole projection is kept for its parts.
     whole = batch == 1 or config.num_heads == 1
     rotary = config.positions == "rotary"
-    if loops:
-        projected = 3 * tokens * width
-    elif whole:
+    projected = 3 * tokens * width
+    if whole and not quick:
         projected = tokens * width * (5 if rotary else 4)
-    else:
-        projected = batch * (seq + 2 * summed_block_ends(seq)) * width
     tables = 4 * seq * config.resolved_head_dim if rotary else 0  # cos and sin, queries and keys
-    patterns = 3 if dropped and not loops else 1
+    patterns = 3 if dropped and not quick else 1
+    pairs = computed_pairs(seq, quick)
     matrices = 4 * hidden * width + 2 * hidden * inner
     return {
         "projections": (tokens * (hidden + width) + projected) * number + tables * _FLOAT,
-        "pattern": patterns * batch * config.num_heads * computed_pairs(seq) * number,
+        "pattern": patterns * batch * config.num_heads * pairs * number,
         "feed-forward": tokens * (hidden + _INNER_ARRAYS[config.activation] * inner) * number,
-        "dropout": 2 * tokens * hidden * number * (dropped and not loops),
-        "norms": 2 * _norm_bytes(config, tokens),
+        "dropout": 2 * tokens * hidden * number * (dropped and not quick),
+        "norms": 2 * _norm_bytes(config, tokens, quick),
         "copies": 0 if precision == "fp32" else matrices * number,
     }
 
 
-def _norm_bytes(config: ModelConfig, tokens: int) -> int:
-    return (config.hidden_size + 1) * tokens * _FLOAT
+def _norm_bytes(config: ModelConfig, tokens: int, quick: bool) -> int:
+    arrays = 1 if quick else 2
+    return (arrays * config.hidden_size + 1) * tokens * _FLOAT
 
 
 def activation_bytes(
@@ -94,7 +96,7 @@ def activation_bytes(
     precision: str = "fp32",
     segment: int = 0,
     frozen_embedding: bool = False,
-    loops: bool = False,
+    quick: bool = False,
 ) -> dict[str, int]:
     """Return the bytes that a forward pass and its loss keep, by part, and their ``total``.
 
@@ -106,7 +108,7 @@ def activation_bytes(
         segment: layers of which gradient checkpointing keeps the input alone; 0: none.
         frozen_embedding: whether the embedding is not trained; nothing before the first trained
             parameter is kept.
-        loops: whether compiled loops are in use.
+        quick: whether the model is the quick one.
     """
     seq = seq or config.context_length
     tokens, number = batch * seq, PRODUCT_BYTES[precision]
@@ -115,20 +117,31 @@ def activation_bytes(
     trained = not frozen_embedding or learned  # whether the first layer's input needs a gradient
     parts = {
         "embedding": tokens * _INDEX * (not frozen_embedding) + seq * _INDEX * learned,
-        "dropout": stream * (config.dropout > 0 and trained and not loops),
-        "norms": _norm_bytes(config, tokens) * (config.norm_placement == "pre"),
+        "dropout": stream * (config.dropout > 0 and trained and not quick),
+        "norms": _norm_bytes(config, tokens, quick) * (config.norm_placement == "pre"),
+        "loss": 0 if quick else _loss_bytes(config, tokens, number),
     }
     if segment:
         parts["segments"] = -(-config.num_layers // segment) * stream
     else:
-        for part, size in layer_activation_bytes(config, batch, seq, precision, loops).items():
+        for part, size in layer_activation_bytes(config, batch, seq, precision, quick).items():
             parts[part] = parts.get(part, 0) + config.num_layers * size
         if not trained and config.norm_placement == "post" and precision != "fp32":
             # Without the copy that gives the input's gradient.
             width = config.num_heads * config.resolved_head_dim
             parts["copies"] -= 3 * width * config.hidden_size * number
+        if not trained and config.norm_placement == "pre" and not quick:
+            # What the first norm would need for the gradient of its input.
+            parts["norms"] -= _norm_bytes(config, tokens, quick) - stream
     parts["total"] = sum(parts.values())
     return parts
+
+
+def _loss_bytes(config: ModelConfig, tokens: int, number: int) -> int:
+    """Return what the plain output projection and loss keep: input, log-probabilities, labels."""
+    hidden, vocab = config.hidden_size, config.resolved_vocab_size
+    copy = hidden * vocab * number * (number < _FLOAT)  # of the matrix
+    return tokens * (hidden * number + vocab * _FLOAT + _INDEX) + copy
 
 
 def output_gradient_bytes(config: ModelConfig, batch: int, seq: int | None = None) -> int:

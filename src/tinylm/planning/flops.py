@@ -4,8 +4,8 @@ A product of (m, k) and (k, n) costs ``2 m k n``. What is not a matrix product (
 activations, dropout, the optimizer) is left out, as in torch's FlopCounterMode and in the usual
 count of model FLOPs (Kaplan et al. 2020, section 2.1): it is little arithmetic, though on a CPU
 much time. Scores are counted for the pairs of positions that are computed, half of which are masked
-in a short text: all of them, but in blocks of ``QUERY_BLOCK`` queries none with a key after the
-block.
+in a short text: all of them, but by the quick model, which takes blocks of ``QUERY_BLOCK`` queries,
+none with a key after the block. ``quick`` says which of the two is meant.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tinylm.config import ModelConfig
 
 QUERY_BLOCK = 256
-"""Queries that attention mixes at once."""
+"""Queries that the quick model's attention mixes at once."""
 
 
 def summed_block_ends(seq: int) -> int:
@@ -27,13 +27,15 @@ def summed_block_ends(seq: int) -> int:
     return QUERY_BLOCK * blocks * (blocks + 1) // 2 + seq * (rest > 0)
 
 
-def computed_pairs(seq: int) -> int:
+def computed_pairs(seq: int, quick: bool = True) -> int:
     """Return for how many pairs of query and key attention computes a score."""
+    if not quick:
+        return seq * seq
     blocks, rest = divmod(seq, QUERY_BLOCK)
     return QUERY_BLOCK**2 * blocks * (blocks + 1) // 2 + rest * seq
 
 
-def _summed_pairs(seq: int) -> int:
+def _summed_pairs(seq: int, quick: bool) -> int:
     """Return ``computed_pairs`` of every length from 1 to ``seq``, all together."""
 
     def numbers(count: int) -> int:  # 0 + 1 + … , so many
@@ -42,6 +44,8 @@ def _summed_pairs(seq: int) -> int:
     def squares(count: int) -> int:
         return count * (count - 1) * (2 * count - 1) // 6
 
+    if not quick:
+        return squares(seq + 1)
     # Length b * size + r has size^2 b (b + 1) / 2 + r (b * size + r) pairs.
     size = QUERY_BLOCK
     blocks, rest = divmod(seq + 1, size)
@@ -73,26 +77,28 @@ class ForwardFlops:
         return self.layers + self.unembedding
 
 
-def forward_flops(config: ModelConfig, seq: int) -> ForwardFlops:
+def forward_flops(config: ModelConfig, seq: int, quick: bool = True) -> ForwardFlops:
     """Return the FLOPs of reading one sequence of ``seq`` tokens at once."""
     hidden, width = config.hidden_size, config.num_heads * config.resolved_head_dim
     layers = config.num_layers
     return ForwardFlops(
         projections=layers * seq * 2 * (hidden * 3 * width + width * hidden),
-        attention=layers * 2 * (2 * computed_pairs(seq) * width),
+        attention=layers * 2 * (2 * computed_pairs(seq, quick) * width),
         feed_forward=layers * seq * 2 * (2 * hidden * config.resolved_ffn_size),
         unembedding=seq * 2 * hidden * config.resolved_vocab_size,
     )
 
 
-def step_flops(config: ModelConfig, seq: int, frozen_embedding: bool = False) -> int:
+def step_flops(
+    config: ModelConfig, seq: int, frozen_embedding: bool = False, quick: bool = True
+) -> int:
     """Return the FLOPs of forward and backward pass over one sequence.
 
     Every product has two in the backward pass, one for each factor's gradient. With a frozen
     embedding the first layer's projection of queries, keys and values has only one where nothing
     trained stands before it: the gradient of its input is not needed.
     """
-    forward = forward_flops(config, seq).total
+    forward = forward_flops(config, seq, quick).total
     saved = 0
     if frozen_embedding and config.norm_placement == "post" and config.positions != "learned":
         width = config.num_heads * config.resolved_head_dim
@@ -100,18 +106,20 @@ def step_flops(config: ModelConfig, seq: int, frozen_embedding: bool = False) ->
     return 3 * forward - saved
 
 
-def recomputed_flops(config: ModelConfig, seq: int) -> int:
+def recomputed_flops(config: ModelConfig, seq: int, quick: bool = True) -> int:
     """Return the further FLOPs of gradient checkpointing: the layers' forward pass once more."""
-    return forward_flops(config, seq).layers
+    return forward_flops(config, seq, quick).layers
 
 
-def flops_per_token(config: ModelConfig, seq: int | None = None) -> float:
+def flops_per_token(config: ModelConfig, seq: int | None = None, quick: bool = True) -> float:
     """Return forward and backward FLOPs a token, in sequences as long as the context by default."""
     length = seq or config.context_length
-    return step_flops(config, length) / length
+    return step_flops(config, length, quick=quick) / length
 
 
-def decoding_flops(config: ModelConfig, prompt: int, new: int, cached: bool = True) -> int:
+def decoding_flops(
+    config: ModelConfig, prompt: int, new: int, cached: bool = True, quick: bool = True
+) -> int:
     """Return the FLOPs of generating ``new`` tokens after ``prompt`` tokens, for one sequence.
 
     With a cache every token is read once and attends to those before it; without, the whole text is
@@ -123,8 +131,8 @@ def decoding_flops(config: ModelConfig, prompt: int, new: int, cached: bool = Tr
     per_token = one.projections + one.feed_forward
     if not cached:
         read = new * prompt + new * (new - 1) // 2  # tokens, all texts together
-        pairs = _summed_pairs(prompt + new - 1) - _summed_pairs(prompt - 1)
+        pairs = _summed_pairs(prompt + new - 1, quick) - _summed_pairs(prompt - 1, quick)
         return unembedding + read * per_token + config.num_layers * 4 * pairs * width
     pairs = (new - 1) * (2 * prompt + new) // 2  # keys that each token after the prompt sees
     later = (new - 1) * per_token + config.num_layers * 4 * pairs * width
-    return unembedding + forward_flops(config, prompt).layers + later
+    return unembedding + forward_flops(config, prompt, quick).layers + later

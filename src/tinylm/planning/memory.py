@@ -79,11 +79,9 @@ def step_peak(
     batch, precision = training.batch_size, training.precision
     tokens, number = batch * config.context_length, PRODUCT_BYTES[precision]
     segment = min(training.gradient_checkpointing, config.num_layers)
-    loops = training.speed == "auto"
-    kept = activation_bytes(config, batch, None, precision, segment, frozen_embedding, loops)[
-        "total"
-    ]
-    layer = layer_activation_bytes(config, batch, None, precision, loops)
+    quick = training.speed == "auto"
+    kept = activation_bytes(config, batch, None, precision, segment, frozen_embedding, quick)
+    layer = layer_activation_bytes(config, batch, None, precision, quick)
     stream = tokens * config.hidden_size * _FLOAT  # (batch, seq, hidden)
     again = segment * sum(layer.values()) + stream if segment else 0
 
@@ -91,21 +89,28 @@ def step_peak(
     trained = _FLOAT * (counts["total"] - frozen_embedding * counts["embedding"])
     output = config.resolved_vocab_size * config.hidden_size  # numbers of the output projection
     # From the second micro-batch on, all gradients are there already.
-    early = _FLOAT * output + (trained if training.accumulation_steps > 1 else 0)
+    before = trained if training.accumulation_steps > 1 else 0
+    early = _FLOAT * output + before
     late = trained - (0 if frozen_embedding else _FLOAT * counts["embedding"])
 
-    # The matrix in the kernels' order for two products, and its gradient from one chunk.
-    matrices = 3 * output * number
-    # One chunk of them at a time.
-    logits = min(tokens, _CHUNK) * config.resolved_vocab_size * number
+    if quick:
+        # The matrix in the kernels' order for two products, its gradient from one chunk, and one
+        # chunk of logits at a time.
+        logits = min(tokens, _CHUNK) * config.resolved_vocab_size * number
+        loss = ("output loss", early, kept["total"], 2 * stream + 3 * output * number + logits)
+    else:
+        # The gradients of the log-probabilities and of the logits.
+        logits = tokens * config.resolved_vocab_size * _FLOAT
+        loss = ("output loss", before, kept["total"], 2 * logits)
     # The gradients of the pattern and of the scores, when the feed-forward part is free already.
-    pairs = 2 * tokens * config.num_heads * min(config.context_length, QUERY_BLOCK) * number
+    queries = min(config.context_length, QUERY_BLOCK) if quick else config.context_length
+    pairs = 2 * tokens * config.num_heads * queries * number
     inner = 2 * tokens * config.resolved_ffn_size * number
     within = max(pairs - layer["feed-forward"], inner)
 
     times = [
-        ("output loss", early, kept, 2 * stream + matrices + logits),
-        ("last layer, backward", early, kept + again, within),
+        loss,
+        ("last layer, backward", early, kept["total"] - kept["loss"] + again, within),
         ("first layer, backward", late, again or sum(layer.values()), within),
         # A tied embedding has two gradients, which are added.
         ("update", trained, 0, 2 * _FLOAT * output * config.tie_embeddings),

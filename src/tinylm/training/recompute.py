@@ -30,10 +30,14 @@ from tinylm.model.reading import Reading
 _inside = threading.local()
 
 
-def recomputing(segment: int) -> LayerRunner:
+def recomputing(segment: int, run_segment: LayerRunner = in_turn) -> LayerRunner:
     """Return a way to run the layers that keeps the input of every ``segment`` layers only.
 
     It is a model's ``layer_runner``. Where no gradient is recorded it runs the layers plainly.
+
+    Args:
+        segment: layers of which the input is kept.
+        run_segment: how the layers of a segment are run.
 
     Raises:
         TrainingError: from the forward pass, if it is nested, or called with a cache or with hooks
@@ -43,13 +47,18 @@ def recomputing(segment: int) -> LayerRunner:
     def run(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
         whole = list(layers)
         for start in range(0, len(whole), segment):
-            x = recompute(whole[start : start + segment], x, reading)
+            x = recompute(whole[start : start + segment], x, reading, run_segment)
         return x
 
     return run
 
 
-def recompute(layers: Sequence[nn.Module], x: Tensor, reading: Reading) -> Tensor:
+def recompute(
+    layers: Sequence[nn.Module],
+    x: Tensor,
+    reading: Reading,
+    run_segment: LayerRunner = in_turn,
+) -> Tensor:
     """Run ``x`` through the layers as one segment.
 
     Args:
@@ -57,6 +66,7 @@ def recompute(layers: Sequence[nn.Module], x: Tensor, reading: Reading) -> Tenso
         x: (batch, seq, hidden); it may need no gradient.
         reading: given to every layer. Gradients reach the parameters of its encoding, and no
             tensor of it.
+        run_segment: how the layers are run.
 
     Returns:
         (batch, seq, hidden), the same numbers as ``in_turn``.
@@ -84,12 +94,12 @@ def recompute(layers: Sequence[nn.Module], x: Tensor, reading: Reading) -> Tenso
     modules = [*layers, reading.encoding]
     parameters = list(dict.fromkeys(p for module in modules for p in module.parameters()))
     if not (torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters))):
-        return in_turn(layers, x, reading)
+        return run_segment(layers, x, reading)
 
     def run(inside: Tensor) -> Tensor:
         _inside.segment = True
         try:
-            return in_turn(layers, inside, reading)
+            return run_segment(layers, inside, reading)
         finally:
             _inside.segment = False
 

@@ -6,14 +6,11 @@ run and the processor, never from a measurement, so that a run that is resumed g
 
 - Freed memory is kept for the next step (``allocator``): a sixth of a small model's step.
 - Adam, AdamW and SGD update by torch's fused kernels: half of the time of ours.
-- Matrix products in float32 are oneDNN's where torch would take another library (``onednn``): 2.3
-  times as fast on an AMD processor, and the same arithmetic.
-- Dropout, norms, attention's softmax, ReLU and the loss run as compiled loops (``fast``): a
-  seventh of a small model's step.
+- The model's parts have their quick forms (``fast``): matrix products in float32 are oneDNN's, 2.3
+  times as fast on an AMD processor; the loss is computed in chunks; dropout, norms, attention's
+  softmax, ReLU and the loss run as compiled loops, a seventh of a small model's step.
 - ``torch.compile`` where the run earns its start-up, about a minute, back: on a GPU, and on a CPU
   with matrix instructions (AMX). On other processors a compiled step was no quicker.
-
-The model, its attention, the loss in chunks and dropout are the same in any case.
 """
 
 from __future__ import annotations
@@ -26,7 +23,6 @@ import torch
 
 from tinylm.config import TrainingConfig
 from tinylm.errors import ConfigError
-from tinylm.fast import loops
 from tinylm.training.precision import cpu_flags, resolve_precision
 
 _FUSED = {"adam": "torch-adam", "adamw": "torch-adamw", "sgd": "torch-sgd"}
@@ -45,10 +41,8 @@ class Speed:
     optimizer: str
     """Name in the registry OPTIMIZERS."""
     keep_freed_memory: bool
-    onednn: bool
-    """Whether matrix products in float32 are asked of oneDNN."""
-    loops: bool
-    """Whether what lies between the products runs as compiled loops."""
+    quick: bool
+    """Whether the model's parts have their quick forms (``fast``)."""
 
 
 def resolve_speed(
@@ -75,8 +69,7 @@ def resolve_speed(
         compile=config.compile is True or (config.compile == "auto" and quick and pays),
         optimizer=_FUSED.get(config.optimizer, config.optimizer) if quick else config.optimizer,
         keep_freed_memory=config.keep_freed_memory and quick and on_cpu,
-        onednn=quick and on_cpu,
-        loops=quick and on_cpu and loops.available(),
+        quick=quick,
     )
 
 

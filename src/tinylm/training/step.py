@@ -13,10 +13,8 @@ from torch import Tensor
 
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, Batch
-from tinylm.fast import loops
+from tinylm.fast import PLAIN, WHOLE, in_turn_with_copies, install
 from tinylm.model.decoder import DecoderLM, in_turn, layers_run_by
-from tinylm.model.loss import output_loss
-from tinylm.model.onednn import quick_float32_products
 from tinylm.planning.flops import step_flops
 from tinylm.planning.limits import refuse_step
 from tinylm.training.accumulation import accumulate_gradients
@@ -61,26 +59,26 @@ class TrainingStep:
         self.precision = self.speed.precision
         if self.speed.keep_freed_memory:
             keep_freed_memory()
+        install(model, WHOLE if self.speed.quick else PLAIN)
         self.model = model.to(self.device)
         # The output projection is left out: with the loss it is computed in chunks.
         self._residual: Callable[..., Tensor] = (
             torch.compile(model.residual) if self.speed.compile else model.residual
         )
         segment = config.gradient_checkpointing
-        self._run_layers = recomputing(segment) if segment else in_turn
+        run_segment = in_turn_with_copies if self.speed.quick else in_turn
+        self._run_layers = recomputing(segment, run_segment) if segment else None
         self._fitting: set[tuple[int, ...]] = set()  # shapes of batches
         self.optimizer = build_optimizer(model, replace(config, optimizer=self.speed.optimizer))
 
     def summed_loss(self, batch: Batch) -> Tensor:
         """Return the sum of a batch's token losses, a scalar in float32 at least."""
         with (
-            loops.using(self.speed.loops),
             autocast(self.precision, self.device),
             layers_run_by(self.model, self._run_layers),
         ):
             x = self._residual(batch.ids, real=batch.real)
-            output = self.model.unembedding
-            return output_loss(x, output.weight, output.bias, batch.labels, IGNORED)
+            return self.model.summed_loss(x, batch.labels, IGNORED)
 
     def backward(self, batches: Sequence[Batch]) -> Gradients:
         """Leave in ``.grad`` the clipped gradient of the mean loss over all target tokens.
@@ -91,10 +89,9 @@ class TrainingStep:
         self._refuse_too_large(batches)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        with quick_float32_products(self.speed.onednn), loops.using(self.speed.loops):
-            loss, num_targets = accumulate_gradients(
-                self.summed_loss, [batch.to(self.device) for batch in batches]
-            )
+        loss, num_targets = accumulate_gradients(
+            self.summed_loss, [batch.to(self.device) for batch in batches]
+        )
         norm = clip_gradients(self.model.parameters(), self.config.gradient_clip)
         return Gradients(loss, num_targets, norm)
 

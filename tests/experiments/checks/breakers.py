@@ -19,10 +19,14 @@ from torch import Tensor
 
 from tinylm import checkpoint
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
+from tinylm.fast import layers as fast_layers
 from tinylm.fast import loops
+from tinylm.fast.cache import StepCache
+from tinylm.fast.dropout import FastDropout
+from tinylm.fast.loss import output_loss
 from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import beam
-from tinylm.model import decoder, layers, loss
+from tinylm.model import decoder, loss
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
 from tinylm.tokenizers.base import EOS_ID
@@ -88,7 +92,7 @@ def chunks_lose_the_last_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     def short(
         x: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, ignored: int
     ) -> Tensor:
-        return loss.output_loss(x[:-1], weight, bias, labels[:-1], ignored)
+        return output_loss(x[:-1], weight, bias, labels[:-1], ignored)
 
     monkeypatch.setattr("tinylm.experiments.checks.loss.output_loss", short)
 
@@ -159,8 +163,8 @@ def the_oldest_key_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_cache_is_not_reordered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KVCache, "reorder", lambda self, rows, shared=0: None)
-    monkeypatch.setattr(KVCache, "redirect", lambda self, rows: None)
+    for kind in (KVCache, StepCache):
+        monkeypatch.setattr(kind, "reorder", lambda self, rows, shared=0: None)
 
 
 def beam_takes_the_second_best(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,32 +277,30 @@ def rounded_weights_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(F, "linear", cut)
     if loops.available():
-        from tinylm.fast.loops import linear as compiled
-
-        whole = compiled.linear
+        whole = loops.linear.linear
         monkeypatch.setattr(
-            compiled, "linear", lambda x, weight, *rest: whole(x, weight.detach(), *rest)
+            loops.linear, "linear", lambda x, weight, *rest: whole(x, weight.detach(), *rest)
         )
 
 
 def the_loops_drop_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = layers.Dropout.draw
+    original = FastDropout.draw
     monkeypatch.setattr(
-        layers.Dropout, "draw", lambda self: (original(self)[0] + 1, original(self)[1])
+        FastDropout, "draw", lambda self: (original(self)[0] + 1, original(self)[1])
     )
 
 
 def the_tokens_of_other_texts_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KVCache, "redirect", lambda self, rows: None)
+    monkeypatch.setattr(StepCache, "reorder", lambda self, rows, shared=0: None)
 
 
 def the_loops_leave_out_the_residual(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = layers.add_norm
+    original = fast_layers.add_norm
 
-    def without(x: Tensor, branch: Tensor, *rest: Any) -> Tensor:
-        return original(x * 0 if loops.serve(x) else x, branch, *rest)
+    def without(x: Tensor, branch: Tensor, *rest: Any) -> tuple[Tensor, Tensor | None]:
+        return original(x * 0, branch, *rest)
 
-    monkeypatch.setattr("tinylm.model.decoder.add_norm", without)
+    monkeypatch.setattr(fast_layers, "add_norm", without)
 
 
 # --- files ---

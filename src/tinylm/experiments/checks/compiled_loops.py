@@ -20,11 +20,9 @@ from tinylm.experiments.checks.material import (
     with_dropout,
     worst,
 )
-from tinylm.fast import loops
+from tinylm.fast import PLAIN, WHOLE, for_decoding, install, loops, remove
 from tinylm.generation.stepper import Stepper
 from tinylm.model.decoder import DecoderLM
-from tinylm.model.loss import output_loss
-from tinylm.model.packed import packed
 from tinylm.tokenizers.base import PAD_ID
 
 _WINDOWS = 2.5  # the last one is padded
@@ -62,10 +60,10 @@ def run(subject: Subject) -> Finding:
 
 def _gradients(model: DecoderLM, batch: Batch, compiled: bool, seed: int) -> dict[str, Tensor]:
     model.zero_grad(set_to_none=True)
-    with seeded(seed, torch.device("cpu")), loops.using(compiled):
-        output = model.unembedding
+    install(model, WHOLE if compiled else PLAIN)
+    with seeded(seed, torch.device("cpu")):
         x = model.residual(batch.ids, real=batch.real)
-        loss = output_loss(x, output.weight, output.bias, batch.labels, IGNORED)
+        loss = model.summed_loss(x, batch.labels, IGNORED)
         loss.backward()  # type: ignore[no-untyped-call]
     return {"loss": loss.detach(), **gradients(model)}
 
@@ -74,7 +72,8 @@ def _decoded(model: DecoderLM, subject: Subject, compiled: bool) -> Tensor:
     """Return the logits of some steps, (steps * texts, vocab)."""
     longest = min(_LONGEST_TEXT, model.config.context_length - _STEPS)
     prompts = ragged_stories(subject.validation, _TEXTS, max(2, longest))
-    stepper = Stepper(packed(model) if compiled else model, prompts, PAD_ID)
+    remove(model)
+    stepper = Stepper(for_decoding(model) if compiled else model, prompts, PAD_ID)
     found = []
     for step in range(_STEPS):
         found.append(stepper.logits().float())

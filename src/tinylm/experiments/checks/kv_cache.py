@@ -16,9 +16,9 @@ from torch import Tensor
 from tinylm.data.token_files import TokenFile
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import device_of, relative, stream, worst
+from tinylm.fast import for_decoding
 from tinylm.generation.stepper import Stepper
 from tinylm.model.decoder import DecoderLM, evaluating
-from tinylm.model.packed import packed
 from tinylm.tokenizers.base import PAD_ID
 
 _STEPS = 8
@@ -56,7 +56,7 @@ def _differences(model: DecoderLM, tokens: TokenFile, lengths: Sequence[int]) ->
     share = tokens.header.num_tokens // len(lengths)
     rows = [stream(tokens, i * share, length) for i, length in enumerate(lengths)]
     following = stream(tokens, share // 2, _STEPS * len(lengths))  # for equal rows to part
-    stepper = Stepper(packed(model), rows, PAD_ID)  # as generation does
+    stepper = Stepper(for_decoding(model), rows, PAD_ID)  # as generation does
     found = []
     for step in range(_STEPS):
         logits = stepper.logits()

@@ -16,8 +16,9 @@ from torch import Tensor
 from tinylm.data.windows import IGNORED, story_rows
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import device_of, ragged_stories, relative, worst
+from tinylm.fast.loss import output_loss
 from tinylm.model.decoder import evaluating
-from tinylm.model.loss import output_loss, token_losses
+from tinylm.model.loss import token_losses
 
 _ROWS = 3
 _LONGEST = 24

@@ -1,26 +1,59 @@
-"""Loops compiled for the processor: the second, quicker form of what ``model`` says in torch.
+"""Loops compiled for the processor: several torch operations in one pass over the numbers.
 
 A small model's step on a CPU is many operations on arrays that a core's cache would hold, if they
 were not written out and read again between one torch operation and the next. The functions here
 compute several of these at once, in plain Python loops that numba compiles. None says anything
 new: each has its torch form in ``model``, gives the same numbers to rounding, and is held to it by
-a test. They are an option, ``using`` in a block, and need Linux, a CPU, and numba.
+a test. They need Linux, a CPU, and numba. The modules are imported when they are first used, since
+numba alone takes a second.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from tinylm.fast.loops import (
+        attention,
+        choosing,
+        decoding,
+        dropout,
+        linear,
+        loss,
+        norm,
+        single_token,
+    )
+
 GOMP = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
 """The threads of torch, which the loops run on too: others would fight them for the cores."""
-_wanted = False
+__all__ = [
+    "GOMP",
+    "attention",
+    "available",
+    "choosing",
+    "decoding",
+    "dropout",
+    "linear",
+    "loss",
+    "norm",
+    "prepare",
+    "single_token",
+    "suit",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a module of loops when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 @functools.cache
@@ -37,25 +70,10 @@ def prepare() -> None:
     decoding.prepare(torch.float32)
 
 
-@contextmanager
-def using(wanted: bool = True) -> Iterator[None]:
-    """Let the model's parts take the compiled loops in the block, where they are available.
-
-    Args:
-        wanted: false turns them off in the block.
-    """
-    global _wanted
-    before, _wanted = _wanted, wanted and available()
-    try:
-        yield
-    finally:
-        _wanted = before
-
-
-def serve(*tensors: Tensor) -> bool:
-    """Whether the loops are wanted, and suit these tensors: on a CPU, in float32 or bfloat16."""
+def suit(*tensors: Tensor) -> bool:
+    """Whether the loops suit these tensors: on a CPU, in float32 or bfloat16, not being traced."""
     return (
-        _wanted
+        available()
         and not torch.compiler.is_compiling()
         and all(
             tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16)

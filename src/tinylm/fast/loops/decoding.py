@@ -34,16 +34,22 @@ from tinylm.fast.loops.launch import (
 from tinylm.fast.loops.single_token import (
     ACTIVATIONS,
     MEMORY,
+    NO_ENCODING,
+    Encoding,
+    Layout,
     Matrix,
     activate,
     addresses,
     attend_head,
+    encoding_table,
     linear_part,
     normalise,
     prepare_many,
+    turn_vector,
 )
 
 _STAGES = 5  # of a layer
+_CLOSE = 64  # numbers that a loop takes at once
 _PROJECT, _ATTEND, _OUTPUT, _EXPAND, _CONTRACT = range(_STAGES)
 
 # What stands where in the table, and in a layer's row of the table of weights.
@@ -51,7 +57,8 @@ _NEXT, _TOTAL, _DONE, _PARTS, _ROWS, _HIDDEN, _HEADS, _HEAD_DIM, _FFN, _LAYERS =
 _LENGTH, _CAPACITY, _ROOM, _PRE_NORM, _ACTIVATION, _EPS = range(10, 16)
 _KEYS, _VALUES, _SLOTS, _REAL, _STREAMS, _BRANCHES = range(16, 22)
 _PROJECTED, _MIXED, _INNER, _OUT, _WEIGHTS = range(22, 27)
-_TABLE_SIZE = 27
+_POSITIONS, _TURN, _TURN_PLACES, _TURN_HEADS, _BIAS, _DISTANCES, _PLACES = range(27, 34)
+_TABLE_SIZE = 34
 _PROJECTION, _OUTWARD, _EXPANSION, _CONTRACTION = 0, 3, 6, 9  # weight, scale, bias
 _NORM, _INNER_NORM, _ROW_SIZE = 12, 14, 16  # weight, bias: as its stream enters, and in its middle
 
@@ -100,7 +107,18 @@ def _entry(numbers, cached):
         inner = carray(address(a[_INNER]), (rows, ffn), np.float32)
         out = carray(address(a[_OUT]), (rows, hidden), np.float32)
         held = carray(address(a[_WEIGHTS]), (layers + 1, _ROW_SIZE), np.int64)
-        x, scores = np.empty((rows, hidden), np.float32), np.empty(length, np.float32)
+        placed = capacity if a[_POSITIONS] else 0
+        positions = carray(address(a[_POSITIONS]), (placed, room), np.int64)
+        turn_shape = (a[_TURN_PLACES], a[_TURN_HEADS], size, size)
+        turn = carray(address(a[_TURN]), turn_shape, np.float32)
+        bias = carray(address(a[_BIAS]), (heads if a[_BIAS] else 0, a[_DISTANCES]), np.float32)
+        places = carray(address(a[_PLACES]), (rows if a[_PLACES] else 0,), np.int64)
+        turned, no_bias = np.empty((2, size), np.float32), np.empty(0, np.float32)
+        # Where what is written begins a few numbers behind what is read, the compiler's loop takes
+        # them one by one and rounds otherwise. Room before ``x`` keeps other arrays away from it.
+        before = _CLOSE // hidden + 1
+        x = np.empty((before + rows, hidden), np.float32)[before:]
+        scores = np.empty(length, np.float32)
         stage, first, count, ready = 0, 0, parts, -1
         while True:
             item = next_block(a)
@@ -131,11 +149,31 @@ def _entry(numbers, cached):
                 start = head * size
                 key = keys[layer, length - 1, row, head]
                 value = values[layer, length - 1, row, head]
+                query = projected[row, start : start + size]
+                given = projected[row, width + start : width + start + size]
+                at = places[row] if len(places) > 0 else 0
+                if len(turn) > 0:
+                    matrix = turn[at, min(head, turn.shape[1] - 1)]
+                    turn_vector(query, matrix, turned[0])
+                    turn_vector(given, matrix, turned[1])
+                    query, given = turned[0], turned[1]
                 for j in range(size):
-                    store(key, j, projected[row, width + start + j])
+                    store(key, j, given[j])
                     store(value, j, projected[row, 2 * width + start + j])
-                query, to = projected[row, start : start + size], mixed[row, start : start + size]
-                attend_head(query, keys[layer], values[layer], slots, seen, row, head, scores, to)
+                attend_head(
+                    query,
+                    keys[layer],
+                    values[layer],
+                    slots,
+                    seen,
+                    positions,
+                    bias[head] if len(bias) > 0 else no_bias,
+                    at,
+                    row,
+                    head,
+                    scores,
+                    mixed[row, start : start + size],
+                )
             elif kind == _OUTPUT:
                 linear_part(mixed, place[_OUTWARD:], branches[0], part, parts, numbers)
             elif kind == _EXPAND:
@@ -218,19 +256,18 @@ class Layers:
             self._table[place] = number
         self._buffers: list[Tensor] = []
 
-    def step(self, x: Tensor, layout: tuple[Tensor, ...], length: int, padded: bool) -> Tensor:
+    def step(self, x: Tensor, layout: Layout, encoding: Encoding = NO_ENCODING) -> Tensor:
         """Run one new token of each text through all layers.
 
         Args:
             x: (texts, hidden), float32: what goes into the first layer.
-            layout: keys, values, slots and what is real, as ``KVCache.layout`` gives them.
-            length: tokens held, the new ones included.
-            padded: whether some that are held are padding.
+            layout: where the keys and values of all tokens stand.
+            encoding: turns queries and keys, biases scores.
 
         Returns:
             (texts, hidden), what comes out of the last layer. Keys and values have been stored.
         """
-        keys, values, slots, seen = layout
+        keys, values, slots = layout.keys, layout.values, layout.slots
         rows = len(x)
         table: Any = self._table
         if not self._buffers or self._buffers[0].shape[1] != rows:
@@ -248,10 +285,13 @@ class Layers:
         parts = 4 * threads
         table[_NEXT], table[_DONE], table[_PARTS], table[_ROWS] = 0, 0, parts, rows
         table[_TOTAL] = len(self._layers) * (4 * parts + rows * self._heads) + 1
-        table[_LENGTH], table[_CAPACITY], table[_ROOM] = length, *slots.shape
-        table[_KEYS : _REAL + 1] = addresses(keys, values, slots, seen)
-        if not padded:
-            table[_REAL] = 0
+        table[_LENGTH], table[_CAPACITY], table[_ROOM] = layout.length, *slots.shape
+        table[_KEYS : _SLOTS + 1] = addresses(keys, values, slots)
+        table[_REAL] = 0 if layout.real is None else layout.real.data_ptr()
+        table[_POSITIONS : _PLACES + 1] = [
+            held.data_ptr() if isinstance(held, Tensor) else held
+            for held in encoding_table(layout, encoding)
+        ]
         table[_OUT] = out.data_ptr()
         _layers_kernel(self._format, keys.dtype).run(table, threads)
         return out

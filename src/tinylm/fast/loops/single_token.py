@@ -44,6 +44,38 @@ class Matrix(NamedTuple):
     """(out,), float32."""
 
 
+class Layout(NamedTuple):
+    """Where the keys and values of all tokens stand."""
+
+    keys: Tensor
+    """(layers, capacity, room, heads, head_dim)."""
+    values: Tensor
+    """As the keys."""
+    slots: Tensor
+    """(capacity, room), int64: token t of text i stands in place ``slots[t, i]`` of ``room``."""
+    real: Tensor | None
+    """(capacity, room), False where a token is padding; None: none is."""
+    positions: Tensor | None
+    """(capacity, room), int64, where scores are biased by distance."""
+    length: int
+    """Tokens held, the new ones included."""
+
+
+class Encoding(NamedTuple):
+    """How a positional encoding acts."""
+
+    turn: Tensor | None
+    """(context, heads or 1, head_dim, head_dim), a row for each number of a query or key."""
+    bias: Tensor | None
+    """(heads, distances), added to scores."""
+    places: Tensor | None
+    """(texts,), int64, the positions of the new tokens, if there is one of the others."""
+
+
+NO_ENCODING = Encoding(None, None, None)
+"""One that does nothing to queries, keys and scores."""
+
+
 @inline
 def _erf(x):
     """Abramowitz and Stegun 1964, 7.1.26: within 1.5e-7."""
@@ -115,8 +147,23 @@ def normalise(row, place, eps, out):
 
 
 @function
-def attend_head(query, keys, values, slots, seen, row, head, scores, mixed):
-    """Mix the values of one head for one text; what is not ``seen`` is padding."""
+def turn_vector(vector, matrix, out):
+    """Multiply a query or key, a row vector, by a matrix."""
+    size = len(vector)
+    for j in range(size):
+        out[j] = 0
+    for i in range(size):
+        row, factor = matrix[i], vector[i]
+        for j in range(size):
+            out[j] += factor * row[j]
+
+
+@function
+def attend_head(query, keys, values, slots, seen, positions, bias, place, row, head, scores, mixed):
+    """Mix the values of one head for one text; what is not ``seen`` is padding.
+
+    ``bias`` is added by distance from ``place``; it is empty if there is none.
+    """
     length, size = len(scores), len(query)
     factor = np.float32(1) / np.sqrt(np.float32(size))
     for t in range(length):
@@ -125,6 +172,11 @@ def attend_head(query, keys, values, slots, seen, row, head, scores, mixed):
         for j in range(size):
             total += query[j] * widen(key[j])
         scores[t] = total * factor if len(seen) == 0 or seen[t, slot] else _UNSEEN
+    if len(bias) > 0:
+        for t in range(length):
+            distance = place - positions[t, slots[t, row]]
+            if scores[t] > _UNSEEN:  # padding has no position
+                scores[t] += bias[distance]
     most, total = largest_of(scores), np.float32(0)
     for t in range(length):
         scores[t] = exp(scores[t] - most)
@@ -146,20 +198,48 @@ def _attention_entry(numbers, cached):
         slots = carray(address(a[11]), (capacity, room), np.int64)
         seen = carray(address(a[12]), (capacity if a[12] else 0, room), np.bool_)
         mixed = carray(address(a[13]), (rows, heads, size), numbers)
+        positions = carray(address(a[14]), (capacity if a[14] else 0, room), np.int64)
+        turn = carray(address(a[15]), (a[16], a[17], size, size), np.float32)
+        bias = carray(address(a[18]), (heads if a[18] else 0, a[19]), np.float32)
+        places = carray(address(a[20]), (rows if a[20] else 0,), np.int64)
         query, found = np.empty(size, np.float32), np.empty(size, np.float32)
+        turned, no_bias = np.empty(size, np.float32), np.empty(0, np.float32)
         scores = np.empty(length, np.float32)
         while True:
             row = next_block(a)
             if row >= a[1]:
                 break
+            place = places[row] if len(places) > 0 else 0
             for head in range(heads):
                 new, key = projected[row], keys[length - 1, row, head]
                 value = values[length - 1, row, head]
                 for j in range(size):
                     query[j] = widen(new[0, head, j])
-                    store(key, j, widen(new[1, head, j]))
+                    found[j] = widen(new[1, head, j])
                     store(value, j, widen(new[2, head, j]))
-                attend_head(query, keys, values, slots, seen, row, head, scores, found)
+                if len(turn) > 0:
+                    matrix = turn[place, min(head, turn.shape[1] - 1)]
+                    turn_vector(found, matrix, turned)
+                    found[:] = turned
+                    turn_vector(query, matrix, turned)
+                    query[:] = turned
+                for j in range(size):
+                    store(key, j, found[j])
+                by_distance = bias[head] if len(bias) > 0 else no_bias
+                attend_head(
+                    query,
+                    keys,
+                    values,
+                    slots,
+                    seen,
+                    positions,
+                    by_distance,
+                    place,
+                    row,
+                    head,
+                    scores,
+                    found,
+                )
                 for j in range(size):
                     store(mixed[row, head], j, found[j])
 
@@ -196,31 +276,50 @@ def _attention_kernel(numbers: torch.dtype, cached: torch.dtype) -> Kernel:
 
 
 def attend(
-    projected: Tensor, layer: int, layout: tuple[Tensor, ...], length: int, padded: bool
+    projected: Tensor, layer: int, layout: Layout, encoding: Encoding = NO_ENCODING
 ) -> Tensor:
     """Store the newest keys and values of a layer, and mix those that each newest query sees.
 
     Args:
         projected: (texts, 3 * heads * head_dim), queries, keys and values of one token each.
         layer: its index.
-        layout: keys, values, slots and what is real, as ``KVCache.layout`` gives them.
-        length: tokens held, the new ones included.
-        padded: whether some that are held are padding.
+        layout: where all tokens stand.
+        encoding: turns queries and keys, biases scores.
 
     Returns:
         (texts, heads * head_dim), in the format of ``projected``.
     """
-    keys, values, slots, seen = layout
-    *_, heads, size = keys.shape
+    *_, heads, size = layout.keys.shape
     rows = len(projected)
     mixed = projected.new_empty(rows, heads * size)
-    _attention_kernel(projected.dtype, keys.dtype)(
+    _attention_kernel(projected.dtype, layout.keys.dtype)(
         rows,
-        *(rows, heads, size, length, *slots.shape),
-        *(projected.contiguous(), keys[layer], values[layer], slots),
-        *(seen if padded else 0, mixed),
+        *(rows, heads, size, layout.length, *layout.slots.shape),
+        *(projected.contiguous(), layout.keys[layer], layout.values[layer], layout.slots),
+        *(_or_none(layout.real), mixed, *encoding_table(layout, encoding)),
     )
     return mixed
+
+
+def _or_none(tensor: Tensor | None) -> Tensor | int:
+    return 0 if tensor is None else tensor
+
+
+def encoding_table(layout: Layout, encoding: Encoding) -> tuple[Tensor | int, ...]:
+    """Return what a kernel's table holds of an encoding: seven numbers, 0 where there is nothing.
+
+    Positions of the tokens held; turning matrices, for how many positions, for how many heads;
+    biases, for how many distances; positions of the new tokens.
+    """
+    turn, bias, places = encoding
+    return (
+        _or_none(layout.positions),
+        _or_none(turn),
+        *((0, 0) if turn is None else turn.shape[:2]),
+        _or_none(bias),
+        0 if bias is None else bias.shape[1],
+        _or_none(places),
+    )
 
 
 def addresses(*tensors: Tensor) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import weakref
 from collections.abc import Callable
@@ -12,10 +13,12 @@ import torch
 from torch import nn
 
 from tinylm.config import GenerationConfig
+from tinylm.fast import for_decoding
+from tinylm.fast.cache import StepCache
+from tinylm.fast.packed import BFloat16Linear, Int8Linear, PackedLinear, can_quantize
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
-from tinylm.model.packed import PackedLinear, QuantizedLinear, can_quantize, packed
 
 MakeModel = Callable[..., DecoderLM]
 SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
@@ -23,6 +26,13 @@ SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN"
 )
+
+
+def as_class(linear: nn.Linear, kind: type[nn.Linear]) -> nn.Linear:
+    """Return a copy of a linear map, quick, with the same parameters."""
+    other = copy.copy(linear)
+    other.__class__ = kind
+    return other
 
 
 @needs_onednn
@@ -34,8 +44,10 @@ def test_a_packed_linear_map_equals_the_plain_one(rows: int, bias: bool) -> None
     x = torch.randn(rows, 2, 37)
     with torch.inference_mode():
         expected = linear(x)
-        difference = (PackedLinear(linear, torch.float32)(x) - expected).abs().max()
-        rounded = PackedLinear(linear, torch.bfloat16)(x)
+        rectified = as_class(linear, PackedLinear)(x, relu=True)
+        assert (rectified - expected.relu()).abs().max() < 1e-5
+        difference = (as_class(linear, PackedLinear)(x) - expected).abs().max()
+        rounded = as_class(linear, BFloat16Linear)(x)
     assert difference < 1e-5
     assert rounded.dtype == torch.bfloat16
     error = (rounded - expected).abs().max()
@@ -55,7 +67,7 @@ def test_logits_are_the_same_to_rounding(
     small_model: MakeModel, settings: dict[str, object]
 ) -> None:
     model = small_model(**settings)
-    other = packed(model)
+    other = for_decoding(model)
     assert sum(type(module) is PackedLinear for module in other.modules()) == 4 * 2 + 1
     assert not any(type(module) is nn.Linear for module in other.modules())
     ids = torch.randint(4, 23, (3, 8))
@@ -71,7 +83,7 @@ def test_logits_are_the_same_to_rounding(
 def test_the_model_itself_is_left_alone(small_model: MakeModel) -> None:
     model = small_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    other = packed(model)
+    other = for_decoding(model)
     assert other is not model
     assert other.embedding.weight is model.embedding.weight  # shared, not copied
     assert all(type(layer.attention.output) is nn.Linear for layer in model.layers)
@@ -124,7 +136,7 @@ def test_a_quantized_linear_map_is_what_its_definition_says(rows: int, bias: boo
     linear = nn.Linear(37, 53, bias=bias)
     x = torch.randn(rows, 2, 37)
     with torch.inference_mode():
-        found = QuantizedLinear(linear)(x)
+        found = as_class(linear, Int8Linear)(x)
         scale = linear.weight.double().abs().amax(1, keepdim=True) / 127
         weight = (linear.weight.double() / scale).round() * scale
         low, high = min(0.0, float(x.min())), max(0.0, float(x.max()))
@@ -145,21 +157,21 @@ def test_a_quantized_linear_map_is_what_its_definition_says(rows: int, bias: boo
 def test_a_row_of_zeros_is_quantized_to_zeros() -> None:
     linear = nn.Linear(5, 3, bias=False)
     nn.init.zeros_(linear.weight)
-    assert not QuantizedLinear(linear)(torch.randn(2, 5)).any()
+    assert not as_class(linear, Int8Linear)(torch.randn(2, 5)).any()
 
 
 @needs_onednn
 def test_a_copy_is_kept_until_something_changes(small_model: MakeModel) -> None:
     model = small_model()
-    first = packed(model)
-    assert packed(model) is first
-    assert packed(first) is first  # as it is packed already
-    assert packed(model, "bfloat16") is not first
-    assert packed(model) is first
+    first = for_decoding(model)
+    assert for_decoding(model) is first
+    assert for_decoding(first) is first  # as it is packed already
+    assert for_decoding(model, "bfloat16") is not first
+    assert for_decoding(model) is first
 
     def changed() -> bool:
         nonlocal first
-        before, first = first, packed(model)
+        before, first = first, for_decoding(model)
         return first is not before
 
     with torch.no_grad():
@@ -169,9 +181,10 @@ def test_a_copy_is_kept_until_something_changes(small_model: MakeModel) -> None:
     assert changed()
     model.unembedding.weight.data = model.unembedding.weight.data.clone()
     assert changed()
-    handle = model.unembedding.register_forward_hook(lambda *_: None)
+    calls: list[int] = []
+    handle = model.unembedding.register_forward_hook(lambda *_: calls.append(1))
     assert changed()
-    assert type(first.unembedding) is nn.Linear
+    assert calls == [] and first(torch.tensor([[4]])).shape == (1, 1, 23) and calls == [1]
     handle.remove()
     assert changed()
     model.layers[0].attention.output = nn.Linear(12, 12)
@@ -184,7 +197,7 @@ def test_a_copy_is_kept_until_something_changes(small_model: MakeModel) -> None:
 @needs_onednn
 def test_copies_die_with_their_model(small_model: MakeModel) -> None:
     model = small_model()
-    weight = weakref.ref(packed(model).embedding.weight)
+    weight = weakref.ref(for_decoding(model).embedding.weight)
     del model
     gc.collect()
     assert weight() is None
@@ -192,21 +205,21 @@ def test_copies_die_with_their_model(small_model: MakeModel) -> None:
 
 @needs_onednn
 def test_a_cache_in_bfloat16_loses_nothing_of_packed_projections(small_model: MakeModel) -> None:
-    model = packed(small_model(), "bfloat16")
-    assert model.cache_dtype == torch.bfloat16
+    model = for_decoding(small_model(), "bfloat16")
     ids = torch.randint(4, 23, (2, 8))
     with torch.inference_mode():
         found = []
         for dtype in (torch.float32, torch.bfloat16):
-            cache = KVCache(model.config, 2, dtype=dtype)
+            cache = StepCache(model.config, 2, dtype=dtype, tables=None)
             model(ids[:, :5], cache=cache)
             found.append(model(ids[:, 5:], cache=cache))
     assert torch.equal(*found)
+    assert 2 * model.decoding_state(2).num_bytes == KVCache(model.config, 2).num_bytes
 
 
 def test_in_float64_the_model_is_used_as_it_is(small_model: MakeModel) -> None:
     model = small_model().double()
-    assert packed(model) is model
+    assert for_decoding(model) is model
 
 
 def test_hooks_of_modules_are_still_called(small_model: MakeModel) -> None:

@@ -1,0 +1,73 @@
+"""Quick forms put on a model and taken off: each part changes its class, and nothing else.
+
+A quick part is a subclass of the plain one with the same parameters, so a part becomes quick by
+being given that class. Modules, their names, parameters, hooks and ``state_dict`` stay the same
+objects; what a quick part keeps for itself is no part of any of these. Each part asks the tensors
+that it is given whether it suits them (device, number format), and is the plain part where it does
+not. Parts inside the wrappers of adapters are found, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from tinylm.fast.attention import FastAttention
+from tinylm.fast.decoder import FastDecoderLM
+from tinylm.fast.decoding import BFloat16Steps, Float32Steps, Int8Steps, Numbers
+from tinylm.fast.dropout import FastDropout
+from tinylm.fast.kept import forget
+from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
+from tinylm.fast.linear import FastLinear
+from tinylm.fast.packed import BFloat16Linear, Int8Linear, PackedLinear
+from tinylm.model.attention import Attention
+from tinylm.model.decoder import DecoderLayer, DecoderLM
+from tinylm.model.dropout import Dropout
+from tinylm.model.layers import FeedForward, LayerNorm
+
+Form = Mapping[type[nn.Module], type[nn.Module]]
+"""Class of a plain part -> its quick class."""
+
+WHOLE: Form = {
+    nn.Linear: FastLinear,
+    Dropout: FastDropout,
+    LayerNorm: FastLayerNorm,
+    Attention: FastAttention,
+    FeedForward: FastFeedForward,
+    DecoderLayer: FastDecoderLayer,
+    DecoderLM: FastDecoderLM,
+}
+"""For whole texts, with gradients or without: training, validation."""
+DECODING: dict[Numbers, Form] = {
+    "float32": {**WHOLE, nn.Linear: PackedLinear, DecoderLM: Float32Steps},
+    "bfloat16": {**WHOLE, nn.Linear: BFloat16Linear, DecoderLM: BFloat16Steps},
+    "int8": {**WHOLE, nn.Linear: Int8Linear, DecoderLM: Int8Steps},
+}
+"""For decoding, by format of the linear maps."""
+PLAIN: Form = {}
+"""As ``model`` writes the parts."""
+_PLAIN_OF = {quick: plain for form in (WHOLE, *DECODING.values()) for plain, quick in form.items()}
+
+
+def install(model: nn.Module, form: Form = WHOLE) -> None:
+    """Make the parts of a model quick, in place of whatever form they have.
+
+    Args:
+        model: any module with parts of ours, below wrappers or not.
+        form: which class each part takes; parts of other classes, subclasses too, stay as they are.
+    """
+    for module in model.modules():
+        plain = _PLAIN_OF.get(type(module), type(module))
+        module.__class__ = form.get(plain, plain)
+        forget(module)
+
+
+def remove(model: nn.Module) -> None:
+    """Make the parts of a model plain again."""
+    install(model, PLAIN)
+
+
+def is_quick(model: nn.Module) -> bool:
+    """Whether a form is installed on a part of a model."""
+    return any(type(module) in _PLAIN_OF for module in model.modules())

@@ -1,0 +1,76 @@
+"""Long texts in blocks of queries, against all queries at once."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.model.helpers import ENCODINGS, build, build_random, largest_difference, random_ids
+from tinylm.fast import install
+from tinylm.fast.attention import FastAttention
+from tinylm.model.positions import Positions
+from tinylm.model.reading import Reading
+
+
+def quick_attention() -> FastAttention:
+    model = build_random()
+    install(model)
+    attention = model.layers[0].attention
+    assert isinstance(attention, FastAttention)
+    return attention
+
+
+@pytest.mark.parametrize("positions", ENCODINGS)
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_blocks_of_queries_give_the_outputs_and_gradients_of_all_at_once(
+    positions: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build_random(positions=positions)
+    install(model)
+    ids = random_ids(model, 3, 8)
+    real = torch.tensor([[1] * 8, [0] * 5 + [1] * 3, [1, 0, 1, 1, 0, 1, 1, 0]], dtype=torch.bool)
+
+    def run() -> list[Tensor]:
+        model.zero_grad()
+        logits = model(ids, real=real)
+        logits[real].square().sum().backward()
+        return [logits[real].detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
+
+    whole = run()
+    monkeypatch.setattr("tinylm.fast.attention._BLOCK", size)
+    for block, reference in zip(run(), whole, strict=True):
+        assert largest_difference(block, reference) < 1e-10 * (1 + float(reference.abs().max()))
+
+
+def test_blocks_of_queries_see_whatever_is_not_blocked(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = quick_attention()
+    x = torch.randn(2, 7, attention.query_key_value.in_features, dtype=torch.float64)
+    for blocked in (
+        torch.zeros(7, 7, dtype=torch.bool),  # both directions
+        torch.ones(7, 7, dtype=torch.bool).tril(-1),  # backwards
+        torch.rand(7, 7, generator=torch.Generator().manual_seed(1)) < 0.5,
+        torch.ones(7, 7, dtype=torch.bool),
+    ):
+        reading = Reading(Positions(build().config), torch.arange(7)[None], blocked[None, None])
+        monkeypatch.setattr("tinylm.fast.attention._BLOCK", 256)
+        whole = attention(x, reading)
+        monkeypatch.setattr("tinylm.fast.attention._BLOCK", 2)
+        assert largest_difference(attention(x, reading), whole) < 1e-12
+
+
+def test_keys_that_no_query_of_a_block_sees_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = quick_attention()
+    seen: list[tuple[int, int]] = []
+    monkeypatch.setattr("tinylm.fast.attention._BLOCK", 2)
+
+    class Recorder(torch.nn.Module):
+        def forward(self, pattern: Tensor) -> Tensor:
+            seen.append((pattern.shape[2], pattern.shape[3]))
+            return pattern
+
+    attention.dropout = Recorder()
+    blocked = torch.ones(1, 1, 5, 5, dtype=torch.bool).triu(1)
+    x = torch.randn(1, 5, attention.query_key_value.in_features, dtype=torch.float64)
+    attention(x, Reading(Positions(build().config), torch.arange(5)[None], blocked))
+    assert seen == [(2, 2), (2, 4), (1, 5)]
