@@ -11,9 +11,8 @@ Logits are ``W dropout(h) + b``, with W from N(0, 0.02) and b = 0 at the start, 
 pooler, ``tanh(W' h + b')`` before the dropout, is an option. The body is frozen (then it stays in
 eval mode, without dropout), adapted by LoRA, or trained whole.
 
-To what trains decoders, a classifier is one: a text is one place long, and the head is what stands
-in the place of the unembedding. The summed loss over the examples, accumulation, checkpoints and
-resuming are therefore those of language models.
+To what trains decoders, a classifier is one whose texts are one place long. The summed loss over
+the examples, accumulation, checkpoints and resuming are therefore those of language models.
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import attach, fingerprint
 from tinylm.model.decoder import DecoderLM, LayerRunner
 from tinylm.model.dropout import Dropout
+from tinylm.model.loss import token_losses
 
 _START_STD = 0.02
 
@@ -83,11 +83,6 @@ class Classifier(nn.Module):
         return self.body.config
 
     @property
-    def unembedding(self) -> nn.Linear:
-        """The head, under the name by which training finds a model's last map."""
-        return self.head
-
-    @property
     def has_fixed_features(self) -> bool:
         """Whether training leaves ``features`` as they are, so that once is enough."""
         return self.settings.body == "frozen" and self.cls is None
@@ -130,6 +125,16 @@ class Classifier(nn.Module):
             read = self.pooler(read).tanh()
         kept: Tensor = self.dropout(read)
         return kept[:, None]
+
+    def summed_loss(self, x: Tensor, labels: Tensor, ignored: int) -> Tensor:
+        """Return the sum of the examples' losses; see ``DecoderLM.summed_loss``.
+
+        Args:
+            x: what the head is multiplied with, (batch, 1, hidden).
+            labels: (batch, 1), int64.
+            ignored: label of examples that do not count.
+        """
+        return token_losses(self.head(x), labels, ignored).sum()
 
     def features(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
         """Return the body's residual stream where it is read, (batch, hidden)."""

@@ -21,6 +21,7 @@ from tinylm.checkpoint import TrainingState, newest, point, prune, save_checkpoi
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import ShuffledOrder, TokenWindows
 from tinylm.errors import CheckpointError, ConfigError, DataError, TrainingError
+from tinylm.fast import remove
 from tinylm.model.decoder import DecoderLM
 from tinylm.perplexity import perplexity
 from tinylm.reading import checked, refusal
@@ -166,11 +167,22 @@ class Trainer:
     def run(self) -> Outcome:
         """Train to the end, an early stop or a signal; the last state is always saved.
 
+        Afterwards the model's parts are plain ones.
+
         Raises:
             TrainingError: if a loss, the gradient or a weight is not finite; nothing is saved then.
             CheckpointError: if a checkpoint cannot be written.
         """
         self.listener.on_start(self.step, self.total_steps)
+        self.training_step.install()
+        try:
+            reason = self._train()
+        finally:
+            remove(self.model)
+        return Outcome(self.step, reason, self.best_loss, self.seconds, self.tokens)
+
+    def _train(self) -> str:
+        """Take all steps that are left; return why it ended, as ``Outcome.reason``."""
         reason = "finished"
         with stop_on_signal() as stop:
             if self.step == 0 and self._validates_evenly:
@@ -191,7 +203,7 @@ class Trainer:
                 self._validate_and_keep_best()
             if self.last_saved != self.step:
                 self._save()
-        return Outcome(self.step, reason, self.best_loss, self.seconds, self.tokens)
+        return reason
 
     def _due(self, interval: int) -> bool:
         return bool(interval) and self.step % interval == 0

@@ -59,8 +59,8 @@ class TrainingStep:
         self.precision = self.speed.precision
         if self.speed.keep_freed_memory:
             keep_freed_memory()
-        install(model, WHOLE if self.speed.quick else PLAIN)
         self.model = model.to(self.device)
+        self.install()
         # The output projection is left out: with the loss it is computed in chunks.
         self._residual: Callable[..., Tensor] = (
             torch.compile(model.residual) if self.speed.compile else model.residual
@@ -70,6 +70,10 @@ class TrainingStep:
         self._run_layers = recomputing(segment, run_segment) if segment else None
         self._fitting: set[tuple[int, ...]] = set()  # shapes of batches
         self.optimizer = build_optimizer(model, replace(config, optimizer=self.speed.optimizer))
+
+    def install(self) -> None:
+        """Give the model's parts the form in which they are trained; ``fast.remove`` takes it."""
+        install(self.model, WHOLE if self.speed.quick else PLAIN)
 
     def summed_loss(self, batch: Batch) -> Tensor:
         """Return the sum of a batch's token losses, a scalar in float32 at least."""
