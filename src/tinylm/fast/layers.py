@@ -120,12 +120,12 @@ class FastDecoderLayer(DecoderLayer):
         if self.norm_first or reading.hooks.active:
             return super().forward(x, reading), None
         attention, feed_forward = self.attention, self.feed_forward
-        if isinstance(attention, FastAttention):
+        if isinstance(attention, FastAttention) and not watched(attention):
             mixed = attention(x, reading, low)
         else:
             mixed = attention(x, reading)
         x, low = add_norm(x, mixed, self.dropout, self.attention_norm)
-        if isinstance(feed_forward, FastFeedForward):
+        if isinstance(feed_forward, FastFeedForward) and not watched(feed_forward):
             inner = feed_forward(x, reading.hooks, low)
         else:
             inner = feed_forward(x, reading.hooks)

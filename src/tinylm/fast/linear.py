@@ -98,9 +98,10 @@ def product(
         low: ``x`` in bfloat16, where it is there already.
         activation: empty: none.
     """
-    if not isinstance(module, QuickLinear):
+    # A hook may change the input, which no copy follows, and sees what has no ReLU yet.
+    if not isinstance(module, QuickLinear) or watched(module):
         out: Tensor = module(x)
         return out if activation is None else activation(out)
-    fused = activation is relu_of and not watched(module)  # a hook sees what has no ReLU yet
+    fused = activation is relu_of
     out = module(x, low, fused)
     return out if activation is None or fused else activation(out)
