@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from tinylm.evaluation.memory import peak_bytes, saved_bytes, tensor_bytes
+from tinylm.evaluation import memory
+from tinylm.evaluation.memory import peak_bytes, resident_peak, saved_bytes, tensor_bytes
 from tinylm.fast.onednn import can_pack, onednn_linear, pack
 from tinylm.model.decoder import DecoderLM
 
@@ -101,6 +106,44 @@ def test_saved_bytes_of_a_linear_map() -> None:
     assert saved_bytes(lambda: linear(x) + linear(x), linear.parameters()) == 7 * 10 * 4
 
 
+def test_what_was_saved_is_freed_once_it_is_counted() -> None:
+    weight = torch.ones(100, requires_grad=True)
+    kept: list[weakref.ref[object]] = []
+
+    def forward() -> torch.Tensor:
+        x = weight.exp()  # the graph keeps it, and the counting held it once more
+        kept.append(weakref.ref(x.untyped_storage()))
+        return x.sum()
+
+    assert saved_bytes(forward, [weight]) == 100 * 4
+    gc.collect()
+    assert kept[0]() is None
+
+
 def test_tensor_bytes_counts_a_storage_once() -> None:
     x = torch.zeros(10)
     assert tensor_bytes([x, x[:5], torch.zeros(2, dtype=torch.int64)]) == 40 + 16
+
+
+@pytest.mark.skipif(
+    not os.access("/proc/self/clear_refs", os.W_OK), reason="the system does not tell the peak"
+)
+def test_resident_peak_is_that_of_the_block() -> None:
+    size = 200_000_000
+    with resident_peak() as outer:
+        with resident_peak() as large:
+            assert len(b"x" * size) == size  # written and freed
+        with resident_peak() as small:
+            pass
+    assert large.bytes is not None and small.bytes is not None
+    assert large.bytes - small.bytes > 0.8 * size
+    assert outer.bytes == large.bytes
+
+
+def test_resident_peak_is_unknown_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(memory, "_PROCESS", tmp_path / "none")
+    with resident_peak() as peak:
+        pass
+    assert peak.bytes is None

@@ -393,3 +393,18 @@ def test_a_greedy_batch_equals_transformers_left_padded_batch(
     )[:, longest:].tolist()
     for one, row in zip(ours, theirs, strict=True):
         assert one.ids == [token for token in row if token != SPECIAL.eos]
+
+
+def test_without_the_cache_no_copy_is_prepared_for_ever_more_rows(
+    small_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        engine, "for_decoding", lambda model, numbers: asked.append(numbers) or model
+    )
+    model = small_model().eval()
+    for linear in ("plain", "packed", "packed-bf16", "packed-int8"):
+        for use_cache in (True, False):
+            generate(model, [[2, 5]], greedy(max_new_tokens=1, linear=linear), SPECIAL, use_cache)
+    # Rounded weights change what is said, with the cache and without.
+    assert asked == ["float32", "bfloat16", "bfloat16", "int8", "int8"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +29,7 @@ from tinylm.perplexity import perplexity, perplexity_text
 if TYPE_CHECKING:
     from tinylm.training.loop import Listener, StepRecord, ValidationRecord
 
-_SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_LINES = 30.0
 
 
 class TerminalConsole:
@@ -64,12 +66,36 @@ class TerminalConsole:
         with self._progress(*columns) as progress:
             task = progress.add_task(description, total=total, count="")
 
+            lines = Lines(self.note, description, total)
+
             def done(amount: float) -> None:
                 count = "" if total else f"{amount:,.0f}"
                 progress.update(task, completed=amount if total else 0, count=count)
+                lines.reached(amount)
 
-            yield done
+            with self._now_and_then(lines):
+                yield done
         self.note(f"{description}: done in {time.perf_counter() - started:.1f} s")
+
+    @contextmanager
+    def _now_and_then(self, lines: Lines) -> Iterator[None]:
+        """Write a line every half minute where there is no terminal, whatever the work does."""
+        if self.terminal.is_terminal:
+            yield
+            return
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(SECONDS_BETWEEN_LINES):
+                lines.write()
+
+        watcher = threading.Thread(target=watch, name="progress lines", daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            over.set()
+            watcher.join()
 
     @contextmanager
     def training(self) -> Iterator[Listener]:
@@ -81,21 +107,76 @@ class TerminalConsole:
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
         )
-        with self._progress(*columns) as progress:
-            yield _TrainingBar(self, progress)
+        lines = Lines(self.note, "Training")
+        with self._progress(*columns) as progress, self._now_and_then(lines):
+            yield _TrainingBar(self, progress, lines)
+
+
+class Lines:
+    """What is written of a piece of work while it is going on: how far, how fast, how long yet."""
+
+    def __init__(
+        self,
+        write: Callable[[str], None],
+        description: str,
+        total: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._write = write
+        self._description = description
+        self.total = total
+        self._clock = clock
+        self.begin(0)
+
+    def begin(self, amount: float) -> None:
+        """Count speed and time from now on, when so much is done already."""
+        self._first = self._amount = amount
+        self._started = self._clock()
+        self._more = ""
+
+    def reached(self, amount: float, more: str = "") -> None:
+        """Take note of what is done, and of a few words on it."""
+        self._amount = amount
+        self._more = more
+
+    def write(self) -> None:
+        """Write the line of now."""
+        seconds, total = self._clock() - self._started, self.total
+        done = self._amount - self._first
+        parts = []
+        if self._amount and total == 1:
+            parts.append(f"{self._amount:.0%}")
+        elif self._amount:
+            of = f" of {total:,g} ({self._amount / total:.0%})" if total else ""
+            parts.append(f"{self._amount:,.6g}{of}")
+        parts.append(f"{_clock_time(seconds)} so far")
+        if done > 0 and seconds > 0:
+            if total != 1:
+                rate = done / seconds
+                parts.append(f"{rate:,.0f} a second" if rate >= 100 else f"{rate:.3g} a second")
+            if total:
+                left = (total - self._amount) * seconds / done
+                parts.append(f"about {_clock_time(left)} left")
+        if self._more:
+            parts.append(self._more)
+        self._write(f"{self._description}: {', '.join(parts)}")
+
+
+def _clock_time(seconds: float) -> str:
+    return str(timedelta(seconds=max(0, round(seconds))))
 
 
 class _TrainingBar:
-    def __init__(self, console: TerminalConsole, progress: Progress) -> None:
+    def __init__(self, console: TerminalConsole, progress: Progress, lines: Lines) -> None:
         self.console = console
         self.progress = progress
+        self.lines = lines
         self.loss = math.nan
         self.speed = math.nan
-        self.total = 0
-        self.last_line = time.perf_counter()
 
     def on_start(self, step: int, total_steps: int) -> None:
-        self.total = total_steps
+        self.lines.total = total_steps
+        self.lines.begin(step)
         self.task = self.progress.add_task("", total=total_steps, numbers="")
         if step:
             # Shown as done, but not counted as this session's speed.
@@ -110,11 +191,7 @@ class _TrainingBar:
         numbers = f"loss {self.loss:.3f}  ppl {perplexity(self.loss):.4g}"
         numbers += f"  {self.speed:,.0f} tok/s"
         self.progress.update(self.task, completed=step, numbers=numbers)
-        if not self.console.terminal.is_terminal:
-            now = time.perf_counter()
-            if now - self.last_line > _SECONDS_BETWEEN_LINES:
-                self.last_line = now
-                self.console.note(f"step {step:,} of {self.total:,}  {numbers}")
+        self.lines.reached(step, numbers)
 
     def on_log(self, record: StepRecord) -> None:
         """The bar shows every step already."""

@@ -256,7 +256,7 @@ class GenerationConfig:
     """How a CPU decodes: plain by torch's operations; packed brings the weights into the order of
     the processor's kernels first and runs the layers as compiled loops, the same to rounding;
     packed-bf16 also rounds the weights to bfloat16, packed-int8 to 8-bit integers, which changes
-    some texts."""
+    some texts. Without the cache packed is as plain."""
     seed: NonNegativeInt = 0
     """Seed of the samples."""
 

@@ -3,13 +3,16 @@
 On the CPU every storage is counted from the operation that makes it until it is freed, so the
 number is exact and repeatable, unlike the resident size of the process, which holds what the
 allocator has not given back. Not seen: scratch space inside one operation's kernel. On a GPU the
-allocator's own count is used.
+allocator's own count is used. What a machine needs to do the work is the resident size all the
+same, and it is measured too.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -109,11 +112,12 @@ def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor] = ()
         key = tensor.untyped_storage()._cdata
         if key not in known:
             kept[key] = tensor
-        return tensor
+        return tensor.detach()  # the tensor itself would hold the graph that holds it, for ever
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = forward()
     total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    kept.clear()  # the graph holds the hook, and this would hold the graph
     del result
     return total
 
@@ -122,3 +126,46 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
     """Return the bytes of tensors, shared storages counted once."""
     storages = {t.untyped_storage()._cdata: t.untyped_storage().nbytes() for t in tensors}
     return sum(storages.values())
+
+
+class ResidentPeak:
+    """Most bytes of the machine's memory that the process held at once."""
+
+    def __init__(self) -> None:
+        self.bytes: int | None = None
+        """None where the system does not say."""
+
+
+_PROCESS = Path("/proc/self")
+_watching: list[ResidentPeak] = []
+
+
+@contextmanager
+def resident_peak() -> Iterator[ResidentPeak]:
+    """Measure the peak of the block; Linux keeps one peak a process, and lets it begin anew.
+
+    Blocks may stand in each other: a peak of the inner one is one of the outer one too.
+    """
+    _note_peak()
+    peak = ResidentPeak()
+    try:
+        (_PROCESS / "clear_refs").write_text("5", encoding="ascii")
+    except OSError:  # another system, or not allowed here
+        yield peak
+        return
+    _watching.append(peak)
+    try:
+        yield peak
+    finally:
+        _note_peak()
+        _watching.remove(peak)
+
+
+def _note_peak() -> None:
+    if not _watching:
+        return
+    for line in (_PROCESS / "status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            size = int(line.split()[1]) * 1024
+            for peak in _watching:
+                peak.bytes = max(peak.bytes or 0, size)

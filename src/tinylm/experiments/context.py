@@ -26,10 +26,12 @@ from tinylm.atomic import write_text
 from tinylm.checkpoint import find_checkpoint
 from tinylm.config import RunConfig, dump_yaml, load_config, to_dict
 from tinylm.errors import CheckpointError, ConfigError, DataError
+from tinylm.evaluation.memory import resident_peak
 from tinylm.experiments.results import read_result, write_result
 from tinylm.names import nearest_folder
 from tinylm.planning.limits import machine_memory
 from tinylm.registry import EXPERIMENTS
+from tinylm.training.allocator import give_back_freed_memory
 from tinylm.training.loop import Listener, StepRecord, ValidationRecord
 
 
@@ -196,11 +198,14 @@ def run_experiment(name: str, context: Context, again: bool = False) -> dict[str
     if not again and (kept := _kept(path, context.console)) is not None and kept.get("key") == key:
         return kept
     started = time.perf_counter()
-    result: dict[str, Any] = run(context)
+    give_back_freed_memory()  # of the experiment before
+    with resident_peak() as memory:
+        result: dict[str, Any] = run(context)
     result = {
         "experiment": name,
         "key": key,
         "seconds": time.perf_counter() - started,
+        "peak_resident_bytes": memory.bytes,
         "environment": environment()
         | {"threads": context.config.training.threads or torch.get_num_threads()},
         **result,

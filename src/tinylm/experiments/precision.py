@@ -80,10 +80,11 @@ def run(context: Context) -> dict[str, Any]:
                     "validation_loss": found.mean,
                 }
         batch = windows.batch(range(min(len(windows), config.training.batch_size)))
-        agreement = {
-            "start": gradient_agreement(config, start, batch),
-            "end": gradient_agreement(config, models["fp32"], batch),
-        }
+        with context.console.task("Comparing gradients in two number formats"):
+            agreement = {
+                "start": gradient_agreement(config, start, batch),
+                "end": gradient_agreement(config, models["fp32"], batch),
+            }
     plain, low = (trained[name]["validation_loss"] for name in FORMATS)
     difference = abs(low / plain - 1)
     return {

@@ -11,6 +11,7 @@ from tinylm.config import RunConfig
 from tinylm.data.windows import Batch, TokenWindows
 from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes, tensor_bytes
 from tinylm.model.decoder import DecoderLM
+from tinylm.training.allocator import give_back_freed_memory
 from tinylm.training.step import TrainingStep
 
 
@@ -45,6 +46,7 @@ def prepare_step(
 
 def step_memory(config: RunConfig, batches: Sequence[Batch]) -> StepMemory:
     """Measure the memory of an optimizer step over micro-batches."""
+    give_back_freed_memory()
     step, take = prepare_step(config, batches)
     take()  # the optimizer makes its state at its first step
     step.optimizer.zero_grad(set_to_none=True)

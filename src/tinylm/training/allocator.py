@@ -1,14 +1,16 @@
-"""Keep freed memory for the next step instead of giving it back to the system.
+"""Keep freed memory for the next step, and give it back between pieces of work.
 
 A training step frees and asks for the same large arrays again and again. glibc maps those above
 some size anew each time and gives them back when freed, and the system must clear every page before
 it is used again: a sixth of a step of a small model. Told not to, the process stays as large as its
-largest step.
+largest step, and as steps of another size fill the gaps badly, grows beyond it: what comes next
+begins with what is truly in use.
 """
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 
 # From glibc's malloc.h.
@@ -29,3 +31,14 @@ def keep_freed_memory() -> bool:
         return False
     settings = {_MMAP_MAX: 0, _TRIM_THRESHOLD: _LARGEST_INT, _TOP_PAD: 2**28}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what is free now; nothing happens where glibc is not.
+
+    A process that keeps freed memory goes on keeping what it frees afterwards.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
