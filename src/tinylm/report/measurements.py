@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tinylm.measurement import LIMIT, Comparison, Measurement, compare
+from tinylm.measurement import CONFIDENCE, LIMIT, Comparison, Measurement, compare
 from tinylm.report.blocks import literal
 from tinylm.report.formatting import duration, percent, plural, significant
 
@@ -78,10 +78,10 @@ def compared(one: Timing, other: Timing) -> Comparison:
 
 
 def factor(comparison: Comparison) -> str:
-    """Return a ratio of times with its interval: ``2.31 (2.25 to 2.38)``."""
+    """Return a ratio of times: ``2.31 (95 % interval: 2.25 to 2.38)``."""
     low, high = significant(comparison.low), significant(comparison.high)
     ratio = significant(comparison.ratio)
-    return ratio if low == high else f"{ratio} ({low} to {high})"
+    return ratio if low == high else f"{ratio} ({percent(CONFIDENCE, 0)} interval: {low} to {high})"
 
 
 def mib(size: float) -> str:
