@@ -212,5 +212,5 @@ def test_the_date_is_that_of_the_results(run_folder: Path, monkeypatch: pytest.M
 
 
 def test_commands_can_be_given(run_folder: Path) -> None:
-    assert load_inputs(run_folder, ["make it"]).commands == ["make it"]
+    assert load_inputs(run_folder, commands=["make it"]).commands == ["make it"]
     assert json.dumps(load_inputs(run_folder).commands).count("tinylm") >= 2
