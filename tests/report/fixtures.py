@@ -150,8 +150,6 @@ def training(steps: int = 4_860) -> dict[str, Any]:
         "seconds_training": 474.4,
         "tokens_per_second": 20_980.0,
         "windows_per_epoch": 51_832,
-        "validation_windows": 2_594,
-        "validation_windows_in_split": 2_594,
         "tokens_per_step": tokens_per_step,
         "precision": "bf16",
         "stopped_early": False,

@@ -179,8 +179,6 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
         "seconds_training": outcome.seconds,
         "tokens_per_second": outcome.tokens / outcome.seconds,
         "windows_per_epoch": len(windows),
-        "validation_windows": len(validation) if subset is None else len(subset),
-        "validation_windows_in_split": len(validation),
         "tokens_per_step": config.training.batch_size
         * config.training.accumulation_steps
         * config.model.context_length,

@@ -86,10 +86,10 @@ CASES = [
     *table_of(
         "evaluation",
         (trained(validation_windows=64), "The 8.250 of sec:training differs because it was "
-         "measured on 64 of the 2,594 windows of the split only and with matrix products in bfloa"),
-        (trained(precision="fp32", validation_windows=64), "2,594 windows of the split only. A pe"),
-        (trained(), "because it was measured with matrix products in bfloat16 instead of float32."),
-        (trained(precision="fp32"), "because it was measured of another checkpoint."),
+         "measured on 64 of the 2,595 windows of the split only and with matrix products in bfloa"),
+        (trained(precision="fp32", validation_windows=64), "2,595 windows of the split only. A pe"),
+        (trained(validation_windows=2_595), "because it was measured with matrix products in bflo"),
+        (trained(precision="fp32", validation_windows=2_595), "because it was measured of another"),
         (lambda r: r["training"]["best"].update(perplexity=8.102), "8.102. A perplex", "differs"),
         (lambda r: r.pop("training"), "8.102. A perplexity", "differs because"),
         about="*",

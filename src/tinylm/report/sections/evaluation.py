@@ -64,7 +64,7 @@ def beside_training(results: ReportInputs, found: Mapping[str, Any]) -> str:
     here = significant(found["validation"]["perplexity"], 4)
     if training is None or significant(training["best"]["perplexity"], 4) == here:
         return ""
-    used, every = training["validation_windows"], training["validation_windows_in_split"]
+    used, every = training["validation_windows"], training["validation_split_windows"]
     reasons = []
     if used < every:
         reasons.append(f"on {count(used)} of the {plural(every, 'window')} of the split only")
