@@ -75,6 +75,7 @@ def data() -> dict[str, Any]:
             "train": {"mean": 165.6, "median": 161.0, "p95": 262.0, "max": 398},
             "validation": {"mean": 166.0, "median": 162.0, "p95": 261.0, "max": 371},
         },
+        "windows": {"context_length": 64, "fit_share": 0.0312, "whole_share": 0.0107},
         "length_histogram": {"edges": edges, "counts": [round(c) for c in counts]},
         "top_words": [
             [word, round(180_000 / (i + 2.7) * 2)] for i, word in enumerate(COMMON.split())
