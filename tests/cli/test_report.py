@@ -19,6 +19,11 @@ from tinylm.registry import EXPERIMENTS
 
 Command = Callable[..., tuple[int, str, str]]
 QUICK = "data,training,evaluation"
+MEASURED = {
+    "key", "checksum", "environment", "seconds", "seconds_training", "tokens_per_second",
+    "peak_resident_bytes",
+}  # fmt: skip
+"""What time and place decide, in a result."""
 
 
 @pytest.fixture
@@ -98,8 +103,7 @@ def measured(path: Path) -> Any:
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            left_out = {"key", "environment", "seconds", "seconds_training", "tokens_per_second"}
-            return {key: plain(item) for key, item in value.items() if key not in left_out}
+            return {key: plain(item) for key, item in value.items() if key not in MEASURED}
         return [plain(item) for item in value] if isinstance(value, list) else value
 
     return plain(json.loads(path.read_text("utf-8")))

@@ -67,8 +67,10 @@ def test_building_again_gives_the_same_bytes(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", LABS)
 def test_its_heading_is_the_title_and_its_parts_are_the_sections(folder: Path, name: str) -> None:
-    made = document(load_inputs(folder, commands=["x"]), name)
-    section = (svd_section if name == "lab-svd" else mnist_section).blocks(load_inputs(folder))
+    made = document(load_inputs(folder, commands=["x"], experiments=[name]), name)
+    section = (svd_section if name == "lab-svd" else mnist_section).blocks(
+        load_inputs(folder, experiments=[name])
+    )
     first, *_ = section
     assert isinstance(first, Heading)
     assert (first.key, first.text) == (f"sec:{name}", made.title)

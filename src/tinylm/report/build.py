@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from tinylm import __version__
@@ -29,7 +28,7 @@ def build_report(
 ) -> dict[str, Path]:
     """Draw the figures of a run and write its report as PDF, Typst source and HTML.
 
-    Results of experiments that ``report.experiments`` does not name are left out.
+    Results of experiments that ``report.experiments`` does not name are not read.
 
     Args:
         run_folder: the run's folder, with ``config.yaml`` and ``results/*.json``.
@@ -44,9 +43,6 @@ def build_report(
         DataError: in one line, if results are missing or cannot be used.
     """
     inputs = load_inputs(run_folder, config, commands)
-    wanted = inputs.config.report.experiments
-    named = {name: result for name, result in inputs.results.items() if name in wanted}
-    inputs = replace(inputs, results=named)
     if not inputs.results:
         raise DataError(
             f"{inputs.folder} has no results to report: run its experiments first "

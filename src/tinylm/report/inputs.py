@@ -50,6 +50,7 @@ def load_inputs(
     run_folder: str | Path,
     config: RunConfig | None = None,
     commands: Sequence[str] | None = None,
+    experiments: Sequence[str] | None = None,
 ) -> ReportInputs:
     """Read ``results/*.json`` of a run, and its configuration.
 
@@ -58,6 +59,7 @@ def load_inputs(
         config: what the results were made with; empty: ``config.yaml``.
         commands: the commands that repeat the run and its report; empty: those that follow from
             the folder and the configuration.
+        experiments: whose results are read; empty: those in ``report.experiments``.
 
     Raises:
         TinylmError: one line, if there is no configuration, or a file cannot be read or used.
@@ -66,8 +68,9 @@ def load_inputs(
     stored = load_config(folder / "config.yaml")
     used = config or stored
     results = {}
+    wanted = used.report.experiments if experiments is None else experiments
     for name in EXPERIMENTS:  # in the registry's order, whatever the file system's is
-        result = read_result(folder / "results" / f"{name}.json")
+        result = read_result(folder / "results" / f"{name}.json") if name in wanted else None
         if result is not None:
             results[name] = result
     environments = [results[name].get("environment") for name in ("training", *results)

@@ -45,10 +45,9 @@ def build_lab(
     Raises:
         DataError: in one line, if its result is missing or cannot be used.
     """
-    inputs = load_inputs(run_folder, config, commands)
+    inputs = load_inputs(run_folder, config, commands, [name])
     if name not in inputs.results:
         raise DataError(f"{inputs.folder} has no result of {name}: run that lab first")
-    inputs = replace(inputs, results={name: inputs.results[name]})
     draw(inputs)
     return write_document(document(inputs, name), inputs, name)
 
