@@ -18,6 +18,14 @@ settings.register_profile("tinylm", deadline=None, derandomize=True)
 settings.load_profile("tinylm")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--mutations", type=int, default=500, help="Damaged files in tests/robustness."
+    )
+    parser.addoption("--case", default="", help="Only this one of them, as a failure names it.")
+    parser.addoption("--table", action="store_true", help="Print what came of them.")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()

@@ -251,8 +251,13 @@ def test_folded_it_is_a_plain_model(base: DecoderLM, name: str) -> None:
 
 
 @EVERY
-def test_generation_with_and_without_the_cache_is_the_same(base: DecoderLM, name: str) -> None:
+@pytest.mark.parametrize("quick", [False, True])
+def test_generation_with_and_without_the_cache_is_the_same(
+    base: DecoderLM, name: str, quick: bool
+) -> None:
     model = train(adapted(base, name))
+    if quick:
+        model = for_decoding(model.float(), "float32")
     prompts = [IDS[0, :6].tolist(), IDS[1, :2].tolist(), IDS[2, :4].tolist()]
     cached, plain = (Stepper(model, prompts, pad=0, use_cache=use) for use in (True, False))
     for _ in range(5):

@@ -408,3 +408,15 @@ def test_without_the_cache_no_copy_is_prepared_for_ever_more_rows(
             generate(model, [[2, 5]], greedy(max_new_tokens=1, linear=linear), SPECIAL, use_cache)
     # Rounded weights change what is said, with the cache and without.
     assert asked == ["float32", "bfloat16", "bfloat16", "int8", "int8"]
+
+
+@pytest.mark.parametrize("config", [greedy(), greedy(linear="packed"), sampling()])
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_logits_that_are_not_finite_are_refused(
+    small_model: MakeModel, config: GenerationConfig, number: float
+) -> None:
+    model = small_model()
+    with torch.no_grad():
+        model.unembedding.bias[7] = number
+    with pytest.raises(GenerationError, match="the model's logits are not finite"):
+        generate(model, PROMPTS[1:2], config, SPECIAL)

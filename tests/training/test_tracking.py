@@ -126,6 +126,22 @@ def test_lines_of_older_versions_are_read(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == records
 
 
+def test_lines_are_read_by_step_and_the_last_of_two_counts(tmp_path: Path) -> None:
+    records = [
+        {"kind": kind, "step": step, "loss": loss}
+        for kind, step, loss in (
+            ("validation", 10, 1.0),
+            ("train", 5, 3.0),
+            ("train", 10, 2.0),
+            ("validation", 0, 9.0),
+            ("train", 10, 2.5),
+        )
+    ]
+    text = "".join(json.dumps(signed(record)) + "\n" for record in records)
+    (tmp_path / "metrics.jsonl").write_text(text)
+    assert read_metrics(tmp_path) == [records[3], records[1], records[4], records[0]]
+
+
 def test_wandb_asked_for_but_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError) as caught:

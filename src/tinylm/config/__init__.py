@@ -17,7 +17,6 @@ from tinylm.config.reading import (
     from_dict,
     from_overrides,
     load_config,
-    overrides_between,
     to_dict,
 )
 from tinylm.config.settings import (
@@ -57,6 +56,5 @@ __all__ = [
     "from_dict",
     "from_overrides",
     "load_config",
-    "overrides_between",
     "to_dict",
 ]

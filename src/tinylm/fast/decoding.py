@@ -142,8 +142,10 @@ def layers_of(model: SteppingDecoderLM) -> Layers | None:
         return None
     weights = [_layer_weights(layer, model.numbers) for layer in model.layers]
     known = [one for one in weights if one is not None]
+    if len(known) < len(weights):
+        return None
     activation = _activation_of(model.layers[0])
-    if len(known) < len(weights) or activation is None:
+    if activation is None:
         return None
     return loops.decoding.Layers(
         known,

@@ -6,6 +6,7 @@ the beginning of a text was no longer seen.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 
 import torch
@@ -136,6 +137,7 @@ def _choose_steps(
             chosen, found = (best[:, 0] for best in choosing.likeliest(logits, never, 1))
         else:
             logits = at_least_float32(logits)
+            _refuse_not_finite([float(logits.sum())])
             rows = torch.tensor(active, device=stepper.device)
             allowed = forbid(logits, config, special, step)
             seen_rows = None if seen is None else seen[rows]
@@ -144,6 +146,7 @@ def _choose_steps(
                 seen[rows, chosen] = True
             found = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
         gained, tokens = found.tolist(), chosen.tolist()
+        _refuse_not_finite(gained)
         going_on = []
         for r, i in enumerate(active):
             log_probability[i] += gained[r]
@@ -169,3 +172,15 @@ def _choose_steps(
         )
         for i, length in enumerate(lengths)
     ]
+
+
+def _refuse_not_finite(numbers: Sequence[float]) -> None:
+    """Refuse to choose by numbers of which one is not finite.
+
+    Raises:
+        GenerationError: if one is not.
+    """
+    if not all(map(math.isfinite, numbers)):
+        raise GenerationError(
+            "the model's logits are not finite: its weights are damaged, or an adapter's are"
+        )

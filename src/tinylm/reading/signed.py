@@ -1,8 +1,7 @@
 """JSON objects that carry a checksum of their own values, so that a changed one is not used.
 
-The key ``checksum`` holds the first 16 hexadecimal digits of the SHA-256 of all other keys,
-written as compact JSON with sorted keys. It is of the values: a file that was only laid out anew is
-as good.
+The key ``checksum`` holds the first 16 hexadecimal digits of the SHA-256 of all other keys and
+values in their order, written as compact JSON: a file that was only laid out anew is as good.
 """
 
 from __future__ import annotations
@@ -72,5 +71,5 @@ def read_signed(
 
 
 def _checksum(values: Mapping[str, Any]) -> str:
-    text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(values, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]

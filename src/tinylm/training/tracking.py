@@ -117,7 +117,9 @@ class _Record(TypedDict):
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Return the records of a run's metrics.jsonl; a half-written last line is left out.
+    """Return the records of a run's metrics.jsonl, by step; a half-written last line is left out.
+
+    What was measured again after an interruption replaces what stands before.
 
     Raises:
         DataError: naming the first line that is no record, or has changed since it was written.
@@ -125,7 +127,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
-    records = []
+    records = {}
     with path.open("rb") as file:
         for number, line in enumerate(iter(lambda: file.readline(_MOST_BYTES), b""), 1):
             if not line.endswith(b"\n") and len(line) < _MOST_BYTES:
@@ -135,8 +137,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
             if isinstance(record, dict) and CHECKSUM in record:  # versions before wrote none
                 record = verified(record, refuse)
             checked(_Record, record, refuse)
-            records.append(record)
-    return records
+            records[record["step"], record["kind"]] = record
+    return [records[place] for place in sorted(records)]
 
 
 def _line(record: Mapping[str, Any]) -> str:
