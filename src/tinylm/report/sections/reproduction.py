@@ -6,8 +6,9 @@ from typing import Any
 
 from tinylm.config import dump_yaml
 from tinylm.report.blocks import Block, Code, Heading, Paragraph, Table, literal
-from tinylm.report.formatting import duration, plural, significant
+from tinylm.report.formatting import significant
 from tinylm.report.inputs import ReportInputs
+from tinylm.report.sections import experiment_costs
 
 _NAMES = {
     "tinylm": "tinylm",
@@ -36,18 +37,7 @@ def blocks(results: ReportInputs) -> list[Block]:
             Paragraph("The run was made on the machine of [[tab:environment]]."),
             Table("tab:environment", "Environment of the run.", ("", ""), rows, "lp"),
         ]
-    seconds = {
-        name: found["seconds"] for name, found in results.results.items() if "seconds" in found
-    }
-    if seconds:
-        total = sum(seconds.values())
-        parts = ", ".join(f"{literal(name)} {duration(s)}" for name, s in seconds.items())
-        made.append(
-            Paragraph(
-                f"{plural(len(seconds), 'experiment').capitalize()} took {duration(total)} in "
-                f"all: {parts}."
-            )
-        )
+    made += experiment_costs.blocks(results)
     if results.commands:
         made += [
             Heading(2, "Commands", "sec:commands"),
