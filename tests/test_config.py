@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tinylm import config as module
 from tinylm.config import (
@@ -22,6 +24,7 @@ from tinylm.config import (
     from_dict,
     from_overrides,
     load_config,
+    overrides_between,
     to_dict,
 )
 from tinylm.config.finetuning import ClassificationConfig, LoraConfig
@@ -488,3 +491,29 @@ def test_to_dict_is_plain() -> None:
     assert yaml.safe_load(yaml.safe_dump(values)) == values
     assert values["report"]["experiments"] == list(RunConfig().report.experiments)
     assert to_dict(DataConfig())["corpus"] == "stories"
+
+
+# --- the overrides between two configurations ---
+
+
+@given(
+    author=st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), max_size=30),
+    prompts=st.lists(st.text(st.characters(codec="ascii", exclude_categories=("Cc",)), min_size=1)),
+    rate=st.floats(1e-9, 1e3),
+    windows=st.none() | st.integers(1, 10**6),
+    trainable=st.booleans(),
+)
+def test_overrides_lead_from_one_configuration_to_another(
+    author: str, prompts: list[str], rate: float, windows: int | None, trainable: bool
+) -> None:
+    before = RunConfig()
+    wanted = to_dict(before)
+    wanted["report"].update(author=author, prompts=prompts)
+    wanted["training"]["learning_rate"] = rate
+    wanted["experiments"]["accumulation"]["windows"] = windows
+    wanted["vectors"]["trainable"] = trainable
+    after = from_dict(RunConfig, wanted, "test")
+    overrides = overrides_between(before, after)
+    assert load_config(overrides=overrides) == after
+    assert not any("\n" in override for override in overrides)
+    assert overrides_between(after, after) == []

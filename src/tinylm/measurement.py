@@ -149,6 +149,11 @@ class Difference:
         return Verdict.MORE if self.low > 0 else Verdict.ALIKE
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """Where the interval begins and ends."""
+        return self.low, self.high
+
+    @property
     def word(self) -> str:
         """``higher``, ``lower``, ``not measurably different`` or ``could not be measured``."""
         return VALUE_WORDS[self.verdict]
@@ -274,7 +279,12 @@ def mean_replicates(values: Values, weights: Values | None = None) -> Replicates
     """
     given = np.asarray(values, dtype=np.float64)
     weight = np.ones_like(given) if weights is None else np.asarray(weights, dtype=np.float64)
-    return Replicates.of(lambda kept: float(given[kept].sum() / weight[kept].sum()), len(given))
+
+    def ratio(kept: Indices) -> float:
+        whole = float(weight[kept].sum())
+        return float(given[kept].sum()) / whole if whole else math.nan
+
+    return Replicates.of(ratio, len(given))
 
 
 def mean(values: Values) -> Difference:

@@ -7,7 +7,7 @@ import sacrebleu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinylm.evaluation.bleu import bleu
+from tinylm.evaluation.bleu import bleu, bleu_counts, bleu_replicates
 
 REFERENCE = "the cat is on the mat today"
 # One word differs. Clipped n-gram matches of the seven words:
@@ -85,3 +85,14 @@ def test_empty_texts_score_nothing_and_break_nothing() -> None:
 def test_a_wrong_number_of_texts_is_refused(hypotheses: list[str], references: list[str]) -> None:
     with pytest.raises(ValueError, match="hypotheses and"):
         bleu(hypotheses, references)
+
+
+@given(st.lists(st.tuples(sentences, sentences), min_size=2, max_size=6))
+def test_counts_of_texts_add_up_to_sacrebleus_corpus(pairs: list[tuple[str, str]]) -> None:
+    hypotheses, references = zip(*pairs, strict=True)
+    made = bleu_replicates(bleu_counts(hypotheses, references))
+    assert made.value == pytest.approx(sacrebleu.corpus_bleu(hypotheses, [references]).score)
+    for left_out, score in enumerate(made.without):
+        kept = [pair for i, pair in enumerate(pairs) if i != left_out]
+        own, their = ([pair[side] for pair in kept] for side in (0, 1))
+        assert score == pytest.approx(sacrebleu.corpus_bleu(own, [their]).score)

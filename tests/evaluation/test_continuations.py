@@ -137,8 +137,8 @@ def test_bleu_compares_with_the_truth_cut_to_the_generated_length(model: Decoder
     result = measure_continuations(model, TOKENIZER, texts, config())
     # Each continuation as the text has it: a capital only where a sentence starts.
     hypotheses, references = ["c d e f g", "H p j k"], ["c d e f h", "H p l k"]
-    assert [one["generated"] for one in result["examples"]] == hypotheses
-    assert [one["true"] for one in result["examples"]] == references
+    assert [one["generated"] for one in result["texts"]] == hypotheses
+    assert [one["true"] for one in result["texts"]] == references
     assert result["bleu"]["corpus"] == sacrebleu.corpus_bleu(hypotheses, [references]).score
     assert result["bleu"]["signature"].startswith("nrefs:1|case:mixed|eff:no")
     assert result["distinct"]["generated"] == {"1": 1.0, "2": 1.0, "3": 1.0}  # nine words, all new

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 from tinylm.config import GenerationConfig
+from tinylm.evaluation.continuations import generate_in_batches, story_prompts
 from tinylm.evaluation.diversity import distinct, repetition
 from tinylm.experiments import samples
 from tinylm.experiments.context import Context, SilentConsole, open_run
+from tinylm.experiments.preparation import encoded_split
 from tinylm.language_model import LanguageModel
+from tinylm.tokenizers.base import SOS_ID
 
 PROMPTS = ("Once upon a time", "The dog was sad", "zyxwv")
 
@@ -55,29 +59,28 @@ def test_every_setting_shows_a_text_of_every_prompt(result: dict[str, Any]) -> N
             assert output["finished"] == (output["num_tokens"] < 24)
 
 
-@pytest.mark.parametrize(("name", "seeds"), [("greedy", 1), ("temperature 1.5", 4)])
-def test_measures_are_those_of_the_generated_texts(
-    context: Context, result: dict[str, Any], tiny_lm: LanguageModel, name: str, seeds: int
+@pytest.mark.parametrize("name", ["greedy", "temperature 1.5"])
+def test_measures_are_those_of_continued_validation_stories(
+    context: Context, result: dict[str, Any], tiny_lm: LanguageModel, name: str
 ) -> None:
     (one,) = [one for one in result["settings"] if one["name"] == name]
     settings = samples.settings(GenerationConfig(max_new_tokens=24))[name]
-    outputs = tiny_lm.generate(list(PROMPTS) * seeds, settings)
-    assert [output.text for output in outputs[:3]] == [out["text"] for out in one["outputs"]]
-    texts = [output.ids for output in outputs]
+    config, tokenizer = context.config, tiny_lm.tokenizer
+    validation = encoded_split(config.data, tokenizer, "validation", SilentConsole())
+    wanted = replace(config.evaluation, max_new_tokens=24)
+    prompts = story_prompts(validation, wanted, 24).prompts
+    assert len(prompts) == result["num_stories"] == len(one["texts"]) == 6
+    generated = generate_in_batches(tiny_lm.model, prompts, settings, 32)
+    texts = [text.ids for text in generated]
     metrics = one["metrics"]
-    for n in (1, 2):  # of one text a prompt at a time, so that sets of like size are compared
-        groups = [distinct(texts[i : i + 3], n) for i in range(0, len(texts), 3)]
-        assert len(groups) == seeds
-        assert metrics[f"distinct_{n}"] == pytest.approx(sum(groups) / seeds)
+    for n in (1, 2):
+        assert metrics[f"distinct_{n}"] == distinct(texts, n)
     assert metrics["repetition"] == repetition(texts)
     assert metrics["unk_rate"] == 0
     assert metrics["mean_length"] == np.mean([len(text) for text in texts])
-    assert metrics["finished_share"] == np.mean([output.finished for output in outputs])
-    if all(len(output.ids) + 5 < 24 for output in outputs):
-        total = sum(output.log_probability for output in outputs)
-        count = sum(len(output.ids) + output.finished for output in outputs)
-        assert metrics["perplexity"] == pytest.approx(math.exp(-total / count), rel=1e-4)
-    assert metrics["perplexity"] > 1
+    assert metrics["finished_share"] == np.mean([text.finished for text in generated])
+    outputs = tiny_lm.generate(list(PROMPTS), settings)
+    assert [output.text for output in outputs] == [out["text"] for out in one["outputs"]]
 
 
 def test_hotter_texts_are_more_varied_and_less_likely(result: dict[str, Any]) -> None:
@@ -93,12 +96,25 @@ def test_perplexity_is_of_the_continuation_alone(tiny_lm: LanguageModel) -> None
     outputs = tiny_lm.generate(prompts, max_new_tokens=9, seed=2)
     total = sum(output.log_probability for output in outputs)
     count = sum(len(output.ids) + output.finished for output in outputs)
-    found = samples._perplexity(tiny_lm, prompts, prompts, outputs)
+    framed = [[SOS_ID, *tiny_lm.tokenizer.encode(prompt)] for prompt in prompts]
+    finished = [output.finished for output in outputs]
+    own = samples._scored(tiny_lm, framed, [output.ids for output in outputs], finished)
+    found = samples._measures(own, finished)["perplexity"]
     assert found == pytest.approx(math.exp(-total / count), rel=1e-4)
 
 
-def test_the_reference_is_measured_on_true_stories(result: dict[str, Any]) -> None:
+def test_the_reference_is_how_the_stories_truly_go_on(result: dict[str, Any]) -> None:
     reference = result["reference"]
     assert 0 < reference["mean_length"] <= 24
     assert reference["repetition"] < 0.1
     assert reference["perplexity"] > 1
+
+
+def test_settings_are_compared_story_by_story(result: dict[str, Any]) -> None:
+    pairs = result["differences"]["log_probability_per_token"]
+    value, low, high = pairs["temperature 0.7"]["temperature 1.5"]
+    metrics = {one["name"]: one["metrics"] for one in result["settings"]}
+    logs = [math.log(metrics[f"temperature {t}"]["perplexity"]) for t in ("1.5", "0.7")]
+    assert value == pytest.approx(logs[0] - logs[1])
+    assert low < value < high
+    assert set(result["differences"]["distance"]) == set(metrics)

@@ -75,6 +75,7 @@ def data() -> dict[str, Any]:
             "train": {"mean": 165.6, "median": 161.0, "p95": 262.0, "max": 398},
             "validation": {"mean": 166.0, "median": 162.0, "p95": 261.0, "max": 371},
         },
+        "windows": {"context_length": 64, "fit_share": 0.0312, "whole_share": 0.0107},
         "length_histogram": {"edges": edges, "counts": [round(c) for c in counts]},
         "top_words": [
             [word, round(180_000 / (i + 2.7) * 2)] for i, word in enumerate(COMMON.split())
@@ -182,6 +183,16 @@ def evaluation() -> dict[str, Any]:
             "signature": "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.5.1",
             "sentence_mean": 7.91,
             "sentence_signature": "nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp|version:2.5.1",
+            "interval": [6.42, 5.3, 7.54],
+        },
+        "differences": {
+            "log_probability": [-1.3, -5.1, 2.5],
+            "log_probability_per_token": [-0.023, -0.09, 0.044],
+            "length": [-1.2, -4.0, 1.6],
+            "repetition": [0.004, -0.003, 0.011],
+            "distinct_1": [-0.011, -0.02, -0.002],
+            "distinct_2": [-0.023, -0.045, -0.001],
+            "distinct_3": [-0.019, -0.04, 0.002],
         },
         "distinct": {
             "generated": {"1": 0.182, "2": 0.531, "3": 0.762},
@@ -195,7 +206,7 @@ def evaluation() -> dict[str, Any]:
             "perplexity": 8.102,
             "bits_per_byte": 0.7196,
         },
-        "examples": [
+        "texts": [
             {
                 "prompt": "Once upon a time,",
                 "generated": "there was a little boy named Tim. He liked to play in the park. "
@@ -204,7 +215,7 @@ def evaluation() -> dict[str, Any]:
                 "bleu": 4.1 + 3 * i,
                 "perplexity": 6.2 + i,
             }
-            for i in range(5)
+            for i in range(50)
         ],
         **_common(21.3),
     }
@@ -220,8 +231,13 @@ def samples() -> dict[str, Any]:
     ]
     names = ("distinct_1", "distinct_2", "repetition", "perplexity", "unk_rate", "mean_length",
              "finished_share")  # fmt: skip
+    reference = dict(zip(names, (0.176, 0.541, 0.015, 8.2, 0.0005, 166.0, 1.0), strict=True))
+    metrics = {name: dict(zip(names, values, strict=True)) for name, _, values in settings}
     return {
         "max_new_tokens": 200,
+        "num_stories": 50,
+        "prompt_tokens": 5,
+        "differences": sample_differences(metrics, reference),
         "settings": [
             {
                 "name": name,
@@ -235,12 +251,46 @@ def samples() -> dict[str, Any]:
                     }
                     for i, prompt in enumerate(prompts)
                 ],
-                "metrics": dict(zip(names, values, strict=True)),
+                "metrics": metrics[name],
+                "texts": [STORY[18:]] * 50,
             }
-            for name, chosen, values in settings
+            for name, chosen, _ in settings
         ],
-        "reference": dict(zip(names, (0.176, 0.541, 0.015, 8.2, 0.0005, 166.0, 1.0), strict=True)),
+        "reference": reference,
         **_common(17.9),
+    }
+
+
+def sample_differences(
+    metrics: dict[str, dict[str, float]], reference: dict[str, float], reach: float = 0.03
+) -> dict[str, Any]:
+    """Differences of settings, each uncertain by a share ``reach`` of the largest value."""
+    both = {**metrics, "true": reference}
+
+    def distance(of: dict[str, float]) -> float:
+        return sum(abs(of[key] - reference[key]) for key in ("distinct_2", "repetition"))
+
+    values = {
+        **{key: {name: of[key] for name, of in both.items()}
+           for key in ("distinct_1", "distinct_2", "repetition")},
+        "log_probability_per_token": {
+            name: -math.log(of["perplexity"]) for name, of in both.items()
+        },
+        "distance": {name: distance(of) for name, of in metrics.items()},
+    }  # fmt: skip
+    return {measure: differences(of, reach) for measure, of in values.items()}
+
+
+def differences(values: dict[str, float], reach: float) -> dict[str, dict[str, list[float]]]:
+    """Differences of named values, each uncertain by a share ``reach`` of the largest."""
+    around = reach * max(map(abs, values.values()))
+    names = list(values)
+    return {
+        name: {
+            other: [(gap := values[name] - values[other]), gap - around, gap + around]
+            for other in names[i + 1 :]
+        }
+        for i, name in enumerate(names)
     }
 
 

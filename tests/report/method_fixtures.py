@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.report.fixtures import ENVIRONMENT, LOOP, STORY, config
+from tests.report.fixtures import ENVIRONMENT, LOOP, STORY, config, differences
 from tinylm.config import RunConfig
 from tinylm.experiments.growth import exponents, planned, resized, sizes
 from tinylm.measurement import Measurement
@@ -100,8 +100,7 @@ STRATEGIES = {
 
 
 def beam_search() -> dict[str, Any]:
-    prompts = [*config().report.prompts, "The big dog ran to", "One day, Lily and Tom"][:5]
-    whole = f"{STORY[18:]} {STORY[60:190]}"
+    prompts = config().report.prompts
     looping = f"{LOOP[18:]} Max was very happy and the ball was very happy too."
     return {
         "repeats": 3,
@@ -114,17 +113,6 @@ def beam_search() -> dict[str, Any]:
         "comparisons": [_comparison(5, 1.2), _comparison(50, 1.0)],
         "signature": "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.5.1",
         "sentence_signature": "nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp|version:2.5.1",
-        "examples": [
-            {
-                "prompt": prompt,
-                "true": whole,
-                "outputs": {
-                    name: whole if name == "sampling" else f"{looping} {i}"
-                    for i, name in enumerate(STRATEGIES)
-                },
-            }
-            for prompt in prompts
-        ],
         "n_best": {
             "prompt": prompts[0],
             "num_beams": 5,
@@ -172,7 +160,53 @@ def _comparison(prompts: int, factor: float) -> dict[str, Any]:
         "mean_length": 58.8,
         "finished_share": 1.0,
     }
-    return {"num_prompts": prompts, "rows": rows, "true": true}
+    given = [*config().report.prompts, "The big dog ran to", "One day, Lily and Tom"]
+    whole = f"{STORY[18:]} {STORY[60:190]}"
+    looping = f"{LOOP[18:]} Max was very happy and the ball was very happy too."
+    return {
+        "num_prompts": prompts,
+        "rows": rows,
+        "true": true,
+        "differences": beam_differences(rows, true),
+        "texts": [
+            {
+                "prompt": given[i % len(given)],
+                "true": whole,
+                "outputs": {
+                    name: whole if name == "sampling" else f"{looping} {i}"
+                    for i, name in enumerate(STRATEGIES)
+                },
+                "references": dict.fromkeys(STRATEGIES, whole),
+            }
+            for i in range(prompts)
+        ],
+    }
+
+
+def beam_differences(
+    rows: list[dict[str, Any]], true: dict[str, Any], reach: float = 0.03
+) -> dict[str, Any]:
+    """Differences of strategies, each uncertain by a share ``reach`` of the largest value."""
+    both = {**{row["name"]: row for row in rows}, "true": true}
+
+    def distance(row: dict[str, Any]) -> float:
+        return float(
+            abs(row["distinct"]["2"] - true["distinct"]["2"])
+            + abs(row["repetition"] - true["repetition"])
+        )
+
+    values = {
+        "log_probability": {name: row["log_probability"] for name, row in both.items()},
+        "log_probability_per_token": {
+            name: row["log_probability_per_token"] for name, row in both.items()
+        },
+        "length": {name: row["mean_length"] for name, row in both.items()},
+        "repetition": {name: row["repetition"] for name, row in both.items()},
+        "distinct_2": {name: row["distinct"]["2"] for name, row in both.items()},
+        "bleu": {row["name"]: row["bleu_corpus"] for row in rows},
+        "distance": {row["name"]: distance(row) for row in rows},
+    }
+    return {measure: differences(of, reach) for measure, of in values.items()}
 
 
 def accumulation() -> dict[str, Any]:

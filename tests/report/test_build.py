@@ -152,21 +152,6 @@ def test_training_is_told_as_it_went() -> None:
     assert "not yet learned to use the context" in told([7.0, 6.9], 7.0)
 
 
-def test_generated_text_is_judged_by_its_numbers() -> None:
-    def told(own: float, repetition: float) -> str:
-        evaluation = fixtures.evaluation()
-        evaluation["perplexity"]["generated"]["token_weighted"] = own
-        evaluation["repetition"]["generated"] = repetition
-        return text_of({"evaluation": evaluation})
-
-    assert "repeats itself more than" in told(8.0, 0.2)
-    assert "repeats itself less than" in told(8.0, 0.0)
-    assert "repeats itself about as much" in told(8.0, 0.017)
-    assert "own text easier" in told(4.0, 0.017)
-    assert "own text harder" in told(14.0, 0.017)
-    assert "calibrated" in told(8.2, 0.017)
-
-
 def test_every_reference_and_number_is_resolved() -> None:
     inputs = ReportInputs(fixtures.config(), fixtures.results(), Path("none"))
     document = assemble(inputs)
@@ -212,5 +197,5 @@ def test_the_date_is_that_of_the_results(run_folder: Path, monkeypatch: pytest.M
 
 
 def test_commands_can_be_given(run_folder: Path) -> None:
-    assert load_inputs(run_folder, ["make it"]).commands == ["make it"]
+    assert load_inputs(run_folder, commands=["make it"]).commands == ["make it"]
     assert json.dumps(load_inputs(run_folder).commands).count("tinylm") >= 2

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("labs")
     fixtures.write_run(made, lab_fixtures.results())
     for name in LABS:
-        build_lab(made, name, [f"tinylm {name.replace('-', ' ')} there"])
+        build_lab(made, name, fixtures.config(), [f"tinylm {name.replace('-', ' ')} there"])
     return made
 
 
@@ -59,16 +59,18 @@ def test_a_lab_is_a_few_pages_in_both_forms(folder: Path, name: str) -> None:
 @pytest.mark.parametrize("name", LABS)
 def test_building_again_gives_the_same_bytes(folder: Path, name: str) -> None:
     before = (folder / f"{name}.pdf").read_bytes()
-    assert set(build_lab(folder, name, [f"tinylm {name.replace('-', ' ')} there"])) == {
-        *("pdf", "html", "typst")
-    }
+    assert set(
+        build_lab(folder, name, fixtures.config(), [f"tinylm {name.replace('-', ' ')} there"])
+    ) == {*("pdf", "html", "typst")}
     assert (folder / f"{name}.pdf").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", LABS)
 def test_its_heading_is_the_title_and_its_parts_are_the_sections(folder: Path, name: str) -> None:
-    made = document(load_inputs(folder, ["x"]), name)
-    section = (svd_section if name == "lab-svd" else mnist_section).blocks(load_inputs(folder))
+    made = document(load_inputs(folder, commands=["x"], experiments=[name]), name)
+    section = (svd_section if name == "lab-svd" else mnist_section).blocks(
+        load_inputs(folder, experiments=[name])
+    )
     first, *_ = section
     assert isinstance(first, Heading)
     assert (first.key, first.text) == (f"sec:{name}", made.title)
@@ -81,9 +83,9 @@ def test_its_heading_is_the_title_and_its_parts_are_the_sections(folder: Path, n
 def test_what_is_missing_or_unusable_is_one_line(tmp_path: Path) -> None:
     fixtures.write_run(tmp_path, {"lab-svd": {"example": {}}})
     with pytest.raises(DataError, match="no result of lab-mnist: run that lab first"):
-        build_lab(tmp_path, "lab-mnist", [])
+        build_lab(tmp_path, "lab-mnist", fixtures.config(), [])
     with pytest.raises(DataError, match="run the experiments again") as error:
-        build_lab(tmp_path, "lab-svd", [])
+        build_lab(tmp_path, "lab-svd", fixtures.config(), [])
     assert "\n" not in str(error.value)
 
 

@@ -23,7 +23,12 @@ ALL = [case for module in MODULES.values() for case in module.CASES]
 ALWAYS = ("task", "reproduction")
 """Sections that need no experiment."""
 FOLDER = Path(sections.__path__[0])
-FILES = [FOLDER / f"{name}.py" for name in MODULES]
+FILES = [
+    path
+    for name, module in MODULES.items()
+    for path in getattr(module, "FILES", [FOLDER / f"{name}.py"])
+]
+"""Whose conditions are watched: a table's section, or the files that it names."""
 
 
 @pytest.mark.parametrize("case", ALL, ids=str)

@@ -90,6 +90,6 @@ def _write_pages(context: Context, name: str, words: list[str], overrides: list[
 
     command = shlex.join([*words, *(part for one in overrides for part in ("-o", one))])
     with context.console.task("Writing the pages"):
-        paths = build_lab(context.folder, name, [command])
+        paths = build_lab(context.folder, name, context.config, [command])
     for path in paths.values():
         typer.echo(str(path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,13 @@ def report(
     run: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Report on a run that exists.")
     ] = None,
+    experiments: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help="Run and report on these experiments, or on `all`; empty: report.experiments.",
+        ),
+    ] = None,
 ) -> None:
     """Train, measure, draw and write it up; what is done already is not done again."""
     from tinylm.cli.console import TerminalConsole
@@ -28,9 +36,17 @@ def report(
     from tinylm.report.build import build_report
 
     console = TerminalConsole()
+    override = [*override, *_named(experiments, override)]
     if run is not None:
         if preset or config or data or name:
             raise ConfigError("--run reports on that run's own configuration: leave out the rest")
+        for setting in override:
+            if setting.partition(".")[0].strip() == "training":
+                command = shlex.join(["tinylm", "train", "--resume", str(run), "-o", setting])
+                raise ConfigError(
+                    f"-o {setting}: the report prints the settings that {run} was trained with; "
+                    f"train it further with other ones: {command}"
+                )
         context = open_run(run, console, override)
     else:
         wanted = configuration(preset, config, data, override)
@@ -40,6 +56,25 @@ def report(
         console.note(f"— {experiment}")
         run_experiment(experiment, context)
     with console.task("Writing the report"):
-        paths = build_report(context.folder)
+        paths = build_report(context.folder, context.config)
     for path in paths.values():
         typer.echo(str(path))
+
+
+def _named(experiments: str | None, overrides: list[str]) -> list[str]:
+    """Return the setting that ``--experiments`` stands for."""
+    import json
+
+    from tinylm.errors import ConfigError
+    from tinylm.registry import EXPERIMENTS
+
+    if experiments is None:
+        return []
+    if any(setting.startswith("report.experiments=") for setting in overrides):
+        raise ConfigError("--experiments and -o report.experiments=… name both: leave one out")
+    names = [name.strip() for name in experiments.split(",")]
+    if names == ["all"]:
+        names = list(EXPERIMENTS)
+    for name in names:
+        EXPERIMENTS.check(name)
+    return [f"report.experiments={json.dumps(names)}"]

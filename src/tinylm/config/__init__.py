@@ -17,6 +17,7 @@ from tinylm.config.reading import (
     from_dict,
     from_overrides,
     load_config,
+    overrides_between,
     to_dict,
 )
 from tinylm.config.settings import (
@@ -56,5 +57,6 @@ __all__ = [
     "from_dict",
     "from_overrides",
     "load_config",
+    "overrides_between",
     "to_dict",
 ]

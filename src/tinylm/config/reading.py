@@ -111,6 +111,23 @@ def from_overrides(kind: type[Config], overrides: Sequence[str]) -> Config:
     return from_dict(kind, values, "-o")
 
 
+def overrides_between(before: RunConfig, after: RunConfig) -> list[str]:
+    """Return the ``key=value`` overrides that make one configuration of another."""
+    made: list[str] = []
+
+    def compare(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> None:
+        for key, value in new.items():
+            if isinstance(value, dict):
+                compare(old[key], value, f"{prefix}{key}.")
+            elif value != old[key]:
+                # In a list a value has quotes wherever it needs them.
+                text = write_yaml([value], _ONE_LINE).strip().removeprefix("[").removesuffix("]")
+                made.append(f"{prefix}{key}={text}")
+
+    compare(to_dict(before), to_dict(after), "")
+    return made
+
+
 def dump_yaml(config: Any) -> str:
     """Return a configuration as YAML, keys in the order of the dataclasses, a list on one line."""
     return write_yaml(to_dict(config))
@@ -176,6 +193,7 @@ def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]
 
 
 _MOST_PARTS = 8
+_ONE_LINE = 10**6
 _NO_SECTION = "expected a section of `key: value` lines"
 
 

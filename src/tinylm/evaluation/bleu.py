@@ -10,6 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+from tinylm.measurement import Indices, Replicates
+
+_ORDER = 4
+
 
 @dataclass(frozen=True)
 class Bleu:
@@ -50,3 +57,37 @@ def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> Bleu:
         sentences=sentences,
         sentence_signature=str(sentence.get_signature()),
     )
+
+
+def bleu_counts(hypotheses: Sequence[str], references: Sequence[str]) -> npt.NDArray[np.float64]:
+    """Return what corpus BLEU adds up over texts with one reference each.
+
+    Returns:
+        (texts, 10): matches of 1- to 4-grams, all 1- to 4-grams, and the lengths in tokens of text
+        and reference.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    metric = BLEU(effective_order=True)
+    rows = []
+    for hypothesis, reference in zip(hypotheses, references, strict=True):
+        score = metric.sentence_score(hypothesis, [reference])
+        rows.append([*score.counts, *score.totals, score.sys_len, score.ref_len])
+    return np.array(rows, dtype=np.float64).reshape(-1, 2 * _ORDER + 2)
+
+
+def bleu_replicates(counts: npt.NDArray[np.float64] | None) -> Replicates:
+    """Return the corpus BLEU of texts, and of the texts without each one.
+
+    Args:
+        counts: as ``bleu_counts`` returns them.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    def corpus(kept: Indices) -> float:
+        assert counts is not None
+        *grams, length, wanted = (int(value) for value in counts[kept].sum(0))
+        score = BLEU.compute_bleu(grams[:_ORDER], grams[_ORDER:], length, wanted, "exp")
+        return float(score.score)
+
+    return Replicates.of(corpus, 0 if counts is None else len(counts))

@@ -11,9 +11,10 @@ import numpy as np
 from tinylm.config import EvaluationConfig, GenerationConfig
 from tinylm.data.token_files import TokenFile
 from tinylm.errors import DataError
-from tinylm.evaluation.bleu import bleu
+from tinylm.evaluation.bleu import bleu, bleu_counts, bleu_replicates
 from tinylm.evaluation.diversity import distinct, repetition, share_of
 from tinylm.evaluation.perplexity import sequence_mean_perplexity, token_weighted_perplexity
+from tinylm.evaluation.text_sets import TextSet, differences
 from tinylm.generation.engine import Generated, SpecialIds, generate
 from tinylm.generation.scoring import token_log_probabilities
 from tinylm.model.decoder import DecoderLM
@@ -134,11 +135,12 @@ def continuation_text(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -
 def measure_continuations(
     model: DecoderLM, tokenizer: Tokenizer, texts: Continuations, config: EvaluationConfig
 ) -> dict[str, Any]:
-    """Return perplexity, BLEU, diversity and examples of continued stories.
+    """Return perplexity, BLEU, diversity and the texts of continued stories.
 
     Perplexities are those of the model itself, at temperature 1, of the continuation given the
     prompt, its ``<eos>`` included. BLEU compares with the true continuation cut to the length of
-    the generated one.
+    the generated one; ``texts`` holds all of both, from which it can be computed again.
+    ``differences`` are those of the generated texts from the true ones, with their intervals.
     """
 
     def score(continuations: list[list[int]], finished: list[bool]) -> list[list[float]]:
@@ -163,6 +165,10 @@ def measure_continuations(
     ]
     scores = bleu(hypotheses, references)
     pairs = {"generated": texts.generated, "true": texts.true}
+    sets = {
+        name: TextSet(ids, [sum(text) for text in scored], [len(text) for text in scored])
+        for (name, ids), scored in zip(pairs.items(), (generated_scores, true_scores), strict=True)
+    }
     return {
         "num_stories": len(texts.prompts),
         "prompt_tokens": config.prompt_tokens,
@@ -183,13 +189,19 @@ def measure_continuations(
             "signature": scores.signature,
             "sentence_mean": scores.sentence_mean,
             "sentence_signature": scores.sentence_signature,
+            "interval": bleu_replicates(bleu_counts(hypotheses, references)).interval.as_result(),
+        },
+        "differences": {
+            measure: of["generated"]["true"]
+            for measure, of in differences(sets).items()
+            if measure != "bleu"
         },
         "distinct": {
             name: {str(n): distinct(ids, n) for n in (1, 2, 3)} for name, ids in pairs.items()
         },
         "unk_rate": {name: share_of(ids, UNK_ID) for name, ids in pairs.items()},
         "repetition": {name: repetition(ids) for name, ids in pairs.items()},
-        "examples": [
+        "texts": [
             {
                 "prompt": tokenizer.decode(texts.prompts[i]),
                 "generated": hypotheses[i],
@@ -197,6 +209,6 @@ def measure_continuations(
                 "bleu": scores.sentences[i],
                 "perplexity": token_weighted_perplexity([generated_scores[i]]),
             }
-            for i in range(min(5, len(hypotheses)))
+            for i in range(len(hypotheses))
         ],
     }

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tinylm.config import GenerationConfig
+from tinylm.evaluation.bleu import bleu_counts
 from tinylm.evaluation.continuations import (
     StoryPrompts,
     continuation_text,
@@ -17,6 +18,7 @@ from tinylm.evaluation.continuations import (
 )
 from tinylm.evaluation.diversity import distinct, repetition
 from tinylm.evaluation.speed import run_interleaved
+from tinylm.evaluation.text_sets import TextSet, differences
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import encoded_split
 from tinylm.generation.engine import Generated, generate
@@ -55,7 +57,7 @@ def run(context: Context) -> dict[str, Any]:
     validation = encoded_split(config.data, lm.tokenizer, "validation", context.console)
     wanted = replace(config.evaluation, max_new_tokens=own.max_new_tokens)
     compared = settings(context)
-    comparisons, examples = [], []
+    comparisons = []
     calls = len(compared) * (own.repeats + 1)
     counts = sorted({own.few_prompts, own.prompts})
     with (
@@ -73,10 +75,7 @@ def run(context: Context) -> dict[str, Any]:
             comparison = _compare(context, lm, prompts, compared, progress)
             comparisons.append(comparison)
             if count == own.few_prompts:
-                examples = comparison["examples"]
                 n_best = _n_best(lm, prompts, compared[f"beam {own.widths[0]}"])
-    for comparison in comparisons:
-        del comparison["examples"]
     return {
         "repeats": own.repeats,
         "prompt_tokens": config.evaluation.prompt_tokens,
@@ -88,7 +87,6 @@ def run(context: Context) -> dict[str, Any]:
         "comparisons": comparisons,
         "signature": comparisons[0].pop("signature"),
         "sentence_signature": comparisons[0].pop("sentence_signature"),
-        "examples": examples,
         "n_best": n_best,
     }
 
@@ -117,11 +115,14 @@ def _compare(
         context.config.experiments.beam_search.repeats,
         progress=progress,
     )
-    rows, measured = [], {}
+    rows = []
+    measured: dict[str, dict[str, Any]] = {}
+    sets: dict[str, TextSet] = {}
     for name, one in compared.items():
         measured[name] = measure_continuations(
             lm.model, lm.tokenizer, prompts.continued(outputs[name]), context.config.evaluation
         )
+        sets[name] = _text_set(outputs[name], measured[name]["texts"])
         timing = times[name]
         num_tokens = sum(len(text.ids) + text.finished for text in outputs[name])
         rows.append(
@@ -132,70 +133,69 @@ def _compare(
                 "tokens_per_second": num_tokens / timing.median,
                 "bleu_corpus": measured[name]["bleu"]["corpus"],
                 "bleu_sentence_mean": measured[name]["bleu"]["sentence_mean"],
-                **_text_measures(
-                    [text.ids for text in outputs[name]],
-                    [text.finished for text in outputs[name]],
-                    [text.log_probability for text in outputs[name]],
-                ),
+                **_text_measures(sets[name], [text.finished for text in outputs[name]]),
             }
         )
     first = measured["greedy"]
+    true = _true_set(lm, prompts, batch_size)
     return {
         "num_prompts": len(prompts.prompts),
         "rows": rows,
-        "true": _true(lm, prompts, batch_size),
+        "true": _text_measures(true, prompts.true_finished),
+        "differences": differences(sets | {"true": true}, "true"),
         "signature": first["bleu"]["signature"],
         "sentence_signature": first["bleu"]["sentence_signature"],
-        "examples": _examples(lm, prompts, outputs),
+        "texts": _texts(lm, prompts, measured),
     }
 
 
-def _examples(
-    lm: LanguageModel, prompts: StoryPrompts, outputs: dict[str, list[Generated]]
+def _texts(
+    lm: LanguageModel, prompts: StoryPrompts, measured: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return every prompt with its true continuation and those of all settings."""
+    """Return every prompt with its true continuation and with what all settings made of it.
 
-    def text(prompt: list[int], ids: list[int]) -> str:
-        return continuation_text(lm.tokenizer, prompt, ids)
-
+    ``references`` are the true continuations cut to the length of each, as BLEU has them.
+    """
     return [
         {
             "prompt": lm.tokenizer.decode(prompt),
-            "true": text(prompt, true),
-            "outputs": {name: text(prompt, texts[i].ids) for name, texts in outputs.items()},
+            "true": continuation_text(lm.tokenizer, prompt, true),
+            "outputs": {name: of["texts"][i]["generated"] for name, of in measured.items()},
+            "references": {name: of["texts"][i]["true"] for name, of in measured.items()},
         }
         for i, (prompt, true) in enumerate(zip(prompts.prompts, prompts.true, strict=True))
     ]
 
 
-def _text_measures(
-    texts: Sequence[Sequence[int]], finished: Sequence[bool], log_probabilities: Sequence[float]
-) -> dict[str, Any]:
-    num_tokens = sum(len(text) + end for text, end in zip(texts, finished, strict=True))
+def _text_set(generated: Sequence[Generated], texts: Sequence[Mapping[str, Any]]) -> TextSet:
+    return TextSet(
+        [text.ids for text in generated],
+        [text.log_probability for text in generated],
+        [len(text.ids) + text.finished for text in generated],
+        bleu_counts([text["generated"] for text in texts], [text["true"] for text in texts]),
+    )
+
+
+def _true_set(lm: LanguageModel, prompts: StoryPrompts, batch_size: int) -> TextSet:
+    """Return the true continuations with their log-probabilities under the model."""
+    ends = zip(prompts.prompts, prompts.true, prompts.true_finished, strict=True)
+    whole = [prompt + ids + [EOS_ID] * end for prompt, ids, end in ends]
+    scores = token_log_probabilities(lm.model, whole, batch_size)
+    own = [
+        values[len(prompt) - 1 :] for prompt, values in zip(prompts.prompts, scores, strict=True)
+    ]
+    return TextSet(prompts.true, [sum(values) for values in own], [len(values) for values in own])
+
+
+def _text_measures(texts: TextSet, finished: Sequence[bool]) -> dict[str, Any]:
     return {
-        "log_probability": statistics.mean(log_probabilities),
-        "log_probability_per_token": sum(log_probabilities) / num_tokens,
-        "distinct": {str(n): distinct(texts, n) for n in (1, 2, 3)},
-        "repetition": repetition(texts),
-        "mean_length": statistics.mean(map(len, texts)),
+        "log_probability": statistics.mean(texts.log_probabilities),
+        "log_probability_per_token": sum(texts.log_probabilities) / sum(texts.num_scored),
+        "distinct": {str(n): distinct(texts.ids, n) for n in (1, 2, 3)},
+        "repetition": repetition(texts.ids),
+        "mean_length": statistics.mean(map(len, texts.ids)),
         "finished_share": statistics.mean(finished),
     }
-
-
-def _true(lm: LanguageModel, prompts: StoryPrompts, batch_size: int) -> dict[str, Any]:
-    """Return the measures of the true continuations under the model."""
-    whole = [
-        prompt + ids + [EOS_ID] * end
-        for prompt, ids, end in zip(
-            prompts.prompts, prompts.true, prompts.true_finished, strict=True
-        )
-    ]
-    scores = token_log_probabilities(lm.model, whole, batch_size)
-    sums = [
-        sum(values[len(prompt) - 1 :])
-        for prompt, values in zip(prompts.prompts, scores, strict=True)
-    ]
-    return _text_measures(prompts.true, prompts.true_finished, sums)
 
 
 def _n_best(lm: LanguageModel, prompts: StoryPrompts, one: GenerationConfig) -> dict[str, Any]:

@@ -57,6 +57,7 @@ def run(context: Context) -> dict[str, Any]:
             }
             for name, values in lengths.items()
         },
+        "windows": _in_windows(data.train, config.model.context_length),
         "length_histogram": {"edges": edges.tolist(), "counts": histogram.tolist()},
         "top_words": [[data.tokenizer.token(int(i)), int(counts[i])] for i in order[:20]],
         "rank_frequency": [[int(rank), int(counts[order[rank - 1]])] for rank in ranks],
@@ -68,6 +69,22 @@ def run(context: Context) -> dict[str, Any]:
 def _lengths(tokens: TokenFile) -> npt.NDArray[np.int64]:
     """Return the number of words and marks of every story, framing tokens left out."""
     return np.diff(tokens.starts, append=tokens.header.num_tokens) - 2
+
+
+def _in_windows(tokens: TokenFile, context_length: int) -> dict[str, Any]:
+    """Return which shares of the stories fit into a window, and stand in one whole.
+
+    A story stands in a window whole if all its tokens but the first are predicted from those
+    before it; windows are cut from the joined stories, wherever these begin.
+    """
+    ends = np.append(tokens.starts[1:], tokens.header.num_tokens)
+    lengths = ends - tokens.starts
+    whole = tokens.starts // context_length == (ends - 2) // context_length
+    return {
+        "context_length": context_length,
+        "fit_share": float((lengths - 1 <= context_length).mean()),
+        "whole_share": float(whole.mean()),
+    }
 
 
 def _example(story: str, tokenizer: Tokenizer) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,17 +10,19 @@ from typing import Any
 import numpy as np
 
 from tinylm.config import GenerationConfig
-from tinylm.data.token_files import TokenFile
+from tinylm.evaluation.continuations import (
+    continuation_text,
+    generate_in_batches,
+    story_prompts,
+)
 from tinylm.evaluation.diversity import distinct, repetition, share_of
-from tinylm.evaluation.perplexity import token_weighted_perplexity
+from tinylm.evaluation.text_sets import TextSet, differences
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import encoded_split
 from tinylm.generation.scoring import token_log_probabilities
-from tinylm.language_model import Generation, LanguageModel
-from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID
+from tinylm.language_model import LanguageModel
+from tinylm.tokenizers.base import EOS_ID, UNK_ID
 from tinylm.training.precision import resolve_device
-
-_SEEDS = 4
 
 
 def settings(base: GenerationConfig) -> dict[str, GenerationConfig]:
@@ -38,34 +41,41 @@ def settings(base: GenerationConfig) -> dict[str, GenerationConfig]:
 def run(context: Context) -> dict[str, Any]:
     """Generate from the run's best checkpoint and measure each setting.
 
+    The prompts of the report are continued to be read; the beginnings of validation stories, the
+    same for every setting, to be measured beside the true continuations.
+
     Raises:
         CheckpointError: if there is none.
+        DataError: if no validation story is long enough.
     """
     config = context.config
     lm = LanguageModel.load(context.folder, resolve_device(config.training.device))
     validation = encoded_split(config.data, lm.tokenizer, "validation", context.console)
     most = config.generation.max_new_tokens
+    wanted = replace(config.evaluation, max_new_tokens=most)
+    prompts = story_prompts(validation, wanted, lm.model.config.context_length)
     compared = settings(config.generation)
     results = []
+    sets = {}
     with (
         threads(config.training.threads),
         context.console.task("Generating samples", len(compared)) as done,
     ):
-        for count, (name, one) in enumerate(compared.items(), 1):
-            # Greedy decoding has one answer; sampling is measured over several.
-            seeds = 1 if one.strategy == "greedy" else _SEEDS
-            prompts = list(config.report.prompts) * seeds
-            outputs = lm.generate(prompts, one)
-            texts = [output.ids for output in outputs]
+        for count, (name, chosen) in enumerate(compared.items(), 1):
+            generated = generate_in_batches(
+                lm.model, prompts.prompts, chosen, config.evaluation.batch_size
+            )
+            finished = [text.finished for text in generated]
+            sets[name] = _scored(lm, prompts.prompts, [text.ids for text in generated], finished)
             results.append(
                 {
                     "name": name,
                     "config": {
-                        "strategy": one.strategy,
-                        "temperature": one.temperature,
-                        "top_k": one.top_k,
-                        "top_p": one.top_p,
-                        "seed": one.seed,
+                        "strategy": chosen.strategy,
+                        "temperature": chosen.temperature,
+                        "top_k": chosen.top_k,
+                        "top_p": chosen.top_p,
+                        "seed": chosen.seed,
                     },
                     "outputs": [
                         {
@@ -74,55 +84,50 @@ def run(context: Context) -> dict[str, Any]:
                             "num_tokens": len(output.ids),
                             "finished": output.finished,
                         }
-                        for output in outputs[: len(config.report.prompts)]
+                        for output in lm.generate(list(config.report.prompts), chosen)
                     ],
-                    "metrics": _measures(texts, len(config.report.prompts))
-                    | {
-                        "perplexity": _perplexity(lm, config.report.prompts, prompts, outputs),
-                        "finished_share": float(np.mean([output.finished for output in outputs])),
-                    },
+                    "metrics": _measures(sets[name], finished),
+                    "texts": [
+                        continuation_text(lm.tokenizer, prompt, text.ids)
+                        for prompt, text in zip(prompts.prompts, generated, strict=True)
+                    ],
                 }
             )
             done(count)
-        reference = _reference(lm, validation, len(config.report.prompts), most)
-    return {"max_new_tokens": most, "settings": results, "reference": reference}
-
-
-def _measures(texts: Sequence[Sequence[int]], group: int) -> dict[str, float]:
-    """Measure texts; distinct-n in groups of like size, since it falls as the text grows."""
-    groups = [texts[start : start + group] for start in range(0, len(texts), group)]
+        true = _scored(lm, prompts.prompts, prompts.true, prompts.true_finished)
     return {
-        "distinct_1": float(np.mean([distinct(one, 1) for one in groups])),
-        "distinct_2": float(np.mean([distinct(one, 2) for one in groups])),
-        "repetition": repetition(texts),
-        "unk_rate": share_of(texts, UNK_ID),
-        "mean_length": float(np.mean([len(text) for text in texts])),
+        "max_new_tokens": most,
+        "num_stories": len(prompts.prompts),
+        "prompt_tokens": config.evaluation.prompt_tokens,
+        "settings": results,
+        "reference": _measures(true, prompts.true_finished),
+        "differences": differences(sets | {"true": true}, "true"),
     }
 
 
-def _perplexity(
-    lm: LanguageModel, shown: Sequence[str], prompts: Sequence[str], outputs: Sequence[Generation]
-) -> float:
-    framed = {prompt: [SOS_ID, *lm.tokenizer.encode(prompt)] for prompt in shown}
-    texts = [
-        framed[prompt] + output.ids + [EOS_ID] * output.finished
-        for prompt, output in zip(prompts, outputs, strict=True)
+def _scored(
+    lm: LanguageModel,
+    prompts: Sequence[list[int]],
+    texts: Sequence[list[int]],
+    finished: Sequence[bool],
+) -> TextSet:
+    """Return continuations with their log-probabilities under the model."""
+    whole = [
+        prompt + ids + [EOS_ID] * end
+        for prompt, ids, end in zip(prompts, texts, finished, strict=True)
     ]
-    scores = token_log_probabilities(lm.model, texts)
-    return token_weighted_perplexity(
-        [values[len(framed[p]) - 1 :] for p, values in zip(prompts, scores, strict=True)]
-    )
+    scores = token_log_probabilities(lm.model, whole)
+    own = [values[len(prompt) - 1 :] for prompt, values in zip(prompts, scores, strict=True)]
+    return TextSet(texts, [sum(values) for values in own], [len(values) for values in own])
 
 
-def _reference(lm: LanguageModel, validation: TokenFile, group: int, most: int) -> dict[str, float]:
-    """Return the same measures of true stories, as many and as long as the samples."""
-    count = min(group * _SEEDS, len(validation))
-    chosen = np.linspace(0, len(validation) - 1, count).round().astype(int)
-    stories = [validation.story(int(index)).tolist()[: most + 1] for index in chosen]
-    texts = [[token for token in story[1:] if token != EOS_ID] for story in stories]
-    scores = token_log_probabilities(lm.model, stories)
+def _measures(texts: TextSet, finished: Sequence[bool]) -> dict[str, float]:
     return {
-        **_measures(texts, group),
-        "perplexity": token_weighted_perplexity(scores),
-        "finished_share": float(np.mean([story[-1] == EOS_ID for story in stories])),
+        "distinct_1": distinct(texts.ids, 1),
+        "distinct_2": distinct(texts.ids, 2),
+        "repetition": repetition(texts.ids),
+        "unk_rate": share_of(texts.ids, UNK_ID),
+        "mean_length": float(np.mean([len(ids) for ids in texts.ids])),
+        "perplexity": math.exp(-sum(texts.log_probabilities) / max(1, sum(texts.num_scored))),
+        "finished_share": float(np.mean(finished)),
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinylm.measurement import Verdict
 from tinylm.report.blocks import code
-from tinylm.report.formatting import count, duration, percent, plural, significant
+from tinylm.report.formatting import count, duration, keyed, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
 from tinylm.report.measurements import compared, factor
 
@@ -16,7 +16,7 @@ from tinylm.report.measurements import compared, factor
 def abstract(results: ReportInputs) -> str:
     """Return inline markup; every sentence needs the experiment whose numbers it tells."""
     model, found = results.config.model, results.results
-    training, data = found.get("training"), found.get("data")
+    training, data, evaluation = (found.get(name) for name in ("training", "data", "evaluation"))
     size = f" of {_millions(training['parameters']['total'])} parameters" if training else ""
     sentences = [
         f"A decoder-only Transformer{size} ({plural(model.num_layers, 'layer')}, "
@@ -31,14 +31,15 @@ def abstract(results: ReportInputs) -> str:
             f"{count(data['vocab_size'])}."
         )
     if training:
-        best, unigram = training["best"]["perplexity"], training.get("unigram_perplexity")
+        # Training itself may have validated on a part of the split.
+        reached = evaluation["validation"] if evaluation else training["best"]
+        unigram = training.get("unigram_perplexity")
         against = f", where word frequencies alone give {significant(unigram)}" if unigram else ""
         sentences.append(
             f"In {count(training['steps'])} steps and {duration(training['seconds_training'])} "
             f"of training on {_millions(training['tokens_seen'])} tokens, validation perplexity "
-            f"reached {significant(best)}{against}."
+            f"reached {significant(reached['perplexity'])}{against}."
         )
-    evaluation = found.get("evaluation")
     if evaluation:
         sentences.append(
             f"Continuations of {plural(evaluation['num_stories'], 'unseen story', 'unseen stories')} "  # noqa: E501
@@ -63,22 +64,22 @@ def _methods(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if cache:
         samples = cache["samples"]
         effect = compared(samples["cached"], samples["uncached"])
-        batch = f"{plural(samples['batch'], 'text')} as one batch"
+        batch = f"generation of {plural(samples['batch'], 'text')} as one batch"
         sentences.append(
             {
-                Verdict.LESS: "A key-value cache makes generation quicker, by a factor of "
-                f"{factor(effect.inverse)} ({batch}).",
-                Verdict.MORE: "A key-value cache makes generation slower, by a factor of "
-                f"{factor(effect)} ({batch}).",
-                Verdict.ALIKE: "With and without a key-value cache the times of generation are "
-                f"not measurably different ({batch}).",
-                Verdict.UNKNOWN: "Whether a key-value cache makes generation quicker could not be "
-                f"measured ({batch}).",
+                Verdict.LESS: f"A key-value cache makes {batch} quicker, by a factor of "
+                f"{factor(effect.inverse)}.",
+                Verdict.MORE: f"A key-value cache makes {batch} slower, by a factor of "
+                f"{factor(effect)}.",
+                Verdict.ALIKE: "With and without a key-value cache the times of the "
+                f"{batch} are not measurably different.",
+                Verdict.UNKNOWN: f"Whether a key-value cache makes {batch} quicker could not be "
+                "measured.",
             }[effect.verdict]
         )
     finetuning = found.get("finetuning")
     if finetuning:
-        rows = {row["method"]: row for row in finetuning["methods"]}
+        rows = keyed(finetuning["methods"], "name")
         lora, share = rows["lora"], rows["lora"]["trained"] / rows["full"]["trained"]
         before, after, full = (
             significant(math.exp(loss))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tinylm import __version__
 from tinylm.atomic import write_bytes, write_text
+from tinylm.config import RunConfig
 from tinylm.errors import DataError
 from tinylm.registry import SECTIONS
 from tinylm.report import html, typst
@@ -20,12 +21,20 @@ UNUSABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What sections and figures raise when a result file does not hold what it should."""
 
 
-def build_report(run_folder: str | Path, commands: Sequence[str] | None = None) -> dict[str, Path]:
+def build_report(
+    run_folder: str | Path,
+    config: RunConfig | None = None,
+    commands: Sequence[str] | None = None,
+) -> dict[str, Path]:
     """Draw the figures of a run and write its report as PDF, Typst source and HTML.
+
+    Results of experiments that ``report.experiments`` does not name are not read.
 
     Args:
         run_folder: the run's folder, with ``config.yaml`` and ``results/*.json``.
-        commands: the commands that repeat the run; empty: those that follow from the folder.
+        config: what the results were made with; empty: ``config.yaml``.
+        commands: the commands that repeat the run and its report; empty: those that follow from
+            the folder and the configuration.
 
     Returns:
         ``pdf``, ``html`` and ``typst`` -> path.
@@ -33,7 +42,7 @@ def build_report(run_folder: str | Path, commands: Sequence[str] | None = None) 
     Raises:
         DataError: in one line, if results are missing or cannot be used.
     """
-    inputs = load_inputs(run_folder, commands)
+    inputs = load_inputs(run_folder, config, commands)
     if not inputs.results:
         raise DataError(
             f"{inputs.folder} has no results to report: run its experiments first "

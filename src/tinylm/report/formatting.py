@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -76,13 +76,13 @@ def plural(value: float, singular: str, many: str = "") -> str:
     return f"{whole:,} {singular if whole == 1 else many or singular + 's'}"
 
 
-def keyed(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Hashable, Mapping[str, Any]]:
+def keyed(rows: Iterable[Mapping[str, Any]], key: str) -> dict[Any, Mapping[str, Any]]:
     """Return rows of a result by a value that each has for itself.
 
     Raises:
         ValueError: if two rows have the same one, of which one would be lost.
     """
-    by_value: dict[Hashable, Mapping[str, Any]] = {}
+    by_value: dict[Any, Mapping[str, Any]] = {}
     for row in rows:
         if row[key] in by_value:
             raise ValueError(f"two rows with {key} = {row[key]!r}")

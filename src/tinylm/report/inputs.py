@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tinylm.config import RunConfig, load_config
+from tinylm.config import RunConfig, load_config, overrides_between
 from tinylm.experiments.results import read_result
 from tinylm.registry import EXPERIMENTS
 
@@ -46,43 +46,61 @@ class ReportInputs:
         return whole.is_relative_to(self.folder.resolve()) and whole.is_file()
 
 
-def load_inputs(run_folder: str | Path, commands: Sequence[str] | None = None) -> ReportInputs:
-    """Read ``config.yaml`` and ``results/*.json`` of a run.
+def load_inputs(
+    run_folder: str | Path,
+    config: RunConfig | None = None,
+    commands: Sequence[str] | None = None,
+    experiments: Sequence[str] | None = None,
+) -> ReportInputs:
+    """Read ``results/*.json`` of a run, and its configuration.
 
     Args:
         run_folder: the run's folder.
-        commands: the commands that repeat the run; empty: those that follow from the folder.
+        config: what the results were made with; empty: ``config.yaml``.
+        commands: the commands that repeat the run and its report; empty: those that follow from
+            the folder and the configuration.
+        experiments: whose results are read; empty: those in ``report.experiments``.
 
     Raises:
         TinylmError: one line, if there is no configuration, or a file cannot be read or used.
     """
     folder = Path(run_folder)
-    config = load_config(folder / "config.yaml")
+    stored = load_config(folder / "config.yaml")
+    used = config or stored
     results = {}
+    wanted = used.report.experiments if experiments is None else experiments
     for name in EXPERIMENTS:  # in the registry's order, whatever the file system's is
-        result = read_result(folder / "results" / f"{name}.json")
+        result = read_result(folder / "results" / f"{name}.json") if name in wanted else None
         if result is not None:
             results[name] = result
     environments = [results[name].get("environment") for name in ("training", *results)
                     if name in results]  # fmt: skip
     environment = next((found for found in environments if isinstance(found, Mapping)), {})
     return ReportInputs(
-        config=config,
+        config=used,
         results=results,
         folder=folder,
         environment=dict(environment),
-        commands=list(default_commands(folder) if commands is None else commands),
+        commands=list(
+            repeating(folder, overrides_between(stored, used)) if commands is None else commands
+        ),
         date=_date(folder),
     )
 
 
-def default_commands(folder: Path) -> list[str]:
-    """Return the commands that repeat a run beside the first one and make its report."""
+def repeating(folder: Path, overrides: Sequence[str] = ()) -> list[str]:
+    """Return the commands that repeat a run beside the first one and make its report.
+
+    Args:
+        folder: the run's.
+        overrides: ``key=value`` settings of the report that ``config.yaml`` does not have.
+    """
     name = f"{folder.absolute().name}-again"
+    options = [part for override in overrides for part in ("-o", override)]
     return [
         f"tinylm train --config {shlex.quote(f'{folder.as_posix()}/config.yaml')} "
         f"--name {shlex.quote(name)}",
-        f"tinylm report --run {shlex.quote(f'runs/{name}')}",
+        shlex.join(["tinylm", "report", "--run", f"runs/{name}", *options]),
     ]
 
 

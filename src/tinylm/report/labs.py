@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinylm import __version__
-from tinylm.config import to_dict
+from tinylm.config import RunConfig, to_dict
 from tinylm.errors import DataError
 from tinylm.registry import SECTIONS
 from tinylm.report.blocks import (
@@ -28,12 +28,15 @@ from tinylm.report.inputs import ReportInputs, load_inputs
 from tinylm.report.measurements import hardware
 
 
-def build_lab(run_folder: str | Path, name: str, commands: Sequence[str]) -> dict[str, Path]:
+def build_lab(
+    run_folder: str | Path, name: str, config: RunConfig, commands: Sequence[str]
+) -> dict[str, Path]:
     """Draw a lab's figures and write its document into the run's folder.
 
     Args:
         run_folder: the run's folder, with ``config.yaml`` and ``results/NAME.json``.
         name: the lab: an experiment with a section of its own, such as ``lab-svd``.
+        config: what the result was made with.
         commands: the commands that repeat it.
 
     Returns:
@@ -42,10 +45,9 @@ def build_lab(run_folder: str | Path, name: str, commands: Sequence[str]) -> dic
     Raises:
         DataError: in one line, if its result is missing or cannot be used.
     """
-    inputs = load_inputs(run_folder, commands)
+    inputs = load_inputs(run_folder, config, commands, [name])
     if name not in inputs.results:
         raise DataError(f"{inputs.folder} has no result of {name}: run that lab first")
-    inputs = replace(inputs, results={name: inputs.results[name]})
     draw(inputs)
     return write_document(document(inputs, name), inputs, name)
 

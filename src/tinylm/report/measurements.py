@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tinylm.measurement import LIMIT, Comparison, Measurement, compare
+from tinylm.measurement import (
+    CONFIDENCE,
+    LIMIT,
+    Comparison,
+    Difference,
+    Measurement,
+    Verdict,
+    compare,
+)
 from tinylm.report.blocks import literal
 from tinylm.report.formatting import duration, percent, plural, significant
 
@@ -78,10 +86,48 @@ def compared(one: Timing, other: Timing) -> Comparison:
 
 
 def factor(comparison: Comparison) -> str:
-    """Return a ratio of times with its interval: ``2.31 (2.25 to 2.38)``."""
+    """Return a ratio of times: ``2.31 (95 % interval: 2.25 to 2.38)``."""
     low, high = significant(comparison.low), significant(comparison.high)
     ratio = significant(comparison.ratio)
-    return ratio if low == high else f"{ratio} ({low} to {high})"
+    return ratio if low == high else f"{ratio} ({percent(CONFIDENCE, 0)} interval: {low} to {high})"
+
+
+def difference(found: Mapping[str, Any], measure: str, one: str, other: str) -> Difference:
+    """Return how much the texts of ``one`` are above those of ``other`` in a measure.
+
+    Args:
+        found: a part of a result with ``differences``, as ``evaluation.text_sets`` returns them.
+        measure: one of theirs.
+        one: a name in it.
+        other: another.
+    """
+    pairs = found["differences"][measure]
+    if other in pairs[one]:
+        return Difference.from_result(pairs[one][other])
+    return -Difference.from_result(pairs[other][one])
+
+
+def leaders(
+    found: Mapping[str, Any], measure: str, values: Mapping[str, float]
+) -> tuple[str, list[str]]:
+    """Return whose value is the highest, and the others that are not measurably different from it.
+
+    Args:
+        found: as for ``difference``.
+        measure: of which ``values`` are.
+        values: name -> value, or its opposite where less is better.
+    """
+    best = max(values, key=values.__getitem__)
+    others = [name for name in values if name != best]
+    undecided = (Verdict.ALIKE, Verdict.UNKNOWN)
+    return best, [
+        name for name in others if difference(found, measure, best, name).verdict in undecided
+    ]
+
+
+def signed(value: float, digits: int) -> str:
+    """Return a number with so many decimals and a minus that is no hyphen."""
+    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def mib(size: float) -> str:

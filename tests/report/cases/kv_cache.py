@@ -54,9 +54,9 @@ def exponents(cached: float, uncached: float) -> Callable[[Result], None]:
 CASES = table_of(
     "kv-cache",
     # Which way is quicker.
-    (samples(1.0, 3.0), "quicker, by a factor of 3.00 (2.9", "†"),
+    (samples(1.0, 3.0), "quicker, by a factor of 3.00 (95\u202f% interval: 2.9", "†"),
     (samples(3.0, 1.0), "*slower*".replace("*", "") + ", by a factor of 3.00", "quicker, by"),
-    (samples(1.0, 1.019), "not measurably different (ratio 1.02", "by a factor"),
+    (samples(1.0, 1.019), "not measurably different (ratio 1.02 (95", "by a factor"),
     (samples(1.0, 1.06), "quicker, by a factor of 1.06"),
     (samples(1.0, 1.019, NOISY), "Which of the two is quicker could not be measured.", "by a fact"),
     (samples(1.0, 30.0, NOISY), "quicker, by a factor of 30", "could not be measured"),

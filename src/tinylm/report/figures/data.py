@@ -23,13 +23,31 @@ def zipf_exponent(rank_frequency: list[list[float]]) -> float | None:
     Ranks may be given sparsely: every point counts in proportion to the stretch of log(rank) that
     it stands for, so that a thinned list gives the same slope. None if there is too little to fit.
     """
+    line = _power_law(rank_frequency)
+    return None if line is None else -line[0]
+
+
+def zipf_excess(rank_frequency: list[list[float]]) -> float | None:
+    """Return how many times rarer the rare words are than the power law says that fits the others.
+
+    Taken where nine tenths of the words are more frequent. None if that rank is among those that
+    the power law is fitted to, or none can be fitted.
+    """
+    line = _power_law(rank_frequency)
+    rank, count = min(rank_frequency, key=lambda point: abs(point[0] - 0.9 * rank_frequency[-1][0]))
+    if line is None or rank <= _TAIL:
+        return None
+    return float(np.exp(line[0] * np.log(rank) + line[1])) / count
+
+
+def _power_law(rank_frequency: list[list[float]]) -> tuple[float, float] | None:
+    """Return slope and intercept of log(count) over log(rank)."""
     points = np.array([(r, c) for r, c in rank_frequency if _HEAD <= r <= _TAIL and c > 0])
     if len(points) < 5:
         return None
     x, y = np.log(points).T
-    weights = np.gradient(x)
-    slope = np.polyfit(x, y, 1, w=np.sqrt(weights))[0]
-    return float(-slope)
+    slope, intercept = np.polyfit(x, y, 1, w=np.sqrt(np.gradient(x)))
+    return float(slope), float(intercept)
 
 
 def data_figure(data: Mapping[str, Any]) -> Figure:

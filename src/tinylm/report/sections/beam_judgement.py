@@ -2,129 +2,140 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-from tinylm.measurement import Verdict
+from tinylm.measurement import Difference, Verdict
 from tinylm.report.formatting import listed, percent, plural, significant
-from tinylm.report.measurements import compared, named, times
-
-_FEW = 20
-"""Prompts below which BLEU is called noise."""
-_CLOSE = 0.1
-"""Relative difference below which two measures of text count as alike."""
-_LIKE_BLEU = 1.0
-"""Points of BLEU within which strategies count as alike."""
+from tinylm.report.measurements import compared, difference, leaders, named, signed, times
 
 Row = Mapping[str, Any]
+Comparison = Mapping[str, Any]
+_TRUE = "true"
 
 
-def judgement(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+def judgement(comparisons: Sequence[Comparison]) -> list[str]:
     """Return paragraphs that judge the strategies; the largest comparison speaks for all."""
-    largest = max(comparisons, key=lambda one: one["num_prompts"])
-    rows, true = largest["rows"], largest.get("true")
-    ladder = [row for row in rows if row["name"] == "greedy"]
-    ladder += sorted((row for row in rows if row["num_beams"]), key=lambda row: row["num_beams"])
-    made = []
-    if len(ladder) > 1:
-        made.append(likelihood(ladder, true, largest["num_prompts"]))
-    if true:
-        made.append(variety(rows, ladder, true))
-    if len(ladder) > 1 and ladder[0]["name"] == "greedy":
-        made.append(cost(ladder))
-    made.append(agreement(comparisons))
-    return made
+    largest = max(comparisons, key=lambda comparison: comparison["num_prompts"])
+    return [likelihood(largest), variety(largest), cost(largest), agreement(comparisons)]
 
 
-def likelihood(ladder: Sequence[Row], true: Row | None, prompts: int) -> str:
-    """Return whether a wider beam finds likelier text, in sum and per token."""
-    text = (
-        f"*Likelihood.* With {plural(prompts, 'prompt')} the mean log-probability of a text is "
-        f"{_each(ladder, 'log_probability', 1)} nats: "
-        f"{_widening(ladder, 'log_probability')}. Per token it is "
-        f"{_each(ladder, 'log_probability_per_token', 3)}: "
-        f"{_widening(ladder, 'log_probability_per_token')}. "
-    )
+def _ladder(comparison: Comparison) -> list[Row]:
+    """Return greedy decoding and the beams, from narrow to wide."""
+    rows = comparison["rows"]
+    beams = sorted((row for row in rows if row["num_beams"]), key=lambda row: row["num_beams"])
+    return [*(row for row in rows if row["name"] == "greedy"), *beams]
+
+
+def likelihood(comparison: Comparison) -> str:
+    """Return whether a wider beam finds more likely text, in sum and per token."""
+    ladder = _ladder(comparison)
     first, widest = ladder[0], ladder[-1]
-    change = widest["mean_length"] / first["mean_length"] - 1
-    if abs(change) > _CLOSE:
-        text += (
-            f"The texts of {_name(widest)} are {percent(abs(change), 0)} "
-            f"{'longer' if change > 0 else 'shorter'} than those of {_name(first)}, which alone "
-            f"{'lowers' if change > 0 else 'raises'} their sum. "
-        )
-    if true:
-        own, natural = widest["log_probability_per_token"], true["log_probability_per_token"]
-        relation = (
-            f"{significant(own - natural, 2)} nats a token less likely than"
-            if natural < own
-            else f"{significant(natural - own, 2)} nats a token likelier than"
-            if natural > own
-            else "exactly as likely per token as"
-        )
-        text += f"The true continuations are {relation} what {_name(widest)} writes."
-    return text.rstrip()
-
-
-def _widening(ladder: Sequence[Row], key: str) -> str:
-    values = [row[key] for row in ladder]
-    pairs = list(itertools.pairwise(values))
-    if all(later > earlier for earlier, later in pairs):
-        return "every widening finds likelier text"
-    if all(later < earlier for earlier, later in pairs):
-        return "every widening finds *less* likely text"
-    best = max(ladder, key=lambda row: row[key])
-    if values[-1] > values[0]:
-        return (
-            f"the widest beam finds likelier text than {_name(ladder[0])}, but the likeliest is "
-            f"that of {_name(best)}"
-            if best is not ladder[-1]
-            else "the widest beam finds the likeliest text, though not every widening helps"
-        )
-    if values[-1] < values[0]:
-        return f"the widest beam finds *less* likely text than {_name(ladder[0])}"
-    return f"the widest beam's text is exactly as likely as that of {_name(ladder[0])}"
-
-
-def variety(rows: Sequence[Row], ladder: Sequence[Row], true: Row) -> str:
-    """Return how far repetition and distinct-n are from those of true texts."""
-    widest = ladder[-1] if ladder else rows[-1]
-    repeated, natural = widest["repetition"], true["repetition"]
-    pair = f"({percent(repeated)} of the 4-grams, against {percent(natural)})"
-    if repeated > natural * 1.25 + 0.005:
-        text = f"The texts of {_name(widest)} repeat themselves more than the true ones do {pair}"
-    elif repeated < natural * 0.75 - 0.005:
-        text = f"The texts of {_name(widest)} repeat themselves less than the true ones do {pair}"
-    else:
-        text = f"The texts of {_name(widest)} repeat themselves as much as the true ones do {pair}"
-    text = f"*Repetition and variety.* {text}"
-    if len(ladder) > 1:
-        first = ladder[0]
-        difference = repeated - first["repetition"]
-        than = (
-            "as much as" if abs(difference) < 0.005 else "more than" if difference > 0
-            else "less than"
-        )  # fmt: skip
-        text += f", and {than} those of {_name(first)} ({percent(first['repetition'])})"
-    own, wanted = widest["distinct"]["2"], true["distinct"]["2"]
-    text += (
-        f". Their distinct-2 of {own:.3f} is {percent(abs(own / wanted - 1), 0)} "
-        f"{'below' if own < wanted else 'above'} that of the true ones ({wanted:.3f})."
-        if own != wanted
-        else f". Their distinct-2 of {own:.3f} is that of the true ones."
+    text = (
+        f"*Likelihood.* With {plural(comparison['num_prompts'], 'prompt')} the mean "
+        f"log-probability of a text in nats is {_each(ladder, 'log_probability', 1)}: "
+        f"{_widening(comparison, 'log_probability')}. Per token it is "
+        f"{_each(ladder, 'log_probability_per_token', 3)}: "
+        f"{_widening(comparison, 'log_probability_per_token')}. "
     )
-    nearest = min(rows, key=lambda row: _distance(row, true))
-    text += f" Nearest to the true texts in distinct-2 and repetition together is {_name(nearest)}."
-    likelier = widest["log_probability_per_token"] > true["log_probability_per_token"]
-    duller = own < wanted * (1 - _CLOSE) or repeated > natural * 1.25 + 0.005
-    if likelier and duller:
+    longer = difference(comparison, "length", widest["name"], first["name"])
+    change = widest["mean_length"] / first["mean_length"] - 1
+    if longer.verdict is Verdict.MORE:
         text += (
-            " The search thus finds text that the model holds for likelier than the true one, and "
-            "that is more uniform: the likeliest text is not the most human "
-            "[[holtzman2020]]."
+            f"The texts of {_name(widest)} are {percent(change, 0)} longer than those of "
+            f"{_name(first)}, which by itself lowers their sum. "
+        )
+    elif longer.verdict is Verdict.LESS:
+        text += (
+            f"The texts of {_name(widest)} are {percent(-change, 0)} shorter than those of "
+            f"{_name(first)}, which by itself raises their sum. "
+        )
+    true = difference(comparison, "log_probability_per_token", _TRUE, widest["name"])
+    size = significant(abs(true.value), 2)
+    return text + {
+        Verdict.MORE: f"Per token the true continuations are {size} nats more likely than what "
+        f"{_name(widest)} writes.",
+        Verdict.LESS: f"Per token the true continuations are {size} nats less likely than what "
+        f"{_name(widest)} writes.",
+        Verdict.ALIKE: "Per token the true continuations are not measurably more or less likely "
+        f"than what {_name(widest)} writes.",
+        Verdict.UNKNOWN: "Whether the true continuations are more likely could not be measured.",
+    }[true.verdict]  # fmt: skip
+
+
+def _widening(comparison: Comparison, measure: str) -> str:
+    ladder = _ladder(comparison)
+    steps = [
+        difference(comparison, measure, wide["name"], narrow["name"]).verdict
+        for narrow, wide in pairwise(ladder)
+    ]
+    if all(step is Verdict.MORE for step in steps):
+        return "every widening finds more likely text"
+    if all(step is Verdict.LESS for step in steps):
+        return "every widening finds *less* likely text"
+    first = _name(ladder[0])
+    return {
+        Verdict.MORE: f"the widest beam finds more likely text than {first}, though not every "
+        "widening makes a measurable difference",
+        Verdict.LESS: f"the widest beam finds *less* likely text than {first}",
+        Verdict.ALIKE: f"the text of the widest beam is not measurably more or less likely than "
+        f"that of {first}",
+        Verdict.UNKNOWN: "with a single prompt no difference can be measured",
+    }[difference(comparison, measure, ladder[-1]["name"], ladder[0]["name"]).verdict]
+
+
+def variety(comparison: Comparison) -> str:
+    """Return how far repetition and distinct-n are from those of true texts."""
+    rows, true = comparison["rows"], comparison["true"]
+    ladder = _ladder(comparison)
+    first, widest = ladder[0], ladder[-1]
+    repeated = difference(comparison, "repetition", widest["name"], _TRUE)
+    than = difference(comparison, "repetition", widest["name"], first["name"])
+    text = (
+        f"*Repetition and variety.* The texts of {_name(widest)} {_repeats(repeated)} the true "
+        f"ones ({percent(widest['repetition'])} of the 4-grams, against "
+        f"{percent(true['repetition'])}) and {_repeats(than)} those of {_name(first)} "
+        f"({percent(first['repetition'])})"
+    )
+    distinct = difference(comparison, "distinct_2", widest["name"], _TRUE)
+    own, wanted = widest["distinct"]["2"], true["distinct"]["2"]
+    text += f". Their distinct-2 of {own:.3f} {_is(distinct)} that of the true ones ({wanted:.3f})."
+    names = [row["name"] for row in rows]
+    nearest, others = leaders(
+        comparison, "distance", {row["name"]: -_distance(row, true) for row in rows}
+    )
+    text += (
+        " Nearest to the true texts in distinct-2 and repetition together is "
+        f"{named([nearest])[0]}{_unless_alike(others, len(names), 'farther')}."
+    )
+    likelier = difference(comparison, "log_probability_per_token", widest["name"], _TRUE)
+    if likelier.verdict is Verdict.MORE and (
+        distinct.verdict is Verdict.LESS or repeated.verdict is Verdict.MORE
+    ):
+        text += (
+            " The search thus finds text that is more likely under the model than the true one, "
+            "and more uniform: the most likely text is not the most human [[holtzman2020]]."
         )
     return text
+
+
+def _repeats(change: Difference) -> str:
+    return {
+        Verdict.MORE: "repeat themselves more than",
+        Verdict.LESS: "repeat themselves less than",
+        Verdict.ALIKE: "do not repeat themselves measurably more or less than",
+        Verdict.UNKNOWN: "cannot be compared in repetition with",
+    }[change.verdict]
+
+
+def _is(change: Difference) -> str:
+    return {
+        Verdict.MORE: "is above",
+        Verdict.LESS: "is below",
+        Verdict.ALIKE: "is not measurably different from",
+        Verdict.UNKNOWN: "cannot be compared with",
+    }[change.verdict]
 
 
 def _distance(row: Row, true: Row) -> float:
@@ -134,81 +145,95 @@ def _distance(row: Row, true: Row) -> float:
     )
 
 
-def cost(ladder: Sequence[Row]) -> str:
+def _unless_alike(alike: Sequence[str], among: int, word: str) -> str:
+    """Return which others are no worse measurably than the best of ``among``."""
+    if not alike:
+        return ""
+    if len(alike) == among - 1:
+        return f", but none of the others is measurably {word}"
+    are = "is" if len(alike) == 1 else "are"
+    return f", but {listed(named(alike))} {are} not measurably {word}"
+
+
+def cost(comparison: Comparison) -> str:
     """Return what each beam costs beside greedy decoding."""
-    greedy, *beams = ladder
+    greedy, *beams = _ladder(comparison)
     parts: list[str] = []
     below: list[Row] = []
     above: list[Row] = []
     for row in beams:
         slower = compared(row["seconds"], greedy["seconds"])
-        if slower.verdict is Verdict.ALIKE:
-            parts.append(f"the time of {_name(row)} is not measurably different")
-            continue
-        if slower.verdict is Verdict.UNKNOWN:
-            parts.append(f"the time of {_name(row)} could not be measured")
-            continue
-        parts.append(f"{_name(row)} takes {times(slower.ratio)} the time")
-        (below if slower.ratio < row["num_beams"] else above).append(row)
-    text = f"*Cost.* Beside greedy decoding, {listed(parts)}."
-    if below and not above:
-        text += (
-            " That is less than the number of beams, by which the rows of every step are "
-            "multiplied: a step's fixed costs are shared by more rows."
+        parts.append(
+            {
+                Verdict.MORE: f"{_name(row)} takes {times(slower.ratio)} the time",
+                Verdict.LESS: f"{_name(row)} is quicker ({times(slower.ratio)} the time)",
+                Verdict.ALIKE: f"the time of {_name(row)} is not measurably different",
+                Verdict.UNKNOWN: f"the time of {_name(row)} could not be measured",
+            }[slower.verdict]
         )
-    elif above and not below:
+        if slower.high < row["num_beams"]:
+            below.append(row)
+        elif slower.low > row["num_beams"]:
+            above.append(row)
+    text = f"*Cost.* Beside {_name(greedy)} decoding, {listed(parts)}."
+    if len(below) == len(beams):
         text += (
-            " That is at least the number of beams: besides that many rows a step has to sort "
-            "the extensions and reorder the cache, and a search goes on until enough hypotheses "
-            "have ended."
+            " That is measurably less than the number of beams, by which the rows of every step "
+            "are multiplied: the fixed costs of a step are shared by more rows."
+        )
+    elif len(above) == len(beams):
+        text += (
+            " That is measurably more than the number of beams: apart from that many rows, a step "
+            "has to sort the extensions and reorder the cache."
         )
     return text
 
 
-def agreement(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """Return whether BLEU agrees with likelihood, and how far it can be trusted."""
-    by_size = sorted(comparisons, key=lambda one: one["num_prompts"])
-    largest = by_size[-1]
-    best, values = _best_bleu(largest["rows"]), [row["bleu_corpus"] for row in largest["rows"]]
-    likeliest = max(largest["rows"], key=lambda row: row["log_probability_per_token"])
-    gap = max(values) - min(values)
-    text = f"*BLEU.* With {plural(largest['num_prompts'], 'prompt')} "
-    if gap < _LIKE_BLEU:
-        text += f"all strategies lie within {significant(gap, 2)} points of BLEU: it tells them not apart."  # noqa: E501
-    elif best is likeliest:
-        text += (
-            f"{_name(best)} has the highest corpus BLEU ({best['bleu_corpus']:.2f}) and also the "
-            "likeliest text per token: the two agree on the best."
-        )
-    else:
-        text += (
-            f"{_name(best)} has the highest corpus BLEU ({best['bleu_corpus']:.2f}), but "
-            f"{_name(likeliest)} the likeliest text per token: the two do not agree."
-        )
-    smallest = by_size[0]
+def agreement(comparisons: Sequence[Comparison]) -> str:
+    """Return what BLEU says of the strategies, and whether it agrees with likelihood."""
+    smallest, largest = (
+        choose(comparisons, key=lambda comparison: comparison["num_prompts"])
+        for choose in (min, max)
+    )
+    text = f"*BLEU.* {_bleu(largest)}"
     if smallest is not largest:
-        other = _best_bleu(smallest["rows"])
-        same = other["name"] == best["name"]
-        text += (
-            f" With {plural(smallest['num_prompts'], 'prompt')} "
-            + (f"{_name(other)} is first as well" if same else f"{_name(other)} is first instead")
-            + f" ({other['bleu_corpus']:.2f})."
-        )
-    if smallest["num_prompts"] < _FEW:
-        text += (
-            f" With {plural(smallest['num_prompts'], 'prompt')} BLEU is very noisy, because one "
-            "phrase that happens to match moves it: differences there are no evidence."
-        )
+        text += f" {_bleu(smallest)}"
     return text
 
 
-def _best_bleu(rows: Sequence[Row]) -> Row:
-    return max(rows, key=lambda row: row["bleu_corpus"])
+def _bleu(comparison: Comparison) -> str:
+    rows = {row["name"]: row for row in comparison["rows"]}
+    best, alike = leaders(
+        comparison, "bleu", {name: row["bleu_corpus"] for name, row in rows.items()}
+    )
+    text = (
+        f"With {plural(comparison['num_prompts'], 'prompt')} {named([best])[0]} has the highest "
+        f"corpus BLEU ({rows[best]['bleu_corpus']:.2f})"
+        f"{_unless_alike(alike, len(rows), 'lower')}."
+    )
+    if len(alike) == len(rows) - 1:
+        return f"{text} So BLEU does not tell the strategies apart."
+    likeliest, _ = leaders(
+        comparison,
+        "log_probability_per_token",
+        {name: row["log_probability_per_token"] for name, row in rows.items()},
+    )
+    if likeliest == best:
+        return f"{text} Its text is also the most likely per token: the two measures agree."
+    if likeliest in alike:
+        return (
+            f"{text} The most likely text per token is that of {named([likeliest])[0]}: the two "
+            "measures do not contradict each other."
+        )
+    behind = difference(comparison, "bleu", likeliest, best)
+    return (
+        f"{text} The most likely text per token is that of {named([likeliest])[0]}, whose BLEU is "
+        f"{-behind.value:.2f} points lower: the two measures do not agree."
+    )
 
 
 def _each(ladder: Sequence[Row], key: str, digits: int) -> str:
-    shown = [f"{row[key]:.{digits}f}".replace("-", "−") for row in ladder]
-    return listed([f"{value} with {_name(row)}" for value, row in zip(shown, ladder, strict=True)])
+    return listed([f"{signed(row[key], digits)} with {_name(row)}" for row in ladder])
 
 
 def _name(row: Row) -> str:

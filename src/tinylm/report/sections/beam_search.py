@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 from tinylm.report.blocks import (
@@ -18,13 +19,29 @@ from tinylm.report.blocks import (
 )
 from tinylm.report.formatting import count, listed, percent, plural, setting
 from tinylm.report.inputs import ReportInputs
-from tinylm.report.measurements import hardware, median, named, rounds, seconds, spread, times
+from tinylm.report.measurements import (
+    compared,
+    disturbances,
+    hardware,
+    measured,
+    median,
+    named,
+    rounds,
+    seconds,
+    signed,
+    spread,
+    times,
+)
 from tinylm.report.sections.beam_judgement import judgement
 
 _WHOLE = 2
 """Prompts whose texts are printed whole, at every strategy."""
+_OTHERS = 3
+"""Further prompts, in a table."""
 _SHORT = 220
 """Characters of the other prompts' texts."""
+_VARIANTS = 0.5
+"""Share of words in common from which hypotheses are called variants of one text."""
 _ENDING = {
     "full": "as soon as $k$ hypotheses are complete",
     "heuristic": "when $k$ hypotheses are complete and the best open one, scored at its present "
@@ -38,55 +55,60 @@ _ENDING = {
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``beam-search``."""
     found = results.results.get("beam-search")
-    if found is None or not found["comparisons"]:
+    if found is None:
         return []
     comparisons = found["comparisons"]
     made: list[Block] = [
         Heading(1, "Beam search", "sec:beam-search"),
         *_technique(found),
         Paragraph(_setting(found)),
-        *(_quality(one, i) for i, one in enumerate(comparisons)),
+        *(_quality(comparison, i) for i, comparison in enumerate(comparisons)),
         _cost(found),
     ]
+    first, *rest = judgement(comparisons)
+    made.append(Paragraph(first))
     if results.has_figure("figures/beam-search.svg"):
-        largest = max(comparisons, key=lambda one: one["num_prompts"])
+        largest = max(comparisons, key=lambda comparison: comparison["num_prompts"])
+        made[-1] = Paragraph(f"{first} [[fig:beam-search]] draws likelihood, BLEU and variety.")
         made.append(
             Figure(
                 "fig:beam-search",
                 "figures/beam-search.svg",
                 f"Decoding strategies on {plural(largest['num_prompts'], 'prompt')}. Left: how "
-                "likely the model finds the texts, against the speed of making them. Right: BLEU "
-                "against the true continuations, and variety of the texts.",
-                "Log-probability per token against tokens a second, and BLEU and distinct-2 by "
+                "likely the texts are under the model, against the speed of generation. Right: "
+                "BLEU against the true continuations, and variety of the texts.",
+                "Log-probability per token against tokens per second, and BLEU and distinct-2 by "
                 "decoding strategy.",
             )
         )
-    made += [Paragraph(text) for text in judgement(comparisons)]
-    texts = [*_examples(found), *_n_best(found)]
-    if texts:
-        made += [Heading(2, "The texts side by side", "sec:beam-texts"), *texts]
-    return made
+    made += [Paragraph(text) for text in rest]
+    return [
+        *made,
+        Heading(2, "The texts side by side", "sec:beam-texts"),
+        *_examples(comparisons),
+        *_n_best(found),
+    ]
 
 
 def _technique(found: Mapping[str, Any]) -> list[Block]:
     ending = _ending(found["early_stopping"])
     return [
         Paragraph(
-            "Greedy decoding takes the likeliest token at every step, which need not lead to the "
-            "likeliest text. Beam search keeps the $k$ likeliest beginnings (*hypotheses*): each "
-            "is extended by every token, and the extensions are ordered by their summed "
+            "Greedy decoding takes the most likely token at every step, which need not lead to the "
+            "most likely text. Beam search keeps the $k$ most likely beginnings (*hypotheses*): "
+            "each is extended by every token, and the extensions are ordered by their summed "
             "log-probability. Those among the first $k$ that end the story are set aside as "
             "complete, and the first $k$ of the others are kept. "
             f"With $k = 1$ this is greedy decoding. A search stops {ending}. Since every token "
-            "makes a text less likely, a sum alone would favour short texts; hypotheses $y$ for a "
-            "prompt $x$ are therefore ranked by"
+            "makes a text less likely, the sum alone would favour short texts; hypotheses $y$ for "
+            "a prompt $x$ are therefore ranked by"
         ),
         Equation('"score"(y) = 1/(|y|^alpha) sum_(t=1)^(|y|) log p_theta (y_t | x, y_(<t)),'),
         Paragraph(
             f"with a length penalty of $alpha$ = {setting(found['length_penalty'])}. Wu et al. "
             "[[wu2016]] found such a normalisation necessary in translation; their divisor is "
-            "$((5 + |y|) slash 6)^alpha$. Beam search is no exact search: a beginning that is "
-            "dropped early may have led to the best text."
+            "$((5 + |y|) slash 6)^alpha$. Beam search is not exact: a beginning that is dropped "
+            "early might have led to the best text."
         ),
     ]
 
@@ -96,26 +118,25 @@ def _ending(early_stopping: object) -> str:
 
 
 def _setting(found: Mapping[str, Any]) -> str:
-    sizes = [str(one["num_prompts"]) for one in found["comparisons"]]
-    cut = found.get("top_p", 1)
-    filtered = f" and top-p {setting(cut)}" if cut != 1 else ""
-    tables = listed([f"[[tab:beam-{i + 1}]]" for i in range(len(found["comparisons"]))])
-    shown = "shows" if len(sizes) == 1 else "show"
+    comparisons = found["comparisons"]
+    sizes = [str(comparison["num_prompts"]) for comparison in comparisons]
+    filtered = f" and top-p {setting(found['top_p'])}" if found["top_p"] != 1 else ""
+    tables = [f"[[tab:beam-{i + 1}]]" for i in range(len(comparisons))]
+    shown = "shows" if len(tables) == 1 else "show"
     return (
         f"The first {plural(found['prompt_tokens'], 'token')} of {listed(sizes)} validation "
-        f"stories, spread evenly over the split, were continued by at most "
+        "stories, spread evenly over the split, were continued by at most "
         f"{plural(found['max_new_tokens'], 'token')}; sampling is at temperature "
-        f"{setting(found['temperature'])}{filtered}. {tables} {shown} how likely the texts "
+        f"{setting(found['temperature'])}{filtered}. {listed(tables)} {shown} how likely the texts "
         "are under the model, how well they agree with the true continuations, and how varied they "
-        "are; [[tab:beam-cost]] shows what they cost."
+        "are; [[tab:beam-cost]] shows what they cost. Differences are judged prompt by prompt: "
+        "what is said to differ does so with its 95 % interval."
     )
 
 
 def _quality(comparison: Mapping[str, Any], index: int) -> Table:
     rows = [_quality_row(literal(row["name"]), row) for row in comparison["rows"]]
-    true = comparison.get("true")
-    if true:
-        rows.append(_quality_row("true texts", true))
+    rows.append(_quality_row("true texts", comparison["true"]))
     return Table(
         f"tab:beam-{index + 1}",
         f"Quality by strategy, {plural(comparison['num_prompts'], 'prompt')}.",
@@ -124,19 +145,19 @@ def _quality(comparison: Mapping[str, Any], index: int) -> Table:
         tuple(rows),
         "lrrrrrrrrrr",
         "log p: mean summed log-probability in nats; BLEU: corpus BLEU and mean of the sentences; "
-        "Rep.: share of 4-grams seen before in the same text; length in tokens; Ended: share of "
-        "texts that the model closed itself.",
-        emphasised=(len(rows) - 1,) if true else (),
+        "Rep.: share of 4-grams that occurred before in the same text; length in tokens; Ended: "
+        "share of texts that the model ended by itself.",
+        emphasised=(len(rows) - 1,),
     )  # fmt: skip
 
 
 def _quality_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
-    bleu = [f"{row[key]:.2f}" if row.get(key) is not None else "–"
+    bleu = [f"{row[key]:.2f}" if key in row else "–"
             for key in ("bleu_corpus", "bleu_sentence_mean")]  # fmt: skip
     return (
         name,
-        f"{row['log_probability']:.1f}".replace("-", "−"),
-        f"{row['log_probability_per_token']:.3f}".replace("-", "−"),
+        signed(row["log_probability"], 1),
+        signed(row["log_probability_per_token"], 3),
         *bleu,
         *(f"{row['distinct'][n]:.3f}" for n in ("1", "2", "3")),
         percent(row["repetition"]),
@@ -146,11 +167,12 @@ def _quality_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _cost(found: Mapping[str, Any]) -> Table:
-    rows = []
+    rows, timings = [], []
     for comparison in found["comparisons"]:
-        base = comparison["rows"][0]["seconds"]["median_s"]
+        first = comparison["rows"][0]
         for i, row in enumerate(comparison["rows"]):
             timing = row["seconds"]
+            timings.append(timing)
             rows.append(
                 (
                     str(comparison["num_prompts"]) if i == 0 else "",
@@ -158,39 +180,37 @@ def _cost(found: Mapping[str, Any]) -> Table:
                     median(timing),
                     f"{seconds(timing['min_s'])} to {seconds(timing['max_s'])}",
                     spread(timing),
-                    times(timing["median_s"] / base),
+                    times(compared(timing, first["seconds"]).ratio),
                     count(row["tokens_per_second"]),
                 )
             )
-    first = found["comparisons"][0]["rows"][0]
-    signatures = (
-        f"Corpus BLEU: {code(found['signature'])}; sentences: {code(found['sentence_signature'])}."
-    )
     return Table(
         "tab:beam-cost",
-        f"Time by strategy: {rounds(first['seconds'])}, strategies taking turns.",
-        ("Prompts", "Strategy", "Time", "Range", "Spread",
-         f"To {literal(first['name'])}", "Tokens a second"),
+        f"Time by strategy: {rounds(*timings)}, taken in turns.",
+        ("Prompts", "Strategy", "Time", "Range", "Spread", f"To {literal(first['name'])}",
+         "Tokens per second"),
         tuple(rows),
         "rlrrrrr",
-        f"Spread: range over median. Measured on {hardware(found)}. {signatures}",
+        "Spread: distance between the quartiles, relative to the median. Measured on "
+        f"{hardware(found)}.{disturbances(map(measured, timings))} Corpus BLEU: "
+        f"{code(found['signature'])}; sentences: {code(found['sentence_signature'])}.",
     )  # fmt: skip
 
 
-def _examples(found: Mapping[str, Any]) -> list[Block]:
-    examples = found.get("examples") or []
-    if not examples:
-        return []
+def _examples(comparisons: Sequence[Mapping[str, Any]]) -> list[Block]:
+    smallest = min(comparisons, key=lambda comparison: comparison["num_prompts"])
+    examples = smallest["texts"][: _WHOLE + _OTHERS]
     whole, others = examples[:_WHOLE], examples[_WHOLE:]
     more = (
         f" [[tab:beam-texts]] sets {plural(len(others), 'more prompt')} side by side."
         if others
         else ""
     )
+    first = f"{plural(len(whole), 'prompt')} are" if len(whole) > 1 else "prompt is"
     made: list[Block] = [
         Paragraph(
-            f"The continuations of the first {plural(len(whole), 'prompt')}, unselected, by every "
-            f"strategy, and the true ones; the given beginning is in bold.{more}"
+            f"The first {first} shown with the continuations by every strategy, unselected, and "
+            f"the true ones; the given beginning is in bold.{more}"
         )
     ]
     for i, example in enumerate(whole, 1):
@@ -199,12 +219,12 @@ def _examples(found: Mapping[str, Any]) -> list[Block]:
             Sample(f"{i}. {name}", _continuation(text, prompt), prompt)
             for name, text in [*example["outputs"].items(), ("true", example["true"])]
         ]
-    return made + ([_side_by_side(others)] if others else [])
+    return [*made, _side_by_side(others)] if others else made
 
 
 def _side_by_side(examples: Sequence[Mapping[str, Any]]) -> Table:
     names = list(examples[0]["outputs"])
-    shown = [names[0], names[-1]] if len(names) > 1 else names
+    shown = [names[0], names[-1]]
     rows = tuple(
         tuple(
             f"*{literal(example['prompt'])}* {literal(_cut(text, example['prompt']))}"
@@ -235,23 +255,21 @@ def _cut(text: str, prompt: str) -> str:
 
 
 def _n_best(found: Mapping[str, Any]) -> list[Block]:
-    best = found.get("n_best")
-    if not best or not best["hypotheses"]:
-        return []
+    best = found["n_best"]
     hypotheses = best["hypotheses"]
     rows = tuple(
         (
             str(i),
-            f"{one['score']:.3f}".replace("-", "−"),
-            f"{one['log_probability']:.1f}".replace("-", "−"),
-            count(one["num_tokens"]),
-            literal(_continuation(one["text"], best["prompt"])),
+            signed(hypothesis["score"], 3),
+            signed(hypothesis["log_probability"], 1),
+            count(hypothesis["num_tokens"]),
+            literal(_continuation(hypothesis["text"], best["prompt"])),
         )
-        for i, one in enumerate(hypotheses, 1)
+        for i, hypothesis in enumerate(hypotheses, 1)
     )
-    texts = [_continuation(one["text"], best["prompt"]).split() for one in hypotheses]
+    texts = [_continuation(hypothesis["text"], best["prompt"]) for hypothesis in hypotheses]
     return [
-        Paragraph(f"[[tab:n-best]] lists what one search returns. {shared_start(texts)}"),
+        Paragraph(f"[[tab:n-best]] lists what one search returns. {likeness(texts)}"),
         Table(
             "tab:n-best",
             f"The {plural(len(hypotheses), 'best hypothesis', 'best hypotheses')} for "
@@ -263,25 +281,19 @@ def _n_best(found: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def shared_start(texts: Sequence[Sequence[str]]) -> str:
-    """Return how much of their beginning the hypotheses of one search share."""
-    if len(texts) < 2:
-        return "It is one hypothesis only."
-    longest = max(len(text) for text in texts)
-    same = 0
-    for words in zip(*texts, strict=False):
-        if len(set(words)) > 1:
-            break
-        same += 1
-    if same == longest:
-        return f"All {len(texts)} are the same words."
-    text = f"The {len(texts)} hypotheses have their first {plural(same, 'word')} in common"
-    if same == 0:
-        return f"The {len(texts)} hypotheses differ from the first word on."
-    share = same / longest
-    if share >= 0.5:
-        return (
-            f"{text}, {percent(share, 0)} of the longest one: they are variants of one text, not "
-            "different stories."
-        )
-    return f"{text}, {percent(share, 0)} of the longest one."
+def likeness(texts: Sequence[str]) -> str:
+    """Return how much of the best hypothesis of a search the others share."""
+    best, *others = (text.split() for text in texts)
+    if not others:
+        return "It is a single hypothesis."
+    if all(words == best for words in others):
+        return f"All {len(texts)} consist of the same words."
+    shares = [SequenceMatcher(None, best, words, autojunk=False).ratio() for words in others]
+    share = sum(shares) / len(shares)
+    text = (
+        f"On average {percent(share, 0)} of the words of another hypothesis and of the best one "
+        "are the same and in the same order"
+    )
+    if share >= _VARIANTS:
+        return f"{text}: they are variants of one text rather than different texts."
+    return f"{text}."

@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code, literal
-from tinylm.report.figures.data import zipf_exponent
+from tinylm.report.figures.data import zipf_excess, zipf_exponent
 from tinylm.report.formatting import count, listed, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
 
 _EXAMPLE_TOKENS = 24
+_SPECIAL = 4
+"""Special tokens of the vocabulary."""
+_MANY_UNKNOWN = 0.02
+"""Share of unknown tokens from which they are called a relief to the model."""
+_CLOSE = 0.1
+"""Relative difference of mean and median up to which they are called close."""
+_ZIPF = 0.15
+"""Difference from Zipf's exponent up to which a corpus is called like ordinary language."""
+_RARER = 2.0
+"""How many times rarer the rarest words may be than the power law says."""
 
 
 def blocks(results: ReportInputs) -> list[Block]:
@@ -22,7 +32,7 @@ def blocks(results: ReportInputs) -> list[Block]:
     made += _corpus(data)
     made += _tokens(results, data)
     made += _words(results, data)
-    if data.get("vectors"):
+    if data["vectors"]:
         made += _vectors(results, data["vectors"])
     made += _windows(results, data)
     return made
@@ -42,7 +52,7 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
         ("Unknown tokens", *(percent(data["splits"][name]["unknown_rate"], 2) for name in names)),
     ]
     return [
-        Paragraph(f"{literal(_sentence(data['corpus']))}{citation} [[tab:splits]] gives its size."),
+        Paragraph(f"{literal(_sentence(data['corpus']))}{citation} [[tab:splits]] gives the size."),
         Table(
             "tab:splits",
             f"The corpus {code(data['corpus_name'])} after tokenization.",
@@ -60,42 +70,33 @@ def _tokens(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
     tokens = " ".join(code(f"{token}") for token, _ in shown[:_EXAMPLE_TOKENS])
     ids = ", ".join(str(number) for _, number in shown[:_EXAMPLE_TOKENS])
     more = "" if len(shown) <= _EXAMPLE_TOKENS else " …"
-    dropped = data["types_seen"] - data["vocab_size"] + 4
-    limit = (
-        f"the {count(data['max_size'])} most frequent of them are kept"
-        if data["vocab_size"] >= data["max_size"]
-        else f"which leaves {count(data['vocab_size'])} entries, below the limit of "
-        f"{count(data['max_size'])}"
-    )
     made: list[Block] = [
         Heading(2, "From text to tokens", "sec:tokens"),
         Paragraph(
             "The tokenizer works on words: text is lower-cased and cut into words, numbers and "
             "single punctuation marks by one rule; decoding puts spaces and capitals back. Four "
-            "special tokens come first in the vocabulary: `<pad>` (filling), `<unk>` (a word "
+            "special tokens come first in the vocabulary: `<pad>` (padding), `<unk>` (a word "
             "outside the vocabulary), `<sos>` (start of a story) and `<eos>` (its end). The "
             "vocabulary is built on the training split only, so that nothing about the "
             "validation stories is known beforehand."
         ),
-        Paragraph(
-            f"The training split holds {count(data['types_seen'])} different words. A word needs "
-            f"{plural(data['min_frequency'], 'occurrence')} to enter the vocabulary; {limit}, "
-            "special tokens included. "
-            + (
-                f"The {plural(dropped, 'rarest type')} became `<unk>`. "
-                if dropped > 0
-                else "No word was left out. "
-            )
-            + _unknown(train, validation)
-        ),
+        Paragraph(f"{vocabulary(data)} {_unknown(train, validation)}"),
     ]
     if shown:
+        same = " ".join(example["text"].split()) == " ".join(example["decoded"].split())
         made += [
-            Paragraph("[[tab:example]] follows the beginning of one story through the tokenizer."),
+            Paragraph(
+                "[[tab:example]] follows the beginning of one story through the tokenizer. "
+                + (
+                    "Decoded, it is the original again."
+                    if same
+                    else "Decoded, it differs from the original: words may be unknown, and spaces "
+                    "and capitals that do not follow from the tokens are lost."
+                )
+            ),
             Table(
                 "tab:example",
-                "One story's first tokens. The decoded text differs from the original only "
-                "where words are unknown or spacing and capitals cannot be told from the tokens.",
+                "The first tokens of one story.",
                 ("", "What the tokenizer makes of it"),
                 (
                     ("Text", literal(_cut(example["text"], 230))),
@@ -109,60 +110,50 @@ def _tokens(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
     return made
 
 
+def vocabulary(data: Mapping[str, Any]) -> str:
+    """Return how many words there are, and which of them the vocabulary holds."""
+    text = f"The training split holds {count(data['types_seen'])} different words. "
+    least = data["min_frequency"]
+    if least > 1:
+        text += f"A word has to occur at least {least} times to enter the vocabulary. "
+    held = f"the vocabulary has {count(data['vocab_size'])} entries, special tokens included"
+    if data["vocab_size"] >= data["max_size"]:
+        text += f"Of these words the most frequent are kept: {held}, which is its limit. "
+    else:
+        text += (
+            f"All of these words are kept: {held}, below its limit of {count(data['max_size'])}. "
+        )
+    dropped = data["types_seen"] - data["vocab_size"] + _SPECIAL
+    if dropped <= 0:
+        return f"{text}No word was left out."
+    if dropped == 1:
+        return f"{text}One word was left out and became `<unk>`."
+    return f"{text}The other {count(dropped)} words became `<unk>`."
+
+
 def _unknown(train: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
     if train["unknown"] == 0 and validation["unknown"] == 0:
         return "No token of either split is unknown."
     text = (
-        f"In running text that is {percent(train['unknown_rate'], 2)} of the training and "
-        f"{percent(validation['unknown_rate'], 2)} of the validation tokens"
+        f"In running text, {plural(train['unknown'], 'token')} of the training split "
+        f"({percent(train['unknown_rate'], 2)}) and {count(validation['unknown'])} of the "
+        f"validation split ({percent(validation['unknown_rate'], 2)}) are unknown"
     )
-    if validation["unknown_rate"] > 1.5 * max(train["unknown_rate"], 1e-9):
-        return f"{text}: the validation stories use words that training never showed."
-    if validation["unknown_rate"] < 0.02:
-        return f"{text}: rare enough not to blur the measurements."
-    return f"{text}, which makes the task easier than the text is; perplexities of models with "\
-        "other vocabularies cannot be compared with those below."  # fmt: skip
+    if validation["unknown_rate"] < _MANY_UNKNOWN:
+        return f"{text}."
+    return (
+        f"{text}. The model does not have to spell these words, which makes its task easier than "
+        "the text is."
+    )
 
 
 def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
-    lengths = data["lengths"]["train"]
-    total = data["splits"]["train"]["tokens"]
-    top = data["top_words"][:20]
-    covered = sum(number for _, number in top) / total if total else 0
-    exponent = zipf_exponent(data["rank_frequency"])
-    text = (
-        f"The {len(top)} most frequent tokens make up {percent(covered)} of the training split; "
-        f"the first are {listed([f'“{literal(word)}”' for word, _ in top[:8]])}. "
-    )
-    if exponent is not None:
-        text += (
-            f"Ranked by frequency, words follow a power law with exponent "
-            f"{significant(exponent)} between ranks 10 and 1,000 ([[fig:data]], right). Zipf's law "
-            "[[zipf1949]] expects about 1. "
-        )
-        if exponent > 1.15:
-            text += (
-                "The steeper fall means a small, much repeated vocabulary, as one expects of "
-                "stories for small children; a model of modest size can learn it."
-            )
-        elif exponent < 0.85:
-            text += "The flatter fall means that the common words are used unusually evenly."
-        else:
-            text += "The corpus thus has the shape of ordinary language."
-    skewed = lengths["mean"] > 1.1 * lengths["median"]
-    shape = (
-        "a few long stories pull the mean up" if skewed else "mean and median lie close together"
-    )
+    drawn = results.has_figure("figures/data.svg")
     made: list[Block] = [
         Heading(2, "What the stories are like", "sec:words"),
-        Paragraph(
-            f"A training story has {count(lengths['median'])} tokens in the median and "
-            f"{significant(lengths['mean'])} on average: {shape} ([[fig:data]], left). {text}"
-            if results.has_figure("figures/data.svg")
-            else text.replace(" ([[fig:data]], right)", "")
-        ),
+        Paragraph(f"{lengths_comment(data, drawn)} {words_comment(data, drawn)}"),
     ]
-    if results.has_figure("figures/data.svg"):
+    if drawn:
         made.append(
             Figure(
                 "fig:data",
@@ -175,33 +166,85 @@ def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
     return made
 
 
+def lengths_comment(data: Mapping[str, Any], drawn: bool) -> str:
+    """Return how long the stories are, and whether a few of them weigh on the mean."""
+    lengths = data["lengths"]["train"]
+    ratio = lengths["mean"] / lengths["median"]
+    shape = "mean and median are close to each other"
+    if ratio > 1 + _CLOSE:
+        shape = "a number of long stories raise the mean"
+    elif ratio < 1 - _CLOSE:
+        shape = "a number of short stories lower the mean"
+    seen = " ([[fig:data]], left)" if drawn else ""
+    return (
+        f"The median length of a training story is {count(lengths['median'])} tokens and the mean "
+        f"{significant(lengths['mean'])}: {shape}{seen}."
+    )
+
+
+def words_comment(data: Mapping[str, Any], drawn: bool) -> str:
+    """Return which words are frequent, and whether their frequencies follow Zipf's law."""
+    total = data["splits"]["train"]["tokens"]
+    top = data["top_words"]
+    covered = sum(number for _, number in top) / total
+    text = (
+        f"The {len(top)} most frequent tokens make up {percent(covered)} of the training split; "
+        f"the first are {listed([f'“{literal(word)}”' for word, _ in top[:8]])}."
+    )
+    exponent = zipf_exponent(data["rank_frequency"])
+    if exponent is None:
+        return text
+    seen = " ([[fig:data]], right)" if drawn else ""
+    text += (
+        " Ranked by frequency, the words between ranks 10 and 1,000 follow a power law with an "
+        f"exponent of {significant(exponent)}{seen}; Zipf's law [[zipf1949]] expects about 1. "
+    )
+    if exponent > 1 + _ZIPF:
+        text += "Frequencies thus fall more steeply than in ordinary language."
+    elif exponent < 1 - _ZIPF:
+        text += "Frequencies thus fall less steeply than in ordinary language."
+    else:
+        text += "In this range the corpus is like ordinary language."
+    excess = zipf_excess(data["rank_frequency"])
+    if excess is None:
+        return text
+    if excess > _RARER:
+        return text + (
+            f" Beyond it the curve falls off: the word at nine tenths of all ranks is "
+            f"{significant(excess, 2)} times rarer than the power law says. In ordinary language "
+            "ever rarer words follow; here there are few of them."
+        )
+    return f"{text} Beyond it the rare words continue the power law."
+
+
 def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
     trained_here = vectors["source"] == "train"
     origin = (
-        f"They were trained on the training split itself "
+        "They were trained on the training split itself "
         f"({plural(results.config.vectors.epochs, 'epoch')}, "
-        f"{results.config.vectors.window} words of context on each side)"
+        f"{plural(results.config.vectors.window, 'word')} of context on each side)"
         if trained_here
         else "They were read from a published file"
     )
     fate = (
-        "they are a starting point, and are trained further with the model"
+        "they are trained further with the model"
         if vectors["trainable"]
-        else "they stay frozen, so that the model learns around them"
+        else "they stay frozen while the model is trained"
     )
-    neighbours: Mapping[str, Any] = vectors.get("neighbours") or {}
+    neighbours: Mapping[str, Any] = vectors["neighbours"]
+    covered = (
+        "Every word of the vocabulary has a vector; only the special tokens start at random."
+        if vectors["coverage"] == 1
+        else f"{percent(vectors['coverage'])} of the words of the vocabulary have a vector; the "
+        "others, and the special tokens, start at random."
+    )
+    near = " [[tab:neighbours]] shows what they know of some words." if neighbours else ""
     made: list[Block] = [
         Heading(2, "Word vectors", "sec:vectors"),
         Paragraph(
-            f"The embedding starts from fastText vectors [[bojanowski2017]] of dimension "
+            "The embedding starts from fastText vectors [[bojanowski2017]] of dimension "
             f"{vectors['dimension']}, in which a word is the sum of the vectors of its character "
-            f"n-grams. {origin}; {fate}. {percent(vectors['coverage'])} of the vocabulary has a "
-            f"vector"
-            + (
-                "; the other entries, special tokens among them, start at random."
-                if vectors["coverage"] < 1
-                else "."
-            )
+            f"n-grams. {origin}; {fate}. {covered}{near}"
         ),
     ]
     if neighbours:
@@ -219,37 +262,30 @@ def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
                 ("Word", "Nearest words (cosine)"),
                 rows,
                 "lp",
-                "Words that are spelled alike are near because they share n-grams; words that "
-                "are used alike, because they share contexts.",
+                "Words that are spelled alike are near each other because they share n-grams; "
+                "words that are used alike, because they share contexts.",
             )
         )
     return made
 
 
 def _windows(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
-    context = results.config.model.context_length
-    lengths = data["lengths"]["train"]
+    windows = data["windows"]
     training = results.results.get("training")
-    if lengths["p95"] <= context:
-        fit = "at least 95 % of the stories fit into it whole"
-    elif lengths["median"] <= context:
-        fit = "more than half of the stories fit into it whole"
-    else:
-        fit = (
-            f"shorter than the median story ({count(lengths['median'])} tokens), so that the "
-            "model sees most stories in pieces and cannot look back to their beginning"
-        )
-    windows = (
+    number = (
         f" One epoch has {plural(training['windows_per_epoch'], 'window')}." if training else ""
     )
     return [
         Heading(2, "Windows and labels", "sec:windows"),
         Paragraph(
-            f"The model sees at most {context} tokens at once: {fit}. Each story becomes "
-            "`<sos>` … `<eos>`, cut into windows of that length; the label of every token is the "
-            "token after it, which the model gets as input in the next place whatever it "
-            "predicted itself (teacher forcing [[williams1989]]). Filling is ignored in the loss, "
-            f"and nothing else is.{windows}"
+            f"The model sees at most {count(windows['context_length'])} tokens at once. The "
+            "stories, each framed by `<sos>` and `<eos>`, are joined and cut into windows of that "
+            f"length, wherever a story begins: {percent(windows['fit_share'])} of the training "
+            f"stories are short enough for a window, and {percent(windows['whole_share'])} stand "
+            "whole in one; the model sees the others in pieces. The label of every token is the "
+            "token after it, which is also the next input, whatever the model predicted itself "
+            "(teacher forcing [[williams1989]]). Padding, which only the last window may need, is "
+            f"ignored in the loss, and nothing else is.{number}"
         ),
     ]
 

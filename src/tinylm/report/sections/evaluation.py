@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
+from tinylm.measurement import Difference, Verdict
 from tinylm.report.blocks import (
     Block,
     Bullets,
@@ -15,11 +17,13 @@ from tinylm.report.blocks import (
     Table,
     code,
 )
-from tinylm.report.formatting import count, percent, plural, setting, significant
+from tinylm.report.formatting import count, listed, percent, plural, setting, significant
 from tinylm.report.inputs import ReportInputs
 
-_CLOSE = 0.1
-"""Relative difference below which generated and true text count as alike."""
+_SHOWN = 5
+"""Continuations that are printed."""
+_MODERATE, _HIGH = 10, 30
+"""From here on a corpus BLEU is called moderate, and high."""
 
 
 def blocks(results: ReportInputs) -> list[Block]:
@@ -29,32 +33,52 @@ def blocks(results: ReportInputs) -> list[Block]:
         return []
     return [
         Heading(1, "Evaluation", "sec:evaluation"),
-        *_prediction(found),
+        *_prediction(results, found),
         *_continuations(found),
         *_examples(found),
     ]
 
 
-def _prediction(found: Mapping[str, Any]) -> list[Block]:
+def _prediction(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
     validation = found["validation"]
-    measured = f" of the checkpoint {code(found['checkpoint'])}" if found.get("checkpoint") else ""
     return [
         Heading(2, "Prediction", "sec:prediction"),
         Paragraph(
-            f"Over all {count(validation['tokens'])} tokens of the validation split the loss"
-            f"{measured} is {significant(validation['loss'], 4)} nats per token, a perplexity of "
-            f"{significant(validation['perplexity'], 4)}. A perplexity can be compared only "
-            "between models with one vocabulary, since it counts choices per token. Spread over "
-            f"the bytes of the text the same loss is {significant(validation['bits_per_byte'])} "
-            "bits per byte, which any model can be compared by."
+            f"Over all {count(validation['tokens'])} tokens of the validation split the loss of "
+            f"the checkpoint {code(found['checkpoint'])} is {significant(validation['loss'], 4)} "
+            f"nats per token, a perplexity of {significant(validation['perplexity'], 4)}. "
+            f"{beside_training(results, found)}A perplexity can be compared only between models "
+            "with the same vocabulary, since it counts choices per token. Spread over the bytes "
+            f"of the text, the same loss is {significant(validation['bits_per_byte'])} bits per "
+            "byte, which can be compared between any models."
         ),
     ]
+
+
+def beside_training(results: ReportInputs, found: Mapping[str, Any]) -> str:
+    """Return why this perplexity is not the one that was validated during training, if it is not.
+
+    Empty, or a sentence with a space behind it.
+    """
+    training = results.results.get("training")
+    here = significant(found["validation"]["perplexity"], 4)
+    if training is None or significant(training["best"]["perplexity"], 4) == here:
+        return ""
+    used, every = training["validation_windows"], training["validation_split_windows"]
+    reasons = []
+    if used < every:
+        reasons.append(f"on {count(used)} of the {plural(every, 'window')} of the split only")
+    if training["precision"] == "bf16":
+        reasons.append("with matrix products in bfloat16 instead of float32")
+    why = f"measured {listed(reasons)}" if reasons else "measured of another checkpoint"
+    best = significant(training["best"]["perplexity"], 4)
+    return f"The {best} of [[sec:training]] differs because it was {why}. "
 
 
 def _continuations(found: Mapping[str, Any]) -> list[Block]:
     decoding = (
         "drawn from the model's own distribution"
-        if found["temperature"] == 1 and found["top_p"] == 1
+        if _is_free(found)
         else f"sampled with temperature {setting(found['temperature'])} and top-p "
         f"{setting(found['top_p'])}"
     )
@@ -76,19 +100,19 @@ def _continuations(found: Mapping[str, Any]) -> list[Block]:
             f"{plural(found['num_stories'], 'validation story', 'validation stories')} were cut "
             f"after {plural(found['prompt_tokens'], 'token')} and continued by the model for at "
             f"most {plural(found['max_new_tokens'], 'token')}, {decoding} "
-            f"(seed {found['seed']}). [[tab:continuations]] sets these continuations beside the "
-            "true ones, by three measures:"
+            f"(seed {found['seed']}). [[tab:continuations]] compares these continuations with the "
+            "true ones by three measures:"
         ),
         Bullets(
             (
                 "*Perplexity* under the model itself: how surprising it finds each text. "
                 "Token-weighted is the exponential of the mean over all tokens; the mean of the "
-                "texts' own perplexities is another number, in which short and odd texts weigh "
-                "more.",
-                "*Distinct-n* [[li2016]]: different n-grams divided by all n-grams. It falls when "
-                "texts repeat one another.",
-                "*Repetition*: share of 4-grams that occurred before in the same text. It rises "
-                "when a text goes round in circles.",
+                "texts' own perplexities is another number, in which short and unusual texts have "
+                "more weight.",
+                "*Distinct-n* [[li2016]]: the number of different n-grams divided by that of all "
+                "n-grams. It falls when texts repeat one another.",
+                "*Repetition*: the share of 4-grams that occurred before in the same text. It "
+                "rises when a text goes round in circles.",
             )
         ),
         Table(
@@ -106,6 +130,7 @@ def _continuations(found: Mapping[str, Any]) -> list[Block]:
             "are too short, on a scale of 0 to 100:"
         ),
         Equation('"BLEU" = 100 dot b dot exp(1/4 sum_(n=1)^4 log p_n)'),
+        Paragraph(f"{bleu_comment(found)} [[tab:bleu]] gives both forms of the score."),
         Table(
             "tab:bleu",
             "BLEU of the generated continuations against the true ones, with the signatures "
@@ -119,76 +144,92 @@ def _continuations(found: Mapping[str, Any]) -> list[Block]:
             "lrp",
             "Corpus BLEU pools the counts of all texts and is not the mean of sentence scores.",
         ),
-        Paragraph(bleu_comment(bleu["corpus"], found["prompt_tokens"])),
     ]  # fmt: skip
+
+
+def _is_free(found: Mapping[str, Any]) -> bool:
+    """Whether the texts are drawn from the model's own distribution."""
+    return bool(found["temperature"] == 1 and found["top_p"] == 1)
 
 
 def comparison(found: Mapping[str, Any]) -> list[str]:
     """Return sentences on how generated text differs from true text, by measure."""
-    sentences = []
     own = found["perplexity"]["generated"]["token_weighted"]
     true = found["perplexity"]["true"]["token_weighted"]
-    pair = f"({significant(own)} against {significant(true)})"
-    free = found["temperature"] == 1 and found["top_p"] == 1
-    if own < true * (1 - _CLOSE):
-        why = (
-            "it is surer of itself than the true stories justify"
-            if free
-            else "cutting off unlikely words makes text more predictable than a person's"
-        )
-        sentences.append(f"The model finds its own text easier than the true one {pair}: {why}.")
-    elif own > true * (1 + _CLOSE):
-        sentences.append(
-            f"The model finds its own text harder than the true one {pair}: once an unlikely word "
-            "has been drawn, it finds itself in places that training never showed, and errors "
-            "add up."
-        )
-    else:
-        sentences.append(
-            f"Own and true text are about equally surprising to the model {pair}: its "
-            "uncertainty is calibrated."
-        )
+    pair = f"(perplexity {significant(own)} against {significant(true)})"
+    likelier = _difference(found, "log_probability_per_token")
+    sentences = {
+        Verdict.MORE: f"The model finds its own text easier to predict than the true one {pair}"
+        + (
+            ", which a model that knew how sure to be would not."
+            if _is_free(found)
+            else ": cutting off unlikely words makes text more predictable than a person's."
+        ),
+        Verdict.LESS: f"The model finds its own text harder to predict than the true one {pair}: "
+        "an unlikely word, once drawn, leads to places that training never showed, and errors "
+        "accumulate.",
+        Verdict.ALIKE: "To the model its own text and the true one are not measurably different "
+        f"in how predictable they are {pair}.",
+        Verdict.UNKNOWN: "Which of the texts the model finds easier to predict could not be "
+        f"measured {pair}.",
+    }
+    told = [sentences[likelier.verdict]]
     repeated, natural = found["repetition"]["generated"], found["repetition"]["true"]
     pair = f"({percent(repeated)} of the 4-grams against {percent(natural)})"
-    if repeated > natural * 1.25 + 0.005:
-        sentences.append(f"It repeats itself more than the true stories do {pair}.")
-    elif repeated < natural * 0.75 - 0.005:
-        sentences.append(
-            f"It repeats itself less than the true stories do {pair}: it misses the refrains and "
-            "returning phrases of which such stories are made."
-        )
-    else:
-        sentences.append(f"It repeats itself about as much as the true stories do {pair}.")
-    n = sorted(found["distinct"]["generated"])[-1]
+    told.append(
+        {
+            Verdict.MORE: f"It repeats itself more than the true stories do {pair}.",
+            Verdict.LESS: f"It repeats itself less than the true stories do {pair}: it misses some "
+            "of the refrains and returning phrases of such stories.",
+            Verdict.ALIKE: "In how much it repeats itself it is not measurably different from the "
+            f"true stories {pair}.",
+            Verdict.UNKNOWN: f"Its repetition could not be compared {pair}.",
+        }[_difference(found, "repetition").verdict]
+    )
+    n = max(found["distinct"]["generated"])
     varied, wanted = found["distinct"]["generated"][n], found["distinct"]["true"][n]
     pair = f"(distinct-{n} {varied:.3f} against {wanted:.3f})"
-    if varied < wanted * (1 - _CLOSE):
-        sentences.append(f"Across stories its phrases are less varied {pair}.")
-    elif varied > wanted * (1 + _CLOSE):
-        sentences.append(
-            f"Across stories its phrases are more varied {pair}; with the perplexities above, "
-            "that speaks of word combinations that people would not use, not of imagination."
-            if own > true
-            else f"Across stories its phrases are more varied {pair}."
-        )
-    else:
-        sentences.append(f"The variety of phrases across stories is alike {pair}.")
-    return sentences
+    told.append(
+        {
+            Verdict.LESS: f"Across stories its phrases are less varied {pair}.",
+            Verdict.MORE: f"Across stories its phrases are more varied {pair}"
+            + (
+                "; with the perplexities above, that points to word combinations that people would "
+                "not use rather than to imagination."
+                if likelier.verdict is Verdict.LESS
+                else "."
+            ),
+            Verdict.ALIKE: "The variety of phrases across stories is not measurably different "
+            f"{pair}.",
+            Verdict.UNKNOWN: f"The variety of phrases could not be compared {pair}.",
+        }[_difference(found, f"distinct_{n}").verdict]
+    )
+    return told
 
 
-def bleu_comment(corpus: float, prompt_tokens: int) -> str:
+def _difference(found: Mapping[str, Any], measure: str) -> Difference:
+    """Return how much the generated texts are above the true ones."""
+    return Difference.from_result(found["differences"][measure])
+
+
+def bleu_comment(found: Mapping[str, Any]) -> str:
     """Return what the BLEU score means here."""
-    level = (
-        "low" if corpus < 10 else "moderate" if corpus < 30 else "high"
-    )  # fmt: skip
-    text = f"A corpus BLEU of {corpus:.1f} is {level}. "
-    if corpus < 30:
+    corpus = found["bleu"]["corpus"]
+    low, high = Difference.from_result(found["bleu"]["interval"]).ends
+    level = "low" if corpus < _MODERATE else "moderate" if corpus < _HIGH else "high"
+    between = (
+        ""
+        if math.isnan(low)
+        else f" (95\u202f% interval over the stories: {max(0.0, low):.1f} to {high:.1f})"
+    )
+    text = f"A corpus BLEU of {corpus:.1f}{between} is {level}. "
+    if corpus < _HIGH:
         return text + (
-            "It should not be higher: BLEU was made for translation, where the reference says "
-            f"what the text has to say. A story of which only {plural(prompt_tokens, 'token')} "
-            "are given can go on in many good ways, and a good continuation shares little but "
-            "common phrases with the one that happened to be written. The score is a floor to "
-            "compare models on, not a grade for the text."
+            "A higher score is not to be expected: BLEU was made for translation, where the "
+            "reference says what the text has to say. A story of which only "
+            f"{plural(found['prompt_tokens'], 'token')} are given can go on in many good ways, and "
+            "a good continuation shares little more than common phrases with the one that happened "
+            "to be written. The score serves to compare models, not to grade the text."
         )
     return text + (
         "For open-ended text that is a warning rather than praise: either the stories are so "
@@ -197,17 +238,17 @@ def bleu_comment(corpus: float, prompt_tokens: int) -> str:
 
 
 def _examples(found: Mapping[str, Any]) -> list[Block]:
-    examples = found.get("examples") or []
-    if not examples:
-        return []
+    texts = found["texts"][:_SHOWN]
+    every = plural(len(found["texts"]), "continuation")
+    first = f"The first {_SHOWN} of {every}" if len(found["texts"]) > _SHOWN else f"All {every}"
     made: list[Block] = [
         Heading(2, "Examples", "sec:examples"),
         Paragraph(
-            f"The first {plural(len(examples), 'continuation')}, unselected, each with the true "
-            "one under it; the given beginning is in bold."
+            f"{first}, unselected, each with the true one below it; the given beginning is in "
+            "bold. `results/evaluation.json` holds every one of them."
         ),
     ]
-    for i, example in enumerate(examples, 1):
+    for i, example in enumerate(texts, 1):
         made += [
             Sample(
                 f"{i}. Generated",

@@ -15,7 +15,7 @@ from tinylm.report.blocks import (
     Table,
     literal,
 )
-from tinylm.report.formatting import count, listed, percent, plural, setting, significant
+from tinylm.report.formatting import count, keyed, listed, percent, plural, setting, significant
 from tinylm.report.inputs import ReportInputs
 from tinylm.report.measurements import times
 from tinylm.report.sections.finetuning_costs import cost_comment, cost_table, quantization_comment
@@ -222,7 +222,7 @@ def quality_comment(found: Mapping[str, Any]) -> str:
 
 def _beside_lora(found: Mapping[str, Any]) -> str:
     """Return how LoRA's kin compare with it."""
-    rows = {row["name"]: row for row in found["methods"]}
+    rows = keyed(found["methods"], "name")
     if "lora" not in rows:
         return ""
     parts = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from tinylm.measurement import Verdict
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table
-from tinylm.report.formatting import count, listed, percent, plural, setting, significant
+from tinylm.report.formatting import count, keyed, listed, percent, plural, setting, significant
 from tinylm.report.measurements import compared, hardware, median, mib, rounds, times
 from tinylm.report.sections.finetuning_rows import NAMES, Row, changed, full_row, gain, ppl
 
@@ -53,8 +53,8 @@ def rank_blocks(found: Mapping[str, Any], drawn: bool) -> list[Block]:
 
 
 def _rank_table(found: Mapping[str, Any]) -> Table:
-    lora = {row["rank"]: row for row in found["ranks"]}
-    dylora = {row["rank"]: row for row in found["dylora"]}
+    lora = keyed(found["ranks"], "rank")
+    dylora = keyed(found["dylora"], "rank")
     largest = max(dylora, default=0)
     rows = []
     for rank in sorted({*lora, *dylora}):
@@ -120,7 +120,7 @@ def _dylora_comment(found: Mapping[str, Any]) -> str:
     text = f"DyLoRA was trained with a largest rank of {largest['rank']}. "
     if len(cut) > 1:
         text += f"From rank {cut[0]['rank']} to that its perplexity {_moves(way)}. "
-    lora = {row["rank"]: row for row in found["ranks"]}
+    lora = keyed(found["ranks"], "rank")
     both = [row for row in cut if row["rank"] in lora]
     gaps = {
         row["rank"]: changed(row["target_loss"], lora[row["rank"]]["target_loss"]) for row in both
@@ -266,7 +266,7 @@ def _context_table(found: Mapping[str, Any], rows: Sequence[Row]) -> Table:
 
 def context_comment(long: Mapping[str, Any]) -> str:
     """Return what longer texts do to the base, and what either training makes of them."""
-    rows = {row["method"]: row for row in long["rows"]}
+    rows = keyed(long["rows"], "method")
     base = rows["none"]
     way = changed(base["beyond"], base["within"])
     text = (

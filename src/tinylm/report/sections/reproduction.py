@@ -55,7 +55,7 @@ def blocks(results: ReportInputs) -> list[Block]:
     made += [
         Paragraph("[[sec:configuration]] is the configuration with every setting resolved."),
         Heading(1, "Configuration", "sec:configuration", appendix=True),
-        Paragraph("The run's `config.yaml`, with every setting resolved."),
+        Paragraph("What the results of this report were made with, every setting resolved."),
         Code(dump_yaml(results.config).rstrip()),
     ]
     return made

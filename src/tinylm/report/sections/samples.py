@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.measurement import Verdict
 from tinylm.report.blocks import Block, Heading, Paragraph, Sample, Table, literal
 from tinylm.report.formatting import listed, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
+from tinylm.report.measurements import difference, leaders, named
 
-_CLOSE = 0.1
+Setting = Mapping[str, Any]
+_TRUE = "true"
 
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``samples``."""
     found = results.results.get("samples")
-    if found is None or not found["settings"]:
+    if found is None:
         return []
-    settings, reference = found["settings"], found.get("reference")
+    settings = found["settings"]
+    nearest, _ = _nearest(found)
     made: list[Block] = [
         Heading(1, "Sample generations", "sec:samples"),
         Paragraph(
@@ -25,32 +29,33 @@ def blocks(results: ReportInputs) -> list[Block]:
             f"{plural(found['max_new_tokens'], 'token')}, at "
             f"{plural(len(settings), 'decoding setting')}: "
             f"{listed([literal(setting['name']) for setting in settings])}. Greedy decoding "
-            "always takes the likeliest token. Sampling draws from the prediction; a temperature "
-            "below 1 sharpens it first, and top-p draws only from the fewest tokens whose "
-            "probability reaches $p$ [[holtzman2020]]. [[tab:samples]] has the numbers."
+            "always takes the most likely token. Sampling draws from the prediction; a temperature "
+            "below 1 sharpens it first, top-k draws from the $k$ most likely tokens only, and "
+            "top-p from the fewest tokens whose probabilities add up to $p$ [[holtzman2020]]."
         ),
         Heading(2, "Quality in numbers", "sec:quality"),
-        _table(settings, reference),
-    ]
-    made += [Paragraph(text) for text in comments(settings, reference)]
-    made.append(Heading(2, "The texts", "sec:texts"))
-    shown = _nearest(settings, reference) if reference else settings[0]
-    made.append(
         Paragraph(
-            "The given beginning in bold; unselected: the first text of every setting, and "
-            f"every prompt's for *{literal(shown['name'])}*. “Ended” means that the model closed "
-            "the story itself; the others were cut at the limit."
-        )
-    )
+            f"For [[tab:samples]], the first {plural(found['prompt_tokens'], 'token')} of "
+            f"{plural(found['num_stories'], 'validation story', 'validation stories')} were "
+            "continued at every setting. What is said to differ does so story by story, with its "
+            "95\u202f% interval."
+        ),
+        _table(settings, found["reference"]),
+        *(Paragraph(text) for text in comments(found)),
+        Heading(2, "The texts", "sec:texts"),
+        Paragraph(
+            "The given beginning is in bold. The texts are not selected: the first text of every "
+            f"setting is shown, and with {named([nearest])[0]} that of every prompt. “Ended” means "
+            "that the model ended the story by itself; the others were cut at the limit."
+        ),
+    ]
     for setting in settings:
-        for output in setting["outputs"] if setting is shown else setting["outputs"][:1]:
+        outputs = setting["outputs"]
+        for output in outputs if setting["name"] == nearest else outputs[:1]:
             state = "ended" if output["finished"] else "cut at the limit"
             note = f"{plural(output['num_tokens'], 'token')}, {state}"
-            prompt, text = output["prompt"], output["text"]
-            # Either the whole text or only what follows the prompt may have been kept.
-            if text.startswith(prompt):
-                text = text[len(prompt) :].lstrip()
-            made.append(Sample(setting["name"], text, prompt, note))
+            text = output["text"].removeprefix(output["prompt"]).lstrip()
+            made.append(Sample(setting["name"], text, output["prompt"], note))
     return made
 
 
@@ -63,121 +68,140 @@ def _row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
         percent(metrics["repetition"]),
         percent(metrics["unk_rate"]),
         significant(metrics["mean_length"]),
-        percent(metrics["finished_share"], 0) if "finished_share" in metrics else "–",
+        percent(metrics["finished_share"], 0),
     )
 
 
-def _table(settings: Sequence[Mapping[str, Any]], reference: Mapping[str, Any] | None) -> Table:
+def _table(settings: Sequence[Setting], reference: Mapping[str, Any]) -> Table:
     rows = [_row(literal(setting["name"]), setting["metrics"]) for setting in settings]
-    if reference:
-        rows.append(_row("true stories", reference))
+    rows.append(_row("true stories", reference))
     return Table(
         "tab:samples",
-        "What the settings do to the text"
-        + (", with true validation stories as the measure." if reference else "."),
+        "What the settings do to the text, beside how the stories truly go on.",
         ("Setting", "Perplexity", "Distinct-1", "Distinct-2", "Repeated", "Unknown", "Length",
          "Ended"),
         tuple(rows),
         "lrrrrrrr",
-        "Perplexity is the model's own; repeated: share of 4-grams seen before in the same text; "
-        "distinct-n of one text a prompt, averaged over the seeds; length in tokens.",
-        emphasised=(len(rows) - 1,) if reference else (),
+        "Perplexity under the model itself; repeated: share of 4-grams that occurred before in the "
+        "same text; length in tokens; ended: share of texts that end within the limit.",
+        emphasised=(len(rows) - 1,),
     )  # fmt: skip
 
 
-def comments(
-    settings: Sequence[Mapping[str, Any]], reference: Mapping[str, Any] | None
-) -> list[str]:
+def comments(found: Mapping[str, Any]) -> list[str]:
     """Return paragraphs that judge the settings by repetition, variety and perplexity."""
-    made = []
-    if len(settings) > 1:
-        made.append(_between(settings))
-    if reference:
-        made.append(_against(settings, reference))
-    unfinished = [s for s in settings if s["metrics"]["finished_share"] < 0.5]
+    settings = found["settings"]
+    made = [_between(found), _against(found)]
+    unfinished = [s["name"] for s in settings if s["metrics"]["finished_share"] < 0.5]
     if len(unfinished) == len(settings):
         made.append(
-            "At no setting does the model end most of its stories within the limit; the texts "
-            "below stop where they were cut."
+            "At no setting does the model end most of its stories within the limit; most of the "
+            "texts below stop where they were cut."
         )
     elif unfinished:
-        names = listed([f"*{literal(s['name'])}*" for s in unfinished])
-        made.append(f"Most texts were cut before they had ended with {names}.")
+        made.append(f"With {listed(named(unfinished))} most texts were cut before they had ended.")
     return made
 
 
-def _between(settings: Sequence[Mapping[str, Any]]) -> str:
-    by_repetition = sorted(settings, key=lambda s: s["metrics"]["repetition"])
-    by_distinct = sorted(settings, key=lambda s: s["metrics"]["distinct_2"])
-    by_perplexity = sorted(settings, key=lambda s: s["metrics"]["perplexity"])
-    most, least = by_repetition[-1], by_repetition[0]
-    name = {id(s): f"*{literal(s['name'])}*" for s in settings}
-    if most["metrics"]["repetition"] - least["metrics"]["repetition"] < 0.005:
-        text = "The settings hardly differ in repetition. "
+def _extremes(
+    found: Mapping[str, Any], measure: str, values: Mapping[str, float]
+) -> tuple[str, str] | None:
+    """Return the settings with the highest and the lowest value, if these differ measurably."""
+    most, least = (choose(values, key=values.__getitem__) for choose in (max, min))
+    if most == least or difference(found, measure, most, least).verdict is not Verdict.MORE:
+        return None
+    return most, least
+
+
+def _between(found: Mapping[str, Any]) -> str:
+    metrics = {setting["name"]: setting["metrics"] for setting in found["settings"]}
+
+    def values(key: str) -> dict[str, float]:
+        return {name: float(of[key]) for name, of in metrics.items()}
+
+    repeated, varied, surprising = map(values, ("repetition", "distinct_2", "perplexity"))
+    less_likely = {name: -value for name, value in surprising.items()}
+    repetition = _extremes(found, "repetition", repeated)
+    variety = _extremes(found, "distinct_2", varied)
+    likelihood = _extremes(found, "log_probability_per_token", less_likely)
+    sentences = []
+    if repetition:
+        most, least = repetition
+        sentences.append(
+            f"The most repetitive setting is {_with(most, percent(repeated[most]))}, the least "
+            f"repetitive one {_with(least, percent(repeated[least]))}."
+        )
     else:
-        text = (
-            f"The most repetitive setting is {name[id(most)]} "
-            f"({percent(most['metrics']['repetition'])} repeated 4-grams), the least "
-            f"{name[id(least)]} ({percent(least['metrics']['repetition'])}). "
+        sentences.append("In repetition no two settings are measurably different.")
+    if variety:
+        most, least = variety
+        sentences.append(
+            f"Variety is greatest with {_with(most, f'distinct-2 {varied[most]:.3f}')} and "
+            f"smallest with {_with(least, f'{varied[least]:.3f}')}."
         )
-    text += (
-        f"Variety is greatest with {name[id(by_distinct[-1])]} "
-        f"(distinct-2 {by_distinct[-1]['metrics']['distinct_2']:.3f}) and smallest with "
-        f"{name[id(by_distinct[0])]} ({by_distinct[0]['metrics']['distinct_2']:.3f}). "
-        f"Perplexity is lowest with {name[id(by_perplexity[0])]} "
-        f"({significant(by_perplexity[0]['metrics']['perplexity'])}) and highest with "
-        f"{name[id(by_perplexity[-1])]} "
-        f"({significant(by_perplexity[-1]['metrics']['perplexity'])})."
-    )
-    if by_perplexity[0] is most:
-        text += (
-            " The likeliest text is thus also the most repetitive: a low perplexity alone is no "
-            "sign of good writing [[holtzman2020]]."
+    else:
+        sentences.append("In variety no two settings are measurably different.")
+    if likelihood:
+        most, least = likelihood
+        sentences.append(
+            f"Perplexity is lowest with {_with(most, significant(surprising[most]))} and highest "
+            f"with {_with(least, significant(surprising[least]))}."
         )
-    if by_perplexity[-1] is by_distinct[-1]:
-        text += (
-            " The most varied text is also the one that the model finds least likely, which is "
-            "the price of variety."
+    else:
+        sentences.append("In perplexity no two settings are measurably different.")
+    if likelihood and repetition and likelihood[0] == repetition[0]:
+        sentences.append(
+            "The most predictable text is thus also the most repetitive: a low perplexity alone is "
+            "no sign of good writing [[holtzman2020]]."
         )
-    return text
+    if likelihood and variety and likelihood[1] == variety[0]:
+        sentences.append(
+            "The most varied text is also the one that the model finds least likely, which is the "
+            "price of variety."
+        )
+    return " ".join(sentences)
+
+
+def _with(name: str, value: str) -> str:
+    return f"{named([name])[0]} ({value})"
 
 
 def _distance(metrics: Mapping[str, Any], reference: Mapping[str, Any]) -> float:
-    keys = ("distinct_1", "distinct_2", "repetition")
-    return float(sum(abs(metrics[key] - reference[key]) for key in keys))
+    return float(sum(abs(metrics[key] - reference[key]) for key in ("distinct_2", "repetition")))
 
 
-def _nearest(
-    settings: Sequence[Mapping[str, Any]], reference: Mapping[str, Any]
-) -> Mapping[str, Any]:
-    return min(settings, key=lambda s: _distance(s["metrics"], reference))
+def _nearest(found: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the setting nearest to the true texts, and those that are not measurably farther."""
+    reference = found["reference"]
+    near = {s["name"]: -_distance(s["metrics"], reference) for s in found["settings"]}
+    return leaders(found, "distance", near)
 
 
-def _against(settings: Sequence[Mapping[str, Any]], reference: Mapping[str, Any]) -> str:
-    nearest = _nearest(settings, reference)
-    metrics = nearest["metrics"]
+def _against(found: Mapping[str, Any]) -> str:
+    nearest, alike = _nearest(found)
+    reference = found["reference"]
+    metrics = next(s["metrics"] for s in found["settings"] if s["name"] == nearest)
+    are = "is" if len(alike) == 1 else "are"
+    but = f", but {listed(named(alike))} {are} not measurably farther" if alike else ""
     text = (
-        f"Nearest to the true stories in distinct-1, distinct-2 and repetition together (sum of "
-        f"the absolute differences, {_distance(metrics, reference):.3f}) is "
-        f"*{literal(nearest['name'])}*. "
+        "Nearest to the true stories in distinct-2 and repetition together (sum of the absolute "
+        f"differences: {_distance(metrics, reference):.3f}) is {named([nearest])[0]}{but}. "
     )
-    repeated, natural = metrics["repetition"], reference["repetition"]
-    pair = f"({percent(repeated)} against {percent(natural)})"
-    if repeated > natural * 1.25 + 0.005:
-        text += f"It still repeats itself more than they do {pair}, "
-    elif repeated < natural * 0.75 - 0.005:
-        text += f"It repeats itself less than they do {pair}, "
-    else:
-        text += f"It repeats itself about as much as they do {pair}, "
-    own, true = metrics["perplexity"], reference["perplexity"]
-    pair = f"({significant(own)} against {significant(true)})"
-    if own < true * (1 - _CLOSE):
-        text += f"and its text is more predictable than theirs {pair}."
-    elif own > true * (1 + _CLOSE):
-        text += f"and its text is less predictable than theirs {pair}."
-    else:
-        text += f"and its text is about as predictable as theirs {pair}."
+    pair = f"({percent(metrics['repetition'])} against {percent(reference['repetition'])})"
+    text += {
+        Verdict.MORE: f"It still repeats itself more than they do {pair}",
+        Verdict.LESS: f"It repeats itself less than they do {pair}",
+        Verdict.ALIKE: f"It does not repeat itself measurably more or less than they do {pair}",
+        Verdict.UNKNOWN: f"Its repetition cannot be compared with theirs {pair}",
+    }[difference(found, "repetition", nearest, _TRUE).verdict]
+    pair = f"({significant(metrics['perplexity'])} against {significant(reference['perplexity'])})"
+    text += {
+        Verdict.MORE: f", and its text is more predictable than theirs {pair}.",
+        Verdict.LESS: f", and its text is less predictable than theirs {pair}.",
+        Verdict.ALIKE: f", and its text is not measurably more or less predictable {pair}.",
+        Verdict.UNKNOWN: f", and its perplexity cannot be compared with theirs {pair}.",
+    }[difference(found, "log_probability_per_token", nearest, _TRUE).verdict]
     return (
-        f"{text} These numbers see single words and short phrases. Whether a story holds "
-        "together from beginning to end they cannot tell; for that, read on."
+        f"{text} These numbers see single words and short phrases. They cannot tell whether a "
+        "story holds together from beginning to end; for that, the texts have to be read."
     )

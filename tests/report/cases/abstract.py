@@ -1,0 +1,88 @@
+"""What the abstract says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.report.method_fixtures import timing
+from tests.report.telling import table_of
+from tinylm.report import abstract
+
+FILES = [Path(str(abstract.__file__))]
+
+Results = dict[str, dict[str, Any]]
+
+
+def without(*names: str) -> Callable[[Results], None]:
+    def change(results: Results) -> None:
+        for name in names:
+            del results[name]
+
+    return change
+
+
+def cache(cached: float, uncached: float, spread: float = 0.02) -> Callable[[Results], None]:
+    def change(results: Results) -> None:
+        for name, seconds in (("cached", cached), ("uncached", uncached)):
+            results["kv-cache"]["samples"][name].update(timing(seconds, spread, 5))
+
+    return change
+
+
+def tokens(number: float) -> Callable[[Results], None]:
+    return lambda results: results["data"]["splits"]["train"].update(tokens=number)
+
+
+def checks(number: int, failed: int = 0) -> Callable[[Results], None]:
+    def change(results: Results) -> None:
+        found = results["verification"]
+        found["rows"] = found["rows"][:number]
+        for row in found["rows"][:failed]:
+            row["passed"] = False
+
+    return change
+
+
+CASES = table_of(
+    "abstract",
+    (None, "A decoder-only Transformer of 6.16 million parameters (3 layers, 8 heads"),
+    (without("training"), "A decoder-only Transformer (3 layers", "steps"),
+    (without("data"), "A decoder-only Transformer of 6.16 million", "The corpus"),
+    (tokens(999_999), "999,999 word-level tokens"),
+    (tokens(1_000_000), "1.00 million word-level tokens"),
+    (tokens(1e9 - 1e6), "999 million word-level tokens"),
+    (tokens(1e9), "1.00 billion word-level tokens"),
+    # The perplexity of the whole split, where it was measured.
+    (None, "validation perplexity reached 8.10, where word frequencies alone give 215."),
+    (without("evaluation"), "validation perplexity reached 7.85", "Continuations"),
+    (lambda r: r["training"].update(unigram_perplexity=None), "reached 8.10. Cont", "frequencies"),
+    (None, "Continuations of 50 unseen stories reach a corpus BLEU of 6.4"),
+    (None, "The 24 attention heads are measured one by one and fall into"),
+    (without("attention"), "checks of the program", "attention heads"),
+    (lambda r: r["attention"].update(heads=[]), "checks of the program", "attention heads"),
+    # The cache.
+    (
+        cache(1.0, 3.0),
+        "A key-value cache makes generation of 20 texts as one batch quicker, by a factor of 3.0",
+    ),
+    (cache(3.0, 1.0), "as one batch slower, by a factor of 3.00 (95\u202f% interval: 2."),
+    (cache(1.0, 1.01), "times of the generation of 20 texts as one batch are not measurably dif"),
+    (
+        cache(1.0, 1.01, 0.9),
+        "Whether a key-value cache makes generation of 20 texts as one batch qu",
+    ),
+    (without("kv-cache"), "LoRA", "key-value cache"),
+    # LoRA+ stands behind LoRA in the results and has the same method.
+    (None, "LoRA takes the perplexity of a small base model from 18.2 to 13.7 by training"),
+    (without("finetuning"), "checks of the program", "LoRA"),
+    (lambda r: r["finetuning"]["methods"][1].update(target_loss=2.5), "from 18.2 to 12.2 by train"),
+    (lambda r: r["finetuning"]["methods"][2].update(target_loss=2.5), "from 18.2 to 13.7 by train"),
+    # The checks.
+    (checks(12), "All 12 checks of the program against plain calculations passed."),
+    (checks(1), "The check of the program against a plain calculation passed."),
+    (checks(12, 2), "2 of 12 checks of the program against plain calculations FAILED."),
+    (checks(0), "A decoder-only", "of the program"),
+    (without("verification"), "A decoder-only", "of the program"),
+)

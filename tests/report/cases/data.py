@@ -1,0 +1,120 @@
+"""What is said of the corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.report.telling import table_of
+
+Result = dict[str, Any]
+Change = Callable[[Result], None]
+
+
+def zipf(exponent: float, end: float = 1.0) -> Change:
+    """Words fall like this; those beyond rank 1,000 are rarer by the factor ``end``."""
+
+    def change(found: Result) -> None:
+        ranks = [rank for rank, _ in found["rank_frequency"]]
+        found["rank_frequency"] = [
+            [rank, 1e9 / rank**exponent / (end if rank > 1_000 else 1)] for rank in ranks
+        ]
+
+    return change
+
+
+def few_types(found: Result) -> None:
+    found["rank_frequency"] = [point for point in found["rank_frequency"] if point[0] <= 1_000]
+
+
+def hardly_any(found: Result) -> None:
+    found["rank_frequency"] = found["rank_frequency"][:5]
+
+
+def unknown(train: int, validation: int, rate: float = 0.001) -> Change:
+    def change(found: Result) -> None:
+        splits = found["splits"]
+        splits["train"].update(unknown=train, unknown_rate=rate)
+        splits["validation"].update(unknown=validation, unknown_rate=rate)
+
+    return change
+
+
+def vectors(**values: Any) -> Change:
+    return lambda found: found["vectors"].update(values)
+
+
+def lengths(mean: float, median: float) -> Change:
+    return lambda found: found["lengths"]["train"].update(mean=mean, median=median)
+
+
+def types(seen: int, held: int, most: int = 10_000) -> Change:
+    return lambda found: found.update(types_seen=seen, vocab_size=held, max_size=most)
+
+
+CASES = [
+    *table_of(
+        "data",
+        # The vocabulary.
+        (None, "A word has to occur at least 2 times to enter the vocabulary. All of these words"),
+        (lambda f: f.update(min_frequency=1), "All of these words", "A word has to occur"),
+        (types(5_530, 4_812), "4,812 entries, special tokens included, below its limit of 10,000."),
+        (types(50_000, 10_000), "the most frequent are kept: the vocabulary has 10,000 entries, s"),
+        (types(5_530, 5_534), "No word was left out."),
+        (types(5_531, 5_534), "One word was left out and became <unk>."),
+        (types(5_532, 5_534), "The other 2 words became <unk>."),
+        (unknown(0, 0), "No token of either split is unknown."),
+        (unknown(1, 0), "1 token of the training split (0.10\u202f%) and 0 of the validation sp"),
+        (unknown(0, 1), "0 tokens of the training split (0.10\u202f%) and 1 of the validation sp"),
+        (unknown(9, 9, 0.0199), "(1.99\u202f%) are unknown.", "easier than"),
+        (unknown(9, 9, 0.02), "makes its task easier than the text is."),
+        # The example.
+        (None, "Decoded, it is the original again."),
+        (lambda f: f["example"].update(decoded="Once"), "Decoded, it differs from the original"),
+        (lambda f: f["example"].update(tokens=[]), "Windows and labels", "tab:example"),
+        (lambda f: f["example"].update(tokens=["a"], text="a", decoded="a"), "\na\n", " …"),
+        (lambda f: f["example"].update(tokens=["a"] * 25, ids=[7] * 25), "a a a …\nIds"),
+        (lambda f: f["example"].update(tokens=["a"] * 24, ids=[7] * 24), "a a a\nIds"),
+        # Lengths and frequencies.
+        (lengths(165, 161), "161 tokens and the mean 165: mean and median are close to each other"),
+        (lengths(111, 100), "a number of long stories raise the mean (fig:data, left)"),
+        (lengths(109, 100), "close to each other"),
+        (lengths(91, 100), "close to each other"),
+        (lengths(89, 100), "a number of short stories lower the mean"),
+        (zipf(1.0), "an exponent of 1.00 (fig:data, right); Zipf's law zipf1949 expects about 1."),
+        (zipf(1.14), "In this range the corpus is like ordinary language."),
+        (zipf(1.16), "Frequencies thus fall more steeply than in ordinary language."),
+        (zipf(0.86), "In this range the corpus is like ordinary language."),
+        (zipf(0.84), "Frequencies thus fall less steeply than in ordinary language."),
+        (zipf(1.0, 1.9), "Beyond it the rare words continue the power law.", "falls off"),
+        (zipf(1.0, 2.1), "the word at nine tenths of all ranks is 2.1 times rarer", "continue the"),
+        (few_types, "an exponent of", "Beyond it"),
+        (hardly_any, "the first are", "an exponent of"),
+        # Vectors.
+        (None, "(5 epochs, 5 words of context on each side); they are trained further with the mo"),
+        (vectors(source="file"), "They were read from a published file; they are trained further"),
+        (vectors(trainable=False), "they stay frozen while the model is trained"),
+        (vectors(coverage=1), "Every word of the vocabulary has a vector; only the special tokens"),
+        (vectors(coverage=0.999), "99.9\u202f% of the words of the vocabulary have a vector; the"),
+        (None, "tab:neighbours shows what they know of some words."),
+        (vectors(neighbours={}), "start at random.", "tab:neighbours"),
+        (lambda f: f.update(vectors=None), "Windows and labels", "fastText"),
+        # Windows.
+        (None, "The model sees at most 64 tokens at once."),
+        (None, "3.1\u202f% of the training stories are short enough for a window, and 1.1\u202f%"),
+        (lambda f: f["windows"].update(fit_share=0.953, whole_share=0.142), "95.3\u202f% of the"),
+        (None, "One epoch has 51,832 windows."),
+        # The corpus.
+        (lambda f: f.update(corpus="A folder"), "A folder. tab:splits gives the size."),
+        (lambda f: f.update(corpus="A folder!"), "A folder! tab:splits gives the size.", "eldan"),
+        (lambda f: f.update(corpus=""), "tab:splits gives the size."),
+        (lambda f: f.update(corpus_name="tinystories"), "eldan2023 tab:splits"),
+    ),
+    *table_of("data", (lambda r: r.pop("training"), "nothing else is.", "One epoch"), about="*"),
+    *table_of(
+        "data",
+        (None, "close to each other. The 20 most frequent", "fig:data"),
+        (None, "an exponent of 1.16; Zipf's law"),
+        drawn=False,
+    ),
+]  # fmt: skip

@@ -1,0 +1,97 @@
+"""What is said of the model on stories that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.report.telling import table_of
+
+Result = dict[str, Any]
+
+
+def differs(measure: str, sign: int, **settings: float) -> Callable[[Result], None]:
+    """The generated texts lie above the true ones, below, or not measurably (0)."""
+
+    def change(found: Result) -> None:
+        found["differences"][measure] = [sign, sign - 0.5, sign + 0.5]
+        found.update(settings)
+
+    return change
+
+
+def unknown(measure: str) -> Callable[[Result], None]:
+    return lambda found: found["differences"].update({measure: [0.1, None, None]})
+
+
+def bleu(score: float, interval: list[float | None] | None = None) -> Callable[[Result], None]:
+    return lambda found: found["bleu"].update(corpus=score, interval=interval or [score] * 3)
+
+
+def varied(sign: int, likelihood: int) -> Callable[[Result], None]:
+    def change(found: Result) -> None:
+        differs("distinct_3", sign)(found)
+        differs("log_probability_per_token", likelihood)(found)
+
+    return change
+
+
+def trained(**values: Any) -> Callable[[dict[str, Result]], None]:
+    """Training validated like this, and its best perplexity is not that of the whole split."""
+
+    def change(results: dict[str, Result]) -> None:
+        results["training"].update(values)
+        results["training"]["best"]["perplexity"] = 8.25
+
+    return change
+
+
+def texts(number: int) -> Callable[[Result], None]:
+    return lambda found: found.update(texts=found["texts"][:number])
+
+
+LIKELY = "log_probability_per_token"
+CASES = [
+    *table_of(
+        "evaluation",
+        (differs(LIKELY, 1), "easier to predict than the true one (perplexity 8.31 against 8.12), "
+         "which a model that knew how sure to be would not."),
+        (differs(LIKELY, 1, top_p=0.9), "cutting off unlikely words makes text more predictable"),
+        (differs(LIKELY, 1, temperature=0.7), "sampled with temperature 0.7 and top-p 1"),
+        (differs(LIKELY, -1), "harder to predict than the true one (perplexity 8.31 against 8.12)"),
+        (differs(LIKELY, 0), "not measurably different in how predictable they are (perplexity"),
+        (unknown(LIKELY), "Which of the texts the model finds easier to predict could not be me"),
+        (differs("repetition", 1), "It repeats itself more than the true stories do (2.1"),
+        (differs("repetition", -1), "It repeats itself less than the true stories do (2.1"),
+        (differs("repetition", 0), "it is not measurably different from the true stories (2.1"),
+        (unknown("repetition"), "Its repetition could not be compared (2.1"),
+        (differs("distinct_3", -1), "its phrases are less varied (distinct-3 0.762 against 0.781)"),
+        (varied(1, -1), "more varied (distinct-3 0.762 against 0.781); with the perplexities abov"),
+        (varied(1, 1), "more varied (distinct-3 0.762 against 0.781).", "with the perplexities"),
+        (differs("distinct_3", 0), "phrases across stories is not measurably different (distinct-"),
+        (unknown("distinct_3"), "The variety of phrases could not be compared (distinct-3"),
+        # BLEU.
+        (bleu(9.9), "A corpus BLEU of 9.9 (95\u202f% interval over the stories: 9.9 to 9.9) is lo"),
+        (bleu(9.9), "A higher score is not to be expected"),
+        (bleu(10.0), "is moderate. A higher score is not to be expected"),
+        (bleu(29.9), "is moderate."),
+        (bleu(30.0), "is high. For open-ended text that is a warning", "not to be expected"),
+        (bleu(0.4, [0.4, -0.3, 1.1]), "(95\u202f% interval over the stories: 0.0 to 1.1) is low"),
+        (bleu(5.0, [5.0, None, None]), "A corpus BLEU of 5.0 is low."),
+        # The texts.
+        (None, "The first 5 of 50 continuations, unselected"),
+        (texts(5), "All 5 continuations, unselected"),
+        (None, "drawn from the model's own distribution (seed 0)"),
+    ),
+    *table_of(
+        "evaluation",
+        (trained(validation_windows=64), "The 8.250 of sec:training differs because it was "
+         "measured on 64 of the 2,595 windows of the split only and with matrix products in bfloa"),
+        (trained(precision="fp32", validation_windows=64), "2,595 windows of the split only. A pe"),
+        (trained(validation_windows=2_595), "because it was measured with matrix products in bflo"),
+        (trained(precision="fp32", validation_windows=2_595), "because it was measured of another"),
+        (lambda r: r["training"]["best"].update(perplexity=8.102), "8.102. A perplex", "differs"),
+        (lambda r: r.pop("training"), "8.102. A perplexity", "differs because"),
+        about="*",
+    ),
+]  # fmt: skip

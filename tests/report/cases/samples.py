@@ -1,0 +1,97 @@
+"""What is said of texts generated at several settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.report.fixtures import sample_differences
+from tests.report.telling import table_of
+
+Result = dict[str, Any]
+Change = Callable[[Result], None]
+
+
+def values(key: str, *of: float, true: float | None = None, reach: float = 0.03) -> Change:
+    """Greedy, temperature 0.7, temperature 1 and top-p 0.9 (and true texts) have these values."""
+
+    def change(found: Result) -> None:
+        for setting, value in zip(found["settings"], of, strict=True):
+            setting["metrics"][key] = value
+        if true is not None:
+            found["reference"][key] = true
+        metrics = {setting["name"]: setting["metrics"] for setting in found["settings"]}
+        found["differences"] = sample_differences(metrics, found["reference"], reach)
+
+    return change
+
+
+def all_of(*changes: Change) -> Change:
+    def change(found: Result) -> None:
+        for one in changes:
+            one(found)
+
+    return change
+
+
+def unknown(measure: str) -> Change:
+    def change(found: Result) -> None:
+        for pairs in found["differences"][measure].values():
+            for pair in pairs.values():
+                pair[1:] = [None, None]
+
+    return change
+
+
+def ended(*shares: float) -> Change:
+    def change(found: Result) -> None:
+        for setting, share in zip(found["settings"], shares, strict=True):
+            setting["metrics"]["finished_share"] = share
+
+    return change
+
+
+NEAR = values("distinct_2", 0.5, 0.5, 0.5, 0.5, true=0.5)
+LIKE = values("repetition", 0.1, 0.1, 0.1, 0.1, true=0.1)
+P, R, D = "perplexity", "repetition", "distinct_2"
+CASES = table_of(
+    "samples",
+    # Between the settings.
+    (values(R, 0.3, 0.1, 0.2, 0.2), "most repetitive setting is greedy (30.0\u202f%), the least "
+     "repetitive one temperature 0.7 (10.0\u202f%)"),
+    (values(R, 0.1, 0.1, 0.101, 0.1), "In repetition no two settings are measurably different."),
+    (values(R, 0.1, 0.1, 0.1, 0.1), "In repetition no two settings are measurably different."),
+    (values(D, 0.3, 0.1, 0.2, 0.2), "greatest with greedy (distinct-2 0.300) and smallest with "
+     "temperature 0.7 (0.100)"),
+    (values(D, 0.3, 0.301, 0.3, 0.3), "In variety no two settings are measurably different."),
+    (values(P, 2, 5, 9, 6), "Perplexity is lowest with greedy (2.00) and highest with temperature"),
+    (values(P, 2, 2.01, 2, 2), "In perplexity no two settings are measurably different."),
+    (all_of(values(P, 2, 5, 9, 6), values(R, 0.3, 0.1, 0.2, 0.2)), "The most predictable text is"),
+    (all_of(values(P, 2, 5, 9, 6), values(R, 0.1, 0.3, 0.2, 0.2)), "The most", "dictable text is"),
+    (all_of(values(P, 2, 2, 2, 2), values(R, 0.3, 0.1, 0.2, 0.2)), "The most", "dictable text is"),
+    (all_of(values(P, 2, 5, 9, 6), values(R, 0.3, 0.3, 0.3, 0.3)), "no two", "predictable text is"),
+    (all_of(values(P, 2, 5, 9, 6), values(D, 0.1, 0.2, 0.5, 0.3)), "which is the price of variety"),
+    (all_of(values(P, 2, 5, 9, 6), values(D, 0.1, 0.6, 0.5, 0.3)), "greatest", "price of variety"),
+    (all_of(values(P, 2, 5, 9, 6), values(D, 0.5, 0.5, 0.5, 0.5)), "no two", "price of variety"),
+    (all_of(values(P, 2, 2, 2, 2), values(D, 0.1, 0.2, 0.5, 0.3)), "greatest", "price of variety"),
+    # Against the true stories.
+    (None, "(sum of the absolute differences: 0.013) is temperature 1."),
+    (all_of(LIKE, values(D, 0.48, 0.49, 0.1, 0.1, true=0.5)), "is temperature 0.7, but greedy is"
+     " not measurably farther.", "is temperature 0.7."),
+    (all_of(NEAR, LIKE), "is greedy, but temperature 0.7, temperature 1 and top-p 0.9 are not mea"),
+    (all_of(NEAR, values(R, 0.2, 0.4, 0.4, 0.4, true=0.1)), "It still repeats itself more than th"),
+    (all_of(NEAR, values(R, 0.2, 0.4, 0.4, 0.4, true=0.3)), "It repeats itself less than they do"),
+    (all_of(NEAR, LIKE), "It does not repeat itself measurably more or less than they do (10.0"),
+    (unknown(R), "Its repetition cannot be compared with theirs"),
+    (all_of(NEAR, LIKE, values(P, 4, 5, 6, 7, true=8)), "is more predictable than theirs (4.00 ag"),
+    (all_of(NEAR, LIKE, values(P, 8, 5, 6, 7, true=4)), "is less predictable than theirs (8.00 ag"),
+    (all_of(NEAR, LIKE, values(P, 8, 5, 6, 7, true=8)), "is not measurably more or less predictab"),
+    (unknown("log_probability_per_token"), "its perplexity cannot be compared with theirs"),
+    # How the texts end.
+    (ended(0.4, 0.1, 0.2, 0.49), "At no setting does the model end most of its stories"),
+    (ended(0.4, 0.1, 0.5, 0.5), "With greedy and temperature 0.7 most texts were cut before they"),
+    (ended(0.5, 0.5, 0.5, 0.5), "The texts", "most texts were cut"),
+    (None, "71 tokens, ended"),
+    (None, "82 tokens, cut at the limit"),
+    (None, "with temperature 1 that of every prompt"),
+)  # fmt: skip
