@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
-from tests.report import fixtures
+from tests.report import figure_check, fixtures
 from tinylm.report.build import build_report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def looked_at() -> Iterator[None]:
+    """Let every figure that a test of the report writes be looked at: nothing covers anything."""
+    write = Figure.savefig
+
+    def look(figure: Figure, *args: Any, **options: Any) -> None:
+        if options.get("format") == "svg":
+            faults = figure_check.faults(figure)
+            assert not faults, "; ".join(faults)
+        write(figure, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", look)
+        yield
 
 
 @pytest.fixture(scope="session")

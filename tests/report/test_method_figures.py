@@ -43,7 +43,7 @@ def test_figures_hold_the_measured_points() -> None:
     growth = found["kv-cache"]["growth"]
     left, right = growth_figure(growth).axes
     assert list(left.lines[0].get_ydata()) == growth["cached"]["step_ms"]  # type: ignore[arg-type]
-    assert "without, slope 1.86" in [text.get_text() for text in right.get_legend().get_texts()]  # type: ignore[union-attr]
+    assert "without; slope on the right 1.86" in [line.get_label() for line in right.lines]
     runs = found["accumulation"]["runs"]
     left, right = accumulation_figure(runs).axes
     assert len(left.lines) == len(right.lines) == 4

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 
 from tests.report import fixtures
 from tinylm.config import ModelConfig
+from tinylm.report.figures import new_figure, save_figure
 from tinylm.report.figures.architecture import architecture_figure
 from tinylm.report.figures.curves import loss_figure, perplexity_figure, schedule_figure, smooth
 from tinylm.report.figures.data import data_figure, zipf_exponent
 
 
 def words(figure: Figure) -> str:
-    return "\n".join(text.get_text() for axes in figure.axes for text in axes.texts)
+    return "\n".join(text.get_text() for text in figure.findobj(Text))
 
 
 def test_architecture_shows_the_real_sizes() -> None:
@@ -50,11 +57,17 @@ def test_norms_stand_where_they_act(placement: str) -> None:
         assert attention < first < feed < second and not final
 
 
+def curves(axes: Axes) -> dict[str, Line2D]:
+    """The curves of a panel by name, without the level lines of the baselines."""
+    named = {str(line.get_label()): line for line in axes.lines}
+    return {name: line for name, line in named.items() if name[0] != "_" and "(" not in name}
+
+
 def test_perplexity_is_drawn_from_the_untrained_model_on_and_then_the_end_alone() -> None:
     training = fixtures.training()
     whole, end = perplexity_figure(training).axes
     for axes, first in ((whole, 0), (end, 1_215)):
-        lines = {line.get_label(): line for line in axes.lines if line.get_label()[0] != "_"}
+        lines = curves(axes)
         assert set(lines) == {"training", "validation"}
         for name, key in (("training", "training_perplexity"), ("validation", "perplexity")):
             expected = [(v["step"], v[key]) for v in training["validations"] if v["step"] >= first]
@@ -71,9 +84,7 @@ def test_a_run_of_an_older_version_has_the_validation_curve_alone() -> None:
         del record["training_loss"], record["training_perplexity"]
     whole, end = perplexity_figure(training).axes
     for axes in (whole, end):
-        assert [line.get_label() for line in axes.lines if line.get_label()[0] != "_"] == [
-            "validation"
-        ]
+        assert set(curves(axes)) == {"validation"}
 
 
 def test_no_point_of_the_loss_leaves_the_frame() -> None:
@@ -118,3 +129,16 @@ def test_figures_of_a_very_short_run_can_be_drawn() -> None:
     data["rank_frequency"] = [[1, 5], [2, 1]]
     data["length_histogram"] = {"edges": [0, 10], "counts": [3]}
     data_figure(data).canvas.draw()
+
+
+def test_what_the_layout_finds_anew_leaves_no_trace_in_an_svg(tmp_path: Path) -> None:
+    """Its places differ in their last bits, from which matplotlib makes ids."""
+    for name, corner in (("a", 0.1), ("b", 0.1 + 1e-12)):
+        figure = new_figure(layout="none")
+        axes = figure.add_axes((corner, 0.1, 0.8, 0.8))
+        axes.plot([0, 1], [0, 1], "o")
+        save_figure(figure, tmp_path, name)
+    first, second = ((tmp_path / f"{name}.svg").read_text() for name in "ab")
+    assert first == second
+    used, given = (re.findall(mark, first) for mark in (r"url\(#(\w+)\)", r'id="(\w+)"'))
+    assert used and set(used) <= set(given)

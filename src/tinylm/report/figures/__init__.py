@@ -19,7 +19,7 @@ Nothing here touches ``pyplot`` or its global list of open figures.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -27,9 +27,11 @@ from typing import Any, Literal
 
 import matplotlib
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from tinylm.atomic import write_bytes
 
@@ -39,6 +41,8 @@ TEXT_HEIGHT_CM = 24.0
 """Height that a figure with its caption can fill on that page."""
 CM = 1 / 2.54
 """Inches in a centimetre."""
+_UNDER_THE_AXIS = 31
+"""Points from an axis to what stands under its marks and its label."""
 PNG_DPI = 200
 """Resolution of PNG files and of images inside SVG files."""
 
@@ -57,6 +61,8 @@ WEIGHTS = LinearSegmentedColormap.from_list(
 
 _COORDINATES = re.compile(rb"([ML]) (-?\d+\.\d+) (-?\d+\.\d+)")
 """A point of a path in an SVG; outlines of letters are whole numbers and never match."""
+_IDS = re.compile(rb"(?<=[#\"])[a-z][0-9a-f]{10}(?=[\")])")
+"""An id of a clip path, marker or image in an SVG, where it is given and where it is used."""
 
 _STYLE: Any = {  # matplotlib types its keys one by one: a plain dict is none of them
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
@@ -90,6 +96,8 @@ _STYLE: Any = {  # matplotlib types its keys one by one: a plain dict is none of
     "lines.markersize": 3.5,
     "legend.frameon": False,
     "legend.fontsize": 7,
+    # The label of an axis keeps clear of the panel beside it.
+    "figure.constrained_layout.wspace": 0.05,
     "figure.titlesize": 9,
     "figure.titleweight": "bold",
     "figure.facecolor": "white",
@@ -128,6 +136,36 @@ def new_figure(
     return figure
 
 
+def legend_below(axes: Axes, columns: int = 1) -> None:
+    """Put a panel's legend under its horizontal axis, where no curve can run through it.
+
+    Args:
+        axes: the panel, whose axis has marks and a label.
+        columns: how many entries stand beside each other.
+    """
+    figure = axes.figure
+    shift = ScaledTranslation(0, -_UNDER_THE_AXIS / 72, figure.dpi_scale_trans)
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(0, 0), bbox_transform=axes.transAxes + shift,
+        ncols=columns, borderaxespad=0, borderpad=0,
+    )  # fmt: skip
+
+
+def shared_legend(figure: Figure, panels: Sequence[Axes], columns: int) -> None:
+    """Put one legend for all panels under them; what has the same name in several stands once.
+
+    Args:
+        figure: with a constrained layout, which makes the room.
+        panels: where the names come from, in order.
+        columns: how many entries stand beside each other.
+    """
+    named: dict[str, Any] = {}
+    for axes in panels:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    figure.legend(named.values(), named.keys(), loc="outside lower left", ncols=columns)
+
+
 def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     """Write ``folder/name.svg`` and ``folder/name.png``, each whole or not at all.
 
@@ -150,11 +188,25 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
             figure.savefig(buffer, format=form, dpi=PNG_DPI, metadata=entries)
         content = buffer.getvalue()
         if form == "svg":
-            content = _COORDINATES.sub(_rounded, content)
+            content = _numbered(_COORDINATES.sub(_rounded, content))
         path = Path(folder) / f"{name}.{form}"
         write_bytes(path, content)
         paths.append(path)
     return paths
+
+
+def _numbered(content: bytes) -> bytes:
+    """Number an SVG file's ids in their order.
+
+    Matplotlib makes them from places that the layout finds, whose last bits differ from one
+    drawing to the next.
+    """
+    names: dict[bytes, bytes] = {}
+
+    def name(match: re.Match[bytes]) -> bytes:
+        return names.setdefault(match[0], b"%b%d" % (match[0][:1], len(names)))
+
+    return _IDS.sub(name, content)
 
 
 def _rounded(point: re.Match[bytes]) -> bytes:

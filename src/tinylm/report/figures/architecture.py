@@ -18,7 +18,7 @@ from tinylm.report.figures import CM, COLOURS, INK, MUTED, RULE, TEXT_WIDTH_CM, 
 
 _WIDTH = TEXT_WIDTH_CM
 _STEM = 4.6  # where the residual stream rises, in centimetres from the left
-_POSITIONS = 8.9  # middle of the box of the positions
+_POSITIONS = 7.2  # middle of the box of the positions, left of the panel
 _HALF = 2.1  # half the width of a box on the stem
 _DETAIL = 12.4  # middle of the panel of the attention
 _DETAIL_HALF = 3.35
@@ -136,7 +136,7 @@ def _draw_model(
     scale = f"× √{hidden}" if config.scale_embeddings else ""
     y = _draw_positions(drawing, config, y, scale)
     if counts.get("positions"):
-        drawing.note(_POSITIONS, y - 1.05, f"{counts['positions']:,} parameters", "center")
+        drawing.note(_POSITIONS + 0.5, y - 1.3, f"{counts['positions']:,}\nparameters", "center")
     if config.dropout:
         drawing.box(x, y, _HALF, 0.5, f"Dropout {config.dropout:g}", "plain")
         y += 0.5
@@ -195,7 +195,7 @@ def _draw_positions(drawing: _Drawing, config: ModelConfig, y: float, scale: str
         drawing.arrow([(x, y + 0.94), (x, y + 1.3)])
         return y + 1.3
     drawing.arrow([(x, y), (x, y + 0.6)])
-    drawing.note(x + _HALF + 0.3, y + 0.3, f"{config.positions} positions act\ninside the attention", "left")  # fmt: skip  # noqa: E501
+    drawing.note(x + _HALF + 0.3, y - 0.42, f"{config.positions} positions act\ninside the attention", "left")  # fmt: skip  # noqa: E501
     return y + 0.6
 
 

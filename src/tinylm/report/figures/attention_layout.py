@@ -9,6 +9,10 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 
 from tinylm.report.figures import CM, TEXT_HEIGHT_CM, TEXT_WIDTH_CM
 
@@ -158,8 +162,16 @@ def line_page(heads: int, labels: Sequence[str], top: float) -> Grid:
 
 
 def text_width(labels: Sequence[str], size: float) -> float:
-    """Return the width in centimetres that the longest label needs, roughly."""
-    return max(len(label) for label in labels) * CHARACTER_WIDTH * size / POINTS_A_CM
+    """Return the width in centimetres of the longest label."""
+    return max(map(_letters_wide, labels)) * size / POINTS_A_CM
+
+
+@cache
+def _letters_wide(label: str) -> float:
+    """Return the width of a label in units of its size, from the font itself."""
+    font = FontProperties(family="DejaVu Sans", size=100)
+    width, _, _ = text_to_path.get_text_width_height_descent(label, font, ismath=False)
+    return float(width) / 100
 
 
 def wrapped(text: str, size: float, character_width: float) -> list[str]:

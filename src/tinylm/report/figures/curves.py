@@ -11,15 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from tinylm.report.figures import COLOURS, MUTED, new_figure, style
-
-PLATE: dict[str, Any] = {
-    "frameon": True,
-    "facecolor": "white",
-    "edgecolor": "none",
-    "framealpha": 0.92,
-}
-"""A legend that stands on white, so that grid lines do not strike it through."""
+from tinylm.report.figures import COLOURS, MUTED, new_figure, shared_legend, style
 
 _TWO_DECADES = 100.0
 """Ratio of the ends of an axis from which 1, 2 and 5 of each power of ten are marks enough."""
@@ -78,7 +70,7 @@ def loss_figure(training: Mapping[str, Any]) -> Figure:
             )  # fmt: skip
         axes.set_ylabel("loss (nats per token), logarithmic")
         axes.grid(axis="y")
-        axes.legend(loc="upper right", **PLATE)
+        shared_legend(figure, [axes], 4)
         _step_axes(axes, training)
         _log_axis(axes)
     return figure
@@ -112,11 +104,9 @@ def perplexity_figure(training: Mapping[str, Any]) -> Figure:
             ("unigram_perplexity", "word frequencies only", COLOURS[2]),
         ):
             if training.get(key):
-                whole.axhline(training[key], color=colour, linestyle=(0, (4, 2)), linewidth=1)
-                whole.annotate(
-                    f"{name} ({training[key]:,.0f})", (1, training[key]), xytext=(-2, 3),
-                    xycoords=("axes fraction", "data"), textcoords="offset points", ha="right",
-                    fontsize=7, color=colour,
+                whole.axhline(
+                    training[key], color=colour, linestyle=(0, (4, 2)), linewidth=1,
+                    label=f"{name} ({training[key]:,.0f})",
                 )  # fmt: skip
         _log_axis(whole)
         whole.set_title("From the untrained model on")
@@ -129,8 +119,7 @@ def perplexity_figure(training: Mapping[str, Any]) -> Figure:
             axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
             axes.grid(axis="y", which="major")
-        if end.lines:
-            end.legend(loc="best", **PLATE)
+        shared_legend(figure, [whole, end], 4)
     return figure
 
 

@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from tinylm.report.figures import COLOURS, INK, MUTED, new_figure, style
-from tinylm.report.figures.curves import PLATE
+from tinylm.report.figures import COLOURS, INK, MUTED, legend_below, new_figure, style
 
 _HEAD, _TAIL = 10, 1_000
 """Ranks between which the exponent of Zipf's law is fitted: the commonest words bend away from the
@@ -57,7 +56,7 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
         data: the result of the experiment ``data``.
     """
     with style():
-        figure = new_figure(height_cm=6.2)
+        figure = new_figure(height_cm=6.8)
         left, right = figure.subplots(1, 2)
 
         edges = np.asarray(data["length_histogram"]["edges"], dtype=float)
@@ -76,8 +75,7 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
         left.set_xlabel("tokens a story")
         left.set_ylabel("stories")
         left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        left.set_ylim(top=1.3 * max(counts.max(initial=0), 1))  # room for the legend
-        left.legend(loc="upper right", **PLATE)
+        legend_below(left)
         left.grid(axis="y")
 
         ranks = np.asarray([point[0] for point in data["rank_frequency"]], dtype=float)
@@ -104,6 +102,6 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
         right.set_ylabel("occurrences")
         for axis in (right.xaxis, right.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        right.legend(loc="lower left", **PLATE)
+        legend_below(right)
         right.grid(which="major")
     return figure

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tinylm.report.figures import COLOURS, INK, MUTED, new_figure, style
+from tinylm.report.figures import COLOURS, INK, MUTED, new_figure, shared_legend, style
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -33,7 +33,7 @@ def decoding_figure(comparison: Mapping[str, Any]) -> Figure:
         _bars(right, names, variety, COLOURS[4], 2)
         right.set_title("Distinct-2")
         right.tick_params(labelleft=False)
-        figure.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=len(names))
+        shared_legend(figure, [left], min(6, len(names)))
     return figure
 
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from tinylm.report.figures import COLOURS, new_figure, style
-from tinylm.report.figures.curves import PLATE, smooth, smoothing_span
+from tinylm.report.figures import COLOURS, new_figure, shared_legend, style
+from tinylm.report.figures.curves import smooth, smoothing_span
 
 _FEWEST_TO_SMOOTH = 24
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -33,10 +33,9 @@ def growth_figure(growth: Mapping[str, Any]) -> Figure:
         left, right = figure.subplots(1, 2)
         for i, (name, way) in enumerate(ways):
             look = {"color": COLOURS[i], "linestyle": _DASHES[i], "marker": marker}
-            left.plot(lengths, way["step_ms"], label=name, **look)
-            right.plot(
-                lengths, way["total_s"], label=f"{name}, slope {way['exponent'][0]:.2f}", **look
-            )
+            left.plot(lengths, way["step_ms"], **look)
+            label = f"{name}; slope on the right {way['exponent'][0]:.2f}"
+            right.plot(lengths, way["total_s"], label=label, **look)
         left.set_title("One step, whole batch")
         left.set_ylabel("milliseconds")
         left.set_ylim(bottom=0)
@@ -52,7 +51,7 @@ def growth_figure(growth: Mapping[str, Any]) -> Figure:
         for axes in (left, right):
             axes.set_xlabel("tokens")
             axes.grid(axis="y")
-            axes.legend(loc="upper left", **PLATE)
+        shared_legend(figure, [right], len(ways))
     return figure
 
 
@@ -96,7 +95,7 @@ def accumulation_figure(runs: Sequence[Mapping[str, Any]]) -> Figure:
         if later:
             margin = 0.05 * (max(later) - min(later)) or 0.1
             left.set_ylim(min(later) - margin, max(later) + margin)
-            right.legend(loc="upper right", **PLATE)
+        shared_legend(figure, [left], min(4, len(runs)))
     return figure
 
 
@@ -116,11 +115,11 @@ def checkpointing_figure(
         _memory_lines(axes[0], depth, segments, "num_layers", "peak_bytes")
         axes[0].set_title("Peak memory against depth")
         axes[0].set_xlabel("layers")
-        axes[0].legend(loc="upper left", **PLATE)
         if context:
             _memory_lines(axes[1], context, segments, "context_length", "saved_bytes")
             axes[1].set_title("Kept for the backward pass")
             axes[1].set_xlabel("context length (tokens)")
+        shared_legend(figure, axes, min(5, len(segments)))
     return figure
 
 
@@ -136,7 +135,7 @@ def _memory_lines(
             label=f"segments of {segment}" if segment else "without",
         )  # fmt: skip
     axes.set_ylabel("MiB")
-    axes.set_ylim(bottom=0, top=1.22 * max(row[y] for row in rows) / _MIB)  # room for the legend
+    axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.6g}"))
     places = sorted({row[x] for row in rows})
     if len(places) <= 8:

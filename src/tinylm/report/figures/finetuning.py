@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from tinylm.report.figures import COLOURS, INK, MUTED, new_figure, style
-from tinylm.report.figures.curves import PLATE
+from tinylm.report.figures import COLOURS, INK, MUTED, new_figure, shared_legend, style
+from tinylm.report.figures.attention_layout import POINTS_A_CM, text_width
 from tinylm.report.sections.finetuning_rows import NAMES
 
-_LABEL_HEIGHT = 0.05
-"""Of a label, as a share of the axes' height."""
-_LETTER = 0.0095
-"""Width of a letter of a label, as a share of the axes' width."""
+_LABEL = 7.0
+"""Size of the letters of a label, in points."""
+_LINE = 1.5
+"""Height that a label takes, in sizes of its letters."""
 _DOT = 0.008
 """Half the width of a point, as a share of the axes' width."""
 _SHARE = 0.9
@@ -53,17 +54,6 @@ def finetuning_figure(found: Mapping[str, Any]) -> Figure:
         axes.set_xscale("log")
         _spread(axes, points, before)
         axes.axhline(before, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="the base")
-        names = [NAMES.get(row["name"], row["name"]) for row in rows]
-        places = _label_places(axes, points, names)
-        for name, point, place in zip(names, points, places, strict=True):
-            axes.annotate(
-                name, point, place, textcoords="axes fraction",
-                fontsize=7, va="center", parse_math=False,
-                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
-                ha="left" if place[0] > _fraction(axes, point)[0] else "right",
-                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "shrinkB": 3,
-                            "shrinkA": 1},
-            )  # fmt: skip
         axes.set_xlabel("trained parameters, logarithmic")
         axes.set_ylabel("perplexity, new kind")
         axes.xaxis.set_major_locator(LogLocator(10))
@@ -71,7 +61,19 @@ def finetuning_figure(found: Mapping[str, Any]) -> Figure:
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.grid()
-        axes.legend(loc="upper right", bbox_to_anchor=(1, 0.9), **PLATE)
+        shared_legend(figure, [axes], 3)
+        figure.draw_without_rendering()  # the panel gets its place, from which places are counted
+        names = [NAMES.get(row["name"], row["name"]) for row in rows]
+        places = _label_places(axes, points, names)
+        for name, point, place in zip(names, points, places, strict=True):
+            axes.annotate(
+                name, point, place, textcoords="axes fraction",
+                fontsize=_LABEL, va="center", parse_math=False,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85},
+                ha="left" if place[0] > _fraction(axes, point)[0] else "right",
+                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "shrinkB": 3,
+                            "shrinkA": 1},
+            )  # fmt: skip
     return figure
 
 
@@ -117,9 +119,7 @@ def ranks_figure(found: Mapping[str, Any]) -> Figure:
         for axes in (left, right):
             axes.grid(axis="y")
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            low, high = axes.get_ylim()
-            axes.set_ylim(low, high + 0.3 * (high - low))  # room for the legend
-            axes.legend(loc="upper right", **PLATE)
+        shared_legend(figure, (left, right), 3)
     return figure
 
 
@@ -148,28 +148,43 @@ def _label_places(
 ) -> list[tuple[float, float]]:
     """Return where each label begins or ends, as shares of the axes.
 
-    Of the places around its point a label takes the nearest that covers no other point or label.
+    Of the places around its point a label takes the nearest that covers no point, curve or label.
     """
+    panel = axes.get_window_extent()
+    pixels = axes.figure.dpi / 72  # a point
+    high = _LINE * _LABEL * pixels / panel.height
     spots = [_fraction(axes, point) for point in points]
     taken = [(x - _DOT, x + _DOT, y) for x, y in spots]  # left, right, middle
+    taken += [(x, x, y) for line in axes.lines for x, y in _along(axes, line)]
     places = []
     for (x, y), name in zip(spots, names, strict=True):
-        width = _LETTER * len(name)
+        width = text_width([name], _LABEL) * POINTS_A_CM * pixels / panel.width
         free = []
-        for distance, side in itertools.product(range(-8, 9), (1, -1)):
-            start = x + side * (_DOT + 0.008 + 0.002 * abs(distance))
+        for distance, out, side in itertools.product(range(-16, 17), range(5), (1, -1)):
+            start = x + side * (_DOT + 0.008 + 0.03 * out)
             left, right = sorted((start, start + side * width))
-            middle = y + distance * _LABEL_HEIGHT / 2
+            middle = y + distance * high / 2
             clear = all(
-                right < one or left > other or abs(middle - height) >= _LABEL_HEIGHT
+                right < one or left > other or abs(middle - height) >= high
                 for one, other, height in taken
             )
-            if clear and left > 0 and right < 1 and 0 < middle < 1:
-                free.append((abs(distance), -side, left, right, middle, start))
+            if clear and left > 0 and right < 1 and high / 2 < middle < 1 - high / 2:
+                free.append((abs(distance) + 3 * out, -side, left, right, middle, start))
         _, _, left, right, middle, start = min(free, default=(0, 0, x, x + width, y, x + _DOT))
         taken.append((left, right, middle))
         places.append((start, middle))
     return places
+
+
+def _along(axes: Axes, line: Line2D) -> list[tuple[float, float]]:
+    """Return places along a curve, as shares of the axes."""
+    ends = axes.transAxes.inverted().transform(line.get_transform().transform(line.get_xydata()))
+    steps = np.linspace(0, 1, 60)[:, None]
+    return [
+        (float(x), float(y))
+        for start, end in itertools.pairwise(ends)
+        for x, y in start + steps * (end - start)
+    ]
 
 
 def _powers(axes: Axes, places: Sequence[int]) -> None:

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from tinylm.report.figures import COLOURS, new_figure, style
-from tinylm.report.figures.curves import PLATE
+from tinylm.report.figures import COLOURS, new_figure, shared_legend, style
 
 _NAMES = {
     "batch_size": "batch (windows)",
@@ -48,7 +47,7 @@ def cost_figure(growth: Sequence[Mapping[str, Any]]) -> Figure:
             axes[1][column].set_xlabel(_NAMES[name])
         axes[0][0].set_ylabel("step, milliseconds")
         axes[1][0].set_ylabel("peak memory, MiB")
-        axes[0][0].legend(loc="upper left", **PLATE)
+        shared_legend(figure, [axes[0][0]], 2)
     return figure
 
 

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from tinylm.report.figures import COLOURS, INK, MUTED, WEIGHTS, new_figure, style
-from tinylm.report.figures.curves import PLATE
+from tinylm.report.figures import COLOURS, INK, MUTED, WEIGHTS, new_figure, shared_legend, style
 
 _LOOKS = {"lora": ("LoRA", "o"), "head": ("output layer", "s"), "full": ("everything", "^"),
           "full-ordinary": ("everything, ordinary batches", "D")}  # fmt: skip
@@ -73,8 +72,7 @@ def methods_figure(result: Mapping[str, Any]) -> Figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
         _classes(left, result)
         _against_parameters(right, result)
-        handles, labels = right.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower right", ncols=len(labels))
+        shared_legend(figure, [left, right], 4)
     return figure
 
 
@@ -102,14 +100,13 @@ def _classes(axes: Axes, result: Mapping[str, Any]) -> None:
         if digit in hard:
             label.set_fontweight("bold")
             label.set_color(COLOURS[1])
-    axes.set_ylim(0, 114)  # room for the legend
+    axes.set_ylim(0, 104)
     axes.set_yticks(range(0, 101, 20))
     axes.set_title("Accuracy by class")
     axes.set_xlabel("class")
     axes.set_ylabel("% of the test images")
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="y")
-    axes.legend(loc="upper center", ncols=2, **PLATE)
 
 
 def _against_parameters(axes: Axes, result: Mapping[str, Any]) -> None:
@@ -144,7 +141,7 @@ def _against_parameters(axes: Axes, result: Mapping[str, Any]) -> None:
             f"r {name.removeprefix('lora-')}", (parameters, height), (3.5, -8),
             textcoords="offset points", fontsize=6, color=MUTED,
         )  # fmt: skip
-    axes.axhline(base, color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)), label="baseline")
+    axes.axhline(base, color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)), label="baseline, mean")
     axes.set_xscale("log")
     _count_marks(axes, [row["parameters"] for row in result["methods"]])
     axes.set_title("Accuracy against parameters")

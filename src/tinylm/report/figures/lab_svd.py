@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from tinylm.report.figures import COLOURS, MUTED, new_figure, style
+from tinylm.report.figures import COLOURS, MUTED, new_figure, shared_legend, style
 
 _FLOOR = 1e-6
 """Singular values below this share of the largest are not drawn: they are rounding."""
@@ -88,8 +88,7 @@ def cut_figure(cut: Mapping[str, Any]) -> Figure:
             axes.set_xlabel("numbers stored, % of the matrices' own")
             axes.set_xlim(left=0)
             axes.grid(axis="y")
-        handles, labels = right.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower left", ncols=len(labels))
+        shared_legend(figure, [right], 5)
     return figure
 
 
@@ -123,7 +122,7 @@ def update_figure(update: Mapping[str, Any]) -> Figure:
             _rank_marks(axes, ranks)
             axes.margins(y=0.14)
             axes.grid(axis="y")
-        figure.legend(*pair[0].get_legend_handles_labels(), loc="outside lower left", ncols=3)
+        shared_legend(figure, pair, 3)
     return figure
 
 
