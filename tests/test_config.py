@@ -517,3 +517,27 @@ def test_overrides_lead_from_one_configuration_to_another(
     assert load_config(overrides=overrides) == after
     assert not any("\n" in override for override in overrides)
     assert overrides_between(after, after) == []
+
+
+def test_a_run_of_an_older_version_may_hold_settings_that_are_no_more(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "experiments:\n  finetuning:\n    share: 0.4\n    base_steps: 120\n    steps: 7\n", "utf-8"
+    )
+    assert load_config(path).experiments.finetuning.steps == 7
+    told = f"{path}, line 3: experiments.finetuning.share is a setting that earlier versions had"
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        load_config(path, of_run=False)
+    with pytest.raises(ConfigError, match=r"-o: experiments\.finetuning\.base_steps is a setting"):
+        load_config(overrides=["experiments.finetuning.base_steps=3"])
+
+
+@pytest.mark.parametrize("text", ["experiments: 3\n", "experiments:\n  finetuning: [share]\n", ""])
+def test_older_settings_are_looked_for_in_sections_alone(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, "utf-8")
+    if text:
+        with pytest.raises(ConfigError, match="expected a section"):
+            load_config(path)
+    else:
+        assert load_config(path) == RunConfig()

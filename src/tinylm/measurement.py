@@ -228,6 +228,36 @@ class Replicates:
         return _around(self.value, self.error, len(self.without) - 1)
 
 
+@dataclass(frozen=True)
+class Noise:
+    """How far results of the same training lie apart that differ in their random numbers alone."""
+
+    deviation: float
+    """Standard deviation of one result, estimated from the repeats; NaN from fewer than two."""
+    freedom: int
+    """Repeats less one."""
+
+    @classmethod
+    def of(cls, repeats: Values) -> Noise:
+        """Estimate it from results of trainings with other seeds."""
+        values = np.asarray(repeats, dtype=np.float64)
+        deviation = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+        return cls(deviation, len(values) - 1)
+
+    def difference(
+        self, one: float, other: float, repeats: tuple[float, float] = (1, 1)
+    ) -> Difference:
+        """Return how much more one result is than another, where both have this noise.
+
+        Args:
+            one: a result, or the mean of several.
+            other: another.
+            repeats: of how many trainings each is the mean; ``math.inf`` for one without noise.
+        """
+        error = self.deviation * math.sqrt(sum(1 / number for number in repeats))
+        return _around(one - other, error, self.freedom)
+
+
 def paired(one: Replicates, other: Replicates) -> Difference:
     """Return how much more the first is than the second, parts taken together.
 

@@ -61,6 +61,7 @@ CORPORA = Registry(
     "corpus",
     {
         "stories": "tinylm.data.corpora.stories:StoriesCorpus",
+        "letters": "tinylm.data.corpora.letters:LettersCorpus",
         "tinystories": "tinylm.data.corpora.tinystories:TinyStoriesCorpus",
         "files": "tinylm.data.corpora.files:FilesCorpus",
     },

@@ -13,29 +13,35 @@ import numpy as np
 import pytest
 import torch
 
-from tinylm.config import GenerationConfig, RunConfig
+from tinylm.config import DataConfig, GenerationConfig, RunConfig
 from tinylm.config.experiments import FinetuningExperiment
+from tinylm.config.finetuning import PromptConfig
+from tinylm.data.corpora.letters import build_letter
 from tinylm.experiments import finetuning, finetuning_costs
 from tinylm.experiments.adapting import FULL
 from tinylm.experiments.context import Context, SilentConsole
 from tinylm.experiments.finetuning import LORA_PLUS, ways
-from tinylm.experiments.lab_texts import Kinds, rows_loss
+from tinylm.experiments.lab_texts import Story, rows_loss
 from tinylm.experiments.longer_context import _windows, extend_context
+from tinylm.experiments.preparation import encoded_split
 from tinylm.finetuning.adapters import adapter_of, attach, trained_parameters
+from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
 from tinylm.numbers.nf4 import NF4Weight
 from tinylm.registry import METHODS
 
 SETTINGS = FinetuningExperiment(
+    texts=40,
     stories=6,
-    base_steps=25,
     steps=6,
+    seeds=2,
     batch_size=4,
     rank=4,
     ranks=(1, 4),
     dimensions=(16, 64),
     context_factor=2,
     context_steps=2,
+    sample_tokens=3,
     new_tokens=3,
     repeats=2,
 )
@@ -111,42 +117,94 @@ def test_all_take_the_same_steps_on_the_same_rows(
     watched: tuple[Watched, dict[str, Any]],
 ) -> None:
     seen, _ = watched
-    base, *others = seen.trainings
-    assert base["steps"] == SETTINGS.base_steps
-    assert len(others) == len(METHODS) + 2 + 1 + 2  # full, LoRA+; rank 1 (4 is there); dimensions
-    first = others[0]
-    for one in others:
-        assert one["steps"] == SETTINGS.steps
-        assert one["stories"] is first["stories"]
-        assert replace(one["config"], learning_rate=1.0) == replace(
+    # full, LoRA+; LoRA again; rank 1 (4 is there); dimensions
+    assert len(seen.trainings) == len(METHODS) + 2 + 1 + 1 + 2
+    first = seen.trainings[0]
+    for training in seen.trainings:
+        assert training["steps"] == SETTINGS.steps
+        assert training["stories"] is first["stories"]
+        assert replace(training["config"], learning_rate=1.0) == replace(
             first["config"], learning_rate=1.0
         )
-    assert base["stories"] is not first["stories"]
-    assert first["config"].seed == base["config"].seed
     assert (first["config"].schedule, first["config"].batch_size) == ("constant", 4)
 
 
-def test_the_base_is_the_same_before_and_after(
-    watched: tuple[Watched, dict[str, Any]],
+def test_the_base_is_the_model_of_the_run_before_and_after(
+    watched: tuple[Watched, dict[str, Any]], context: Context
 ) -> None:
     seen, result = watched
+    own = LanguageModel.load(context.folder).model.state_dict()
+    assert own.keys() == seen.base.keys()
+    assert all(torch.equal(own[name], tensor) for name, tensor in seen.base.items())
     now = seen.setting.base.state_dict()
     assert all(torch.equal(now[name], tensor) for name, tensor in seen.base.items())
     assert seen.setting.losses(seen.setting.base) == result["before"]
 
 
-def test_forgetting_is_measured_on_the_kind_of_the_base(
-    watched: tuple[Watched, dict[str, Any]],
+def test_learning_is_measured_on_letters_and_forgetting_on_stories_that_nothing_trained_on(
+    watched: tuple[Watched, dict[str, Any]], context: Context
 ) -> None:
     seen, result = watched
-    base, kinds = seen.setting.base, seen.setting.kinds
-    assert result["before"]["base_loss"] == rows_loss(base, kinds.others, 4)
-    assert result["before"]["target_loss"] == rows_loss(base, kinds.chosen, 4)
-    assert result["before"]["base_loss"] != result["before"]["target_loss"]
-    assert result["shares"]["chosen"] > result["shares"]["others"]
-    # The base has learned its own kind, and every way learns the other from that base.
-    assert seen.trainings[0]["stories"] is kinds.rest
-    assert seen.trainings[1]["stories"] is kinds.train
+    base, texts = seen.setting.base, seen.setting.texts
+    assert result["before"]["base_loss"] == rows_loss(base, texts.own, 4)
+    assert result["before"]["target_loss"] == rows_loss(base, texts.target, 4)
+    assert seen.trainings[0]["stories"] is texts.train
+    room = context.config.model.context_length - PromptConfig().length
+    tokenizer = LanguageModel.load(context.folder).tokenizer
+    letters = {
+        split: [[2, *tokenizer.encode(build_letter(0, split, i)), 3] for i in range(number)]
+        for split, number in (("train", SETTINGS.texts), ("validation", SETTINGS.stories))
+    }
+    for split, rows in (("train", texts.train), ("validation", texts.target)):
+        expected = finetuning.in_pieces([np.array(ids) for ids in letters[split]], room)
+        assert [row.tolist() for row in rows] == [row.tolist() for row in expected]
+    stories = encoded_split(context.config.data, tokenizer, "validation", SilentConsole())
+    known = [stories.story(i).tolist() for i in range(len(stories))]
+    starts = [row.tolist() for row in texts.own if row[0] == 2]
+    assert len(starts) == SETTINGS.stories == result["own_texts"]
+    assert all(any(story[: len(start)] == start for story in known) for start in starts)
+    assert result["target"]["name"] == "letters"
+    assert result["target"]["train_texts"] == SETTINGS.texts
+    flat = [token for ids in letters["train"] for token in ids[1:-1]]
+    assert result["target"]["unknown_rate"] == pytest.approx(flat.count(1) / len(flat))
+
+
+def test_lora_is_trained_again_with_other_random_numbers(
+    watched: tuple[Watched, dict[str, Any]],
+) -> None:
+    _, result = watched
+    lora = next(row for row in result["methods"] if row["name"] == "lora")
+    for key in ("target_loss", "base_loss"):
+        first, second = result["repeats"][key]
+        assert first == lora[key]
+        assert second != first
+
+
+def test_samples_continue_both_kinds_of_text(result: dict[str, Any]) -> None:
+    assert [sample["kind"] for sample in result["samples"]] == ["target", "target", "own"]
+    assert result["samples"][0]["prompt"].startswith("Dear")
+    for sample in result["samples"]:
+        assert set(sample["texts"]) == {"base", FULL, "lora"}
+
+
+def test_other_text_can_be_named(context: Context, tmp_path: Path) -> None:
+    def target(name: str | None, **data: Any) -> DataConfig:
+        config = context.config
+        experiment = replace(SETTINGS, target=name)
+        return finetuning.target_data(
+            replace(
+                config,
+                data=replace(config.data, **data),
+                experiments=replace(config.experiments, finetuning=experiment),
+            )
+        )
+
+    assert (target(None).corpus, target("stories").corpus) == ("letters", "stories")
+    assert target(None, corpus="letters").corpus == "stories"
+    assert target(None, corpus="files", path="texts.txt").path is None
+    files = target(str(tmp_path), train_stories=5)
+    assert (files.corpus, files.path) == ("files", str(tmp_path))
+    assert (files.train_stories, files.validation_stories) == (SETTINGS.texts, SETTINGS.stories)
 
 
 def test_lora_plus_differs_from_lora_in_its_rates_alone(result: dict[str, Any]) -> None:
@@ -180,7 +238,7 @@ def test_a_rank_that_is_there_is_measured_as_if_trained(
 ) -> None:
     """The row taken over from the comparison is that of a training of its own."""
     seen, result = watched
-    lora = next(way for way in ways(8, seen.setting.base, 1e-3) if way.name == "lora")
+    lora = next(way for way in ways(8, seen.setting.base) if way.name == "lora")
     assert (lora.settings.rank, lora.settings.alpha) == (8, 16)
     own = replace(lora, settings=replace(lora.settings, rank=4, alpha=8.0))
     model = seen.setting.adapted(own)
@@ -257,22 +315,21 @@ def test_merging_for_the_clock_leaves_the_model_alone(small_model: Any) -> None:
 # --- pieces and windows ---
 
 
-def kinds_of(*stories: list[int]) -> Kinds:
-    arrays = [np.array(story) for story in stories]
-    return Kinds("dialogue", "", arrays, arrays, arrays, arrays, {})
+def stories_of(*stories: list[int]) -> list[Story]:
+    return [np.array(story) for story in stories]
 
 
 def test_pieces_predict_every_token_but_the_first_once() -> None:
-    stories = kinds_of(list(range(10)), list(range(20, 25)), [30, 31])
+    stories = stories_of(list(range(10)), list(range(20, 25)), [30, 31])
     pieces = finetuning.in_pieces(stories, 4)
-    shown = [piece.tolist() for piece in pieces.chosen]
+    shown = [piece.tolist() for piece in pieces]
     assert shown == [[0, 1, 2, 3, 4], [4, 5, 6, 7, 8], [8, 9], [20, 21, 22, 23, 24], [30, 31]]
     predicted = [token for piece in shown for token in piece[1:]]
     assert predicted == [*range(1, 10), *range(21, 25), 31]
 
 
 def test_windows_of_the_longer_context_are_whole() -> None:
-    joined = _windows(kinds_of(list(range(5)), list(range(5, 13))).train, 4)
+    joined = _windows(stories_of(list(range(5)), list(range(5, 13))), 4)
     assert [window.tolist() for window in joined] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
 
 
@@ -283,7 +340,8 @@ def test_a_longer_context_leaves_the_base_alone(small_model: Any, context: Conte
     done: list[int] = []
     found = extend_context(
         base,
-        kinds_of(*rows),
+        stories_of(*rows),
+        stories_of(*rows[1:]),
         16,
         replace(context.config.training, batch_size=2, precision="fp32"),
         2,
@@ -291,7 +349,7 @@ def test_a_longer_context_leaves_the_base_alone(small_model: Any, context: Conte
         1,
         lambda: done.append(1),
     )
-    assert (found["context_length"], found["extended"], found["windows"]) == (8, 16, 4)
+    assert (found["context_length"], found["extended"], found["windows"]) == (8, 16, 3)
     assert [row["method"] for row in found["rows"]] == ["none", "lora", "longlora"]
     assert len(done) == 2
     assert all(math.isfinite(row["within"]) and math.isfinite(row["beyond"])
@@ -305,7 +363,8 @@ def test_a_longer_context_leaves_the_base_alone(small_model: Any, context: Conte
 def test_too_little_text_for_a_window_is_no_error(small_model: Any, context: Context) -> None:
     found = extend_context(
         small_model(context_length=8),
-        kinds_of(list(range(5))),
+        stories_of(list(range(5))),
+        stories_of(list(range(5))),
         16,
         context.config.training,
         2,
@@ -313,7 +372,8 @@ def test_too_little_text_for_a_window_is_no_error(small_model: Any, context: Con
         1,
         lambda: None,
     )
-    assert found["rows"] == [{"method": "none", "within": None, "beyond": None}]
+    empty: dict[str, Any] = {"within": [], "beyond": []}
+    assert found["rows"] == [{"method": "none", "within": None, "beyond": None, "windows": empty}]
 
 
 def test_the_speeds_are_of_equal_texts(small_model: Any, context: Context) -> None:
@@ -341,7 +401,7 @@ def test_the_speeds_are_of_equal_texts(small_model: Any, context: Context) -> No
 
 def test_a_method_gets_no_rank_that_its_matrices_lack(small_model: Any) -> None:
     model = small_model(hidden_size=12, ffn_size=5)
-    by_name = {way.name: way for way in ways(64, model, 1e-3)}
+    by_name = {way.name: way for way in ways(64, model)}
     assert by_name["lora"].settings.rank == 5
     for way in by_name.values():
         if way.method not in (FULL, "intrinsic", "prompt"):

@@ -185,7 +185,7 @@ def test_stories_are_told_apart_by_their_dialogue(
     train, validation = splits(tiny_context, tiny_lm)
     kinds = two_kinds(train, validation, tiny_lm.tokenizer, 0.25, 5, 24)
     assert kinds.name == "dialogue"
-    assert len(kinds.train) == len(kinds.rest) == len(train) // 4
+    assert len(kinds.train) == len(train) // 4
     assert len(kinds.chosen) == len(kinds.others) == 5
     assert kinds.shares["chosen"] > kinds.shares["others"]
     assert max(map(len, [*kinds.train, *kinds.chosen])) <= 25

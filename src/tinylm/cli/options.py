@@ -59,7 +59,7 @@ def configuration(
 
     if preset is None and config is None:
         preset = "baseline"
-    return load_config(config, preset, [*data_overrides(data), *overrides])
+    return load_config(config, preset, [*data_overrides(data), *overrides], of_run=False)
 
 
 def run_folder(name: str | None, preset: str | None, config: Path | None) -> Path:

@@ -25,6 +25,8 @@ Places = Mapping[tuple[str, ...], str]
 """Where the value of a key stands, by its path: a file and a line, or -o."""
 
 PRESETS = ("quick", "baseline", "full")
+RETIRED = ("experiments.finetuning.share", "experiments.finetuning.base_steps")
+"""Settings that earlier versions had, and that the configurations of their runs hold."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -69,9 +71,19 @@ def from_dict(
 
 
 def load_config(
-    path: str | Path | None = None, preset: str | None = None, overrides: Sequence[str] = ()
+    path: str | Path | None = None,
+    preset: str | None = None,
+    overrides: Sequence[str] = (),
+    of_run: bool = True,
 ) -> RunConfig:
     """Build a RunConfig: the preset, then the YAML file, then ``key=value`` overrides.
+
+    Args:
+        path: a YAML file.
+        preset: one of ``PRESETS``.
+        overrides: ``key=value``.
+        of_run: whether the file is that of a run: settings that are no more are then left out of
+            it, where a file that somebody wrote is refused.
 
     Raises:
         ConfigError: for an unknown preset, an unreadable file, a bad key or a bad value.
@@ -88,7 +100,10 @@ def load_config(
     if path is not None:
         documents.append((str(path), read_yaml(path, ConfigError)))
     for name, document in documents:
-        values = _merge(values, _sections(document, name))
+        sections = _sections(document, name)
+        if of_run:
+            _leave_out_retired(sections)
+        values = _merge(values, sections)
         places |= {key: f"{name}, line {line}" for key, line in document.lines.items()}
     for override in overrides:
         key, value = _parse_override(override)
@@ -160,6 +175,16 @@ def _sections(document: Yaml, source: str) -> dict[str, Any]:
     return values
 
 
+def _leave_out_retired(sections: dict[str, Any]) -> None:
+    for key in RETIRED:
+        *parents, last = key.split(".")
+        place: Any = sections
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.pop(last, None)
+
+
 def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
@@ -199,6 +224,8 @@ _NO_SECTION = "expected a section of `key: value` lines"
 
 def _problem(kind: type, path: tuple[str, ...], details: Mapping[str, Any]) -> str:
     key = key_shown(".".join(path))
+    if key in RETIRED:
+        return f"{key} is a setting that earlier versions had: leave it out"
     if is_unknown_key(details):
         sections = [field.name for field in dataclasses.fields(kind)]
         return f"unknown key {key}{meant('.'.join(path), list(dict(field_help(kind))), sections)}"

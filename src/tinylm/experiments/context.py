@@ -144,7 +144,10 @@ _DEPENDS_ON: dict[str, Sequence[str]] = {
     "gradient-checkpointing": (*_DATA, "training", "experiments.gradient_checkpointing"),
     "efficiency": ("model", "training", "experiments.efficiency"),
     "precision": (*_DATA, "training", "experiments.precision"),
-    "finetuning": (*_DATA, "training", "experiments.finetuning"),
+    "finetuning": (
+        *(*_DATA, "training", "generation"),
+        *("experiments.finetuning", "report.prompts", _WEIGHTS),
+    ),
     "attention": (
         *(*_DATA, "training"),
         *("experiments.attention", "report.attention_sentences", _WEIGHTS),

@@ -1,10 +1,11 @@
-"""The fine-tuning experiment: a model of one kind of story, adapted to another by every method.
+"""The fine-tuning experiment: the run's model, adapted to another kind of text by every method.
 
-The stories of the run's corpus are ranked by how much dialogue they hold. A base model with the
-run's sizes is trained on those with least, from its start, and then adapted to those with most: by
-training everything and by every method of the registry METHODS, for as many steps and on the same
-batches. Both kinds of validation stories are measured before and after, so that what is forgotten
-shows beside what is learned. Stories longer than the context are cut into pieces that fill it.
+The run's best checkpoint is adapted to text that it has not seen the like of (letters, unless a
+setting names other text): by training everything and by every method of the registry METHODS, for
+as many steps and on the same batches. Validation texts of that kind and of the run's own are
+measured before and after, so that what is forgotten shows beside what is learned. LoRA is trained
+several times with other random numbers: how far those results lie apart is the measure of every
+difference. Texts longer than the context are cut into pieces that fill it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from tinylm.config import RunConfig, TrainingConfig, to_dict
+from tinylm.config import DataConfig, RunConfig, TrainingConfig, to_dict
 from tinylm.config.finetuning import PromptConfig
+from tinylm.data.corpora import open_corpus
+from tinylm.data.token_files import TokenFile
 from tinylm.experiments.adapting import FULL, RATES
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.finetuning_costs import (
@@ -27,14 +31,15 @@ from tinylm.experiments.finetuning_costs import (
     step_memory,
     step_tokens,
 )
-from tinylm.experiments.lab_texts import Kinds, Story, rows_loss, train_on, two_kinds
+from tinylm.experiments.lab_texts import Story, rows_loss, train_on
 from tinylm.experiments.longer_context import EXTENSIONS, extend_context
-from tinylm.experiments.preparation import PreparedData, prepare_data, start_model
+from tinylm.experiments.preparation import encoded_split
 from tinylm.finetuning.adapters import attach, trained_parameters
 from tinylm.finetuning.dylora import set_rank
 from tinylm.finetuning.intrinsic import d90
+from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
-from tinylm.registry import METHODS
+from tinylm.registry import CORPORA, METHODS
 
 LORA_PLUS = "lora+"
 """LoRA whose B learns faster; a method of its own in the comparison."""
@@ -42,6 +47,10 @@ PLUS_RATIO = 16.0
 """B's learning rate as a multiple of A's (Hayou, Ghosh and Yu 2024, section 5)."""
 PLUS_RATE = RATES["lora"] / 4
 """A's, so that A learns more slowly than in LoRA, and B faster."""
+_SAMPLED = (FULL, "lora")
+"""Ways that continue prompts, beside the base."""
+_PROMPT_TOKENS = 4
+"""Tokens of a text of the new kind that are continued."""
 
 
 @dataclass(frozen=True)
@@ -65,20 +74,31 @@ class Way:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """Rows to train on, and validation rows of both kinds."""
+
+    train: list[Story]
+    target: list[Story]
+    """Of the new kind, that nothing was trained on."""
+    own: list[Story]
+    """Of the run's own kind."""
+
+
+@dataclass(frozen=True)
 class _Setting:
     """What every adaptation shares."""
 
     base: DecoderLM
-    kinds: Kinds
+    texts: Texts
     training: TrainingConfig
     steps: int
     step_done: Callable[[], None]
 
-    def adapted(self, way: Way) -> DecoderLM:
-        """Return the base adapted to the new kind."""
+    def adapted(self, way: Way, seed: int | None = None) -> DecoderLM:
+        """Return the base adapted to the new kind; the order of the rows is always the same."""
         training = replace(self.training, learning_rate=way.learning_rate)
-        model = way.start(self.base, training.seed)
-        model = train_on(model, self.kinds.train, training, self.steps, lambda _: None)
+        model = way.start(self.base, training.seed if seed is None else seed)
+        model = train_on(model, self.texts.train, training, self.steps, lambda _: None)
         self.step_done()
         return model
 
@@ -86,29 +106,40 @@ class _Setting:
         """Return the validation loss on either kind, in nats a token."""
         rows = self.training.batch_size
         return {
-            "target_loss": rows_loss(model, self.kinds.chosen, rows),
-            "base_loss": rows_loss(model, self.kinds.others, rows),
+            "target_loss": rows_loss(model, self.texts.target, rows),
+            "base_loss": rows_loss(model, self.texts.own, rows),
         }
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train the base, adapt it by every method, and measure.
+    """Adapt the run's best checkpoint by every method, and measure.
 
     Returns:
-        ``before`` (losses of the base), ``methods`` (a row a way: losses, sizes, memory, times),
-        ``ranks`` (LoRA), ``dylora`` (one training, a row a rank), ``dimensions`` (SAID, and d90),
-        ``long`` (extension of the context). Losses are in nats a token, ``target`` the new kind.
+        ``target`` (the text), ``before`` (losses of the base), ``methods`` (a row a way: losses,
+        sizes, memory, times), ``repeats`` (LoRA's losses by seed), ``samples``, ``ranks`` (LoRA),
+        ``dylora`` (one training, a row a rank), ``dimensions`` (SAID, and d90), ``long`` (extension
+        of the context; None if it was not asked for). Losses are in nats a token, ``target_loss``
+        that of the new kind.
 
     Raises:
-        DataError: if the corpus cannot be used, or has too few stories for two kinds.
+        CheckpointError: if the run has no checkpoint.
+        DataError: if a corpus cannot be used.
     """
-    config = context.config
+    config, console = context.config, context.console
     settings = config.experiments.finetuning
-    data = prepare_data(config, context.console)
-    short = config.model.context_length
+    lm = LanguageModel.load(context.folder)
+    base = lm.model.requires_grad_()
+    target = target_data(config)
+    files = {split: encoded_split(target, lm.tokenizer, split, console)
+             for split in ("train", "validation")}  # fmt: skip
+    own = encoded_split(config.data, lm.tokenizer, "validation", console)
+    short = base.config.context_length
     room = short - PromptConfig().length  # what prompt tuning leaves of the context
-    whole = _whole_stories(config, data)
-    kinds = in_pieces(whole, room)
+    texts = Texts(
+        in_pieces(_spread(files["train"], settings.texts), room),
+        in_pieces(_spread(files["validation"], settings.stories), room),
+        in_pieces(_spread(own, settings.stories), room),
+    )
     training = replace(
         config.training,
         batch_size=settings.batch_size,
@@ -117,14 +148,14 @@ def run(context: Context) -> dict[str, Any]:
         schedule="constant",
         compile=False,
     )
-    base = start_model(config, data, context.console).requires_grad_()
-    compared = ways(settings.rank, base, config.training.learning_rate)
+    compared = ways(settings.rank, base)
     lora = next(way for way in compared if way.name == "lora")
     ranks = {min(rank, _largest_rank(base)) for rank in settings.ranks} - {lora.settings.rank}
-    trainings = 1 + len(compared) + len(ranks) + len(settings.dimensions) + len(EXTENSIONS)
+    extensions = len(EXTENSIONS) if settings.context_steps else 0
+    trainings = len(compared) + settings.seeds - 1 + len(ranks) + len(settings.dimensions)
     with (
         threads(config.training.threads),
-        context.console.task("Training the base and its adapters", trainings) as done,
+        console.task("Adapting the model", trainings + extensions) as done,
     ):
         count = 0
 
@@ -133,42 +164,51 @@ def run(context: Context) -> dict[str, Any]:
             count += 1
             done(count)
 
-        own = replace(training, learning_rate=config.training.learning_rate)
-        base = train_on(base, kinds.rest, own, settings.base_steps, lambda _: None)
-        step_done()
-        setting = _Setting(base, kinds, training, settings.steps, step_done)
+        setting = _Setting(base, texts, training, settings.steps, step_done)
         before = setting.losses(base)
         models, rows = _methods(setting, compared)
         by_name = {row["name"]: row for row in rows}
+        repeats = _repeats(setting, lora, by_name["lora"], settings.seeds)
         by_rank = _ranks(setting, ranks, lora, by_name["lora"])
         dimensions = _dimensions(setting, settings.dimensions, before, by_name[FULL])
-        long = extend_context(
-            base,
-            whole,
-            settings.context_factor * short,
-            replace(training, batch_size=max(1, settings.batch_size // settings.context_factor)),
-            settings.context_steps,
-            lambda method, model: settings_of(method, settings.rank, model),
-            settings.repeats,
-            step_done,
-        )
-    prompts = [story.tolist() for story in whole.chosen]
+        long = None
+        if settings.context_steps:
+            long = extend_context(
+                base,
+                _spread(encoded_split(config.data, lm.tokenizer, "train", console), settings.texts),
+                _spread(own, settings.stories),
+                settings.context_factor * short,
+                replace(
+                    training, batch_size=max(1, settings.batch_size // settings.context_factor)
+                ),
+                settings.context_steps,
+                lambda method, model: settings_of(method, settings.rank, model),
+                settings.repeats,
+                step_done,
+            )
+        samples = _samples(lm, models, files["validation"], config)
+    prompts = [story.tolist() for story in _spread(files["validation"], settings.stories)]
     with threads(config.training.threads):
-        speeds = measure_speeds(models, training, kinds.train, prompts, settings, context.console)
+        speeds = measure_speeds(models, training, texts.train, prompts, settings, console)
+    unknown = files["train"].header
     return {
-        "kind": kinds.name,
-        "description": kinds.description,
-        "shares": kinds.shares,
-        "train_stories": len(whole.train),
-        "validation_stories": len(whole.chosen),
-        "base_steps": settings.base_steps,
+        "target": {
+            "name": target.path or target.corpus,
+            "description": open_corpus(target).describe(),
+            "train_texts": min(len(files["train"]), settings.texts),
+            "validation_texts": min(len(files["validation"]), settings.stories),
+            "unknown_rate": unknown.unknown_rate,
+        },
+        "own_texts": min(len(own), settings.stories),
         "steps": settings.steps,
         "batch_size": settings.batch_size,
-        "step_tokens": step_tokens(training, kinds.train),
+        "step_tokens": step_tokens(training, texts.train),
         "new_tokens": settings.new_tokens,
         "precision": training.precision,
         "before": before,
         "methods": [{**row, **speeds[row["name"]]} for row in rows],
+        "repeats": repeats,
+        "samples": samples,
         "ranks": by_rank,
         "dylora": _dylora(setting, models["dylora"]),
         "dimensions": dimensions,
@@ -176,22 +216,33 @@ def run(context: Context) -> dict[str, Any]:
     }
 
 
-def ways(rank: int, model: DecoderLM, full_rate: float) -> list[Way]:
+def target_data(config: RunConfig) -> DataConfig:
+    """Return where the text comes from that the run's model is adapted to."""
+    settings = config.experiments.finetuning
+    own = config.data
+    name = settings.target or ("stories" if own.corpus == "letters" else "letters")
+    if name in CORPORA and name != "files":
+        made = replace(own, corpus=name, path=None)
+    else:
+        made = replace(own, corpus="files", path=name)
+    return replace(made, train_stories=settings.texts, validation_stories=settings.stories)
+
+
+def ways(rank: int, model: DecoderLM) -> list[Way]:
     """Return what is compared: training everything, every method, and LoRA+.
 
     Args:
         rank: of the methods that have one.
         model: the base, whose matrices may be too small for it.
-        full_rate: learning rate of training everything, which depends on the model.
     """
-    found = [Way(FULL, FULL, None, full_rate)]
+    compared = [Way(FULL, FULL, None, RATES[FULL])]
     for method in METHODS:
         settings = settings_of(method, rank, model)
-        found.append(Way(method, method, settings, RATES[method]))
+        compared.append(Way(method, method, settings, RATES[method]))
         if method == "lora":
             plus = replace(settings, learning_rate_ratio=PLUS_RATIO)
-            found.append(Way(LORA_PLUS, method, plus, PLUS_RATE))
-    return found
+            compared.append(Way(LORA_PLUS, method, plus, PLUS_RATE))
+    return compared
 
 
 def settings_of(method: str, rank: int, model: DecoderLM) -> Any:
@@ -206,33 +257,19 @@ def settings_of(method: str, rank: int, model: DecoderLM) -> Any:
     return kind(rank=rank, alpha=2.0 * rank)
 
 
-def in_pieces(kinds: Kinds, length: int) -> Kinds:
-    """Return the same stories, each cut into rows of ``length`` inputs and the last label.
+def in_pieces(stories: Sequence[Story], length: int) -> list[Story]:
+    """Return the same texts, each cut into rows of ``length`` inputs and the last label.
 
-    The first token of a row is the last label of the row before, so that every token of a story but
+    The first token of a row is the last label of the row before, so that every token of a text but
     its first is predicted once.
     """
-
-    def cut(stories: Sequence[Story]) -> list[Story]:
-        pieces = (s[i : i + length + 1] for s in stories for i in range(0, len(s) - 1, length))
-        return list(pieces)
-
-    return replace(
-        kinds,
-        train=cut(kinds.train),
-        rest=cut(kinds.rest),
-        chosen=cut(kinds.chosen),
-        others=cut(kinds.others),
-    )
+    return [s[i : i + length + 1] for s in stories for i in range(0, len(s) - 1, length)]
 
 
-def _whole_stories(config: RunConfig, data: PreparedData) -> Kinds:
-    """Return both kinds, whole stories."""
-    settings = config.experiments.finetuning
-    longest = max(data.train.header.num_tokens, data.validation.header.num_tokens)
-    return two_kinds(
-        data.train, data.validation, data.tokenizer, settings.share, settings.stories, longest
-    )
+def _spread(file: TokenFile, number: int) -> list[Story]:
+    """Return whole texts, spread evenly over a split."""
+    chosen = np.linspace(0, len(file) - 1, min(number, len(file))).round().astype(int)
+    return [file.story(int(i)) for i in chosen]
 
 
 def _largest_rank(model: DecoderLM) -> int:
@@ -258,12 +295,55 @@ def _methods(
                 "learning_rate": way.learning_rate,
                 **size(model),
                 "quantized": quantized(model),
-                "peak_bytes": step_memory(model, setting.training, setting.kinds.train),
+                "peak_bytes": step_memory(model, setting.training, setting.texts.train),
                 **setting.losses(model),
             }
         )
         models[way.name] = model
     return models, rows
+
+
+def _repeats(
+    setting: _Setting, lora: Way, row: Mapping[str, Any], seeds: int
+) -> dict[str, list[float]]:
+    """Train LoRA again with other random numbers; the first result is the row's.
+
+    Returns:
+        ``target_loss`` and ``base_loss`` of every training.
+    """
+    first = setting.training.seed
+    again = [setting.losses(setting.adapted(lora, first + i)) for i in range(1, seeds)]
+    return {
+        key: [float(losses[key]) for losses in (row, *again)]
+        for key in ("target_loss", "base_loss")
+    }
+
+
+def _samples(
+    lm: LanguageModel, models: Mapping[str, DecoderLM], target: TokenFile, config: RunConfig
+) -> list[dict[str, Any]]:
+    """Continue prompts of both kinds by the base, LoRA and the model trained whole.
+
+    Returns:
+        A row a prompt: ``prompt``, its ``kind`` (``target`` or ``own``), and ``texts`` by way.
+    """
+    number = config.experiments.finetuning.sample_tokens
+    wanted = replace(config.generation, strategy="sampling", max_new_tokens=number, num_return=1)
+    places = [0, len(target) - 1]
+    begun = [target.story(i)[1 : 1 + _PROMPT_TOKENS].tolist() for i in places]
+    prompts = [("target", lm.tokenizer.decode(ids)) for ids in begun]
+    prompts += [("own", prompt) for prompt in config.report.prompts[:1]]
+    told = [prompt for _, prompt in prompts]
+
+    def texts(model: DecoderLM) -> list[str]:
+        speaker = LanguageModel(model.eval(), lm.tokenizer)
+        return [text.text for text in speaker.generate(told, wanted)]
+
+    by_way = {"base": texts(lm.model), **{name: texts(models[name]) for name in _SAMPLED}}
+    return [
+        {"prompt": prompt, "kind": kind, "texts": {way: by_way[way][i] for way in by_way}}
+        for i, (kind, prompt) in enumerate(prompts)
+    ]
 
 
 def _ranks(

@@ -36,8 +36,6 @@ class Kinds:
     description: str
     """How the kind was told apart."""
     train: list[Story]
-    rest: list[Story]
-    """As many to train on, of the other kind."""
     chosen: list[Story]
     others: list[Story]
     shares: dict[str, float]
@@ -97,7 +95,6 @@ def two_kinds(
         name="dialogue" if by_dialogue else "rare words",
         description=kind if by_dialogue else "the mean rank of their words by frequency",
         train=take(0, order[:number]),
-        rest=take(0, order[::-1][:number]),
         chosen=take(1, high),
         others=take(1, low),
         shares={"chosen": float(values[high].mean()), "others": float(values[low].mean())},

@@ -15,7 +15,7 @@ from tinylm.data.windows import IGNORED, story_rows
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.adapting import RATES
 from tinylm.experiments.finetuning_costs import size, step_memory, timed_step
-from tinylm.experiments.lab_texts import Kinds, Story, train_on
+from tinylm.experiments.lab_texts import Story, train_on
 from tinylm.finetuning.adapters import attach
 from tinylm.finetuning.longlora import extended
 from tinylm.model.decoder import DecoderLM, evaluating
@@ -27,7 +27,8 @@ EXTENSIONS = ("lora", "longlora")
 
 def extend_context(
     base: DecoderLM,
-    stories: Kinds,
+    stories: Sequence[Story],
+    held_out: Sequence[Story],
     length: int,
     training: TrainingConfig,
     steps: int,
@@ -41,7 +42,8 @@ def extend_context(
 
     Args:
         base: left alone.
-        stories: whole ones.
+        stories: whole ones to train on, of the kind that the base knows.
+        held_out: whole ones to measure on.
         length: of the longer context, in tokens.
         training: with the batch size of the longer windows.
         steps: optimizer steps of each method.
@@ -54,9 +56,9 @@ def extend_context(
         ``beyond`` it, in nats a token, and what a step of training takes.
     """
     short = base.config.context_length
-    windows, held_out = (_windows(kind, length) for kind in (stories.train, stories.chosen))
+    windows, measured = _windows(stories, length), _windows(held_out, length)
     longer = extended(base, length)
-    rows: list[dict[str, Any]] = [{"method": "none", **_by_place(longer, held_out, short)}]
+    rows: list[dict[str, Any]] = [{"method": "none", **_by_place(longer, measured, short)}]
     models: dict[str, DecoderLM] = {}
     for method in EXTENSIONS if windows else ():
         torch.manual_seed(training.seed)
@@ -70,7 +72,7 @@ def extend_context(
         rows.append(
             {
                 "method": method,
-                **_by_place(model, held_out, short),
+                **_by_place(model, measured, short),
                 "trained": size(model)["trained"],
                 "peak_bytes": step_memory(model, training, windows),
             }
@@ -85,7 +87,7 @@ def extend_context(
         "extended": length,
         "steps": steps,
         "batch_size": training.batch_size,
-        "windows": len(held_out),
+        "windows": len(measured),
         "rows": rows,
     }
 
@@ -97,14 +99,21 @@ def _windows(stories: Sequence[Story], length: int) -> list[Story]:
 
 
 @torch.no_grad()
-def _by_place(model: DecoderLM, windows: Sequence[Story], short: int) -> dict[str, float | None]:
-    """Return the loss within the context that was trained and beyond it, in nats a token."""
-    found: list[Tensor] = []
+def _by_place(model: DecoderLM, windows: Sequence[Story], short: int) -> dict[str, Any]:
+    """Return the loss ``within`` the context that was trained and ``beyond`` it, in nats a token.
+
+    ``windows`` holds both of every window; without a window the losses are None.
+    """
+    by_window: list[Tensor] = []
     with evaluating(model):
         for window in windows:
             batch = story_rows([window.tolist()])
-            found.append(token_losses(model(batch.ids), batch.labels, IGNORED))
-    if not found:
-        return {"within": None, "beyond": None}
-    losses = torch.stack(found).double()  # (windows, length)
-    return {"within": float(losses[:, :short].mean()), "beyond": float(losses[:, short:].mean())}
+            by_window.append(token_losses(model(batch.ids), batch.labels, IGNORED))
+    if not by_window:
+        return {"within": None, "beyond": None, "windows": {"within": [], "beyond": []}}
+    losses = torch.stack(by_window).double()  # (windows, length)
+    means = {"within": losses[:, :short].mean(1), "beyond": losses[:, short:].mean(1)}
+    return {
+        **{place: float(each.mean()) for place, each in means.items()},
+        "windows": {place: each.tolist() for place, each in means.items()},
+    }

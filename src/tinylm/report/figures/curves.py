@@ -178,6 +178,11 @@ def _step_axes(axes: Axes, training: Mapping[str, Any]) -> None:
 def _log_axis(axes: Axes) -> None:
     """Make the axis of values logarithmic, so that neither beginning nor end of a curve is lost."""
     axes.set_yscale("log")
+    log_ticks(axes)
+
+
+def log_ticks(axes: Axes) -> None:
+    """Mark a logarithmic axis of values at round numbers, more of them where it is short."""
     low, high = axes.get_ylim()
     wide = high / low > _TWO_DECADES
     subs = (1.0, 2.0, 5.0) if wide else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)

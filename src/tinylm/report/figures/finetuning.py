@@ -15,6 +15,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 
 from tinylm.report.figures import COLOURS, INK, MUTED, new_figure, shared_legend, style
 from tinylm.report.figures.attention_layout import POINTS_A_CM, text_width
+from tinylm.report.figures.curves import log_ticks
 from tinylm.report.sections.finetuning_rows import NAMES
 
 _LABEL = 7.0
@@ -52,14 +53,15 @@ def finetuning_figure(found: Mapping[str, Any]) -> Figure:
                       color=COLOURS[1] if row["method"] == "full" else INK)  # fmt: skip
         before = _perplexity(found["before"]["target_loss"])
         axes.set_xscale("log")
+        axes.set_yscale("log")
         _spread(axes, points, before)
         axes.axhline(before, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="the base")
         axes.set_xlabel("trained parameters, logarithmic")
-        axes.set_ylabel("perplexity, new kind")
+        axes.set_ylabel("perplexity, new kind, logarithmic")
         axes.xaxis.set_major_locator(LogLocator(10))
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        log_ticks(axes)
         axes.grid()
         shared_legend(figure, [axes], 3)
         figure.draw_without_rendering()  # the panel gets its place, from which places are counted
@@ -83,11 +85,13 @@ def ranks_figure(found: Mapping[str, Any]) -> Figure:
     Args:
         found: the result of the experiment ``finetuning``.
     """
+    dimensions = bool(found["dimensions"]["rows"])
     before = _perplexity(found["before"]["target_loss"])
     full = next(row for row in found["methods"] if row["method"] == "full")
+    after = _perplexity(full["target_loss"])
     with style():
         figure = new_figure(height_cm=6.4)
-        left, right = figure.subplots(1, 2)
+        left, *right = figure.subplots(1, 1 + dimensions, squeeze=False)[0]
         ways = (("LoRA, one training a rank", found["ranks"], "-", "o"),
                 ("DyLoRA, one training", found["dylora"], (0, (5, 1.5)), "s"))  # fmt: skip
         for i, (label, rows, dashes, marker) in enumerate(ways):
@@ -95,31 +99,33 @@ def ranks_figure(found: Mapping[str, Any]) -> Figure:
                 line = sorted((row["rank"], _perplexity(row["target_loss"])) for row in rows)
                 left.plot(*zip(*line, strict=True), color=COLOURS[i], linestyle=dashes,
                           marker=marker, label=label)  # fmt: skip
-        left.set_title("Against rank")
         left.set_xlabel("rank, logarithmic")
-        left.set_ylabel("perplexity, new kind")
         _powers(left, [row["rank"] for row in (*found["ranks"], *found["dylora"])])
-        rows = sorted(found["dimensions"]["rows"], key=lambda row: int(row["dimension"]))
-        right.plot(
-            [row["dimension"] for row in rows],
-            [_perplexity(row["target_loss"]) for row in rows],
-            color=COLOURS[2], marker="^", label="SAID",
-        )  # fmt: skip
-        after = _perplexity(full["target_loss"])
-        right.axhline(before, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="the base")
-        right.axhline(after, color=COLOURS[1], linewidth=1, label="everything")
-        if full["target_loss"] < found["before"]["target_loss"]:
+        if right:
+            rows = sorted(found["dimensions"]["rows"], key=lambda row: int(row["dimension"]))
+            right[0].plot(
+                [row["dimension"] for row in rows],
+                [_perplexity(row["target_loss"]) for row in rows],
+                color=COLOURS[2], marker="^", label="SAID",
+            )  # fmt: skip
+            right[0].set_xlabel("dimensions, logarithmic")
+            _powers(right[0], [row["dimension"] for row in rows])
+            left.set_title("Against rank")
+            right[0].set_title("Against dimension")
+        for axes in (left, *right):
+            axes.axhline(before, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="the base")
+            axes.axhline(after, color=COLOURS[1], linewidth=1, label="everything")
+        if right and full["target_loss"] < found["before"]["target_loss"]:
             start, end = found["before"]["target_loss"], full["target_loss"]
             enough = _perplexity(start - _SHARE * (start - end))
-            right.axhline(enough, color=COLOURS[1], linewidth=1, linestyle=(0, (1, 1.5)),
-                          label="nine tenths of its gain")  # fmt: skip
-        right.set_title("Against dimension")
-        right.set_xlabel("dimensions, logarithmic")
-        _powers(right, [row["dimension"] for row in rows])
-        for axes in (left, right):
+            right[0].axhline(enough, color=COLOURS[1], linewidth=1, linestyle=(0, (1, 1.5)),
+                             label="nine tenths of its gain")  # fmt: skip
+        left.set_ylabel("perplexity, new kind, logarithmic")
+        for axes in (left, *right):
+            axes.set_yscale("log")
             axes.grid(axis="y")
-            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        shared_legend(figure, (left, right), 3)
+            log_ticks(axes)
+        shared_legend(figure, (left, *right), 3)
     return figure
 
 
@@ -132,15 +138,15 @@ def _spread(axes: Axes, points: Sequence[tuple[float, float]], before: float) ->
     numbers = [x for line in axes.lines for x in np.ravel(line.get_xdata())]
     axes.set_xlim(min(numbers) / 1.5, max(numbers) * 2)
     values = [*(y for _, y in points), before]
-    margin = 0.08 * (max(values) - min(values)) or 0.1
-    axes.set_ylim(min(values) - margin, max(values) + margin)
+    margin = max(max(values) / min(values), 1.01) ** 0.08
+    axes.set_ylim(min(values) / margin, max(values) * margin)
 
 
 def _fraction(axes: Axes, point: tuple[float, float]) -> tuple[float, float]:
-    """Return a point as shares of the axes, on a logarithmic x."""
+    """Return a point as shares of the logarithmic axes."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     x, y = point
-    return math.log(x / left) / math.log(right / left), (y - low) / (high - low)
+    return math.log(x / left) / math.log(right / left), math.log(y / low) / math.log(high / low)
 
 
 def _label_places(

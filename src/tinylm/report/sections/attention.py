@@ -25,15 +25,15 @@ _APART = 1.15
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``attention``."""
-    found = results.results.get("attention")
-    if found is None:
+    result = results.results.get("attention")
+    if result is None:
         return []
-    heads = found["heads"]
+    heads = result["heads"]
     return [
         Heading(1, "What the attention looks at", "sec:attention"),
-        *_method(found),
-        *_overview(results, found),
-        Paragraph(worth_comment(found)),
+        *_method(result),
+        *_overview(results, result),
+        Paragraph(worth_comment(result)),
         Paragraph("In words, the sharpest head of every role and those of most worth:"),
         Bullets(
             tuple(
@@ -42,19 +42,19 @@ def blocks(results: ReportInputs) -> list[Block]:
                 for head in _chosen(heads)
             )
         ),
-        *_sentences(results, found["sentences"]),
-        *_page(results, found),
+        *_sentences(results, result["sentences"]),
+        *_page(results, result),
     ]
 
 
-def _method(found: Mapping[str, Any]) -> list[Block]:
+def _method(result: Mapping[str, Any]) -> list[Block]:
     return [
         Paragraph(
             "An attention weight says how much of another token's value a head takes in. Where "
-            f"the weight of each head goes was measured on {_stories(found)}: on the token itself, "
-            "on its neighbours, on the first token, on earlier occurrences of the same word and on "
-            "what followed them, on punctuation [[clark2019]] and on words outside the most "
-            "frequent ones, which make up half of the text."
+            f"the weight of each head goes was measured on {_stories(result)}: on the token "
+            "itself, on its neighbours, on the first token, on earlier occurrences of the same "
+            "word and on what followed them, on punctuation [[clark2019]] and on words outside the "
+            "most frequent ones, which make up half of the text."
         ),
         Paragraph(
             "A share says something by its distance from what is expected. Of a place that is a "
@@ -74,8 +74,8 @@ def _method(found: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def _overview(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
-    heads = found["heads"]
+def _overview(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
+    heads = result["heads"]
     text = f"{roles_comment(heads)} {reach_comment(heads)} [[tab:heads]] lists them"
     made: list[Block] = []
     if results.has_figure(_HEADS):
@@ -132,14 +132,15 @@ def reach_comment(heads: Sequence[Head]) -> str:
     return text + f"layer {furthest} looks furthest back, and reach does not follow the order."
 
 
-def worth_comment(found: Mapping[str, Any]) -> str:
+def worth_comment(result: Mapping[str, Any]) -> str:
     """Return which heads matter most, and which show nothing."""
-    heads = found["heads"]
+    heads = result["heads"]
     worth = {_name(head): Difference.from_result(head["worth"]) for head in heads}
     more = {name: one for name, one in worth.items() if one.verdict is Verdict.MORE}
     less = [name for name, one in worth.items() if one.verdict is Verdict.LESS]
     text = (
-        f"*What the heads are worth.* The loss on these texts is {found['loss']:.4f} nats a token. "
+        "*What the heads are worth.* The loss on these texts is "
+        f"{result['loss']:.4f} nats a token. "
     )
     if more:
         best = max(more, key=lambda name: more[name].value)
@@ -158,14 +159,14 @@ def worth_comment(found: Mapping[str, Any]) -> str:
         text += f"None of the {whole} is missed when it is taken away alone. "
     if less:
         text += f"Without {_one_of(less)} the loss is even lower. "
-    idle = found["idle"]
+    idle = result["idle"]
     if idle:
         text += (
             f"Without {_one_of(idle)} the loss is not measurably different: what such a head does "
             "is not needed on these texts, or other heads do it too. "
         )
-    if found["without_idle"] is not None:
-        together = Difference.from_result(found["without_idle"])
+    if result["without_idle"] is not None:
+        together = Difference.from_result(result["without_idle"])
         if together.verdict is Verdict.MORE:
             text += (
                 f"Without all of these at once the loss is {_nats(together)} higher, so that they "
@@ -322,19 +323,19 @@ def _lines(sentences: Sequence[Mapping[str, Any]]) -> list[Block]:
     ]
 
 
-def _page(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
-    if not results.has_figure(found["html"]):
+def _page(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
+    if not results.has_figure(result["html"]):
         return []
     return [
         Paragraph(
-            f"The weights can be explored one by one in `{literal(found['html'])}` in the run's "
+            f"The weights can be explored one by one in `{literal(result['html'])}` in the run's "
             "folder."
         )
     ]
 
 
-def _stories(found: Mapping[str, Any]) -> str:
-    return plural(found["stories"], "validation story", "validation stories")
+def _stories(result: Mapping[str, Any]) -> str:
+    return plural(result["stories"], "validation story", "validation stories")
 
 
 def _name(head: Head) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.measurement import Verdict
 from tinylm.report.blocks import (
     Block,
     Bullets,
@@ -15,17 +16,23 @@ from tinylm.report.blocks import (
     Table,
     literal,
 )
-from tinylm.report.formatting import count, keyed, listed, percent, plural, setting, significant
+from tinylm.report.formatting import count, listed, percent, plural, setting
 from tinylm.report.inputs import ReportInputs
-from tinylm.report.measurements import times
 from tinylm.report.sections.finetuning_costs import cost_comment, cost_table, quantization_comment
 from tinylm.report.sections.finetuning_rows import (
     NAMES,
-    changed,
+    beside_lora,
     few_rows,
+    forgotten,
     full_row,
-    gain,
+    gain_shown,
+    gained,
+    learned,
+    lora_row,
+    moved,
+    part_of_gain,
     ppl,
+    ratio,
     shown,
 )
 from tinylm.report.sections.finetuning_scaling import context_blocks, rank_blocks
@@ -51,51 +58,60 @@ _TOLD = {
     "through a fixed random projection [[le2013]].",
 }
 """Method -> what it does; braces are its settings."""
-_CLOSE = 0.01
-"""Relative difference of perplexities below which nothing is made of it."""
-_FAR = 0.5
-"""Relative difference from which a factor is told in place of it."""
+_LONGEST_SAMPLE = 260
+"""Characters of a sample in the table."""
 
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``finetuning``."""
-    found = results.results.get("finetuning")
-    if found is None:
+    result = results.results.get("finetuning")
+    if result is None:
         return []
-    drawn = results.has_figure("figures/finetuning.svg")
-    made: list[Block] = [
+    return [
         Heading(1, "Fine-tuning with few parameters", "sec:finetuning"),
-        *_technique(found),
-        Paragraph(_setting(found)),
-        _quality_table(found),
-        Paragraph(quality_comment(found) + " [[fig:finetuning]] draws it." * drawn),
-        Paragraph(forgetting_comment(found)),
+        *_technique(result),
+        Paragraph(_setting(result)),
+        Paragraph(quality_comment(result)),
+        _quality_table(result),
+        *_figure(results),
+        Paragraph(forgetting_comment(result)),
+        *_samples(result["samples"]),
+        Paragraph(cost_comment(result)),
+        cost_table(result),
+        *_quantization(result),
+        *rank_blocks(results, result),
+        *context_blocks(result),
     ]
-    if drawn:
-        made.append(
-            Figure(
-                "fig:finetuning",
-                "figures/finetuning.svg",
-                "Validation perplexity on the new kind against the number of trained parameters, "
-                "on a logarithmic axis; lower and further left is better. Lines join LoRA at "
-                "several ranks, and SAID in several dimensions.",
-                "Perplexity of every method against its trained parameters.",
-            )
-        )
-    made += [cost_table(found), Paragraph(cost_comment(found))]
-    if text := quantization_comment(found):
-        made.append(Paragraph(text))
-    by_rank = rank_blocks(found, results.has_figure("figures/finetuning-ranks.svg"))
-    return [*made, *by_rank, *context_blocks(found)]
 
 
-def _technique(found: Mapping[str, Any]) -> list[Block]:
+def _figure(results: ReportInputs) -> list[Block]:
+    if not results.has_figure("figures/finetuning.svg"):
+        return []
+    return [
+        Paragraph("[[fig:finetuning]] draws what is learned against what is trained."),
+        Figure(
+            "fig:finetuning",
+            "figures/finetuning.svg",
+            "Validation perplexity on the new kind against the number of trained parameters, both "
+            "on logarithmic axes; lower and further left is better. A line joins LoRA at several "
+            "ranks, another SAID in several dimensions.",
+            "Perplexity of every method against its trained parameters.",
+        ),
+    ]
+
+
+def _quantization(result: Mapping[str, Any]) -> list[Block]:
+    text = quantization_comment(result)
+    return [Paragraph(text)] if text else []
+
+
+def _technique(result: Mapping[str, Any]) -> list[Block]:
     items = []
-    for row in found["methods"]:
+    for row in result["methods"]:
         if told := _TOLD.get(row["name"]):
             values = dict(row["settings"]) | {"ratio": row["settings"].get("learning_rate_ratio")}
-            shown = {key: setting(v) for key, v in values.items() if isinstance(v, int | float)}
-            items.append(told.format(**shown))
+            numbers = {key: setting(v) for key, v in values.items() if isinstance(v, int | float)}
+            items.append(told.format(**numbers))
     return [
         Paragraph(
             "A trained model is adapted to other text by training it further. Training everything "
@@ -105,7 +121,7 @@ def _technique(found: Mapping[str, Any]) -> list[Block]:
         ),
         Bullets(tuple(items)),
         Paragraph(
-            "The updates of LoRA and its kin, and of SAID, are matrices of the shape of $W$, and "
+            "The updates of LoRA and its kin, and of SAID, are matrices of the shape of $W$ and "
             "can be added to it once they are trained. The merged model costs what the plain one "
             "does:"
         ),
@@ -113,41 +129,32 @@ def _technique(found: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def _setting(found: Mapping[str, Any]) -> str:
-    shares = found["shares"]
-    kind = literal(str(found["kind"]))
-    value = literal(str(found["description"]))
-    dialogue = max(shares.values()) < 1
-    numbers = (
-        f"{percent(shares['chosen'])} against {percent(shares['others'])}"
-        if dialogue
-        else f"{significant(shares['chosen'])} against {significant(shares['others'])}"
-    )
+def _setting(result: Mapping[str, Any]) -> str:
+    target, repeats = result["target"], result["repeats"]["target_loss"]
     return (
-        f"The corpus was parted by {value}. A base model of this run's sizes was trained for "
-        f"{plural(found['base_steps'], 'step')} on the {plural(found['train_stories'], 'story', 'stories')} "  # noqa: E501
-        f"with least of it, and then adapted to as many with most ({kind}), in every way for "
-        f"{plural(found['steps'], 'step')} of {plural(found['batch_size'], 'row')}, the same rows "
-        f"in the same order. {plural(found['validation_stories'], 'validation story', 'validation stories')} "  # noqa: E501
-        f"of either kind measure what is learned and what is forgotten ({numbers} in the mean). "
-        "Each way has the learning rate given in [[tab:ft-quality]], constant; each was trained "
-        "once, so that small differences may be those of the random numbers."
+        "The model of this run was adapted to text of another kind: "
+        f"{literal(str(target['description']))} Of their tokens {percent(target['unknown_rate'])} "
+        f"are words that the model does not know. Every way took {plural(result['steps'], 'step')} "
+        f"of {plural(result['batch_size'], 'row')}, the same rows in the same order. What is "
+        f"learned is measured on {plural(target['validation_texts'], 'validation text')} of the "
+        f"new kind, what is forgotten on {count(result['own_texts'])} of the run's own. The "
+        "learning rate of each way stands in [[tab:ft-quality]] and is constant. LoRA was trained "
+        f"{count(len(repeats))} times, with other random numbers each time; its perplexity on the "
+        f"new kind lies between {ppl(min(repeats))} and {ppl(max(repeats))}. Two ways are called "
+        "different if the interval of 95\u202f% of their difference, by the scatter of these "
+        "trainings, leaves 0 out."
     )
 
 
-def _signed(share: float) -> str:
-    """Return a change in percent with its sign."""
-    if abs(share) < 0.0005:
-        return "0\u202f%"
-    return f"{'+' if share > 0 else '−'}{percent(abs(share))}"
-
-
-def _quality_table(found: Mapping[str, Any]) -> Table:
-    before, whole = found["before"], full_row(found)["trained"]
-    rows = [("the base", "–", "–", "–", ppl(before["target_loss"]), "–", ppl(before["base_loss"]),
-             "–")]  # fmt: skip
-    for row in found["methods"]:
-        share = gain(found, row)
+def _quality_table(result: Mapping[str, Any]) -> Table:
+    before, whole = result["before"], full_row(result)["trained"]
+    rows = [
+        (
+            *("the base", "–", "–", "–"),
+            *(ppl(before["target_loss"]), "–", ppl(before["base_loss"]), "–"),
+        )
+    ]
+    for row in result["methods"]:
         rows.append(
             (
                 shown(row),
@@ -155,128 +162,162 @@ def _quality_table(found: Mapping[str, Any]) -> Table:
                 count(row["trained"]),
                 percent(row["trained"] / whole, 2),
                 ppl(row["target_loss"]),
-                "–" if share is None else percent(share, 0).replace("-", "−"),
+                gain_shown(result, row),
                 ppl(row["base_loss"]),
-                _signed(changed(row["base_loss"], before["base_loss"])),
+                ratio(row["base_loss"], before["base_loss"]),
             )
         )
-    best = min(range(1, len(rows)), key=lambda i: found["methods"][i - 1]["target_loss"])
+    best = min(range(1, len(rows)), key=lambda i: float(result["methods"][i - 1]["target_loss"]))
     return Table(
         "tab:ft-quality",
         "What every method trains, learns and forgets: validation perplexity on the new kind and "
-        "on the base's.",
-        ("Trained", "Rate", "Parameters", "Share", "New kind", "Gain", "Base kind", "Change"),
+        "on the run's own.",
+        ("Trained", "Rate", "Parameters", "Share", "New kind", "Gain", "Own kind", "Ratio"),
         tuple(rows),
         "lrrrrrrr",
         "Share: of all parameters of the model. Gain: of the loss on the new kind that training "
-        "everything takes away. Change: of the perplexity on the base's kind; above 0 is "
-        "forgetting. The row with the lowest perplexity on the new kind is bold.",
+        "everything takes away. Ratio: of the perplexity on the run's own kind to that of the "
+        "base; above 1 is forgetting. The row with the lowest perplexity on the new kind is bold.",
         emphasised=(best,),
     )
 
 
-def quality_comment(found: Mapping[str, Any]) -> str:
-    """Return what training everything gains, which methods come near it, and which do not."""
-    before, full, few = found["before"], full_row(found), few_rows(found)
+def quality_comment(result: Mapping[str, Any]) -> str:
+    """Return what training everything and LoRA gain, and which methods come near."""
+    before, full, few = result["before"], full_row(result), few_rows(result)
     text = (
-        "*What is learned.* Training everything takes perplexity on the new kind from "
-        f"{ppl(before['target_loss'])} to {ppl(full['target_loss'])}. "
+        "*What is learned* is in [[tab:ft-quality]]. Training everything takes perplexity on the "
+        f"new kind from {ppl(before['target_loss'])} to {ppl(full['target_loss'])}. "
     )
-    if gain(found, full) is None:
+    verdict = gained(result, full).verdict
+    if verdict is Verdict.UNKNOWN:
         return text + (
-            "It gained *nothing*, so that there is no gain to compare the others with: the base "
-            "knew the new kind, or the learning rate does not suit it."
+            "How far such trainings lie apart is not known, so that nothing is said of differences."
         )
-    best = min(few, key=lambda row: float(row["target_loss"]))
-    way = changed(best["target_loss"], full["target_loss"])
+    if verdict is not Verdict.LESS:
+        return text + (
+            "That is *no measurable gain*, so that there is nothing to compare the others with: "
+            "the base knew the new kind, or the learning rate does not suit it."
+        )
+    lora = lora_row(result)
+    share = lora["trained"] / full["trained"]
     text += (
-        f"Of the methods with few parameters {shown(best)} does best, "
-        f"{ppl(best['target_loss'])} with {percent(best['trained'] / full['trained'], 2)} of the "
-        "parameters, "
+        f"LoRA, which trains {percent(share, 2)} of the parameters, reaches "
+        f"{ppl(lora['target_loss'])}: {gain_shown(result, lora)} of the gain in loss. "
     )
-    if abs(way) <= _CLOSE:
-        text += "as good as that. "
-    elif way < 0:
-        text += (
-            "better than that: with so few steps, fewer parameters at a higher rate go further. "
-        )
-    elif way < _FAR:
-        text += f"{percent(way)} above that. "
-    else:
-        text += f"{times(1 + way)} as much. "
-    gains = {id(row): gain(found, row) or 0.0 for row in few}
+    best = min(few, key=lambda row: float(row["target_loss"]))
+    verdict = learned(result, best["target_loss"], full["target_loss"]).verdict
+    word = {
+        Verdict.LESS: "lower than after training everything",
+        Verdict.MORE: "higher than after training everything",
+        Verdict.ALIKE: "not measurably different from training everything",
+        Verdict.UNKNOWN: "not compared with training everything",
+    }[verdict]
+    text += (
+        f"Of the methods with few parameters {shown(best)} does best, {ppl(best['target_loss'])}, "
+        f"{word}. "
+    )
+    gains = {id(row): part_of_gain(result, row) for row in few}
     most = [shown(row) for row in few if gains[id(row)] >= 0.9]
-    none = [shown(row) for row in few if gains[id(row)] <= 0]
+    none = [shown(row) for row in few if gained(result, row).verdict is not Verdict.LESS]
     if most:
         text += f"At least nine tenths of the gain are reached by {listed(most)}. "
     else:
-        steps = plural(found["steps"], "step")
-        text += f"None reaches nine tenths of the gain in {steps}. "
+        text += f"None reaches nine tenths of the gain in {plural(result['steps'], 'step')}. "
     if none:
-        text += f"{listed(none)} gained nothing. "
+        text += f"{listed(none)} gained nothing measurable. "
     worst = min(few, key=lambda row: gains[id(row)])
     if not none and gains[id(worst)] < 0.9:
         text += f"The least is gained by {shown(worst)}, {percent(gains[id(worst)], 0)}. "
-    return (text + _beside_lora(found)).strip()
+    return (text + _kin_comment(result)).strip()
 
 
-def _beside_lora(found: Mapping[str, Any]) -> str:
+def _kin_comment(result: Mapping[str, Any]) -> str:
     """Return how LoRA's kin compare with it."""
-    rows = keyed(found["methods"], "name")
-    if "lora" not in rows:
-        return ""
-    parts = []
     what = {"lora+": "a higher rate for $B$", "dylora": "serving every rank", "qlora": "4 bits"}
-    for name, reason in what.items():
-        if name in rows:
-            way = changed(rows[name]["target_loss"], rows["lora"]["target_loss"])
-            parts.append(f"{reason} ({NAMES[name]}) {_effect(way)}")
+    parts = []
+    for row in result["methods"]:
+        if row["name"] not in what:
+            continue
+        difference = beside_lora(result, row)
+        effect = {
+            Verdict.LESS: f"lowers perplexity by {moved(difference.value)}",
+            Verdict.MORE: f"raises perplexity by {moved(difference.value)}",
+            Verdict.ALIKE: "makes no measurable difference",
+            Verdict.UNKNOWN: "could not be compared",
+        }[difference.verdict]
+        parts.append(f"{what[row['name']]} ({NAMES[row['name']]}) {effect}")
     return f"Beside LoRA, {listed(parts)}." if parts else ""
 
 
-def _effect(change: float) -> str:
-    if abs(change) <= _CLOSE:
-        return "changes perplexity by less than 1\u202f%"
-    return f"{'raises' if change > 0 else 'lowers'} it by {percent(abs(change))}"
-
-
-def forgetting_comment(found: Mapping[str, Any]) -> str:
-    """Return who forgets most and least, and whether forgetting follows learning."""
-    before = found["before"]["base_loss"]
-    changes = {shown(row): changed(row["base_loss"], before) for row in found["methods"]}
-    text = "*What is forgotten.* "
-    worse = {name: change for name, change in changes.items() if change > _CLOSE}
-    better = [name for name, change in changes.items() if change < -_CLOSE]
-    if len(worse) == 1:
-        (only,) = worse
-        text += (
-            f"On the base's own kind perplexity rises by more than 1\u202f% after {only} alone, by "
-            f"{percent(worse[only])}. "
-        )
-    elif worse:
-        most = max(worse, key=worse.__getitem__)
-        text += (
-            f"On the base's own kind perplexity rises by more than 1\u202f% after {_all(worse, changes)}; "  # noqa: E501
-            f"most after {most}, by {percent(worse[most])}. "
-        )
-        if "everything" in worse and most != "everything":
-            text += f"Training everything costs {percent(worse['everything'])} there. "
+def forgetting_comment(result: Mapping[str, Any]) -> str:
+    """Return who forgets most and least."""
+    before = result["before"]["base_loss"]
+    verdicts = {id(row): forgotten(result, row).verdict for row in result["methods"]}
+    worse = [row for row in result["methods"] if verdicts[id(row)] is Verdict.MORE]
+    better = [row for row in result["methods"] if verdicts[id(row)] is Verdict.LESS]
+    text = "*What is forgotten.* On the run's own kind perplexity rises measurably after "
+    if not worse:
+        text += "none of the ways. "
+    elif len(worse) == 1:
+        text += f"{shown(worst := worse[0])} alone, {_rise(worst, before)}. "
     else:
-        text += "On the base's own kind perplexity rises by more than 1\u202f% after none of them. "
-    if better:
+        worst, least = (of(worse, key=lambda row: float(row["base_loss"])) for of in (max, min))
         text += (
-            f"It *falls* after {_all(better, changes)}: the two kinds have much in common, and the "
-            "base was not yet at its best. "
+            f"{_all(worse, result['methods'])}: most after {shown(worst)}, {_rise(worst, before)}, "
+            f"and least after {shown(least)}, {_rise(least, before)}. "
         )
-    text += (
-        "With an adapter nothing is lost: the base's weights are untouched, and the adapter can be "
-        "switched off."
+    if better:
+        text += f"It *falls* after {_all(better, result['methods'])}. "
+    return text + (
+        "With an adapter nothing is lost for good: the base's weights are untouched, and the "
+        "adapter can be switched off."
     )
-    return text.strip()
 
 
-def _all(names: Sequence[str] | Mapping[str, float], changes: Mapping[str, float]) -> str:
-    others = [name for name in changes if name not in names]
-    if len(names) > 2 and len(others) < len(names) / 2:
-        return "every way" + (f" but {listed(others)}" if others else "")
-    return listed(list(names))
+def _rise(row: Mapping[str, Any], before: float) -> str:
+    return f"from {ppl(before)} to {ppl(row['base_loss'])}"
+
+
+def _all(rows: Sequence[Mapping[str, Any]], among: Sequence[Mapping[str, Any]]) -> str:
+    others = [shown(row) for row in among if row not in rows]
+    if not others:
+        return "every way"
+    if len(others) < len(rows) / 2:
+        return f"every way but {listed(others)}"
+    return listed([shown(row) for row in rows])
+
+
+def _samples(samples: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """Return what the model writes before and after, side by side."""
+    if not samples:
+        return []
+    ways = {"base": "The base", "lora": "After LoRA", "full": "After training everything"}
+    rows = tuple(
+        tuple(literal(_cut(str(sample["texts"][way]))) for way in ways) for sample in samples
+    )
+    own = sum(sample["kind"] == "own" for sample in samples)
+    text = (
+        "*Before and after.* [[tab:ft-samples]] continues the first words of validation texts of "
+        "the new kind by the base, by LoRA and by the model that was trained whole"
+    )
+    if own:
+        text += "; the last row begins as the run's own stories do, and shows what was forgotten"
+    return [
+        Paragraph(f"{text}."),
+        Table(
+            "tab:ft-samples",
+            "The same prompts, the same seed, before and after.",
+            tuple(ways.values()),
+            rows,
+            "ppp",
+            f"Texts are cut after {_LONGEST_SAMPLE} characters.",
+        ),
+    ]
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    if len(text) <= _LONGEST_SAMPLE:
+        return text
+    return f"{text[:_LONGEST_SAMPLE].rsplit(' ', 1)[0]} …"

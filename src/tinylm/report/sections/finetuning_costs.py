@@ -8,7 +8,16 @@ from typing import Any
 from tinylm.measurement import Verdict
 from tinylm.report.blocks import Table, literal
 from tinylm.report.formatting import count, listed, percent, plural, significant
-from tinylm.report.measurements import compared, hardware, median, mib, rounds, times
+from tinylm.report.measurements import (
+    compared,
+    disturbances,
+    hardware,
+    measured,
+    median,
+    mib,
+    rounds,
+    times,
+)
 from tinylm.report.sections.finetuning_rows import Row, few_rows, full_row, shown
 
 _REASONS = {
@@ -18,11 +27,11 @@ _REASONS = {
 """Why a method may be slow."""
 
 
-def cost_table(found: Mapping[str, Any]) -> Table:
+def cost_table(result: Mapping[str, Any]) -> Table:
     """Return bytes, memory and times of every method."""
-    tokens = found["step_tokens"]
+    tokens = result["step_tokens"]
     rows = []
-    for row in found["methods"]:
+    for row in result["methods"]:
         merged = row["generation_merged"]
         rows.append(
             (
@@ -35,7 +44,8 @@ def cost_table(found: Mapping[str, Any]) -> Table:
                 "–" if merged is None else count(merged["tokens_per_second"]),
             )
         )
-    full = full_row(found)
+    timed = [row["step"] for row in result["methods"]]
+    steps = [measured(timing) for timing in timed]
     return Table(
         "tab:ft-costs",
         "What every method costs: bytes kept, peak memory and time of a training step, and speed "
@@ -43,16 +53,16 @@ def cost_table(found: Mapping[str, Any]) -> Table:
         ("Trained", "Disk, KiB", "Peak, MiB", "Step", "Tokens/s", "Generation", "Merged"),
         tuple(rows),
         "lrrrrrr",
-        f"Disk: what has to be stored beside the base. Step: {rounds(full['step'])} of "
-        f"{plural(tokens, 'token')}, {literal(str(found['precision']))}. Generation: tokens a "
-        f"second, greedy, {plural(found['new_tokens'], 'token')} a text. Measured on "
-        f"{hardware(found)}.",
+        f"Disk: what has to be stored beside the base. Step: {rounds(*timed)} of "
+        f"{plural(tokens, 'token')}, {literal(str(result['precision']))}. Generation: tokens a "
+        f"second, greedy, {plural(result['new_tokens'], 'token')} a text. Measured on "
+        f"{hardware(result)}.{disturbances(steps)}",
     )
 
 
-def cost_comment(found: Mapping[str, Any]) -> str:
+def cost_comment(result: Mapping[str, Any]) -> str:
     """Return what is saved on disk, in memory and in time, and what an unmerged adapter costs."""
-    full, few = full_row(found), few_rows(found)
+    full, few = full_row(result), few_rows(result)
     small, large = (of(few, key=lambda row: float(row["bytes"])) for of in (min, max))
     lean = min(few, key=lambda row: float(row["peak_bytes"]))
     text = (
@@ -108,7 +118,7 @@ def _verdict(row: Row, full: Row) -> Verdict:
 
 
 def _of(rows: Sequence[Row], among: Sequence[Row]) -> str:
-    if len(rows) == len(among) and len(rows) > 2:
+    if len(rows) == len(among):
         return "every method"
     return listed([shown(row) for row in rows])
 
@@ -142,9 +152,9 @@ def _merging_ratio(row: Row) -> float:
     return float(row["generation"]["median_s"] / row["generation_merged"]["median_s"])
 
 
-def quantization_comment(found: Mapping[str, Any]) -> str:
+def quantization_comment(result: Mapping[str, Any]) -> str:
     """Return the bytes of the matrices in 4 bits, or nothing if none is."""
-    row = next((row for row in found["methods"] if row["quantized"]), None)
+    row = next((row for row in result["methods"] if row["quantized"]), None)
     if row is None:
         return ""
     held = row["quantized"]

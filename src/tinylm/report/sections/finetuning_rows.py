@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import mean
 from typing import Any
 
+from tinylm.measurement import Difference, Noise
 from tinylm.report.blocks import literal
-from tinylm.report.formatting import significant
+from tinylm.report.formatting import keyed, percent, significant
+from tinylm.report.measurements import times
 
 Row = Mapping[str, Any]
 
@@ -24,6 +27,8 @@ NAMES = {
     "intrinsic": "SAID",
 }
 """Name in the results -> how the report calls it."""
+_FAR = 1.5
+"""Ratio of perplexities from which it is told as a ratio, and no more in percent."""
 
 
 def shown(row: Row) -> str:
@@ -36,28 +41,85 @@ def ppl(loss: float) -> str:
     return significant(math.exp(min(loss, 700.0)))
 
 
-def gain(found: Mapping[str, Any], row: Row) -> float | None:
+def gain(result: Mapping[str, Any], row: Row) -> float | None:
     """Return what share of the loss that training everything takes away a way takes away.
 
     None where training everything gained nothing.
     """
-    before, full = found["before"]["target_loss"], full_row(found)["target_loss"]
-    if full >= before:
-        return None
-    return float((before - row["target_loss"]) / (before - full))
+    whole = result["before"]["target_loss"] - full_row(result)["target_loss"]
+    return part_of_gain(result, row) if whole > 0 else None
 
 
-def full_row(found: Mapping[str, Any]) -> Row:
+def part_of_gain(result: Mapping[str, Any], row: Row) -> float:
+    """Return what share of the loss that training everything takes away a way takes away."""
+    before = result["before"]["target_loss"]
+    return float((before - row["target_loss"]) / (before - full_row(result)["target_loss"]))
+
+
+def gain_shown(result: Mapping[str, Any], row: Row) -> str:
+    """Return the gain in percent, or a dash where training everything gained nothing."""
+    share = gain(result, row)
+    return "–" if share is None else percent(share, 0).replace("-", "−")
+
+
+def full_row(result: Mapping[str, Any]) -> Row:
     """Return the row of training everything."""
-    full: Row = next(row for row in found["methods"] if row["method"] == "full")
-    return full
+    return _named(result)["full"]
 
 
-def few_rows(found: Mapping[str, Any]) -> list[Row]:
+def few_rows(result: Mapping[str, Any]) -> list[Row]:
     """Return the rows of the methods with few parameters."""
-    return [row for row in found["methods"] if row["method"] != "full"]
+    return [row for row in result["methods"] if row["method"] != "full"]
 
 
-def changed(loss: float, before: float) -> float:
-    """Return the relative change of perplexity."""
-    return math.exp(min(loss - before, 700.0)) - 1
+def lora_row(result: Mapping[str, Any]) -> Row:
+    """Return the row of LoRA itself, whatever variants stand beside it."""
+    return _named(result)["lora"]
+
+
+def _named(result: Mapping[str, Any]) -> Mapping[str, Row]:
+    return keyed(result["methods"], "name")
+
+
+def learned(result: Mapping[str, Any], one: float, other: float) -> Difference:
+    """Compare two losses on the new kind, each of one training."""
+    return _noise(result, "target_loss").difference(one, other)
+
+
+def beside_lora(result: Mapping[str, Any], row: Row) -> Difference:
+    """Compare a row's loss on the new kind with the mean of LoRA's trainings."""
+    repeats = result["repeats"]["target_loss"]
+    number = (1, len(repeats))
+    return _noise(result, "target_loss").difference(row["target_loss"], mean(repeats), number)
+
+
+def gained(result: Mapping[str, Any], row: Row) -> Difference:
+    """Compare a row's loss on the new kind with that of the base, which has no noise."""
+    before = result["before"]["target_loss"]
+    return _noise(result, "target_loss").difference(row["target_loss"], before, (1, math.inf))
+
+
+def forgotten(result: Mapping[str, Any], row: Row) -> Difference:
+    """Compare a row's loss on the run's own kind with that of the base."""
+    before = result["before"]["base_loss"]
+    return _noise(result, "base_loss").difference(row["base_loss"], before, (1, math.inf))
+
+
+def moved(difference: float) -> str:
+    """Return how far a perplexity is above or below another, whose logarithms differ so.
+
+    In percent, or as a ratio where it is far: ``12.3 %``, ``by a factor of 3.10``.
+    """
+    ratio = math.exp(min(abs(difference), 700.0))
+    if ratio >= _FAR:
+        return f"a factor of {significant(ratio)}"
+    return percent(ratio - 1 if difference > 0 else 1 - 1 / ratio)
+
+
+def ratio(loss: float, before: float) -> str:
+    """Return how many times as high a perplexity is."""
+    return times(math.exp(min(loss - before, 700.0)))
+
+
+def _noise(result: Mapping[str, Any], key: str) -> Noise:
+    return Noise.of(result["repeats"][key])

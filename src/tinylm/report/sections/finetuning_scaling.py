@@ -5,56 +5,73 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinylm.measurement import Verdict
+import numpy as np
+import numpy.typing as npt
+
+from tinylm.measurement import Verdict, mean
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table
 from tinylm.report.formatting import count, keyed, listed, percent, plural, setting, significant
-from tinylm.report.measurements import compared, hardware, median, mib, rounds, times
-from tinylm.report.sections.finetuning_rows import NAMES, Row, changed, full_row, gain, ppl
+from tinylm.report.inputs import ReportInputs
+from tinylm.report.measurements import compared, hardware, median, mib, rounds
+from tinylm.report.sections.finetuning_rows import (
+    NAMES,
+    Row,
+    full_row,
+    gain,
+    gain_shown,
+    learned,
+    moved,
+    ppl,
+)
 
-_CLOSE = 0.01
-"""Relative difference of perplexities below which nothing is made of it."""
-_LOST = 0.1
-"""Relative rise of perplexity beyond the context from which positions count as not understood."""
 
-
-def rank_blocks(found: Mapping[str, Any], drawn: bool) -> list[Block]:
+def rank_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     """Return LoRA and DyLoRA by rank, and the intrinsic dimension."""
-    lora, dylora = found["ranks"], found["dylora"]
+    lora, dylora = result["ranks"], result["dylora"]
     made: list[Block] = []
     if lora or dylora:
         made += [
             Heading(2, "How large a rank", "sec:ft-ranks"),
             Paragraph(
                 "[[tab:ft-ranks]] sets LoRA, trained anew at every rank, beside the one DyLoRA "
-                "adapter, cut to every rank up to its own"
-                f"{'; [[fig:ft-ranks]] draws both' * drawn}. {rank_comment(found)}"
+                f"adapter, cut to every rank up to its own. {rank_comment(result)}"
             ),
-            _rank_table(found),
+            _rank_table(result),
         ]
-    if drawn:
-        made.append(
+    if results.has_figure("figures/finetuning-ranks.svg"):
+        dimensions = bool(result["dimensions"]["rows"])
+        text = "[[fig:ft-ranks]] draws both"
+        caption = (
+            "Validation perplexity on the new kind against the rank of LoRA, one training each, "
+            "and of DyLoRA, one training in all"
+        )
+        if dimensions:
+            text += ", and SAID by the dimension of its subspace"
+            caption += (
+                "; on the right against the dimension of the random subspace of SAID. The dotted "
+                "line is nine tenths of the gain of training everything"
+            )
+        made += [
+            Paragraph(f"{text}."),
             Figure(
                 "fig:ft-ranks",
                 "figures/finetuning-ranks.svg",
-                "Validation perplexity on the new kind. Left: against the rank of LoRA, one "
-                "training each, and of DyLoRA, one training in all. Right: against the dimension "
-                "of the random subspace (SAID); the dotted line is nine tenths of the gain of "
-                "training everything.",
-                "Perplexity against rank for LoRA and DyLoRA, and against dimension for SAID.",
-            )
-        )
-    if found["dimensions"]["rows"]:
+                f"{caption}.",
+                "Perplexity against rank for LoRA and DyLoRA.",
+            ),
+        ]
+    if result["dimensions"]["rows"]:
         made += [
             Heading(2, "Intrinsic dimension", "sec:ft-dimension"),
-            Paragraph(dimension_comment(found)),
-            _dimension_table(found),
+            Paragraph(dimension_comment(result)),
+            _dimension_table(result),
         ]
     return made
 
 
-def _rank_table(found: Mapping[str, Any]) -> Table:
-    lora = keyed(found["ranks"], "rank")
-    dylora = keyed(found["dylora"], "rank")
+def _rank_table(result: Mapping[str, Any]) -> Table:
+    lora = keyed(result["ranks"], "rank")
+    dylora = keyed(result["dylora"], "rank")
     largest = max(dylora, default=0)
     rows = []
     for rank in sorted({*lora, *dylora}):
@@ -81,67 +98,73 @@ def _rank_table(found: Mapping[str, Any]) -> Table:
     )
 
 
-def rank_comment(found: Mapping[str, Any]) -> str:
+def rank_comment(result: Mapping[str, Any]) -> str:
     """Return what a larger rank brings, and what DyLoRA gives away for serving all of them."""
     text = ""
-    lora = sorted(found["ranks"], key=lambda row: int(row["rank"]))
+    lora = sorted(result["ranks"], key=lambda row: int(row["rank"]))
     if len(lora) > 1:
         best = min(lora, key=lambda row: float(row["target_loss"]))
-        enough = next(
-            row for row in lora if changed(row["target_loss"], best["target_loss"]) <= _CLOSE
-        )
         first, last = lora[0], lora[-1]
-        way = changed(last["target_loss"], first["target_loss"])
         text += (
             f"From rank {first['rank']} to {last['rank']}, with "
             f"{setting(last['trained'] / first['trained'])} times the parameters, LoRA's "
-            f"perplexity {_moves(way)}; "
+            f"perplexity {_moves(result, first, last)}; "
         )
+        enough = next(row for row in lora if row is best or not _differ(result, row, best))
         text += (
-            f"rank {enough['rank']} is within 1\u202f% of the best. "
-            if enough is not best
-            else f"the best is rank {best['rank']}. "
+            f"the best is rank {best['rank']}. "
+            if enough is best
+            else f"rank {enough['rank']} is not measurably different from the best. "
         )
-    return (text + _dylora_comment(found)).strip()
+    return (text + _dylora_comment(result)).strip()
 
 
-def _moves(way: float) -> str:
-    if abs(way) <= _CLOSE:
-        return "changes by less than 1\u202f%"
-    return f"{'rises' if way > 0 else 'falls'} by {percent(abs(way))}"
+def _differ(result: Mapping[str, Any], one: Row, other: Row) -> bool:
+    verdict = learned(result, one["target_loss"], other["target_loss"]).verdict
+    return verdict in (Verdict.LESS, Verdict.MORE)
 
 
-def _dylora_comment(found: Mapping[str, Any]) -> str:
-    cut = sorted(found["dylora"], key=lambda row: int(row["rank"]))
+def _moves(result: Mapping[str, Any], one: Row, other: Row) -> str:
+    """Return how the perplexity goes from one row to another."""
+    if not _differ(result, one, other):
+        return "does not change measurably"
+    difference = other["target_loss"] - one["target_loss"]
+    return f"{'rises' if difference > 0 else 'falls'} by {moved(difference)}"
+
+
+def _dylora_comment(result: Mapping[str, Any]) -> str:
+    cut = sorted(result["dylora"], key=lambda row: int(row["rank"]))
     if not cut:
         return ""
     largest = cut[-1]
-    way = changed(largest["target_loss"], cut[0]["target_loss"])
     text = f"DyLoRA was trained with a largest rank of {largest['rank']}. "
     if len(cut) > 1:
-        text += f"From rank {cut[0]['rank']} to that its perplexity {_moves(way)}. "
-    lora = keyed(found["ranks"], "rank")
-    both = [row for row in cut if row["rank"] in lora]
+        text += (
+            f"From rank {cut[0]['rank']} to that its perplexity {_moves(result, cut[0], largest)}. "
+        )
+    lora = keyed(result["ranks"], "rank")
     gaps = {
-        row["rank"]: changed(row["target_loss"], lora[row["rank"]]["target_loss"]) for row in both
+        row["rank"]: learned(result, row["target_loss"], lora[row["rank"]]["target_loss"])
+        for row in cut
+        if row["rank"] in lora
     }
     if not gaps:
         return text
-    above = [rank for rank, gap in gaps.items() if gap > _CLOSE]
-    below = [rank for rank, gap in gaps.items() if gap < -_CLOSE]
+    above = [rank for rank, gap in gaps.items() if gap.verdict is Verdict.MORE]
+    below = [rank for rank, gap in gaps.items() if gap.verdict is Verdict.LESS]
     parts = []
     if above:
-        worst = max(above, key=gaps.__getitem__)
+        worst = max(gaps[rank].value for rank in above)
         parts.append(
             f"worse than a LoRA trained for that rank alone at {_ranks(above)} "
-            f"(by up to {percent(gaps[worst])})"
+            f"(by up to {moved(worst)})"
         )
     if below:
-        best = min(below, key=gaps.__getitem__)
-        parts.append(f"better at {_ranks(below)} (by up to {percent(-gaps[best])})")
-    if len(above) + len(below) < len(gaps):
-        equal = [rank for rank in gaps if rank not in above and rank not in below]
-        parts.append(f"within 1\u202f% of it at {_ranks(equal)}")
+        best = min(gaps[rank].value for rank in below)
+        parts.append(f"better at {_ranks(below)} (by up to {moved(best)})")
+    equal = [rank for rank in gaps if rank not in above and rank not in below]
+    if equal:
+        parts.append(f"not measurably different from it at {_ranks(equal)}")
     return f"{text}It is {listed(parts)}."
 
 
@@ -149,11 +172,11 @@ def _ranks(ranks: Sequence[int]) -> str:
     return f"rank{'s' if len(ranks) > 1 else ''} {listed([str(rank) for rank in ranks])}"
 
 
-def dimension_comment(found: Mapping[str, Any]) -> str:
-    """Return the intrinsic dimension, or why none was found."""
-    dimensions = found["dimensions"]
+def dimension_comment(result: Mapping[str, Any]) -> str:
+    """Return the intrinsic dimension, or why there is none."""
+    dimensions = result["dimensions"]
     rows = sorted(dimensions["rows"], key=lambda row: int(row["dimension"]))
-    full = full_row(found)
+    full = full_row(result)
     text = (
         "A task's intrinsic dimension [[li2018]] is the smallest number of directions, drawn at "
         "random, in which training reaches nine tenths of what training everything reaches "
@@ -162,15 +185,15 @@ def dimension_comment(found: Mapping[str, Any]) -> str:
         "and what is moved are the projections of attention and feed-forward. [[tab:ft-dimension]] "
         "has the dimensions that were tried. "
     )
-    if gain(found, full) is None:
+    if gain(result, full) is None:
         return f"{text}Training everything gained nothing, so that there is no $d_90$."
     reached = dimensions["d90"]
     if reached is None:
         best = min(rows, key=lambda row: float(row["target_loss"]))
         return (
-            f"{text}None reaches nine tenths in {plural(found['steps'], 'step')}: the most is "
-            f"{_share(found, best)}, in {count(best['dimension'])} dimensions. So $d_90$ is above "
-            f"{count(rows[-1]['dimension'])} for so short a training."
+            f"{text}None reaches nine tenths in {plural(result['steps'], 'step')}: the most is "
+            f"{gain_shown(result, best)}, in {count(best['dimension'])} dimensions. So $d_90$ is "
+            f"above {count(rows[-1]['dimension'])} for so short a training."
         )
     smaller = [row for row in rows if row["dimension"] < reached]
     between = (
@@ -185,19 +208,14 @@ def dimension_comment(found: Mapping[str, Any]) -> str:
     )
 
 
-def _share(found: Mapping[str, Any], row: Row) -> str:
-    share = gain(found, row)
-    return "–" if share is None else percent(share, 0).replace("-", "−")
-
-
-def _dimension_table(found: Mapping[str, Any]) -> Table:
-    rows = sorted(found["dimensions"]["rows"], key=lambda row: int(row["dimension"]))
-    reached = found["dimensions"]["d90"]
+def _dimension_table(result: Mapping[str, Any]) -> Table:
+    rows = sorted(result["dimensions"]["rows"], key=lambda row: int(row["dimension"]))
+    reached = result["dimensions"]["d90"]
     cells = tuple(
         (
             count(row["dimension"]),
             ppl(row["target_loss"]),
-            _share(found, row),
+            gain_shown(result, row),
             ppl(row["base_loss"]),
         )
         for row in rows
@@ -213,30 +231,29 @@ def _dimension_table(found: Mapping[str, Any]) -> Table:
     )
 
 
-def context_blocks(found: Mapping[str, Any]) -> list[Block]:
+def context_blocks(result: Mapping[str, Any]) -> list[Block]:
     """Return how a longer context is reached."""
-    long = found["long"]
-    rows = [row for row in long["rows"] if row["within"] is not None]
-    if not rows:
+    long = result["long"]
+    if long is None or long["rows"][0]["within"] is None:
         return []
     short, length = long["context_length"], long["extended"]
     return [
         Heading(2, "A longer context", "sec:ft-context"),
         Paragraph(
-            f"The base was trained on {count(short)} tokens at a time. Its positions are computed, "
-            f"so that it can be given {count(length)}, at places it has never seen. LongLoRA "
-            f"[[chen2023]] trains it for them with attention in groups of {count(short)} tokens, "
-            "half of the heads shifted by half a group, together with embeddings and norms; "
-            "afterwards attention is whole. Beside it stands LoRA with whole attention, both for "
-            f"{plural(long['steps'], 'step')} of {plural(long['batch_size'], 'window')} of joined "
-            f"stories ([[tab:ft-context]]). {context_comment(long)}"
+            f"The model was trained on {count(short)} tokens at a time. Its positions are "
+            f"computed, so that it can be given {count(length)} of its own stories, joined, at "
+            "places it has never seen. LongLoRA [[chen2023]] trains it for them with attention in "
+            f"groups of {count(short)} tokens, half of the heads shifted by half a group, together "
+            "with embeddings and norms; afterwards attention is whole. Beside it stands LoRA with "
+            f"whole attention, both for {plural(long['steps'], 'step')} of "
+            f"{plural(long['batch_size'], 'window')} ([[tab:ft-context]]). {context_comment(long)}"
         ),
-        _context_table(found, rows),
+        _context_table(result, long["rows"]),
     ]
 
 
-def _context_table(found: Mapping[str, Any], rows: Sequence[Row]) -> Table:
-    long = found["long"]
+def _context_table(result: Mapping[str, Any], rows: Sequence[Row]) -> Table:
+    long = result["long"]
     cells = []
     for row in rows:
         trained = "step" in row
@@ -251,11 +268,11 @@ def _context_table(found: Mapping[str, Any], rows: Sequence[Row]) -> Table:
             )
         )
     timed = next((row for row in rows if "step" in row), None)
-    step = f" Step: {rounds(timed['step'])}, on {hardware(found)}." if timed else ""
+    step = f" Step: {rounds(timed['step'])}, on {hardware(result)}." if timed else ""
     return Table(
         "tab:ft-context",
         f"Validation perplexity in {plural(long['windows'], 'window')} of "
-        f"{count(long['extended'])} tokens of the new kind: on their first "
+        f"{count(long['extended'])} tokens of the run's own kind: on their first "
         f"{count(long['context_length'])} tokens, and beyond.",
         ("", "Parameters", "Within", "Beyond", "Peak, MiB", "Step"),
         tuple(cells),
@@ -265,20 +282,26 @@ def _context_table(found: Mapping[str, Any], rows: Sequence[Row]) -> Table:
 
 
 def context_comment(long: Mapping[str, Any]) -> str:
-    """Return what longer texts do to the base, and what either training makes of them."""
+    """Return what longer texts do to the base, and what either training makes of them.
+
+    Losses are compared window by window.
+    """
     rows = keyed(long["rows"], "method")
     base = rows["none"]
-    way = changed(base["beyond"], base["within"])
+    beyond = mean(_windows(base, "beyond") - _windows(base, "within"))
     text = (
         f"As it is, the base has perplexity {ppl(base['within'])} within its context and "
         f"{ppl(base['beyond'])} beyond it"
     )
-    if way > _LOST:
-        text += f", {times(1 + way)} as high: it has not learned what those positions mean. "
-    elif way > _CLOSE:
-        text += f", {percent(way)} more: positions that it has not seen disturb it little. "
-    else:
-        text += ": positions that it has not seen do not disturb it. "
+    text += {
+        Verdict.MORE: f", higher by {moved(beyond.value)}: it has not learned what those "
+        "positions mean. ",
+        Verdict.LESS: f", lower by {moved(beyond.value)}: positions that it has not seen do not "
+        "disturb it, and more text before a token helps. ",
+        Verdict.ALIKE: ", not measurably different: positions that it has not seen do not disturb "
+        "it. ",
+        Verdict.UNKNOWN: ", too few windows to compare. ",
+    }[beyond.verdict]
     trained = [name for name in ("lora", "longlora") if name in rows]
     for name in trained:
         row = rows[name]
@@ -286,17 +309,22 @@ def context_comment(long: Mapping[str, Any]) -> str:
     if len(trained) < 2:
         return text.strip()
     whole, grouped = rows["lora"], rows["longlora"]
-    gap = changed(grouped["beyond"], whole["beyond"])
-    if abs(gap) <= _CLOSE:
-        text += "Beyond the old context the two are equal to 1\u202f%. "
-    else:
-        text += (
-            f"Beyond the old context LongLoRA is {percent(abs(gap))} "
-            f"{'higher' if gap > 0 else 'lower'}"
-        )
-        ratio = grouped["trained"] / whole["trained"]
-        text += f", with {significant(ratio)} times the parameters. " if ratio > 1.05 else ". "
+    gap = mean(_windows(grouped, "beyond") - _windows(whole, "beyond"))
+    size = significant(grouped["trained"] / whole["trained"])
+    text += {
+        Verdict.LESS: f"Beyond the old context LongLoRA is lower, by {moved(gap.value)}, with "
+        f"{size} times the parameters. ",
+        Verdict.MORE: f"Beyond the old context LongLoRA is higher, by {moved(gap.value)}, with "
+        f"{size} times the parameters. ",
+        Verdict.ALIKE: "Beyond the old context the two are not measurably different. ",
+        Verdict.UNKNOWN: "",
+    }[gap.verdict]
     return text + _step_comment(whole, grouped)
+
+
+def _windows(row: Row, place: str) -> npt.NDArray[np.float64]:
+    """Return the loss of every window, (windows)."""
+    return np.asarray(row["windows"][place], dtype=np.float64)
 
 
 def _step_comment(whole: Row, grouped: Row) -> str:
