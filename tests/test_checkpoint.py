@@ -186,6 +186,14 @@ def test_a_manifest_that_vouches_for_nothing(tmp_path: Path, manifest: str) -> N
     assert "manifest.json" in str(damage(path))
 
 
+def test_a_long_format_is_told_in_short(tmp_path: Path) -> None:
+    path = save(tmp_path, 1)
+    (path / "manifest.json").write_text(json.dumps({"format": "x" * 10_000, "sha256": {}}))
+    told = str(damage(path))
+    assert told.startswith("manifest.json has format 'xxx")
+    assert len(told) < 200
+
+
 def test_the_newest_whole_one_is_found_and_the_others_are_told(tmp_path: Path) -> None:
     for step in (8, 9, 10):
         save(tmp_path, step)

@@ -71,6 +71,20 @@ def test_nearest_proposes_the_close_and_lists_the_far() -> None:
     assert nearest("beam", ["greedy", "sampling"]) == "; allowed: greedy, sampling"
 
 
+@pytest.mark.parametrize("name", ["x" * 10_000, "a\nb", "\x1b[31m", "9" * 5000])
+def test_any_name_is_told_on_one_short_line(name: str) -> None:
+    for entries in TABLES.values():
+        with pytest.raises(ConfigError) as error:
+            entries.load(name)
+        message = str(error.value)
+        assert message.isprintable()
+        assert len(message) < 200 + len(nearest("", entries))
+        assert message.startswith(f"unknown {entries.kind} {name[:1]!r}"[:-1])
+    close = nearest(name, [name + "z", name + "y"])
+    assert close.isprintable()
+    assert len(close) < 200
+
+
 def test_importing_the_registry_imports_no_entry() -> None:
     source = Path(registry.__file__).read_text("utf-8")
     imported = {

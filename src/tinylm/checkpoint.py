@@ -232,10 +232,10 @@ def damage(path: Path) -> str | None:
                 return f"{name} is missing"
         manifest = read_json(path / _MANIFEST, _Manifest, CheckpointError)
         if manifest["format"] != FORMAT:
-            return f"manifest.json has format {manifest['format']!r}, not {FORMAT!r}"
+            return f"manifest.json has format {shown(manifest['format'])}, not {FORMAT!r}"
         for name in _FILES:
             if name not in manifest["sha256"]:
-                return f"manifest.json says nothing of {name!r}"
+                return f"manifest.json says nothing of {shown(name)}"
             if _sha256(path / name) != manifest["sha256"][name]:
                 return f"{name} has changed since it was written"
     except CheckpointError as error:

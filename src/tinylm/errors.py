@@ -1,7 +1,9 @@
 """The errors that a user can cause or mend; the command line prints them as one line."""
 
+import reprlib
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 
 class TinylmError(Exception):
@@ -32,6 +34,21 @@ class AdapterError(TinylmError):
     """An adapter that cannot be attached, merged, read or written."""
 
 
+_shortened = reprlib.Repr()
+_shortened.maxlevel, _shortened.maxdict, _shortened.maxlist = 3, 3, 4
+_shortened.maxstring = _shortened.maxother = 60
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message: as Python writes it, never long, and on one line."""
+    return _shortened.repr(value)
+
+
+def key_shown(key: str) -> str:
+    """Return a key for a message: as it is, or as a quoted string where it is long or odd."""
+    return key if key.isprintable() and 0 < len(key) <= 80 else shown(key)
+
+
 def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
     """Return ``"; did you mean a or b?"`` for the closest of ``names``, or all if none is.
 
@@ -43,5 +60,5 @@ def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
     known = sorted(names)
     close = get_close_matches(name, known, n=2, cutoff=0.5)
     if close:
-        return f"; did you mean {' or '.join(prefix + one for one in close)}?"
-    return f"; allowed: {', '.join(prefix + one for one in known)}"
+        return f"; did you mean {' or '.join(key_shown(prefix + near) for near in close)}?"
+    return f"; allowed: {', '.join(key_shown(prefix + each) for each in known)}"

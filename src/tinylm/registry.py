@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tinylm.errors import ConfigError, nearest
+from tinylm.errors import ConfigError, nearest, shown
 
 
 class Registry(Mapping[str, str]):
@@ -41,7 +41,7 @@ class Registry(Mapping[str, str]):
             ConfigError: naming the nearest known names.
         """
         if name not in self._entries:
-            raise ConfigError(f"unknown {self.kind} {name!r}{nearest(name, self._entries)}")
+            raise ConfigError(f"unknown {self.kind} {shown(name)}{nearest(name, self._entries)}")
         return name
 
     def load(self, name: str) -> Any:

@@ -200,7 +200,10 @@ def of_yaml(content: bytes, random: Random) -> bytes:
     text = content.decode()
     if random.random() < 0.5:
         value = restructure(yaml.safe_load(text), random)
-        return yaml.dump(value, allow_unicode=True).encode("utf-8", "surrogatepass")
+        deep = json.dumps(value)
+        if "[" * 100 not in deep:  # PyYAML writes no deeper ones; JSON is YAML, too
+            deep = yaml.dump(value, allow_unicode=True)
+        return deep.encode("utf-8", "surrogatepass")
     lines = text.splitlines()
     place = random.randrange(len(lines))
     key, colon, _ = lines[place].partition(":")

@@ -82,7 +82,7 @@ def folder_of(run: Path, name: str, kind: str, holds: str) -> Path:
     Raises:
         AdapterError: if there is none.
     """
-    from tinylm.errors import AdapterError
+    from tinylm.errors import AdapterError, shown
     from tinylm.experiments.context import run_of
 
     below = (run_of(run) or run) / "adapters"
@@ -90,7 +90,7 @@ def folder_of(run: Path, name: str, kind: str, holds: str) -> Path:
     if not folder.is_dir():
         known = sorted({path.parent.name for path in below.glob(f"*/{holds}")})
         raise AdapterError(
-            f"no {kind} {name!r} in {below} and no such folder; there are: "
+            f"no {kind} {shown(name)} in {below} and no such folder; there are: "
             + (", ".join(known) or "none, `tinylm finetune` makes one")
         )
     return folder

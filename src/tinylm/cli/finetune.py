@@ -47,7 +47,7 @@ def finetune(
         return
     from tinylm.cli.console import TerminalConsole
     from tinylm.config import from_overrides, load_config
-    from tinylm.errors import ConfigError, nearest
+    from tinylm.errors import ConfigError, nearest, shown
     from tinylm.experiments.adapting import FULL, RATES, Recipe, adapt
     from tinylm.experiments.context import open_run
     from tinylm.experiments.preparation import encoded_split
@@ -57,7 +57,7 @@ def finetune(
 
     if method not in (FULL, *METHODS):
         raise ConfigError(
-            f"unknown method {method!r}{nearest(method, [FULL, *METHODS, _CLASSIFY])}"
+            f"unknown method {shown(method)}{nearest(method, [FULL, *METHODS, _CLASSIFY])}"
         )
     console = TerminalConsole()
     context = open_run(run, console)

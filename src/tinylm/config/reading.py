@@ -93,7 +93,7 @@ def load_config(
     documents = []
     if preset is not None:
         if preset not in PRESETS:
-            raise ConfigError(f"unknown preset {preset!r}{nearest(preset, PRESETS)}")
+            raise ConfigError(f"unknown preset {shown(preset)}{nearest(preset, PRESETS)}")
         text = resources.files("tinylm").joinpath(f"presets/{preset}.yaml").read_text("utf-8")
         name = f"preset {preset}"
         documents.append((name, parse_yaml(text, refusal(name, ConfigError))))

@@ -23,7 +23,7 @@ from typing import BinaryIO, Literal, NoReturn, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tinylm.errors import DataError
+from tinylm.errors import DataError, shown
 
 Progress = Callable[[float], None]
 Rows = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
@@ -262,8 +262,8 @@ def _numbers(name: str, line: int, text: bytes) -> NDArray[np.float32]:
                 raise ValueError
             values.append(float(field))
         except ValueError:
-            shown = field.decode("utf-8", "replace")
-            fail(f"{name}, line {line}", f"{shown!r} is not a number")
+            given = field.decode("utf-8", "replace")
+            fail(f"{name}, line {line}", f"{shown(given)} is not a number")
     with np.errstate(over="ignore"):
         row = np.array(values, np.float64).astype(np.float32)
     bad = np.flatnonzero(~np.isfinite(row))

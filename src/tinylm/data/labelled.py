@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.errors import DataError, nearest
+from tinylm.errors import DataError, nearest, shown
 from tinylm.reading import decode, read_bytes, read_json_lines, refusal
 
 SUFFIXES = (".jsonl", ".csv")
@@ -94,12 +94,12 @@ def read_labelled(
     ]
     labels = sorted_labels(row.label for row in train)
     if len(labels) < 2:
-        found = f"only the label {labels[0]!r}" if labels else "no rows"
+        found = f"only the label {shown(labels[0])}" if labels else "no rows"
         raise DataError(f"{path}: {found} in {train_files[0].name}; classification needs two")
     for row in validation:
         if row.label not in labels:
             raise DataError(
-                f"{path}: the validation label {row.label!r} is in no training row"
+                f"{path}: the validation label {shown(row.label)} is in no training row"
                 f"{nearest(row.label, labels)}"
             )
     if not validation_files:
@@ -128,7 +128,7 @@ def read_rows(
         for name in (text_field, label_field):
             if name not in record:
                 hint = nearest(name, map(str, record))
-                raise DataError(f"{place}: no field {name!r}{hint}")
+                raise DataError(f"{place}: no field {shown(name)}{hint}")
         text, label = _text(record[text_field], place), _label(record[label_field], place)
         rows.append(LabelledRow(text, label))
     return rows

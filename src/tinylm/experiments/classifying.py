@@ -29,7 +29,7 @@ from tinylm.config import TrainingConfig, to_dict
 from tinylm.config.finetuning import ClassificationConfig
 from tinylm.data.labelled import LabelledData, LabelledRow
 from tinylm.data.windows import Batch, TokenWindows, pad_rows
-from tinylm.errors import AdapterError, ConfigError, DataError, nearest
+from tinylm.errors import AdapterError, ConfigError, DataError, nearest, shown
 from tinylm.evaluation.classification import (
     ClassificationScores,
     class_log_probabilities,
@@ -148,7 +148,7 @@ class TextClassifier:
         for row in rows:
             if row.label not in places:
                 raise DataError(
-                    f"the label {row.label!r} is none of the classifier's"
+                    f"the label {shown(row.label)} is none of the classifier's"
                     f"{nearest(row.label, self.labels)}"
                 )
         return [places[row.label] for row in rows]

@@ -25,7 +25,7 @@ import tinylm
 from tinylm.atomic import write_text
 from tinylm.checkpoint import find_checkpoint
 from tinylm.config import RunConfig, dump_yaml, load_config, to_dict
-from tinylm.errors import CheckpointError, ConfigError, DataError
+from tinylm.errors import CheckpointError, ConfigError, DataError, shown
 from tinylm.evaluation.memory import resident_peak
 from tinylm.experiments.results import read_result, write_result
 from tinylm.names import nearest_folder
@@ -274,7 +274,7 @@ def create_run(folder: Path, config: RunConfig, console: Console) -> Context:
         if difference is not None:
             key, old, new = difference
             raise ConfigError(
-                f"{folder} holds a run with {key} = {old!r}, not {new!r}: "
+                f"{folder} holds a run with {key} = {shown(old)}, not {shown(new)}: "
                 "choose another --name, or delete that folder"
             )
     write_text(path, dump_yaml(config))

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tinylm.errors import AdapterError, nearest
+from tinylm.errors import AdapterError, nearest, shown
 from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import AdaptedLinear
 from tinylm.finetuning.sites import (
@@ -83,14 +83,16 @@ def attach(model: nn.Module, method_name: str, settings: Any, name: str = "defau
         )
     if not name or "." in name or "/" in name or hasattr(Parts(), name):
         raise AdapterError(
-            f"adapter name {name!r} cannot be used: give another one, without dots and slashes"
+            f"adapter name {shown(name)} cannot be used: give another one, without dots and slashes"
         )
     record = _record(model)
     if record is None:
         required = {key: p.requires_grad for key, p in plain_parameters(model).items()}
         record = _Record(fingerprint(model), required)
     if name in record.adapters:
-        raise AdapterError(f"an adapter {name!r} is attached already: detach it or give a new name")
+        raise AdapterError(
+            f"an adapter {shown(name)} is attached already: detach it or give a new name"
+        )
     _refuse_merged(record, "another adapter can be attached")
     model, trained = method.attach(model, name, settings)
     adapter = Adapter(method_name, settings)
@@ -182,8 +184,8 @@ def activate(model: nn.Module, names: Sequence[str], trained: Sequence[str] | No
         for key, parameter in record.adapters[name].own.items():
             if key in owner:
                 raise AdapterError(
-                    f"adapters {owner[key]!r} and {name!r} both have their own {key}: only one of "
-                    "them can be active"
+                    f"adapters {shown(owner[key])} and {shown(name)} both have their own {key}: "
+                    "only one of them can be active"
                 )
             owner[key] = name
             wanted[key] = parameter
@@ -294,7 +296,7 @@ def _known(model: nn.Module, names: Sequence[str]) -> _Record:
         raise AdapterError("the model has no adapter: attach or load one first")
     for name in names:
         if name not in record.adapters:
-            raise AdapterError(f"no adapter is named {name!r}{nearest(name, record.adapters)}")
+            raise AdapterError(f"no adapter is named {shown(name)}{nearest(name, record.adapters)}")
     return record
 
 

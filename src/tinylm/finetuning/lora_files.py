@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tinylm.config import from_dict
 from tinylm.config.finetuning import LoraConfig
-from tinylm.errors import AdapterError
+from tinylm.errors import AdapterError, key_shown, shown
 from tinylm.finetuning.sites import plain_modules
 
 _PREFIX = "base_model.model."
@@ -87,7 +87,7 @@ class LoraFiles:
         if fields.get("init_lora_weights", True) not in _STARTS:
             refused.append("init_lora_weights")
         if refused:
-            values = ", ".join(f"{field} = {fields[field]!r}" for field in refused)
+            values = ", ".join(f"{key_shown(field)} = {shown(fields[field])}" for field in refused)
             raise AdapterError(
                 f"{source}: {values}: plain LoRA and rsLoRA can be read, nothing that goes beyond"
             )

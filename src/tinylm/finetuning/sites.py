@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from tinylm.errors import AdapterError
+from tinylm.errors import AdapterError, shown
 
 
 class Parts(nn.ModuleDict):
@@ -156,7 +156,7 @@ def find_modules(
         matched = [path for path in known if matches(path, pattern)]
         if not matched:
             raise AdapterError(
-                f"target {pattern!r} matches no {called} of the model; there are: "
+                f"target {shown(pattern)} matches no {called} of the model; there are: "
                 + (", ".join(_shortened(known)) or "none")
             )
         found.update(matched)

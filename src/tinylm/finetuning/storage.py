@@ -29,7 +29,7 @@ from typing_extensions import TypedDict
 
 from tinylm.atomic import write_bytes
 from tinylm.config import from_dict, to_dict
-from tinylm.errors import AdapterError
+from tinylm.errors import AdapterError, shown
 from tinylm.finetuning.adapters import (
     activate,
     active_adapters,
@@ -239,7 +239,9 @@ def read_files(
     value = read_json(folder / about, dict[str, Any], AdapterError)
     if form:
         if value.get("format") != form:
-            raise AdapterError(f"{what} {folder} has format {value.get('format')!r}, not {form!r}")
+            raise AdapterError(
+                f"{what} {folder} has format {shown(value.get('format'))}, not {form!r}"
+            )
         if CHECKSUM in value:  # versions before wrote none
             value = verified(value, refuse)
     value = checked(kind, value, refuse)
@@ -264,7 +266,7 @@ def _read_peft(
     method = METHODS.load(_PEFT_METHODS[kind]) if kind in _PEFT_METHODS else None
     if method is None or not hasattr(method, "settings_from_peft"):
         raise AdapterError(
-            f"{source}: peft_type {kind!r} cannot be read; those that can: "
+            f"{source}: peft_type {shown(kind)} cannot be read; those that can: "
             + ", ".join(_PEFT_METHODS)
         )
     own, written_by, base = _PEFT_METHODS[str(kind)], "", None

@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 from torch import Tensor
 
-from tinylm.errors import ConfigError, nearest
+from tinylm.errors import ConfigError, nearest, shown
 
 Hook = Callable[[str, Tensor], Tensor | None]
 """Gets an activation's name and value; returns a replacement of the same shape, or None."""
@@ -38,7 +38,9 @@ class Hooks:
         for pattern, function in hooks.items():
             matching = [name for name in names if fnmatchcase(name, pattern)]
             if not matching:
-                raise ConfigError(f"no activation is named {pattern!r}{nearest(pattern, names)}")
+                raise ConfigError(
+                    f"no activation is named {shown(pattern)}{nearest(pattern, names)}"
+                )
             for name in matching:
                 self._functions.setdefault(name, []).append(function)
 

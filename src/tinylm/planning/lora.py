@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tinylm.errors import ConfigError
+from tinylm.errors import ConfigError, shown
 
 Shape = tuple[int, int]
 
@@ -86,5 +86,5 @@ def read_shape(text: str) -> Shape:
     except ValueError:
         rows = columns = 0
     if rows < 1 or columns < 1:
-        raise ConfigError(f"shape {text!r} is none: write rows x columns, such as 120x120")
+        raise ConfigError(f"shape {shown(text)} is none: write rows x columns, such as 120x120")
     return rows, columns

@@ -5,9 +5,10 @@ bytes, depth of nesting, and the number of values; and what formats leave open i
 given twice, numbers that are not finite or have thousands of digits. Every problem is one line.
 """
 
+from tinylm.errors import key_shown, shown
 from tinylm.reading.files import MOST_BYTES, decode, lines, read_bytes
 from tinylm.reading.json_files import parse_json, read_json, read_json_lines
-from tinylm.reading.shapes import checked, key_shown, problem, refusal, shown
+from tinylm.reading.shapes import checked, problem, refusal
 from tinylm.reading.signed import CHECKSUM, read_signed, signed, verified
 from tinylm.reading.tensors import TensorHeader, read_tensor_headers
 from tinylm.reading.yaml_files import Yaml, parse_yaml, plain_word, read_yaml, write_yaml

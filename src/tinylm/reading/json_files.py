@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from tinylm.errors import DataError, TinylmError
+from tinylm.errors import DataError, TinylmError, key_shown
 from tinylm.reading.files import MOST_BYTES, decode, lines, read_bytes, refuse_half_characters
-from tinylm.reading.shapes import Refuse, checked, key_shown, refusal
+from tinylm.reading.shapes import Refuse, checked, refusal
 
 Shape = TypeVar("Shape")
 

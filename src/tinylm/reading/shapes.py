@@ -7,21 +7,16 @@ so that each kind of problem is put here as what a file should have said.
 from __future__ import annotations
 
 import functools
-import reprlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tinylm.errors import DataError, TinylmError
+from tinylm.errors import DataError, TinylmError, key_shown, shown
 
 Shape = TypeVar("Shape")
 Refuse = Callable[[str], TinylmError]
 """Makes the error of a problem, with the place before it and the advice behind it."""
-
-_shortened = reprlib.Repr()
-_shortened.maxlevel, _shortened.maxdict, _shortened.maxlist = 3, 3, 4
-_shortened.maxstring = _shortened.maxother = 60
 
 
 def refusal(place: object, error: type[TinylmError] = DataError, advice: str = "") -> Refuse:
@@ -33,16 +28,6 @@ def refusal(place: object, error: type[TinylmError] = DataError, advice: str = "
         advice: what to do; it ends the message.
     """
     return lambda problem: error(f"{place}: {problem}" + (f"; {advice}" if advice else ""))
-
-
-def shown(value: Any) -> str:
-    """Return a value for a message: as Python writes it, never long, and on one line."""
-    return _shortened.repr(value)
-
-
-def key_shown(key: str) -> str:
-    """Return a key for a message: as it is, or as a quoted string where it is long or odd."""
-    return key if key.isprintable() and 0 < len(key) <= 80 else shown(key)
 
 
 @functools.cache

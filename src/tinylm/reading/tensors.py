@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
-from tinylm.errors import DataError, TinylmError
+from tinylm.errors import DataError, TinylmError, key_shown
 from tinylm.reading.json_files import parse_json
-from tinylm.reading.shapes import checked, key_shown, refusal
+from tinylm.reading.shapes import checked, refusal
 
 ITEM_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2"), 1),

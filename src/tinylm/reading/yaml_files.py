@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from tinylm.errors import DataError, TinylmError
+from tinylm.errors import DataError, TinylmError, key_shown
 from tinylm.reading.files import decode, read_bytes, refuse_half_characters
 from tinylm.reading.json_files import MOST_DEPTH
-from tinylm.reading.shapes import Refuse, key_shown, refusal
+from tinylm.reading.shapes import Refuse, refusal
 
 MOST_BYTES = 1 << 18
 """Of a YAML file: ten times the longest configuration; PyYAML takes seconds for so much."""

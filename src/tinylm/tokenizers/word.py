@@ -41,7 +41,7 @@ import numpy.typing as npt
 
 from tinylm import atomic
 from tinylm.config import TokenizerConfig
-from tinylm.errors import DataError
+from tinylm.errors import DataError, shown
 from tinylm.reading import CHECKSUM, key_shown, read_json, refusal, signed, verified
 from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID
 from tinylm.tokenizers.word_counts import WordCounts
@@ -98,7 +98,7 @@ class WordTokenizer:
         self._ids = {word: index for index, word in enumerate(self._vocabulary)}
         if len(self._ids) != len(self._vocabulary):
             twice = next(word for word, count in Counter(self._vocabulary).items() if count > 1)
-            raise DataError(f"the vocabulary holds {twice!r} twice: give each type once")
+            raise DataError(f"the vocabulary holds {shown(twice)} twice: give each type once")
         self._capitalised = frozenset(capitalised)
         self._min_frequency = min_frequency
         self._max_size = max_size
@@ -331,21 +331,23 @@ class WordTokenizer:
             ("rule_version", RULE_VERSION),
         ):
             if content.get(key) != expected:
-                raise refuse(f"{key} is {content.get(key)!r}, but {expected!r} is needed")
+                raise refuse(f"{key} is {shown(content.get(key))}, but {expected!r} is needed")
         for key in ("vocabulary", "capitalised"):
             words = content.get(key)
             if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
                 raise refuse(f"{key} is not a list of strings")
             twice = next((word for word, count in Counter(words).items() if count > 1), None)
             if twice is not None:
-                raise refuse(f"{key} holds {twice!r} twice")
+                raise refuse(f"{key} holds {shown(twice)} twice")
         vocabulary, capitalised = content["vocabulary"], content["capitalised"]
         if tuple(vocabulary[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
             raise refuse(f"the vocabulary does not start with {', '.join(SPECIAL_TOKENS)}")
         words = vocabulary[len(SPECIAL_TOKENS) :]
         strangers = set(capitalised).difference(words)
         if strangers:
-            raise refuse(f"capitalised holds {min(strangers)!r}, which the vocabulary does not")
+            raise refuse(
+                f"capitalised holds {shown(min(strangers))}, which the vocabulary does not"
+            )
         strange = content.keys() - _KEYS
         if strange:
             raise refuse(f"unknown key {key_shown(min(strange))}")

@@ -20,7 +20,7 @@ from typing_extensions import TypedDict
 from tinylm.checkpoint import TrainingState, newest, point, prune, save_checkpoint
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import ShuffledOrder, TokenWindows
-from tinylm.errors import CheckpointError, ConfigError, DataError, TrainingError
+from tinylm.errors import CheckpointError, ConfigError, DataError, TrainingError, shown
 from tinylm.fast import remove
 from tinylm.model.decoder import DecoderLM
 from tinylm.perplexity import perplexity
@@ -381,8 +381,8 @@ class Trainer:
             )
         if not same_state(numbers["optimizer"], self.config.optimizer):
             raise ConfigError(
-                f"training.optimizer = {self.config.optimizer!r}: the run was trained with "
-                f"{numbers['optimizer']!r}, whose state it cannot use; go on with that one"
+                f"training.optimizer = {shown(self.config.optimizer)}: the run was trained with "
+                f"{shown(numbers['optimizer'])}, whose state it cannot use; go on with that one"
             )
         self.step = self.last_saved = state.step
         self.order.restore(state.numbers["order"])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tinylm.errors import ConfigError
+from tinylm.errors import ConfigError, shown
 
 
 def resolve_device(name: str) -> torch.device:
@@ -25,12 +25,14 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"training.device = {name!r}: allowed: auto, cpu, cuda, cuda:N") from None
+        raise ConfigError(
+            f"training.device = {shown(name)}: allowed: auto, cpu, cuda, cuda:N"
+        ) from None
     if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"training.device = {name!r}: allowed: auto, cpu, cuda, cuda:N")
+        raise ConfigError(f"training.device = {shown(name)}: allowed: auto, cpu, cuda, cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(
-            f"training.device = {name!r}: torch sees {torch.cuda.device_count()} GPUs; "
+            f"training.device = {shown(name)}: torch sees {torch.cuda.device_count()} GPUs; "
             "use cpu or auto"
         )
     return device

@@ -383,7 +383,8 @@ def _read_jsonl(path: Path, field: str) -> Iterator[str]:
     for number, row in read_json_lines(path, dict[str, Any], advice="mend the line"):
         if field not in row:
             raise DataError(
-                f"{path}, line {number}: no field {field!r} among {', '.join(map(shown, row))}: "
+                f"{path}, line {number}: no field {shown(field)} among "
+                f"{', '.join(map(shown, row))}: "
                 "set data.text_field"
             )
         yield _text(row[field], f"{path}, line {number}", field)
@@ -396,7 +397,8 @@ def _read_parquet(path: Path, field: str) -> Iterator[str]:
             columns = file.schema_arrow.names
             if field not in columns:
                 raise DataError(
-                    f"{path}, row 1: no field {field!r} among {', '.join(map(repr, columns))}: "
+                    f"{path}, row 1: no field {shown(field)} among "
+                    f"{', '.join(map(shown, columns))}: "
                     "set data.text_field"
                 )
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=[field]):
@@ -415,7 +417,9 @@ def _read_parquet(path: Path, field: str) -> Iterator[str]:
 def _text(value: object, place: str, field: str) -> str:
     if not isinstance(value, str):
         what = "no text" if value is None else f"{shown(value)}, not text"
-        raise DataError(f"{place}: field {field!r} holds {what}: mend it, or set data.text_field")
+        raise DataError(
+            f"{place}: field {shown(field)} holds {what}: mend it, or set data.text_field"
+        )
     return value
 
 
