@@ -6,8 +6,8 @@ PATH is a text file (stories separated by ``<|endoftext|>``, or the whole file a
 folder of such files; without it the embedded story grammar writes the text. Ids are checked to be
 identical before anything is timed. Every competitor ends with one Python list of ids a text, but
 for ``tinylm flat``, which ends with one NumPy array. Hugging Face runs twice: with the whole rule,
-and with the typographic normalisation taken out (texts come to it already normalised); ratios are
-to the latter, the faster one.
+and with its first steps taken out (texts come to it normalised and with their marks told apart);
+ratios are to the latter, the faster one.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from tinylm.data.corpora import open_corpus
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.tokenizers import word_counts
 from tinylm.tokenizers.word import WordTokenizer
-from tinylm.tokenizers.word_rule import normalise
+from tinylm.tokenizers.word_rule import AFTER_SPACE, NAMED, OPENING, normalise
 
 BASELINE = "Hugging Face, pre-normalised"
-SPLIT = r"\p{L}[\p{L}\p{M}]*(?:'\p{L}[\p{L}\p{M}]*)*|\p{Nd}+|\S"
+SPLIT = r"\p{L}[\p{L}\p{M}]*(?:'\p{L}[\p{L}\p{M}]*)*|\p{Nd}+|[\n\v]|\S"
 
 
 def read_texts(path: Path | None, stories: int) -> list[str]:
@@ -50,6 +50,8 @@ def read_texts(path: Path | None, stories: int) -> list[str]:
 
 def hugging_face(ours: WordTokenizer, *, typographic: bool) -> Tokenizer:
     ids = {ours.token(index): index for index in range(ours.vocab_size)}
+    # Before they are split, quotes that close and line breaks after a space have other names.
+    ids |= {written: ids[name] for written, name in NAMED.items() if name in ids}
     theirs = Tokenizer(models.WordLevel(ids, unk_token="<unk>"))
     steps: list[normalizers.Normalizer] = []
     if typographic:
@@ -63,6 +65,19 @@ def hugging_face(ours: WordTokenizer, *, typographic: bool) -> Tokenizer:
             normalizers.Replace(Regex("[‘’‚‛′´]"), "'"),
             normalizers.Replace(Regex("[‐‑‒–−]"), "-"),
             normalizers.Replace(Regex("[—―]"), "--"),
+            normalizers.Replace(Regex(r"(?<=[^\S\n])\n"), AFTER_SPACE),
+            # A quote in a row with others is told by the one before it, for rows of two.
+            *(
+                normalizers.Replace(Regex(rf"{before}{mark}{after}"), opening)
+                for mark, opening in OPENING.items()
+                for before, after in (
+                    (r"(?<![^\s(\[{])", ""),
+                    (r"(?:(?<=[\s(\[{][\"'“‘])|(?<=\A[\"'“‘]))", ""),
+                    (r"(?<![\p{L}\p{M}\p{N}\"'])", r"(?=[\p{L}\p{N}])"),
+                )
+            ),
+            normalizers.Replace(Regex(r"(?<!\S)--(?!\S)"), "––"),
+            normalizers.Replace(Regex(r"(?<!\S)-(?!\S)"), "–"),
         ]
     theirs.normalizer = normalizers.Sequence([*steps, normalizers.Lowercase()])
     theirs.pre_tokenizer = pre_tokenizers.Split(Regex(SPLIT), behavior="removed", invert=True)
@@ -81,7 +96,7 @@ def main() -> None:
     texts = read_texts(arguments.path, arguments.stories)
     megabytes = sum(len(text.encode("utf-8")) for text in texts) / 1e6
     ours = WordTokenizer.train(texts, TokenizerConfig())
-    normal = [normalise(text) for text in texts]
+    normal = [ours.rule.marked(normalise(text)) for text in texts]
     whole = hugging_face(ours, typographic=True)
     bare = hugging_face(ours, typographic=False)
 

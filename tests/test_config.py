@@ -120,7 +120,8 @@ def test_a_key_like_no_other_gets_the_list() -> None:
     sections = "data, tokenizer, vectors, model, training, generation, evaluation, "
     sections += "experiments, report"
     assert message("zzz=1") == f"-o: unknown key zzz; allowed: {sections}"
-    keys = "tokenizer.kind, tokenizer.max_size, tokenizer.min_frequency"
+    names = ("kind", "line_breaks", "max_size", "min_frequency", "rule")
+    keys = ", ".join(f"tokenizer.{name}" for name in names)
     assert message("tokenizer.zzz=1") == f"-o: unknown key tokenizer.zzz; allowed: {keys}"
     assert message("training.zzz=1") == (
         "-o: unknown key training.zzz; `tinylm config` lists all keys"
@@ -435,6 +436,21 @@ def test_yaml_goes_out_and_in_unchanged(preset: str, tmp_path: Path) -> None:
                 assert (list(kept) if isinstance(value, list) else kept) == value
 
     check(config, written)
+
+
+def test_a_run_made_before_keeps_the_word_rule_that_it_had(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    before = "tokenizer: {kind: word, min_frequency: 2, max_size: 90}\n"
+    path.write_text(f"{before}model: {{vocab_size: 80}}\n")
+    tokenizer = load_config(path).tokenizer
+    assert (tokenizer.rule, tokenizer.line_breaks, tokenizer.max_size) == (1, False, 90)
+    # A file that somebody writes for a new run knows no size of the vocabulary.
+    for other in (before, f"{before}model: {{vocab_size: null}}\n"):
+        path.write_text(other)
+        assert load_config(path).tokenizer.rule == 2
+    # What a run writes now says which rule it has.
+    path.write_text(dump_yaml(load_config(overrides=["model.vocab_size=80"])))
+    assert load_config(path).tokenizer == RunConfig().tokenizer
 
 
 def test_every_preset_ships() -> None:

@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 BASE_MODULES = {
     *("config", "registry", "errors", "atomic", "folders", "locks", "measurement", "names"),
-    *("openmp", "perplexity", "reading", ""),
+    *("openmp", "perplexity", "printable", "reading", ""),
 }
 FORBIDDEN_MODULES = {
     *("transformers", "peft", "trl", "transformer_lens", "bitsandbytes", "pickle", "dill"),
@@ -55,7 +55,7 @@ FORBIDDEN_NAMES = {
 }
 NO_TORCH = {
     *("config", "registry.py", "errors.py", "atomic.py", "folders.py", "locks.py"),
-    *("measurement.py", "names.py", "openmp.py", "reading"),
+    *("measurement.py", "names.py", "openmp.py", "printable.py", "reading"),
 }
 
 FILES = sorted(SOURCE.rglob("*.py"))

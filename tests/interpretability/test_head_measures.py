@@ -239,5 +239,5 @@ def test_too_little_text_is_refused() -> None:
 def test_is_punctuation() -> None:
     marks = [".", ",", '"', "...", "—", "$", "<", "<>"]
     assert all(is_punctuation(word) for word in marks)
-    words = ["dog", "7", "don't", "'s", "<sos>", "<unk>", "é", ""]
+    words = ["dog", "7", "don't", "'s", "<sos>", "<unk>", "é", "", "\n", " \n"]
     assert not any(is_punctuation(word) for word in words)

@@ -103,6 +103,13 @@ def data() -> dict[str, Any]:
             "ids": [2, *(4 + (7 * i * i) % 1_900 for i in range(len(tokens)))],
             "decoded": STORY,
         },
+        "round_trip": {
+            "texts": 912,
+            "with_unknown": 88,
+            "typographic": 40,
+            "same": 880,
+            "differing": {"capitals": 30, "line breaks": 0, "spaces": 4, "characters": 0},
+        },
         **_common(38.2),
     }
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from tinylm.config import TokenizerConfig
 from tinylm.errors import DataError
 from tinylm.reading import signed
-from tinylm.tokenizers import word, word_counts, word_rule
+from tinylm.tokenizers import word, word_arrays, word_counts
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, SPECIAL_TOKENS, UNK_ID, Tokenizer
 from tinylm.tokenizers.word import WordTokenizer
-from tinylm.tokenizers.word_rule import normalise, split_words
+from tinylm.tokenizers.word_case import Place
+from tinylm.tokenizers.word_rule import NAMED, OPENING, Rule, normalise
 
 REAL_DATA = Path(__file__).parents[3] / "shared/data/tinystories"
 
@@ -27,9 +29,11 @@ STORY = (
     "the well-known dog had 12 balls. 'Yes,' said mom; the boys' ball was red (very red)."
 )
 
+RULES = (Rule(), Rule(line_breaks=False), Rule(version=1))
+
 any_text = st.text(
     alphabet=st.one_of(
-        st.sampled_from("abzAZ019 '\"-.,!?\n\t\x1c\x00<>â€œ™é\u0301İΣ😀²…—“"),
+        st.sampled_from("abzAZ019 '\"-.,!?\n\r\v\t\x1c\x00<>()_/â€œ™é\u0301\u2028İΣ😀²…—“"),
         st.characters(),
     ),
     max_size=80,
@@ -38,6 +42,10 @@ any_text = st.text(
 
 def with_all_words(*texts: str) -> WordTokenizer:
     return WordTokenizer.train(texts, TokenizerConfig(min_frequency=1, max_size=1_000_000))
+
+
+def split_words(text: str, rule: Rule = RULES[0]) -> list[str]:
+    return rule.split(text)
 
 
 def rewrite(text: str, tokenizer: WordTokenizer | None = None) -> str:
@@ -53,8 +61,15 @@ def rewrite(text: str, tokenizer: WordTokenizer | None = None) -> str:
     [
         ("Hello, World!", ["hello", ",", "world", "!"]),
         ("don't mom's rock'n'roll", ["don't", "mom's", "rock'n'roll"]),
-        ("'tis the boys' 'x'", ["'", "tis", "the", "boys", "'", "'", "x", "'"]),
-        ("a''b a'1 1'a", ["a", "'", "'", "b", "a", "'", "1", "1", "'", "a"]),
+        ("'tis the boys' 'x'", ["‘", "tis", "the", "boys", "’", "‘", "x", "’"]),
+        ("a''b a'1 1'a", ["a", "’", "’", "b", "a", "’", "1", "1", "’", "a"]),
+        ('"Hi," he said. "Go', ["“", "hi", ",", "”", "he", "said", ".", "“", "go"]),
+        ('"\'No!\' he said." ("x")', [*"“‘", "no", *"!’", "he", "said", *".”(“x”)"]),
+        ('he said,"Hi" -"b" b-"', ["he", "said", *",“", "hi", *"”-“b”b-”"]),
+        ('"a"b" 5\'6" a" "', [*"“a”b”5’6”a”“"]),
+        ("cafe\u0301's 'e\u0301'", ["cafe\u0301's", "‘", "e\u0301", "’"]),
+        ("a - b -- c--d -e f- g\n- h", [*"a–b––c--d-ef-g\n–h"]),
+        ("a\nb \nc\r\nd\u2028e\t\r\r f\v\n", [*"a\nb", " \n", *"c\nd\ne", " \n", *"\nf", " \n"]),
         ("abc123 3.50", ["abc", "123", "3", ".", "50"]),
         ("well-known...", ["well", "-", "known", ".", ".", "."]),
         ("a_b\x1cc\u00a0d\u200be", ["a", "_", "b", "c", "d", "\u200b", "e"]),
@@ -62,11 +77,23 @@ def rewrite(text: str, tokenizer: WordTokenizer | None = None) -> str:
         ("हिन्दी 東京 ١٢ x²", ["हिन्दी", "東京", "١٢", "x", "²"]),
         ("<eos> <pad>", ["<", "eos", ">", "<", "pad", ">"]),
         ("", []),
-        (" \n ", []),
+        (" \t ", []),
+        (" \n \n", [" \n", " \n"]),
     ],
 )
 def test_split_words(text: str, expected: list[str]) -> None:
     assert split_words(text) == expected
+
+
+def test_without_line_breaks_they_are_white_space() -> None:
+    assert split_words("a \n- b\n\n'c", Rule(line_breaks=False)) == [*"a–b‘c"]
+    assert split_words("a \n- b\n\n'c", Rule(version=1)) == [*"a-b'c"]
+
+
+def test_version_1_takes_marks_as_they_stand() -> None:
+    text = "\"Hi,\" 'tis - a''b well-known--\nx\r\n"
+    expected = ['"', "hi", ",", '"', "'", "tis", "-", "a", "'", "'", "b", "well", "-", "known"]
+    assert split_words(text, Rule(version=1)) == [*expected, "-", "-", "x"]
 
 
 @pytest.mark.parametrize(
@@ -85,9 +112,10 @@ def test_normalise(text: str, expected: str) -> None:
     assert normalise(text) == expected
 
 
+@settings(max_examples=300)
 @given(any_text)
-def test_pattern_agrees_with_unicode_categories(text: str) -> None:
-    """The generated character classes against a scanner written from the rule's text."""
+def test_split_agrees_with_a_scanner_written_from_the_rule(text: str) -> None:
+    """The patterns, and their character classes, against a loop over characters."""
 
     def scan(text: str) -> list[str]:
         kinds = [unicodedata.category(character) for character in text]
@@ -106,10 +134,43 @@ def test_pattern_agrees_with_unicode_categories(text: str) -> None:
                     end += 1
             if not text[place].isspace():
                 tokens.append(text[place:end])
+                starts.append(place)
+            elif text[place] == "\n":
+                tokens.append(text[place])
+                starts.append(place)
             place = end
         return tokens
 
-    assert split_words(text) == scan(normalise(text).lower())
+    def marked(text: str, tokens: list[str], starts: list[int]) -> list[str]:
+        def space(place: int) -> bool:
+            return not 0 <= place < len(text) or text[place].isspace()
+
+        result = list(tokens)
+        for i, token in enumerate(tokens):
+            first = last = starts[i]
+            if token in ("'", '"'):
+                while first > 0 and text[first - 1] in "'\"":
+                    first -= 1
+                while last + 1 < len(text) and text[last + 1] in "'\"":
+                    last += 1
+                before, after = text[first - 1 : first], text[last + 1 : last + 2]
+                opens = space(first - 1) or before in "([{"
+                word_before = before.isalnum() or unicodedata.category(before or " ")[0] == "M"
+                opens |= not word_before and after.isalnum()
+                result[i] = (OPENING if opens else NAMED)[token]
+            elif token == "-":
+                while first > 0 and text[first - 1] == "-":
+                    first -= 1
+                while last + 1 < len(text) and text[last + 1] == "-":
+                    last += 1
+                result[i] = "–" if space(first - 1) and space(last + 1) else "-"
+            elif token == "\n" and first > 0 and text[first - 1] != "\n" and space(first - 1):
+                result[i] = " \n"
+        return result
+
+    starts: list[int] = []
+    normal = normalise(text).lower()
+    assert split_words(text) == marked(normal, scan(normal), starts)
 
 
 # --- training ---
@@ -130,11 +191,11 @@ def test_training_does_not_depend_on_order_or_batching(monkeypatch: pytest.Monke
     texts = [STORY, "Tom saw Lily. The “dog” ran.", "café Lily é", "we saw Lily and Tom"] * 3
     first = WordTokenizer.train(texts, TokenizerConfig(min_frequency=1))
     monkeypatch.setattr(word, "_TRAINING_CHARS", 50)
-    monkeypatch.setattr(word_rule, "WINDOW_BYTES", 16)
+    monkeypatch.setattr(word_arrays, "WINDOW_BYTES", 16)
     random.Random(0).shuffle(texts)
     second = WordTokenizer.train(iter(texts), TokenizerConfig(min_frequency=1))
     assert second.words == first.words
-    assert second.capitalised == first.capitalised
+    assert second.case == first.case
     assert second.fingerprint() == first.fingerprint()
 
 
@@ -166,8 +227,10 @@ def test_training_on_nothing_is_an_error() -> None:
 def test_names_are_counted_where_no_sentence_starts() -> None:
     texts = ['The cat saw Lily. The dog met Lily! "Dog" ran, and Lily saw the Cat.', "Lily: Dog"]
     tokenizer = with_all_words(*texts)
-    # "Dog" has capitals only after a quote and a colon, "The" only at starts, "Cat" just once.
-    assert tokenizer.capitalised == {"lily"}
+    # "Dog" has capitals after a quote, where speech starts, and after a colon, which is a place of
+    # its own; "The" only at starts, "Cat" once of two.
+    assert tokenizer.case.forms == {Place.INSIDE: {"lily": "Lily"}, Place.COLON: {"dog": "Dog"}}
+    assert tokenizer.case.names == {"lily"}
     assert rewrite("the dog met lily", tokenizer) == "The dog met Lily"
 
 
@@ -179,6 +242,8 @@ def test_compiled_counts_equal_reference_counts(texts: list[str]) -> None:
         reference.add_reference(text)
     compiled.add(texts)
     assert compiled == reference
+    for rule in RULES:
+        assert compiled.of(rule) == Counter(piece for text in texts for piece in rule.split(text))
 
 
 # --- encoding: two paths, one result ---
@@ -205,14 +270,14 @@ def test_special_names_in_text_never_become_special_ids() -> None:
 
 
 @settings(max_examples=300)
-@given(st.lists(any_text, max_size=6), st.integers(1, 40))
-def test_compiled_path_equals_reference(texts: list[str], window: int) -> None:
-    known = sorted({piece for text in texts for piece in split_words(text)})[::2]
-    tokenizer = WordTokenizer(known)
+@given(st.lists(any_text, max_size=6), st.integers(1, 40), st.sampled_from(RULES))
+def test_compiled_path_equals_reference(texts: list[str], window: int, rule: Rule) -> None:
+    known = sorted({piece for text in texts for piece in rule.split(text)})[::2]
+    tokenizer = WordTokenizer(known, rule_version=rule.version)
     expected = [tokenizer._encode_reference(text) for text in texts]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(word, "_COMPILED_MIN_CHARS", 0)
-        patch.setattr(word_rule, "WINDOW_BYTES", window)
+        patch.setattr(word_arrays, "WINDOW_BYTES", window)
         assert tokenizer.encode_batch(texts) == expected
         ids, bounds = tokenizer.encode_flat(texts)
         assert [tokenizer.encode(text) for text in texts] == expected
@@ -256,99 +321,6 @@ def test_real_stories() -> None:
     assert compiled == reference
 
 
-# --- decoding ---
-
-NAMES = {"lily", "tom", "tim"}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "Once upon a time, there was a girl. She was sad. Why? She lost it!",
-        '"Hi!" she said. "I\'m Lily," said Tom.',
-        '"Hi." The dog ran. "Stop!" The cat sat.',
-        'Tom said, "I want to help you, mom." He left.',
-        '"Come," said Lily, "And bring the ball." "Why?" asked Tom.',
-        'She said the word "love" and he said "No" to it.',
-        'He saw a "big red" dog. It barked.',
-        "I don't know if I'll go; I've time: it's 10:30, I paid $1,000 or 3.5 (all).",
-        "The well-known dog, forty-two years-old. No way--yes.",
-        "The boys' ball was red. 'Yes,' said mom. The 'big' dog's ball.",
-        "He ate 1 and/or 2, or 50% of it [all]",
-    ],
-)
-def test_decode_restores_spacing_and_capitals(text: str) -> None:
-    words = with_all_words(text).words
-    assert rewrite(text, WordTokenizer(words, NAMES & set(words))) == text
-
-
-def test_names_lose_their_capital_after_a_determiner() -> None:
-    text = "We saw Mom and Tom's mom at Mom's house. His mom met the mom of Tom."
-    words = with_all_words(text).words
-    assert rewrite(text, WordTokenizer(words, {"mom", "tom"})) == text
-
-
-def test_decode_of_special_tokens() -> None:
-    tokenizer = WordTokenizer(["the", "dog", "ran", "."])
-    assert tokenizer.decode([SOS_ID, 4, 5, PAD_ID, UNK_ID, 7, EOS_ID, SOS_ID, 4]) == (
-        "The dog <unk>. The"
-    )
-    assert tokenizer.decode([]) == ""
-    assert tokenizer.decode_batch([[4], [EOS_ID]]) == ["The", ""]
-    for wrong in (8, -1):
-        with pytest.raises(DataError, match="ids run from 0 to 7"):
-            tokenizer.decode([wrong])
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        # A speech that is never closed: the next `said, "` opens again.
-        ('Tom said, "Hi. Mom said, "Come here." He came.', None),
-        # An opening quote is missing: the two quotes in a row tell.
-        ('Come." "Go now." He left.', 'Come. " "Go now." He left.'),
-    ],
-)
-def test_decode_recovers_from_unbalanced_quotes(text: str, expected: str | None) -> None:
-    words = with_all_words(text).words
-    assert rewrite(text, WordTokenizer(words, {"tom"} & set(words))) == (expected or text)
-
-
-@settings(max_examples=200)
-@given(st.data())
-def test_decode_of_a_prefix_is_a_prefix(data: st.DataObject) -> None:
-    words = [
-        *".,!?;:'\"-()[]$%/_@<>#",
-        "the",
-        "boys",
-        "i",
-        "i'm",
-        "said",
-        "she",
-        "lily",
-        "3",
-        "000",
-    ]
-    tokenizer = WordTokenizer(words, {"lily"})
-    ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=40))
-    whole = tokenizer.decode(ids)
-    shown = ""
-    for count in range(len(ids) + 1):
-        part = tokenizer.decode(ids[:count])
-        assert part.startswith(shown)
-        shown = part
-    assert shown == whole
-    ordinary = [index for index in ids if index >= len(SPECIAL_TOKENS)]
-    assert tokenizer.encode(tokenizer.decode(ordinary)) == ordinary
-
-
-@given(any_text)
-def test_readable_text_has_the_same_ids(text: str) -> None:
-    tokenizer = WordTokenizer(sorted(set(split_words(text))))
-    ids = tokenizer.encode(text)
-    assert tokenizer.encode(tokenizer.decode(ids)) == ids
-
-
 # --- the file ---
 
 
@@ -361,7 +333,8 @@ def test_save_and_load(tmp_path: Path) -> None:
     loaded: Tokenizer = WordTokenizer.load(path)
     assert isinstance(loaded, WordTokenizer)
     assert loaded.words == tokenizer.words
-    assert loaded.capitalised == tokenizer.capitalised == {"lily"}
+    assert loaded.case == tokenizer.case
+    assert loaded.case.names == {"lily", "tom", "lily's"}
     assert loaded.fingerprint() == tokenizer.fingerprint()
     assert loaded.encode(STORY) == tokenizer.encode(STORY)
     before = path.read_bytes()
@@ -383,15 +356,22 @@ def test_fingerprint_is_of_what_decides_ids() -> None:
         ({"format": "other"}, "not a tokenizer file"),
         ({"version": 9}, "version is 9, but 1 is needed"),
         ({"kind": "bpe"}, "kind is 'bpe', but 'word' is needed"),
-        ({"rule_version": 0}, "rule_version is 0"),
+        ({"rule_version": 0}, "rule_version is 0, but 1 or 2 is needed"),
+        ({"rule_version": 1}, "capitalised is not a list of strings"),
+        ({"rule_version": 1, "capitalised": ["zebra"]}, "capitalised holds 'zebra'"),
+        ({"rule_version": 1, "capitalised": ["a"]}, "unknown key forms"),
         ({"vocabulary": "abc"}, "vocabulary is not a list of strings"),
         ({"vocabulary": [*SPECIAL_TOKENS, 3]}, "vocabulary is not a list of strings"),
         ({"vocabulary": [*SPECIAL_TOKENS, "a", "a"]}, "vocabulary holds 'a' twice"),
         ({"vocabulary": ["<unk>", "<pad>", "<sos>", "<eos>", "a"]}, "does not start with <pad>"),
         ({"vocabulary": [*SPECIAL_TOKENS, "b", "a"]}, "fingerprint .* does not fit"),
         ({"fingerprint": None}, "fingerprint None does not fit"),
-        ({"capitalised": ["zebra"]}, "capitalised holds 'zebra'"),
-        ({"capitalised": None}, "capitalised is not a list of strings"),
+        ({"forms": {"inside": {"zebra": "Zebra"}}}, "forms holds 'zebra'"),
+        ({"forms": {"inside": {"a": "B"}}}, "forms writes 'a' as 'B', which is another word"),
+        ({"forms": {"outside": {"a": "A"}}}, "forms has no place 'outside': it has start, speech"),
+        ({"forms": {"inside": ["a"]}}, r"forms inside = \['a'\]: expected keys with values"),
+        ({"forms": None}, "forms holds None: expected keys with values"),
+        ({"capitalised": ["a"]}, "unknown key capitalised"),
         ({"min_frequency": "two"}, "min_frequency or max_size"),
     ],
 )

@@ -103,7 +103,7 @@ def load_config(
         sections = _sections(document, name)
         if of_run:
             _leave_out_retired(sections)
-        values = _merge(values, sections)
+        values = _merge(values, _with_word_rule(sections))
         places |= {key: f"{name}, line {line}" for key, line in document.lines.items()}
     for override in overrides:
         key, value = _parse_override(override)
@@ -185,6 +185,19 @@ def _leave_out_retired(sections: dict[str, Any]) -> None:
             place.pop(last, None)
 
 
+def _with_word_rule(values: dict[str, Any]) -> dict[str, Any]:
+    """Give the configuration of a run made before there were two word rules the one it had.
+
+    The file of a run holds every setting, the size of the vocabulary among them.
+    """
+    model, tokenizer = values.get("model"), values.get("tokenizer")
+    if not (isinstance(model, dict) and isinstance(tokenizer, dict)):
+        return values
+    if model.get("vocab_size") is None or tokenizer.keys() != _TOKENIZER_BEFORE:
+        return values
+    return values | {"tokenizer": {**tokenizer, "line_breaks": False, "rule": 1}}
+
+
 def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
@@ -219,6 +232,7 @@ def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]
 
 _MOST_PARTS = 8
 _ONE_LINE = 10**6
+_TOKENIZER_BEFORE = {"kind", "min_frequency", "max_size"}
 _NO_SECTION = "expected a section of `key: value` lines"
 
 

@@ -65,6 +65,11 @@ class TokenizerConfig:
     """A type seen less often than this in the training split becomes <unk>."""
     max_size: Annotated[Int, Field(ge=5)] = 10_000
     """Largest vocabulary, the four special tokens included."""
+    line_breaks: bool = True
+    """Keep line breaks, each as a token of the vocabulary; false: they are white space."""
+    rule: Literal[1, 2] = 2
+    """Version of the word rule; 1, of runs made before, knows no line breaks and takes quotes and
+    dashes as they stand."""
 
 
 @dataclass(frozen=True, config=FROZEN)

@@ -29,6 +29,7 @@ from tinylm.interpretability.head_measures import HeadMeasure, measure_heads
 from tinylm.interpretability.head_roles import describe, describe_worth, role
 from tinylm.interpretability.places import is_punctuation
 from tinylm.language_model import LanguageModel
+from tinylm.printable import in_line
 from tinylm.tokenizers.base import SOS, SOS_ID, Tokenizer
 from tinylm.training.precision import resolve_device
 
@@ -105,6 +106,9 @@ def heads_result(
 ) -> dict[str, Any]:
     """Return measured heads as what is kept of them."""
 
+    def spell(token: int) -> str:
+        return in_line(tokenizer.token(token))
+
     def row(head: HeadMeasure) -> dict[str, Any]:
         found = role(head.shares)
         value = worth.heads[head.layer, head.head]
@@ -113,12 +117,12 @@ def heads_result(
             "head": head.head,
             "role": found.name,
             "second": found.second_name,
-            "interpretation": describe(head, tokenizer.token),
+            "interpretation": describe(head, spell),
             "shares": {name: asdict(share) for name, share in head.shares.items()},
             "distance": head.distance,
             "even_distance": head.even_distance,
             "entropy": head.entropy,
-            "favourites": [[tokenizer.token(one.token), one.factor] for one in head.favourites],
+            "favourites": [[spell(one.token), one.factor] for one in head.favourites],
             "worth": value.as_result(),
             "worth_told": describe_worth(value),
         }
@@ -205,5 +209,5 @@ def _returning(text: str, sentence: SentenceAttention) -> dict[str, Any] | None:
 
 def _analyse(lm: LanguageModel, text: str) -> SentenceAttention:
     ids = [SOS_ID, *lm.tokenizer.encode(text)]
-    words = [SOS, *(lm.tokenizer.token(i) for i in ids[1:])]
+    words = [SOS, *(in_line(lm.tokenizer.token(i)) for i in ids[1:])]
     return analyse(lm.model, ids, words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,16 @@ import numpy.typing as npt
 
 from tinylm.data.token_files import TokenFile
 from tinylm.data.vectors import VectorTable
+from tinylm.evaluation.round_trip import round_trip
 from tinylm.experiments.context import Context
 from tinylm.experiments.preparation import prepare_data, vectors_of
+from tinylm.printable import in_line
 from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 
 _NEIGHBOUR_CANDIDATES = ("dog", "mom", "happy", "ran", "red", "house", "ball", "sad")
 _SHOWN_STORY_CHARACTERS = 320
+_ROUND_TRIPS = 5_000
+"""Validation stories that are decoded again, at most; it takes about a millisecond each."""
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -59,9 +64,10 @@ def run(context: Context) -> dict[str, Any]:
         },
         "windows": _in_windows(data.train, config.model.context_length),
         "length_histogram": {"edges": edges.tolist(), "counts": histogram.tolist()},
-        "top_words": [[data.tokenizer.token(int(i)), int(counts[i])] for i in order[:20]],
+        "top_words": [[in_line(data.tokenizer.token(int(i))), int(counts[i])] for i in order[:20]],
         "rank_frequency": [[int(rank), int(counts[order[rank - 1]])] for rank in ranks],
         "vectors": None if table is None else _describe_vectors(context, data.tokenizer, table),
+        "round_trip": round_trip(islice(data.corpus.validation(), _ROUND_TRIPS), data.tokenizer),
         "example": _example(next(data.corpus.train()), data.tokenizer),
     }
 
@@ -96,7 +102,7 @@ def _example(story: str, tokenizer: Tokenizer) -> dict[str, Any]:
     ids = tokenizer.encode(text)
     return {
         "text": text,
-        "tokens": [tokenizer.token(i) for i in ids],
+        "tokens": [in_line(tokenizer.token(i)) for i in ids],
         "ids": ids,
         "decoded": tokenizer.decode(ids),
     }

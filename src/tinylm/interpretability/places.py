@@ -43,9 +43,9 @@ class Place:
 
 
 def is_punctuation(word: str) -> bool:
-    """Tell whether a token is a punctuation mark: no letter or digit, and not ``<special>``."""
+    """Tell whether a token is a punctuation mark: no letter, digit, line break or ``<special>``."""
     special = len(word) > 2 and word.startswith("<") and word.endswith(">")
-    return bool(word) and not special and not any(c.isalnum() for c in word)
+    return bool(word.strip()) and not special and not any(c.isalnum() for c in word)
 
 
 def frequent_types(texts: Sequence[Sequence[int]], vocab_size: int) -> Tensor:

@@ -1,29 +1,42 @@
 """Words, numbers and punctuation marks: the word-level tokenizer.
 
-The rule (``RULE_VERSION``), the same in training and encoding:
+The rule (version 2), the same in training and encoding:
 
 1. *Normalise.* Typographic quotes become ``"`` and ``'``, hyphens and the en dash ``-``, the em
    dash ``--``, the ellipsis ``...``; so do their double-encoded forms (UTF-8 read as cp1252 or
-   latin-1, such as ``â€œ``), which the text files of TinyStories contain.
+   latin-1, such as ``â€œ``), which the text files of TinyStories contain. Every kind of line break
+   becomes ``\\n``.
 2. *Lower-case*, by ``str.lower``.
-3. *Split.* A word is a run of letters (Unicode category L) and of the combining marks (M) after
+3. *Tell marks apart* by what stands beside them. A quotation mark opens (``“``, ``‘``) after white
+   space, an opening bracket or nothing, and before a letter or digit unless one stands before it
+   too; else it closes (``”``, ``’``); marks in a row do the same. Hyphens with white space on both
+   sides are dashes (``–``). A line break after white space is another (``" \\n"``) than one that
+   is not.
+4. *Split.* A word is a run of letters (Unicode category L) and of the combining marks (M) after
    them; an apostrophe between letters belongs to the word (``don't``). A number is a run of
-   decimal digits (Nd). Every other character that is not white space is a token of its own.
+   decimal digits (Nd). A line break is a token, if the vocabulary has it. Every other character
+   that is not white space is a token of its own.
+
+Version 1, of tokenizers made before, has no step 3, and line breaks are white space to it. Files of
+both are read, and give the ids and the texts that they always gave.
 
 The vocabulary is ``<pad>``, ``<unk>``, ``<sos>``, ``<eos>``, then types by falling frequency, ties
 in code-point order, so that it does not depend on the order of the texts. A special token's name
-inside a text is split like any other text (``<``, ``eos``, ``>``) and never becomes its id.
+inside a text is split like any other text (``<``, ``eos``, ``>``) and never becomes its id. Where
+the vocabulary holds a mark in one of two forms only, that stands for both.
 
-Two paths give the same ids. The *reference path* is ``re.findall`` and a dict. The *compiled path*
-finds token boundaries of ASCII text with a handful of NumPy operations over bytes and looks all
-tokens up in one Arrow hash table; text that is not ASCII after step 1 takes the reference path.
+Two paths give the same ids. The *reference path* (``word_rule``) is ``re.findall`` and a dict. The
+*compiled path* (``word_arrays``) finds token boundaries of ASCII text with a handful of NumPy
+operations over bytes and looks all tokens up in one Arrow hash table; text that is not ASCII after
+step 1 takes the reference path.
 ``benchmarks/tokenizing.py`` measures both; on one core of a shared AMD EPYC and real TinyStories
 the compiled path does 62 MB/s into Python lists (``encode_batch``) and 89 MB/s into one array
 (``encode_flat``), the reference path 14 MB/s, Hugging Face ``tokenizers`` 6 MB/s.
 
-The price of a rule this plain: case and spacing are not in the ids, and unseen words are lost as
-``<unk>``. ``decode`` restores spacing and capitals by rules that look only to the left, so that the
-text of a prefix of the ids is a prefix of the text; which words are names is counted in training.
+The price of a rule this plain: case is not in the ids, nor any spacing but the above, and unseen
+words are lost as ``<unk>``. ``decode`` restores spacing (``word_writer``) and case (``word_case``)
+by what stands to the left, so that the text of a prefix of the ids is a prefix of the text. How
+often a text comes back as it was is measured by ``tinylm experiment data``.
 """
 
 from __future__ import annotations
@@ -34,39 +47,37 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tinylm import atomic
 from tinylm.config import TokenizerConfig
-from tinylm.errors import DataError, shown
-from tinylm.reading import CHECKSUM, key_shown, read_json, refusal, signed, verified
+from tinylm.errors import ConfigError, DataError, shown
+from tinylm.tokenizers import word_file, word_writer, word_writer_v1
 from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID
+from tinylm.tokenizers.word_arrays import Lookup, ascii_tokens, text_ends
+from tinylm.tokenizers.word_case import Case
 from tinylm.tokenizers.word_counts import WordCounts
 from tinylm.tokenizers.word_rule import (
-    Lookup,
-    ascii_tokens,
+    CLOSING,
+    DASH,
+    LINE_BREAK,
+    LINE_BREAK_AFTER_SPACE,
+    OPENING,
+    Rule,
     normalise,
-    split_words,
-    text_ends,
 )
-from tinylm.tokenizers.word_writer import TextWriter
-
-FORMAT = "tinylm-tokenizer"
-FORMAT_VERSION = 1
-_KEYS = {
-    *("format", "version", "kind", "rule_version", "min_frequency", "max_size", "types_seen"),
-    *("fingerprint", "vocabulary", "capitalised"),
-}
-KIND = "word"
-RULE_VERSION = 1
 
 _COMPILED_MIN_CHARS = 1 << 13
 """Below this the fixed cost of the compiled path (the hash table) exceeds its gain."""
 _TRAINING_CHARS = 1 << 22
 """Training reads texts in batches of about this many characters."""
+_PAIRS = (
+    (LINE_BREAK, LINE_BREAK_AFTER_SPACE),
+    ("-", DASH),
+    *((OPENING[mark], CLOSING[mark]) for mark in OPENING),
+)
+"""Marks of which one stands for the other if the vocabulary lacks it."""
 
 
 class WordTokenizer:
@@ -74,8 +85,9 @@ class WordTokenizer:
 
     Args:
         words: the vocabulary without the special tokens, in id order from 4 on.
-        capitalised: the names: types that ``decode`` writes with a capital, alone or before ``'s``,
+        case: in which form ``decode`` writes words; or names alone, which it writes with a capital
             unless they follow a determiner ("his mom").
+        rule_version: of the rule; 1 is that of tokenizers made before.
         min_frequency: the threshold that ``words`` was built with, kept for the record.
         max_size: the largest vocabulary that was allowed, kept for the record.
         types_seen: types of the training texts before any were cut, kept for the record; empty:
@@ -88,8 +100,9 @@ class WordTokenizer:
     def __init__(
         self,
         words: Iterable[str],
-        capitalised: Iterable[str] = (),
+        case: Case | Iterable[str] = (),
         *,
+        rule_version: int = 2,
         min_frequency: int = 1,
         max_size: int | None = None,
         types_seen: int | None = None,
@@ -99,7 +112,15 @@ class WordTokenizer:
         if len(self._ids) != len(self._vocabulary):
             twice = next(word for word, count in Counter(self._vocabulary).items() if count > 1)
             raise DataError(f"the vocabulary holds {shown(twice)} twice: give each type once")
-        self._capitalised = frozenset(capitalised)
+        self._case = case if isinstance(case, Case) else Case.of_names(case)
+        breaks = LINE_BREAK in self._ids or LINE_BREAK_AFTER_SPACE in self._ids
+        self.rule = Rule(rule_version, line_breaks=breaks)
+        """How text is cut into tokens."""
+        if rule_version > 1:
+            for pair in _PAIRS:
+                for missing, known in (pair, pair[::-1]):
+                    if missing not in self._ids and known in self._ids:
+                        self._ids[missing] = self._ids[known]
         self._min_frequency = min_frequency
         self._max_size = max_size
         self._types_seen = types_seen
@@ -113,8 +134,13 @@ class WordTokenizer:
         Memory grows with the number of distinct types, not with the corpus.
 
         Raises:
+            ConfigError: if version 1 of the rule is to keep line breaks.
             DataError: if no type is frequent enough for the vocabulary.
         """
+        if config.rule == 1 and config.line_breaks:
+            raise ConfigError(
+                "tokenizer.rule = 1 has no line breaks: set tokenizer.line_breaks = false as well"
+            )
         counts = WordCounts()
         batch: list[str] = []
         size = 0
@@ -125,9 +151,10 @@ class WordTokenizer:
                 counts.add(batch)
                 batch, size = [], 0
         counts.add(batch)
+        uses = counts.of(Rule(config.rule, line_breaks=config.line_breaks))
         kept = sorted(
-            (word for word, count in counts.all.items() if count >= config.min_frequency),
-            key=lambda word: (-counts.all[word], word),
+            (word for word, count in uses.items() if count >= config.min_frequency),
+            key=lambda word: (-uses[word], word),
         )[: config.max_size - len(SPECIAL_TOKENS)]
         if not kept:
             raise DataError(
@@ -136,10 +163,11 @@ class WordTokenizer:
             )
         return cls(
             kept,
-            counts.names().intersection(kept),
+            counts.case().of_words(kept),
+            rule_version=config.rule,
             min_frequency=config.min_frequency,
             max_size=config.max_size,
-            types_seen=len(counts.all),
+            types_seen=len(uses),
         )
 
     # --- text to ids ---
@@ -188,7 +216,7 @@ class WordTokenizer:
 
     def _encode_reference(self, text: str) -> list[int]:
         get = self._ids.get
-        return [get(word, UNK_ID) for word in split_words(text)]
+        return [get(word, UNK_ID) for word in self.rule.split(text)]
 
     def _encode_ascii(
         self, texts: Sequence[str]
@@ -197,16 +225,16 @@ class WordTokenizer:
         plain = list(texts)
         others: dict[int, list[int]] = {}
         for row, text in enumerate(plain):
-            if not text.isascii():
+            if not text.isascii() or "\r" in text:
                 plain[row] = normalise(text)
                 if not plain[row].isascii():
                     others[row] = self._encode_reference(text)
                     plain[row] = ""
         if self._lookup is None:
-            self._lookup = Lookup(self._vocabulary)
+            self._lookup = Lookup(self._ids)
         ids = [np.empty(0, dtype=np.int32)]
         starts = [np.empty(0, dtype=np.int64)]
-        for tokens in ascii_tokens("\n".join(plain).encode("ascii")):
+        for tokens in ascii_tokens(plain, self.rule):
             ids.append(self._lookup(tokens.words))
             starts.append(tokens.starts)
         bounds = np.searchsorted(np.concatenate(starts), text_ends(plain))
@@ -214,11 +242,11 @@ class WordTokenizer:
 
     def pieces(self, text: str) -> list[str]:
         """Return the string tokens of ``text`` before they are looked up."""
-        return split_words(text)
+        return self.rule.split(text)
 
     def unknown_words(self, text: str) -> list[str]:
         """Return the distinct tokens of ``text`` that become ``<unk>``, in order of appearance."""
-        return [word for word in dict.fromkeys(split_words(text)) if word not in self._ids]
+        return [word for word in dict.fromkeys(self.rule.split(text)) if word not in self._ids]
 
     # --- ids to text ---
 
@@ -230,7 +258,11 @@ class WordTokenizer:
         Raises:
             DataError: if an id is not of this vocabulary.
         """
-        writer = TextWriter(self._capitalised)
+        writer: word_writer.TextWriter | word_writer_v1.TextWriter
+        if self.rule.version == 1:
+            writer = word_writer_v1.TextWriter(self._case.names)
+        else:
+            writer = word_writer.TextWriter(self._case)
         return "".join(writer.write(int(index), self.token(int(index))) for index in ids)
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
@@ -259,9 +291,9 @@ class WordTokenizer:
         return self._vocabulary[len(SPECIAL_TOKENS) :]
 
     @property
-    def capitalised(self) -> frozenset[str]:
-        """The names: types that ``decode`` writes with a capital inside sentences too."""
-        return self._capitalised
+    def case(self) -> Case:
+        """In which form ``decode`` writes words."""
+        return self._case
 
     def token(self, token_id: int) -> str:
         """Return the token type behind an id, as written in the vocabulary.
@@ -279,7 +311,7 @@ class WordTokenizer:
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits of the SHA-256 of all that decides ids: rule, vocabulary."""
-        content = json.dumps([KIND, RULE_VERSION, self._vocabulary])
+        content = json.dumps([word_file.KIND, self.rule.version, self._vocabulary])
         return hashlib.sha256(content.encode("ascii")).hexdigest()[:16]
 
     # --- the file ---
@@ -290,25 +322,16 @@ class WordTokenizer:
         Raises:
             DataError: if the file cannot be written.
         """
-        content = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "kind": KIND,
-            "rule_version": RULE_VERSION,
-            "min_frequency": self._min_frequency,
-            "max_size": self._max_size,
-            "types_seen": self.types_seen,
-            "fingerprint": self.fingerprint(),
-            "vocabulary": self._vocabulary,
-            "capitalised": sorted(self._capitalised),
-        }
-        try:
-            atomic.write_text(path, json.dumps(signed(content), indent=0) + "\n")
-        except OSError as error:
-            raise DataError(
-                f"{path}: cannot write the tokenizer ({error.strerror or error}): "
-                "give a folder that can be written"
-            ) from error
+        content = word_file.Content(
+            self.rule.version,
+            self.words,
+            self._case,
+            self._min_frequency,
+            self._max_size,
+            self.types_seen,
+            self.fingerprint(),
+        )
+        word_file.write(path, content)
 
     @classmethod
     def load(cls, path: str | Path) -> WordTokenizer:
@@ -317,56 +340,15 @@ class WordTokenizer:
         Raises:
             DataError: if the file is missing, malformed, changed or of another kind.
         """
-
-        advice = "train the tokenizer again, or give another file"
-        refuse = refusal(path, DataError, advice)
-        content = read_json(path, dict[str, Any], DataError, advice)
-        if content.get("format") != FORMAT:
-            raise refuse(f'not a tokenizer file (no "format": "{FORMAT}")')
-        if CHECKSUM in content:  # files made before have none, and are checked all the same
-            content = verified(content, refuse)
-        for key, expected in (
-            ("version", FORMAT_VERSION),
-            ("kind", KIND),
-            ("rule_version", RULE_VERSION),
-        ):
-            if content.get(key) != expected:
-                raise refuse(f"{key} is {shown(content.get(key))}, but {expected!r} is needed")
-        for key in ("vocabulary", "capitalised"):
-            words = content.get(key)
-            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-                raise refuse(f"{key} is not a list of strings")
-            twice = next((word for word, count in Counter(words).items() if count > 1), None)
-            if twice is not None:
-                raise refuse(f"{key} holds {shown(twice)} twice")
-        vocabulary, capitalised = content["vocabulary"], content["capitalised"]
-        if tuple(vocabulary[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
-            raise refuse(f"the vocabulary does not start with {', '.join(SPECIAL_TOKENS)}")
-        words = vocabulary[len(SPECIAL_TOKENS) :]
-        strangers = set(capitalised).difference(words)
-        if strangers:
-            raise refuse(
-                f"capitalised holds {shown(min(strangers))}, which the vocabulary does not"
-            )
-        strange = content.keys() - _KEYS
-        if strange:
-            raise refuse(f"unknown key {key_shown(min(strange))}")
-        min_frequency, max_size = content.get("min_frequency"), content.get("max_size")
-        if type(min_frequency) is not int or not (max_size is None or type(max_size) is int):
-            raise refuse("min_frequency or max_size is not a whole number")
-        types_seen = content.get("types_seen")
-        if types_seen is not None and (type(types_seen) is not int or types_seen < len(words)):
-            raise refuse("types_seen is not a whole number of at least the vocabulary's words")
+        content = word_file.read(path)
         tokenizer = cls(
-            words,
-            capitalised,
-            min_frequency=min_frequency,
-            max_size=max_size,
-            types_seen=types_seen,
+            content.words,
+            content.case,
+            rule_version=content.rule_version,
+            min_frequency=content.min_frequency,
+            max_size=content.max_size,
+            types_seen=content.types_seen,
         )
-        if content.get("fingerprint") != tokenizer.fingerprint():
-            raise refuse(
-                f"fingerprint {content.get('fingerprint')} does not fit the vocabulary "
-                f"({tokenizer.fingerprint()}), so the file was changed or damaged"
-            )
+        if content.fingerprint != tokenizer.fingerprint():
+            raise word_file.changed(path, content.fingerprint, tokenizer.fingerprint())
         return tokenizer

@@ -1,51 +1,61 @@
-"""What a word vocabulary is made from: how often each type is used, and how often capitalised."""
+"""What a word vocabulary is made from: how often each type is used, and in which form where."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from tinylm.tokenizers.word_arrays import ascii_tokens, in_text, joined, text_ends
+from tinylm.tokenizers.word_case import Case, Kind, Place, all_places, capital, kind, place
 from tinylm.tokenizers.word_rule import (
-    MAYBE_SENTENCE_START,
-    MAYBE_START_TABLE,
-    ascii_tokens,
+    CLOSING,
+    DASH,
+    LINE_BREAK,
+    LINE_BREAK_AFTER_SPACE,
+    OPENING,
+    Rule,
     normalise,
-    split_normalised,
-    text_ends,
 )
 
-NAME_MIN_COUNT = 3
-"""A type needs this many capitals inside sentences before it counts as a name."""
-NAME_MIN_SHARE = 0.5
-"""A type is written with a capital if more than this share of its uses inside sentences is."""
+RULE = Rule()
+"""Counts tell apart all that the newest version does; ``of`` gives those of another."""
+_PLACES = np.array(all_places(), dtype=np.int8)
+_IS_CAPITAL = np.array([ord("A") <= code <= ord("Z") for code in range(256)])
+_UNMARKED = {marked: mark for sides in (OPENING, CLOSING) for mark, marked in sides.items()} | {
+    DASH: "-"
+}
 
 
 @dataclass
 class WordCounts:
-    """What training needs to know of a corpus, by type."""
+    """What training needs to know of a corpus."""
 
     all: Counter[str] = field(default_factory=Counter)
-    inside: Counter[str] = field(default_factory=Counter)
-    """Uses where no sentence or speech can have started."""
-    capitals: Counter[str] = field(default_factory=Counter)
-    """Those among ``inside`` that are written with a capital."""
+    """Uses of each type."""
+    words: Counter[tuple[Place, str]] = field(default_factory=Counter)
+    """Uses of each word by place, but for starts of sentences."""
+    forms: Counter[tuple[Place, str, str]] = field(default_factory=Counter)
+    """Those of them that are not in lower case, by form."""
 
     def add_reference(self, text: str) -> None:
         """Count one text on the reference path."""
-        text = normalise(text)
-        words = split_normalised(text.lower())
+        words = RULE.split(text)
         self.all.update(words)
-        written = split_normalised(text)
+        written = RULE.split_written(text)
         if len(written) != len(words):  # a lower-case form with other classes: no evidence of case
             return
-        for before, shown, word in zip(written, written[1:], words[1:], strict=False):
-            if before not in MAYBE_SENTENCE_START and shown[0].isalpha():
-                self.inside[word] += 1
-                if shown[0].isupper():
-                    self.capitals[word] += 1
+        before = [Kind.NOTHING] * 3
+        for word, form in zip(words, written, strict=True):
+            if word[0].isalpha() and (here := place(*before)) != Place.START:
+                self.words[here, word] += 1
+                if form != word:
+                    self.forms[here, word, form] += 1
+            before = [*before[1:], kind(word)]
 
     def add(self, texts: Sequence[str]) -> None:
         """Count many texts, on the compiled path where it applies."""
@@ -55,43 +65,89 @@ class WordCounts:
                 plain.append(text)
             else:
                 self.add_reference(text)
-        blob = "\n".join(plain).encode("ascii")
-        ends = text_ends(plain)
-        counted = -1  # where the last token counted so far starts
-        codes = np.frombuffer(blob, dtype=np.uint8)
-        previous = ord(".")  # the first byte of the token before; a text's first starts a sentence
-        for tokens in ascii_tokens(blob):
-            if not len(tokens.starts):
-                continue
-            first = codes[tokens.starts]  # (tokens,)
-            before = np.empty_like(first)
-            before[0], before[1:] = previous, first[:-1]
-            previous = int(first[-1])
-            # Ends up to ``counted`` were followed by a token of an earlier window.
-            after_end = np.searchsorted(tokens.starts, ends[np.searchsorted(ends, counted) :])
-            counted = int(tokens.starts[-1])
-            before[after_end[after_end < len(before)]] = ord(".")
-            lower = first | 0x20
-            is_word = (lower >= ord("a")) & (lower <= ord("z"))
-            inside = is_word & ~MAYBE_START_TABLE[before]
-            capital = inside & (first <= ord("Z"))
-            encoded = tokens.words.dictionary_encode()
-            types = encoded.dictionary.to_pylist()
-            places = encoded.indices.to_numpy()
-            for counter, chosen in (
-                (self.all, places),
-                (self.inside, places[inside]),
-                (self.capitals, places[capital]),
-            ):
-                counts = np.bincount(chosen, minlength=len(types)).tolist()
-                for word, count in zip(types, counts, strict=True):
-                    if count:
-                        counter[word] += count
+        types: dict[bytes, int] = {}
+        windows = [
+            (tokens.starts, _numbers(tokens.words, types)) for tokens in ascii_tokens(plain, RULE)
+        ]
+        if not types:
+            return
+        starts = np.concatenate([starts for starts, _ in windows])
+        tokens = np.concatenate([numbers for _, numbers in windows])
+        names = [in_text(name) for name in types]
+        for name, count in zip(names, np.bincount(tokens).tolist(), strict=True):
+            self.all[name] += count
 
-    def names(self) -> set[str]:
-        """Return the types that are mostly capitalised where no sentence starts."""
-        return {
-            word
-            for word, capitals in self.capitals.items()
-            if capitals >= NAME_MIN_COUNT and capitals > NAME_MIN_SHARE * self.inside[word]
-        }
+        # Of each word where no sentence starts: how many capitals it is written with.
+        places = _places(tokens, names, np.searchsorted(starts, [0, *(text_ends(plain) + 1)[:-1]]))
+        is_word = np.array([name[0].isalpha() for name in names])
+        counted = np.flatnonzero(is_word[tokens] & (places != Place.START))
+        tokens, places, starts = tokens[counted], places[counted], starts[counted]
+        blob = joined(plain)
+        before = np.zeros(len(blob) + 1, dtype=np.int32)  # capitals before each byte
+        np.cumsum(_IS_CAPITAL[np.frombuffer(blob, dtype=np.uint8)], out=before[1:])
+        lengths = np.array([len(name) for name in types])[tokens]
+        capitals = before[starts + lengths] - before[starts]
+        first = before[starts + 1] - before[starts]
+
+        pairs = places.astype(np.int64) * len(names) + tokens
+        simple = (capitals == 1) & (first == 1)
+        for pair, count in _counted(pairs):
+            self.words[Place(pair // len(names)), names[pair % len(names)]] += count
+        for pair, count in _counted(pairs[simple]):
+            name = names[pair % len(names)]
+            self.forms[Place(pair // len(names)), name, capital(name)] += count
+        for i in np.flatnonzero((capitals > 0) & ~simple).tolist():
+            form = blob[starts[i] : starts[i] + lengths[i]].decode("ascii")
+            self.forms[Place(int(places[i])), names[tokens[i]], form] += 1
+
+    def of(self, rule: Rule) -> Counter[str]:
+        """Return the uses of each type by another version of the rule."""
+        if rule == RULE:
+            return self.all
+        together: Counter[str] = Counter()
+        for name, count in self.all.items():
+            if rule.version == 1:
+                name = _UNMARKED.get(name, name)
+            if rule.keeps_breaks or name not in (LINE_BREAK, LINE_BREAK_AFTER_SPACE):
+                together[name] += count
+        return together
+
+    def case(self) -> Case:
+        """Return the commonest form of each word at each place."""
+        counts: dict[Place, dict[str, Counter[str]]] = {}
+        for (here, word), count in self.words.items():
+            counts.setdefault(here, {})[word] = Counter({word: count})
+        for (here, word, form), count in self.forms.items():
+            counts[here][word][form] += count
+            counts[here][word][word] -= count
+        return Case.of_counts(counts)
+
+
+def _numbers(words: Any, types: dict[bytes, int]) -> npt.NDArray[np.int64]:
+    """Return the words of an Arrow array as numbers of types, (words,); new types are added."""
+    encoded = words.dictionary_encode()
+    numbers = [types.setdefault(name, len(types)) for name in encoded.dictionary.to_pylist()]
+    places: npt.NDArray[np.int32] = encoded.indices.to_numpy()
+    return np.array(numbers, dtype=np.int64)[places]
+
+
+def _places(
+    tokens: npt.NDArray[np.int64], names: Sequence[str], firsts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int8]:
+    """Return the place of each token, (tokens,), if it is a word; texts begin at ``firsts``."""
+    kinds = np.array([kind(name) for name in names])[tokens]
+    firsts = firsts[firsts < len(tokens)]
+    before = kinds
+    index = np.zeros_like(kinds)
+    for weight in (1, len(Kind), len(Kind) ** 2):
+        before = np.roll(before, 1)
+        before[firsts] = Kind.NOTHING
+        index += weight * before
+    result: npt.NDArray[np.int8] = _PLACES[index]
+    return result
+
+
+def _counted(numbers: npt.NDArray[np.int64]) -> Iterable[tuple[int, int]]:
+    counts = np.bincount(numbers)
+    used = np.flatnonzero(counts)
+    return zip(used.tolist(), counts[used].tolist(), strict=True)

@@ -1,7 +1,7 @@
-"""The word rule: normalising and splitting text, on a reference path and a compiled path.
+"""The word rule: normalising, marking and splitting text, before any vocabulary.
 
-``tinylm.tokenizers.word`` states the rule. Here are its steps as functions of text alone, before
-any vocabulary.
+``tinylm.tokenizers.word`` states the rule; here are its steps as functions of text alone, on the
+reference path. ``word_arrays`` does the same for many ASCII texts at once.
 """
 
 from __future__ import annotations
@@ -9,20 +9,9 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID
-
-WINDOW_BYTES = 1 << 18
-"""The compiled path works on pieces of this size, so that its temporaries stay in the cache."""
-
+# fmt: off
 _TYPOGRAPHIC = str.maketrans(
     {
         **dict.fromkeys("‘’‚‛′´", "'"),
@@ -32,6 +21,7 @@ _TYPOGRAPHIC = str.maketrans(
         "…": "...",
     }
 )
+# fmt: on
 # The closing quote's last byte, 0x9D, has no character in cp1252 and is often dropped: a bare
 # "â€" is a closing quote too. Longer forms come first.
 _DOUBLE_ENCODED = re.compile("â(?:€[œ\x9d™˜“”¦]?|\x80[\x93\x94\x98\x99\x9c\x9d\xa6])")
@@ -43,27 +33,111 @@ _LAST_BYTE_MEANS = {
     **dict.fromkeys("¦\xa6", "..."),
 }
 
+OPENING = {'"': "“", "'": "‘"}
+CLOSING = {'"': "”", "'": "’"}
+BRACKETS = "([{"
+DASH = "–"
+LINE_BREAK = "\n"
+LINE_BREAK_AFTER_SPACE = " \n"
+AFTER_SPACE = "\v"
+"""Stands for a line break after white space while a text is cut; no other vertical tab is left."""
+NAMED = {**CLOSING, AFTER_SPACE: LINE_BREAK_AFTER_SPACE}
+"""What a split calls the marks that are left: quotes that do not open, and that line break."""
+
+_STANDS_FREE = re.compile(r"(?<!\S)-+(?!\S)")
+_BREAK = re.compile("\r\n?|[\u0085\u2028\u2029]")
+_BREAK_AFTER_SPACE = re.compile(r"(?<=[^\S\n])\n")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A version of the rule."""
+
+    version: int = 2
+    """1: quotes, apostrophes and hyphens as they stand, and line breaks are white space."""
+    line_breaks: bool = True
+    """Whether line breaks may be tokens; in version 1 they never are."""
+
+    @property
+    def keeps_breaks(self) -> bool:
+        """Whether line breaks are tokens."""
+        return self.line_breaks and self.version > 1
+
+    def split(self, text: str) -> list[str]:
+        """Return the string tokens of a text, in lower case."""
+        return self._cut(normalise(text).lower())
+
+    def split_written(self, text: str) -> list[str]:
+        """Return the string tokens of a text, in the case that they are written in."""
+        return self._cut(normalise(text))
+
+    def marked(self, text: str) -> str:
+        """Return a normalised text with its marks told apart (step 3).
+
+        Quotes that close and line breaks after a space get their own names with the split only.
+        """
+        if self.version == 1:
+            return text
+        if AFTER_SPACE in text:
+            text = text.replace(AFTER_SPACE, " ")
+        if self.keeps_breaks and LINE_BREAK in text:
+            text = _BREAK_AFTER_SPACE.sub(AFTER_SPACE, text)
+        if '"' in text or "'" in text:
+            opens = self._patterns(text)[1]
+            text = opens.sub(lambda marks: "".join(map(OPENING.__getitem__, marks[0])), text)
+        if "-" in text:
+            text = _STANDS_FREE.sub(lambda hyphens: DASH * len(hyphens[0]), text)
+        return text
+
+    def _patterns(self, text: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        if text.isascii():
+            return _ascii_patterns(keeps_breaks=self.keeps_breaks)
+        far = _BEYOND_BMP.search(text) is not None
+        return _unicode_patterns(beyond_bmp=far, keeps_breaks=self.keeps_breaks)
+
+    def _cut(self, text: str) -> list[str]:
+        """Apply steps 3 and 4."""
+        tokens = self._patterns(text)[0].findall(self.marked(text))
+        if self.version == 1:
+            return tokens
+        return [NAMED.get(token, token) for token in tokens]
+
 
 def normalise(text: str) -> str:
-    """Return ``text`` with typographic quotes, dashes and ellipses in ASCII (step 1)."""
+    """Return a text with typographic marks in ASCII and line breaks as ``\\n`` (step 1)."""
     if text.isascii():
-        return text
+        return _BREAK.sub(LINE_BREAK, text) if "\r" in text else text
     if "â" in text:
         text = _DOUBLE_ENCODED.sub(lambda match: _LAST_BYTE_MEANS[match[0][-1]], text)
-    return text.translate(_TYPOGRAPHIC)
+    return _BREAK.sub(LINE_BREAK, text.translate(_TYPOGRAPHIC))
 
 
-# --- the reference path --------------------------------------------------------------------------
+@functools.cache
+def _ascii_patterns(*, keeps_breaks: bool) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return what matches a token, and what matches quotes that open, in ASCII text."""
+    others = r"[^\s\x1c-\x1fA-Za-z0-9]" + ("|[\n\v]" if keeps_breaks else "")
+    token = rf"[A-Za-z]+(?:'[A-Za-z]+)*|[0-9]+|{others}"
+    return re.compile(token, re.ASCII), _opens("")
 
-_ASCII_TOKEN = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*|[0-9]+|[^\s\x1c-\x1fA-Za-z0-9]", re.ASCII)
+
+def _opens(marks: str) -> re.Pattern[str]:
+    """Return what matches quotes that open, all of a run alike.
+
+    They stand after white space, a bracket or nothing; or before a letter or digit and not after
+    one, nor after one of the combining ``marks``.
+    """
+    word = rf"""(?:[^\W_]|["'{marks}])"""
+    return re.compile(rf"""(?<![^\s(\[{{])["']+|(?<!{word})["']+(?=[^\W_])""")
 
 
 _BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
 
 
 @functools.cache
-def _unicode_token(*, beyond_bmp: bool) -> re.Pattern[str]:
-    """Return the splitting pattern for any text; made on first use, in about 0.1 s.
+def _unicode_patterns(
+    *, beyond_bmp: bool, keeps_breaks: bool
+) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the same for any text; made on first use, in about 0.1 s.
 
     The standard ``re`` has no ``\\p{L}``, so the classes are written out from ``unicodedata``. It
     has a table for the first 65,536 code points but tries the ranges beyond one by one, hence the
@@ -86,124 +160,6 @@ def _unicode_token(*, beyond_bmp: bool) -> re.Pattern[str]:
         for kind in ("L", "M", "Nd")
     )
     word = f"[{letters}][{letters}{marks}]*"
-    return re.compile(f"{word}(?:'{word})*|[{digits}]+|\\S")
-
-
-def split_normalised(text: str) -> list[str]:
-    """Apply step 3 to text that steps 1 and 2 have seen."""
-    if text.isascii():
-        return _ASCII_TOKEN.findall(text)
-    return _unicode_token(beyond_bmp=_BEYOND_BMP.search(text) is not None).findall(text)
-
-
-def split_words(text: str) -> list[str]:
-    """Return the string tokens of ``text`` by the module's rule, before any vocabulary."""
-    return split_normalised(normalise(text).lower())
-
-
-# --- the compiled path ---------------------------------------------------------------------------
-
-_SPACE, _LETTER, _DIGIT, _OTHER, _APOSTROPHE = range(5)
-_SPACE_BYTES = bytes(code for code in range(128) if chr(code).isspace())
-
-
-def _class_table() -> bytes:
-    classes = bytearray([_OTHER]) * 256
-    for code in range(128):
-        character = chr(code)
-        if character.isspace():
-            classes[code] = _SPACE
-        elif character.isalpha():
-            classes[code] = _LETTER
-        elif character.isdigit():
-            classes[code] = _DIGIT
-    classes[ord("'")] = _APOSTROPHE
-    return bytes(classes)
-
-
-_CLASSES = _class_table()
-_LOWER = bytes(range(256)).lower()
-
-# A capital after one of these tells nothing about names: a sentence or a speech may start there.
-MAYBE_SENTENCE_START = frozenset(".!?\"'(-:")
-MAYBE_START_TABLE = np.array([chr(code) in MAYBE_SENTENCE_START for code in range(256)])
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The tokens of a stretch of ASCII bytes."""
-
-    starts: npt.NDArray[np.int64]  # (tokens,) position of each token's first byte in the blob
-    words: Any  # (tokens,) pyarrow LargeStringArray, lower-cased
-
-
-def _windows(blob: bytes) -> Iterator[tuple[int, int]]:
-    """Yield ``(start, end)`` of pieces of about ``WINDOW_BYTES`` that end at white space."""
-    start = 0
-    while start < len(blob):
-        end = min(start + WINDOW_BYTES, len(blob))
-        if end < len(blob):
-            cut = max(blob.rfind(b" ", start, end), blob.rfind(b"\n", start, end))
-            if cut <= start:  # one token longer than a window
-                later = [blob.find(space, end) for space in (b" ", b"\n")]
-                cut = min((place for place in later if place >= 0), default=len(blob))
-            end = cut
-        yield start, end
-        start = end
-
-
-def ascii_tokens(blob: bytes) -> Iterator[Tokens]:
-    """Split ASCII bytes by the rule, window by window."""
-    for begin, end in _windows(blob):
-        piece = bytearray(blob[begin:end])
-        classes = np.frombuffer(piece.translate(_CLASSES), dtype=np.uint8)  # (bytes,) writable
-        marks = np.flatnonzero(classes == _APOSTROPHE)
-        marks = marks[(marks > 0) & (marks < len(classes) - 1)]
-        between = (classes[marks - 1] == _LETTER) & (classes[marks + 1] == _LETTER)
-        classes[marks[between]] = _LETTER
-        start = classes >= _OTHER
-        start[0] = True
-        start[1:] |= classes[1:] != classes[:-1]
-        filled = classes != _SPACE
-        start &= filled
-        # Without its spaces the text is exactly the tokens' bytes, one after another, which is
-        # Arrow's layout of a string array: offsets and data, and nothing is copied again.
-        data = piece.translate(_LOWER, _SPACE_BYTES)
-        starts = np.flatnonzero(start)  # (tokens,)
-        offsets = np.empty(len(starts) + 1, dtype=np.int64)
-        offsets[:-1] = np.cumsum(filled, dtype=np.int32)[starts]
-        offsets[:-1] -= 1  # the running count includes the byte itself
-        offsets[-1] = len(data)
-        words = pa.LargeStringArray.from_buffers(
-            len(starts), pa.py_buffer(offsets), pa.py_buffer(data)
-        )
-        yield Tokens(starts + begin, words)
-
-
-class Lookup:
-    """Ids of many ASCII tokens at once."""
-
-    def __init__(self, vocabulary: Sequence[str]) -> None:
-        ascii_ids = [
-            index
-            for index, word in enumerate(vocabulary)
-            if index >= len(SPECIAL_TOKENS) and word.isascii()
-        ]
-        self._values = pc.SetLookupOptions(
-            value_set=pa.array([vocabulary[index] for index in ascii_ids], pa.large_string())
-        )
-        # An unknown token has no place in the value set; -1 leads to the last entry.
-        self._ids = np.array([*ascii_ids, UNK_ID], dtype=np.int32)
-
-    def __call__(self, words: Any) -> npt.NDArray[np.int32]:
-        """Return the id of each word of an Arrow string array, (words,)."""
-        places: npt.NDArray[np.int32]  # (tokens,)
-        places = pc.index_in(words, options=self._values).fill_null(-1).to_numpy()
-        ids: npt.NDArray[np.int32] = self._ids[places]
-        return ids
-
-
-def text_ends(texts: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return where each text ends in ``"\\n".join(texts)``, shape ``(texts,)``, in characters."""
-    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    return np.cumsum(lengths + 1) - 1
+    others = r"\S" + ("|[\n\v]" if keeps_breaks else "")
+    token = f"{word}(?:'{word})*|[{digits}]+|{others}"
+    return re.compile(token), _opens(marks)

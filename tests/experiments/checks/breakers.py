@@ -31,6 +31,7 @@ from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
 from tinylm.tokenizers.base import EOS_ID
 from tinylm.tokenizers.word import WordTokenizer
+from tinylm.tokenizers.word_case import Case
 from tinylm.training import recompute
 from tinylm.training.loop import Trainer
 from tinylm.training.step import TrainingStep
@@ -340,7 +341,7 @@ def names_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def load(cls: type[WordTokenizer], path: Any) -> WordTokenizer:
         loaded: WordTokenizer = original(cls, path)
-        loaded._capitalised = frozenset()
+        loaded._case = Case()
         return loaded
 
     monkeypatch.setattr(WordTokenizer, "load", classmethod(load))

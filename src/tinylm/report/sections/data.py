@@ -9,6 +9,7 @@ from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code,
 from tinylm.report.figures.data import zipf_excess, zipf_exponent
 from tinylm.report.formatting import count, listed, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
+from tinylm.report.sections.round_trip import round_trip_blocks
 
 _EXAMPLE_TOKENS = 24
 _SPECIAL = 4
@@ -107,7 +108,7 @@ def _tokens(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
                 "lp",
             ),
         ]
-    return made
+    return made + round_trip_blocks(data.get("round_trip"))
 
 
 def vocabulary(data: Mapping[str, Any]) -> str:
