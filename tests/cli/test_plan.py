@@ -2,8 +2,14 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from tests.training.tiny import tiny_config
+from tinylm.config import dump_yaml
+from tinylm.experiments import prediction
+from tinylm.measurement import Measurement
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -32,7 +38,10 @@ def test_the_numbers_of_the_baseline(plan: Command) -> None:
 
 
 def test_the_memory_of_a_training_step(plan: Command) -> None:
-    preset = ("--preset", "baseline", "--rate", 100, "--json", "-o", "training.precision=fp32")
+    preset = (
+        *("--preset", "baseline", "--rate", 100, "--tokens", 1e6, "--json"),
+        *("-o", "training.precision=fp32"),
+    )
     found = json.loads(plan(*preset, "--memory", 1)[1])["training_memory"]
     kept, peak = found["activations"], found["peak"]
     assert kept["total"] == sum(size for part, size in kept.items() if part != "total")
@@ -48,16 +57,16 @@ def test_the_memory_of_a_training_step(plan: Command) -> None:
 
 
 def test_the_rate_is_measured_if_it_is_not_given(plan: Command) -> None:
-    _, output, _ = plan("-o", "model.vocab_size=100", "--json")
+    _, output, _ = plan("-o", "model.vocab_size=100", "--tokens", 1e6, "--json")
     result = json.loads(output)
     assert result["time"]["gflops_per_second"] > 0.1
     assert result["time"]["precision"] in ("fp32", "bf16")
     assert not result["vocab_size_assumed"]
-    assert result["tokens"]["planned"] == result["tokens"]["compute_optimal"]
+    assert result["tokens"]["planned"] == 1e6
 
 
 def test_the_tables(plan: Command) -> None:
-    status, output, _ = plan("--rate", 100)
+    status, output, _ = plan("--rate", 100, "--tokens", 1e6)
     assert status == 0
     for told in (
         "9,276,136",
@@ -86,3 +95,79 @@ def test_what_cannot_be_is_one_line(plan: Command, args: list[object], told: str
     assert output == ""
     assert told in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("training.max_steps=12",),
+        ("training.max_steps=null", "training.epochs=1", "training.validations=5"),
+        (
+            *("training.max_steps=null", "training.epochs=2", "training.accumulation_steps=3"),
+            *("training.batch_size=5", "training.validation_interval=4"),
+        ),
+        (
+            *("training.max_steps=40", "training.batch_size=7", "training.accumulation_steps=2"),
+            "training.validation_windows=null",
+        ),
+    ],
+)
+def test_the_plan_of_a_run_is_what_the_run_does(
+    tinylm: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tmp_path.joinpath("tiny.yaml").write_text(
+        dump_yaml(tiny_config(tmp_path / "cache", "data.train_stories=25", *settings)), "utf-8"
+    )
+    status, output, error = tinylm("plan", "--config", "tiny.yaml", "--json")
+    assert status == 0, error
+    planned = json.loads(output)
+    status, _, error = tinylm("train", "--config", "tiny.yaml", "--name", "tiny")
+    assert status == 0, error
+    result = json.loads((tmp_path / "runs/tiny/results/training.json").read_text("utf-8"))
+    run = planned["run"]
+    for name in ("steps", "epochs", "tokens_seen", "windows_per_epoch"):
+        assert run[name] == result[name], name
+    assert run["validations"] == len(result["validations"])
+    assert planned["tokens"]["planned"] == result["tokens_seen"]
+    assert planned["vocab_size"] == result["uniform_perplexity"]
+    assert planned["parameters"]["total"] == result["parameters"]["total"]
+    assert planned["time"]["precision"] == result["precision"]
+    assert not planned["vocab_size_assumed"]
+
+
+def test_time_is_that_of_all_steps_and_validations(
+    plan: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step takes 2 s here and a validation 30 s; the machine makes 1 GFLOP/s."""
+    asked: list[tuple[int, int]] = []
+
+    def timed(works: dict[str, Callable[[], None]], rounds: int, warmup: int) -> object:
+        (name, work), = works.items()  # fmt: skip
+        work()
+        asked.append((rounds, warmup))
+        seconds = [30.0] if name == "validation" else [1.0, 2.0, 9.0]
+        return {name: Measurement.of(seconds)}
+
+    monkeypatch.setattr(prediction, "run_interleaved", timed)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(dump_yaml(tiny_config(tmp_path / "cache", "training.validations=5")), "utf-8")
+    args = ("--config", path, "--rate", 1)
+    result = json.loads(plan(*args, "--json")[1])
+    assert result["time"]["seconds"] == 12 * 2 + 6 * 30
+    tokens, flops = result["run"]["tokens_seen"], result["flops_per_token"]["forward_and_backward"]
+    assert result["time"]["tokens_per_second"] == pytest.approx(tokens / 24)
+    assert result["time"]["utilisation"] == pytest.approx(tokens / 24 * flops / 1e9)
+    assert asked == [(1, 3), (5, 0), (1, 0)]  # as many steps as ten seconds have
+    told = plan(*args)[1]
+    for text in ("2,000.0 ms", "6 of 30 s", "0:03:24", "something else kept the machine busy"):
+        assert text in told
+    assert "tokenizer.max_size" not in told
+
+
+def test_data_that_are_not_there_can_be_left_out(plan: Command, tmp_path: Path) -> None:
+    missing = ("--preset", "quick", "--data", tmp_path / "none.txt", "--rate", 100)
+    status, output, error = plan(*missing)
+    assert (status, output) == (1, "")
+    assert "none.txt" in error and "--tokens N" in error and len(error.splitlines()) == 1
+    assert plan(*missing, "--tokens", 1e6)[0] == 0

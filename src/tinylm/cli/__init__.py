@@ -11,7 +11,7 @@ from tinylm.errors import TinylmError
 from tinylm.registry import COMMANDS
 
 _INTERRUPTED = 130
-_SMALLER = "lower batch sizes, lengths or the model's sizes; `tinylm plan` says what they cost"
+_SMALLER = "lower batch sizes, lengths or the model; `tinylm plan --tokens 1e6` says what they cost"
 
 app = typer.Typer(
     name="tinylm",

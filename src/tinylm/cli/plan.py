@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinylm.cli.options import ConfigFile, Overrides, Preset, configuration
+from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuration
 from tinylm.cli.plan_lora import lora
 
 if TYPE_CHECKING:
@@ -24,9 +24,15 @@ def plan(
     context: typer.Context,
     preset: Preset = None,
     config: ConfigFile = None,
+    data: Data = None,
     override: Overrides = [],  # noqa: B006
     tokens: Annotated[
-        float | None, typer.Option(min=1, metavar="N", help="Training tokens, all epochs together.")
+        float | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Plan for so many tokens, all epochs together, and leave the data out of it.",
+        ),
     ] = None,
     rate: Annotated[
         float | None,
@@ -41,19 +47,52 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say before training what a model costs: parameters, FLOPs, memory, time, tokens."""
+    """Say before training what a model costs: parameters, FLOPs, memory, time, tokens.
+
+    The data are prepared as the run would, for its vocabulary, steps and tokens, and some steps are
+    taken to tell its time. With --tokens nothing is prepared, and time follows from FLOPs alone.
+    """
     if context.invoked_subcommand is not None:
         return
-    wanted = configuration(preset, config, None, override)
-    result = _plan(wanted, tokens, rate, utilisation, memory)
+    wanted = configuration(preset, config, data, override)
+    if tokens is None:
+        wanted, run = _predict(wanted)
+        result = _plan(wanted, run["tokens_seen"], rate, utilisation, memory)
+        _put_measured(result, run)
+    else:
+        result = _plan(wanted, tokens, rate, utilisation, memory)
     if as_json:
         typer.echo(json.dumps(result, indent=1))
     else:
         _print_tables(result)
 
 
+def _predict(config: RunConfig) -> tuple[RunConfig, dict[str, Any]]:
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.errors import DataError
+    from tinylm.experiments.prediction import predict
+
+    try:
+        return predict(config, TerminalConsole())
+    except DataError as error:
+        raise DataError(f"{error}; with --tokens N the plan leaves the data out") from error
+
+
+def _put_measured(result: dict[str, Any], run: dict[str, Any]) -> None:
+    """Put the run's own numbers into a plan, measured times in place of those from FLOPs."""
+    time = result["time"]
+    rate = time["gflops_per_second"] * 1e9
+    flops_per_second = run["tokens_per_second"] * result["flops_per_token"]["forward_and_backward"]
+    time.update(
+        utilisation=flops_per_second / rate,
+        tokens_per_second=run["tokens_per_second"],
+        seconds=run["seconds"],
+    )
+    result["run"] = run
+
+
 def _plan(
-    config: RunConfig, tokens: float | None, rate: float | None, share: float, memory: float | None
+    config: RunConfig, tokens: float, rate: float | None, share: float, memory: float | None
 ) -> dict[str, Any]:
     from dataclasses import replace
 
@@ -70,7 +109,6 @@ def _plan(
     forward = forward_flops(model, context)
     per_token = flops_per_token(model)
     optimal = compute_optimal_tokens(counts["total"])
-    wanted = tokens or optimal
     if rate is None or memory is None or training.precision == "auto":
         from tinylm.evaluation.speed import product_rate
         from tinylm.training.precision import resolve_device, resolve_precision
@@ -108,13 +146,13 @@ def _plan(
         "training_memory": _training_memory(
             model, training, not config.vectors.trainable, memory * 2**30
         ),
-        "tokens": {"compute_optimal": optimal, "planned": wanted},
+        "tokens": {"compute_optimal": optimal, "planned": tokens},
         "time": {
             "precision": training.precision,
             "gflops_per_second": rate,
             "utilisation": share,
             "tokens_per_second": rate * 1e9 * share / per_token,
-            "seconds": training_seconds(per_token * wanted, rate * 1e9, share),
+            "seconds": training_seconds(per_token * tokens, rate * 1e9, share),
         },
     }
 
@@ -191,6 +229,7 @@ def _print_tables(result: dict[str, Any]) -> None:
         [(name.replace("_", " "), shown_bytes(size)) for name, size in result["bytes"].items()],
     )
     tokens, time, training = result["tokens"], result["time"], result["training_memory"]
+    run = result.get("run")
     kept, peak = training["activations"], training["peak"]
     windows = f"{training['batch_size']} windows"
     show(
@@ -209,20 +248,40 @@ def _print_tables(result: dict[str, Any]) -> None:
         "Tokens and time",
         [
             ("compute-optimal tokens (20 a parameter)", f"{tokens['compute_optimal']:,.0f}"),
+            *_of_the_run(run),
             ("planned tokens", f"{tokens['planned']:,.0f}"),
             (
                 f"matrix products in {time['precision']}",
                 f"{time['gflops_per_second']:,.0f} GFLOP/s",
             ),
-            ("utilisation assumed", f"{100 * time['utilisation']:.0f} %"),
+            (
+                "utilisation assumed" if run is None else "utilisation by measured steps",
+                f"{100 * time['utilisation']:.0f} %",
+            ),
             ("training, tokens a second", f"{time['tokens_per_second']:,.0f}"),
             ("training, time", _duration(time["seconds"])),
         ],
     )
+    if run is not None and run["disturbed"]:
+        terminal.print("something else kept the machine busy: time is not to be relied on")
     if result["vocab_size_assumed"]:
         terminal.print(
             f"model.vocab_size is empty: {result['vocab_size']:,} (tokenizer.max_size) is assumed"
         )
+
+
+def _of_the_run(run: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if run is None:
+        return []
+    return [
+        ("training windows", f"{run['windows_per_epoch']:,}"),
+        ("steps", f"{run['steps']:,} ({run['epochs']:.4g} epochs)"),
+        ("a step, measured", f"{1000 * run['seconds_a_step']:,.1f} ms"),
+        (
+            "validations, each measured to take",
+            f"{run['validations']:,} of {run['seconds_a_validation']:.3g} s",
+        ),
+    ]
 
 
 def _si(value: float) -> str:

@@ -66,6 +66,11 @@ class TokenWindows:
         """Return the number of windows."""
         return math.ceil((self.tokens.header.num_tokens - 1) / self.context_length)
 
+    def num_targets(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> int:
+        """Return the tokens that the windows with these indices predict."""
+        left = self.tokens.header.num_tokens - 1
+        return sum(min(self.context_length, left - int(i) * self.context_length) for i in indices)
+
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
         """Return the windows with these indices as one batch."""
         length = self.context_length

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NotRequired, Protocol
 
 import torch
 from pydantic import Field
@@ -101,6 +101,26 @@ class Outcome:
     tokens: int
 
 
+def steps_per_epoch(config: TrainingConfig, num_windows: int) -> int:
+    """Return the optimizer steps of an epoch, of which the last may be smaller."""
+    return math.ceil(math.ceil(num_windows / config.batch_size) / config.accumulation_steps)
+
+
+def total_steps(config: TrainingConfig, num_windows: int) -> int:
+    """Return the optimizer steps of a run that is not stopped."""
+    return config.max_steps or steps_per_epoch(config, num_windows) * config.epochs
+
+
+def num_validations(config: TrainingConfig, num_windows: int) -> int:
+    """Return how often a run validates that is not stopped: as settings say, and at its end."""
+    steps = total_steps(config, num_windows)
+    if config.validation_interval:
+        return math.ceil(steps / config.validation_interval)
+    if config.validations:
+        return 1 + min(config.validations, steps)  # the first before any step
+    return math.ceil(steps / steps_per_epoch(config, num_windows))
+
+
 class Trainer:
     """A model, its optimizer and its place in the data; ``run`` takes steps until the end."""
 
@@ -114,6 +134,7 @@ class Trainer:
         validate: Callable[[DecoderLM], float],
         listener: Listener,
         training_loss: Callable[[DecoderLM], float] | None = None,
+        began: float | None = None,
     ) -> None:
         """Put the model on its device and prepare optimizer and data order.
 
@@ -127,6 +148,7 @@ class Trainer:
             listener: is told what happens.
             training_loss: as ``validate``, on a sample of the training split; measured with every
                 validation, so that the two can be compared.
+            began: ``time.perf_counter()`` when the session began; empty: now.
 
         Raises:
             ConfigError: if the device is not there, settings contradict each other, or a step needs
@@ -134,8 +156,7 @@ class Trainer:
         """
         self.config = config
         self.order = ShuffledOrder(len(windows), config.batch_size, config.seed)
-        steps_per_epoch = math.ceil(self.order.batches_per_epoch / config.accumulation_steps)
-        self.total_steps = config.max_steps or steps_per_epoch * config.epochs
+        self.total_steps = total_steps(config, len(windows))
         self.training_step = TrainingStep(model, config, self.total_steps)
         if isinstance(windows, TokenWindows):  # of others the length is not known before
             self.training_step.refuse(min(config.batch_size, len(windows)), windows.context_length)
@@ -152,6 +173,8 @@ class Trainer:
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
+        self._began = time.perf_counter() if began is None else began
+        self._earlier_sessions = 0.0
         self.best_loss = math.inf
         self.best_step = -1
         self.worse_validations = 0
@@ -163,6 +186,15 @@ class Trainer:
     def epoch(self) -> float:
         """Epochs done, with a fraction."""
         return self.order.epoch + min(self.order.next_window, len(self.windows)) / len(self.windows)
+
+    @property
+    def session_seconds(self) -> float:
+        """Seconds of all sessions up to now: validation, saving and lost steps included."""
+        return self._earlier_sessions + time.perf_counter() - self._began
+
+    def count_lost(self, seconds: float) -> None:
+        """Count steps that an earlier session took and did not save."""
+        self._earlier_sessions += seconds
 
     def run(self) -> Outcome:
         """Train to the end, an early stop or a signal; the last state is always saved.
@@ -354,6 +386,7 @@ class Trainer:
             "order": self.order.state(),
             "tokens": self.tokens,
             "seconds": self.seconds,
+            "session_seconds": self.session_seconds,
             "best_loss": self.best_loss if math.isfinite(self.best_loss) else None,
             "best_step": self.best_step,
             "worse_validations": self.worse_validations,
@@ -388,6 +421,7 @@ class Trainer:
         self.order.restore(state.numbers["order"])
         self.tokens = numbers["tokens"]
         self.seconds = numbers["seconds"]
+        self._earlier_sessions = numbers.get("session_seconds", numbers["seconds"])
         self.best_loss = math.inf if numbers["best_loss"] is None else numbers["best_loss"]
         self.best_step = numbers["best_step"]
         # The run may have died between saving a checkpoint and pointing at it, or a later one may
@@ -435,6 +469,7 @@ class _Numbers(TypedDict):
     order: _Order
     tokens: _Count
     seconds: Annotated[float, Field(ge=0)]
+    session_seconds: NotRequired[Annotated[float, Field(ge=0)]]
     best_loss: float | None
     best_step: int
     worse_validations: _Count
