@@ -96,6 +96,13 @@ def test_split_loss_of_some_windows(small_model: MakeModel, token_file: TokenFil
     parts = [split_loss(model, windows, 2, [i]) for i in range(len(windows))]
     assert sum(part.total for part in parts) == pytest.approx(whole.total, rel=1e-5)
     assert sum(part.num_tokens for part in parts) == whole.num_tokens
+    assert [windows.num_targets([i]) for i in range(len(windows))] == [p.num_tokens for p in parts]
+    assert windows.num_targets(range(len(windows))) == whole.num_tokens
+    totals = [(part.total, part.num_tokens) for part in parts]
+    assert whole.blocks(99) == [pytest.approx(total, rel=1e-5) for total in totals]
+    first = len(parts) - len(parts) // 2
+    halves = [tuple(map(sum, zip(*half, strict=True))) for half in (totals[:first], totals[first:])]
+    assert whole.blocks(2) == [pytest.approx(half, rel=1e-5) for half in halves]
     some = split_loss(model, windows, 2, [0, 3])
     assert some.total == pytest.approx(parts[0].total + parts[3].total, rel=1e-5)
 

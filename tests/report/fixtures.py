@@ -166,10 +166,22 @@ def training(steps: int = 4_860) -> dict[str, Any]:
         "validation_windows": 256,
         "validation_split_windows": 2_595,
         "best": {key: best[key] for key in ("step", "loss", "perplexity")},
+        "changes": {
+            "first_to_best": around(best["loss"] - validations[0]["loss"]),
+            "best_to_last": around(validations[-1]["loss"] - best["loss"]),
+            "previous_to_last": around(validations[-1]["loss"] - validations[-2]["loss"]),
+            "training_to_validation": around(0.04),
+            "best": around(best["loss"]),
+        },
         "uniform_perplexity": 4812.0,
         "unigram_perplexity": 214.7,
         **_common(486.0),
     }
+
+
+def around(value: float, reach: float = 0.002) -> list[float]:
+    """A difference and its interval."""
+    return [value, value - reach, value + reach]
 
 
 def evaluation() -> dict[str, Any]:

@@ -106,7 +106,7 @@ def test_sections_follow_the_registry() -> None:
         ("training.best.step", 4_321, "4,321"),
         ("training.unigram_perplexity", 377.4, "377"),
         ("training.parameters.total", 7_654_321, "7,654,321"),
-        ("training.tokens_per_second", 98_765, "98,765"),
+        ("training.seconds_training", 4_567.0, "1\u00a0h 16\u00a0min"),
         ("evaluation.validation.bits_per_byte", 0.654, "0.654"),
         ("evaluation.bleu.corpus", 13.57, "13.57"),
         ("evaluation.repetition.generated", 0.0876, "8.8\u202f%"),
@@ -128,28 +128,6 @@ def test_a_changed_number_changes_the_text(path: str, value: float, shown: str) 
     assert last in place
     place[last] = value
     assert shown in text_of(changed)
-
-
-def test_training_is_told_as_it_went() -> None:
-    def told(losses: list[float], end: float) -> str:
-        training = fixtures.training()
-        validations = [
-            {"step": 100 * (i + 1), "epoch": float(i + 1), "loss": loss, "perplexity": 2.718**loss}
-            for i, loss in enumerate(losses)
-        ]
-        training["validations"] = validations
-        training["best"] = min(validations, key=lambda one: one["loss"])
-        for point in training["curve"]:
-            point["loss"] = end
-        return text_of({"training": training})
-
-    assert "it overfits" in told([3.0, 2.0, 2.5], 1.0)
-    assert "memorises training stories" in told([3.0, 2.0, 2.5], 1.0)
-    assert "undertrained" in told([4.0, 3.0, 2.0], 1.95)
-    assert "has hardly memorised" in told([4.0, 3.0, 2.0], 1.97)
-    assert "levelled out" in told([4.0, 2.0, 2.0], 1.8)
-    assert "dropout on" in told([4.0, 2.0, 2.0], 2.2)
-    assert "not yet learned to use the context" in told([7.0, 6.9], 7.0)
 
 
 def test_every_reference_and_number_is_resolved() -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from tinylm.data.windows import IGNORED, TokenWindows
 from tinylm.model.decoder import DecoderLM, evaluating
@@ -27,6 +28,8 @@ class SplitLoss:
     """Sum of the token losses, in nats."""
     num_tokens: int
     """Tokens predicted."""
+    windows: Tensor | None = field(default=None, compare=False, repr=False)
+    """The loss of each window in nats and its tokens, (windows, 2), in float64."""
 
     @property
     def mean(self) -> float:
@@ -37,6 +40,12 @@ class SplitLoss:
     def perplexity(self) -> float:
         """``exp(mean)``."""
         return perplexity(self.mean)
+
+    def blocks(self, most: int) -> list[tuple[float, int]]:
+        """Return losses and tokens of neighbouring windows added up, in at most so many blocks."""
+        assert self.windows is not None
+        parts = torch.tensor_split(self.windows, min(most, len(self.windows)))
+        return [(float(part[:, 0].sum()), int(part[:, 1].sum())) for part in parts]
 
     def bits_per_byte(self, num_bytes: int) -> float:
         """Return the loss in bits, divided by the bytes of the text that the tokens stand for.
@@ -71,6 +80,7 @@ def split_loss(
         rows = min(batch_size, len(windows) if indices is None else len(indices))
         refuse_forward(model.config, rows, windows.context_length, "evaluation.batch_size")
     total, num_tokens = 0.0, 0
+    windows_seen = []
     with evaluating(model):
         for batch in windows.in_order(batch_size, indices):
             batch = batch.to(device)
@@ -78,7 +88,12 @@ def split_loss(
             losses = token_losses(logits, batch.labels, IGNORED)
             total += losses.double().sum().item()
             num_tokens += len(losses)
-    return SplitLoss(total, num_tokens)
+            predicted = batch.labels != IGNORED  # (batch, seq)
+            row = predicted.nonzero()[:, 0]
+            sums = torch.zeros(len(predicted), dtype=torch.float64, device=device)
+            sums.index_add_(0, row, losses.double())
+            windows_seen.append(torch.stack((sums, predicted.sum(1).double()), 1).cpu())
+    return SplitLoss(total, num_tokens, torch.cat(windows_seen))
 
 
 def token_weighted_perplexity(texts: Sequence[Sequence[float]]) -> float:

@@ -160,7 +160,7 @@ _DEFAULT = (
     *("report.prompts", _WEIGHTS),
 )
 
-_FORM = 2
+_FORM = 3
 """Of results. A version that stores other values counts up, so that older ones are made again."""
 
 

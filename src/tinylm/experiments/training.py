@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from tinylm.experiments.preparation import (
     prepare_data,
     start_model,
 )
+from tinylm.measurement import Replicates, mean_replicates, paired, unpaired
 from tinylm.model.decoder import DecoderLM
 from tinylm.training.loop import (
     Listener,
@@ -40,6 +42,11 @@ from tinylm.training.loop import (
 )
 from tinylm.training.precision import autocast
 from tinylm.training.tracking import Tracker, read_metrics
+
+_BLOCKS = 64
+"""Blocks of windows at most, by which losses are compared from one validation to another."""
+_DIGITS = 4
+"""Decimals of a block's loss, in nats, that are kept."""
 
 
 class StoppedBySignalError(TinylmError):
@@ -58,9 +65,13 @@ class StoppedBySignalError(TinylmError):
 class _Tracked:
     """Passes events on to a listener and writes records to the tracker."""
 
-    def __init__(self, listener: Listener, tracker: Tracker) -> None:
+    def __init__(
+        self, listener: Listener, tracker: Tracker, blocks: Mapping[str, list[float]]
+    ) -> None:
         self.listener = listener
         self.tracker = tracker
+        self.blocks = blocks
+        """Losses of the blocks of both splits, at the validation that is under way."""
 
     def on_start(self, step: int, total_steps: int) -> None:
         self.listener.on_start(step, total_steps)
@@ -73,7 +84,7 @@ class _Tracked:
         self.listener.on_log(record)
 
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
-        self.tracker.write("validation", asdict(record))
+        self.tracker.write("validation", asdict(record) | dict(self.blocks))
         self.listener.on_validation(record, best)
 
     def on_checkpoint(self, path: Path) -> None:
@@ -88,6 +99,7 @@ def run(context: Context) -> dict[str, Any]:
         TrainingError: if the loss is not finite.
         CheckpointError: if a checkpoint cannot be written.
     """
+    began = time.perf_counter()
     config = context.config
     data = prepare_data(config, context.console)
     for tokens in (data.train, data.validation):
@@ -98,7 +110,7 @@ def run(context: Context) -> dict[str, Any]:
         context.console.note(
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in parts.items())
         )
-        return _train(context, data, model)
+        return _train(context, data, model, began)
 
 
 def describe_split(tokens: TokenFile) -> str:
@@ -122,7 +134,7 @@ def resume_point(checkpoints: Path, console: Console) -> tuple[Path | None, Trai
     return path, state
 
 
-def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, Any]:
+def _train(context: Context, data: PreparedData, model: DecoderLM, began: float) -> dict[str, Any]:
     config = context.config
     checkpoints = context.folder / "checkpoints"
     windows = TokenWindows(data.train, config.model.context_length)
@@ -130,16 +142,25 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
     subset = validation.fixed_subset(config.training.validation_windows)
     sample = windows.fixed_subset(len(validation) if subset is None else len(subset))
 
+    blocks: dict[str, list[float]] = {}
+    weights: dict[str, list[int]] = {}
+
     def mean_loss(
-        split: TokenWindows, chosen: Sequence[int] | None
+        split: TokenWindows, chosen: Sequence[int] | None, name: str
     ) -> Callable[[DecoderLM], float]:
         def measure(model: DecoderLM) -> float:
             with autocast(trainer.precision, trainer.device):
-                return split_loss(model, split, config.evaluation.batch_size, chosen).mean
+                loss = split_loss(model, split, config.evaluation.batch_size, chosen)
+            blocks[name] = [round(total, _DIGITS) for total, _ in loss.blocks(_BLOCKS)]
+            return loss.mean
 
+        size = len(split) if chosen is None else len(chosen)
+        parts = np.array_split(range(len(split)) if chosen is None else chosen, min(_BLOCKS, size))
+        weights[name] = [split.num_targets(part) for part in parts]
         return measure
 
     path, state = resume_point(checkpoints, context.console)
+    lost = _lost_seconds(context.folder, state)
     # Without a state nothing before the first step counts either.
     tracker = Tracker(context.folder, config.training, -1 if state is None else state.step)
     try:
@@ -150,15 +171,17 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
                 windows,
                 config.training,
                 checkpoints,
-                mean_loss(validation, subset),
-                _Tracked(listener, tracker),
-                mean_loss(windows, sample),
+                mean_loss(validation, subset, "block_losses"),
+                _Tracked(listener, tracker, blocks),
+                mean_loss(windows, sample, "training_block_losses"),
+                began,
             )
             if path is not None and state is not None:
                 kept = load_checkpoint(path)
                 check_same_tokenizer(kept.tokenizer, data, path)
                 load_weights(model, kept.weights, path)
                 trainer.restore(state)
+            trainer.count_lost(lost)
             outcome = trainer.run()
     finally:
         tracker.close()
@@ -176,6 +199,7 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
         "steps": outcome.step,
         "epochs": trainer.epoch,
         "tokens_seen": outcome.tokens,
+        "seconds": trainer.session_seconds,
         "seconds_training": outcome.seconds,
         "tokens_per_second": outcome.tokens / outcome.seconds,
         "windows_per_epoch": len(windows),
@@ -185,12 +209,66 @@ def _train(context: Context, data: PreparedData, model: DecoderLM) -> dict[str, 
         "precision": trainer.precision,
         "stopped_early": outcome.reason == "early-stop",
         "curve": curve,
-        "validations": validations,
+        "validations": [
+            {"training_loss": None, "training_perplexity": None}
+            | {key: value for key, value in record.items() if not isinstance(value, list)}
+            for record in validations
+        ],
+        "changes": changes(validations, best, weights),
         "validation_windows": len(validation) if subset is None else len(subset),
         "validation_split_windows": len(validation),
         "best": {key: best[key] for key in ("step", "loss", "perplexity")},
         "uniform_perplexity": float(config.model.resolved_vocab_size),
         "unigram_perplexity": unigram_perplexity(data.train, data.validation),
+    }
+
+
+def _lost_seconds(folder: Path, state: TrainingState | None) -> float:
+    """Return the seconds of logged steps behind the state that training goes on from."""
+    logged = [record["seconds"] for record in read_metrics(folder) if record["kind"] == "train"]
+    saved = 0.0 if state is None else state.numbers["seconds"]
+    return max(0.0, logged[-1] - saved) if logged else 0.0
+
+
+def changes(
+    validations: Sequence[Mapping[str, Any]],
+    best: Mapping[str, Any],
+    weights: Mapping[str, Sequence[int]],
+) -> dict[str, list[float | None] | None]:
+    """Return how the losses changed, in nats a token, each with its interval over the blocks.
+
+    Args:
+        validations: records of metrics.jsonl, with the summed loss of every block of windows.
+        best: the one with the least loss.
+        weights: the tokens of every block, under the names of the losses.
+
+    Returns:
+        ``first_to_best``, ``best_to_last``, ``previous_to_last`` and ``training_to_validation``
+        (at the last validation), and ``best``, the loss itself. None where it was not measured,
+        such as in a run that an older version began.
+    """
+
+    def loss(record: Mapping[str, Any], name: str = "block_losses") -> Replicates | None:
+        sums = record.get(name)
+        if sums is None or len(sums) != len(weights[name]):
+            return None
+        return mean_replicates(sums, weights[name])
+
+    def change(one: Replicates | None, other: Replicates | None) -> list[float | None] | None:
+        return None if one is None or other is None else paired(other, one).as_result()
+
+    first, last = validations[0], validations[-1]
+    previous = validations[max(0, len(validations) - 2)]
+    own, seen = loss(last), loss(last, "training_block_losses")
+    least = loss(best)
+    return {
+        "first_to_best": change(loss(first), least),
+        "best_to_last": change(least, own),
+        "previous_to_last": change(loss(previous), own),
+        "training_to_validation": None
+        if own is None or seen is None
+        else unpaired(own, seen).as_result(),
+        "best": None if least is None else least.interval.as_result(),
     }
 
 

@@ -56,12 +56,16 @@ class Tracker:
 
         Args:
             kind: train or validation.
-            record: flat, with a ``step``.
+            record: flat, with a ``step``; a list is kept in metrics.jsonl alone.
 
         Raises:
             TrainingError: if it cannot be written (disk full).
         """
-        numbers = {f"{kind}/{key}": value for key, value in record.items() if key != "step"}
+        numbers = {
+            f"{kind}/{key}": value
+            for key, value in record.items()
+            if key != "step" and not isinstance(value, list)
+        }
         try:
             self._file.write(_line({"kind": kind, **record}))
             self._file.flush()
@@ -110,6 +114,8 @@ class _Record(TypedDict):
     gradient_norm: NotRequired[float]
     training_loss: NotRequired[float | None]
     training_perplexity: NotRequired[float | None]
+    block_losses: NotRequired[list[float]]
+    training_block_losses: NotRequired[list[float]]
     tokens_per_second: NotRequired[float]
     seconds: NotRequired[float]
     accuracy: NotRequired[float]

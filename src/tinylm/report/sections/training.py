@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import statistics
+from collections.abc import Mapping
 from typing import Any
 
 from tinylm.config import TrainingConfig
+from tinylm.measurement import Difference, Measurement, Verdict
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, code
 from tinylm.report.formatting import count, duration, percent, plural, setting, significant
 from tinylm.report.inputs import ReportInputs
+from tinylm.report.measurements import DAGGER, dagger
 
-_STILL_FALLING = 0.01
-"""Relative fall of the validation loss between the last two validations that counts as falling."""
-_RISING = 0.01
-"""Nats by which the last validation loss must lie above the best one to count as rising."""
-
-
+_DECAYED = 0.5
+"""Share of the largest learning rate below which a schedule has lowered it, at the end."""
+_PECULIAR, _WIDE = 0.05, 0.3
+"""Nats from which the gap between training and validation loss is called a part, and wide."""
 _FEWEST_NORMS = 12
 _SPIKE = 5.0
 """A gradient so many times the median norm is a spike."""
@@ -33,37 +35,29 @@ def blocks(results: ReportInputs) -> list[Block]:
     ]
 
 
-def end_loss(curve: Sequence[Mapping[str, Any]]) -> float | None:
-    """Return the mean training loss over the last twentieth of the logged steps."""
-    if not curve:
-        return None
-    last = curve[-max(1, len(curve) // 20) :]
-    return float(sum(point["loss"] for point in last) / len(last))
-
-
 def _method(config: TrainingConfig, training: Mapping[str, Any]) -> list[Block]:
     made: list[Block] = [
         Heading(2, "Objective and optimizer", "sec:optimizer"),
         Paragraph(
             "The loss is the mean negative log-likelihood of the true next tokens, over all "
-            "tokens that are no filling; perplexity is its exponential [[jelinek1977]]:"
+            "tokens that are not padding; perplexity is its exponential [[jelinek1977]]:"
         ),
         Equation(
             'cal(L) = -1/N sum_(t=1)^N log p_theta (w_t | w_(<t)), wide "perplexity" = e^(cal(L))'
         ),
         Paragraph(
-            "A perplexity of $k$ means that the model is as unsure as if it had to choose among "
+            "A perplexity of $k$ means that the model is as uncertain as if it had to choose among "
             "$k$ equally likely words."
         ),
     ]
     if "adam" in config.optimizer:
         decoupled = (
-            f" Weight decay of {setting(config.weight_decay)} acts on the weights directly "
+            " There is no weight decay."
+            if not config.weight_decay
+            else f" Weight decay of {setting(config.weight_decay)} acts on the weights directly "
             "[[loshchilov2019]]."
-            if config.optimizer.endswith("adamw") and config.weight_decay
+            if config.optimizer.endswith("adamw")
             else f" The gradient includes a weight decay of {setting(config.weight_decay)}."
-            if config.weight_decay
-            else " There is no weight decay."
         )
         made += [
             Paragraph(
@@ -86,8 +80,8 @@ def _method(config: TrainingConfig, training: Mapping[str, Any]) -> list[Block]:
                               f"{_clipping(config, training)}"))  # fmt: skip
     made += [
         Paragraph(
-            f"Training took {duration(training['seconds_training'])} for "
-            f"{plural(training['steps'], 'step')} ([[tab:training]])."
+            f"The {plural(training['steps'], 'step')} took "
+            f"{duration(training['seconds_training'])} ([[tab:training]])."
         ),
         _settings(config, training),
     ]
@@ -95,19 +89,18 @@ def _method(config: TrainingConfig, training: Mapping[str, Any]) -> list[Block]:
 
 
 def _clipping(config: TrainingConfig, training: Mapping[str, Any]) -> str:
-    norms = [p["gradient_norm"] for p in training["curve"] if p.get("gradient_norm") is not None]
     if not config.gradient_clip:
         return "Gradients are not clipped."
     text = (
         f"A gradient whose norm exceeds {setting(config.gradient_clip)} is scaled down to it "
-        "[[pascanu2013]]"
+        f"[[pascanu2013]]. Averaged over {plural(config.log_interval, 'step')}, the norm "
     )
-    if not norms:
-        return f"{text}."
+    norms = [point["gradient_norm"] for point in training["curve"]]
     share = sum(norm > config.gradient_clip for norm in norms) / len(norms)
     if share == 0:
-        return f"{text}, which was needed at none of the logged steps."
-    return f"{text}, which happened at {percent(share)} of the logged steps."
+        return f"{text}never exceeded it."
+    entries = plural(len(norms), "log entry", "log entries")
+    return f"{text}exceeded it in {percent(share)} of the {entries}."
 
 
 def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
@@ -115,6 +108,7 @@ def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
     if config.warmup_steps:
         schedule += f" after {plural(config.warmup_steps, 'warm-up step')}"
     adam = "adam" in config.optimizer
+    speed = Measurement.of([point["tokens_per_second"] for point in training["curve"]])
     batch = f"{config.batch_size} windows"
     if config.accumulation_steps > 1:
         batch += f" × {config.accumulation_steps} passes"
@@ -132,13 +126,13 @@ def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
         ("Weight decay", setting(config.weight_decay)),
         ("Gradient clip", setting(config.gradient_clip) if config.gradient_clip else "off"),
         ("Batch", batch),
-        ("Tokens a step", count(training["tokens_per_step"])),
+        ("Tokens per step", count(training["tokens_per_step"])),
         ("Steps", f"{count(training['steps'])} ({significant(training['epochs'])} epochs)"),
         ("Tokens seen", count(training["tokens_seen"])),
         ("Precision", str(training["precision"])),
         ("Seed", str(config.seed)),
-        ("Time", duration(training["seconds_training"])),
-        ("Speed", f"{count(training['tokens_per_second'])} tokens a second"),
+        ("Time of the steps", duration(training["seconds_training"])),
+        ("Speed", f"{count(speed.median)}{dagger(speed)} tokens per second"),
     ]  # fmt: skip
     return Table(
         "tab:training",
@@ -146,6 +140,13 @@ def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
         ("Setting", "Value"),
         tuple(rows),
         "ll",
+        f"Speed: median of {plural(len(speed.rounds), 'log entry', 'log entries')}. The distance "
+        f"between their quartiles is {percent(speed.spread)} of it"
+        + (
+            f". {DAGGER}: disturbed; neither the speed nor the time of the steps is a finding."
+            if speed.disturbed
+            else "."
+        ),
     )
 
 
@@ -164,8 +165,11 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
                 "Training and validation loss against optimizer steps.",
             )
         )
-    listed = " [[tab:validations]] lists the validations." * (len(training["validations"]) > 1)
-    made.append(Paragraph(gap(training) + listed))
+    made.append(Paragraph(gap(training)))
+    if len(training["validations"]) > 1:
+        made[-1] = Paragraph(f"{gap(training)} [[tab:validations]] lists the validations.")
+        made.append(_validations(training))
+    made.append(Paragraph(baselines(results, training)))
     if results.has_figure("figures/perplexity.svg"):
         made.append(
             Figure(
@@ -176,9 +180,6 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
                 "two baselines, and the later part by itself.",
             )
         )
-    text = baselines(results, training)
-    if text:
-        made.append(Paragraph(text))
     if results.has_figure("figures/schedule.svg"):
         made += [
             Paragraph(steadiness(training)),
@@ -189,8 +190,6 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
                 "Learning rate and gradient norm against optimizer steps.",
             ),
         ]
-    if len(training["validations"]) > 1:
-        made.append(_validations(training))
     return made
 
 
@@ -200,7 +199,7 @@ def _perplexity_caption(training: Mapping[str, Any]) -> str:
         "that knows only how frequent each word is. Right: the later part by itself."
     )
     validations = training["validations"]
-    if not any(point.get("training_perplexity") for point in validations):
+    if all(point["training_perplexity"] is None for point in validations):
         return f"Validation perplexity. {lines}"
     number, windows = training["validation_windows"], training["windows_per_epoch"]
     sample = (
@@ -214,12 +213,15 @@ def _perplexity_caption(training: Mapping[str, Any]) -> str:
     )
 
 
+def _change(training: Mapping[str, Any], name: str) -> Difference:
+    """Return how a loss changed; results of a run that an older version began do not have it."""
+    return Difference.from_result(training["changes"][name])
+
+
 def progress(results: ReportInputs, training: Mapping[str, Any]) -> str:
     """Return how far perplexity fell, where it was best, and whether training went on too long."""
     validations, best = training["validations"], training["best"]
-    if not validations:
-        return "The model was not validated during training."
-    first, last = validations[0], validations[-1]
+    first = validations[0]
     seen = " ([[fig:loss]])" if results.has_figure("figures/loss.svg") else ""
     if len(validations) == 1:
         return (
@@ -227,119 +229,154 @@ def progress(results: ReportInputs, training: Mapping[str, Any]) -> str:
             f"{significant(first['perplexity'])}, a loss of {significant(first['loss'], 4)} nats "
             f"per token{seen}."
         )
-    direction = "fell" if best["perplexity"] < first["perplexity"] else "did not fall"
     since = f"after {_epochs(first['epoch'])}" if first["step"] else "before the first step"
+    way = {
+        Verdict.LESS: "fell",
+        Verdict.MORE: "rose",
+        Verdict.ALIKE: "did not change measurably,",
+        Verdict.UNKNOWN: "went",
+    }[_change(training, "first_to_best").verdict]
     text = (
-        f"Validation perplexity {direction} from {significant(first['perplexity'], 4)} {since} to "
-        f"{significant(best['perplexity'], 4)}, reached at step "
-        f"{count(best['step'])}{seen}. "
+        f"Validation perplexity {way} from {significant(first['perplexity'], 4)} {since} to "
+        f"{significant(best['perplexity'], 4)}, its best, at step {count(best['step'])}{seen}. "
+        f"{_ending(training)}"
     )
-    rise = last["loss"] - best["loss"]
-    before = validations[-2]
-    fall = (before["loss"] - last["loss"]) / before["loss"]
-    if rise > _RISING and last["step"] > best["step"]:
-        text += (
-            f"After that it rose again, by {significant(rise, 2)} nats until step "
-            f"{count(last['step'])}, while the model went on fitting the training stories: it "
-            "overfits. The checkpoint to use is the best one, not the last."
-        )
-    elif fall > _STILL_FALLING:
-        text += (
-            f"It was still falling when training ended, by {percent(fall)} of the loss between "
-            "the last two validations: the model is undertrained, and more steps would lower it "
-            "further."
-        )
-    else:
-        text += (
-            f"Between the last two validations the loss changed by "
-            f"{significant(abs(before['loss'] - last['loss']), 2)} nats: training had levelled "
-            "out at this learning rate."
-        )
-    if training.get("stopped_early"):
-        text += (
-            f" Training was stopped early, because {plural(results.config.training.early_stop_patience, 'validation')} "  # noqa: E501
-            "in a row brought no better loss."
-        )
+    if training["stopped_early"]:
+        patience = plural(results.config.training.early_stop_patience, "validation")
+        text += f" Training was stopped early because {patience} in a row brought no lower loss."
     return text
+
+
+def _ending(training: Mapping[str, Any]) -> str:
+    """Return how the validation loss moved at the end, and what that says of more steps."""
+    last = training["validations"][-1]
+    rise = _change(training, "best_to_last")
+    if rise.verdict is Verdict.MORE:
+        text = (
+            f"After that it rose again: until step {count(last['step'])} the loss grew by "
+            f"{significant(rise.value, 2)} nats. The checkpoint to use is the best one, not the "
+            "last."
+        )
+        seen = [point["training_loss"] for point in training["validations"]
+                if point["step"] >= training["best"]["step"]]  # fmt: skip
+        if None not in seen and seen[-1] < seen[0]:
+            return f"{text} Meanwhile the loss on the training stories fell: the model overfits."
+        return text
+    step = _change(training, "previous_to_last")
+    rates = [point["learning_rate"] for point in training["curve"]]
+    share = rates[-1] / max(rates)
+    if step.verdict is Verdict.LESS:
+        text = (
+            f"The loss was still falling when training ended, by {significant(-step.value, 2)} "
+            "nats between the last two validations"
+        )
+        if share < _DECAYED:
+            return (
+                f"{text}. By then the schedule had lowered the learning rate to {percent(share)} "
+                "of its largest value: a lower loss would take a longer schedule, not more steps "
+                "at its end."
+            )
+        return f"{text}: more steps would have lowered it further."
+    if step.verdict is Verdict.MORE:
+        return (
+            f"Between the last two validations the loss rose by {significant(step.value, 2)} nats."
+        )
+    if step.verdict is Verdict.UNKNOWN:
+        return "How it moved at the end could not be measured."
+    return (
+        "Between the last two validations the loss did not change measurably: at the end of its "
+        "schedule training had levelled out."
+        if share < _DECAYED
+        else "Between the last two validations the loss did not change measurably: at this "
+        "learning rate training had levelled out."
+    )
 
 
 def gap(training: Mapping[str, Any]) -> str:
     """Return what the distance between training and validation loss means."""
-    ended, validations = end_loss(training["curve"]), training["validations"]
-    if ended is None or not validations:
-        return "Without both losses nothing can be said about overfitting."
-    difference = validations[-1]["loss"] - ended
-    size = significant(abs(difference), 2)
+    last = training["validations"][-1]
+    if last["training_loss"] is None:
+        return (
+            "The loss on training stories was not measured as that on validation stories was, so "
+            "nothing can be said about overfitting."
+        )
     text = (
-        f"At the end the training loss (mean of the last twentieth of the logged steps) is "
-        f"{ended:.3f} and the validation loss {validations[-1]['loss']:.3f}. "
+        f"At the last validation the loss on training stories is {last['training_loss']:.3f} and "
+        f"that on validation stories {last['loss']:.3f}, both measured without dropout"
     )
-    if difference < -0.01:
-        text += (
-            f"The training loss lies {size} *above* the validation loss. That is no mistake: "
-            "training is measured with dropout on, and validation without. There is no sign of "
-            "memorising; the model could be larger or be trained longer."
+    difference = _change(training, "training_to_validation")
+    size = significant(abs(difference.value), 2)
+    if difference.verdict is Verdict.UNKNOWN:
+        return f"{text}. Whether they differ could not be measured."
+    if difference.verdict is Verdict.ALIKE:
+        return (
+            f"{text}. They are not measurably different: the model predicts stories that it has "
+            "not seen as well as those that it has, and has hardly memorised any."
         )
-    elif difference < 0.05:
-        text += (
-            f"The training loss ended {size} below the validation loss, so the model does about "
-            "as well on stories that it has not seen as on those that it has: it has learned "
-            "what the stories share and has hardly memorised."
+    if difference.verdict is Verdict.LESS:
+        return (
+            f"{text}. The validation stories are easier for it by {size} nats, so there is no sign "
+            "of memorising."
         )
-    elif difference < 0.3:
-        text += (
-            f"The training loss ended {size} below the validation loss, so a part of what was "
-            "learned is peculiar to the training stories. Dropout, which is on in training only, "
-            "hides some of the gap."
+    if difference.value < _PECULIAR:
+        return (
+            f"{text}. The gap of {size} nats is small: most of what the model has learned is "
+            "common to all stories, and little is memorised."
         )
-    else:
-        text += (
-            f"The training loss ended {size} below the validation loss, a wide gap: the model "
-            "memorises training stories. More data, more dropout or fewer steps would help."
+    if difference.value < _WIDE:
+        return (
+            f"{text}. The gap of {size} nats shows that a part of what was learned is peculiar to "
+            "the training stories."
         )
-    return text
+    return (
+        f"{text}. The gap of {size} nats is wide: the model memorises training stories. More data, "
+        "more dropout or fewer steps would help."
+    )
 
 
 def baselines(results: ReportInputs, training: Mapping[str, Any]) -> str:
     """Return how the best perplexity compares with knowing nothing and with word counts."""
-    uniform, unigram = training.get("uniform_perplexity"), training.get("unigram_perplexity")
+    uniform, unigram = training["uniform_perplexity"], training["unigram_perplexity"]
     best = training["best"]["perplexity"]
-    if not uniform or not unigram or not best:
-        return ""
     seen = " ([[fig:perplexity]])" if results.has_figure("figures/perplexity.svg") else ""
     text = (
-        f"Two baselines give the number a scale{seen}. A model that holds every word for equally "
-        f"likely has a perplexity of {count(uniform)}, the size of the vocabulary; one that "
-        f"knows the frequency of every word and nothing of its context, "
+        f"Two baselines give the number a scale{seen}. A model to which all words are equally "
+        f"likely has a perplexity of {count(uniform)}, the size of the vocabulary; one that knows "
+        "the frequency of every word and nothing of its context has one of "
         f"{significant(unigram)}. "
     )
-    if best < unigram:
-        return text + (
-            f"The {significant(best, 4)} reached here is {significant(unigram / best, 2)} times "
-            "lower than the second: that factor is what the model takes from context."
+    own, known = _change(training, "best"), math.log(unigram)
+    verdict = Difference(own.value - known, own.low - known, own.high - known).verdict
+    reached = f"{text}The {significant(best, 4)} reached here is"
+    if verdict is Verdict.LESS:
+        return (
+            f"{reached} lower than the second by a factor of {significant(unigram / best, 2)}, "
+            "which is what the model takes from context."
         )
-    return text + (
-        f"The {significant(best, 4)} reached here is not below the second: the model has not "
-        "yet learned to use the context."
-    )
+    if verdict is Verdict.MORE:
+        return f"{reached} *above* the second: the model has not learned to use the context."
+    if verdict is Verdict.ALIKE:
+        return (
+            f"{reached} not measurably different from the second: the model has not yet learned "
+            "to use the context."
+        )
+    return f"{reached} to be compared with the second."
 
 
 def steadiness(training: Mapping[str, Any]) -> str:
     """Return what the gradient's norm tells about how steadily training went."""
-    norms = [p["gradient_norm"] for p in training["curve"] if p.get("gradient_norm") is not None]
-    text = "[[fig:schedule]] shows the learning rate and the norm of the gradient. "
+    norms = [point["gradient_norm"] for point in training["curve"]]
+    text = "[[fig:schedule]] shows the learning rate and the norm of the gradient."
     if len(norms) < _FEWEST_NORMS:
-        return text.rstrip()
-    later = sorted(norms[len(norms) // 4 :])
-    middle, largest = later[len(later) // 2], later[-1]
-    if largest > _SPIKE * middle:
-        return text + (
-            f"After the first quarter of training the norm is {significant(middle, 2)} in the "
-            f"median but reaches {significant(largest, 2)}: there were spikes."
-        )
-    return text + (
-        f"After the first quarter of training the norm is {significant(middle, 2)} in the median "
-        f"and never above {significant(largest, 2)}: training was steady."
+        return text
+    later = norms[len(norms) // 4 :]
+    middle, largest = statistics.median(later), max(later)
+    text += (
+        f" After the first quarter of training the median norm is {significant(middle, 2)} and the "
+        f"largest {significant(largest, 2)}: "
+    )
+    return (
+        f"{text}there were spikes." if largest > _SPIKE * middle else f"{text}there was no spike."
     )
 
 
@@ -354,8 +391,9 @@ def _validations(training: Mapping[str, Any]) -> Table:
         (
             count(validations[i]["step"]),
             f"{validations[i]['epoch']:.2f}",
+            _perplexity(validations[i]["training_perplexity"]),
             f"{validations[i]['loss']:.4f}",
-            significant(validations[i]["perplexity"], 4),
+            _perplexity(validations[i]["perplexity"]),
         )
         for i in kept
     )
@@ -363,11 +401,15 @@ def _validations(training: Mapping[str, Any]) -> Table:
     return Table(
         "tab:validations",
         f"Validations during training{partly}; the best in bold.",
-        ("Step", "Epoch", "Loss", "Perplexity"),
+        ("Step", "Epoch", "Training perplexity", "Validation loss", "Validation perplexity"),
         rows,
-        "rrrr",
+        "rrrrr",
         emphasised=(kept.index(best),),
     )
+
+
+def _perplexity(value: float | None) -> str:
+    return "–" if value is None else significant(value, 4)
 
 
 def _epochs(value: float) -> str:
