@@ -105,3 +105,12 @@ def test_mathematics_becomes_mathml() -> None:
     assert inline.startswith("<math>") and "<msup>" in inline
     assert re.match('<math display="block"', displayed)
     assert typst.mathml([]) == []
+
+
+def test_brackets_stretch_around_what_is_tall_alone() -> None:
+    low, high, nested = typst.mathml(
+        [("f (x_1, y^2)", False), ("(a/b)", True), ("[sum_(i=1)^n (x_i)]", True)]
+    )
+    assert low.count('<mo stretchy="false">') == 2 and "<mo>(</mo>" not in low
+    assert "<mo>(</mo>" in high and "stretchy" not in high
+    assert "<mo>[</mo>" in nested and '<mo stretchy="false">(</mo>' in nested

@@ -1,7 +1,8 @@
 """Blocks -> one self-contained HTML file: styles, figures and mathematics inside, no scripts.
 
 Figures go in as data URIs: as an image of its own, an SVG keeps its ids to itself, so that those of
-two figures cannot collide. Mathematics becomes MathML, which every current browser draws.
+two figures cannot collide. Mathematics becomes MathML, which every current browser draws; the font
+that gives it stretched brackets and places for limits goes into the page too.
 """
 
 from __future__ import annotations
@@ -35,11 +36,10 @@ from tinylm.report.blocks import (
     spans,
 )
 from tinylm.report.references import REFERENCES
-from tinylm.report.typst import mathml
+from tinylm.report.typst import BREAKABLE, mathml
 
 _MIME = {".svg": "image/svg+xml", ".png": "image/png"}
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
-_BREAKABLE = re.compile(r"(?<=[/_.=])(?=[^\s/_.=])")
 
 
 def page(document: Document, root: str | Path) -> str:
@@ -54,8 +54,10 @@ def page(document: Document, root: str | Path) -> str:
     """
     printer = _Printer(document, Path(root))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    template = resources.files("tinylm.report").joinpath("templates/page.html").read_text("utf-8")
+    templates = resources.files("tinylm.report") / "templates"
+    template = (templates / "page.html").read_text("utf-8")
     return environment.from_string(template).render(
+        math_font=base64.b64encode((templates / "math.woff").read_bytes()).decode("ascii"),
         title=_clean(document.title),
         author=_clean(document.author),
         date=_clean(document.date),
@@ -271,7 +273,7 @@ def _clean(text: str) -> str:
 
 
 def _breakable(text: str) -> Markup:
-    return Markup("<wbr>").join(escape(part) for part in _BREAKABLE.split(text))
+    return Markup("<wbr>").join(escape(part) for part in BREAKABLE.split(text))
 
 
 def _id(key: str) -> str:

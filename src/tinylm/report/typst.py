@@ -14,6 +14,7 @@ from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import typst
 
@@ -46,7 +47,9 @@ LONG_SAMPLE = 1_500
 """Characters from which a sample may."""
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 # Soft places to break a long path, address or key; a zero-width space prints nothing.
-_BREAKABLE = re.compile(r"(?<=[/_.=:,])(?=[^\s/_.=:,])")
+BREAKABLE = re.compile(r"(?<=[/_.=:,|])(?=[^\s/_.=:,|])")
+_TALL = {"mfrac", "msqrt", "mroot", "munder", "mover", "munderover", "mtable"}
+"""Elements of MathML that make a formula taller than a line."""
 
 
 def string(text: str) -> str:
@@ -197,7 +200,21 @@ def mathml(equations: Iterable[tuple[str, bool]]) -> list[str]:
     found = re.findall(r"<math.*?</math>", page.partition("<body>")[2], re.DOTALL)
     if len(found) != len(wanted):
         raise ValueError(f"{len(wanted)} equations gave {len(found)} pieces of MathML")
-    return found
+    return [_with_low_brackets(formula) for formula in found]
+
+
+def _with_low_brackets(formula: str) -> str:
+    """Return MathML in which brackets around what is no taller than a line do not stretch.
+
+    Browsers give a bracket that may stretch the width of its largest form.
+    """
+    tree = ElementTree.fromstring(formula)
+    for row in tree.iter("mrow"):
+        if len(row) > 1 and not any(part.tag in _TALL for part in row.iter()):
+            for mark in (row[0], row[-1]):
+                if mark.tag == "mo" and mark.text and mark.text in "()[]{}":
+                    mark.set("stretchy", "false")
+    return ElementTree.tostring(tree, encoding="unicode")
 
 
 def _span(span: Span, numbering: Numbering) -> str:
@@ -205,7 +222,7 @@ def _span(span: Span, numbering: Numbering) -> str:
         case "emphasis":
             return f"#emph({string(span.text)});"
         case "code":
-            return f"#raw({string(_BREAKABLE.sub(chr(0x200B), span.text))});"
+            return f"#raw({string(BREAKABLE.sub(chr(0x200B), span.text))});"
         case "math":
             return f"${span.text}$"
         case "link":
@@ -321,7 +338,7 @@ def _references(numbering: Numbering, anchored: bool) -> str:
             f"#{string(f'. {reference.venue}.')};"
         )
         if reference.link:
-            shown = string(_BREAKABLE.sub(chr(0x200B), reference.link.removeprefix("https://")))
+            shown = string(BREAKABLE.sub(chr(0x200B), reference.link.removeprefix("https://")))
             text += f" #link({string(reference.link)}, text(0.9em, {shown}));"
         number_text = string(numbering.labels[key].text)
         anchor = f"#metadata(none){_anchor(key)}" if anchored else ""
