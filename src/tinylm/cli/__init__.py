@@ -7,6 +7,7 @@ import sys
 
 import typer
 
+from tinylm.cli.examples import complete, help_of
 from tinylm.errors import TinylmError
 from tinylm.registry import COMMANDS
 
@@ -23,9 +24,9 @@ app = typer.Typer(
 for _name in COMMANDS:
     _command = COMMANDS.load(_name)
     if isinstance(_command, typer.Typer):  # it has commands of its own
-        app.add_typer(_command, name=_name)
+        app.add_typer(_command, name=_name, **complete(_command, _name))
     else:
-        app.command(_name)(_command)
+        app.command(_name, **help_of(_name, _command))(_command)
 
 
 @app.callback(invoke_without_command=True)

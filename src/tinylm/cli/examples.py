@@ -1,0 +1,113 @@
+"""Examples at the end of every command's help; a test runs each as it is printed.
+
+``runs/quick`` is what ``make report`` leaves. An adapter, a classifier or a file that an example
+takes is made by an example of ``finetune``, or named in the text of the command.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import typer
+
+EXAMPLES: dict[str, tuple[str, str]] = {
+    "train": (
+        "tinylm train --preset quick --name try -o training.max_steps=20 "
+        "-o data.train_stories=200 -o data.validation_stories=20",
+        "tinylm train --resume runs/try",
+    ),
+    "generate": (
+        'tinylm generate runs/quick "Once upon a time" --temperature 0.7 --seed 1',
+        'tinylm generate runs/quick "One day" --strategy beam --num-beams 5 --num-return 3',
+    ),
+    "finetune": (
+        "tinylm finetune runs/quick --data letters --steps 20",
+        "tinylm finetune runs/quick --method prefix --data letters --steps 20 -o length=4",
+    ),
+    "merge": (
+        "tinylm merge runs/quick lora --out runs/merged",
+        "tinylm merge runs/quick runs/quick/adapters/lora --out runs/merged-again",
+    ),
+    "classify": (
+        'tinylm classify runs/quick labels "The dog ran home."',
+        "tinylm classify runs/quick labels --data labelled.jsonl --json",
+    ),
+    "evaluate": (
+        "tinylm evaluate runs/quick",
+        "tinylm evaluate runs/quick --adapter lora --data letters --json",
+    ),
+    "attention": (
+        "tinylm attention runs/quick",
+        'tinylm attention runs/quick "The dog saw the cat." --output attention',
+    ),
+    "verify": (
+        "tinylm verify runs/quick",
+        "tinylm verify runs/quick --json",
+    ),
+    "plan": (
+        "tinylm plan --preset baseline -o model.num_layers=6",
+        "tinylm plan --preset full --tokens 1e9 --json",
+    ),
+    "plan lora": (
+        "tinylm plan lora --shape 120x120 --reduction 15",
+        "tinylm plan lora runs/quick --rank 4",
+    ),
+    "lab": (
+        "tinylm lab svd runs/quick",
+        "tinylm lab mnist -o experiments.lab_mnist.seeds=2",
+    ),
+    "lab svd": (
+        "tinylm lab svd runs/quick -o experiments.lab_svd.steps=20",
+        "tinylm lab svd runs/quick --again",
+    ),
+    "lab mnist": (
+        "tinylm lab mnist -o experiments.lab_mnist.seeds=2",
+        "tinylm lab mnist --output runs/digits "
+        "-o experiments.lab_mnist.seeds=2 -o experiments.lab_mnist.learning_rates=[0.01]",
+    ),
+    "report": (
+        "tinylm report --preset quick --name try --experiments data,training "
+        "-o training.max_steps=20 -o data.train_stories=200 -o data.validation_stories=20",
+        'tinylm report --run runs/quick --experiments training -o report.author="A. Student"',
+    ),
+    "experiment": (
+        "tinylm experiment --list",
+        "tinylm experiment samples --run runs/quick",
+    ),
+    "data": (
+        "tinylm data --data letters --show 2 -o data.train_stories=1000",
+        "tinylm data --preset quick -o data.train_stories=1000",
+    ),
+    "config": (
+        "tinylm config --preset quick",
+        "tinylm config --preset baseline --data letters -o model.num_layers=6",
+    ),
+}
+"""Command -> two calls, as they are typed."""
+
+
+def help_of(name: str, command: Callable[..., Any] | None) -> dict[str, Any]:
+    """Return the end of a command's help and its line in the list of commands, which is whole.
+
+    Args:
+        name: as it is typed, such as ``plan lora``.
+        command: whose docstring begins with that line; None: it is written elsewhere.
+    """
+    lines = "\n".join(f"  {example}" for example in EXAMPLES[name])
+    texts = {"epilog": f"\b\nExamples:\n{lines}"}
+    if command is not None:
+        texts["short_help"] = (inspect.getdoc(command) or "").partition("\n")[0]
+    return texts
+
+
+def complete(app: typer.Typer, name: str) -> dict[str, Any]:
+    """Give the commands of a group the same, and return that of the group."""
+    for command in app.registered_commands:
+        for key, text in help_of(f"{name} {command.name}", command.callback).items():
+            setattr(command, key, text)
+    callback = app.registered_callback
+    if callback is not None:
+        return help_of(name, callback.callback)
+    return help_of(name, None) | {"short_help": str(app.info.help)}
