@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ from tinylm.report.measurements import (
     spread,
     times,
 )
-from tinylm.report.sections import efficiency, precision
-from tinylm.report.sections.accumulation import loss_comment, memory_comment, time_comment
+from tinylm.report.sections import precision
 from tinylm.report.sections.gradient_checkpointing import slopes
 from tinylm.report.sections.verification import verdict
 
@@ -114,62 +112,6 @@ def test_the_table_of_growth_is_never_long() -> None:
         assert len(table.rows) <= 8 and len(table.columns) == (7 if memory else 4)
 
 
-# Gradient accumulation
-
-
-def with_losses(*losses: float) -> list[dict[str, Any]]:
-    runs = copy.deepcopy(method_fixtures.accumulation()["runs"])
-    for run, loss in zip(runs, losses, strict=True):
-        run["validation_loss"] = loss
-    return runs
-
-
-@pytest.mark.parametrize(
-    ("losses", "said"),
-    [
-        ((3.0, 3.1, 3.2, 3.4), "fewer updates bring the model less far"),
-        ((3.4, 3.2, 3.1, 3.0), "*falls* with every enlargement"),
-        ((3.2, 3.0, 3.1, 3.3), "lowest with $k$ = 2"),
-        ((3.0, 3.001, 3.002, 3.003), "no difference for one training each"),
-    ],
-)
-def test_losses_of_accumulation_are_told_as_they_are(losses: tuple[float, ...], said: str) -> None:
-    assert said in loss_comment(with_losses(*losses))
-
-
-def test_equal_steps_are_compared_by_training_loss() -> None:
-    runs = method_fixtures.accumulation()["runs"]
-    assert "brings the model further, but it costs 8.0 times the tokens" in loss_comment(runs)
-    for point in runs[-1]["curve"]:
-        point["loss"] += 9
-    assert "not even each single update" in loss_comment(runs)
-    runs[-1]["curve"] = []
-    assert "At equal *steps*" not in loss_comment(runs)
-
-
-def test_other_tokens_are_not_called_the_same() -> None:
-    runs = method_fixtures.accumulation()["runs"]
-    assert "the same 1.16 million tokens" in loss_comment(runs)
-    runs[0]["tokens"] *= 2
-    said = loss_comment(runs)
-    assert "1,163,264 to 2,326,528 tokens" in said and "At equal tokens" not in said
-
-
-def test_memory_and_time_of_accumulation_follow_the_numbers() -> None:
-    runs = method_fixtures.accumulation()["runs"]
-    assert "changes by 4\u202f%" in memory_comment(runs) and "saves 78" in memory_comment(runs)
-    assert "it is quicker" in time_comment(runs)
-    runs[-1]["tokens_per_second"] = {"median": 700, "min": 600, "max": 800}
-    assert "accumulation is slower" in time_comment(runs)
-    runs[-1]["tokens_per_second"] = {"median": 7_000, "min": 600, "max": 8_000}
-    assert "not apart" in time_comment(runs)
-    for run in runs:
-        run["peak_bytes"] = run["whole_batch_peak_bytes"] = 10**8
-    assert "hardly depends on $k$" in memory_comment(runs)
-    assert "need no more either" in memory_comment(runs)
-    assert memory_comment(runs[:1]) == time_comment(runs[:1]) == ""
-
-
 # Gradient checkpointing
 
 
@@ -205,35 +147,6 @@ def test_bounds_of_nothing_are_exact() -> None:
 
 
 # Efficiency
-
-
-def test_plans_that_hold_are_told_from_those_that_do_not() -> None:
-    found = method_fixtures.efficiency()
-    said = efficiency.own_comment(found)
-    assert "parameters, FLOPs, activations and the cache hold exactly" in said
-    assert "differs from the estimate by +4.0\u202f%" in said
-    found["own"]["measured"]["saved_bytes"] *= 0.9
-    said = efficiency.own_comment(found)
-    assert "parameters, FLOPs and the cache hold exactly" in said
-    assert "differs from the plan for activations (−10.0\u202f%)" in said
-
-
-@pytest.mark.parametrize(
-    ("measured", "said"),
-    [
-        (1.1, "grows as its FLOPs do with batch (1.10 against 1.00)"),
-        (0.6, "grows more slowly than its FLOPs with batch (0.60 against 1.00)"),
-        (1.4, "grows faster than its FLOPs with batch (1.40 against 1.00)"),
-    ],
-)
-def test_exponents_are_compared(measured: float, said: str) -> None:
-    growth = method_fixtures.efficiency()["growth"][:1]
-    nothing = {"measured": None, "planned": None}
-    for cost, subject in (("step", "a step"), ("generation", "generation")):
-        growth[0]["exponents"] = {"step": nothing, "generation": nothing}
-        assert efficiency.growth_comment(growth) == ""
-        growth[0]["exponents"][cost] = {"measured": measured, "planned": 1.0}
-        assert f"The time of {subject} {said}" in efficiency.growth_comment(growth)
 
 
 def test_one_size_has_no_exponent_and_is_shown_all_the_same() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import statistics
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from tinylm.experiments.context import Context, WithoutNotes, create_run, run_ex
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.step_costs import first_batches, step_memory
 from tinylm.experiments.training import StoppedBySignalError
+from tinylm.measurement import Measurement
 
 _FOLDER = "accumulation"
 
@@ -46,7 +46,8 @@ def run(context: Context) -> dict[str, Any]:
         # The first line holds what is done only once, such as making the optimizer's state.
         speeds = [record["tokens_per_second"] for record in trained["curve"]]
         speeds = speeds[1:] or speeds
-        speed = statistics.median(speeds)
+        tokens = data.train.header.num_tokens - 1
+        epoch = Measurement.of([tokens / speed for speed in speeds])
         last = trained["validations"][-1]
         rows.append(
             {
@@ -54,8 +55,8 @@ def run(context: Context) -> dict[str, Any]:
                 "effective_batch": effective,
                 "steps": trained["steps"],
                 "tokens": trained["tokens_seen"],
-                "seconds_per_epoch": (data.train.header.num_tokens - 1) / speed,
-                "tokens_per_second": {"median": speed, "min": min(speeds), "max": max(speeds)},
+                "epoch": epoch.as_result(),
+                "tokens_per_second": tokens / epoch.median,
                 "peak_bytes": peak,
                 "whole_batch_peak_bytes": whole,
                 "validation_loss": last["loss"],

@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.measurement import LIMIT, Verdict, compare_unpaired
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import count, duration, percent, plural, setting, significant
 from tinylm.report.inputs import ReportInputs
-from tinylm.report.measurements import hardware, mib
+from tinylm.report.measurements import DAGGER, dagger, factor, hardware, measured, mib, spread
 
 _SAME_LOSS = 0.01
 """Nats within which two losses count as alike."""
@@ -30,6 +31,9 @@ def blocks(results: ReportInputs) -> list[Block]:
         _table(found, runs),
     ]
     if results.has_figure("figures/accumulation.svg"):
+        made[-2] = Paragraph(
+            f"{_setting(found, runs)} [[fig:accumulation]] draws the training losses."
+        )
         made.append(
             Figure(
                 "fig:accumulation",
@@ -51,9 +55,9 @@ def _technique() -> list[Block]:
         Paragraph(
             "A large batch may not fit into memory. Accumulation [[ott2018]] splits it into $k$ "
             "mini-batches: each is run forward and backward, its gradient is added to the sum of "
-            "those before it, its activations are freed, and the optimizer moves the weights once "
-            "after the last. With $ell_t$ the loss of target token $t$ and $N_i$ target tokens in "
-            "mini-batch $i$, the gradient of the step is"
+            "those before it, its activations are freed, and after the last one the optimizer "
+            "moves the weights once. With $ell_t$ the loss of target token $t$ and $N_i$ target "
+            "tokens in mini-batch $i$, the gradient of the step is"
         ),
         Equation(
             "g = 1/N sum_(i=1)^k sum_(t=1)^(N_i) nabla_theta ell_(i, t), wide N = sum_(i=1)^k N_i."
@@ -61,7 +65,7 @@ def _technique() -> list[Block]:
         Paragraph(
             "Every part is divided by the target tokens $N$ of the *whole step*. The mean of the "
             "mini-batches' own means would give every mini-batch the same weight, and so a token "
-            "in one with much filling more weight than a token in a full one. Divided by $N$, the "
+            "in one with much padding more weight than a token in a full one. Divided by $N$, the "
             "$k$ mini-batches give the gradient of one batch $k$ times as large, up to rounding "
             "(and up to the random numbers of dropout)."
         ),
@@ -100,8 +104,9 @@ def _table(found: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Table
             str(run["accumulation_steps"]),
             count(run["effective_batch"]),
             count(run["steps"]),
-            duration(run["seconds_per_epoch"]),
-            _speed(run["tokens_per_second"]),
+            f"{duration(run['epoch']['median_s'])}{dagger(measured(run['epoch']))}",
+            count(run["tokens_per_second"]),
+            spread(run["epoch"]),
             mib(run["peak_bytes"]),
             mib(run["whole_batch_peak_bytes"]),
             f"{run['validation_loss']:.3f}",
@@ -112,19 +117,21 @@ def _table(found: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Table
     return Table(
         "tab:accumulation",
         "Training with accumulation over $k$ mini-batches.",
-        ("$k$", "Batch", "Steps", "Epoch", "Tokens/s (range)", "Peak", "Whole", "Val. loss",
+        ("$k$", "Batch", "Steps", "Epoch", "Tokens/s", "Spread", "Peak", "Whole", "Val. loss",
          "Perpl."),
         rows,
-        "rrrrrrrrr",
-        "Batch: windows a step; Tokens/s: median and range of the logged steps; Epoch: one pass "
-        "over the training split at the median; Peak: memory in MiB; Whole: memory of the same "
-        "batch in one piece. Measured on "
-        f"{hardware(found)}.",
+        "rrrrrrrrrr",
+        "Batch: windows per step; Epoch: one pass over the training split at the median speed of "
+        "the log entries; Spread: the distance between the quartiles of this time, in percent of "
+        "it; Peak: memory in MiB; Whole: memory of the same batch in one piece. Measured on "
+        f"{hardware(found)}.{_disturbed(runs)}",
     )  # fmt: skip
 
 
-def _speed(rate: Mapping[str, float]) -> str:
-    return f"{count(rate['median'])} ({count(rate['min'])} to {count(rate['max'])})"
+def _disturbed(runs: Sequence[Mapping[str, Any]]) -> str:
+    if any(measured(run["epoch"]).disturbed for run in runs):
+        return f" {DAGGER}: disturbed; the spread is above {percent(LIMIT, 0)}."
+    return ""
 
 
 def loss_comment(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -156,19 +163,19 @@ def _losses(runs: Sequence[Mapping[str, Any]], same: bool) -> str:
     if max(losses) - min(losses) <= _SAME_LOSS:
         return (
             f"The validation losses lie within {max(losses) - min(losses):.3f} nats of each other, "
-            "which is no difference for one training each."
+            "too close for a difference to be claimed from one training each."
         )
     if all(later > earlier for earlier, later in steps):
         why = (
-            " At equal tokens and equal learning rate fewer updates bring the model less far."
+            " At equal tokens and an equal learning rate, fewer updates bring less progress."
             if same
             else ""
         )
-        return f"The validation loss rises with every enlargement of the batch, {ends}.{why}"
+        return f"The validation loss rises with every increase of the batch, {ends}.{why}"
     if all(later < earlier for earlier, later in steps):
         return (
-            f"The validation loss *falls* with every enlargement of the batch, {ends}: fewer but "
-            "less noisy updates brought the model further."
+            f"The validation loss *falls* with every increase of the batch, {ends}: fewer but less "
+            "noisy updates brought more progress."
         )
     best = min(runs, key=lambda run: run["validation_loss"])
     return (
@@ -191,13 +198,13 @@ def _at_equal_steps(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
     )
     ratio = last["effective_batch"] / first["effective_batch"]
     if abs(difference) <= _SAME_LOSS:
-        return f"{text}: {significant(ratio, 2)} times the tokens bring no better updates."
+        return f"{text}: {significant(ratio, 2)} times the tokens do not make the updates better."
     if difference < 0:
         return (
-            f"{text}: each update of the larger batch brings the model further, but it costs "
+            f"{text}: each update with the larger batch brings more progress, but it costs "
             f"{significant(ratio, 2)} times the tokens."
         )
-    return f"{text}: not even each single update is helped by the larger batch."
+    return f"{text}: the updates are not better with the larger batch, not even one by one."
 
 
 def _mean_loss(curve: Sequence[Mapping[str, Any]], step: int) -> float | None:
@@ -241,21 +248,20 @@ def time_comment(runs: Sequence[Mapping[str, Any]]) -> str:
     if len(runs) == 1:
         return ""
     first, last = runs[0], runs[-1]
-    one, other = first["tokens_per_second"], last["tokens_per_second"]
-    ratio = last["seconds_per_epoch"] / first["seconds_per_epoch"]
+    one, other = measured(first["epoch"]), measured(last["epoch"])
     text = (
-        f"An epoch takes {duration(last['seconds_per_epoch'])} with $k$ = "
-        f"{last['accumulation_steps']} and {duration(first['seconds_per_epoch'])} with $k$ = "
-        f"{first['accumulation_steps']} (ratio {significant(ratio)})"
+        f"An epoch takes {duration(one.median)} with $k$ = {first['accumulation_steps']} and "
+        f"{duration(other.median)} with $k$ = {last['accumulation_steps']}, measured one after the "
+        "other. "
     )
-    if other["max"] < one["min"]:
-        return f"{text}; the ranges of tokens per second do not overlap: accumulation is slower."
-    if other["min"] > one["max"]:
+    comparison = compare_unpaired(other, one)
+    if comparison.verdict is Verdict.LESS:
         return (
-            f"{text}; the ranges of tokens per second do not overlap: it is quicker, since the "
+            f"{text}Accumulation is quicker, by a factor of {factor(comparison.inverse)}: the "
             "optimizer moves the weights less often."
         )
-    return (
-        f"{text}; the ranges of tokens per second overlap, so that single steps tell the settings "
-        "not apart."
-    )
+    if comparison.verdict is Verdict.MORE:
+        return f"{text}Accumulation is slower, by a factor of {factor(comparison)}."
+    if comparison.verdict is Verdict.ALIKE:
+        return f"{text}The two are not measurably different."
+    return f"{text}Which of them is quicker could not be measured."

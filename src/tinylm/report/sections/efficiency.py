@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.measurement import Measurement
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import count, listed, percent, plural
 from tinylm.report.inputs import ReportInputs
-from tinylm.report.measurements import hardware, median, mib, rounds, seconds, spread
+from tinylm.report.measurements import (
+    dagger,
+    disturbances,
+    hardware,
+    median,
+    mib,
+    rounds,
+    seconds,
+    spread,
+)
 
 _NEAR = 0.15
 """Difference of two exponents up to which they are said to agree."""
@@ -37,12 +47,13 @@ def blocks(results: ReportInputs) -> list[Block]:
         Paragraph(own_comment(found)),
         Heading(2, "How cost grows", "sec:growth"),
         Paragraph(
-            "One size was then varied at a time, the others left as they are in this run, and a "
-            "power of the size fitted to each cost: $c dot n^p$, by least squares over the "
+            "One size at a time was then varied, with the others left as they are in this run, and "
+            "a power of the size was fitted to each cost: $c dot n^p$, by least squares over the "
             "logarithms. [[tab:growth]] sets the exponent $p$ that was measured beside that of "
-            "the formula over the same points; time is planned as proportional to FLOPs. "
-            f"{'[[fig:efficiency]] draws time and memory of a step. ' * drawn}"
-            f"Generation is greedy, of a quarter of the context. {growth_comment(found['growth'])}"
+            "the formula over the same points; time is planned to be proportional to FLOPs. "
+            f"{'[[fig:efficiency]] draws time and memory of a step. ' if drawn else ''}"
+            "Generation is greedy and fills a quarter of the context. "
+            f"{growth_comment(found['growth'])}"
         ),
         _exponents(found),
     ]
@@ -52,8 +63,8 @@ def blocks(results: ReportInputs) -> list[Block]:
                 "fig:efficiency",
                 "figures/efficiency.svg",
                 "Time and peak memory of a training step against one size at a time, on "
-                "logarithmic axes: measured, and by the formulas. Of time the formula gives the "
-                "slope alone; its line is drawn through the largest size.",
+                "logarithmic axes: measured, and by the formulas. The formula for time gives only "
+                "the slope; its line is drawn through the largest size.",
                 "Time and memory of a training step against batch, context, layers and vocabulary, "
                 "measured and planned.",
             )
@@ -65,23 +76,23 @@ def _technique(found: Mapping[str, Any]) -> list[Block]:
     how = (
         "the greatest number of bytes of tensors alive at once"
         if found["measure"] == "live tensor bytes"
-        else f"measured with `{literal(str(found['measure']))}`"
+        else f"that of `{literal(str(found['measure']))}`"
     )
     return [
         Paragraph(
             "What a model costs follows from its sizes before anything is trained; `tinylm plan` "
             "prints it. Work is counted in floating-point operations (FLOPs) of matrix products, "
-            "$2 m k n$ for matrices of $m times k$ and $k times n$, and backwards twice those of "
-            "the forward pass. Memory is weights, gradients, optimizer state, and the "
+            "$2 m k n$ for matrices of $m times k$ and $k times n$; the backward pass takes twice "
+            "those of the forward pass. Memory is weights, gradients, optimizer state, and the "
             "activations that the forward pass keeps for the backward pass, counted operation by "
-            "operation [[korthikanti2022]]; what is alive for a moment only is estimated by its "
-            f"largest arrays. Measured, peak memory is {how}. The share of the machine's speed "
+            "operation [[korthikanti2022]]; what is alive only for a moment is estimated by its "
+            f"largest arrays. The peak memory measured is {how}. The share of the machine's speed "
             "in matrix products that training reaches is the *model FLOPs utilisation* "
-            "[[chowdhery2022]], for $B T$ tokens a step:"
+            "[[chowdhery2022]], for $B T$ tokens per step:"
         ),
         Equation(
-            '"utilisation" = (B T dot "FLOPs a token") / '
-            '("seconds a step" dot "FLOPs a second of matrix products")'
+            '"utilisation" = (B T dot "FLOPs per token") / '
+            '("seconds per step" dot "FLOPs per second of matrix products")'
         ),
     ]
 
@@ -102,7 +113,7 @@ def _own_table(found: Mapping[str, Any]) -> Table:
         ("", "Planned", "Measured", "Difference"),
         (
             both("Parameters", "parameters", count),
-            both("FLOPs a token, forward and backward", "flops_per_token", count),
+            both("FLOPs per token, forward and backward", "flops_per_token", count),
             both("Activations kept, MiB", "saved_bytes", mib),
             both("Peak memory of a step, MiB", "peak_bytes", mib),
             both("Key-value cache of a context, MiB", "kv_bytes", mib),
@@ -114,9 +125,10 @@ def _own_table(found: Mapping[str, Any]) -> Table:
             ),
         ),
         "lrrr",
-        f"Step: {rounds(step)}, spread (range over median) {spread(step)}; planned is the least "
-        "time, if nothing but matrix products were done, at the best speed measured for them. "
-        f"Measured on {hardware(found)}.",
+        f"Step: {rounds(step)}; spread (distance between the quartiles, relative to the median) "
+        f"{spread(step)}. Planned is the least time that it could take, if it were nothing but "
+        f"matrix products at the best speed measured for them. Measured on {hardware(found)}."
+        f"{disturbances([Measurement.from_result(step)])}",
     )
 
 
@@ -147,28 +159,36 @@ def own_comment(found: Mapping[str, Any]) -> str:
     text = "[[tab:efficiency]] sets both side by side. "
     if exact:
         text += f"The plans of {listed(exact)} hold exactly. "
-    if other:
-        text += f"The measurement differs from the plan for {listed(other)}. "
+    if len(other) == 1:
+        text += f"The measurement of {other[0]} differs from the plan. "
+    elif other:
+        text += f"The measurements of {listed(other)} differ from the plans. "
     parts = own["peak_parts"]
     most = max(("weights", "moments", "gradients", "activations", "temporary"), key=parts.get)
+    takes = "takes" if most == "moments" else "take"
     shown = {"moments": "optimizer state", "temporary": "temporary arrays"}.get(most, most)
     text += (
-        f"Memory is planned to peak during the {_at(parts['time'])}, where {shown} take the "
+        f"Memory is planned to peak during the {_at(parts['time'])}, where {shown} {takes} the "
         f"largest part, {mib(parts[most])} MiB; the measured peak differs from the estimate by "
         f"{gap(planned['peak_bytes'], measured['peak_bytes'])}. "
     )
     tokens = own["tokens"] / own["step"]["median_s"]
-    return text + (
-        f"A step of {count(own['tokens'])} tokens takes {median(own['step'])}, "
-        f"{count(tokens)} tokens a second, and so {percent(own['utilisation'])} of what matrix "
-        "products alone could reach. The rest is what the count leaves out: norms, softmax, "
+    text += f"A step of {count(own['tokens'])} tokens takes {median(own['step'])}"
+    if Measurement.from_result(own["step"]).disturbed or own["utilisation"] > 1:
+        return (
+            f"{text}. The machine was disturbed while its steps or its matrix products were "
+            "measured, so nothing is said of its utilisation."
+        )
+    return (
+        f"{text}, which is {count(tokens)} tokens per second and a utilisation of "
+        f"{percent(own['utilisation'])}. The rest is what the count leaves out: norms, softmax, "
         "dropout, the optimizer, moving numbers, and products too small to fill the machine."
     )
 
 
 def _at(time: str) -> str:
-    layer, _, backward = time.partition(", backward")
-    return f"backward pass of the {layer}" if backward or layer.endswith("layer") else layer
+    layer, backward, _ = time.partition(", backward")
+    return f"backward pass of the {layer}" if backward else layer
 
 
 def growth_comment(growth: Sequence[Mapping[str, Any]]) -> str:
@@ -184,8 +204,8 @@ def growth_comment(growth: Sequence[Mapping[str, Any]]) -> str:
         growth,
         "generation",
         "The time of generation",
-        "a token at a time the products are small, and starting them and reading the weights "
-        "costs the same whatever the size",
+        "with one token at a time the products are small, and starting them and reading the "
+        "weights costs the same whatever the size",
     )
     return " ".join([*step, *generation])
 
@@ -194,20 +214,24 @@ def _compared(
     growth: Sequence[Mapping[str, Any]], cost: str, subject: str, reason: str
 ) -> list[str]:
     """Return sentences on one cost; ``reason`` is why it may grow more slowly than planned."""
-    ways: dict[str, list[str]] = {"as": [], "slower": [], "faster": []}
+    ways: dict[str, list[str]] = {"as": [], "slower": [], "faster": [], "unknown": []}
     for series in growth:
         fitted = series["exponents"][cost]
         if fitted["measured"] is None or fitted["planned"] is None:
             continue
+        name = SIZES[series["varied"]]
+        if any(Measurement.from_result(row[cost]).disturbed for row in series["rows"]):
+            ways["unknown"].append(name)
+            continue
         over = fitted["measured"] - fitted["planned"]
         way = "as" if abs(over) <= _NEAR else "faster" if over > 0 else "slower"
-        name = SIZES[series["varied"]]
         ways[way].append(f"{name} ({fitted['measured']:.2f} against {fitted['planned']:.2f})")
     sentences = {
         "as": "grows as its FLOPs do with {}.",
         "slower": f"grows more slowly than its FLOPs with {{}}: {reason}.",
-        "faster": "grows faster than its FLOPs with {}: what is not counted, or numbers that no "
-        "longer fit into the processor's caches, gains weight.",
+        "faster": "grows faster than its FLOPs with {}: what is not counted gains weight, or "
+        "numbers no longer fit into the processor's caches.",
+        "unknown": "was disturbed while it was measured against {}, so its growth is not judged.",
     }
     return [f"{subject} {sentences[way].format(listed(on))}" for way, on in ways.items() if on]
 
@@ -229,8 +253,8 @@ def _exponents(found: Mapping[str, Any]) -> Table:
         ("Size", *(cell for name in _COSTS.values() for cell in (name, "*p.*"))),
         tuple(rows),
         "lrrrrrrrr",
-        f"From the {rounds(timing)} at each size, spreads in [[tab:growth-points]]. Measured on "
-        f"{hardware(found)}.",
+        f"From the {rounds(timing)} at each size; spreads are in [[tab:growth-points]]. Measured "
+        f"on {hardware(found)}.",
     )
 
 
@@ -240,11 +264,12 @@ def _exponent(value: float | None) -> str:
 
 def _points(found: Mapping[str, Any]) -> Table:
     rate = found["product_flops_per_second"]
-    rows = []
+    rows, timings = [], []
     for series in found["growth"]:
         for number, row in enumerate(series["rows"]):
             name = SIZES[series["varied"]] if number == 0 else ""
             measured, planned = row["measured"], row["planned"]
+            timings += [Measurement.from_result(row[cost]) for cost in ("step", "generation")]
             rows.append(
                 (
                     name,
@@ -252,7 +277,8 @@ def _points(found: Mapping[str, Any]) -> Table:
                     median(row["step"]),
                     spread(row["step"]),
                     percent(planned["step"] / rate / measured["step"], 0),
-                    seconds(row["generation"]["median_s"] / row["new_tokens"]),
+                    seconds(row["generation"]["median_s"] / row["new_tokens"])
+                    + dagger(Measurement.from_result(row["generation"])),
                     spread(row["generation"]),
                     mib(measured["saved_bytes"]),
                     mib(measured["peak_bytes"]),
@@ -266,6 +292,6 @@ def _points(found: Mapping[str, Any]) -> Table:
         ("", "Size", "Step", "Spread", "MFU", "A token", "Spread", "Kept", "Peak", "Planned"),
         tuple(rows),
         "lrrrrrrrrr",
-        f"Times: {rounds(found['own']['step'])}; spread: range over median. Measured on "
-        f"{hardware(found)}.",
+        f"Times: {rounds(found['own']['step'])}; spread: distance between the quartiles, relative "
+        f"to the median. Measured on {hardware(found)}.{disturbances(timings)}",
     )
