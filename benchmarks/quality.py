@@ -77,7 +77,7 @@ def train_peer(config: RunConfig, windows: TokenWindows, steps: int, tied: bool)
     def summed_loss(batch):
         with autocast(settings.precision, device):
             logits = peer(batch.ids)
-        return token_losses(logits, batch.labels, IGNORED).sum()
+        return token_losses(logits, batch.labels, IGNORED).sum(), batch.num_targets
 
     started = time.perf_counter()
     for step in range(steps):

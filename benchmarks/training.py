@@ -33,6 +33,7 @@ from tinylm.data.windows import Batch
 from tinylm.evaluation.memory import peak_bytes, resting_bytes, tensor_bytes
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.allocator import keep_freed_memory
 from tinylm.training.step import TrainingStep
 
@@ -54,7 +55,7 @@ def ours(
     torch.manual_seed(0)
     settings = TrainingConfig(precision=precision, compile=compiled)  # type: ignore[arg-type]
     model = shape.config if dropout else replace(shape.config, dropout=0.0)
-    work = TrainingStep(DecoderLM(model), settings)
+    work = TrainingStep(DecoderLM(model), next_token_loss, settings)
     batch = batch_of(shape)
 
     def step() -> None:

@@ -26,8 +26,10 @@ ALLOWED: dict[str, set[str]] = {
     "interpretability": BASE | {"model"},
     "finetuning": BASE | {"planning", "model", "numbers"},
     "language_model": BASE | {"checkpoint", "finetuning", "generation", "model", "tokenizers"},
+    "tasks": BASE | {"training", "data", "model", "tokenizers", "evaluation", "finetuning"},
     "experiments": BASE
     | {
+        "tasks",
         *("fast", "numbers"),
         *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
         *("evaluation", "interpretability", "finetuning", "language_model"),

@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 
 from tinylm.config import ModelConfig, from_dict, to_dict
 from tinylm.errors import CheckpointError, DataError, TinylmError
+from tinylm.model.base import Model
 from tinylm.model.decoder import DecoderLM
 from tinylm.names import nearest_folder
 from tinylm.planning.parameters import parameter_counts
@@ -83,7 +84,7 @@ class Checkpoint:
         return model.eval()
 
 
-def model_weights(model: DecoderLM) -> dict[str, Tensor]:
+def model_weights(model: Model) -> dict[str, Tensor]:
     """Return the model's weights by name; a tensor of several names only under its first."""
     weights: dict[str, Tensor] = {}
     seen: set[int] = set()
@@ -94,7 +95,7 @@ def model_weights(model: DecoderLM) -> dict[str, Tensor]:
     return weights
 
 
-def load_weights(model: DecoderLM, weights: Mapping[str, Tensor], source: Path) -> None:
+def load_weights(model: Model, weights: Mapping[str, Tensor], source: Path) -> None:
     """Copy weights into a model.
 
     Raises:
@@ -115,7 +116,7 @@ def load_weights(model: DecoderLM, weights: Mapping[str, Tensor], source: Path) 
 
 
 def save_checkpoint(
-    folder: str | Path, model: DecoderLM, tokenizer: Tokenizer, state: TrainingState
+    folder: str | Path, model: Model, tokenizer: Tokenizer, state: TrainingState
 ) -> Path:
     """Write ``folder/step-N`` and point ``folder/last`` at it.
 

@@ -36,6 +36,7 @@ from tinylm.finetuning.storage import load_adapter, save_adapter
 from tinylm.generation.stepper import Stepper
 from tinylm.model.decoder import DecoderLM
 from tinylm.registry import METHODS
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
 Models = Callable[..., DecoderLM]
@@ -315,7 +316,7 @@ def test_the_training_step_has_its_gradients(base: DecoderLM, name: str) -> None
             device="cpu", precision="fp32", gradient_clip=0.0, gradient_checkpointing=segment
         )
         torch.manual_seed(0)
-        found = TrainingStep(model, config).backward([Batch(IDS, LABELS)])
+        found = TrainingStep(model, next_token_loss, config).backward([Batch(IDS, LABELS)])
         assert found.loss / found.num_targets == pytest.approx(loss.item())
         for (key, parameter), gradient in zip(trained.items(), wanted, strict=True):
             assert parameter.grad is not None, key

@@ -34,6 +34,7 @@ from tinylm.finetuning.lora import LowRank
 from tinylm.finetuning.sites import plain_parameters, wrappers
 from tinylm.model.decoder import DecoderLM
 from tinylm.numbers.linear import LinearLike
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
 Models = Callable[..., DecoderLM]
@@ -113,7 +114,7 @@ def test_only_the_adapter_is_trained(small_model: Models, settings: LoraConfig) 
     }
     base = {name: p.clone() for name, p in small_model().named_parameters()}
     config = TrainingConfig(optimizer="sgd", learning_rate=0.5, weight_decay=0.1)
-    step = TrainingStep(model, config)
+    step = TrainingStep(model, next_token_loss, config)
     batch = Batch(IDS[:, :-1], IDS[:, 1:], None)
     for _ in range(3):
         step.backward([batch])
@@ -360,8 +361,8 @@ def test_the_weight_of_an_adapted_map_does_what_the_map_does(small_model: Models
     )
     trained = trained_parameters(model, "a")
     gradients = torch.autograd.grad(wanted, list(trained.values()))
-    step = TrainingStep(model, TrainingConfig(device="cpu", precision="fp32"))
-    found = step.summed_loss(Batch(IDS[:, :-1], labels, None))
+    step = TrainingStep(model, next_token_loss, TrainingConfig(device="cpu", precision="fp32"))
+    found = step.loss(Batch(IDS[:, :-1], labels, None))[0]
     torch.testing.assert_close(found, wanted)
     again = torch.autograd.grad(found, list(trained.values()))
     for name, one, other in zip(trained, gradients, again, strict=True):

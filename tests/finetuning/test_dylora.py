@@ -19,6 +19,7 @@ from tinylm.finetuning.adapters import attach, fold, merge, trained_parameters, 
 from tinylm.finetuning.dylora import NestedLowRank, Ranks, set_rank
 from tinylm.finetuning.sites import wrappers
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.recompute import recomputing
 from tinylm.training.step import TrainingStep
 
@@ -208,13 +209,15 @@ def test_the_output_projection_uses_the_rank_of_its_pass(small_model: Models) ->
     model = small_model(dropout=0.0).double()
     attach(model, "dylora", settings)
     randomise(model)
-    step = TrainingStep(model.train(), TrainingConfig(device="cpu", precision="fp32"))
+    step = TrainingStep(
+        model.train(), next_token_loss, TrainingConfig(device="cpu", precision="fp32")
+    )
     for seed in range(8):
         torch.manual_seed(seed)
         logits = model(IDS[:, :-1])
         wanted = nn.functional.cross_entropy(logits.mT, IDS[:, 1:], reduction="sum")
         torch.manual_seed(seed)
-        found = step.summed_loss(Batch(IDS[:, :-1], IDS[:, 1:], None))
+        found = step.loss(Batch(IDS[:, :-1], IDS[:, 1:], None))[0]
         torch.testing.assert_close(found, wanted)
 
 

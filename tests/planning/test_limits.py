@@ -29,6 +29,7 @@ from tinylm.planning.limits import (
     shown_bytes,
 )
 from tinylm.planning.parameters import parameter_counts
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
 SMALL = ModelConfig(vocab_size=50, hidden_size=16, num_heads=2, context_length=8, num_layers=2)
@@ -187,7 +188,9 @@ def test_a_training_step_that_cannot_be_is_refused() -> None:
 
 
 def test_a_batch_is_asked_for_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    step = TrainingStep(DecoderLM(SMALL), TrainingConfig(device="cpu", compile=False))
+    step = TrainingStep(
+        DecoderLM(SMALL), next_token_loss, TrainingConfig(device="cpu", compile=False)
+    )
     monkeypatch.setattr(limits, "machine_memory", lambda: 3_000_000)
 
     def batch(rows: int) -> Batch:

@@ -17,6 +17,7 @@ from tinylm.fast import loops
 from tinylm.model.decoder import DecoderLM
 from tinylm.planning.activations import activation_bytes, output_gradient_bytes
 from tinylm.planning.memory import largest_batch, step_peak
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
 NEAR = 0.15
@@ -29,7 +30,7 @@ def step_of(
     training = TrainingConfig(device="cpu", keep_freed_memory=False, **settings)
     model = DecoderLM(config)
     model.embedding.weight.requires_grad_(not frozen)
-    return TrainingStep(model.train(), training), training
+    return TrainingStep(model.train(), next_token_loss, training), training
 
 
 def full_batch(config: ModelConfig, batch: int, seq: int) -> Batch:
@@ -81,7 +82,7 @@ def test_activations_are_those_that_autograd_saves(
         config, frozen, precision=precision, gradient_checkpointing=segment, speed=speed
     )
     windows = full_batch(config, batch, seq)
-    measured = saved_bytes(lambda: step.summed_loss(windows), step.model.parameters())
+    measured = saved_bytes(lambda: step.loss(windows)[0], step.model.parameters())
     parts = activation_bytes(config, batch, seq, precision, segment, frozen, speed == "auto")
     assert parts.pop("total") == sum(parts.values()) == measured
 
@@ -105,7 +106,7 @@ def test_activations_of_attention_in_blocks(
     )
     step, _ = step_of(config, precision=precision, speed=speed)
     windows = full_batch(config, batch, seq)
-    measured = saved_bytes(lambda: step.summed_loss(windows), step.model.parameters())
+    measured = saved_bytes(lambda: step.loss(windows)[0], step.model.parameters())
     assert (
         activation_bytes(config, batch, precision=precision, quick=speed == "auto")["total"]
         == measured
@@ -136,7 +137,7 @@ def test_gradients_of_the_output_loss_are_there_after_the_forward_pass(tied: boo
         vocab_size=40, context_length=8, num_heads=2, hidden_size=12, tie_embeddings=tied
     )
     step, _ = step_of(config)
-    loss = step.summed_loss(full_batch(config, 3, 8))
+    loss = step.loss(full_batch(config, 3, 8))[0]
     held = sum(one.nbytes for one in loss.grad_fn.gradients if one is not None)  # type: ignore[union-attr]
     assert held == output_gradient_bytes(config, 3)
 

@@ -19,7 +19,7 @@ from tinylm.config import TrainingConfig
 from tinylm.config.finetuning import ClassificationConfig
 from tinylm.data.windows import Batch
 from tinylm.finetuning.classification import Classifier, trained
-from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
 SIZES = [
@@ -52,7 +52,7 @@ def our_gradients(model: Classifier, ids: Tensor, real: Tensor, labels: Tensor) 
 
     The examples come in two micro-batches of two and one: every example must weigh the same.
     """
-    step = TrainingStep(cast(DecoderLM, model), TrainingConfig(gradient_clip=0, device="cpu"))
+    step = TrainingStep(model, next_token_loss, TrainingConfig(gradient_clip=0, device="cpu"))
     halves = [Batch(ids[k], labels[k, None], real[k]) for k in (slice(0, 2), slice(2, 3))]
     found = step.backward(halves)
     assert found.num_targets == len(ids)

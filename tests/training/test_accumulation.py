@@ -47,7 +47,9 @@ def gradients(
     model: DecoderLM, batches: Sequence[Batch]
 ) -> tuple[dict[str, Tensor], tuple[float, int]]:
     model.zero_grad(set_to_none=True)
-    result = accumulate_gradients(lambda batch: summed_loss(model, batch), batches)
+    result = accumulate_gradients(
+        lambda batch: (summed_loss(model, batch), batch.num_targets), batches
+    )
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, (
         result
     )

@@ -1,12 +1,13 @@
 """The loop: what it steps over, when it validates, saves, logs and stops."""
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.training.tiny import (
     Recorder,
@@ -22,7 +23,9 @@ from tinylm.data.windows import Batch, TokenWindows
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import run_experiment
 from tinylm.experiments.preparation import prepare_data, start_model
+from tinylm.model.base import LayerRunner
 from tinylm.model.decoder import DecoderLM
+from tinylm.model.reading import Reading
 
 
 def watched(windows: TokenWindows) -> list[list[int]]:
@@ -158,12 +161,15 @@ def test_an_interval_goes_before_a_number_of_validations(tmp_path: Path) -> None
     assert validated(tmp_path, validations=5, validation_interval=2, max_steps=5) == [2, 4, 5]
 
 
-def test_training_loss_is_measured_with_every_validation(tmp_path: Path) -> None:
+def test_training_loss_is_measured_with_every_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recorder = Recorder()
     trainer = tiny_trainer(
         tmp_path, validate=Losses(3.0, 2.0), listener=recorder, validations=1, max_steps=2
     )
-    trainer.training_loss = measured = Losses(2.5, 0.5)
+    measured = Losses(2.5, 0.5)
+    monkeypatch.setattr(trainer.task, "training_loss", measured)
     trainer.run()
     records = [record for record, _ in recorder.validations]
     assert [(r.loss, r.training_loss) for r in records] == [(3.0, 2.5), (2.0, 0.5)]
@@ -247,7 +253,7 @@ def test_lines_are_token_weighted_means_since_the_line_before(tmp_path: Path) ->
     )
     trainer.run()
     assert [record.step for record in recorder.logs] == [3, 5]
-    total = trainer.windows.tokens.header.num_tokens - 1
+    total = trainer.task.windows.tokens.header.num_tokens - 1
     first = recorder.logs[0]  # an epoch: 4, 4 and 1 windows, the padded one in any of them
     assert (first.tokens, first.epoch) == (total, 1.0)
     losses = dict(recorder.steps)
@@ -309,10 +315,10 @@ def test_compile_wraps_the_forward_pass_and_saves_the_plain_weights(
 ) -> None:
     calls = []
 
-    def compiled(model: DecoderLM) -> Any:
-        def forward(*args: Any, **kwargs: Any) -> Tensor:
+    def compiled(run_layers: LayerRunner) -> LayerRunner:
+        def forward(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
             calls.append(1)
-            return model(*args, **kwargs)
+            return run_layers(layers, x, reading)
 
         return forward
 

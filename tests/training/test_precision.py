@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -41,8 +42,8 @@ def test_bf16_multiplies_in_bf16_and_keeps_weights_and_state_in_fp32(tmp_path: P
 
 def test_the_loss_is_computed_in_fp32_from_bf16_logits(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, precision="bf16")
-    batch = trainer.windows.batch([0, 1])
-    assert trainer.training_step.summed_loss(batch).dtype == torch.float32
+    batch = trainer.task.batch(np.arange(2))
+    assert trainer.training_step.loss(batch)[0].dtype == torch.float32
 
 
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16"), (False, "fp32")])

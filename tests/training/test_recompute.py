@@ -19,8 +19,9 @@ from tinylm.config import ModelConfig
 from tinylm.data.windows import IGNORED, Batch, story_rows
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.evaluation.memory import saved_bytes
+from tinylm.model.base import LayerRunner
 from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM, LayerRunner, in_turn, layers_run_by
+from tinylm.model.decoder import DecoderLM, in_turn, layers_run_by
 from tinylm.model.loss import token_losses
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
@@ -93,7 +94,7 @@ def gradients(
 
     model.zero_grad(set_to_none=True)
     torch.manual_seed(seed)
-    loss, _ = accumulate_gradients(summed_loss, batches)
+    loss, _ = accumulate_gradients(lambda batch: (summed_loss(batch), batch.num_targets), batches)
     found = {
         name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()
     }

@@ -22,6 +22,7 @@ from tinylm.data.windows import TokenWindows
 from tinylm.experiments.context import Context, SilentConsole, SilentListener, create_run
 from tinylm.experiments.preparation import prepare_data, resolve
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.word import WordTokenizer
 from tinylm.training.loop import StepRecord, Trainer, ValidationRecord
 
@@ -123,6 +124,15 @@ class Recorder(SilentListener):
         self.checkpoints.append(path.name)
 
 
+class TinyTask(LanguageModelling):
+    """Language modelling whose validation is any function."""
+
+    measure: Callable[[DecoderLM], float]
+
+    def validate(self, model: DecoderLM) -> float:
+        return self.measure(model)
+
+
 def tiny_trainer(
     folder: Path,
     model: DecoderLM | None = None,
@@ -139,13 +149,14 @@ def tiny_trainer(
         "checkpoint_interval": 0,
         "learning_rate": 1e-2,
     }
+    data = windows or tiny_windows(folder)
+    task = TinyTask(tiny_tokenizer(), data, data, 4)
+    task.measure = validate
     return Trainer(
         model or tiny_model(),
-        tiny_tokenizer(),
-        windows or tiny_windows(folder),
+        task,
         TrainingConfig(**{**chosen, **settings}),
         folder / "checkpoints",
-        validate,
         listener or Recorder(),
     )
 

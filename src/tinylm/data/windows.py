@@ -40,6 +40,14 @@ class Batch:
         return Batch(self.ids.to(device), self.labels.to(device), real)
 
     @property
+    def size(self) -> tuple[int, int] | None:
+        """Rows and tokens of each; None for features of texts that were read before."""
+        if self.ids.is_floating_point():
+            return None
+        rows, seq = self.ids.shape
+        return rows, seq
+
+    @property
     def num_targets(self) -> int:
         """Number of labels that are predicted."""
         return int((self.labels != IGNORED).sum())

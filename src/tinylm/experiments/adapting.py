@@ -21,7 +21,6 @@ from tinylm.config import DataConfig, TrainingConfig, to_dict
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import AdapterError, ConfigError
-from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import Console, threads
 from tinylm.experiments.recipes import difference, read_recipe, write_recipe
 from tinylm.experiments.training import StoppedBySignalError, resume_point
@@ -31,8 +30,8 @@ from tinylm.finetuning.longlora import extended
 from tinylm.finetuning.storage import load_adapter, save_adapter
 from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.loop import Trainer
-from tinylm.training.precision import autocast
 
 FULL = "full"
 """The name of training everything, beside those of the registry METHODS."""
@@ -146,22 +145,13 @@ def adapt(
         held_out = TokenWindows(validation, length)
         subset = held_out.fixed_subset(training.validation_windows)
 
-        def validate(model: DecoderLM) -> float:
-            with autocast(trainer.precision, trainer.device):
-                return split_loss(model, held_out, training.batch_size, subset).mean
-
+        task = LanguageModelling(
+            lm.tokenizer, TokenWindows(train, length), held_out, training.batch_size, subset
+        )
         path, state = resume_point(checkpoints, console)
         with console.training() as listener:
-            trainer = Trainer(
-                model,
-                lm.tokenizer,
-                TokenWindows(train, length),
-                training,
-                checkpoints,
-                validate,
-                listener,
-            )
-            before = _loss_before(folder, recipe, trainer, validate)
+            trainer = Trainer(model, task, training, checkpoints, listener)
+            before = _loss_before(folder, recipe, trainer)
             if path is not None and state is not None:
                 load_weights(model, load_checkpoint(path).weights, path)
                 trainer.restore(state)
@@ -241,12 +231,11 @@ def _refuse_other(folder: Path, recipe: Recipe) -> None:
         raise ConfigError(f"{folder} holds this adapter, finished: choose another --name")
 
 
-def _loss_before(folder: Path, recipe: Recipe, trainer: Trainer, validate: Any) -> float:
+def _loss_before(folder: Path, recipe: Recipe, trainer: Trainer) -> float:
     """Return the validation loss before training, measured once and kept."""
     about = read_recipe(folder / _ABOUT)
     if about is not None and "loss_before" in about:
         return about["loss_before"]
-    trainer.model.eval()
-    loss: float = validate(trainer.model)
+    loss = trainer.validation_loss()
     write_recipe(folder / _ABOUT, {**recipe.as_dict(), "loss_before": loss})
     return loss

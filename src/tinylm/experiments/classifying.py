@@ -17,24 +17,19 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from tinylm.checkpoint import load_checkpoint, load_weights
 from tinylm.config import TrainingConfig, to_dict
 from tinylm.config.finetuning import ClassificationConfig
 from tinylm.data.labelled import LabelledData, LabelledRow
-from tinylm.data.windows import Batch, TokenWindows, pad_rows
 from tinylm.errors import AdapterError, ConfigError, DataError, nearest, shown
 from tinylm.evaluation.classification import (
     ClassificationScores,
     class_log_probabilities,
     classification_scores,
-    for_each_text,
 )
 from tinylm.experiments.context import Console, SilentListener, threads
 from tinylm.experiments.recipes import difference, read_recipe, write_recipe
@@ -42,7 +37,8 @@ from tinylm.experiments.training import StoppedBySignalError, resume_point
 from tinylm.finetuning.classification import Classifier, trained
 from tinylm.finetuning.classification_files import ABOUT, load_classifier, save_classifier
 from tinylm.language_model import LanguageModel
-from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.classification import SequenceClassification
 from tinylm.tokenizers.base import SOS_ID
 from tinylm.training.loop import Trainer, ValidationRecord
 from tinylm.training.tracking import Tracker
@@ -154,39 +150,20 @@ class TextClassifier:
         return [places[row.label] for row in rows]
 
 
-class _LabelledRows:
-    """Labelled texts as the loop takes windows: batches of padded rows by their indices."""
-
-    def __init__(self, rows: Sequence[Sequence[int]], labels: Sequence[int], name: str) -> None:
-        self.rows = rows
-        self.labels = torch.tensor(labels)
-        self.features: torch.Tensor | None = None
-        """(rows, hidden), where the body need not be asked again."""
-        # What the loop asks of a token file: which text it is.
-        self.tokens = SimpleNamespace(header=SimpleNamespace(corpus=name))
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, indices: npt.NDArray[np.int64]) -> Batch:
-        """Return rows padded on the right, or their features; their labels are (batch, 1)."""
-        chosen = torch.from_numpy(indices)
-        if self.features is not None:
-            return Batch(self.features[chosen], self.labels[chosen, None])
-        ids, real = pad_rows([self.rows[i] for i in indices])
-        return Batch(ids, self.labels[chosen, None], real)
-
-
 class _Progress(SilentListener):
     """Shows the steps on a bar, and writes down and shows what every validation found."""
 
     def __init__(
-        self, console: Console, done: Callable[[float], None], tracker: Tracker, found: list[Any]
+        self,
+        console: Console,
+        done: Callable[[float], None],
+        tracker: Tracker,
+        task: SequenceClassification,
     ) -> None:
         self.console = console
         self.done = done
         self.tracker = tracker
-        self.found = found
+        self.task = task
 
     def on_start(self, step: int, total_steps: int) -> None:
         if step:
@@ -196,7 +173,8 @@ class _Progress(SilentListener):
         self.done(step)
 
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
-        scores: ClassificationScores = self.found[-1]
+        scores = self.task.scores
+        assert scores is not None  # the validation that this tells of
         numbers = {"accuracy": scores.accuracy, "macro_f1": scores.macro_f1}
         kept = {k: v for k, v in asdict(record).items() if k in ("step", "epoch", "loss")}
         self.tracker.write("validation", kept | numbers)
@@ -254,67 +232,40 @@ def classify(
         rows, cut = model.rows([row.text for row in data.train])
         held_out, cut_held_out = model.rows([row.text for row in data.validation])
         _describe(console, data, cut + cut_held_out, recipe.max_tokens)
-        true = model.indices(data.validation)
-        size = training.batch_size
-        windows = _LabelledRows(rows, model.indices(data.train), recipe.fingerprint)
-        write_recipe(folder / _RECIPE, recipe.as_dict())
-        found: list[ClassificationScores] = []
-
-        def validate(_: DecoderLM) -> float:
-            if held_out_features is None:
-                logs = class_log_probabilities(classifier, held_out, size)
-            else:
-                logs = _head_log_probabilities(classifier, held_out_features)
-            found.append(classification_scores(true, logs.argmax(1).tolist(), data.labels))
-            return -float(logs[torch.arange(len(true)), torch.tensor(true)].mean())
-
-        path, state = resume_point(checkpoints, console)
-        # To the loop the classifier is a decoder, and its rows are windows.
-        decoder = cast(DecoderLM, classifier)
-        trainer = Trainer(
-            decoder,
+        task = SequenceClassification(
             lm.tokenizer,
-            cast(TokenWindows, windows),
-            training,
-            checkpoints,
-            validate,
-            SilentListener(),
+            (rows, model.indices(data.train)),
+            (held_out, model.indices(data.validation)),
+            data.labels,
+            recipe.fingerprint,
+            training.batch_size,
         )
+        write_recipe(folder / _RECIPE, recipe.as_dict())
+        path, state = resume_point(checkpoints, console)
+        trainer = Trainer(classifier, task, training, checkpoints, SilentListener())
         if path is not None and state is not None:
-            load_weights(decoder, load_checkpoint(path).weights, path)
+            load_weights(classifier, load_checkpoint(path).weights, path)
             trainer.restore(state)
-        held_out_features: torch.Tensor | None = None
         if classifier.has_fixed_features:
             with console.task("Reading the texts with the frozen body"):
-                windows.features, held_out_features = (
-                    for_each_text(classifier, classifier.features, split, size)
-                    for split in (rows, held_out)
-                )
+                task.read_once(classifier)
         tracker = Tracker(folder, training, trainer.step)
         try:
             with console.task("Training the classifier", trainer.total_steps) as done:
-                trainer.listener = _Progress(console, done, tracker, found)
+                trainer.listener = _Progress(console, done, tracker, task)
                 outcome = trainer.run()
         finally:
             tracker.close()
         if outcome.reason.startswith("SIG"):
             raise StoppedBySignalError(outcome, again)
         best = load_checkpoint(checkpoints / "best")
-        load_weights(decoder, best.weights, best.path)
+        load_weights(classifier, best.weights, best.path)
         classifier.eval()
-        scores = model.scores(data.validation, size)
+        scores = model.scores(data.validation, training.batch_size)
     num_bytes = save_classifier(classifier, data.labels, recipe.max_tokens, SOS_ID, folder)
     shutil.rmtree(checkpoints)
     count = sum(parameter.numel() for parameter in trained(classifier).values())
     return Classified(model, scores, outcome.step, count, num_bytes)
-
-
-@torch.no_grad()
-def _head_log_probabilities(classifier: Classifier, features: torch.Tensor) -> torch.Tensor:
-    """Return the log-probability of every label, (rows, labels), from features."""
-    with evaluating(classifier):
-        logits: torch.Tensor = classifier(features.to(classifier.head.weight.device))
-    return logits.log_softmax(-1).cpu()
 
 
 def _describe(console: Console, data: LabelledData, cut: int, max_tokens: int) -> None:

@@ -24,6 +24,7 @@ from tinylm.generation.engine import generate
 from tinylm.language_model import SPECIAL_IDS
 from tinylm.model.decoder import DecoderLM
 from tinylm.numbers.nf4 import NF4Linear
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
 _PROMPTS, _PROMPT_TOKENS = 8, 5
@@ -85,9 +86,9 @@ def step_memory(model: DecoderLM, training: TrainingConfig, stories: Sequence[St
 
 def timed_step(
     model: DecoderLM, training: TrainingConfig, stories: Sequence[Story]
-) -> tuple[TrainingStep, Callable[[], None]]:
+) -> tuple[TrainingStep[DecoderLM], Callable[[], None]]:
     """Return a training step, always on the same batch, at a rate that moves nothing."""
-    work = TrainingStep(model, replace(training, learning_rate=_NOTHING))
+    work = TrainingStep(model, next_token_loss, replace(training, learning_rate=_NOTHING))
     batch = _batch(training, stories)
 
     def take() -> None:

@@ -16,6 +16,7 @@ from tinylm.data.windows import IGNORED, ShuffledOrder, story_rows
 from tinylm.errors import DataError
 from tinylm.model.decoder import DecoderLM, evaluating
 from tinylm.model.loss import token_losses
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 from tinylm.training.optimizers import set_learning_rate
 from tinylm.training.schedules import learning_rate_factor
@@ -143,7 +144,7 @@ def train_on(
     progress: Callable[[float], None],
 ) -> DecoderLM:
     """Train what requires a gradient of a model, in place; arguments as for ``tune``."""
-    step = TrainingStep(model, config)
+    step = TrainingStep(model, next_token_loss, config)
     order = ShuffledOrder(len(stories), config.batch_size, config.seed)
     torch.manual_seed(config.seed)
     for number in range(steps):

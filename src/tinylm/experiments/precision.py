@@ -24,6 +24,7 @@ from tinylm.experiments.checks.material import gradients, seeded
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import prepare_data, start_model
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.optimizers import set_learning_rate
 from tinylm.training.precision import cpu_has_bf16
 from tinylm.training.schedules import learning_rate_factor
@@ -115,13 +116,13 @@ def outside(difference: float, agreement: Mapping[str, Mapping[str, Any]]) -> li
     return failed
 
 
-def training_step(config: RunConfig, model: DecoderLM, precision: str) -> TrainingStep:
+def training_step(config: RunConfig, model: DecoderLM, precision: str) -> TrainingStep[DecoderLM]:
     """Return a training step on a copy of a model, in a number format and without compiling."""
     training = replace(config.training, precision=precision, compile=False)  # type: ignore[arg-type]
-    return TrainingStep(copy.deepcopy(model), training)
+    return TrainingStep(copy.deepcopy(model), next_token_loss, training)
 
 
-def train(step: TrainingStep, windows: TokenWindows, steps: int) -> Iterator[float]:
+def train(step: TrainingStep[DecoderLM], windows: TokenWindows, steps: int) -> Iterator[float]:
     """Take optimizer steps as a run does, seeded like it, and yield the loss a token of each."""
     config = step.config
     torch.manual_seed(config.seed)

@@ -19,6 +19,7 @@ from tinylm.experiments.context import Console, threads
 from tinylm.experiments.preparation import prepare_data, resolve
 from tinylm.fast import remove
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.loop import num_validations, steps_per_epoch, total_steps
 from tinylm.training.precision import autocast
 from tinylm.training.step import TrainingStep
@@ -48,7 +49,7 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
     tokens, epochs = _seen(config.training, windows, steps)
     model = DecoderLM(config.model)
     model.embedding.weight.requires_grad_(config.vectors.trainable)
-    training_step = TrainingStep(model, config.training, steps)
+    training_step = TrainingStep(model, next_token_loss, config.training, steps)
     with threads(config.training.threads):
         try:
             take = _step(training_step, windows, config.training)
@@ -88,7 +89,7 @@ def _seen(config: TrainingConfig, windows: TokenWindows, steps: int) -> tuple[in
 
 
 def _step(
-    training_step: TrainingStep, windows: TokenWindows, config: TrainingConfig
+    training_step: TrainingStep[DecoderLM], windows: TokenWindows, config: TrainingConfig
 ) -> Callable[[], None]:
     """Return a function that takes one optimizer step, on other windows each time."""
     order = ShuffledOrder(len(windows), config.batch_size, config.seed)
@@ -106,7 +107,10 @@ def _step(
 
 
 def _validation(
-    training_step: TrainingStep, windows: TokenWindows, validation: TokenWindows, config: RunConfig
+    training_step: TrainingStep[DecoderLM],
+    windows: TokenWindows,
+    validation: TokenWindows,
+    config: RunConfig,
 ) -> Callable[[], None]:
     """Return a function that does what every validation does: as many windows of both splits."""
     subset = validation.fixed_subset(config.training.validation_windows)

@@ -11,6 +11,7 @@ from tinylm.config import RunConfig
 from tinylm.data.windows import Batch, TokenWindows
 from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes, tensor_bytes
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.allocator import give_back_freed_memory
 from tinylm.training.step import TrainingStep
 
@@ -29,13 +30,15 @@ class StepMemory:
 
 def prepare_step(
     config: RunConfig, batches: Sequence[Batch]
-) -> tuple[TrainingStep, Callable[[], object]]:
+) -> tuple[TrainingStep[DecoderLM], Callable[[], object]]:
     """Build a model with random weights and return it with a function that takes one step.
 
     ``torch.compile`` is left out: it would hide what is kept.
     """
     torch.manual_seed(config.training.seed)
-    step = TrainingStep(DecoderLM(config.model), replace(config.training, compile=False))
+    step = TrainingStep(
+        DecoderLM(config.model), next_token_loss, replace(config.training, compile=False)
+    )
 
     def take() -> None:
         step.backward(batches)
@@ -53,7 +56,7 @@ def step_memory(config: RunConfig, batches: Sequence[Batch]) -> StepMemory:
     weights = list(step.model.parameters())
     resting = resting_bytes(step.model, step.optimizer)
     batch = batches[0].to(step.device)
-    saved = saved_bytes(lambda: step.summed_loss(batch), weights)
+    saved = saved_bytes(lambda: step.loss(batch)[0], weights)
     peak = peak_bytes(take, step.device)
     gradients = tensor_bytes(weight for weight in weights if weight.requires_grad)
     return StepMemory(resting + peak, resting + gradients, saved)

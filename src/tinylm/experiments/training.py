@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from tinylm.checkpoint import (
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import TinylmError
-from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import Console, Context, threads
 from tinylm.experiments.preparation import (
     PreparedData,
@@ -33,6 +32,7 @@ from tinylm.experiments.preparation import (
 )
 from tinylm.measurement import Replicates, mean_replicates, paired, unpaired
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.loop import (
     Listener,
     Outcome,
@@ -40,7 +40,6 @@ from tinylm.training.loop import (
     Trainer,
     ValidationRecord,
 )
-from tinylm.training.precision import autocast
 from tinylm.training.tracking import Tracker, read_metrics
 
 _BLOCKS = 64
@@ -65,13 +64,10 @@ class StoppedBySignalError(TinylmError):
 class _Tracked:
     """Passes events on to a listener and writes records to the tracker."""
 
-    def __init__(
-        self, listener: Listener, tracker: Tracker, blocks: Mapping[str, list[float]]
-    ) -> None:
+    def __init__(self, listener: Listener, tracker: Tracker, task: LanguageModelling) -> None:
         self.listener = listener
         self.tracker = tracker
-        self.blocks = blocks
-        """Losses of the blocks of both splits, at the validation that is under way."""
+        self.task = task
 
     def on_start(self, step: int, total_steps: int) -> None:
         self.listener.on_start(step, total_steps)
@@ -84,7 +80,12 @@ class _Tracked:
         self.listener.on_log(record)
 
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
-        self.tracker.write("validation", asdict(record) | dict(self.blocks))
+        named = {"block_losses": "validation", "training_block_losses": "training"}
+        blocks = {
+            name: [round(total, _DIGITS) for total, _ in self.task.losses[split].blocks(_BLOCKS)]
+            for name, split in named.items()
+        }
+        self.tracker.write("validation", asdict(record) | blocks)
         self.listener.on_validation(record, best)
 
     def on_checkpoint(self, path: Path) -> None:
@@ -140,25 +141,18 @@ def _train(context: Context, data: PreparedData, model: DecoderLM, began: float)
     windows = TokenWindows(data.train, config.model.context_length)
     validation = TokenWindows(data.validation, config.model.context_length)
     subset = validation.fixed_subset(config.training.validation_windows)
-    sample = windows.fixed_subset(len(validation) if subset is None else len(subset))
-
-    blocks: dict[str, list[float]] = {}
-    weights: dict[str, list[int]] = {}
-
-    def mean_loss(
-        split: TokenWindows, chosen: Sequence[int] | None, name: str
-    ) -> Callable[[DecoderLM], float]:
-        def measure(model: DecoderLM) -> float:
-            with autocast(trainer.precision, trainer.device):
-                loss = split_loss(model, split, config.evaluation.batch_size, chosen)
-            blocks[name] = [round(total, _DIGITS) for total, _ in loss.blocks(_BLOCKS)]
-            return loss.mean
-
-        size = len(split) if chosen is None else len(chosen)
-        parts = np.array_split(range(len(split)) if chosen is None else chosen, min(_BLOCKS, size))
-        weights[name] = [split.num_targets(part) for part in parts]
-        return measure
-
+    task = LanguageModelling(
+        data.tokenizer,
+        windows,
+        validation,
+        config.evaluation.batch_size,
+        subset,
+        measure_training=True,
+    )
+    weights = {
+        "block_losses": block_targets(validation, subset),
+        "training_block_losses": block_targets(windows, task.sample),
+    }
     path, state = resume_point(checkpoints, context.console)
     lost = _lost_seconds(context.folder, state)
     # Without a state nothing before the first step counts either.
@@ -166,15 +160,7 @@ def _train(context: Context, data: PreparedData, model: DecoderLM, began: float)
     try:
         with context.console.training() as listener:
             trainer = Trainer(
-                model,
-                data.tokenizer,
-                windows,
-                config.training,
-                checkpoints,
-                mean_loss(validation, subset, "block_losses"),
-                _Tracked(listener, tracker, blocks),
-                mean_loss(windows, sample, "training_block_losses"),
-                began,
+                model, task, config.training, checkpoints, _Tracked(listener, tracker, task), began
             )
             if path is not None and state is not None:
                 kept = load_checkpoint(path)
@@ -221,6 +207,13 @@ def _train(context: Context, data: PreparedData, model: DecoderLM, began: float)
         "uniform_perplexity": float(config.model.resolved_vocab_size),
         "unigram_perplexity": unigram_perplexity(data.train, data.validation),
     }
+
+
+def block_targets(split: TokenWindows, chosen: Sequence[int] | None) -> list[int]:
+    """Return the tokens of each block of windows, of all or of those chosen."""
+    indices = range(len(split)) if chosen is None else chosen
+    parts = np.array_split(indices, min(_BLOCKS, len(indices)))
+    return [split.num_targets(part) for part in parts]
 
 
 def _lost_seconds(folder: Path, state: TrainingState | None) -> float:

@@ -10,9 +10,6 @@ of one token would be.
 Logits are ``W dropout(h) + b``, with W from N(0, 0.02) and b = 0 at the start, as in BERT; its
 pooler, ``tanh(W' h + b')`` before the dropout, is an option. The body is frozen (then it stays in
 eval mode, without dropout), adapted by LoRA, or trained whole.
-
-To what trains decoders, a classifier is one whose texts are one place long. The summed loss over
-the examples, accumulation, checkpoints and resuming are therefore those of language models.
 """
 
 from __future__ import annotations
@@ -20,18 +17,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tinylm.config import ModelConfig
 from tinylm.config.finetuning import ClassificationConfig, LoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import attach, fingerprint
-from tinylm.model.decoder import DecoderLM, LayerRunner
+from tinylm.model.base import LayerRunner, Model
+from tinylm.model.decoder import DecoderLM
 from tinylm.model.dropout import Dropout
-from tinylm.model.loss import token_losses
+from tinylm.model.hooks import NO_HOOKS, Hooks
 
 _START_STD = 0.02
 
 
-class Classifier(nn.Module):
+class Classifier(Model):
     """A decoder with a head: token ids in, a logit a label out."""
 
     def __init__(
@@ -65,6 +62,7 @@ class Classifier(nn.Module):
             if not body.config.tie_embeddings:
                 body.unembedding.requires_grad_(False)  # it takes no part
         self.body = body
+        self.config = body.config
         self.cls = (
             nn.Parameter(table[start_id].detach().clone()) if settings.bidirectional else None
         )
@@ -76,11 +74,6 @@ class Classifier(nn.Module):
                 nn.init.normal_(linear.weight, std=_START_STD)
                 nn.init.zeros_(linear.bias)
         self.to(table.device, table.dtype)
-
-    @property
-    def config(self) -> ModelConfig:
-        """The body's configuration."""
-        return self.body.config
 
     @property
     def has_fixed_features(self) -> bool:
@@ -101,8 +94,7 @@ class Classifier(nn.Module):
             ids: (batch, seq), padded on the right, without [CLS].
             real: (batch, seq), False where a token is padding; empty: all are real.
         """
-        logits: Tensor = self.head(self.residual(ids, real=real)).squeeze(1)
-        return logits
+        return self.unembed(self.residual(ids, real=real)).squeeze(1)
 
     @property
     def layer_runner(self) -> LayerRunner | None:
@@ -112,6 +104,11 @@ class Classifier(nn.Module):
     @layer_runner.setter
     def layer_runner(self, runner: LayerRunner | None) -> None:
         self.body.layer_runner = runner
+
+    def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
+        """Return logits, (..., labels), of what ``residual`` returns."""
+        logits: Tensor = self.head(x)
+        return logits
 
     def residual(self, ids: Tensor, *, real: Tensor | None = None) -> Tensor:
         """Return what the head is multiplied with, (batch, 1, hidden): pooled, after dropout.
@@ -125,16 +122,6 @@ class Classifier(nn.Module):
             read = self.pooler(read).tanh()
         kept: Tensor = self.dropout(read)
         return kept[:, None]
-
-    def summed_loss(self, x: Tensor, labels: Tensor, ignored: int) -> Tensor:
-        """Return the sum of the examples' losses; see ``DecoderLM.summed_loss``.
-
-        Args:
-            x: what the head is multiplied with, (batch, 1, hidden).
-            labels: (batch, 1), int64.
-            ignored: label of examples that do not count.
-        """
-        return token_losses(self.head(x), labels, ignored).sum()
 
     def features(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
         """Return the body's residual stream where it is read, (batch, hidden)."""

@@ -20,8 +20,9 @@ from tinylm.config import ModelConfig
 from tinylm.config.finetuning import PromptConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.sites import Wrapper, unwrapped
+from tinylm.model.base import LayerRunner
 from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM, LayerRunner
+from tinylm.model.decoder import DecoderLM
 from tinylm.model.hooks import NO_HOOKS, Hooks
 
 _FIRST_WORD = 4  # the ids before it are <pad>, <unk>, <sos> and <eos>

@@ -12,7 +12,7 @@ without that scaling N(0, 0.02), as in GPT-2.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from tinylm.config import ModelConfig
 from tinylm.errors import GenerationError
 from tinylm.model.attention import Attention
+from tinylm.model.base import GenerativeModel, LayerRunner, Model
 from tinylm.model.cache import KVCache
 from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.layers import FeedForward, LayerNorm
-from tinylm.model.loss import token_losses
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
 from tinylm.planning.limits import refuse_model
@@ -61,11 +61,6 @@ class DecoderLayer(nn.Module):
         return hooks(f"{self.name}.residual", x)
 
 
-LayerRunner = Callable[[Iterable[nn.Module], Tensor, Reading], Tensor]
-"""Gets the layers, the residual stream and what goes with it, and returns the residual stream after
-the last layer: ``in_turn``, or what computes the same in another way."""
-
-
 def in_turn(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
     """Run ``x``, (batch, seq, hidden), through the layers, keeping all that autograd keeps."""
     for layer in layers:
@@ -73,13 +68,11 @@ def in_turn(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
     return x
 
 
-class DecoderLM(nn.Module):
+class DecoderLM(GenerativeModel):
     """A decoder-only language model: token ids in, logits out."""
 
     virtual_tokens = 0
     """Tokens that stand in the cache before those of the text."""
-    layer_runner: LayerRunner | None = None
-    """How the layers are run, as gradient checkpointing does; empty: in turn."""
 
     def __init__(self, config: ModelConfig) -> None:
         """Build and initialise the model from torch's global random state.
@@ -207,19 +200,6 @@ class DecoderLM(nn.Module):
     def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Map the residual stream, (..., hidden), to logits, (..., vocab)."""
         return hooks("logits", self.unembedding(x))
-
-    def summed_loss(self, x: Tensor, labels: Tensor, ignored: int) -> Tensor:
-        """Return the sum of the losses of the tokens that follow.
-
-        Args:
-            x: the residual stream after the last layer, (batch, seq, hidden).
-            labels: (batch, seq), int64.
-            ignored: label of positions that do not count.
-
-        Returns:
-            A scalar, in float32 at least.
-        """
-        return token_losses(self.unembed(x), labels, ignored).sum()
 
     def decoding_state(self, batch_size: int, max_batch_size: int = 0) -> KVCache:
         """Return what decoding writes down of the texts, which are empty yet.
@@ -366,7 +346,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def layers_run_by(model: DecoderLM, runner: LayerRunner | None) -> Iterator[None]:
+def layers_run_by(model: Model, runner: LayerRunner | None) -> Iterator[None]:
     """Run the block with the model's layers run in another way; empty: its own."""
     before = model.layer_runner
     model.layer_runner = runner

@@ -9,30 +9,43 @@ padding spreads over them. The mean of the micro-batches' means would weigh a sh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from tinylm.data.windows import Batch
+from tinylm.errors import TrainingError
+from tinylm.training.task import Examples
 
 
 def accumulate_gradients(
-    summed_loss: Callable[[Batch], Tensor], batches: Sequence[Batch]
+    loss: Callable[[Any], tuple[Tensor, int]], batches: Sequence[Examples]
 ) -> tuple[float, int]:
-    """Add the gradient of the mean loss over all target tokens of the batches to ``.grad``.
+    """Add the gradient of the mean loss over all targets of the batches to ``.grad``.
+
+    The one place that knows what a sum of losses is divided by.
 
     Args:
-        summed_loss: forward pass of one batch; returns the sum of its token losses, a scalar.
+        loss: forward pass of one batch; returns the sum of its losses, a scalar, and how many
+            there are (``Task.loss``).
         batches: the micro-batches of one optimizer step.
 
     Returns:
         The summed loss and N. Without any target both are 0 and no gradient is added.
+
+    Raises:
+        TrainingError: if a loss is the sum of another number of targets than its batch has.
     """
     num_targets = sum(batch.num_targets for batch in batches)
     total = 0.0
     for batch in batches:
         if batch.num_targets == 0:
             continue
-        loss = summed_loss(batch)
-        (loss / num_targets).backward()  # type: ignore[no-untyped-call]
-        total += loss.item()
+        summed, count = loss(batch)
+        if count != batch.num_targets:
+            raise TrainingError(
+                f"the loss is the sum over {count} targets, and its batch has {batch.num_targets}: "
+                "let Task.loss and the batch count the same"
+            )
+        (summed / num_targets).backward()  # type: ignore[no-untyped-call]
+        total += summed.item()
     return total, num_targets

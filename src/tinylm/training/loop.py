@@ -1,14 +1,13 @@
-"""The training loop: teacher forcing over shuffled windows, one optimizer step after the other.
+"""The training loop: shuffled examples of a task, one optimizer step after the other.
 
-The loop knows data, model and checkpoints. Validation comes in as a function, and what happens is
-told to a listener, so that it neither measures nor prints.
+The loop knows a model, a task and checkpoints. What happens is told to a listener, so that it does
+not print.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, Protocol
@@ -19,13 +18,11 @@ from typing_extensions import TypedDict
 
 from tinylm.checkpoint import TrainingState, newest, point, prune, save_checkpoint
 from tinylm.config import TrainingConfig
-from tinylm.data.windows import ShuffledOrder, TokenWindows
+from tinylm.data.windows import ShuffledOrder
 from tinylm.errors import CheckpointError, ConfigError, DataError, TrainingError, shown
 from tinylm.fast import remove
-from tinylm.model.decoder import DecoderLM
 from tinylm.perplexity import perplexity
 from tinylm.reading import checked, refusal
-from tinylm.tokenizers.base import Tokenizer
 from tinylm.training.interrupts import stop_on_signal
 from tinylm.training.optimizers import (
     optimizer_tensors,
@@ -33,8 +30,10 @@ from tinylm.training.optimizers import (
     same_state,
     set_learning_rate,
 )
+from tinylm.training.precision import autocast
 from tinylm.training.schedules import learning_rate_factor
 from tinylm.training.step import TrainingStep
+from tinylm.training.task import Task, Trained
 
 _MOST_WINDOWS_SHOWN = 64
 _Count = Annotated[int, Field(ge=0)]
@@ -126,28 +125,21 @@ class Trainer:
 
     def __init__(
         self,
-        model: DecoderLM,
-        tokenizer: Tokenizer,
-        windows: TokenWindows,
+        model: Trained,
+        task: Task[Trained, Any],
         config: TrainingConfig,
         checkpoints: Path,
-        validate: Callable[[DecoderLM], float],
         listener: Listener,
-        training_loss: Callable[[DecoderLM], float] | None = None,
         began: float | None = None,
     ) -> None:
         """Put the model on its device and prepare optimizer and data order.
 
         Args:
             model: trained in place.
-            tokenizer: saved with every checkpoint.
-            windows: the training split.
+            task: what it is trained on.
             config: all settings.
             checkpoints: the run's checkpoint folder.
-            validate: returns the mean validation loss a token, in nats; the model is in eval mode.
             listener: is told what happens.
-            training_loss: as ``validate``, on a sample of the training split; measured with every
-                validation, so that the two can be compared.
             began: ``time.perf_counter()`` when the session began; empty: now.
 
         Raises:
@@ -155,20 +147,17 @@ class Trainer:
                 more memory than there is.
         """
         self.config = config
-        self.order = ShuffledOrder(len(windows), config.batch_size, config.seed)
-        self.total_steps = total_steps(config, len(windows))
-        self.training_step = TrainingStep(model, config, self.total_steps)
-        if isinstance(windows, TokenWindows):  # of others the length is not known before
-            self.training_step.refuse(min(config.batch_size, len(windows)), windows.context_length)
+        self.task: Task[Any, Any] = task
+        self.order = ShuffledOrder(len(task), config.batch_size, config.seed)
+        self.total_steps = total_steps(config, len(task))
+        self.training_step = TrainingStep(model, task.loss, config, self.total_steps)
+        if task.longest is not None:
+            self.training_step.refuse(min(config.batch_size, len(task)), task.longest)
         self.device = self.training_step.device
         self.precision = self.training_step.precision
         self.model = self.training_step.model
         self.optimizer = self.training_step.optimizer
-        self.tokenizer = tokenizer
-        self.windows = windows
         self.checkpoints = checkpoints
-        self.validate = validate
-        self.training_loss = training_loss
         self.listener = listener
         self.step = 0
         self.tokens = 0
@@ -185,7 +174,7 @@ class Trainer:
     @property
     def epoch(self) -> float:
         """Epochs done, with a fraction."""
-        return self.order.epoch + min(self.order.next_window, len(self.windows)) / len(self.windows)
+        return self.order.epoch + min(self.order.next_window, len(self.task)) / len(self.task)
 
     @property
     def session_seconds(self) -> float:
@@ -270,7 +259,7 @@ class Trainer:
             indices.append(self.order.next())
             if self.order.epoch_ended:  # a step never mixes two epochs
                 break
-        found = self.training_step.backward([self.windows.batch(chosen) for chosen in indices])
+        found = self.training_step.backward([self.task.batch(chosen) for chosen in indices])
         loss, num_targets, norm = found.loss, found.num_targets, found.norm
         if not (math.isfinite(loss) and math.isfinite(norm)):
             windows = [str(i) for chosen in indices for i in chosen]
@@ -328,11 +317,11 @@ class Trainer:
 
         Nothing is kept of the untrained model: it is measured again by a run that starts anew.
         """
-        self.model.eval()
-        loss = self.validate(self.model)
+        loss = self.validation_loss()
         if not math.isfinite(loss):
             self._refuse(f"step {self.step}: validation loss {loss:g}")
-        seen = None if self.training_loss is None else self.training_loss(self.model)
+        with autocast(self.precision, self.device):
+            seen = self.task.training_loss(self.model)
         better = self.step > 0 and loss < self.best_loss
         record = ValidationRecord(
             step=self.step,
@@ -353,6 +342,12 @@ class Trainer:
         self.listener.on_validation(record, better)
         return better
 
+    def validation_loss(self) -> float:
+        """Measure the model as it is, in the number format that it is trained in."""
+        self.model.eval()
+        with autocast(self.precision, self.device):
+            return self.task.validate(self.model)
+
     def _validate_and_keep_best(self) -> None:
         better = self._validate()
         path = self._save()
@@ -365,7 +360,7 @@ class Trainer:
         for name, tensor in named:
             if not tensor.isfinite().all():  # a step can overflow after a finite loss and gradient
                 self._refuse(f"step {self.step}: {name} is not finite any more")
-        path = save_checkpoint(self.checkpoints, self.model, self.tokenizer, state)
+        path = save_checkpoint(self.checkpoints, self.model, self.task.tokenizer, state)
         self.last_saved = self.step
         prune(self.checkpoints, self.config.keep_checkpoints)
         self.listener.on_checkpoint(path)
@@ -381,7 +376,7 @@ class Trainer:
         if self.device.type == "cuda":
             tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
         numbers: dict[str, Any] = {
-            "corpus": self.windows.tokens.header.corpus,
+            "corpus": self.task.source,
             "optimizer": self.config.optimizer,
             "order": self.order.state(),
             "tokens": self.tokens,
@@ -393,6 +388,8 @@ class Trainer:
             "last_validated": self.last_validated,
             "pending": self._pending,
         }
+        if own := self.task.state():
+            numbers["task"] = own
         return TrainingState(self.step, numbers, tensors)
 
     def restore(self, state: TrainingState) -> None:
@@ -406,11 +403,10 @@ class Trainer:
         source = f"{self.checkpoints}/step-{state.step}: training state"
         refuse = refusal(source, CheckpointError, "go on from an earlier step, or train anew")
         numbers = checked(_Numbers, state.numbers, refuse)
-        corpus = self.windows.tokens.header.corpus
-        if numbers["corpus"] != corpus:
+        if numbers["corpus"] != self.task.source:
             raise DataError(
                 f"{self.checkpoints}: the run was trained on corpus {numbers['corpus']}, the data "
-                f"now is {corpus}: put the old text back, or train a new run"
+                f"now is {self.task.source}: put the old text back, or train a new run"
             )
         if not same_state(numbers["optimizer"], self.config.optimizer):
             raise ConfigError(
@@ -419,6 +415,7 @@ class Trainer:
             )
         self.step = self.last_saved = state.step
         self.order.restore(state.numbers["order"])
+        self.task.restore(numbers.get("task", {}))
         self.tokens = numbers["tokens"]
         self.seconds = numbers["seconds"]
         self._earlier_sessions = numbers.get("session_seconds", numbers["seconds"])
@@ -475,3 +472,4 @@ class _Numbers(TypedDict):
     worse_validations: _Count
     last_validated: int
     pending: _Pending
+    task: NotRequired[dict[str, Any]]

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tinylm.errors import TrainingError
-from tinylm.model.decoder import LayerRunner, in_turn
+from tinylm.model.base import LayerRunner
+from tinylm.model.decoder import in_turn
 from tinylm.model.reading import Reading
 
 _inside = threading.local()

@@ -205,11 +205,11 @@ def beam_counts_a_token_of_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def mean_of_means(monkeypatch: pytest.MonkeyPatch) -> None:
     def accumulate(
-        summed_loss: Callable[[Batch], Tensor], batches: Sequence[Batch]
+        loss: Callable[[Batch], tuple[Tensor, int]], batches: Sequence[Batch]
     ) -> tuple[float, int]:
         total = 0.0
         for batch in batches:
-            summed = summed_loss(batch)
+            summed, _ = loss(batch)
             (summed / batch.num_targets / len(batches)).backward()
             total += summed.item()
         return total, sum(batch.num_targets for batch in batches)
@@ -222,7 +222,7 @@ def the_last_micro_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(
         "tinylm.training.step.accumulate_gradients",
-        lambda summed_loss, batches: accumulate_gradients(summed_loss, batches[-1:]),
+        lambda loss, batches: accumulate_gradients(loss, batches[-1:]),
     )
 
 
@@ -260,12 +260,13 @@ def resuming_replays_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def the_loss_scale_is_left_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scaling against the underflow of half precision, never undone."""
-    original = TrainingStep.summed_loss
+    original = TrainingStep.loss
 
-    def scaled(self: TrainingStep, batch: Batch) -> Tensor:
-        return original(self, batch) * (128 if self.precision == "bf16" else 1)
+    def scaled(self: TrainingStep[Any], batch: Batch) -> tuple[Tensor, int]:
+        summed, count = original(self, batch)
+        return summed * (128 if self.precision == "bf16" else 1), count
 
-    monkeypatch.setattr(TrainingStep, "summed_loss", scaled)
+    monkeypatch.setattr(TrainingStep, "loss", scaled)
 
 
 def rounded_weights_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:

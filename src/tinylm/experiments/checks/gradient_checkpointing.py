@@ -20,7 +20,8 @@ from tinylm.experiments.checks.material import (
     with_dropout,
     worst,
 )
-from tinylm.model.decoder import DecoderLM, LayerRunner, in_turn, layers_run_by
+from tinylm.model.base import LayerRunner
+from tinylm.model.decoder import DecoderLM, in_turn, layers_run_by
 from tinylm.model.loss import token_losses
 from tinylm.training.precision import autocast, resolve_precision
 from tinylm.training.recompute import recomputing

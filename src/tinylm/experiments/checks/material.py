@@ -15,6 +15,7 @@ from torch import Tensor
 from tinylm.data.token_files import TokenFile
 from tinylm.experiments.checks import Subject
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
 
@@ -50,7 +51,7 @@ def in_float64(model: DecoderLM) -> DecoderLM:
     return copy.deepcopy(model).double().eval()
 
 
-def double_step(subject: Subject, model: DecoderLM) -> TrainingStep:
+def double_step(subject: Subject, model: DecoderLM) -> TrainingStep[DecoderLM]:
     """Return a training step of the run on a float64 model, its gradients not clipped."""
     settings = replace(
         subject.config.training,
@@ -59,7 +60,7 @@ def double_step(subject: Subject, model: DecoderLM) -> TrainingStep:
         compile=False,
         gradient_clip=0.0,
     )
-    return TrainingStep(model, settings)
+    return TrainingStep(model, next_token_loss, settings)
 
 
 def excerpt(tokens: TokenFile, num_tokens: int) -> TokenFile:

@@ -28,6 +28,7 @@ from tinylm.experiments.checks.material import (
 )
 from tinylm.experiments.context import SilentListener
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.loop import Trainer
 
 _STEPS = 6
@@ -85,15 +86,8 @@ def _trainer(subject: Subject, model: DecoderLM, windows: TokenWindows, folder: 
         device=str(device_of(model)),
         compile=False,
     )
-    return Trainer(
-        model,
-        subject.lm.tokenizer,
-        windows,
-        settings,
-        folder / "checkpoints",
-        lambda model: 0.0,
-        SilentListener(),
-    )
+    task = LanguageModelling(subject.lm.tokenizer, windows, windows, settings.batch_size)
+    return Trainer(model, task, settings, folder / "checkpoints", SilentListener())
 
 
 def _train(made: Trainer) -> None:

@@ -73,8 +73,8 @@ def prepare() -> None:
 def suit(*tensors: Tensor) -> bool:
     """Whether the loops suit these tensors: on a CPU, in float32 or bfloat16, not being traced."""
     return (
-        available()
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()
+        and available()
         and all(
             tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.bfloat16)
             for tensor in tensors

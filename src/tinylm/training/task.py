@@ -1,0 +1,83 @@
+"""What a model is trained on: the seam between the loop, which knows no objective, and objectives.
+
+A task makes batches from the order that the loop draws, gives the loss of a batch, measures the
+model on texts that are held out, and says what must be kept with a checkpoint. Loop, optimizer
+step, accumulation, checkpoints and resuming are then the same for every task (``tinylm.tasks``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tinylm.model.base import Model
+from tinylm.tokenizers.base import Tokenizer
+
+
+class Examples(Protocol):
+    """A batch: what one forward pass is computed of."""
+
+    @property
+    def num_targets(self) -> int:
+        """What the summed loss is divided by: how many tokens, labels or pairs count in it."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Texts, and tokens of the longest, that the model reads in one pass; None: it reads none.
+
+        Refused before it is computed where it cannot fit.
+        """
+        ...
+
+    def to(self, device: torch.device) -> Any:
+        """Return the batch on a device."""
+        ...
+
+
+Trained = TypeVar("Trained", bound=Model)
+Batches = TypeVar("Batches", bound=Examples)
+
+
+class Task(ABC, Generic[Trained, Batches]):
+    """An objective, its examples, and how well a model does at it."""
+
+    tokenizer: Tokenizer
+    """Kept with every checkpoint."""
+    source: str
+    """Fingerprint of the examples: a state that was trained on others is refused."""
+    longest: int | None = None
+    """Tokens of the longest text that a batch may hold; None: not known before."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of examples."""
+
+    @abstractmethod
+    def batch(self, indices: npt.NDArray[np.int64]) -> Batches:
+        """Return the examples with these indices."""
+
+    @abstractmethod
+    def loss(self, model: Trained, batch: Batches) -> tuple[Tensor, int]:
+        """Return the summed loss of a batch, a scalar with a graph, and ``batch.num_targets``."""
+
+    @abstractmethod
+    def validate(self, model: Trained) -> float:
+        """Return the mean loss on what is held out; the model is in eval mode."""
+
+    def training_loss(self, model: Trained) -> float | None:
+        """Return the mean loss on a fixed part of the examples, or None: it is not measured."""
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Return what the task must know to go on, as JSON values."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` returned."""
