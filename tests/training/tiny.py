@@ -179,5 +179,5 @@ def metrics_without_clock(folder: Path) -> list[dict[str, Any]]:
 def state_without_clock(checkpoint: Path) -> dict[str, Any]:
     """training.json of a checkpoint without what depends on the clock."""
     numbers: dict[str, Any] = json.loads((checkpoint / "training.json").read_text("utf-8"))
-    del numbers["seconds"], numbers["pending"]["seconds"]
+    del numbers["seconds"], numbers["session_seconds"], numbers["pending"]["seconds"]
     return numbers
