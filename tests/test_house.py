@@ -143,6 +143,20 @@ def test_only_the_command_line_prints_and_exits() -> None:
                 assert (node.value.id, node.attr) not in {("sys", "exit"), ("sys", "argv")}, path
 
 
+def test_commands_write_through_what_keeps_control_characters_back() -> None:
+    for path in FILES:
+        parts = path.relative_to(SOURCE).parts
+        if parts[0] != "cli" or parts[-1] in ("output.py", "console.py"):
+            continue
+        tree = ast.parse(path.read_text("utf-8"))
+        assert not [name for name in imports(tree) if name.startswith("rich.console")], path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in {"echo", "secho", "stdout", "stderr"} or (
+                    node.attr == "stdout" and parts[-1] == "__init__.py"  # to close a broken pipe
+                ), path
+
+
 @pytest.mark.parametrize(
     ("place", "text"),
     [

@@ -4,7 +4,7 @@ Control characters of a prompt, a corpus, a name or a generated text could move 
 the terminal's title, or turn the order of what follows around. They become U+FFFD: C0 but for tab
 and line feed, DEL, C1, the marks and controls of Unicode's bidirectional algorithm (UAX 9), halves
 of surrogate pairs, and the two code points that no XML may hold. Every other line end becomes a
-line feed.
+line feed. ``tests/test_printable.py`` sends all of them through every door.
 """
 
 from __future__ import annotations
@@ -25,3 +25,8 @@ def printable(text: str) -> str:
 def in_line(text: str) -> str:
     r"""Return a text that is shown within a line: line feeds and tabs become ``\n`` and ``\t``."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def in_json(text: str) -> str:
+    """Return JSON in which control characters within strings are escaped, so that none is lost."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

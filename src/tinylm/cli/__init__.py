@@ -8,6 +8,7 @@ import sys
 import typer
 
 from tinylm.cli.examples import complete, help_of
+from tinylm.cli.output import replace_what_cannot_be_shown, say
 from tinylm.errors import TinylmError
 from tinylm.registry import COMMANDS
 
@@ -34,12 +35,13 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
     if version:
         from tinylm import __version__
 
-        typer.echo(f"tinylm {__version__}")
+        say(f"tinylm {__version__}")
         raise typer.Exit
 
 
 def main() -> None:
     """Run the command line; a problem that the user can mend is one line and exit status 1."""
+    replace_what_cannot_be_shown()
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="tinylm", standalone_mode=False)
         if status == _INTERRUPTED:
@@ -69,5 +71,5 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    typer.echo(f"tinylm: {' '.join(message.splitlines())}", err=True)
+    say(f"tinylm: {' '.join(message.splitlines())}", err=True)
     sys.exit(status)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tinylm.cli.options import Data, Run
+from tinylm.cli.output import say
 
 
 def attention(
@@ -48,15 +49,15 @@ def attention(
         files = draw_attention(result, folder, done)
     _print_heads(result)
     for path in files:
-        typer.echo(str(path))
+        say(str(path))
 
 
 def _print_heads(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    # Words of a corpus are no markup.
-    terminal = Console(highlight=False, markup=False, emoji=False)
+    from tinylm.cli.console import Terminal
+
+    terminal = Terminal()
     table = Table(
         title=f"What each head does, measured on {result['stories']:,} validation stories",
         show_lines=True,

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from tinylm.cli.output import say
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from tinylm.cli.adapters import Chosen
     from tinylm.evaluation.classification import ClassificationScores
 
@@ -64,14 +62,16 @@ def finetune_classifier(
         f"{found.steps:,} steps"
     )
     print_scores(found.scores)
-    typer.echo(str(folder))
+    say(str(folder))
 
 
 def print_scores(scores: ClassificationScores) -> None:
     """Print accuracy and F1, every label's scores and the confusion matrix."""
     from rich.table import Table
 
-    terminal = output_console()
+    from tinylm.cli.console import Terminal
+
+    terminal = Terminal()
     terminal.print(
         f"{scores.num_texts:,} texts: accuracy {scores.accuracy:.4f}, macro F1 "
         f"{scores.macro_f1:.4f} (always the commonest label: accuracy {scores.majority:.4f})",
@@ -87,10 +87,3 @@ def print_scores(scores: ClassificationScores) -> None:
         shares = (f"{share:.4f}" for share in (one.precision, one.recall, one.f1))
         table.add_row(one.label, f"{one.support:,}", *shares, *(f"{count:,}" for count in row))
     terminal.print(table)
-
-
-def output_console() -> Console:
-    """Return where results are printed; labels and texts are no markup."""
-    from rich.console import Console
-
-    return Console(highlight=False, markup=False, emoji=False)

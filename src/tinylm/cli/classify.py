@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinylm.cli.options import Run
+from tinylm.cli.output import say_json
 
 if TYPE_CHECKING:
     from tinylm.experiments.classifying import TextClassifier
@@ -50,7 +50,7 @@ def classify(
     settings = model.classifier.settings
     scores = model.scores(read_rows(data, settings.text_field, settings.label_field), batch_size)
     if as_json:
-        typer.echo(json.dumps(scores.as_dict(), indent=1, ensure_ascii=False))
+        say_json(scores.as_dict())
     else:
         print_scores(scores)
 
@@ -58,8 +58,7 @@ def classify(
 def _answer(model: TextClassifier, texts: Sequence[str], batch_size: int, as_json: bool) -> None:
     from rich.table import Table
 
-    from tinylm.cli.classification import output_console
-    from tinylm.cli.console import TerminalConsole
+    from tinylm.cli.console import Terminal, TerminalConsole
 
     cut = model.rows(texts)[1]
     if cut:
@@ -74,7 +73,7 @@ def _answer(model: TextClassifier, texts: Sequence[str], batch_size: int, as_jso
         for text, row in zip(texts, found, strict=True)
     ]
     if as_json:
-        typer.echo(json.dumps(answers, indent=1, ensure_ascii=False))
+        say_json(answers)
         return
     table = Table()
     table.add_column("label")
@@ -83,4 +82,4 @@ def _answer(model: TextClassifier, texts: Sequence[str], batch_size: int, as_jso
     table.add_column("text")
     for answer, row in zip(answers, found, strict=True):
         table.add_row(str(answer["label"]), *(f"{p:.4f}" for p in row), str(answer["text"]))
-    output_console().print(table)
+    Terminal().print(table)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import typer
-
 from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuration
+from tinylm.cli.output import say
 
 _WIDTH = 92
 
@@ -24,10 +23,10 @@ def config(
     values = to_dict(configuration(preset, config, data, override))
     help_of = dict(field_help())
     for section, settings in values.items():
-        typer.echo(f"{section}:")
+        say(f"{section}:")
         for line in _lines(settings, help_of, f"{section}.", "  "):
-            typer.echo(line)
-        typer.echo()
+            say(line)
+        say()
 
 
 def _lines(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console as RichTerminal
+from rich.console import ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -23,8 +24,10 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 
 from tinylm.perplexity import perplexity, perplexity_text
+from tinylm.printable import printable
 
 if TYPE_CHECKING:
     from tinylm.training.loop import Listener, StepRecord, ValidationRecord
@@ -32,19 +35,36 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 30.0
 
 
+class Terminal(RichTerminal):
+    """Rich's console for words of a corpus, a user or a model: no markup, no control characters."""
+
+    def __init__(self, *, stderr: bool = False, soft_wrap: bool = False) -> None:
+        super().__init__(
+            stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False
+        )
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """Yield segments whose text is printable; Rich's own cursor movements are no text."""
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            yield segment if control else Segment(printable(text), style)
+
+
 class TerminalConsole:
     """Shows bars on a terminal, and lines where the output is a file or a pipe."""
 
     def __init__(self) -> None:
-        self.terminal = RichTerminal(stderr=True, highlight=False, soft_wrap=True)
+        self.terminal = Terminal(stderr=True, soft_wrap=True)
 
     def note(self, text: str) -> None:
         """Write one line."""
-        self.terminal.print(text, markup=False)
+        self.terminal.print(text)
 
     def warn(self, text: str) -> None:
         """Write one line that needs attention."""
-        self.terminal.print(f"warning: {text}", markup=False, style="yellow")
+        self.terminal.print(f"warning: {text}", style="yellow")
 
     def _progress(self, *columns: ProgressColumn) -> Progress:
         hidden = not self.terminal.is_terminal  # a log file wants lines, not bars

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuration
+from tinylm.cli.output import say
 
 
 def data(
@@ -22,13 +23,13 @@ def data(
     from tinylm.experiments.preparation import prepare_data
 
     prepared = prepare_data(configuration(preset, config, data, override), TerminalConsole())
-    typer.echo(prepared.corpus.describe())
-    typer.echo(f"vocabulary: {prepared.tokenizer.vocab_size:,} types")
+    say(prepared.corpus.describe())
+    say(f"vocabulary: {prepared.tokenizer.vocab_size:,} types")
     for tokens in (prepared.train, prepared.validation):
         header = tokens.header
-        typer.echo(
+        say(
             f"{header.split}: {header.num_stories:,} stories, {header.num_tokens:,} tokens, "
             f"{header.num_text_bytes:,} bytes, <unk> {100 * header.unknown_rate:.2f} %"
         )
     for story in islice(prepared.corpus.train(), show):
-        typer.echo(f"\n{story}")
+        say(f"\n{story}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from tinylm.cli.options import Data, Overrides, Run
+from tinylm.cli.output import say_json
 from tinylm.perplexity import perplexity_text
 
 
@@ -52,16 +52,17 @@ def evaluate(
             lm = with_adapter(LanguageModel.load(run), run, adapter, rank)
             result = evaluate_model(lm.model, lm.tokenizer, config, console)
     if as_json:
-        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        say_json(result)
     else:
         _print_tables(result)
 
 
 def _print_tables(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    terminal = Console(highlight=False)
+    from tinylm.cli.console import Terminal
+
+    terminal = Terminal()
     perplexity, bleu = result["perplexity"], result["bleu"]
     table = Table(
         title=f"{result['num_stories']} validation stories continued from "

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tinylm.cli.options import Overrides
+from tinylm.cli.output import say
 
 
 def experiment(
@@ -25,7 +26,7 @@ def experiment(
         width = max(map(len, EXPERIMENTS))
         for known, place in EXPERIMENTS.items():
             module = place.partition(":")[0]
-            typer.echo(f"{known:{width}}  {_first_line(module)}")
+            say(f"{known:{width}}  {_first_line(module)}")
         return
     EXPERIMENTS.check(name)
     if run is None:
@@ -35,7 +36,7 @@ def experiment(
 
     context = open_run(run, TerminalConsole(), override)
     run_experiment(name, context, again)
-    typer.echo(str(context.results / f"{name}.json"))
+    say(str(context.results / f"{name}.json"))
 
 
 def _first_line(module: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tinylm.cli.options import Data, data_overrides
+from tinylm.cli.output import say
 from tinylm.registry import METHODS
 
 _CLASSIFY = "sequence-classification"
@@ -81,4 +82,4 @@ def finetune(
         f"perplexity {perplexity_text(perplexity(found.loss_before))} before, "
         f"{perplexity_text(perplexity(found.loss_after))} after"
     )
-    typer.echo(str(folder))
+    say(str(folder))

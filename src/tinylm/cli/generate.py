@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinylm.cli.options import Overrides, Run
+from tinylm.cli.output import say
 from tinylm.registry import STRATEGIES
 
 if TYPE_CHECKING:
@@ -75,22 +76,22 @@ def generate(
     wanted = [prompt for prompt in (prompts or [""]) for _ in range(samples)]
     if len(wanted) == 1 and config.num_return == 1:
         prompt = wanted[0]
-        typer.echo(prompt.rstrip(), nl=False)
+        say(prompt.rstrip(), nl=False)
         length = 0
         for piece in lm.stream(prompt, config):
-            typer.echo(piece, nl=False)
+            say(piece, nl=False)
             length += 1
-        typer.echo()
+        say()
         for note in lm.notes(prompt, min(length + 1, config.max_new_tokens)):  # with <eos>
             console.note(f"note: {note}")
         return
     for i, result in enumerate(lm.generate(wanted, config)):
         if i:
-            typer.echo()
+            say()
         hypotheses = [result, *result.alternatives]
         for one in hypotheses:
             shown = one.score is not None and config.num_return > 1
-            typer.echo(f"{one.score:.4f} {one.text}" if shown else one.text)
+            say(f"{one.score:.4f} {one.text}" if shown else one.text)
         for note in dict.fromkeys(note for one in hypotheses for note in one.notes):
             console.note(f"note: {note}")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tinylm.cli.options import Overrides, Run
+from tinylm.cli.output import say
 
 if TYPE_CHECKING:
     from tinylm.experiments.context import Context
@@ -92,4 +93,4 @@ def _write_pages(context: Context, name: str, words: list[str], overrides: list[
     with context.console.task("Writing the pages"):
         paths = build_lab(context.folder, name, context.config, [command])
     for path in paths.values():
-        typer.echo(str(path))
+        say(str(path))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tinylm.cli.options import Run
+from tinylm.cli.output import say
 
 
 def merge(
@@ -31,4 +32,4 @@ def merge(
     plain = fold(lm.model)
     assert isinstance(plain, DecoderLM)
     LanguageModel(plain, lm.tokenizer).save(out / "checkpoints")
-    typer.echo(str(out))
+    say(str(out))

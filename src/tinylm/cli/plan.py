@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuration
+from tinylm.cli.output import say_json
 from tinylm.cli.plan_lora import lora
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def plan(
     else:
         result = _plan(wanted, tokens, rate, utilisation, memory)
     if as_json:
-        typer.echo(json.dumps(result, indent=1))
+        say_json(result)
     else:
         _print_tables(result)
 
@@ -197,12 +197,12 @@ def _training_memory(
 
 
 def _print_tables(result: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from tinylm.cli.console import Terminal
     from tinylm.planning.limits import shown_bytes
 
-    terminal = Console(highlight=False)
+    terminal = Terminal()
 
     def show(title: str, rows: list[tuple[str, str]]) -> None:
         table = Table(title=title, title_justify="left", show_header=False)

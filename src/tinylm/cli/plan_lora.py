@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from tinylm.cli.output import say, say_json
 
 if TYPE_CHECKING:
     from tinylm.planning.lora import LoraPlan, Shape
@@ -44,7 +45,7 @@ def lora(
         shapes = _shapes_of(run, target)
     plans = plan_lora(shapes, reduction, rank)
     if as_json:
-        typer.echo(json.dumps(_as_dict(plans), indent=1))
+        say_json(_as_dict(plans))
     elif shape is not None:
         _print_one(next(iter(plans.values())))
     else:
@@ -84,7 +85,7 @@ def _as_dict(plans: dict[str, LoraPlan]) -> dict[str, object]:
 
 def _print_one(plan: LoraPlan) -> None:
     rows, columns = plan.shape
-    typer.echo(
+    say(
         f"rank {plan.rank}: {rows} x {columns} = {plan.weights:,} weights against "
         f"{rows + columns} r = {plan.trained:,} numbers, {plan.reduction:.4g} times fewer"
     )
@@ -93,22 +94,18 @@ def _print_one(plan: LoraPlan) -> None:
 def _print_table(plans: dict[str, LoraPlan]) -> None:
     width = max(len(name) for name in plans)
     rank = next(iter(plans.values())).rank
-    typer.echo(f"rank {rank}")
-    typer.echo(
-        f"{'matrix':<{width}}  {'shape':>12}  {'weights':>12}  {'trained':>12}  {'fewer':>7}"
-    )
+    say(f"rank {rank}")
+    say(f"{'matrix':<{width}}  {'shape':>12}  {'weights':>12}  {'trained':>12}  {'fewer':>7}")
     for name, plan in plans.items():
         shape = f"{plan.shape[0]} x {plan.shape[1]}"
-        typer.echo(
+        say(
             f"{name:<{width}}  {shape:>12}  {plan.weights:>12,}  {plan.trained:>12,}  "
             f"{plan.reduction:>6.4g}x"
         )
     weights = sum(plan.weights for plan in plans.values())
     trained = sum(plan.trained for plan in plans.values())
-    typer.echo(
-        f"{'all':<{width}}  {'':>12}  {weights:>12,}  {trained:>12,}  {weights / trained:>6.4g}x"
-    )
-    typer.echo(
+    say(f"{'all':<{width}}  {'':>12}  {weights:>12,}  {trained:>12,}  {weights / trained:>6.4g}x")
+    say(
         f"on disk, in float32: {4 * trained / 2**20:.2f} MiB in place of "
         f"{4 * weights / 2**20:.2f} MiB"
     )

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tinylm.cli.options import ConfigFile, Data, Name, Overrides, Preset, configuration, run_folder
+from tinylm.cli.output import say
 
 
 def report(
@@ -58,7 +59,7 @@ def report(
     with console.task("Writing the report"):
         paths = build_report(context.folder, context.config)
     for path in paths.values():
-        typer.echo(str(path))
+        say(str(path))
 
 
 def _named(experiments: str | None, overrides: list[str]) -> list[str]:

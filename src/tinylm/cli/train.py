@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tinylm.cli.options import ConfigFile, Data, Name, Overrides, Preset, configuration, run_folder
+from tinylm.cli.output import say
 from tinylm.perplexity import perplexity_text
 
 
@@ -53,4 +54,4 @@ def train(
         f"{result['tokens_per_second']:,.0f} tokens/s, "
         f"best validation perplexity {perplexity_text(best['perplexity'])} at step {best['step']:,}"
     )
-    typer.echo(str(context.folder))
+    say(str(context.folder))

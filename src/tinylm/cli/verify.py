@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tinylm.cli.options import Overrides
+from tinylm.cli.output import say_json
 
 
 def verify(
@@ -24,7 +24,7 @@ def verify(
     # Always measured anew: the code may have changed since, and the result's key cannot know.
     result = run_experiment("verification", context, again=True)
     if as_json:
-        typer.echo(json.dumps(result, indent=1, ensure_ascii=False))
+        say_json(result)
     else:
         _print_table(result, run)
     if result["failed"]:
@@ -32,11 +32,12 @@ def verify(
 
 
 def _print_table(result: dict[str, Any], run: Path) -> None:
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
-    terminal = Console(highlight=False)
+    from tinylm.cli.console import Terminal
+
+    terminal = Terminal()
     terminal.width = min(terminal.width, 100)
     table = Table(title="Fast paths beside their plain versions", show_lines=True)
     # Name and text share a column, which then is wide enough on a terminal of 80 columns.
@@ -48,11 +49,11 @@ def _print_table(result: dict[str, Any], run: Path) -> None:
     for row in result["rows"]:
         note = f"\n({row['note']})" if row["note"] and not row["passed"] else ""
         table.add_row(
-            f"[bold]{row['name']}[/]: {escape(row['compared'] + note)}",
+            Text.assemble((row["name"], "bold"), f": {row['compared']}{note}"),
             f"{row['cases']:,}",
             "none" if row["difference"] is None else f"{row['difference']:.2g}",
             f"{row['bound']:g}",
-            "[green]pass[/]" if row["passed"] else "[red]FAIL[/]",
+            Text("pass", "green") if row["passed"] else Text("FAIL", "red"),
         )
     terminal.print(table)
     seconds = sum(row["seconds"] for row in result["rows"])
@@ -63,5 +64,4 @@ def _print_table(result: dict[str, Any], run: Path) -> None:
             "how it was trained where these paths are used: mend them (or install a tinylm that "
             f"passes), then run `tinylm verify {run}` again",
             soft_wrap=True,
-            markup=False,
         )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tinylm.atomic import write_text
+from tinylm.printable import in_line
 from tinylm.report.attention_html import attention_html
 from tinylm.report.figures import save_figure
 from tinylm.report.figures.attention import heatmap_grid, line_figure
@@ -38,7 +39,8 @@ def draw_attention(
     files = save_figure(heads_figure(result["heads"]), folder, HEADS)
     for sentence in sentences:
         patterns = torch.tensor(sentence["patterns"])  # (layers, heads, seq, seq)
-        words, text, names = sentence["words"], sentence["text"], sentence["figures"]
+        words, text = [in_line(word) for word in sentence["words"]], in_line(sentence["text"])
+        names = sentence["figures"]
         files += save_figure(
             heatmap_grid(patterns, words, text), folder, Path(names["heatmaps"]).stem
         )

@@ -21,6 +21,7 @@ from importlib import resources
 from typing import Any
 
 from tinylm.interpretability.places import PLACES
+from tinylm.printable import in_line, printable
 
 _DIGITS = 4
 """Decimals of shares in the page: the half of a hundredth of a percent."""
@@ -47,7 +48,7 @@ def attention_html(result: Mapping[str, Any], title: str = "Where each head look
         "places": [place.name for place in PLACES],
         "stories": result["stories"],
     }
-    parts = {"TITLE": html.escape(title), "DATA": _script_json(data)}
+    parts = {"TITLE": html.escape(printable(title)), "DATA": _script_json(_shown(data))}
     # One pass, so that a title or word that looks like a placeholder is left alone.
     page = resources.files("tinylm.report").joinpath("templates/attention.html").read_text("utf-8")
     return re.sub("@@(TITLE|DATA)@@", lambda match: parts[match[1]], page)
@@ -74,6 +75,15 @@ def _head(head: Mapping[str, Any]) -> dict[str, Any]:
         "entropy": round(head["entropy"], _DIGITS),
         "worth": head["worth"][0],
     }
+
+
+def _shown(value: object) -> object:
+    """Return values as they were, but every text in them without control characters."""
+    if isinstance(value, str):
+        return in_line(value)
+    if isinstance(value, Mapping):
+        return {key: _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list) else value
 
 
 def _script_json(data: object) -> str:

@@ -17,6 +17,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from tinylm.errors import DataError
+from tinylm.printable import printable
 from tinylm.report.blocks import (
     Block,
     Bullets,
@@ -39,7 +40,6 @@ from tinylm.report.references import REFERENCES
 from tinylm.report.typst import BREAKABLE, mathml
 
 _MIME = {".svg": "image/svg+xml", ".png": "image/png"}
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 
 
 def page(document: Document, root: str | Path) -> str:
@@ -58,10 +58,10 @@ def page(document: Document, root: str | Path) -> str:
     template = (templates / "page.html").read_text("utf-8")
     return environment.from_string(template).render(
         math_font=base64.b64encode((templates / "math.woff").read_bytes()).decode("ascii"),
-        title=_clean(document.title),
-        author=_clean(document.author),
-        date=_clean(document.date),
-        footer=_clean(document.footer),
+        title=printable(document.title),
+        author=printable(document.author),
+        date=printable(document.date),
+        footer=printable(document.footer),
         abstract=printer.inline(document.abstract),
         contents=printer.contents(),
         body=printer.body(),
@@ -81,7 +81,7 @@ class _Printer:
     def inline(self, markup: str) -> Markup:
         """Return inline markup as HTML."""
         parts = []
-        for span in spans(_clean(markup)):
+        for span in spans(printable(markup)):
             match span.kind:
                 case "emphasis":
                     parts.append(Markup("<em>{}</em>").format(span.text))
@@ -149,7 +149,7 @@ class _Printer:
             case Figure():
                 return self._figure(block, shown)
             case Code():
-                listing = Markup("<pre><code>{}</code></pre>").format(_clean(block.text))
+                listing = Markup("<pre><code>{}</code></pre>").format(printable(block.text))
                 if not block.key:
                     return listing
                 return Markup(
@@ -211,7 +211,7 @@ class _Printer:
             _id(figure.key),
             _MIME[path.suffix],
             content,
-            _clean(figure.alt),
+            printable(figure.alt),
             100 * figure.width,
             shown,
             self.inline(figure.caption),
@@ -251,25 +251,23 @@ def _typeset(document: Document) -> dict[tuple[str, bool], Markup]:
             wanted[block.typst, True] = None
     for text in texts:
         wanted.update(
-            {(span.text, False): None for span in spans(_clean(text)) if span.kind == "math"}
+            {(span.text, False): None for span in spans(printable(text)) if span.kind == "math"}
         )
     return dict(zip(wanted, map(Markup, mathml(wanted)), strict=True))
 
 
 def _sample(sample: Sample) -> Markup:
     head = Markup('<div class="label"><span>{}</span><span>{}</span></div>').format(
-        _clean(sample.label), _clean(sample.note)
+        printable(sample.label), printable(sample.note)
     )
     prompt = (
-        Markup("<b>{}</b>{}").format(_clean(sample.prompt), sample.joint) if sample.prompt else ""
+        Markup("<b>{}</b>{}").format(printable(sample.prompt), sample.joint)
+        if sample.prompt
+        else ""
     )
     return Markup('<div class="sample">{}<p>{}{}</p></div>').format(
-        head if sample.label or sample.note else "", prompt, _clean(sample.text)
+        head if sample.label or sample.note else "", prompt, printable(sample.text)
     )
-
-
-def _clean(text: str) -> str:
-    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def _breakable(text: str) -> Markup:

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 import typst
 
 from tinylm.errors import DataError
+from tinylm.printable import printable
 from tinylm.report.blocks import (
     Block,
     Bullets,
@@ -45,7 +46,6 @@ LONG_CODE = 40
 """Lines from which a listing may."""
 LONG_SAMPLE = 1_500
 """Characters from which a sample may."""
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 # Soft places to break a long path, address or key; a zero-width space prints nothing.
 BREAKABLE = re.compile(r"(?<=[/_.=:,|])(?=[^\s/_.=:,|])")
 _TALL = {"mfrac", "msqrt", "mroot", "munder", "mover", "munderover", "mtable"}
@@ -54,8 +54,7 @@ _TALL = {"mfrac", "msqrt", "mroot", "munder", "mover", "munderover", "mtable"}
 
 def string(text: str) -> str:
     """Return ``text`` as a Typst string literal; what cannot be printed becomes U+FFFD."""
-    text = _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    text = printable(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return '"' + text.replace("\t", "    ") + '"'
 
 

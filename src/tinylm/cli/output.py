@@ -1,0 +1,30 @@
+"""Results on the standard output: nothing that a terminal would obey, or cannot show."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import Any
+
+import typer
+
+from tinylm.printable import in_json, printable
+
+
+def say(text: str = "", *, nl: bool = True, err: bool = False) -> None:
+    """Write text, by default as a line."""
+    typer.echo(printable(text), nl=nl, err=err)
+
+
+def say_json(value: Any) -> None:
+    """Write JSON; what the terminal might obey, or cannot show, is escaped and so not lost."""
+    unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    typer.echo(in_json(json.dumps(value, indent=1, ensure_ascii=not unicode)))
+
+
+def replace_what_cannot_be_shown() -> None:
+    """Let the output streams replace characters that their encoding does not have."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
