@@ -1,6 +1,7 @@
 """Checkpoints: bit-equal round trips, every kind of damage, links, retention."""
 
 import json
+import os
 import pickletools
 import random
 import shutil
@@ -16,6 +17,7 @@ from tests.training.tiny import step_names, tiny_model, tiny_tokenizer
 from tinylm import checkpoint
 from tinylm.checkpoint import (
     TrainingState,
+    clear_unfinished,
     damage,
     find_checkpoint,
     load_checkpoint,
@@ -31,6 +33,7 @@ from tinylm.checkpoint import (
     tokenizer_kind,
 )
 from tinylm.errors import CheckpointError
+from tinylm.locks import LostFolderError, locked
 from tinylm.model.decoder import DecoderLM
 
 FILES = (
@@ -172,7 +175,7 @@ def test_a_missing_cut_or_longer_file_is_named(tmp_path: Path, name: str) -> Non
         assert damage(path) == f"{name} has changed since it was written"
     file.unlink()
     assert damage(path) == f"{name} is missing"
-    with pytest.raises(CheckpointError, match=rf"is damaged: {name} is missing; use another step"):
+    with pytest.raises(CheckpointError, match=rf"is damaged: {name} is missing; train it again"):
         load_checkpoint(path / "")
 
 
@@ -250,6 +253,45 @@ def test_saving_the_same_step_again_replaces_it(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "step-5"]
 
 
+def test_a_checkpoint_that_was_about_to_be_replaced_is_put_back(tmp_path: Path) -> None:
+    save(tmp_path, 5, tiny_model(1))
+    (tmp_path / "step-5").rename(tmp_path / ".before-step-5.tmp")  # and killed before the next name
+    clear_unfinished(tmp_path)
+    weight = load_checkpoint(tmp_path / "last").weights["embedding.weight"]
+    assert torch.equal(weight, tiny_model(1).embedding.weight)
+    shutil.copytree(tmp_path / "step-5", tmp_path / ".before-step-5.tmp")  # killed after it
+    clear_unfinished(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last", "step-5"]
+
+
+def test_what_is_deleted_is_never_half_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (1, 2):
+        save(tmp_path, step)
+    seen = []
+    plain = os.unlink
+
+    def unlink(*args: Any, **kwargs: Any) -> None:
+        seen.append(sorted(path.name for path in tmp_path.glob("step-*")))
+        plain(*args, **kwargs)
+
+    monkeypatch.setattr(os, "unlink", unlink)
+    prune(tmp_path, 1)
+    assert seen == [["step-2"]] * len(FILES)
+
+
+def test_nothing_is_saved_into_a_folder_that_was_exchanged(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(LostFolderError, match="stopped before step-2"), locked(run, print):
+        save(run / "checkpoints", 1)
+        run.rename(tmp_path / "elsewhere")
+        run.mkdir()
+        save(run / "checkpoints", 2)
+    assert list(run.iterdir()) == []
+
+
 def test_a_step_appears_only_when_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +304,7 @@ def test_a_step_appears_only_when_it_is_whole(
 
     monkeypatch.setattr(checkpoint, "_write", write)
     save(tmp_path, 1)
-    assert seen == [[".step-1.tmp"]] * 5
+    assert seen == [[f".step-1.{os.getpid()}.tmp"]] * 5
 
 
 def test_last_follows_and_links_are_relative(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 BASE_MODULES = {
-    *("config", "registry", "errors", "atomic", "folders", "locks", "measurement", "names"),
-    *("openmp", "perplexity", "printable", "reading", ""),
+    *("config", "registry", "errors", "atomic", "fingerprints", "folders", "locks"),
+    *("measurement", "names", "openmp", "perplexity", "printable", "reading", ""),
 }
 FORBIDDEN_MODULES = {
     *("transformers", "peft", "trl", "transformer_lens", "bitsandbytes", "pickle", "dill"),
@@ -56,8 +56,8 @@ FORBIDDEN_NAMES = {
     *("multi_head_attention_forward", "native_layer_norm"),
 }
 NO_TORCH = {
-    *("config", "registry.py", "errors.py", "atomic.py", "folders.py", "locks.py"),
-    *("measurement.py", "names.py", "openmp.py", "printable.py", "reading"),
+    *("config", "registry.py", "errors.py", "atomic.py", "fingerprints.py", "folders.py"),
+    *("locks.py", "measurement.py", "names.py", "openmp.py", "printable.py", "reading"),
 }
 
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -114,6 +114,24 @@ def test_no_two_processes_hold_it_however_often_it_changes_hands(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["number"]
 
 
+def test_a_folder_that_was_made_for_the_lock_goes_under_those_who_wait(tmp_path: Path) -> None:
+    code = COUNT.replace(
+        "path.write_text(str(int(path.read_text()) + 1))", "assert not path.exists()"
+    )
+    processes = [start(code, tmp_path / "a", 60) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert list((tmp_path / "a").glob("*")) == list((tmp_path / "a").glob(".*")) == []
+
+
+def test_a_lock_file_in_an_exchanged_folder_is_another_s(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with locked(folder, silent):
+        folder.rename(tmp_path / "elsewhere")
+        process = holder(folder)
+    assert (folder / LOCK).exists()
+    release(process)
+
+
 def test_it_nests_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with locked("a/b", silent):

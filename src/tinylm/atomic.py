@@ -23,9 +23,9 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     refuse_lost(path)
-    folders.make(path.parent)
     temporary = folders.temporary(path)
     try:
+        folders.make(path.parent)
         with temporary.open("wb") as file:
             yield file
             file.flush()
@@ -33,7 +33,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
         folders.sync(path.parent)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            temporary.unlink()
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)  # a full disk does not say which file it was
         raise

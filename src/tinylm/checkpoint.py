@@ -3,7 +3,8 @@
 ``checkpoints/step-N/`` holds config.json, model.safetensors, tokenizer.json, the training state
 (training.json, training.safetensors) and manifest.json, the SHA-256 of the others. A folder is
 written under a temporary name and renamed when it is whole, so a step-N that exists was finished;
-the manifest shows damage done later. ``last`` and ``best`` are relative links. Nothing is pickled.
+the manifest shows damage done later. One that goes is renamed first, so it is never half there.
+``last`` and ``best`` are relative links. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +25,10 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from tinylm import folders
 from tinylm.config import ModelConfig, from_dict, to_dict
 from tinylm.errors import CheckpointError, DataError, TinylmError
+from tinylm.locks import refuse_lost
 from tinylm.model.base import Model
 from tinylm.model.decoder import DecoderLM
 from tinylm.names import nearest_folder
@@ -40,6 +44,7 @@ _TOKENIZER = "tokenizer.json"
 _TENSORS = "training.safetensors"
 _NUMBERS = "training.json"
 _MANIFEST = "manifest.json"
+_BEFORE = ".before-"
 _FILES = ("config.json", _WEIGHTS, _TOKENIZER, _NUMBERS, _TENSORS)
 
 
@@ -134,16 +139,16 @@ def save_checkpoint(
     """
     folder = Path(folder)
     target = folder / f"step-{state.step}"
-    temporary = folder / f".step-{state.step}.tmp"
+    temporary = folders.temporary(target)
     config = {
         "format": FORMAT,
         "tokenizer": tokenizer_kind(tokenizer),
         "model": to_dict(model.config),
     }
+    refuse_lost(target)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.glob(".step-*.tmp"):
-            shutil.rmtree(leftover)
+        folders.make(folder)
+        clear_unfinished(folder)
         temporary.mkdir()
         _write(temporary / "config.json", _json_bytes(config))
         weights = {name: weight.contiguous() for name, weight in model_weights(model).items()}
@@ -153,15 +158,14 @@ def save_checkpoint(
         _write(temporary / _TENSORS, safetensors.torch.save(state.tensors))
         hashes = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
         _write(temporary / _MANIFEST, _json_bytes({"format": FORMAT, "sha256": hashes}))
-        _sync_folder(temporary)
-        if target.exists():  # the same step again: set aside, and deleted when replaced
-            before = folder / f".step-{state.step}.before.tmp"
+        folders.sync(temporary)
+        before = folder / f"{_BEFORE}{target.name}.tmp"
+        if target.exists():  # the same step again
             target.rename(before)
-            temporary.rename(target)
+        temporary.rename(target)
+        folders.sync(folder)
+        if before.exists():
             shutil.rmtree(before)
-        else:
-            temporary.rename(target)
-        _sync_folder(folder)
         point(folder, "last", target)
     except (OSError, DataError) as error:  # DataError: a tokenizer that could not be saved
         shutil.rmtree(temporary, ignore_errors=True)
@@ -170,17 +174,35 @@ def save_checkpoint(
         raise CheckpointError(
             f"cannot write checkpoint {target}: {reason}; "
             + (f"the last good one is {good}" if good else "there is no earlier one")
-            + f"; make room, then go on with --resume {folder.parent}"
         ) from error
     return target
 
 
+def clear_unfinished(folder: Path) -> None:
+    """Delete what a killed process left in a folder of checkpoints that no other writes to.
+
+    A checkpoint that was about to be replaced, and whose place is empty, is put back.
+    """
+    for before in folder.glob(f"{_BEFORE}step-*.tmp"):
+        target = folder / before.name.removeprefix(_BEFORE).removesuffix(".tmp")
+        if not target.exists():
+            before.rename(target)
+    folders.clear_leftovers(folder)
+
+
 def point(folder: Path, name: str, target: Path) -> None:
-    """Make the link ``folder/name`` lead to the checkpoint ``target``, atomically."""
-    temporary = folder / f".{name}.tmp"
+    """Make the link ``folder/name`` lead to the checkpoint ``target``, atomically.
+
+    Nothing is changed where it does already, or where there is no such checkpoint.
+    """
+    link = folder / name
+    if not target.exists() or (link.is_symlink() and str(link.readlink()) == target.name):
+        return
+    temporary = folders.temporary(link)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target.name)
-    temporary.replace(folder / name)
+    temporary.replace(link)
+    folders.sync(folder)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -189,7 +211,7 @@ def prune(folder: Path, keep: int) -> None:
     kept = {best.resolve().name} if best.exists() else set()
     for path in _by_step(folder)[:-keep]:
         if path.name not in kept:
-            shutil.rmtree(path)
+            folders.remove(path)
 
 
 def newest(folder: Path) -> Path | None:
@@ -214,7 +236,8 @@ def set_aside_after(folder: Path, step: int) -> None:
     for path in _by_step(folder):
         if int(path.name.removeprefix("step-")) > step:
             aside = path.with_name(f"{path.name}.damaged")
-            shutil.rmtree(aside, ignore_errors=True)
+            if aside.exists():
+                folders.remove(aside)
             path.rename(aside)
 
 
@@ -267,15 +290,50 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a run's best checkpoint, or a checkpoint folder.
+    """Read a run's best checkpoint, or a checkpoint folder, also while the run is trained.
 
     Raises:
         CheckpointError: if there is none, or it is damaged or of another format.
     """
-    path = find_checkpoint(path)
+    while True:
+        place = _led_to(find_checkpoint(path))
+        try:
+            return _load(place)
+        except (CheckpointError, OSError):
+            # Training may have deleted it meanwhile, and the run's link lead to a newer one.
+            if _led_to(find_checkpoint(path)) == place:
+                raise
+
+
+def refuse_damaged(path: Path) -> None:
+    """Refuse a checkpoint whose files are not as they were written.
+
+    Raises:
+        CheckpointError: saying what can be used, or done, instead.
+    """
     problem = damage(path)
-    if problem is not None:
-        raise CheckpointError(f"checkpoint {path} is damaged: {problem}; use another step")
+    if problem is None:
+        return
+    folder = path.parent
+    advice = []
+    if folder.name == "checkpoints" and (folder.parent / "config.yaml").exists():
+        resume = shlex.join(["tinylm", "train", "--resume", str(folder.parent)])
+        advice.append(f"go on from the newest whole one: {resume}")
+    whole = newest(folder)
+    if whole is not None:
+        advice.append(f"give {whole} in its place")
+    raise CheckpointError(
+        f"checkpoint {path} is damaged: {problem}; {', or '.join(advice) or 'train it again'}"
+    )
+
+
+def _led_to(path: Path) -> Path:
+    """Return where a link among checkpoints leads; anything else is what it is."""
+    return path.parent / path.readlink() if path.is_symlink() else path
+
+
+def _load(path: Path) -> Checkpoint:
+    refuse_damaged(path)
     refuse = refusal(f"checkpoint {path}", CheckpointError)
     about = read_json(path / "config.json", dict[str, Any], CheckpointError)
     if about.get("format") != FORMAT:
@@ -310,10 +368,25 @@ def load_training_state(path: Path) -> TrainingState:
     Raises:
         CheckpointError: if it cannot be what was written.
     """
+    numbers = _read_numbers(path)
+    return TrainingState(numbers.pop("step"), numbers, _read_tensors(path / _TENSORS))
+
+
+def text_of_run(folder: Path) -> str | None:
+    """Return the fingerprint of the text that a run was trained on; None if it has no checkpoint.
+
+    Raises:
+        CheckpointError: if the state of its newest checkpoint cannot be what was written.
+    """
+    path = newest(folder / "checkpoints")
+    corpus = None if path is None else _read_numbers(path).get("corpus")
+    return corpus if isinstance(corpus, str) else None
+
+
+def _read_numbers(path: Path) -> dict[str, Any]:
     numbers = read_json(path / _NUMBERS, dict[str, Any], CheckpointError)
-    step = checked(_Numbers, numbers, refusal(path / _NUMBERS, CheckpointError))["step"]
-    del numbers["step"]
-    return TrainingState(step, numbers, _read_tensors(path / _TENSORS))
+    checked(_Numbers, numbers, refusal(path / _NUMBERS, CheckpointError))
+    return numbers
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -362,12 +435,3 @@ def _write(path: Path, content: bytes) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    # A rename is on disk only when its folder is.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

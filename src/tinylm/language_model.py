@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from tinylm.errors import GenerationError
 from tinylm.generation.engine import Generated, SpecialIds, generate_steps
 from tinylm.generation.engine import generate as generate_ids
 from tinylm.generation.scoring import token_log_probabilities
+from tinylm.locks import locked
 from tinylm.model.decoder import DecoderLM
 from tinylm.perplexity import perplexity
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
@@ -92,8 +94,10 @@ class LanguageModel:
 
         Raises:
             CheckpointError: if it cannot be written.
+            LockedError: if another process writes there.
         """
-        return save_checkpoint(folder, self.model, self.tokenizer, TrainingState(step=0))
+        with locked(folder, warnings.warn):
+            return save_checkpoint(folder, self.model, self.tokenizer, TrainingState(step=0))
 
     @overload
     def generate(

@@ -32,6 +32,7 @@ from tinylm.reading import read_json
 
 LOCK = ".lock"
 _SECONDS_BETWEEN_TRIES = 0.1
+_MOST_TRIES = 100
 _LONGEST_COMMAND = 120
 
 Tell = Callable[[str], None]
@@ -39,6 +40,11 @@ Tell = Callable[[str], None]
 
 class LockedError(TinylmError):
     """Another process is writing there."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        """Say who is, and what can be done."""
+        self.problem = problem
+        super().__init__(f"{problem}: {advice}")
 
 
 class LostFolderError(TinylmError):
@@ -59,9 +65,10 @@ class _Held:
     """A lock of this process."""
 
     pid: int
-    folder: tuple[int, int]
+    folder: tuple[int, int] | None
     """Device and inode."""
-    depth: int
+    file: tuple[int, int] | None
+    """Of the lock."""
 
 
 _held: dict[Path, _Held] = {}
@@ -89,27 +96,24 @@ def locked(
     key = folder.resolve()
     held = _held.get(key)
     if held is not None and held.pid == os.getpid():
-        held.depth += 1
-        try:
-            yield
-        finally:
-            held.depth -= 1
+        yield
         return
-    made = folders.make(folder)
-    lock = _acquire(folder, tell, wait)
+    made: list[Path] = []
+    lock = _acquire(folder, tell, wait, made)
+    _held[key] = held = _Held(os.getpid(), _identity(key), _identity(key / LOCK))
     try:
         if lock is not None:
-            _write_holder(folder / LOCK)
+            _write_holder(key / LOCK)
             for name in clear:
-                folders.clear_leftovers(folder / name)
-        _held[key] = _Held(os.getpid(), _identity(folder), 1)
+                folders.clear_leftovers(key / name)
         yield
     finally:
-        _held.pop(key, None)
+        del _held[key]
         if lock is not None:
             # While it is still held: who waits for it then sees that the file is gone, and makes
             # a new one.
-            (folder / LOCK).unlink(missing_ok=True)
+            if held.file is not None and _identity(key / LOCK) == held.file:
+                (key / LOCK).unlink()
             lock.release()
         _remove_empty(made)
 
@@ -122,25 +126,25 @@ def refuse_lost(path: Path) -> None:
     """
     whole = path.parent.resolve() / path.name
     for folder, held in _held.items():
-        if held.pid == os.getpid() and whole.is_relative_to(folder):
-            try:
-                same = _identity(folder) == held.folder
-            except OSError:
-                same = False
-            if not same:
-                raise LostFolderError(
-                    f"{folder} was removed, renamed or exchanged while it was written to: stopped "
-                    f"before {path.name}; what was written before is wherever the folder is now"
-                )
+        is_below = held.pid == os.getpid() and whole.is_relative_to(folder)
+        if is_below and _identity(folder) != held.folder:
+            raise LostFolderError(
+                f"{folder} was removed, renamed or exchanged while it was written to: stopped "
+                f"before {path.name}; what was written before is wherever the folder is now"
+            )
 
 
-def _acquire(folder: Path, tell: Tell, wait: bool) -> FileLock | None:
-    """Return the lock, held, or None where the file system has none."""
+def _acquire(folder: Path, tell: Tell, wait: bool, made: list[Path]) -> FileLock | None:
+    """Return the lock, held, or None where the file system has none.
+
+    Folders that have to be made for it are put into ``made``, the innermost first.
+    """
     path = folder / LOCK
     lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
-    told = False
+    told, vanished = False, 0
     while True:
         try:
+            made[:0] = folders.make(folder)
             lock.acquire()
         except Timeout:
             holder = _read_holder(path)
@@ -154,11 +158,15 @@ def _acquire(folder: Path, tell: Tell, wait: bool) -> FileLock | None:
                 advice = "wait until it ends"
                 if holder is not None and holder["host"] == platform.node():
                     advice += f", or stop it: kill {holder['pid']}"
-                raise LockedError(f"{folder} is being written to by {who}: {advice}") from None
+                raise LockedError(f"{folder} is being written to by {who}", advice) from None
             if not told:
                 tell(f"{folder} is being written to by {who}: waiting until it ends")
                 told = True
             time.sleep(_SECONDS_BETWEEN_TRIES)
+        except FileNotFoundError:  # an empty one that another process had made for its lock
+            vanished += 1
+            if vanished > _MOST_TRIES:
+                raise
         except OSError as error:
             if path.exists() and os.access(path, os.W_OK):
                 tell(
@@ -179,9 +187,13 @@ def _remove_empty(made: Sequence[Path]) -> None:
             return
 
 
-def _identity(folder: Path) -> tuple[int, int]:
-    found = folder.stat()
-    return found.st_dev, found.st_ino
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return device and inode, or None if there is nothing of that name."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _write_holder(path: Path) -> None:

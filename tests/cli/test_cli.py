@@ -109,7 +109,8 @@ def test_a_run_folder_that_exists_is_not_trained_over(
     status, out, err = tinylm("train", "--name", "mine")
     assert (status, out) == (1, "")
     assert err == (
-        "tinylm: runs/mine holds a run already: go on with --resume runs/mine, or choose --name\n"
+        "tinylm: runs/mine holds a run already: choose --name, or go on: "
+        "tinylm train --resume runs/mine\n"
     )
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 
+from tests.training.tiny import COMMANDS
 from tinylm.checkpoint import load_checkpoint
 from tinylm.config import DataConfig
 from tinylm.config.finetuning import BottleneckConfig, LoraConfig
+from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import AdapterError, ConfigError
 from tinylm.evaluation.perplexity import split_loss
@@ -89,16 +91,20 @@ class Losses(SilentConsole):
         return nullcontext(Listener())
 
 
+def splits(lm: LanguageModel, recipe: Recipe) -> list[TokenFile]:
+    return [
+        encoded_split(recipe.data, lm.tokenizer, split, SilentConsole())
+        for split in ("train", "validation")
+    ]
+
+
 def make(
     context: Context, recipe: Recipe, folder: Path, console: SilentConsole | None = None
 ) -> Adapted:
     console = console or SilentConsole()
     lm = LanguageModel.load(context.folder)
-    splits = [
-        encoded_split(recipe.data, lm.tokenizer, split, console)
-        for split in ("train", "validation")
-    ]
-    return adapt(lm, splits[0], splits[1], recipe, folder, console, "the same command")
+    train, validation = splits(lm, recipe)
+    return adapt(lm, train, validation, recipe, folder, console, COMMANDS)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -115,7 +121,7 @@ def test_interrupted_and_gone_on_with_is_as_never_stopped(
 ) -> None:
     wanted = recipe(tiny_context, method)
     whole = make(tiny_context, wanted, tmp_path / "whole")
-    with pytest.raises(StoppedBySignalError, match=r"after step 4.*the same command") as stopped:
+    with pytest.raises(StoppedBySignalError, match=r"after step 4.*GO ON") as stopped:
         make(tiny_context, wanted, tmp_path / "parts", Stops(4))
     assert stopped.value.exit_status == 130
     if method != FULL:
@@ -312,4 +318,8 @@ def test_the_recipe_is_written_down(tiny_context: Context, tmp_path: Path) -> No
     about = json.loads((tmp_path / "one/finetuning.json").read_text())
     assert about.pop("checksum")
     assert about.pop("loss_before") == made.loss_before
+    lm = LanguageModel.load(tiny_context.folder)
+    assert about.pop("base") == fingerprint(lm.model)
+    assert about.pop("texts") == [split.header.corpus for split in splits(lm, wanted)]
+    assert about.pop("command") == COMMANDS.go_on
     assert about == json.loads(json.dumps(wanted.as_dict()))

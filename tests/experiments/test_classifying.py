@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.tiny import tiny_model, tiny_tokenizer
+from tests.training.tiny import COMMANDS, tiny_model, tiny_tokenizer
 from tinylm.checkpoint import model_weights
 from tinylm.config import TrainingConfig
 from tinylm.config.finetuning import ClassificationConfig
@@ -74,7 +74,7 @@ def train(
     folder: Path, how: ClassifierRecipe, console: SilentConsole | None = None, **model: Any
 ) -> Classified:
     lm = language_model(**model)
-    return classify(lm, DATA, how, folder, console or SilentConsole(), "again")
+    return classify(lm, DATA, how, folder, console or SilentConsole(), COMMANDS)
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
@@ -185,9 +185,9 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
 ) -> None:
     how = recipe(24, **settings)
     train(tmp_path / "whole", how, dropout=0.1)
-    with pytest.raises(StoppedBySignalError, match=f"after step {step}, saved; go on with: again"):
+    with pytest.raises(StoppedBySignalError, match=f"after step {step}, saved; go on: GO ON"):
         train(tmp_path / "parts", how, Interrupting(step), dropout=0.1)
-    with pytest.raises(AdapterError, match="is not finished: go on with `tinylm finetune`"):
+    with pytest.raises(AdapterError, match="is not finished: go on: GO ON"):
         TextClassifier.load(language_model(dropout=0.1), tmp_path / "parts")
     # A setting that the version which began it did not know counts as the default.
     file = tmp_path / "parts/finetuning.json"
@@ -214,7 +214,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(tmp_path: Pa
 def test_what_else_a_folder_may_hold_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "one"
     train(folder, recipe(8))
-    with pytest.raises(ConfigError, match="holds this classifier, finished"):
+    with pytest.raises(ConfigError, match="is finished: choose another --name"):
         train(folder, recipe(8))
     with pytest.raises(ConfigError, match=r"another settings.body .*: choose another --name"):
         train(folder, recipe(8, body="full"))

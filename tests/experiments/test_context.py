@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.training.tiny import tiny_model, tiny_tokenizer
+from tinylm.checkpoint import TrainingState, point, save_checkpoint
 from tinylm.config import ModelConfig, ReportConfig, RunConfig, load_config
 from tinylm.errors import ConfigError, DataError
 from tinylm.experiments import context as module
@@ -20,13 +22,19 @@ from tinylm.experiments.context import (
     create_run,
     environment,
     open_run,
-    result_key,
     run_experiment,
     run_of,
     threads,
 )
 from tinylm.experiments.results import read_result
+from tinylm.language_model import LanguageModel
+from tinylm.model.decoder import DecoderLM
 from tinylm.registry import EXPERIMENTS, Registry
+from tinylm.tokenizers.base import Tokenizer
+
+
+def untrained() -> tuple[DecoderLM, Tokenizer]:
+    return tiny_model(), tiny_tokenizer()
 
 
 @pytest.fixture
@@ -81,36 +89,13 @@ def test_a_result_is_made_again_when_the_model_was_trained_on(
     run_experiment("evaluation", context)
     run_experiment("evaluation", context)
     assert len(counted) == 1
-    best = tmp_path / "run/checkpoints/best"
-    manifest = best / "manifest.json"
-    values = json.loads(manifest.read_text())
-    values["sha256"]["model.safetensors"] = "0" * 64
-    manifest.write_text(json.dumps(values))
+    lm = LanguageModel.load(tmp_path / "run")
+    with torch.no_grad():
+        lm.model.unembedding.bias.add_(1)
+    checkpoints = tmp_path / "run/checkpoints"
+    point(checkpoints, "best", lm.save(checkpoints))
     run_experiment("evaluation", context)
     assert len(counted) == 2
-
-
-def test_keys_depend_on_what_matters_only() -> None:
-    config = RunConfig()
-    other_generation = load_config(overrides=["generation.seed=1"])
-    other_training = load_config(overrides=["training.seed=1"])
-    other_report = replace(config, report=ReportConfig(title="x"))
-    for name in EXPERIMENTS:
-        assert result_key(name, config) == result_key(name, RunConfig())
-        assert result_key(name, config) == result_key(name, other_report)
-    for name in ("data", "training"):
-        assert result_key(name, config) == result_key(name, other_generation)
-        assert result_key(name, config) == result_key(name, config, "weights")
-    sentences = load_config(overrides=["report.attention_sentences=[The dog ran.]"])
-    stories = load_config(overrides=["experiments.attention.stories=7"])
-    for other in (sentences, stories, other_training):
-        assert result_key("attention", config) != result_key("attention", other)
-    for name in ("evaluation", "samples"):
-        assert result_key(name, config) != result_key(name, other_generation)
-    for name in ("evaluation", "samples", "attention"):
-        assert result_key(name, config) != result_key(name, config, "weights")
-    assert result_key("data", config) == result_key("data", other_training)
-    assert result_key("training", config) != result_key("training", other_training)
 
 
 def test_an_unknown_experiment_answers_with_the_nearest(tmp_path: Path) -> None:
@@ -154,13 +139,24 @@ def test_a_result_that_fails_leaves_nothing(
     assert not (tmp_path / "no").exists()
 
 
-def test_create_run_goes_on_with_the_same_settings_only(tmp_path: Path) -> None:
+def test_create_run_goes_on_with_the_same_settings_only(
+    tmp_path: Path, counted: list[Context]
+) -> None:
     folder, console = tmp_path / "run", SilentConsole()
     config = load_config(overrides=["model.num_heads=4"])
-    assert create_run(folder, config, console).config == config
+    context = create_run(folder, config, console)
+    assert context.config == config
+    assert not folder.exists()
+    run_experiment("data", context)
     assert load_config(folder / "config.yaml") == config
+    # Nothing is trained yet.
+    create_run(folder, replace(config, model=ModelConfig(num_heads=2)), console)
+    save_checkpoint(folder / "checkpoints", *untrained(), TrainingState(1, {"corpus": "stories"}))
     create_run(folder, config, console)
-    create_run(folder, replace(config, report=ReportConfig(title="x")), console)
+    titled = create_run(folder, replace(config, report=ReportConfig(title="x")), console)
+    assert load_config(folder / "config.yaml").report.title != "x"
+    run_experiment("data", titled)
+    assert len(counted) == 1
     assert load_config(folder / "config.yaml").report.title == "x"
     with pytest.raises(ConfigError) as error:
         create_run(folder, replace(config, model=ModelConfig(num_heads=2)), console)
@@ -169,6 +165,16 @@ def test_create_run_goes_on_with_the_same_settings_only(tmp_path: Path) -> None:
         "choose another --name, or delete that folder"
     )
     assert load_config(folder / "config.yaml").model.num_heads == 4
+
+
+def test_paths_are_kept_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = ["data.path=text", "vectors.path=~/v.vec", "experiments.lab_mnist.data=../mnist"]
+    config = create_run(tmp_path / "run", load_config(overrides=typed), SilentConsole()).config
+    assert config.data.path == str(tmp_path / "text")
+    assert config.vectors.path == str(Path("~/v.vec").expanduser())
+    assert config.experiments.lab_mnist.data == str(tmp_path / "../mnist")
+    assert config.data.cache_folder == "runs/.cache"
 
 
 def test_open_run_takes_overrides_of_what_is_not_fixed(tiny_run: Path) -> None:

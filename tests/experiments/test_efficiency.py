@@ -152,7 +152,7 @@ def test_an_interrupted_training_goes_on(
 
 def test_settings_that_changed_start_anew(trained_here: Context) -> None:
     """What an interrupted experiment of other settings left behind is not gone on with."""
-    (trained_here.folder / "accumulation").mkdir()
+    (trained_here.folder / "accumulation").mkdir(parents=True)
     other = with_settings(
         trained_here, accumulation=AccumulationExperiment(batch_size=4, steps=(1,), windows=8)
     )

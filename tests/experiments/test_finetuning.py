@@ -409,11 +409,11 @@ def test_a_method_gets_no_rank_that_its_matrices_lack(small_model: Any) -> None:
 
 
 def test_the_result_hangs_on_its_settings(context: Context, tmp_path: Path) -> None:
-    from tinylm.experiments.context import result_key
+    from tinylm.experiments.origins import origin
 
     config = context.config
     other = replace(
         config,
         experiments=replace(config.experiments, finetuning=replace(SETTINGS, rank=2)),
     )
-    assert result_key("finetuning", config) != result_key("finetuning", other)
+    assert origin("finetuning", config, tmp_path) != origin("finetuning", other, tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from tinylm.config import MnistLab, RunConfig
 from tinylm.data.images import load_digits
 from tinylm.errors import ConfigError, DataError
 from tinylm.experiments import lab_mnist
-from tinylm.experiments.context import Context, run_experiment
+from tinylm.experiments.context import Context, SilentConsole, run_experiment
 from tinylm.experiments.lab_digits import (
     LAYERS,
     Pixels,
@@ -253,13 +254,17 @@ def test_a_result_of_other_images_is_stale(tmp_path: Path) -> None:
     write_idx(folder / "t10k-labels-idx1-ubyte", data.labels)
     settings = replace(SETTINGS, data=str(folder), seeds=1, steps=3, baseline_steps=20, ranks=())
     run = context(tmp_path / "run", settings)
-    assert not lab_mnist.is_stale(run)  # nothing is there yet
     found = run_experiment("lab-mnist", run)
     assert "10,000" not in found["data"]["description"]
     assert f"{len(data):,} test images" in found["data"]["description"]
-    assert not lab_mnist.is_stale(run)
+    assert run_experiment("lab-mnist", run) == found
     write_idx(folder / "t10k-images-idx3-ubyte.gz", data.images[::-1])
-    assert lab_mnist.is_stale(run)
+    other = run_experiment("lab-mnist", run)
+    assert other["data"]["fingerprint"] != found["data"]["fingerprint"]
     (folder / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte"):
-        lab_mnist.is_stale(run)
+        run_experiment("lab-mnist", run)
+    shutil.rmtree(folder)
+    assert run_experiment("lab-mnist", run) == other
+    assert isinstance(run.console, SilentConsole)
+    assert run.console.warnings[-1].endswith("results count as made from the images that was there")

@@ -51,6 +51,7 @@ from tinylm.registry import METHODS, TOKENIZERS
 from tinylm.report import typst
 from tinylm.report.build import assemble
 from tinylm.report.inputs import load_inputs
+from tinylm.training.commands import Commands
 from tinylm.training.tracking import Tracker, read_metrics
 
 SETTINGS = [
@@ -65,6 +66,7 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "prefix": {"length": 2, "inner_size": 0},
     "bottleneck": {"size": 2},
 }
+COMMANDS = Commands("tinylm finetune", "tinylm finetune --learning-rate 1e-4")
 TEXT = "Once upon a time there was a little dog."
 STORIES = [f'Story {i}: the dog saw {i} cats. They said: "Hi!"\nThe end.' for i in range(12)]
 
@@ -122,7 +124,7 @@ def make_base(folder: Path) -> Base:
     settings = ClassificationConfig(body="lora", rank=2)
     training = replace(resolved.training, max_steps=2, validation_interval=1)
     recipe = ClassifierRecipe(settings, training, str(labelled), rows.fingerprint(), 16)
-    classify(base.lm(), rows, recipe, folder / "classifier", SilentConsole(), "again")
+    classify(base.lm(), rows, recipe, folder / "classifier", SilentConsole(), COMMANDS)
     return base
 
 
@@ -135,7 +137,7 @@ def _make_adapter(base: Base, method: str) -> None:
         encoded_split(data, lm.tokenizer, name, SilentConsole()) for name in ("train", "validation")
     )
     recipe = Recipe(method, settings, training, data, 24)
-    adapt(lm, train, validation, recipe, base.folder / method, SilentConsole(), "again")
+    adapt(lm, train, validation, recipe, base.folder / method, SilentConsole(), COMMANDS)
 
 
 # --- signing again -------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def test_a_loss_that_is_not_finite(tmp_path: Path, value: float, shown: str) -> 
     message = str(caught.value)
     assert message.startswith(f"step 5: loss {shown}, gradient norm ")
     assert f"(windows {windows}); last good checkpoint: {good} (delete it" in message
-    assert f"go on with --resume {tmp_path} and a lower -o training.learning_rate" in message
+    assert message.endswith("; LOWER THE RATE")
     assert "\n" not in message
     assert step_names(tmp_path / "checkpoints") == ["step-2", "step-4"]
     assert all_finite(tmp_path)
@@ -171,7 +171,8 @@ def test_the_command_line_names_it_in_one_line_and_a_lower_rate_goes_on(
     assert status == 1
     last = errors.splitlines()[-1]
     assert last.startswith("tinylm: step 9: loss ")
-    assert f"last good checkpoint: {run}/checkpoints/step-7; go on with --resume {run} and" in last
+    advised = f"tinylm train --resume {run} -o training.learning_rate=3e+29"
+    assert f"checkpoints/step-7; go on with a lower rate: {advised}; training.grad" in last
     assert "Traceback" not in errors
     rate = ("-o", "training.learning_rate=1e-3")
     status, errors = processes.run(["train", "--resume", run, *rate], tmp_path)
@@ -187,7 +188,7 @@ def test_a_checkpoint_saved_just_before_may_be_spoiled_and_that_is_said(tmp_path
     good = tmp_path / "checkpoints/step-2"
     with pytest.raises(TrainingError) as caught:
         trainer.run()
-    assert f"{good} (delete it if going on from it fails at once); go on" in str(caught.value)
+    assert f"{good} (delete it if going on from it fails at once); LOWER" in str(caught.value)
 
 
 # --- disk full ---
@@ -207,7 +208,7 @@ def test_a_file_that_cannot_grow(tmp_path: Path, cache: Path, processes: Process
     assert status == 1
     assert errors.splitlines()[-1] == (
         f"tinylm: cannot write checkpoint {run / 'checkpoints/step-9'}: File too large; the last "
-        f"good one is {run / 'checkpoints/step-7'}; make room, then go on with --resume {run}"
+        f"good one is {run / 'checkpoints/step-7'}; then go on: tinylm train --resume {run}"
     )
     assert "Traceback" not in errors
     assert step_names(run / "checkpoints") == ["step-6", "step-7"]
@@ -249,7 +250,7 @@ def test_metrics_that_cannot_grow(tmp_path: Path, cache: Path, processes: Proces
     assert status == 1
     assert errors.splitlines()[-1] == (
         f"tinylm: cannot write the metrics in {context.folder}: File too large; checkpoints are "
-        f"untouched: make room, then go on with --resume {context.folder}"
+        f"untouched: make room, then go on: tinylm train --resume {context.folder}"
     )
     assert "Traceback" not in errors
     assert all_finite(context.folder)
@@ -291,7 +292,7 @@ def test_a_disk_that_fills_up_at_any_file(
         trainer.run()
     assert str(caught.value) == (
         f"cannot write checkpoint {folder / 'step-4'}: No space left on device; the last good one "
-        f"is {folder / 'step-2'}; make room, then go on with --resume {tmp_path}"
+        f"is {folder / 'step-2'}; then go on: GO ON"
     )
     assert step_names(folder) == ["step-2"]
     assert damage(folder / "step-2") is None

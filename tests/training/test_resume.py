@@ -212,7 +212,7 @@ def test_signals_save_and_say_how_to_go_on(
     assert status == 128 + number
     assert process.errors().endswith(
         f"tinylm: stopped by {number.name} after step {step}, saved; "
-        "go on with: tinylm train --resume runs/run\n"
+        "go on: tinylm train --resume runs/run\n"
     )
     assert 5 <= step < LAST
     assert not (run / "results/training.json").exists()
@@ -429,10 +429,11 @@ def test_a_run_is_not_overwritten_and_a_stranger_not_resumed(
     tmp_path: Path, cache: Path, processes: Processes
 ) -> None:
     config = write_config(tmp_path / "run.yaml", cache)
-    tiny_run(tmp_path / "runs/run", cache)
+    assert processes.run(["train", "--config", str(config)], tmp_path)[0] == 0
     assert processes.run(["train", "--config", str(config)], tmp_path) == (
         1,
-        "tinylm: runs/run holds a run already: go on with --resume runs/run, or choose --name\n",
+        "tinylm: runs/run holds a run already: choose --name, or go on: tinylm train --resume "
+        "runs/run\n",
     )
     status, errors = processes.run(["train", "--resume", "runs/other"], tmp_path)
     assert (status, errors) == (

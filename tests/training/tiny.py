@@ -24,6 +24,7 @@ from tinylm.experiments.preparation import prepare_data, resolve
 from tinylm.model.decoder import DecoderLM
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.word import WordTokenizer
+from tinylm.training.commands import Commands
 from tinylm.training.loop import StepRecord, Trainer, ValidationRecord
 
 TEXTS = [
@@ -51,6 +52,7 @@ SETTINGS = (
 )
 """A whole run on the embedded stories, as overrides."""
 
+COMMANDS = Commands("GO ON", "LOWER THE RATE")
 CHANGING = ("seconds", "tokens_per_second", "checksum")
 """Fields of a metrics line that depend on the clock."""
 
@@ -158,6 +160,7 @@ def tiny_trainer(
         TrainingConfig(**{**chosen, **settings}),
         folder / "checkpoints",
         listener or Recorder(),
+        commands=COMMANDS,
     )
 
 

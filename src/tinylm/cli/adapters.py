@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinylm.names import checked_name
+
 if TYPE_CHECKING:
     from tinylm.config import TrainingConfig
     from tinylm.language_model import LanguageModel
+    from tinylm.training.commands import Commands
 
 
 @dataclass(frozen=True)
@@ -53,21 +57,45 @@ class Chosen:
         }
         return from_dict(TrainingConfig, to_dict(own) | chosen | dict(changed), "options")
 
-    def command(self, run: Path, method: str, data: str | None, option: Sequence[str]) -> str:
-        """Return the command that goes on with what these options began."""
-        words = ["tinylm", "finetune", str(run), "--method", method]
-        words += ["--data", data] if data else []
-        words += [part for one in option for part in ("-o", one)]
-        given = {
-            "--name": self.name,
-            "--steps": self.steps,
-            "--learning-rate": self.learning_rate,
-            "--batch-size": self.batch_size,
-            "--context-length": self.context_length,
-            "--seed": self.seed,
-        }
-        words += [part for key, value in given.items() if value for part in (key, str(value))]
-        return shlex.join(words)
+    def folder(self, run: Path, method: str) -> Path:
+        """Return the folder of what is made.
+
+        Raises:
+            ConfigError: for a name that no folder below ``adapters`` can have.
+        """
+        return run / "adapters" / checked_name(self.name or method, "--name")
+
+    def commands(
+        self, run: Path, method: str, data: str | None, option: Sequence[str], rate: float
+    ) -> Commands:
+        """Return what to type when the training stops before its end.
+
+        Args:
+            run: the run's folder.
+            method: and its ``option``.
+            data: as given.
+            option: ``KEY=VALUE`` settings.
+            rate: the learning rate that it is trained with.
+        """
+        from tinylm.training.commands import Commands, lower
+
+        def command(**changed: object) -> str:
+            words = ["tinylm", "finetune", str(run), "--method", method]
+            words += ["--data", data] if data else []
+            words += [part for one in option for part in ("-o", one)]
+            given = vars(self) | changed
+            for field, value in given.items():
+                if value is not None and (field, value) != ("seed", 0):
+                    words += [f"--{field.replace('_', '-')}", str(value)]
+            return shlex.join(words)
+
+        name = self.name or method
+        beside = run / "adapters"
+        other = next(
+            f"{name}-{i}" for i in itertools.count(2) if not (beside / f"{name}-{i}").exists()
+        )
+        retry = command(name=other, learning_rate=lower(rate))
+        return Commands(command(), f"try a lower rate beside it: {retry}")
 
 
 def folder_of(run: Path, name: str, kind: str, holds: str) -> Path:

@@ -32,6 +32,8 @@ def attention(
     from tinylm.experiments.attention import attention as measured
     from tinylm.experiments.context import run_of
     from tinylm.language_model import LanguageModel
+    from tinylm.locks import locked
+    from tinylm.names import checked_path
     from tinylm.report.attention import draw_attention
 
     lm = LanguageModel.load(run)
@@ -45,7 +47,10 @@ def attention(
     config = load_config(file, overrides=data_overrides(data))
     result = measured(lm, config, console, sentences or ())
     folder = output or (Path("figures") if own is None else own / "figures")
-    with console.task("Drawing attention", 1.0) as done:
+    with (
+        locked(checked_path(folder, "--output"), console.warn),
+        console.task("Drawing attention", 1.0) as done,
+    ):
         files = draw_attention(result, folder, done)
     _print_heads(result)
     for path in files:

@@ -32,7 +32,7 @@ def finetune_classifier(
         ConfigError: without data, or for a setting that cannot be used.
     """
     from tinylm.cli.console import TerminalConsole
-    from tinylm.config import from_overrides
+    from tinylm.config import absolute, from_overrides
     from tinylm.config.finetuning import ClassificationConfig
     from tinylm.data.labelled import read_labelled
     from tinylm.errors import ConfigError
@@ -53,10 +53,12 @@ def finetune_classifier(
     training = chosen.training(own, RATES[settings.body], changed)
     lm = LanguageModel.load(run)
     length = chosen.context_length or lm.model.config.context_length
-    recipe = ClassifierRecipe(settings, training, data, labelled.fingerprint(), length)
-    folder = run / "adapters" / (chosen.name or METHOD)
-    again = chosen.command(run, METHOD, data, option)
-    found = classify(lm, labelled, recipe, folder, console, again)
+    recipe = ClassifierRecipe(
+        settings, training, str(absolute(data)), labelled.fingerprint(), length
+    )
+    folder = chosen.folder(run, METHOD)
+    commands = chosen.commands(run, METHOD, data, option, training.learning_rate)
+    found = classify(lm, labelled, recipe, folder, console, commands)
     console.note(
         f"{folder}: {found.trained:,} parameters, {found.num_bytes / 2**20:.2f} MiB, "
         f"{found.steps:,} steps"

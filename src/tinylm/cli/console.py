@@ -222,5 +222,8 @@ class _TrainingBar:
             f"perplexity {perplexity_text(record.perplexity)}{'  (best)' if best else ''}"
         )
 
+    def on_saving(self, step: int) -> None:
+        """Nothing is kept here."""
+
     def on_checkpoint(self, path: Path) -> None:
         """Checkpoints are frequent and not worth a line."""

@@ -29,16 +29,18 @@ def evaluate(
     from tinylm.cli.options import data_overrides
     from tinylm.config import load_config
     from tinylm.errors import ConfigError
-    from tinylm.experiments.context import open_run, run_experiment, run_of
+    from tinylm.experiments.context import open_run, run_of, run_or_measure
     from tinylm.experiments.evaluation import evaluate_checkpoint, evaluate_model
+    from tinylm.experiments.origins import refuse_without_effect
     from tinylm.language_model import LanguageModel
 
     console = TerminalConsole()
     result: dict[str, Any]
     if rank is not None and adapter is None:
         raise ConfigError("--rank chooses that of a DyLoRA adapter: name it with --adapter")
+    refuse_without_effect(["evaluation"], override, "what is measured")
     if adapter is None and data is None and (run / "config.yaml").exists():
-        result = run_experiment("evaluation", open_run(run, console, override), again)
+        result = run_or_measure("evaluation", open_run(run, console, override), again)
     else:
         checkpoint = load_checkpoint(run)
         folder = run_of(run)

@@ -33,8 +33,10 @@ def experiment(
         raise ConfigError(f"tinylm experiment {name}: say with --run which run it works on")
     from tinylm.cli.console import TerminalConsole
     from tinylm.experiments.context import open_run, run_experiment
+    from tinylm.experiments.origins import refuse_without_effect
 
     context = open_run(run, TerminalConsole(), override)
+    refuse_without_effect([name], override, f"the result of {name}")
     run_experiment(name, context, again)
     say(str(context.results / f"{name}.json"))
 

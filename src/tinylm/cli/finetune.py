@@ -47,13 +47,14 @@ def finetune(
         finetune_classifier(run, data, option, chosen)
         return
     from tinylm.cli.console import TerminalConsole
-    from tinylm.config import from_overrides, load_config
+    from tinylm.config import from_overrides, load_config, with_absolute_paths
     from tinylm.errors import ConfigError, nearest, shown
     from tinylm.experiments.adapting import FULL, RATES, Recipe, adapt
     from tinylm.experiments.context import open_run
     from tinylm.experiments.preparation import encoded_split
     from tinylm.experiments.training import describe_split
     from tinylm.language_model import LanguageModel
+    from tinylm.locks import locked
     from tinylm.perplexity import perplexity, perplexity_text
 
     if method not in (FULL, *METHODS):
@@ -65,17 +66,22 @@ def finetune(
     if method == FULL and option:
         raise ConfigError("-o sets what a method of few parameters has: leave it out with full")
     settings = None if method == FULL else from_overrides(METHODS.load(method).Settings, option)
-    source = load_config(run / "config.yaml", overrides=data_overrides(data)).data
+    source = with_absolute_paths(
+        load_config(run / "config.yaml", overrides=data_overrides(data))
+    ).data
     training = chosen.training(context.config.training, RATES[method], {"epochs": 1})
     lm = LanguageModel.load(run)
     length = context_length or lm.model.config.context_length
     recipe = Recipe(method, settings, training, source, length)
-    folder = run / "adapters" / (name or method)
-    splits = [encoded_split(source, lm.tokenizer, s, console) for s in ("train", "validation")]
-    for split in splits:
-        console.note(describe_split(split))
-    again = chosen.command(run, method, data, option)
-    found = adapt(lm, splits[0], splits[1], recipe, folder, console, again)
+    folder = chosen.folder(run, method)
+    commands = chosen.commands(run, method, data, option, training.learning_rate)
+    with locked(folder, console.warn):
+        train, held_out = (
+            encoded_split(source, lm.tokenizer, split, console) for split in ("train", "validation")
+        )
+        for split in (train, held_out):
+            console.note(describe_split(split))
+        found = adapt(lm, train, held_out, recipe, folder, console, commands)
     size = f", {found.num_bytes / 2**20:.2f} MiB" if found.num_bytes else ""
     console.note(
         f"{folder}: {found.trained:,} parameters{size}, {found.steps:,} steps, validation "

@@ -27,11 +27,17 @@ def svd(
 ) -> None:
     """Low-rank factorisation: trained weights, and what fine-tuning changes in them."""
     from tinylm.cli.console import TerminalConsole
-    from tinylm.experiments.context import open_run, run_experiment, run_of
+    from tinylm.experiments.context import open_run, refuse_no_run, run_experiment, run_of, writing
+    from tinylm.experiments.origins import refuse_without_effect
 
-    context = open_run(run_of(run) or run, TerminalConsole(), override)
-    run_experiment("lab-svd", context, again)
-    _write_pages(context, "lab-svd", ["tinylm", "lab", "svd", run.as_posix()], override)
+    console = TerminalConsole()
+    folder = run_of(run) or run
+    refuse_no_run(folder)
+    refuse_without_effect(["lab-svd"], override, "the lab")
+    with writing(folder, console):
+        context = open_run(folder, console, override)
+        run_experiment("lab-svd", context, again)
+        _write_pages(context, "lab-svd", ["tinylm", "lab", "svd", run.as_posix()], override)
 
 
 @app.command("mnist")
@@ -62,8 +68,9 @@ def mnist(
 
     from tinylm.cli.console import TerminalConsole
     from tinylm.config import load_config
-    from tinylm.experiments.context import create_run, run_experiment
-    from tinylm.experiments.lab_mnist import is_stale
+    from tinylm.experiments.context import create_run, run_experiment, writing
+    from tinylm.locks import locked
+    from tinylm.names import checked_path
 
     console = TerminalConsole()
     words = ["tinylm", "lab", "mnist"]
@@ -71,7 +78,10 @@ def mnist(
         from tinylm.data.images import SHA256, download_mnist
 
         data = data or Path("runs/.cache/mnist")
-        with console.task("Fetching MNIST", float(len(SHA256))) as done:
+        with (
+            locked(data, console.warn, wait=True),
+            console.task("Fetching MNIST", float(len(SHA256))) as done,
+        ):
             download_mnist(data, done)
         words.append("--download")
     if data is not None:
@@ -81,16 +91,23 @@ def mnist(
         words += ["--output", output.as_posix()]
     config = load_config(overrides=override)
     kind = "digits" if config.experiments.lab_mnist.data is None else "mnist"
-    context = create_run(output or Path(f"runs/lab-{kind}"), config, console)
-    run_experiment("lab-mnist", context, again or is_stale(context))
-    _write_pages(context, "lab-mnist", words, override[data is not None :])
+    folder = checked_path(output or Path(f"runs/lab-{kind}"), "--output")
+    with writing(folder, console):
+        context = create_run(folder, config, console)
+        run_experiment("lab-mnist", context, again)
+        _write_pages(context, "lab-mnist", words, override[data is not None :])
 
 
 def _write_pages(context: Context, name: str, words: list[str], overrides: list[str]) -> None:
+    from tinylm.locks import locked
     from tinylm.report.labs import build_lab
 
     command = shlex.join([*words, *(part for one in overrides for part in ("-o", one))])
-    with context.console.task("Writing the pages"):
+    # Which `tinylm attention` writes to as well.
+    with (
+        locked(context.figures, context.console.warn, wait=True),
+        context.console.task("Writing the pages"),
+    ):
         paths = build_lab(context.folder, name, context.config, [command])
     for path in paths.values():
         say(str(path))

@@ -21,15 +21,22 @@ def merge(
 ) -> None:
     """Move an adapter into the weights and write the plain model that comes of it."""
     from tinylm.cli.adapters import with_adapter
+    from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
     from tinylm.finetuning.adapters import fold
     from tinylm.language_model import LanguageModel
+    from tinylm.locks import LOCK, locked
     from tinylm.model.decoder import DecoderLM
+    from tinylm.names import checked_path
 
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty: give --out a new folder")
-    lm = with_adapter(LanguageModel.load(run), run, adapter, rank)
-    plain = fold(lm.model)
-    assert isinstance(plain, DecoderLM)
-    LanguageModel(plain, lm.tokenizer).save(out / "checkpoints")
+    with locked(checked_path(out, "--out"), TerminalConsole().warn):
+        checkpoints = out / "checkpoints"
+        # Of a merging that was stopped there may be a model, but not yet the link to it.
+        begun = [path for path in out.iterdir() if path.name != LOCK]
+        if begun not in ([], [checkpoints]) or (checkpoints / "last").exists():
+            raise ConfigError(f"{out} is not empty: give --out a new folder")
+        lm = with_adapter(LanguageModel.load(run), run, adapter, rank)
+        plain = fold(lm.model)
+        assert isinstance(plain, DecoderLM)
+        LanguageModel(plain, lm.tokenizer).save(checkpoints)
     say(str(out))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tinylm.names import checked_name
+
 if TYPE_CHECKING:
     from tinylm.config import RunConfig
 
@@ -63,6 +65,12 @@ def configuration(
 
 
 def run_folder(name: str | None, preset: str | None, config: Path | None) -> Path:
-    """Return ``runs/NAME``; without a name, that of the preset or of the configuration file."""
-    stem = name or (config.stem if config is not None else preset) or "baseline"
-    return Path("runs") / stem
+    """Return ``runs/NAME``; without a name, that of the preset or of the configuration file.
+
+    Raises:
+        ConfigError: for a name that no folder below ``runs`` can have.
+    """
+    if name is not None:
+        return Path("runs") / checked_name(name, "--name")
+    stem = (config.stem if config is not None else preset) or "baseline"
+    return Path("runs") / checked_name(stem, "the run's name (choose one with --name)")

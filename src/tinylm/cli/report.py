@@ -32,8 +32,15 @@ def report(
     """Train, measure, draw and write it up; what is done already is not done again."""
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
-    from tinylm.experiments.context import create_run, open_run, run_experiment
+    from tinylm.experiments.context import (
+        create_run,
+        open_run,
+        refuse_no_run,
+        run_experiment,
+        writing,
+    )
     from tinylm.experiments.preparation import prepare_data, resolve
+    from tinylm.locks import locked
     from tinylm.report.build import build_report
 
     console = TerminalConsole()
@@ -48,16 +55,24 @@ def report(
                     f"-o {setting}: the report prints the settings that {run} was trained with; "
                     f"train it further with other ones: {command}"
                 )
-        context = open_run(run, console, override)
-    else:
-        wanted = configuration(preset, config, data, override)
-        resolved = resolve(wanted, prepare_data(wanted, console))
-        context = create_run(run_folder(name, preset, config), resolved, console)
-    for experiment in context.config.report.experiments:
-        console.note(f"— {experiment}")
-        run_experiment(experiment, context)
-    with console.task("Writing the report"):
-        paths = build_report(context.folder, context.config)
+        refuse_no_run(run)
+    folder = run or run_folder(name, preset, config)
+    with writing(folder, console):
+        if run is not None:
+            context = open_run(run, console, override)
+        else:
+            wanted = configuration(preset, config, data, override)
+            resolved = resolve(wanted, prepare_data(wanted, console))
+            context = create_run(folder, resolved, console)
+        for experiment in context.config.report.experiments:
+            console.note(f"— {experiment}")
+            run_experiment(experiment, context)
+        # Which `tinylm attention` writes to as well.
+        with (
+            locked(context.figures, console.warn, wait=True),
+            console.task("Writing the report"),
+        ):
+            paths = build_report(context.folder, context.config)
     for path in paths.values():
         say(str(path))
 

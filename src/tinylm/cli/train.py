@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +27,13 @@ def train(
     """Train a model; without options, the baseline on the embedded stories."""
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
-    from tinylm.experiments.context import create_run, keep_overrides, open_run, run_experiment
+    from tinylm.experiments.context import (
+        create_run,
+        open_run,
+        refuse_no_run,
+        run_experiment,
+        writing,
+    )
     from tinylm.experiments.preparation import prepare_data, resolve
 
     console = TerminalConsole()
@@ -35,19 +43,22 @@ def train(
                 "--resume goes on with the run's own configuration: leave out --preset, "
                 "--config, --data and --name"
             )
-        context = open_run(resume, console, override)
-        if override:
-            keep_overrides(context)
+        refuse_no_run(resume)
+        with writing(resume, console):
+            context = replace(open_run(resume, console, override), keeps=True)
+            result = run_experiment("training", context)
     else:
         wanted = configuration(preset, config, data, override)
         folder = run_folder(name, preset, config)
-        if (folder / "config.yaml").exists():
-            raise ConfigError(
-                f"{folder} holds a run already: go on with --resume {folder}, or choose --name"
-            )
-        resolved = resolve(wanted, prepare_data(wanted, console))
-        context = create_run(folder, resolved, console)
-    result = run_experiment("training", context)
+        with writing(folder, console):
+            if (folder / "config.yaml").exists():
+                raise ConfigError(
+                    f"{folder} holds a run already: choose --name, or go on: "
+                    + shlex.join(["tinylm", "train", "--resume", str(folder)])
+                )
+            resolved = resolve(wanted, prepare_data(wanted, console))
+            context = create_run(folder, resolved, console)
+            result = run_experiment("training", context)
     best = result["best"]
     console.note(
         f"{context.folder}: {result['steps']:,} steps, "

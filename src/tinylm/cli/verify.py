@@ -18,11 +18,13 @@ def verify(
 ) -> None:
     """Check a run's model and data: each fast path beside its plain version."""
     from tinylm.cli.console import TerminalConsole
-    from tinylm.experiments.context import open_run, run_experiment
+    from tinylm.experiments.context import open_run, run_or_measure
+    from tinylm.experiments.origins import refuse_without_effect
 
     context = open_run(run, TerminalConsole(), override)
-    # Always measured anew: the code may have changed since, and the result's key cannot know.
-    result = run_experiment("verification", context, again=True)
+    refuse_without_effect(["verification"], override, "what is verified")
+    # Always measured anew: the code may have changed since, and the result cannot know.
+    result = run_or_measure("verification", context, again=True)
     if as_json:
         say_json(result)
     else:

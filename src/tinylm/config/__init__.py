@@ -10,6 +10,7 @@ from tinylm.config.experiments import (
     PrecisionExperiment,
 )
 from tinylm.config.labs import MnistLab, SvdLab
+from tinylm.config.places import absolute, with_absolute_paths
 from tinylm.config.reading import (
     PRESETS,
     dump_yaml,
@@ -52,6 +53,7 @@ __all__ = [
     "TokenizerConfig",
     "TrainingConfig",
     "VectorsConfig",
+    "absolute",
     "dump_yaml",
     "field_help",
     "from_dict",
@@ -59,4 +61,5 @@ __all__ = [
     "load_config",
     "overrides_between",
     "to_dict",
+    "with_absolute_paths",
 ]

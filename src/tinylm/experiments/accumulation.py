@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from typing import Any
 
+from tinylm import folders
 from tinylm.config import RunConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import ConfigError
@@ -67,7 +67,7 @@ def run(context: Context) -> dict[str, Any]:
                 ],
             }
         )
-    shutil.rmtree(context.folder / _FOLDER)
+    folders.remove(context.folder / _FOLDER)
     return {
         "batch_size": settings.batch_size,
         "context_length": config.model.context_length,
@@ -116,7 +116,7 @@ def _train(context: Context, config: RunConfig) -> dict[str, Any]:
     try:
         inner = create_run(folder, config, WithoutNotes(context.console))
     except ConfigError:  # of other settings, which a result that is made again does not have
-        shutil.rmtree(folder)
+        folders.remove(folder)
         inner = create_run(folder, config, WithoutNotes(context.console))
     try:
         return run_experiment("training", inner)

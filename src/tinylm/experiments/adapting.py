@@ -9,28 +9,30 @@ themselves.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tinylm import folders
 from tinylm.checkpoint import load_checkpoint, load_weights
 from tinylm.config import DataConfig, TrainingConfig, to_dict
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
-from tinylm.errors import AdapterError, ConfigError
+from tinylm.errors import AdapterError
 from tinylm.experiments.context import Console, threads
-from tinylm.experiments.recipes import difference, read_recipe, write_recipe
-from tinylm.experiments.training import StoppedBySignalError, resume_point
-from tinylm.finetuning.adapters import attach, trained_parameters
+from tinylm.experiments.recipes import begun, read_recipe, unfinished, write_recipe
+from tinylm.experiments.training import StoppedBySignalError, go_back, resume_point
+from tinylm.finetuning.adapters import attach, fingerprint, trained_parameters
 from tinylm.finetuning.classification_files import ABOUT as CLASSIFIER
 from tinylm.finetuning.longlora import extended
-from tinylm.finetuning.storage import load_adapter, save_adapter
+from tinylm.finetuning.storage import OURS, load_adapter, read_adapter, save_adapter
 from tinylm.language_model import LanguageModel
+from tinylm.locks import locked
 from tinylm.model.decoder import DecoderLM
 from tinylm.tasks.language_modelling import LanguageModelling
+from tinylm.training.commands import Commands
 from tinylm.training.loop import Trainer
 
 FULL = "full"
@@ -47,7 +49,6 @@ RATES = {
     "intrinsic": 1e-2,
 }
 """Learning rate of each method where none is given: the fewer the parameters, the higher."""
-_ABOUT = "finetuning.json"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def adapt(
     recipe: Recipe,
     folder: Path,
     console: Console,
-    again: str,
+    commands: Commands,
 ) -> Adapted:
     """Fine-tune a model and write the adapter, or go on where an interrupted one stopped.
 
@@ -128,15 +129,34 @@ def adapt(
         recipe: how.
         folder: of the adapter.
         console: who watches.
-        again: the command that goes on with it, told when it is interrupted.
+        commands: what to do when it stops before its end.
 
     Raises:
         ConfigError: if the folder holds an adapter of another recipe, or a finished one.
+        LockedError: if another process writes to the folder.
         AdapterError: for settings that the model cannot have.
         StoppedBySignalError: if a signal stopped it; its state is saved.
         TrainingError: if the loss is not finite.
     """
-    _refuse_other(folder, recipe)
+    with locked(folder, console.warn):
+        return _adapt(lm, train, validation, recipe, folder, console, commands)
+
+
+def _adapt(
+    lm: LanguageModel,
+    train: TokenFile,
+    validation: TokenFile,
+    recipe: Recipe,
+    folder: Path,
+    console: Console,
+    commands: Commands,
+) -> Adapted:
+    written = recipe.as_dict() | {
+        "base": fingerprint(lm.model),
+        "texts": [split.header.corpus for split in (train, validation)],
+        "command": commands.go_on,
+    }
+    before = begun(folder, written, _usual(recipe), lambda: _finished(folder), console.warn)
     training, checkpoints = recipe.training, folder / "checkpoints"
     with threads(training.threads):
         model = adapted_start(lm.model, recipe)
@@ -148,24 +168,47 @@ def adapt(
         task = LanguageModelling(
             lm.tokenizer, TokenWindows(train, length), held_out, training.batch_size, subset
         )
-        path, state = resume_point(checkpoints, console)
+        path, state = (None, None) if before is None else resume_point(checkpoints, console)
         with console.training() as listener:
-            trainer = Trainer(model, task, training, checkpoints, listener)
-            before = _loss_before(folder, recipe, trainer)
+            trainer = Trainer(model, task, training, checkpoints, listener, commands=commands)
+            loss_before = None if before is None else before.get("loss_before")
+            if loss_before is None:
+                loss_before = trainer.validation_loss()
             if path is not None and state is not None:
                 load_weights(model, load_checkpoint(path).weights, path)
                 trainer.restore(state)
+            write_recipe(folder, written | {"loss_before": loss_before})
+            go_back(checkpoints, state)
             outcome = trainer.run()
         if outcome.reason.startswith("SIG"):
-            raise StoppedBySignalError(outcome, again)
+            raise StoppedBySignalError(outcome, commands.go_on)
     best = load_checkpoint(checkpoints / "best")
     load_weights(model, best.weights, best.path)
     trained, num_bytes = sum(p.numel() for p in model.parameters() if p.requires_grad), 0
     if recipe.method != FULL:
         trained = sum(p.numel() for p in trained_parameters(model, "default").values())
         num_bytes = save_adapter(model, "default", folder)
-        shutil.rmtree(checkpoints)
-    return Adapted(model, before, outcome.best_loss, outcome.step, trained, num_bytes)
+        folders.remove(checkpoints)
+    return Adapted(model, loss_before, outcome.best_loss, outcome.step, trained, num_bytes)
+
+
+def _finished(folder: Path) -> bool:
+    """Whether an adapter is there, and nothing to go on from.
+
+    Raises:
+        AdapterError: if it is damaged.
+    """
+    if (folder / "checkpoints").exists() or not (folder / OURS).exists():
+        return False
+    read_adapter(folder)
+    return True
+
+
+def _usual(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe with every setting at its default."""
+    settings = None if recipe.settings is None else type(recipe.settings)()
+    usual = replace(recipe, settings=settings, training=TrainingConfig(), data=DataConfig())
+    return usual.as_dict()
 
 
 def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
@@ -178,15 +221,16 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
     Raises:
         AdapterError: if there is none, it is unfinished, or it is another base's.
     """
-    about = read_recipe(folder / _ABOUT)
+    about = read_recipe(folder)
     if about is not None and about["method"] == FULL:
         raise AdapterError(
             f"{folder} is no adapter but a whole model: give that folder in place of the run's"
         )
     if (folder / CLASSIFIER).exists():
         raise AdapterError(f"{folder} is no adapter but a classifier: `tinylm classify` uses it")
-    if about is not None and (folder / "checkpoints").exists():
-        raise AdapterError(f"{folder} is not finished: go on with `tinylm finetune`")
+    problem = unfinished(folder)
+    if problem is not None:
+        raise AdapterError(problem)
     if about is not None and not (folder / "tinylm.json").exists():
         raise AdapterError(
             f"{folder}: tinylm.json is missing, which says what method and base the adapter is of: "
@@ -209,33 +253,3 @@ def _refuse_untrainable(model: DecoderLM) -> None:
     mode = model.training
     model.train().unembedding.weight  # noqa: B018
     model.train(mode)
-
-
-def _refuse_other(folder: Path, recipe: Recipe) -> None:
-    about = read_recipe(folder / _ABOUT)
-    if about is None:
-        if folder.exists() and any(folder.iterdir()):
-            raise ConfigError(f"{folder} holds something else already: choose another --name")
-        return
-    before = {key: value for key, value in about.items() if key != "loss_before"}
-    settings = None if recipe.settings is None else type(recipe.settings)()
-    usual = replace(recipe, settings=settings, training=TrainingConfig(), data=DataConfig())
-    different = difference(before, recipe.as_dict(), usual.as_dict())
-    if different is not None:
-        raise ConfigError(
-            f"{folder} holds an adapter with another {different}: choose another --name, or delete "
-            "that folder"
-        )
-    finished = not (folder / "checkpoints").exists() and (folder / "tinylm.json").exists()
-    if finished:
-        raise ConfigError(f"{folder} holds this adapter, finished: choose another --name")
-
-
-def _loss_before(folder: Path, recipe: Recipe, trainer: Trainer) -> float:
-    """Return the validation loss before training, measured once and kept."""
-    about = read_recipe(folder / _ABOUT)
-    if about is not None and "loss_before" in about:
-        return about["loss_before"]
-    loss = trainer.validation_loss()
-    write_recipe(folder / _ABOUT, {**recipe.as_dict(), "loss_before": loss})
-    return loss

@@ -13,7 +13,6 @@ once, and an epoch then costs next to nothing.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 
 import torch
 
+from tinylm import folders
 from tinylm.checkpoint import load_checkpoint, load_weights
 from tinylm.config import TrainingConfig, to_dict
 from tinylm.config.finetuning import ClassificationConfig
@@ -32,21 +32,28 @@ from tinylm.evaluation.classification import (
     classification_scores,
 )
 from tinylm.experiments.context import Console, SilentListener, threads
-from tinylm.experiments.recipes import difference, read_recipe, write_recipe
-from tinylm.experiments.training import StoppedBySignalError, resume_point
+from tinylm.experiments.recipes import begun, unfinished, write_recipe
+from tinylm.experiments.training import StoppedBySignalError, go_back, resume_point
+from tinylm.finetuning.adapters import fingerprint
 from tinylm.finetuning.classification import Classifier, trained
-from tinylm.finetuning.classification_files import ABOUT, load_classifier, save_classifier
+from tinylm.finetuning.classification_files import (
+    ABOUT,
+    load_classifier,
+    read_classifier,
+    save_classifier,
+)
 from tinylm.language_model import LanguageModel
+from tinylm.locks import locked
 from tinylm.model.decoder import DecoderLM
 from tinylm.tasks.classification import SequenceClassification
 from tinylm.tokenizers.base import SOS_ID
+from tinylm.training.commands import Commands
 from tinylm.training.loop import Trainer, ValidationRecord
 from tinylm.training.tracking import Tracker
 
 METHOD = "sequence-classification"
 RATES = {"frozen": 3e-3, "lora": 2e-3, "full": 3e-4}
 """Learning rate of each body where none is given: the fewer the parameters, the higher."""
-_RECIPE = "finetuning.json"
 
 
 @dataclass(frozen=True)
@@ -106,8 +113,9 @@ class TextClassifier:
         Raises:
             AdapterError: if there is none, it is unfinished, or it is another base's.
         """
-        if (folder / "checkpoints").exists() and (folder / _RECIPE).exists():
-            raise AdapterError(f"{folder} is not finished: go on with `tinylm finetune`")
+        problem = unfinished(folder)
+        if problem is not None:
+            raise AdapterError(problem)
         classifier, stored = load_classifier(lm.model, folder)
         return cls(lm, classifier, stored.labels, stored.max_tokens)
 
@@ -172,6 +180,9 @@ class _Progress(SilentListener):
     def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
         self.done(step)
 
+    def on_saving(self, step: int) -> None:
+        self.tracker.sync()
+
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
         scores = self.task.scores
         assert scores is not None  # the validation that this tells of
@@ -201,7 +212,7 @@ def classify(
     recipe: ClassifierRecipe,
     folder: Path,
     console: Console,
-    again: str,
+    commands: Commands,
 ) -> Classified:
     """Train a classifier and write it, or go on where an interrupted training stopped.
 
@@ -211,10 +222,11 @@ def classify(
         recipe: how.
         folder: of the classifier.
         console: who watches.
-        again: the command that goes on with it, told when it is interrupted.
+        commands: what to do when it stops before its end.
 
     Raises:
         ConfigError: if the folder holds something of another recipe, or this classifier, finished.
+        LockedError: if another process writes to the folder.
         AdapterError: for settings that the model cannot have.
         StoppedBySignalError: if a signal stopped it; its state is saved.
         TrainingError: if the loss is not finite.
@@ -224,7 +236,21 @@ def classify(
         raise ConfigError(
             f"--context-length {recipe.max_tokens}: a classifier reads 2 to the model's {context}"
         )
-    _refuse_other(folder, recipe)
+    with locked(folder, console.warn):
+        return _classify(lm, data, recipe, folder, console, commands)
+
+
+def _classify(
+    lm: LanguageModel,
+    data: LabelledData,
+    recipe: ClassifierRecipe,
+    folder: Path,
+    console: Console,
+    commands: Commands,
+) -> Classified:
+    written = recipe.as_dict() | {"base": fingerprint(lm.model), "command": commands.go_on}
+    usual = replace(recipe, settings=ClassificationConfig(), training=TrainingConfig())
+    before = begun(folder, written, usual.as_dict(), lambda: _finished(folder), console.warn)
     training, checkpoints = recipe.training, folder / "checkpoints"
     with threads(training.threads):
         classifier = start_classifier(lm.model, len(data.labels), recipe)
@@ -240,16 +266,19 @@ def classify(
             recipe.fingerprint,
             training.batch_size,
         )
-        write_recipe(folder / _RECIPE, recipe.as_dict())
-        path, state = resume_point(checkpoints, console)
-        trainer = Trainer(classifier, task, training, checkpoints, SilentListener())
+        path, state = (None, None) if before is None else resume_point(checkpoints, console)
+        trainer = Trainer(
+            classifier, task, training, checkpoints, SilentListener(), commands=commands
+        )
         if path is not None and state is not None:
             load_weights(classifier, load_checkpoint(path).weights, path)
             trainer.restore(state)
+        write_recipe(folder, written)
+        go_back(checkpoints, state)
         if classifier.has_fixed_features:
             with console.task("Reading the texts with the frozen body"):
                 task.read_once(classifier)
-        tracker = Tracker(folder, training, trainer.step)
+        tracker = Tracker(folder, training, trainer.step, commands.go_on)
         try:
             with console.task("Training the classifier", trainer.total_steps) as done:
                 trainer.listener = _Progress(console, done, tracker, task)
@@ -257,13 +286,13 @@ def classify(
         finally:
             tracker.close()
         if outcome.reason.startswith("SIG"):
-            raise StoppedBySignalError(outcome, again)
+            raise StoppedBySignalError(outcome, commands.go_on)
         best = load_checkpoint(checkpoints / "best")
         load_weights(classifier, best.weights, best.path)
         classifier.eval()
         scores = model.scores(data.validation, training.batch_size)
     num_bytes = save_classifier(classifier, data.labels, recipe.max_tokens, SOS_ID, folder)
-    shutil.rmtree(checkpoints)
+    folders.remove(checkpoints)
     count = sum(parameter.numel() for parameter in trained(classifier).values())
     return Classified(model, scores, outcome.step, count, num_bytes)
 
@@ -283,18 +312,13 @@ def _describe(console: Console, data: LabelledData, cut: int, max_tokens: int) -
         console.warn(f"{data.shared:,} validation texts are training texts too")
 
 
-def _refuse_other(folder: Path, recipe: ClassifierRecipe) -> None:
-    before = read_recipe(folder / _RECIPE)
-    if before is None:
-        if folder.exists() and any(folder.iterdir()):
-            raise ConfigError(f"{folder} holds something else already: choose another --name")
-        return
-    usual = replace(recipe, settings=ClassificationConfig(), training=TrainingConfig())
-    different = difference(before, recipe.as_dict(), usual.as_dict())
-    if different is not None:
-        raise ConfigError(
-            f"{folder} holds what was made with another {different}: choose another --name, or "
-            "delete that folder"
-        )
-    if (folder / ABOUT).exists() and not (folder / "checkpoints").exists():
-        raise ConfigError(f"{folder} holds this classifier, finished: choose another --name")
+def _finished(folder: Path) -> bool:
+    """Whether a classifier is there, and nothing to go on from.
+
+    Raises:
+        AdapterError: if it is damaged.
+    """
+    if (folder / "checkpoints").exists() or not (folder / ABOUT).exists():
+        return False
+    read_classifier(folder)
+    return True

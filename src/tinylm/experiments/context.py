@@ -7,8 +7,6 @@ run again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import platform
 import time
@@ -23,11 +21,15 @@ import torch
 
 import tinylm
 from tinylm.atomic import write_text
-from tinylm.checkpoint import find_checkpoint
-from tinylm.config import RunConfig, dump_yaml, load_config, to_dict
-from tinylm.errors import CheckpointError, ConfigError, DataError, shown
+from tinylm.checkpoint import text_of_run
+from tinylm.config import RunConfig, dump_yaml, load_config, to_dict, with_absolute_paths
+from tinylm.config.places import MOVABLE
+from tinylm.data.corpora import open_corpus
+from tinylm.errors import ConfigError, DataError, shown
 from tinylm.evaluation.memory import resident_peak
+from tinylm.experiments.origins import Origin, made_by, measured_text, origin, unlike
 from tinylm.experiments.results import read_result, write_result
+from tinylm.locks import LockedError, locked
 from tinylm.names import nearest_folder
 from tinylm.planning.limits import machine_memory
 from tinylm.registry import EXPERIMENTS
@@ -66,6 +68,9 @@ class SilentListener:
         """Do nothing."""
 
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
+        """Do nothing."""
+
+    def on_saving(self, step: int) -> None:
         """Do nothing."""
 
     def on_checkpoint(self, path: Path) -> None:
@@ -117,6 +122,16 @@ class Context:
     folder: Path
     config: RunConfig
     console: Console = field(default_factory=SilentConsole)
+    keeps: bool = False
+    """Whether the configuration becomes the run's with the next checkpoint or result."""
+    warned: set[str] = field(default_factory=set)
+    """Warnings that were given already."""
+
+    def warn_once(self, text: str) -> None:
+        """Say one line that needs attention, unless it was said."""
+        if text not in self.warned:
+            self.warned.add(text)
+            self.console.warn(text)
 
     @property
     def results(self) -> Path:
@@ -129,61 +144,6 @@ class Context:
         return self.folder / "figures"
 
 
-# What an experiment's result depends on: parts of the configuration, and the checkpoint measured.
-_WEIGHTS = "weights"
-_DATA = ("data", "tokenizer", "vectors", "model")
-_DEPENDS_ON: dict[str, Sequence[str]] = {
-    "data": _DATA,
-    "training": (*_DATA, "training"),
-    "kv-cache": (
-        *(*_DATA, "training", "generation"),
-        *("experiments.kv_cache", "report.prompts", _WEIGHTS),
-    ),
-    "beam-search": (*_DATA, "training", "evaluation", "experiments.beam_search", _WEIGHTS),
-    "accumulation": (*_DATA, "training", "experiments.accumulation"),
-    "gradient-checkpointing": (*_DATA, "training", "experiments.gradient_checkpointing"),
-    "efficiency": ("model", "training", "experiments.efficiency"),
-    "precision": (*_DATA, "training", "experiments.precision"),
-    "finetuning": (
-        *(*_DATA, "training", "generation"),
-        *("experiments.finetuning", "report.prompts", _WEIGHTS),
-    ),
-    "attention": (
-        *(*_DATA, "training"),
-        *("experiments.attention", "report.attention_sentences", _WEIGHTS),
-    ),
-    "lab-svd": (*_DATA, "training", "experiments.lab_svd", _WEIGHTS),
-    "lab-mnist": ("experiments.lab_mnist",),
-}
-_DEFAULT = (
-    *(*_DATA, "training", "evaluation", "generation"),
-    *("report.prompts", _WEIGHTS),
-)
-
-_FORM = 3
-"""Of results. A version that stores other values counts up, so that older ones are made again."""
-
-
-def result_key(name: str, config: RunConfig, weights: str = "") -> str:
-    """Return a hash of what the result of an experiment depends on.
-
-    Args:
-        name: the experiment.
-        config: the run's configuration.
-        weights: names the checkpoint that is measured; no matter to what makes it.
-    """
-    values = to_dict(config)
-    relevant: dict[str, Any] = {"form": _FORM}
-    for part in _DEPENDS_ON.get(name, _DEFAULT):
-        section, _, key = part.partition(".")
-        if part == _WEIGHTS:
-            relevant[part] = weights
-        else:
-            relevant[part] = values[section][key] if key else values[section]
-    text = json.dumps(relevant, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def run_experiment(name: str, context: Context, again: bool = False) -> dict[str, Any]:
     """Return an experiment's result, running it only if it is not there yet.
 
@@ -194,45 +154,97 @@ def run_experiment(name: str, context: Context, again: bool = False) -> dict[str
 
     Raises:
         ConfigError: for an unknown name.
+        LockedError: if another process writes to the run, and there is something to run.
+        DataError: if text, vectors or images that it depends on cannot be read.
+        CheckpointError: if the checkpoint that it measures is damaged.
+    """
+    EXPERIMENTS.check(name)
+    if not again and (kept := kept_result(name, context)) is not None:
+        if context.keeps:
+            keep_configuration(context)
+        return kept
+    with writing(context.folder, context.console):
+        result = measure(name, context)
+        if context.keeps:
+            keep_configuration(context)
+        write_result(context.results / f"{name}.json", result)
+    return result
+
+
+def run_or_measure(name: str, context: Context, again: bool = False) -> dict[str, Any]:
+    """Return an experiment's result as ``run_experiment`` does, also while the run is written to.
+
+    It is not kept then, and that is told.
+    """
+    try:
+        return run_experiment(name, context, again)
+    except LockedError as error:
+        context.console.note(f"{error.problem}: the result is shown and not kept")
+        return measure(name, context)
+
+
+def measure(name: str, context: Context) -> dict[str, Any]:
+    """Run an experiment and return its result, with what it came from; it is not kept.
+
+    Raises:
+        ConfigError: for an unknown name.
     """
     run = EXPERIMENTS.load(name)
-    path = context.results / f"{name}.json"
-    key = result_key(name, context.config, _weights_of(context.folder))
-    if not again and (kept := _kept(path, context.console)) is not None and kept.get("key") == key:
-        return kept
+    came_from = origin(name, context.config, context.folder)
+    _warn_of_other_text(came_from, context)
     started = time.perf_counter()
     give_back_freed_memory()  # of the experiment before
     with resident_peak() as memory:
         result: dict[str, Any] = run(context)
-    result = {
+    return {
         "experiment": name,
-        "key": key,
+        # Training makes what its result is compared with later; all else is as it was before.
+        "from": came_from | made_by(name, context.config, context.folder),
         "seconds": time.perf_counter() - started,
         "peak_resident_bytes": memory.bytes,
         "environment": environment()
         | {"threads": context.config.training.threads or torch.get_num_threads()},
         **result,
     }
-    write_result(path, result)
-    return result
 
 
-def _kept(path: Path, console: Console) -> dict[str, Any] | None:
-    """Return a result that is there and as it was written."""
+def kept_result(name: str, context: Context) -> dict[str, Any] | None:
+    """Return the result of an experiment if it is there and came from what is there now.
+
+    Where text, vectors or images are gone, that is told, and they count as they were.
+
+    Raises:
+        DataError: if text, vectors or images are there and cannot be read.
+        CheckpointError: if the checkpoint that it measured is damaged.
+    """
     try:
-        return read_result(path)
+        kept = read_result(context.results / f"{name}.json")
     except DataError as error:
-        console.warn(f"{error}: this is done now")
+        context.console.warn(f"{error}: this is done now")
         return None
+    if kept is None:
+        return None
+    before = kept.get("from")
+
+    def gone(part: str, error: DataError) -> Any:
+        context.warn_once(f"{error}; results count as made from the {part} that was there")
+        return before.get(part) if isinstance(before, dict) else None
+
+    now = origin(name, context.config, context.folder, gone)
+    _warn_of_other_text(now, context)
+    reason = unlike(before, now)
+    if reason is not None:
+        context.console.note(f"{name} is done again: {reason}")
+        return None
+    return kept
 
 
-def _weights_of(folder: Path) -> str:
-    """Name the checkpoint of a run by its manifest; empty where there is none yet."""
-    try:
-        manifest = find_checkpoint(folder) / "manifest.json"
-        return hashlib.sha256(manifest.read_bytes()).hexdigest()
-    except (CheckpointError, OSError):
-        return ""
+def _warn_of_other_text(now: Origin, context: Context) -> None:
+    measured, trained = measured_text(now), text_of_run(context.folder)
+    if None not in (measured, trained) and measured != trained:
+        context.warn_once(
+            f"{context.folder} was trained on other text ({trained}) than there is now ({measured})"
+        )
 
 
 def environment() -> dict[str, Any]:
@@ -264,21 +276,29 @@ def _cpu_name() -> str:
 def create_run(folder: Path, config: RunConfig, console: Console) -> Context:
     """Start a run in a new folder, or go on with one of the same configuration.
 
+    Nothing is written: the configuration is kept with the first checkpoint or result. Paths in it
+    are absolute from now on.
+
     Raises:
-        ConfigError: if the folder holds a run with other settings, naming the first that differs.
+        ConfigError: if the folder holds a trained run with other settings, naming the first that
+            differs.
     """
+    config = with_absolute_paths(config)
     path = folder / "config.yaml"
-    if path.exists():
-        before = load_config(path)
-        difference = _difference(to_dict(before), to_dict(config))
-        if difference is not None:
-            key, old, new = difference
+    trained = text_of_run(folder)
+    if path.exists() and trained is not None:
+        before = to_dict(load_config(path))
+        # The same text may have moved.
+        if open_corpus(config.data).fingerprint() == trained:
+            before["data"] = to_dict(config.data)
+        different = _difference(before, to_dict(config))
+        if different is not None:
+            key, old, new = different
             raise ConfigError(
                 f"{folder} holds a run with {key} = {shown(old)}, not {shown(new)}: "
                 "choose another --name, or delete that folder"
             )
-    write_text(path, dump_yaml(config))
-    return Context(folder, config, console)
+    return Context(folder, config, console, keeps=True)
 
 
 def run_of(path: Path) -> Path | None:
@@ -301,6 +321,30 @@ def open_run(folder: Path, console: Console, overrides: Sequence[str] = ()) -> C
     Raises:
         ConfigError: if it is no run, or an override would change what was trained.
     """
+    config = load_config(refuse_no_run(folder), overrides=overrides)
+    for override in overrides:
+        key = override.partition("=")[0].strip()
+        section = key.partition(".")[0]
+        if section in ("data", "tokenizer", "vectors", "model") and key not in MOVABLE:
+            raise ConfigError(
+                f"-o {override}: {section} is fixed once a run exists; train a new one"
+            )
+        if key == "data.path" and (trained := text_of_run(folder)) is not None:
+            found = open_corpus(config.data).fingerprint()
+            if found != trained:
+                raise ConfigError(
+                    f"-o {override}: {folder} was trained on text {trained}, and that is {found}; "
+                    "give the place where the same text is now"
+                )
+    return Context(folder, with_absolute_paths(config), console)
+
+
+def refuse_no_run(folder: Path) -> Path:
+    """Return the configuration file of a run.
+
+    Raises:
+        ConfigError: if the folder is no run's.
+    """
     path = folder / "config.yaml"
     if not folder.exists():
         hint = nearest_folder(folder) or "; `tinylm train` makes a run"
@@ -313,18 +357,24 @@ def open_run(folder: Path, console: Console, overrides: Sequence[str] = ()) -> C
                 "made from"
             )
         raise ConfigError(f"{folder} is {what}")
-    for override in overrides:
-        section = override.partition(".")[0]
-        if section in ("data", "tokenizer", "vectors", "model"):
-            raise ConfigError(
-                f"-o {override}: {section} is fixed once a run exists; train a new one"
-            )
-    return Context(folder, load_config(path, overrides=overrides), console)
+    return path
 
 
-def keep_overrides(context: Context) -> None:
-    """Write the configuration of an opened run back, so that the next resume goes on with it."""
-    write_text(context.folder / "config.yaml", dump_yaml(context.config))
+def writing(folder: Path, console: Console) -> AbstractContextManager[None]:
+    """Be the only process that writes to a run.
+
+    Raises:
+        LockedError: if another one does.
+    """
+    return locked(folder, console.warn, clear=("", "results"))
+
+
+def keep_configuration(context: Context) -> None:
+    """Write the configuration down as the run's, if it is another than is there."""
+    path, text = context.folder / "config.yaml", dump_yaml(context.config)
+    if not path.exists() or path.read_text("utf-8") != text:
+        with writing(context.folder, context.console):
+            write_text(path, text)
 
 
 def _difference(

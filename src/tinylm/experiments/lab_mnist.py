@@ -34,7 +34,6 @@ from tinylm.experiments.lab_digits import (
     network,
     train,
 )
-from tinylm.experiments.results import read_result
 
 _PAIRS = 5  # most frequent confusions that are listed
 _SHOWN = 10  # images of them
@@ -113,19 +112,6 @@ def run(context: Context) -> dict[str, Any]:
             "flips": _flips(bases, chosen, splits.test),
             "examples": examples,
         }
-
-
-def is_stale(context: Context) -> bool:
-    """Whether a result is there that was made from other images than the settings name now.
-
-    Raises:
-        DataError: if the images, or the result, cannot be used.
-    """
-    kept = read_result(context.results / "lab-mnist.json")
-    if kept is None:
-        return False
-    now = _load(context.config.experiments.lab_mnist).fingerprint()
-    return bool(kept.get("data", {}).get("fingerprint") != now)
 
 
 def _load(settings: MnistLab) -> DigitData:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -30,6 +31,7 @@ from tinylm.data.vectors import (
 )
 from tinylm.errors import ConfigError, DataError
 from tinylm.experiments.context import Console
+from tinylm.locks import locked
 from tinylm.model.decoder import DecoderLM
 from tinylm.planning.limits import refuse_model
 from tinylm.registry import TOKENIZERS
@@ -115,14 +117,20 @@ def _encode(
 def _kept(
     path: Path, read: Callable[[Path], Kept], make: Callable[[Path], None], console: Console
 ) -> Kept:
-    """Return what a file holds; one that is missing, damaged or of an older form is made anew."""
+    """Return what a file holds; one that is missing, damaged or of an older form is made anew.
+
+    Another process may be making it: then its file is waited for and read.
+    """
     if path.exists():
         try:
             return read(path)
         except DataError as error:
             console.warn(f"{error}; it is made again now")
-    make(path)
-    return read(path)
+    with locked(path.parent, console.note, wait=True):
+        with suppress(DataError):  # another process may have made it
+            return read(path)
+        make(path)
+        return read(path)
 
 
 def _counted(stories: Iterator[str], done: Callable[[float], None]) -> Iterator[str]:

@@ -7,7 +7,7 @@ than the one that is now the default, so that is what they count as.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -15,8 +15,13 @@ from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from tinylm.atomic import write_text
-from tinylm.errors import AdapterError
+from tinylm.errors import AdapterError, ConfigError
+from tinylm.locks import LOCK
 from tinylm.reading import read_signed, signed
+
+RECIPE = "finetuning.json"
+_NEWER = ("base", "texts")
+"""What recipes of earlier versions lack; what they were, nobody knows."""
 
 
 class WrittenRecipe(TypedDict):
@@ -33,24 +38,100 @@ class WrittenRecipe(TypedDict):
     """Validation loss before an adapter was trained."""
     fingerprint: NotRequired[str]
     """Of a classifier's labelled texts."""
+    base: NotRequired[str]
+    """Fingerprint of the model that it starts from."""
+    texts: NotRequired[list[str]]
+    """Fingerprints of the text of both splits."""
+    command: NotRequired[str]
+    """That goes on with it."""
 
 
-def write_recipe(path: Path, recipe: Mapping[str, Any]) -> None:
-    """Write a recipe with its checksum."""
-    write_text(path, json.dumps(signed(recipe), indent=1))
+def write_recipe(folder: Path, recipe: Mapping[str, Any]) -> None:
+    """Write a recipe with its checksum into the folder of what it makes."""
+    write_text(folder / RECIPE, json.dumps(signed(recipe), indent=1))
 
 
-def read_recipe(path: Path) -> WrittenRecipe | None:
-    """Return what ``write_recipe`` wrote, or None if there is no such file.
+def read_recipe(folder: Path) -> WrittenRecipe | None:
+    """Return what ``write_recipe`` wrote, or None if there is no recipe.
 
     Raises:
         AdapterError: if it cannot be read or has changed since it was written.
     """
+    path = folder / RECIPE
     if not path.exists():
         return None
     return read_signed(
-        path, WrittenRecipe, AdapterError, "delete the folder and run `tinylm finetune`", older=True
+        path, WrittenRecipe, AdapterError, "delete the folder and make it again", older=True
     )
+
+
+def begun(
+    folder: Path,
+    recipe: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    finished: Callable[[], bool],
+    warn: Callable[[str], None],
+) -> WrittenRecipe | None:
+    """Return the recipe of a training that goes on, or None for one that starts.
+
+    A training that left no checkpoint has not begun, whatever its recipe.
+
+    Args:
+        folder: of what it makes.
+        recipe: as it would be written down now.
+        usual: what keys that an older recipe lacks count as, in the same form.
+        finished: whether what it makes is there; an AdapterError says that it is damaged.
+        warn: is told so.
+
+    Raises:
+        ConfigError: if the folder holds what another recipe made, what this one made, finished, or
+            something else.
+        AdapterError: if the recipe that is there cannot be read.
+    """
+    before = read_recipe(folder)
+    if before is None:
+        if folder.exists() and any(path.name != LOCK for path in folder.iterdir()):
+            raise ConfigError(f"{folder} holds something else already: choose another --name")
+        return None
+    damaged = False
+    try:
+        done = finished()
+    except AdapterError as error:
+        done = damaged = True
+        warn(f"{error}: it is made again")
+    if not done and not any((folder / "checkpoints").glob("step-*")):
+        return None
+    different = difference(
+        _compared(before), _compared(recipe), {**usual, **_compared(recipe, _NEWER)}
+    )
+    if different is not None:
+        raise ConfigError(
+            f"{folder} holds what was made with another {different}: choose another --name, or "
+            "delete that folder"
+        )
+    if done and not damaged:
+        raise ConfigError(f"{folder} is finished: choose another --name")
+    return None if damaged else before
+
+
+def unfinished(folder: Path) -> str | None:
+    """Say how to go on with what is not finished in a folder, or return None if it is."""
+    recipe = read_recipe(folder)
+    if recipe is None or recipe["method"] == "full" or not (folder / "checkpoints").exists():
+        return None
+    command = recipe.get("command", "with the `tinylm finetune` that began it")
+    return f"{folder} is not finished: go on: {command}"
+
+
+def _compared(recipe: Mapping[str, Any], keys: Collection[str] | None = None) -> dict[str, Any]:
+    """Return what decides what a recipe makes: not where the text lies, which may have moved."""
+    values = {key: value for key, value in recipe.items() if key not in ("loss_before", "command")}
+    if isinstance(values["data"], Mapping):
+        places = ("path", "cache_folder")
+        values["data"] = {k: v for k, v in values["data"].items() if k not in places}
+    else:
+        del values["data"]
+    return values if keys is None else {key: values[key] for key in keys if key in values}
 
 
 def difference(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -14,16 +15,19 @@ import numpy as np
 
 from tinylm.checkpoint import (
     TrainingState,
+    clear_unfinished,
+    damage,
     load_checkpoint,
     load_training_state,
     load_weights,
     newest_undamaged,
     set_aside_after,
 )
+from tinylm.config import load_config
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
-from tinylm.errors import TinylmError
-from tinylm.experiments.context import Console, Context, threads
+from tinylm.errors import ConfigError, TinylmError
+from tinylm.experiments.context import Console, Context, keep_configuration, threads
 from tinylm.experiments.preparation import (
     PreparedData,
     check_same_tokenizer,
@@ -32,7 +36,9 @@ from tinylm.experiments.preparation import (
 )
 from tinylm.measurement import Replicates, mean_replicates, paired, unpaired
 from tinylm.model.decoder import DecoderLM
+from tinylm.perplexity import perplexity
 from tinylm.tasks.language_modelling import LanguageModelling
+from tinylm.training.commands import Commands, lower
 from tinylm.training.loop import (
     Listener,
     Outcome,
@@ -57,7 +63,7 @@ class StoppedBySignalError(TinylmError):
         # As shells report a process that the signal ended: 130 for Ctrl-C, 143 for SIGTERM.
         self.exit_status = 128 + signal.Signals[outcome.reason]
         super().__init__(
-            f"stopped by {outcome.reason} after step {outcome.step}, saved; go on with: {command}"
+            f"stopped by {outcome.reason} after step {outcome.step}, saved; go on: {command}"
         )
 
 
@@ -87,6 +93,10 @@ class _Tracked:
         }
         self.tracker.write("validation", asdict(record) | blocks)
         self.listener.on_validation(record, best)
+
+    def on_saving(self, step: int) -> None:
+        self.tracker.sync()
+        self.listener.on_saving(step)
 
     def on_checkpoint(self, path: Path) -> None:
         self.listener.on_checkpoint(path)
@@ -124,15 +134,32 @@ def describe_split(tokens: TokenFile) -> str:
 
 
 def resume_point(checkpoints: Path, console: Console) -> tuple[Path | None, TrainingState | None]:
-    """Return the newest whole checkpoint and its state, if there is one; set aside those after."""
+    """Return the newest whole checkpoint and its state, if there is one; nothing is changed."""
     path, warnings = newest_undamaged(checkpoints)
     for warning in warnings:
         console.warn(warning)
-    if warnings and path is None:
-        console.warn("no checkpoint is whole: training starts from the beginning")
-    state = None if path is None else load_training_state(path)
-    set_aside_after(checkpoints, 0 if state is None else state.step)
+    if path is None:
+        if warnings:
+            console.warn("no checkpoint is whole: training starts from the beginning")
+        return None, None
+    state = load_training_state(path)
+    best = state.numbers.get("best_step", -1)
+    problem = damage(checkpoints / f"step-{best}") if best != -1 else None
+    if problem is not None:
+        console.warn(
+            f"the best checkpoint, step-{best}, is damaged ({problem}): the best one is looked for "
+            f"from step {state.step:,} on"
+        )
     return path, state
+
+
+def go_back(checkpoints: Path, state: TrainingState | None) -> None:
+    """Make a folder of checkpoints ready for those after the point that training goes on from.
+
+    What killed processes left is deleted; later checkpoints, which are damaged, are set aside.
+    """
+    clear_unfinished(checkpoints)
+    set_aside_after(checkpoints, 0 if state is None else state.step)
 
 
 def _train(context: Context, data: PreparedData, model: DecoderLM, began: float) -> dict[str, Any]:
@@ -153,32 +180,48 @@ def _train(context: Context, data: PreparedData, model: DecoderLM, began: float)
         "block_losses": block_targets(validation, subset),
         "training_block_losses": block_targets(windows, task.sample),
     }
+    resume = shlex.join(["tinylm", "train", "--resume", str(context.folder)])
+    commands = Commands(
+        resume,
+        f"go on with a lower rate: {resume} -o training.learning_rate="
+        f"{lower(config.training.learning_rate)}; training.gradient_clip, "
+        "training.warmup_steps and training.precision=fp32 can help too",
+    )
+    # All is asked for that could be refused before anything is written.
     path, state = resume_point(checkpoints, context.console)
-    lost = _lost_seconds(context.folder, state)
-    # Without a state nothing before the first step counts either.
-    tracker = Tracker(context.folder, config.training, -1 if state is None else state.step)
-    try:
-        with context.console.training() as listener:
-            trainer = Trainer(
-                model, task, config.training, checkpoints, _Tracked(listener, tracker, task), began
-            )
-            if path is not None and state is not None:
-                kept = load_checkpoint(path)
-                check_same_tokenizer(kept.tokenizer, data, path)
-                load_weights(model, kept.weights, path)
-                trainer.restore(state)
-            trainer.count_lost(lost)
+    with context.console.training() as listener:
+        trainer = Trainer(model, task, config.training, checkpoints, listener, began, commands)
+        if path is not None and state is not None:
+            _refuse_changed(context)
+            kept = load_checkpoint(path)
+            check_same_tokenizer(kept.tokenizer, data, path)
+            load_weights(model, kept.weights, path)
+            trainer.restore(state)
+        trainer.count_lost(_lost_seconds(context.folder, state))
+        # Without a state nothing before the first step counts either.
+        tracker = Tracker(
+            context.folder, config.training, -1 if state is None else state.step, resume
+        )
+        try:
+            keep_configuration(context)
+            go_back(checkpoints, state)
+            if state is not None and _lines_are_lost(context.folder, trainer, state):
+                context.console.warn(
+                    f"{context.folder}/metrics.jsonl lacks lines of steps that are done: curves "
+                    "show those that are there"
+                )
+                trainer.last_validated = -1  # so that the last step has a line at least
+            trainer.listener = _Tracked(listener, tracker, task)
             outcome = trainer.run()
-    finally:
-        tracker.close()
+        finally:
+            tracker.close()
     if outcome.reason.startswith("SIG"):
-        raise StoppedBySignalError(outcome, f"tinylm train --resume {context.folder}")
+        raise StoppedBySignalError(outcome, resume)
 
     records = read_metrics(context.folder)
     curve = [record for record in records if record["kind"] == "train"]
     validations = [record for record in records if record["kind"] == "validation"]
-    trained = [record for record in validations if record["step"]]
-    best = min(trained, key=lambda record: float(record["loss"]))
+    best = [record for record in validations if record["step"] == trainer.best_step]
     return {
         "parameters": model.parameter_counts(),
         "parameters_trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
@@ -200,13 +243,47 @@ def _train(context: Context, data: PreparedData, model: DecoderLM, began: float)
             | {key: value for key, value in record.items() if not isinstance(value, list)}
             for record in validations
         ],
-        "changes": changes(validations, best, weights),
+        "changes": changes(validations, best[0] if best else {}, weights),
         "validation_windows": len(validation) if subset is None else len(subset),
         "validation_split_windows": len(validation),
-        "best": {key: best[key] for key in ("step", "loss", "perplexity")},
+        "best": {
+            "step": trainer.best_step,
+            "loss": trainer.best_loss,
+            "perplexity": perplexity(trainer.best_loss),
+        },
         "uniform_perplexity": float(config.model.resolved_vocab_size),
         "unigram_perplexity": unigram_perplexity(data.train, data.validation),
     }
+
+
+def _refuse_changed(context: Context) -> None:
+    """Refuse settings that decide what is done already, or what losses compare with.
+
+    Raises:
+        ConfigError: naming the first that has changed.
+    """
+    file = context.folder / "config.yaml"
+    if not file.exists():
+        return
+    before, now = load_config(file).training, context.config.training
+    for name in ("seed", "validation_windows"):
+        old, new = getattr(before, name), getattr(now, name)
+        if old != new:
+            raise ConfigError(
+                f"training.{name} = {new}: it cannot change once training has begun ({old}); leave "
+                "it, or train a new run"
+            )
+
+
+def _lines_are_lost(folder: Path, trainer: Trainer, state: TrainingState) -> bool:
+    """Tell whether metrics.jsonl lacks the last lines before the state that training goes on from.
+
+    The steps since the last line of training are pending in the state.
+    """
+    lines = {(record["kind"], record["step"]) for record in read_metrics(folder)}
+    logged = state.step - state.numbers["pending"]["steps"]
+    wanted = {("train", logged), ("validation", state.numbers["last_validated"])}
+    return any(step > 0 and (kind, step) not in lines for kind, step in wanted)
 
 
 def block_targets(split: TokenWindows, chosen: Sequence[int] | None) -> list[int]:
@@ -232,7 +309,7 @@ def changes(
 
     Args:
         validations: records of metrics.jsonl, with the summed loss of every block of windows.
-        best: the one with the least loss.
+        best: the one with the least loss; empty where its line is lost.
         weights: the tokens of every block, under the names of the losses.
 
     Returns:

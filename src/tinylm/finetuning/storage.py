@@ -56,7 +56,7 @@ About = TypeVar("About")
 FORMAT = "tinylm adapter 1"
 _TENSORS = "adapter_model.safetensors"
 _PEFT = "adapter_config.json"
-_OURS = "tinylm.json"
+OURS = "tinylm.json"
 _REVISION = "tinylm"
 _PEFT_METHODS = {"LORA": "lora", "PREFIX_TUNING": "prefix", "PROMPT_TUNING": "prompt"}
 
@@ -118,7 +118,7 @@ def save_adapter(model: nn.Module, name: str, folder: str | Path) -> int:
             (folder / _PEFT).unlink(missing_ok=True)
         else:
             write_bytes(folder / _PEFT, _json_bytes(fields))
-        write_bytes(folder / _OURS, _json_bytes(signed(about)))
+        write_bytes(folder / OURS, _json_bytes(signed(about)))
     except OSError as error:
         raise AdapterError(f"adapter {folder} cannot be written: {error.strerror}") from error
     return len(content)
@@ -189,10 +189,10 @@ def read_adapter(folder: str | Path) -> StoredAdapter:
         AdapterError: if one is missing, damaged or of another format or method.
     """
     folder = Path(folder)
-    if (folder / _OURS).exists():
-        about, tensors = read_files(folder, _TENSORS, _OURS, "adapter", FORMAT, _About)
+    if (folder / OURS).exists():
+        about, tensors = read_files(folder, _TENSORS, OURS, "adapter", FORMAT, _About)
         method = METHODS.load(about["method"])
-        settings = from_dict(method.Settings, about["settings"], f"{folder}/{_OURS}")
+        settings = from_dict(method.Settings, about["settings"], f"{folder}/{OURS}")
         if hasattr(method, "from_peft"):
             tensors = method.from_peft(tensors)
         return StoredAdapter(about["method"], settings, tensors, about["name"], about["base"])
@@ -274,7 +274,7 @@ def _read_peft(
         written_by, _, base = fields["revision"].removeprefix(f"{_REVISION}:").partition(":")
     if written_by not in ("", own):
         raise AdapterError(
-            f"{folder}: {_OURS} is missing, without which an adapter of method {written_by} cannot "
+            f"{folder}: {OURS} is missing, without which an adapter of method {written_by} cannot "
             "be read: copy the folder whole, or train the adapter again"
         )
     tensors = method.from_peft(tensors)

@@ -16,13 +16,14 @@ import torch
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from tinylm.checkpoint import TrainingState, newest, point, prune, save_checkpoint
+from tinylm.checkpoint import TrainingState, damage, newest, point, prune, save_checkpoint
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import ShuffledOrder
 from tinylm.errors import CheckpointError, ConfigError, DataError, TrainingError, shown
 from tinylm.fast import remove
 from tinylm.perplexity import perplexity
 from tinylm.reading import checked, refusal
+from tinylm.training.commands import Commands
 from tinylm.training.interrupts import stop_on_signal
 from tinylm.training.optimizers import (
     optimizer_tensors,
@@ -84,6 +85,9 @@ class Listener(Protocol):
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
         """A validation is done."""
 
+    def on_saving(self, step: int) -> None:
+        """A checkpoint is about to be written: what was told before must be on the disk first."""
+
     def on_checkpoint(self, path: Path) -> None:
         """A checkpoint is written."""
 
@@ -131,6 +135,7 @@ class Trainer:
         checkpoints: Path,
         listener: Listener,
         began: float | None = None,
+        commands: Commands | None = None,
     ) -> None:
         """Put the model on its device and prepare optimizer and data order.
 
@@ -141,6 +146,7 @@ class Trainer:
             checkpoints: the run's checkpoint folder.
             listener: is told what happens.
             began: ``time.perf_counter()`` when the session began; empty: now.
+            commands: what to do when training stops before its end, for the error.
 
         Raises:
             ConfigError: if the device is not there, settings contradict each other, or a step needs
@@ -159,6 +165,7 @@ class Trainer:
         self.optimizer = self.training_step.optimizer
         self.checkpoints = checkpoints
         self.listener = listener
+        self.commands = commands
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
@@ -220,7 +227,7 @@ class Trainer:
                 if stop and not self._has_stopped_improving():
                     reason = stop.signal_name or ""
                     break
-            if reason == "finished" and self.last_validated != self.step:
+            if reason in ("finished", "early-stop") and self.last_validated != self.step:
                 self._validate_and_keep_best()
             if self.last_saved != self.step:
                 self._save()
@@ -289,11 +296,8 @@ class Trainer:
         good = str(newest(self.checkpoints) or "none")
         if self.last_saved == self.step:
             good += " (delete it if going on from it fails at once)"
-        raise TrainingError(
-            f"{problem}; last good checkpoint: {good}; go on with "
-            f"--resume {self.checkpoints.parent} and a lower -o training.learning_rate=…, or set "
-            "training.gradient_clip, training.warmup_steps or training.precision=fp32"
-        )
+        advice = f"; {self.commands.lower_rate}" if self.commands else ""
+        raise TrainingError(f"{problem}; last good checkpoint: {good}{advice}")
 
     def _log(self, rate: float) -> None:
         pending = self._pending
@@ -360,7 +364,13 @@ class Trainer:
         for name, tensor in named:
             if not tensor.isfinite().all():  # a step can overflow after a finite loss and gradient
                 self._refuse(f"step {self.step}: {name} is not finite any more")
-        path = save_checkpoint(self.checkpoints, self.model, self.task.tokenizer, state)
+        self.listener.on_saving(self.step)
+        try:
+            path = save_checkpoint(self.checkpoints, self.model, self.task.tokenizer, state)
+        except CheckpointError as error:
+            if self.commands is None:
+                raise
+            raise CheckpointError(f"{error}; then go on: {self.commands.go_on}") from error
         self.last_saved = self.step
         prune(self.checkpoints, self.config.keep_checkpoints)
         self.listener.on_checkpoint(path)
@@ -398,7 +408,8 @@ class Trainer:
         Raises:
             CheckpointError: if it cannot be the state of such a training.
             DataError: if the training text is another one.
-            ConfigError: if the optimizer is of another kind, so that its state cannot be used.
+            ConfigError: if the optimizer is of another kind, so that its state cannot be used, or
+                more steps are done than there are to be. Nothing on disk has changed then.
         """
         source = f"{self.checkpoints}/step-{state.step}: training state"
         refuse = refusal(source, CheckpointError, "go on from an earlier step, or train anew")
@@ -413,6 +424,12 @@ class Trainer:
                 f"training.optimizer = {shown(self.config.optimizer)}: the run was trained with "
                 f"{shown(numbers['optimizer'])}, whose state it cannot use; go on with that one"
             )
+        if state.step > self.total_steps:
+            name = "max_steps" if self.config.max_steps else "epochs"
+            raise ConfigError(
+                f"training.{name} = {getattr(self.config, name)} makes {self.total_steps:,} steps, "
+                f"and {state.step:,} are done already: set more, or train a new run"
+            )
         self.step = self.last_saved = state.step
         self.order.restore(state.numbers["order"])
         self.task.restore(numbers.get("task", {}))
@@ -421,12 +438,6 @@ class Trainer:
         self._earlier_sessions = numbers.get("session_seconds", numbers["seconds"])
         self.best_loss = math.inf if numbers["best_loss"] is None else numbers["best_loss"]
         self.best_step = numbers["best_step"]
-        # The run may have died between saving a checkpoint and pointing at it, or a later one may
-        # have been damaged.
-        for name, step in (("last", self.step), ("best", self.best_step)):
-            target = self.checkpoints / f"step-{step}"
-            if target.exists():
-                point(self.checkpoints, name, target)
         self.worse_validations = numbers["worse_validations"]
         self.last_validated = numbers["last_validated"]
         self._pending = dict(state.numbers["pending"])
@@ -443,6 +454,22 @@ class Trainer:
                 torch.cuda.set_rng_state(state.tensors["rng/cuda"], self.device)
         except (KeyError, RuntimeError, TypeError) as error:
             raise refuse("has no random number generator's state") from error
+        self._point_anew()
+
+    def _point_anew(self) -> None:
+        """Let the links lead where the state says.
+
+        The training may have died between saving a checkpoint and pointing at it, or a later one
+        may have been damaged. A best one that is damaged itself is looked for from here on.
+        """
+        best = self.checkpoints / f"step-{self.best_step}"
+        point(self.checkpoints, "last", self.checkpoints / f"step-{self.step}")
+        if self.best_step < 0:
+            return
+        if damage(best) is None:
+            point(self.checkpoints, "best", best)
+        else:
+            self.best_loss, self.best_step, self.last_validated = math.inf, -1, -1
 
 
 class _Order(TypedDict):

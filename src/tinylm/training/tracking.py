@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
+from tinylm import folders
 from tinylm.atomic import write_text
 from tinylm.config import TrainingConfig
 from tinylm.errors import ConfigError, DataError, TrainingError
@@ -21,8 +23,16 @@ _MOST_BYTES = 1 << 16  # of a line
 class Tracker:
     """Writes each record to every chosen place; a record is flat and has a ``step``."""
 
-    def __init__(self, folder: Path, config: TrainingConfig, resumed_step: int) -> None:
+    def __init__(
+        self, folder: Path, config: TrainingConfig, resumed_step: int, go_on: str = ""
+    ) -> None:
         """Open the places, dropping what lies behind the step training goes on from.
+
+        Args:
+            folder: of the run.
+            config: says which places.
+            resumed_step: the step.
+            go_on: the command that goes on after an error, for its message.
 
         Raises:
             ConfigError: if wandb is asked for and not installed.
@@ -35,8 +45,9 @@ class Tracker:
                 raise ConfigError(
                     "training.wandb is true but wandb is not installed: pip install 'tinylm[wandb]'"
                 ) from None
-        folder.mkdir(parents=True, exist_ok=True)
+        folders.make(folder)
         self._folder = folder
+        self._go_on = go_on
         self._path = folder / "metrics.jsonl"
         _drop_after(self._path, resumed_step)
         self._file = self._path.open("a", encoding="utf-8")
@@ -77,6 +88,17 @@ class Tracker:
         if self._wandb is not None:
             self._wandb.log(numbers, step=record["step"])
 
+    def sync(self) -> None:
+        """Wait until metrics.jsonl is on the disk.
+
+        Raises:
+            TrainingError: if it cannot be.
+        """
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._unwritable(error) from error
+
     def close(self) -> None:
         """Close every place.
 
@@ -93,9 +115,10 @@ class Tracker:
             self._wandb.finish()
 
     def _unwritable(self, error: OSError) -> TrainingError:
+        advice = f", then go on: {self._go_on}" if self._go_on else ""
         return TrainingError(
             f"cannot write the metrics in {self._folder}: {error.strerror or error}; checkpoints "
-            f"are untouched: make room, then go on with --resume {self._folder}"
+            f"are untouched: make room{advice}"
         )
 
 

@@ -1,0 +1,27 @@
+"""Settings that say where something lies: text, vectors, images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tinylm.config.settings import RunConfig
+
+MOVABLE = ("data.path", "data.cache_folder", "vectors.path")
+"""Settings of a run's text and start that may change: the same may lie somewhere else now."""
+
+
+def with_absolute_paths(config: RunConfig) -> RunConfig:
+    """Return the configuration with paths that mean the same from every folder."""
+    lab = config.experiments.lab_mnist
+    return replace(
+        config,
+        data=replace(config.data, path=absolute(config.data.path)),
+        vectors=replace(config.vectors, path=absolute(config.vectors.path)),
+        experiments=replace(config.experiments, lab_mnist=replace(lab, data=absolute(lab.data))),
+    )
+
+
+def absolute(path: str | None) -> str | None:
+    """Return a path as one from the root; ``~`` is the home folder."""
+    return None if path is None else str(Path(path).expanduser().absolute())

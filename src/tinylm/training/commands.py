@@ -1,0 +1,20 @@
+"""What a user types next when training stops before its end; told in the error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Whole commands, quoted as a shell wants them."""
+
+    go_on: str
+    """Goes on from the last checkpoint, or from the beginning where there is none."""
+    lower_rate: str
+    """Tries again with a lower learning rate."""
+
+
+def lower(learning_rate: float) -> str:
+    """Return about a third of a learning rate, in one digit."""
+    return f"{learning_rate / 3:.0e}"
