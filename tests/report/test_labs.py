@@ -173,7 +173,7 @@ def test_a_changed_number_changes_the_text_of_svd(path: str, value: float, shown
         ("network.parameters", 12_345, "12,345"),
         ("methods.3.bytes", 54_321, "54,321"),
         ("methods.0.learning_rate", 0.07, "0.07"),
-        ("check.merged", 0.26, "differ by 0.26"),
+        ("check.merged", 0.26, "differ by at most 0.26"),
         ("baseline.confusions.0.share", 0.333, "33.3\u202f%"),
         ("data.images.test", 4_444, "4,444"),
     ],
@@ -225,7 +225,7 @@ def test_cuts_are_told_as_they_are() -> None:
     cut = lab_fixtures.lab_svd()["cut"]
     text = cut_comment(cut)
     assert "rank 4 costs least" in text
-    assert "Loss falls with every rank" in text
+    assert "The loss falls with every rank" in text
     assert "cutting attention alone brings the loss to 3.70" in text
     cut["groups"]["all"]["rows"][1]["loss"] = 9.0
     assert "it rises from rank 1 to 2" in cut_comment(cut)
@@ -272,7 +272,7 @@ def test_methods_are_compared_as_they_are() -> None:
     assert "worse than training everything" in text
     assert "better than the output layer alone" in text
     assert "Time is not what LoRA saves" in text
-    assert "the aim, and not only the longer training" in text
+    assert "the choice of batches, and not only the longer training" in text
     lora, full, plain = (found["methods"][i] for i in (3, 5, 6))
     lora["seconds"] = [0.1] * 3
     full["test"] = copy.deepcopy(lora["test"])
@@ -282,9 +282,9 @@ def test_methods_are_compared_as_they_are() -> None:
     text = methods_comment(found)
     assert "level with training everything" in text
     assert "quicker with every seed, 100\u00a0ms against 470\u00a0ms" in text
-    assert "the aim adds nothing here" in text
+    assert "the choice of batches adds nothing here" in text
     lora["seconds"] = [0.1, 0.9, 0.1]
-    assert "do not differ with every seed" in methods_comment(found)
+    assert "Neither is quicker with every seed" in methods_comment(found)
 
 
 def test_the_check_is_told_as_it_is() -> None:
@@ -292,4 +292,4 @@ def test_the_check_is_told_as_it_is() -> None:
     assert "*not*" not in check_comment(check)
     bad = check | {"same_predictions": False, "reloaded_identical": False}
     assert "*not* the same. " in check_comment(bad)
-    assert "*not* the same bits when it is loaded from its file" in check_comment(bad)
+    assert "*not* identical bit for bit when it is loaded from its file" in check_comment(bad)

@@ -67,7 +67,7 @@ CASES = [
         (unknown(1, 0), "1 token of the training split (0.10\u202f%) and 0 of the validation sp"),
         (unknown(0, 1), "0 tokens of the training split (0.10\u202f%) and 1 of the validation sp"),
         (unknown(9, 9, 0.0199), "(1.99\u202f%) are unknown.", "easier than"),
-        (unknown(9, 9, 0.02), "makes its task easier than the text is."),
+        (unknown(9, 9, 0.02), "so its task is easier than predicting the whole text."),
         # The example.
         (None, "Decoded, it is the original again."),
         (lambda f: f["example"].update(decoded="Once"), "Decoded, it differs from the original"),
@@ -94,9 +94,9 @@ CASES = [
         (None, "(5 epochs, 5 words of context on each side); they are trained further with the mo"),
         (vectors(source="file"), "They were read from a published file; they are trained further"),
         (vectors(trainable=False), "they stay frozen while the model is trained"),
-        (vectors(coverage=1), "Every word of the vocabulary has a vector; only the special tokens"),
-        (vectors(coverage=0.999), "99.9\u202f% of the words of the vocabulary have a vector; the"),
-        (None, "tab:neighbours shows what they know of some words."),
+        (vectors(coverage=1), "Every word in the vocabulary has a vector; only the special tokens"),
+        (vectors(coverage=0.999), "99.9\u202f% of the words in the vocabulary have a vector; the"),
+        (None, "tab:neighbours shows the nearest neighbours of some words."),
         (vectors(neighbours={}), "start at random.", "tab:neighbours"),
         (lambda f: f.update(vectors=None), "Windows and labels", "fastText"),
         # Windows.
@@ -110,7 +110,7 @@ CASES = [
         (lambda f: f.update(corpus=""), "tab:splits gives the size."),
         (lambda f: f.update(corpus_name="tinystories"), "eldan2023 tab:splits"),
     ),
-    *table_of("data", (lambda r: r.pop("training"), "nothing else is.", "One epoch"), about="*"),
+    *table_of("data", (lambda r: r.pop("training"), "ignored in the loss.", "One epoch"), about="*"),
     *table_of(
         "data",
         (None, "close to each other. The 20 most frequent", "fig:data"),

@@ -54,16 +54,16 @@ LIKELY = "log_probability_per_token"
 CASES = [
     *table_of(
         "evaluation",
-        (differs(LIKELY, 1), "easier to predict than the true one (perplexity 8.31 against 8.12), "
-         "which a model that knew how sure to be would not."),
+        (differs(LIKELY, 1), "easier to predict than the true one (perplexity 8.31 against 8.12); "
+         "a well-calibrated model would find both equally easy."),
         (differs(LIKELY, 1, top_p=0.9), "cutting off unlikely words makes text more predictable"),
         (differs(LIKELY, 1, temperature=0.7), "sampled with temperature 0.7 and top-p 1"),
         (differs(LIKELY, -1), "harder to predict than the true one (perplexity 8.31 against 8.12)"),
-        (differs(LIKELY, 0), "not measurably different in how predictable they are (perplexity"),
+        (differs(LIKELY, 0), "not measurably different in how well it predicts them (perplexity"),
         (unknown(LIKELY), "Which of the texts the model finds easier to predict could not be me"),
         (differs("repetition", 1), "It repeats itself more than the true stories do (2.1"),
         (differs("repetition", -1), "It repeats itself less than the true stories do (2.1"),
-        (differs("repetition", 0), "it is not measurably different from the true stories (2.1"),
+        (differs("repetition", 0), "is not measurably different from the true stories (2.1"),
         (unknown("repetition"), "Its repetition could not be compared (2.1"),
         (differs("distinct_3", -1), "its phrases are less varied (distinct-3 0.762 against 0.781)"),
         (varied(1, -1), "more varied (distinct-3 0.762 against 0.781); with the perplexities abov"),
@@ -72,8 +72,8 @@ CASES = [
         (unknown("distinct_3"), "The variety of phrases could not be compared (distinct-3"),
         # BLEU.
         (bleu(9.9), "A corpus BLEU of 9.9 (95\u202f% interval over the stories: 9.9 to 9.9) is lo"),
-        (bleu(9.9), "A higher score is not to be expected"),
-        (bleu(10.0), "is moderate. A higher score is not to be expected"),
+        (bleu(9.9), "A higher score cannot be expected"),
+        (bleu(10.0), "is moderate. A higher score cannot be expected"),
         (bleu(29.9), "is moderate."),
         (bleu(30.0), "is high. For open-ended text that is a warning", "not to be expected"),
         (bleu(0.4, [0.4, -0.3, 1.1]), "(95\u202f% interval over the stories: 0.0 to 1.1) is low"),

@@ -65,23 +65,23 @@ def _embedding(model: ModelConfig) -> list[Block]:
         made += [
             Paragraph(
                 f"{start}Attention by itself does not know the order of its inputs, so a fixed "
-                "pattern for the place $p$ is added [[vaswani2017]], of waves from short to long:"
+                "pattern of waves, from short to long, is added for each position $p$ "
+                "[[vaswani2017]]:"
             ),
             Equation(
                 'P_(p, 2i) = sin(p / 10000^(2i slash d)), wide '
                 'P_(p, 2i+1) = cos(p / 10000^(2i slash d)), wide d = ' + str(hidden)
             ),
             Paragraph(
-                "The pattern has no parameters, and the pattern of a place $k$ tokens on is a "
-                "rotation of it that is the same everywhere, which makes relative distance easy "
-                "to learn."
+                "The pattern has no parameters. The pattern $k$ positions later is a rotation of "
+                "it that is the same everywhere, which makes relative distance easy to learn."
             ),
         ]  # fmt: skip
     elif model.positions == "learned":
         made.append(
             Paragraph(
-                f"{start}A learned vector for each of the {model.context_length} places is added "
-                "[[radford2019]], because attention by itself does not know the order of its "
+                f"{start}A learned vector for each of the {model.context_length} positions is "
+                "added [[radford2019]], because attention by itself does not know the order of its "
                 "inputs."
             )
         )
@@ -89,12 +89,12 @@ def _embedding(model: ModelConfig) -> list[Block]:
         made.append(
             Paragraph(
                 f"{start}Order enters inside the attention: queries and keys are turned by angles "
-                "in proportion to their place [[su2021]], so that a score depends on the distance "
-                "of two tokens and not on where they stand."
+                "in proportion to their position [[su2021]], so that a score depends on the "
+                "distance between two tokens and not on where they stand."
             )
         )
     else:
-        made.append(Paragraph(f"{start}Positions are of the kind `{model.positions}`."))
+        made.append(Paragraph(f"{start}The positional encoding is `{model.positions}`."))
     return made
 
 
@@ -111,14 +111,14 @@ def _attention(model: ModelConfig) -> list[Block]:
     return [
         Heading(2, "Masked self-attention", "sec:selfattention"),
         Paragraph(
-            "Every token asks a question (query) of itself and of the tokens before it, each of "
-            "which answers (key) and has something to tell (value). With queries $Q$, keys $K$ "
-            "and values $V$ as rows, a head computes [[vaswani2017]]"
+            "Every token asks a question (its query) of itself and of the tokens before it; each "
+            "of these answers (with its key) and passes something on (its value). With queries "
+            "$Q$, keys $K$ and values $V$ as rows, a head computes [[vaswani2017]]"
         ),
         Equation('"attention"(Q, K, V) = "softmax"((Q K^top) / sqrt(d_"head") + M) V'),
         Paragraph(
-            "where $M_(i j)$ is 0 for $j <= i$ and $-infinity$ for $j > i$: no token sees those "
-            "after it, without which predicting the next token would be copying. The division "
+            "where $M_(i j)$ is 0 for $j <= i$ and $-infinity$ for $j > i$. No token sees those "
+            "after it; otherwise predicting the next token would be mere copying. The division "
             "keeps the scores near unit variance; larger ones would push the softmax to where "
             f"its gradient vanishes. {divides}"
         ),
@@ -154,7 +154,7 @@ def _rest(model: ModelConfig) -> list[Block]:
     )
     tied = (
         "The output map is the embedding matrix itself [[press2017]], which saves parameters and "
-        "makes words with like vectors likely together."
+        "gives words with similar vectors similar probabilities."
         if model.tie_embeddings
         else "The output map has weights of its own; tying it to the embedding [[press2017]] is "
         "an option that was not used."
@@ -162,16 +162,16 @@ def _rest(model: ModelConfig) -> list[Block]:
     return [
         Heading(2, "Feed-forward, normalisation, output", "sec:rest"),
         Paragraph(
-            f"Attention moves information between places; the feed-forward part works on each "
-            f"place alone, through {count(ffn)} inner units {source}:"
+            f"Attention moves information between positions; the feed-forward part works on each "
+            f"position by itself, through {count(ffn)} inner units {source}:"
         ),
         Equation(
             f'"feed-forward"(x) = {function}, wide '
             f"W_1 in RR^({hidden} times {ffn}), thick W_2 in RR^({ffn} times {hidden})"
         ),
         Paragraph(
-            "Both are bypassed by a residual connection, so that a layer adds to what it is "
-            "given instead of replacing it. Layer normalisation [[ba2016]] keeps the stream at "
+            "Both are bypassed by a residual connection, so that a layer adds to its input "
+            "instead of replacing it. Layer normalisation [[ba2016]] keeps the residual stream at "
             "one scale, with mean $mu$ and variance $sigma^2$ over the "
             f"{hidden} dimensions and learned $gamma$ and $beta$:"
         ),

@@ -234,8 +234,8 @@ def _side_by_side(examples: Sequence[Mapping[str, Any]]) -> Table:
     )
     return Table(
         "tab:beam-texts",
-        f"Other prompts, continued by {listed(named(shown))}, and as they truly go on; texts are "
-        f"cut after {_SHORT} characters.",
+        f"Other prompts, continued by {listed(named(shown))}, and as they really continue; texts "
+        f"are cut after {_SHORT} characters.",
         (*(literal(name) for name in shown), "true"),
         rows,
         "p" * (len(shown) + 1),

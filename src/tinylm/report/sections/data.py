@@ -46,8 +46,8 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
         ("Stories", *(count(data["splits"][name]["stories"]) for name in names)),
         ("Tokens", *(count(data["splits"][name]["tokens"]) for name in names)),
         ("Bytes of text", *(count(data["splits"][name]["text_bytes"]) for name in names)),
-        ("Mean tokens a story", *(significant(data["lengths"][name]["mean"]) for name in names)),
-        ("Median tokens a story", *(count(data["lengths"][name]["median"]) for name in names)),
+        ("Mean tokens per story", *(significant(data["lengths"][name]["mean"]) for name in names)),
+        ("Median tokens per story", *(count(data["lengths"][name]["median"]) for name in names)),
         ("95 % have at most", *(count(data["lengths"][name]["p95"]) for name in names)),
         ("Longest story", *(count(data["lengths"][name]["max"]) for name in names)),
         ("Unknown tokens", *(percent(data["splits"][name]["unknown_rate"], 2) for name in names)),
@@ -143,8 +143,8 @@ def _unknown(train: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
     if validation["unknown_rate"] < _MANY_UNKNOWN:
         return f"{text}."
     return (
-        f"{text}. The model does not have to spell these words, which makes its task easier than "
-        "the text is."
+        f"{text}. The model does not have to predict these words, so its task is "
+        "easier than predicting the whole text."
     )
 
 
@@ -213,7 +213,7 @@ def words_comment(data: Mapping[str, Any], drawn: bool) -> str:
         return text + (
             f" Beyond it the curve falls off: the word at nine tenths of all ranks is "
             f"{significant(excess, 2)} times rarer than the power law says. In ordinary language "
-            "ever rarer words follow; here there are few of them."
+            "there are always rarer words; here there are few of them."
         )
     return f"{text} Beyond it the rare words continue the power law."
 
@@ -234,12 +234,12 @@ def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
     )
     neighbours: Mapping[str, Any] = vectors["neighbours"]
     covered = (
-        "Every word of the vocabulary has a vector; only the special tokens start at random."
+        "Every word in the vocabulary has a vector; only the special tokens start at random."
         if vectors["coverage"] == 1
-        else f"{percent(vectors['coverage'])} of the words of the vocabulary have a vector; the "
+        else f"{percent(vectors['coverage'])} of the words in the vocabulary have a vector; the "
         "others, and the special tokens, start at random."
     )
-    near = " [[tab:neighbours]] shows what they know of some words." if neighbours else ""
+    near = " [[tab:neighbours]] shows the nearest neighbours of some words." if neighbours else ""
     made: list[Block] = [
         Heading(2, "Word vectors", "sec:vectors"),
         Paragraph(
@@ -263,8 +263,8 @@ def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
                 ("Word", "Nearest words (cosine)"),
                 rows,
                 "lp",
-                "Words that are spelled alike are near each other because they share n-grams; "
-                "words that are used alike, because they share contexts.",
+                "Words with similar spelling are near each other because they share n-grams, "
+                "words with similar use because they share contexts.",
             )
         )
     return made
@@ -281,12 +281,12 @@ def _windows(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
         Paragraph(
             f"The model sees at most {count(windows['context_length'])} tokens at once. The "
             "stories, each framed by `<sos>` and `<eos>`, are joined and cut into windows of that "
-            f"length, wherever a story begins: {percent(windows['fit_share'])} of the training "
-            f"stories are short enough for a window, and {percent(windows['whole_share'])} stand "
-            "whole in one; the model sees the others in pieces. The label of every token is the "
-            "token after it, which is also the next input, whatever the model predicted itself "
-            "(teacher forcing [[williams1989]]). Padding, which only the last window may need, is "
-            f"ignored in the loss, and nothing else is.{number}"
+            f"length, regardless of where a story begins: {percent(windows['fit_share'])} of the "
+            f"training stories are short enough for a window, and "
+            f"{percent(windows['whole_share'])} stand whole in one; the model sees the others in "
+            "pieces. The label of every token is the token after it, which is also the next input, "
+            "whatever the model itself predicted (teacher forcing [[williams1989]]). Only padding, "
+            f"which only the last window may need, is ignored in the loss.{number}"
         ),
     ]
 

@@ -161,15 +161,15 @@ def comparison(found: Mapping[str, Any]) -> list[str]:
     sentences = {
         Verdict.MORE: f"The model finds its own text easier to predict than the true one {pair}"
         + (
-            ", which a model that knew how sure to be would not."
+            "; a well-calibrated model would find both equally easy."
             if _is_free(found)
             else ": cutting off unlikely words makes text more predictable than a person's."
         ),
         Verdict.LESS: f"The model finds its own text harder to predict than the true one {pair}: "
         "an unlikely word, once drawn, leads to places that training never showed, and errors "
         "accumulate.",
-        Verdict.ALIKE: "To the model its own text and the true one are not measurably different "
-        f"in how predictable they are {pair}.",
+        Verdict.ALIKE: "The model's own text and the true one are not measurably different in "
+        f"how well it predicts them {pair}.",
         Verdict.UNKNOWN: "Which of the texts the model finds easier to predict could not be "
         f"measured {pair}.",
     }
@@ -181,8 +181,8 @@ def comparison(found: Mapping[str, Any]) -> list[str]:
             Verdict.MORE: f"It repeats itself more than the true stories do {pair}.",
             Verdict.LESS: f"It repeats itself less than the true stories do {pair}: it misses some "
             "of the refrains and returning phrases of such stories.",
-            Verdict.ALIKE: "In how much it repeats itself it is not measurably different from the "
-            f"true stories {pair}.",
+            Verdict.ALIKE: "How much it repeats itself is not measurably different from the true "
+            f"stories {pair}.",
             Verdict.UNKNOWN: f"Its repetition could not be compared {pair}.",
         }[_difference(found, "repetition").verdict]
     )
@@ -225,8 +225,8 @@ def bleu_comment(found: Mapping[str, Any]) -> str:
     text = f"A corpus BLEU of {corpus:.1f}{between} is {level}. "
     if corpus < _HIGH:
         return text + (
-            "A higher score is not to be expected: BLEU was made for translation, where the "
-            "reference says what the text has to say. A story of which only "
+            "A higher score cannot be expected: BLEU was made for translation, where the reference "
+            "says what the text has to say. A story of which only "
             f"{plural(found['prompt_tokens'], 'token')} are given can go on in many good ways, and "
             "a good continuation shares little more than common phrases with the one that happened "
             "to be written. The score serves to compare models, not to grade the text."

@@ -102,7 +102,7 @@ def _setting(found: Mapping[str, Any]) -> str:
     how = (
         "the greatest number of bytes of tensors alive at once"
         if found["measure"] == "live tensor bytes"
-        else f"measured with `{literal(str(found['measure']))}`"
+        else f"that of `{literal(str(found['measure']))}`"
     )
     return (
         f"{listed(tables)} {shown} what a training step takes in time and memory "

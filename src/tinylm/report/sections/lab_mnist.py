@@ -32,7 +32,7 @@ def summary(found: Mapping[str, Any]) -> str:
     base, hard = found["baseline"], found["baseline"]["hard"]
     return (
         f"A network of {count(found['network']['parameters'])} parameters, trained for "
-        f"{plural(found['network']['steps'], 'step')}, is worst at the classes {digits_of(hard)}. "
+        f"{plural(found['network']['steps'], 'step')}, is worst on the classes {digits_of(hard)}. "
         f"{name_of(lora['name'])}, on the frozen network lifts their test accuracy from "
         f"{percent(on(base['test'], hard))} to {percent(on(lora['test'], hard))} with "
         f"{count(lora['parameters'])} trained parameters, and that of the other classes from "
@@ -73,17 +73,17 @@ def _technique(found: Mapping[str, Any]) -> list[Block]:
             '"trained:" r (m + n) "in place of" m n'
         ),
         Paragraph(
-            "That this is no matter of language is shown on images of digits"
+            "That this is not specific to language is shown here with images of digits"
             f"{f' {source}' * bool(source)}. {literal(found['data']['description'])}. Of the "
             f"training images {count(images['validation'])} are held out for validation: weak "
-            "classes are found and learning rates chosen on them, and the test images are looked "
-            f"at once, at the end. The network takes {rows} × {columns} pixels through "
+            "classes are identified and learning rates chosen on them, and the test images are "
+            f"used once, at the end. The network takes {rows} × {columns} pixels through "
             f"{plural(len(network['sizes']) - 2, 'hidden layer')} of {network['sizes'][1]} units "
             f"with ReLU to {network['sizes'][-1]} classes, {count(network['parameters'])} "
             f"parameters. It is trained by Adam for {plural(network['steps'], 'step')} of "
-            f"{network['batch_size']} images only, so that something is left to mend. All numbers "
-            f"are means over {plural(len(found['seeds']), 'seed')}, each with its own start and "
-            "batches."
+            f"{network['batch_size']} images only, so that there is something left to improve. All "
+            f"numbers are means over {plural(len(found['seeds']), 'seed')}, each with its own "
+            "initial weights and batches."
         ),
     ]
 
@@ -96,8 +96,8 @@ def _weakness(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
                 "fig:lab-mnist-examples",
                 "figures/lab-mnist-examples.svg",
                 "Validation images of the most frequent confusions. Above each its class, below "
-                "what the baseline of the first seed says and what it says with LoRA; green and "
-                "bold: mended.",
+                "what the baseline of the first seed predicts and what it predicts with LoRA; "
+                "green and bold: corrected.",
                 "A row of digits that the baseline took for others.",
             )
         )

@@ -28,14 +28,14 @@ def comparison_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[B
         Paragraph(
             f"Every method continues from the same network for {plural(settings['steps'], 'step')} "
             f"on the same batches, {percent(settings['hard_share'], 0)} of which are images of the "
-            "hard classes and the rest of the others, which are rehearsed so as not to be "
+            "hard classes and the rest of the others, which are rehearsed so that they are not "
             f"forgotten. Each uses the learning rate, {rates}, that is best for it on validation. "
             "LoRA adapts all three layers. Two methods bound it: training the output layer alone, "
-            "and training everything. A control trains everything on ordinary batches, to tell "
-            "the gain of aiming at the hard classes from that of training longer. "
+            "and training everything. A control trains everything on ordinary batches, to separate "
+            "the gain from choosing hard classes from that of training longer. "
             f"[[tab:lab-mnist-methods]] and [[tab:lab-mnist-classes]]"
             f"{', [[fig:lab-mnist-methods]] and [[fig:lab-mnist-confusion]]' * (methods and confusion)} "  # noqa: E501
-            "give the outcome."
+            "show the outcome."
         ),
         Paragraph(lora_comment(found)),
         Paragraph(methods_comment(found)),
@@ -119,21 +119,21 @@ def methods_comment(found: Mapping[str, Any]) -> str:
                        zip(several, means, strict=True)])  # fmt: skip
         rising = means == sorted(means)
         text += (
-            f"Accuracy over all classes {'rises with the rank' if rising else 'goes with the rank'}"
-            f": {told}. "
+            f"Accuracy over all classes {'rises' if rising else 'does not rise steadily'} with the "
+            f"rank: {told}. "
         )
     text += _time_comment(lora, full)
     aimed, control = on(full["test"], hard), on(plain["test"], hard)
     return text + (
         f"Training everything on ordinary batches brings the hard classes to {percent(control)}, "
-        f"on the aimed ones to {percent(aimed)}: "
+        f"on the targeted ones to {percent(aimed)}: "
         + (
-            "the aim, and not only the longer training, lifts them."
+            "the choice of batches, and not only the longer training, improves them."
             if _clear(full["test"], plain["test"], hard) > 0
-            else "most of the gain comes from training longer, and what the aim adds is not there "
-            "with every seed."
+            else "most of the gain comes from training longer, and what the choice of batches adds "
+            "does not appear with every seed."
             if aimed - control >= _A_TENTH
-            else "the aim adds nothing here."
+            else "the choice of batches adds nothing here."
         )
     )
 
@@ -149,7 +149,7 @@ def _time_comment(lora: Row, full: Row) -> str:
         )
     if max(gaps) < 0:
         return f"It is quicker with every seed, {took}. "
-    return f"In time the two do not differ with every seed ({took}). "
+    return f"Neither is quicker with every seed ({took}). "
 
 
 def check_comment(check: Mapping[str, Any]) -> str:
@@ -161,16 +161,16 @@ def check_comment(check: Mapping[str, Any]) -> str:
     }
     text = (
         f"On all {count(check['images'])} test images the merged network's logits differ by "
-        f"{significant(check['merged'], 2)} at most from those of the unmerged one (the largest "
+        f"at most {significant(check['merged'], 2)} from those of the unmerged one (the largest "
         f"logit is {significant(check['largest_logit'])}), and predictions are "
         f"{'the same' if check['same_predictions'] else '*not* the same'}. "
     )
     good = [name for name, one in same.items() if one]
     bad = [name for name, one in same.items() if not one]
     if good:
-        text += f"They are the same bits when the adapter is {listed(good)}. "
+        text += f"They are identical bit for bit when the adapter is {listed(good)}. "
     if bad:
-        text += f"They are *not* the same bits when it is {listed(bad)}. "
+        text += f"They are *not* identical bit for bit when it is {listed(bad)}. "
     return text.rstrip()
 
 

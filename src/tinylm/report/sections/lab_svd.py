@@ -85,8 +85,8 @@ def _technique() -> list[Block]:
             "No matrix of rank $r$ is nearer to $W$, in the Frobenius norm [[eckart1936]] and in "
             "the spectral one [[mirsky1960]]. If $W$ has rank $r$, nothing is lost. Numbers are "
             "saved only below the *break-even rank* $m n \\/ (m + n)$, for a square matrix half of "
-            "its full rank. How many singular values carry weight is told by the *effective rank* "
-            "[[roy2007]], exp of the entropy of their shares: $k$ for $k$ equal values."
+            "its full rank. How many singular values carry weight is measured by the *effective "
+            "rank* [[roy2007]], exp of the entropy of their shares: $k$ for $k$ equal values."
         ),
     ]
 
@@ -104,13 +104,13 @@ def example_comment(example: Mapping[str, Any]) -> str:
     if rank < len(values):
         text += (
             f", and {plural(len(values) - rank, 'more value')} of "
-            f"{significant(max(values[rank:]), 1)} at most, which is rounding: the rank is {rank}"
+            f"at most {significant(max(values[rank:]), 1)}, which is rounding: the rank is {rank}"
         )
     exact = example["largest_error"] <= _ROUNDING * values[0]
     return (
         f"{text}. The product of its two factors of rank {factors}, {example['parameters']} "
         f"numbers in place of {rows * columns}, differs from it by "
-        f"{significant(example['largest_error'], 1)} at most, "
+        f"at most {significant(example['largest_error'], 1)}, "
         + ("so that nothing is lost" if exact else "which is *more* than rounding")
         + f"; one rank less leaves an error of {significant(example['rank_1_error'])}, the next "
         "singular value."
@@ -148,7 +148,7 @@ def _best(best: Mapping[str, Any]) -> list[Block]:
         return []
     return [
         Paragraph(
-            f"{code(best['matrix'])}, a trained matrix of the model, is of no such kind. "
+            f"{code(best['matrix'])}, a trained matrix of the model, is not of this kind. "
             f"[[tab:lab-svd-best]] gives the error of cutting it, from the singular values alone "
             f"and measured on the difference, beside the least error of "
             f"{plural(best['competitors'], 'competitor')} of the same rank, each the nearest "
@@ -185,7 +185,7 @@ def best_comment(best: Mapping[str, Any]) -> str:
         for norm in ("frobenius", "spectral")
     )
     formula = (
-        f"Formula and measurement differ by {significant(gap, 1)} of the error at most, which is "
+        f"Formula and measurement differ by at most {significant(gap, 1)} of the error, which is "
         "rounding."
         if gap <= _ROUNDING
         else f"Formula and measurement differ by {percent(gap, 2)}, *more* than rounding."
@@ -203,7 +203,10 @@ def _winner(best: Mapping[str, Any], matrix: str) -> str:
     nearest, rank = min(ratios)
     tried = f"{count(best['competitors'])} random factorisations"
     if nearest < 1 - _ROUNDING:
-        return f"Of {tried} one was *nearer* to {matrix}, at rank {rank}, which must not be."
+        return (
+            f"Of {tried} one was *nearer* to {matrix}, at rank {rank}, which cannot be if the SVD "
+            "is right."
+        )
     return (
         f"None of {tried} of each rank came nearer to {matrix} than the truncated SVD: their least "
         f"error is between {significant(nearest)} times (rank {rank}) and "

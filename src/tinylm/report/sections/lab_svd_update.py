@@ -26,12 +26,12 @@ def update_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Block
     made: list[Block] = [
         Paragraph(
             "LoRA trains two factors of low rank in place of a whole update [[hu2022]], in the "
-            "belief that little is lost. To see it, the whole model was fine-tuned for "
+            "belief that little is lost. To test this, the whole model was fine-tuned for "
             f"{plural(update['steps'], 'step')} of {plural(update['batch_size'], 'story', 'stories')} "  # noqa: E501
             f"at a learning rate of {setting(update['learning_rate'])} on the "
             f"{count(update['train_stories'])} training stories with the most {kind} "
             f"({literal(update['description'])}). On validation stories of that kind the loss "
-            f"went from {before['chosen']:.4f} to {after['chosen']:.4f} nats a token, on those "
+            f"went from {before['chosen']:.4f} to {after['chosen']:.4f} nats per token, on those "
             f"with the least of it from {before['others']:.4f} to {after['others']:.4f}"
             f"{'. ' if after['others'] <= before['others'] else ': it forgets. '}"
             f"{update_comment(matrices)}"
@@ -79,7 +79,7 @@ def kept_comment(update: Mapping[str, Any]) -> str:
     gain = _gain(update)
     if gain <= 0:
         return (
-            "The fine-tuning did not lower the loss on these stories, so that there is no gain to "
+            "The fine-tuning did not lower the loss on these stories, so there is no gain to "
             "keep: train for more steps, or at another learning rate."
         )
     text = rank_kept_comment(update)
@@ -87,7 +87,7 @@ def kept_comment(update: Mapping[str, Any]) -> str:
     if best["losses"]["chosen"] < update["after"]["chosen"] and best is not update["ranks"][-1]:
         text += (
             f" The lowest loss, {best['losses']['chosen']:.4f}, is that of rank {best['rank']}, "
-            "not of the whole update: on unseen stories the directions left out did harm."
+            "not of the whole update: on unseen stories the directions left out were harmful."
         )
     forgot = update["after"]["others"] - update["before"]["others"]
     first = _first(update)
@@ -145,7 +145,7 @@ def _update_table(found: Mapping[str, Any]) -> Table:
     )
     return Table(
         "tab:lab-svd-update",
-        f"The update cut to a rank: numbers that it holds, and loss in nats a token on stories "
+        f"The update cut to a rank: numbers that it holds, and loss in nats per token on stories "
         f"with the most {literal(update['kind'])} and with the least.",
         ("Rank", "Numbers", "Most", "Of the gain", "Least"),
         rows,

@@ -44,7 +44,7 @@ def weights_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Bloc
                 "figures/lab-svd-spectra.svg",
                 "Singular values of every matrix, as shares of its largest: of the trained weights "
                 "and of what fine-tuning added to them.",
-                "Two panels of falling curves, one a matrix: spectra of weights and of the update.",
+                "Two panels of falling curves, one per matrix: spectra of weights and update.",
             )
         )
     made += [
@@ -60,8 +60,8 @@ def weights_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Bloc
             Figure(
                 "fig:lab-svd-cut",
                 "figures/lab-svd-cut.svg",
-                "Weights cut to a rank, a point a rank: relative error of the group's matrices and "
-                "validation loss, against the numbers that the factors hold; beyond 100\u202f% "
+                "Weights cut to a rank, one point per rank: relative error of the group's matrices "
+                "and validation loss, against the numbers that the factors hold; beyond 100\u202f% "
                 "these are more than the matrices' own.",
                 "Error of the weights and validation loss against the share of numbers stored.",
             )
@@ -75,9 +75,9 @@ def rank_comment(matrices: Sequence[Row]) -> str:
     share = mean_share(matrices, "weight")
     lowest = min(matrices, key=lambda row: _share(row, "weight"))
     text = (
-        "All have their full rank up to rounding, so that no factorisation is free. "
+        "All have full rank up to rounding, so no factorisation is free. "
         if full
-        else "Not all have their full rank: some can be factorised without loss. "
+        else "Not all have full rank: some can be factorised without loss. "
     )
     text += (
         f"Their effective ranks are {percent(share, 0)} on average of those of independent normal "
@@ -164,7 +164,7 @@ def saving_comment(cut: Mapping[str, Any], how: str) -> str:
         f"{best['rank']} costs least of the ranks tried that save numbers: "
         f"{percent(best['stored'] / whole['parameters'], 0)} of them stay, the error is "
         f"{percent(best['relative_error'], 0)} of the weights' norm, and the loss "
-        f"{significant(best['loss'])} nats a token in place of {significant(cut['loss'])}."
+        f"{significant(best['loss'])} nats per token in place of {significant(cut['loss'])}."
     )
 
 
@@ -176,10 +176,10 @@ def _order(cut: Mapping[str, Any]) -> list[str]:
         if after["loss"] > before["loss"]
     ]
     if not rises:
-        return ["Loss falls with every rank added, as the error does."]
+        return ["The loss falls with every rank added, as the error does."]
     (low, high), *_ = rises
     return [
-        "Error falls with every rank added, loss does not "
+        "The error falls with every rank added, the loss does not "
         f"(it rises from rank {low} to {high}): the SVD makes the error of the weights small, not "
         "that of the predictions."
     ]

@@ -22,8 +22,8 @@ def blocks(results: ReportInputs) -> list[Block]:
             "In mixed precision [[micikevicius2018]] matrix products are computed in bfloat16, "
             "which keeps 8 bits of a number and the range of float32, while weights, optimizer "
             "state, residual stream, norms and loss stay in float32. It saves time and memory "
-            "and costs accuracy; how much was measured. The model was trained twice for "
-            f"{plural(found['steps'], 'step')}, from the same weights, on the same windows and "
+            "and costs accuracy; how much of each was measured here. The model was trained twice "
+            f"for {plural(found['steps'], 'step')}, from the same weights, on the same windows and "
             f"with the same dropout masks. {loss_comment(found)}"
         ),
         Paragraph(gradient_comment(found)),
@@ -37,7 +37,7 @@ def loss_comment(found: Mapping[str, Any]) -> str:
     bound = found["tolerances"]["loss"]
     text = (
         f"The validation loss, computed in float32 for both, is then "
-        f"{plain['validation_loss']:.4f} nats a token after float32 and "
+        f"{plain['validation_loss']:.4f} nats per token after float32 and "
         f"{low['validation_loss']:.4f} after bfloat16: a difference of "
         f"{percent(found['loss_difference'], 2)}, "
     )
@@ -66,7 +66,7 @@ def gradient_comment(found: Mapping[str, Any]) -> str:
     }
     text = (
         "[[tab:precision]] compares the gradients of one batch in both formats, at the weights of "
-        "the start and at those after the training in float32. No part's gradient may be off by "
+        "the start and at those after the training in float32. No part's gradient may differ by "
         f"more than {percent(tolerances['error'], 0)} of its norm, or have a cosine below "
         f"{significant(tolerances['cosine'], 2)} with that in float32. "
     )
@@ -77,7 +77,7 @@ def gradient_comment(found: Mapping[str, Any]) -> str:
         f"{percent(worst['end'])} at the end."
         + (
             " Near a minimum the gradient is what is left of large terms that cancel, and their "
-            "rounding weighs more."
+            "rounding has more weight."
             if worst["end"] > worst["start"]
             else ""
         )

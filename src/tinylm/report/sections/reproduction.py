@@ -44,7 +44,7 @@ def blocks(results: ReportInputs) -> list[Block]:
             Paragraph("The run and this report are made again by"),
             Code("\n".join(results.commands)),
             Paragraph(
-                f"Every random choice hangs on a seed: {results.config.data.seed} for the data, "
+                f"Every random choice depends on a seed: {results.config.data.seed} for the data, "
                 f"{results.config.training.seed} for initialisation, dropout and data order, "
                 f"{results.config.evaluation.seed} for the continuations. On one machine, with "
                 "the same versions and number of threads, a CPU run gives the same numbers bit "

@@ -37,8 +37,8 @@ def blocks(results: ReportInputs) -> list[Block]:
         Paragraph(
             f"For [[tab:samples]], the first {plural(found['prompt_tokens'], 'token')} of "
             f"{plural(found['num_stories'], 'validation story', 'validation stories')} were "
-            "continued at every setting. What is said to differ does so story by story, with its "
-            "95\u202f% interval."
+            "continued at every setting. A difference is claimed only where it holds story by "
+            "story, by its 95\u202f% interval."
         ),
         _table(settings, found["reference"]),
         *(Paragraph(text) for text in comments(found)),
@@ -77,7 +77,7 @@ def _table(settings: Sequence[Setting], reference: Mapping[str, Any]) -> Table:
     rows.append(_row("true stories", reference))
     return Table(
         "tab:samples",
-        "What the settings do to the text, beside how the stories truly go on.",
+        "What the settings do to the text, beside how the stories really continue.",
         ("Setting", "Perplexity", "Distinct-1", "Distinct-2", "Repeated", "Unknown", "Length",
          "Ended"),
         tuple(rows),

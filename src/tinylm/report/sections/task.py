@@ -20,10 +20,10 @@ def blocks(results: ReportInputs) -> list[Block]:
          "the training and the validation split ([[sec:training]])."),
         ("evaluation", "*Evaluation.* Measure perplexity, BLEU and diversity of continuations of "
          "stories that the model has not seen ([[sec:evaluation]])."),
-        ("samples", "*Generation.* Let it write at several decoding settings and judge the text "
+        ("samples", "*Generation.* Let it write with several decoding settings and judge the text "
          "by numbers ([[sec:samples]])."),
-        ("attention", "*Interpretation.* Show where every attention head looks and what that "
-         "tells ([[sec:attention]])."),
+        ("attention", "*Interpretation.* Show where every attention head looks and what follows "
+         "from it ([[sec:attention]])."),
     ]  # fmt: skip
     return [
         Heading(1, "The task", "sec:task"),

@@ -21,10 +21,10 @@ def blocks(results: ReportInputs) -> list[Block]:
         Heading(1, "Verification", "sec:verification"),
         Paragraph(
             "Every fast or intricate path of the program was run on the trained model beside a "
-            "plain or independent version, which must give the same. [[tab:verification]] names "
-            "both, the path in use first, with the largest difference found over all cases and "
-            "the bound up to which it counts as rounding; where the bound is *exact*, every "
-            f"bit must agree. {verdict(found)}"
+            "plain or independent version, and both must give the same result. "
+            "[[tab:verification]] names both, the path in use first, with the largest difference "
+            "found over all cases and the bound up to which it counts as rounding; where the bound "
+            f"is *exact*, every bit must agree. {verdict(found)}"
         ),
         Table(
             "tab:verification",
@@ -51,7 +51,7 @@ def verdict(found: Mapping[str, Any]) -> str:
         one = len(failed) == 1
         return (
             f"{len(failed)} of {plural(len(rows), 'check')} *FAILED*: "
-            f"{listed([code(name) for name in failed])}. The numbers of this report that rest on "
+            f"{listed([code(name) for name in failed])}. The numbers in this report that depend on "
             f"{'this part' if one else 'these parts'} must not be trusted until "
             f"{'it passes' if one else 'they pass'}."
         )
