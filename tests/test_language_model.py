@@ -1,8 +1,10 @@
 """``LanguageModel``: text in, text out."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ import tinylm
 from tinylm.config import GenerationConfig
 from tinylm.errors import CheckpointError, ConfigError, GenerationError
 from tinylm.language_model import LanguageModel
+from tinylm.model.decoder import DecoderLM
 from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID
 
 CONTEXT = 24
@@ -71,8 +74,9 @@ def test_batches_of_prompts_of_different_lengths(tiny_lm: LanguageModel) -> None
 def test_an_empty_prompt_starts_a_story(endless: LanguageModel, prompt: str) -> None:
     result = endless.generate(prompt, max_new_tokens=6)
     assert len(result.ids) == 6
-    assert result.text == endless.tokenizer.decode(result.ids)
-    assert result.text[0].isupper() or not result.text[0].isalpha()
+    given = endless.tokenizer.encode(prompt)
+    assert result.text == endless.tokenizer.decode(given + result.ids)
+    assert result.text.strip()[0].isupper() or not result.text.strip()[0].isalpha()
     assert result.notes == []
 
 
@@ -143,7 +147,7 @@ def test_streaming_gives_the_same_text_piece_by_piece(tiny_lm: LanguageModel) ->
     for prompt in ("", "Once upon a time", 'Tom said, "'):
         whole = tiny_lm.generate(prompt, seed=5, max_new_tokens=40)
         pieces = list(tiny_lm.stream(prompt, seed=5, max_new_tokens=40))
-        assert prompt.rstrip() + "".join(pieces) == whole.text
+        assert tiny_lm.begun(prompt) + "".join(pieces) == whole.text
         assert len(pieces) == len(whole.ids)
         assert all(pieces)
 
@@ -218,6 +222,57 @@ def test_generation_and_score_agree(endless: LanguageModel) -> None:
     )
 
 
+def test_what_was_saved_is_loaded_by_the_same_name(tiny_lm: LanguageModel, tmp_path: Path) -> None:
+    path = tiny_lm.save(tmp_path / "mine")
+    again = LanguageModel.load(tmp_path / "mine")
+    assert again.source == tmp_path / "mine/last"
+    assert again.source.resolve() == path.resolve()
+    assert again.score("The cat.") == tiny_lm.score("The cat.")
+
+
+def test_it_tells_what_it_is(tiny_lm: LanguageModel) -> None:
+    assert "LanguageModel" in dir(tinylm)
+    assert set(tinylm.__all__) <= set(dir(tinylm))
+    size = tiny_lm.model.parameter_counts()["total"]
+    told = f"LanguageModel({size:,} parameters, vocabulary of {tiny_lm.tokenizer.vocab_size:,}, "
+    assert repr(tiny_lm) == f"{told}context of {CONTEXT}, {str(tiny_lm.source)!r})"
+    assert repr(LanguageModel(tiny_lm.model, tiny_lm.tokenizer)) == f"{told}context of {CONTEXT})"
+
+
+class Characters:
+    """A tokenizer that loses nothing: an id a character."""
+
+    vocab_size = 4 + 128
+
+    def encode(self, text: str) -> list[int]:
+        return [4 + ord(character) for character in text]
+
+    def encode_batch(self, texts: list[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(chr(i - 4) for i in ids if i >= 4)
+
+
+@pytest.mark.parametrize("prompt", ["a ", "a b \n", "a\n\n", "a", "", " ", " \n "])
+def test_a_prompt_reaches_the_tokenizer_as_typed(
+    small_model: Callable[..., DecoderLM], prompt: str
+) -> None:
+    tokenizer = Characters()
+    lm = LanguageModel(small_model(vocab_size=tokenizer.vocab_size), cast(Any, tokenizer))
+    result = lm.generate(prompt, max_new_tokens=5, seed=1)
+    assert result.ids
+    assert result.text == prompt + tokenizer.decode(result.ids)
+    assert lm.begun(prompt) + "".join(lm.stream(prompt, max_new_tokens=5, seed=1)) == result.text
+
+
+def test_a_paragraph_break_at_the_end_of_a_prompt_is_kept(tiny_lm: LanguageModel) -> None:
+    assert UNK_ID not in tiny_lm.tokenizer.encode("\n\n")
+    result = tiny_lm.generate("The dog ran.\n\n", max_new_tokens=4)
+    assert result.text.startswith("The dog ran.\n\n")
+    assert tiny_lm.generate("The dog ran.  ", max_new_tokens=4).text.startswith("The dog ran.")
+
+
 def test_save_and_load(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     path = tiny_lm.save(tmp_path / "mine")
     again = LanguageModel.load(path)
@@ -230,7 +285,11 @@ def test_errors_are_one_line_that_say_what_to_do(tiny_lm: LanguageModel, tmp_pat
     for call, kind, text in (
         (lambda: tiny_lm.generate([]), GenerationError, "give at least one prompt"),
         (lambda: tiny_lm.generate("a", temprature=1), ConfigError, "did you mean temperature"),
-        (lambda: tiny_lm.generate("a", top_p=0), ConfigError, "generate: top_p = 0: input should"),
+        (
+            lambda: tiny_lm.generate("a", top_p=0),
+            ConfigError,
+            "generate: top_p = 0: must be greater",
+        ),
         (lambda: tiny_lm.generate("a", strategy="beem"), ConfigError, "unknown decoding strategy"),
         (lambda: next(tiny_lm.stream("a", top_k=-1)), ConfigError, "generate: top_k = -1"),
         (

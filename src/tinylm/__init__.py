@@ -22,6 +22,11 @@ _LAZY = {
 sleep_while_waiting()  # before anything loads torch
 
 
+def __dir__() -> list[str]:
+    """Return the public names, those that are not imported yet among them."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Import a public name on first use (PEP 562)."""
     if name not in _LAZY:

@@ -270,9 +270,9 @@ def damage(path: Path) -> str | None:
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """Return the checkpoint folder behind a run's or a checkpoint's path.
+    """Return the checkpoint folder behind the path of a run, of its checkpoints or of one of them.
 
-    A run gives its best checkpoint, or its last where none is the best yet.
+    Of several it is the best, or the last where none is the best yet.
 
     Raises:
         CheckpointError: if there is none.
@@ -283,6 +283,9 @@ def find_checkpoint(path: str | Path) -> Path:
     for name in ("best", "last"):
         if (path / "checkpoints" / name).exists():
             return path / "checkpoints" / name
+    for name in ("best", "last"):
+        if (path / name / _MANIFEST).exists():
+            return path / name
     if not path.exists():
         hint = nearest_folder(path) or ": give a run folder or a checkpoint folder"
         raise CheckpointError(f"{path} does not exist{hint}")

@@ -78,9 +78,17 @@ class LanguageModel:
         self.source = source
         """The checkpoint folder it was loaded from."""
 
+    def __repr__(self) -> str:
+        source = "" if self.source is None else f", {str(self.source)!r}"
+        size = sum(parameter.numel() for parameter in self.model.parameters())
+        return (
+            f"LanguageModel({size:,} parameters, vocabulary of {self.tokenizer.vocab_size:,}, "
+            f"context of {self.model.config.context_length:,}{source})"
+        )
+
     @classmethod
     def load(cls, path: str | Path, device: torch.device | str = "cpu") -> LanguageModel:
-        """Read a run's best checkpoint, or a checkpoint folder.
+        """Read a run's best checkpoint, what ``save`` wrote, or a single checkpoint.
 
         Raises:
             CheckpointError: if there is none or it is damaged.
@@ -90,7 +98,7 @@ class LanguageModel:
         return cls(model, checkpoint.tokenizer, checkpoint.path)
 
     def save(self, folder: str | Path) -> Path:
-        """Write a checkpoint below ``folder`` and return its path.
+        """Write a checkpoint below ``folder``, which ``load`` takes, and return its path.
 
         Raises:
             CheckpointError: if it cannot be written.
@@ -150,6 +158,17 @@ class LanguageModel:
                 yield text[written:]
                 written = len(text)
 
+    def begun(self, prompt: str) -> str:
+        """Return a prompt as its continuation follows it: as typed, but for white space at its end.
+
+        Of that there is what the tokenizer keeps, so that the two fit together.
+        """
+        given = self.tokenizer.decode(self._framed([prompt])[0])
+        if not prompt.strip():
+            return given
+        # The user's own writing of the prompt, which may hold unknown words.
+        return prompt.rstrip() + given[len(given.rstrip()) :]
+
     def score(self, text: str) -> Score:
         """Return the log-probability of a whole text, framed by ``<sos>`` and ``<eos>``."""
         ids = [*self._framed([text])[0], EOS_ID]
@@ -191,8 +210,7 @@ class LanguageModel:
         whole = self.tokenizer.decode(framed + generated.ids)
         return Generation(
             prompt=prompt,
-            # The user's own writing of the prompt, which may hold unknown words.
-            text=prompt.rstrip() + whole[len(given) :] if prompt.strip() else whole,
+            text=self.begun(prompt) + whole[len(given) :],
             ids=generated.ids,
             finished=generated.finished,
             log_probability=generated.log_probability,

@@ -57,7 +57,7 @@ def test_reading_changes_nothing(norm_placement: str) -> None:
     model = build_random(norm_placement=norm_placement)
     ids = random_ids(model, 2, 5)
     plain = model(ids)
-    recorded, _ = record(model, ["*"], ids)
+    recorded, _ = record(model, ["*"], ids, gradients=True)
     returned = model(ids, hooks=model.hooks({"*": lambda _, x: x}))
     assert torch.equal(recorded, plain)
     assert torch.equal(returned, plain)
@@ -111,9 +111,19 @@ def test_activations_fit_together(positions: str, norm_placement: str) -> None:
             assert largest_difference(at["residual"], end) < 1e-12
 
 
+def test_what_is_recorded_is_detached_unless_gradients_are_wanted() -> None:
+    model = build_random()
+    logits, kept = record(model, ["*"], random_ids(model, 1, 4))
+    assert kept
+    for tensor in (logits, *kept.values()):
+        assert not tensor.requires_grad
+        tensor.numpy()
+
+
 def test_gradients_reach_recorded_activations() -> None:
     model = build_random()
-    logits, kept = record(model, ["layers.0.attention.pattern"], random_ids(model, 1, 4))
+    ids = random_ids(model, 1, 4)
+    logits, kept = record(model, ["layers.0.attention.pattern"], ids, gradients=True)
     (gradient,) = torch.autograd.grad(logits[0, -1, 0], kept["layers.0.attention.pattern"])
     assert float(gradient.abs().sum()) > 0
 

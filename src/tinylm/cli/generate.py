@@ -76,7 +76,7 @@ def generate(
     wanted = [prompt for prompt in (prompts or [""]) for _ in range(samples)]
     if len(wanted) == 1 and config.num_return == 1:
         prompt = wanted[0]
-        say(prompt.rstrip(), nl=False)
+        say(lm.begun(prompt), nl=False)
         length = 0
         for piece in lm.stream(prompt, config):
             say(piece, nl=False)

@@ -357,7 +357,11 @@ def layers_run_by(model: Model, runner: LayerRunner | None) -> Iterator[None]:
 
 
 def record(
-    model: DecoderLM, patterns: Iterable[str], ids: Tensor, real: Tensor | None = None
+    model: DecoderLM,
+    patterns: Iterable[str],
+    ids: Tensor,
+    real: Tensor | None = None,
+    gradients: bool = False,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run the model and keep the activations whose names match.
 
@@ -366,6 +370,7 @@ def record(
         patterns: names or patterns with ``*``.
         ids: (batch, seq).
         real: (batch, seq), False where a token is padding.
+        gradients: keep what is needed to differentiate; else what is returned is detached.
 
     Returns:
         Logits, (batch, seq, vocab), and name -> activation.
@@ -373,7 +378,7 @@ def record(
     kept: dict[str, Tensor] = {}
 
     def keep(name: str, activation: Tensor) -> None:
-        kept[name] = activation
+        kept[name] = activation if gradients else activation.detach()
 
     logits: Tensor = model(ids, real=real, hooks=model.hooks(dict.fromkeys(patterns, keep)))
-    return logits, kept
+    return logits if gradients else logits.detach(), kept
