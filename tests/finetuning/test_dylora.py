@@ -231,7 +231,7 @@ def test_memory_of_passes_is_bounded() -> None:
 @pytest.mark.parametrize("rank", [0, 5])
 def test_a_rank_that_it_does_not_have_is_refused(rank: int) -> None:
     model = adapted()
-    with pytest.raises(AdapterError, match=f"rank {rank}: adapter 'default' has ranks 1 to 4"):
+    with pytest.raises(AdapterError, match=f"rank {rank}: the adapter has ranks 1 to 4"):
         set_rank(model, rank)
     attach(model, "lora", LoraConfig(rank=2, targets=("0",)), "other")
     with pytest.raises(AdapterError, match="'other' has one rank only"):
