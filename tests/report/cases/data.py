@@ -110,7 +110,7 @@ CASES = [
         (lambda f: f.update(corpus=""), "tab:splits gives the size."),
         (lambda f: f.update(corpus_name="tinystories"), "eldan2023 tab:splits"),
     ),
-    *table_of("data", (lambda r: r.pop("training"), "ignored in the loss.", "One epoch"), about="*"),
+    *table_of("data", (lambda r: r.pop("training"), "ignored in the loss", "One epoch"), about="*"),
     *table_of(
         "data",
         (None, "close to each other. The 20 most frequent", "fig:data"),

@@ -112,7 +112,7 @@ CASES = [
         # The rest.
         (lambda f: f.update(depth=[]), ""),
         (None, "Peak memory is the greatest number of bytes of tensors alive at once"),
-        (lambda f: f.update(measure="torch.cuda.max_memory_allocated"), "memory is that of torch.cuda"),
+        (lambda f: f.update(measure="torch.cuda.max_memory_allocated"), "is that of torch.cuda"),
         (None, "(batches of 32 windows of 64 tokens). Right"),
         (None, "(3 layers, batches of 2,048 tokens)"),
         (lambda f: f["context"][0].update(batch_size=99), "(3 layers)."),
