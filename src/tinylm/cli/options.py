@@ -31,7 +31,7 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="SOURCE",
-        help="A folder or file of text, or the name of a corpus: stories, tinystories.",
+        help="A folder or file of text, or the name of a corpus: stories, letters, tinystories.",
     ),
 ]
 Name = Annotated[
