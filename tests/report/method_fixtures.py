@@ -437,8 +437,43 @@ def verification() -> dict[str, Any]:
     }
 
 
+def hyperparameters() -> dict[str, Any]:
+    losses = {
+        "num_layers": {1: 2.90, 6: 2.65},
+        "num_heads": {1: 2.71, 4: 2.701},
+        "learning_rate": {7.5e-5: 2.95, 1.2e-3: 2.699},
+    }
+    return {
+        "steps": 300,
+        "tokens": 614_400,
+        "validation_windows": 64,
+        "own": {
+            "parameters": 5_400_000,
+            "validation_loss": 2.70,
+            "seconds": 21.0,
+            "num_layers": 3,
+            "num_heads": 8,
+            "learning_rate": 3e-4,
+        },
+        "repeats": [2.70, 2.702, 2.698],
+        "changes": [
+            {
+                "varied": varied,
+                "value": value,
+                "parameters": 5_400_000,
+                "validation_loss": loss,
+                "seconds": 20.0 + loss,
+            }
+            for varied, by_value in losses.items()
+            for value, loss in by_value.items()
+        ],
+        **_common(190.0),
+    }
+
+
 def results() -> dict[str, dict[str, Any]]:
     return {
+        "hyperparameters": hyperparameters(),
         "kv-cache": kv_cache(),
         "beam-search": beam_search(),
         "accumulation": accumulation(),

@@ -64,6 +64,24 @@ class AccumulationExperiment:
 
 
 @dataclass(frozen=True, config=FROZEN)
+class HyperparametersExperiment:
+    """Short trainings that differ in depth, number of heads or learning rate."""
+
+    steps: PositiveInt = 300
+    """Optimizer steps of each training."""
+    seeds: Annotated[Int, Field(ge=2)] = 3
+    """Times that the run's own settings are trained, which shows what random numbers do."""
+    num_layers: Sizes = (1, 6)
+    """Decoder layers to try."""
+    num_heads: Sizes = (1, 4)
+    """Attention heads to try; a head's width follows from their number."""
+    learning_rate_factors: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (0.25, 4.0)
+    """Learning rates to try, in multiples of training.learning_rate."""
+    validation_windows: PositiveInt = 64
+    """Windows of the validation split on which all are compared."""
+
+
+@dataclass(frozen=True, config=FROZEN)
 class GradientCheckpointingExperiment:
     """Training with activations recomputed in the backward pass."""
 
@@ -163,6 +181,8 @@ class ExperimentsConfig:
     """Key-value cache."""
     beam_search: BeamSearchExperiment = BeamSearchExperiment()
     """Beam search."""
+    hyperparameters: HyperparametersExperiment = HyperparametersExperiment()
+    """Depth, heads and learning rate."""
     accumulation: AccumulationExperiment = AccumulationExperiment()
     """Gradient accumulation."""
     gradient_checkpointing: GradientCheckpointingExperiment = GradientCheckpointingExperiment()

@@ -299,6 +299,7 @@ class ReportConfig:
         "training",
         "evaluation",
         "samples",
+        "hyperparameters",
         "kv-cache",
         "beam-search",
         "accumulation",

@@ -8,11 +8,10 @@ from typing import Any
 from tinylm import folders
 from tinylm.config import RunConfig
 from tinylm.data.windows import TokenWindows
-from tinylm.errors import ConfigError
-from tinylm.experiments.context import Context, WithoutNotes, create_run, run_experiment, threads
+from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.step_costs import first_batches, step_memory
-from tinylm.experiments.training import StoppedBySignalError
+from tinylm.experiments.trials import train_trial
 from tinylm.measurement import Measurement
 
 _FOLDER = "accumulation"
@@ -38,7 +37,7 @@ def run(context: Context) -> dict[str, Any]:
             f"Training with {steps} x {settings.batch_size} windows a step "
             f"({one.training.max_steps:,} steps)"
         )
-        trained = _train(context, one)
+        trained = train_trial(context, one, _FOLDER, f"steps-{steps}")
         effective = steps * settings.batch_size
         with threads(config.training.threads):
             peak = step_memory(one, first_batches(windows, settings.batch_size, steps)).peak_bytes
@@ -108,18 +107,3 @@ def _config(config: RunConfig, steps: int, in_split: int) -> RunConfig:
         wandb=False,
     )
     return replace(config, training=training)
-
-
-def _train(context: Context, config: RunConfig) -> dict[str, Any]:
-    steps = config.training.accumulation_steps
-    folder = context.folder / _FOLDER / f"steps-{steps}"
-    try:
-        inner = create_run(folder, config, WithoutNotes(context.console))
-    except ConfigError:  # of other settings, which a result that is made again does not have
-        folders.remove(folder)
-        inner = create_run(folder, config, WithoutNotes(context.console))
-    try:
-        return run_experiment("training", inner)
-    except StoppedBySignalError as error:
-        command = f"tinylm experiment accumulation --run {context.folder} --again"
-        raise StoppedBySignalError(error.outcome, command) from error

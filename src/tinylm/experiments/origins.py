@@ -35,6 +35,7 @@ _DEPENDS_ON: dict[str, Sequence[str]] = {
         *("experiments.kv_cache", "report.prompts", _WEIGHTS),
     ),
     "beam-search": (*_TEXT, "training", "evaluation", "experiments.beam_search", _WEIGHTS),
+    "hyperparameters": (*_TEXT, "training", "experiments.hyperparameters"),
     "accumulation": (*_TEXT, "training", "experiments.accumulation"),
     "gradient-checkpointing": (*_TEXT, "training", "experiments.gradient_checkpointing"),
     "efficiency": ("model", "training", "experiments.efficiency"),

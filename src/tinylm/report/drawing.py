@@ -21,6 +21,7 @@ from tinylm.report.figures.efficiency import (
 )
 from tinylm.report.figures.finetuning import finetuning_figure, ranks_figure
 from tinylm.report.figures.growth import cost_figure
+from tinylm.report.figures.hyperparameters import hyperparameters_figure
 from tinylm.report.figures.lab_mnist import confusion_figure, examples_figure, methods_figure
 from tinylm.report.figures.lab_svd import cut_figure, spectra_figure, update_figure
 from tinylm.report.inputs import ReportInputs
@@ -55,6 +56,10 @@ def _training(found: Result, config: RunConfig) -> Drawn:
         yield "schedule", schedule_figure(found)
     if found["validations"]:
         yield "perplexity", perplexity_figure(found)
+
+
+def _hyperparameters(found: Result, _: RunConfig) -> Drawn:
+    yield "hyperparameters", hyperparameters_figure(found)
 
 
 def _kv_cache(found: Result, _: RunConfig) -> Drawn:
@@ -103,6 +108,7 @@ def _lab_mnist(found: Result, _: RunConfig) -> Drawn:
 FIGURES: dict[str, Callable[[Result, RunConfig], Drawn]] = {
     "data": _data,
     "training": _training,
+    "hyperparameters": _hyperparameters,
     "kv-cache": _kv_cache,
     "beam-search": _beam_search,
     "accumulation": _accumulation,
