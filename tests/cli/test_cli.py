@@ -233,6 +233,11 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
 def test_data_prepares_and_shows(tinylm: Command, tmp_path: Path) -> None:
     status, out, err = tinylm("data", *overrides(tmp_path / "cache"), "--show", "2")
     assert status == 0
+    status, all_of_them, _ = tinylm(
+        "data", *overrides(tmp_path / "cache"), "--show", "1" + "0" * 30
+    )
+    assert status == 0
+    assert len(all_of_them) > len(out)
     lines = out.splitlines()
     assert lines[0].startswith("200 training and 20 validation stories")
     assert lines[1].startswith("vocabulary: ")

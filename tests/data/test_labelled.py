@@ -53,6 +53,7 @@ def test_integers_are_sorted_as_numbers_and_others_as_text() -> None:
     assert sorted_labels(["10", "9", "-1", "9"]) == ("-1", "9", "10")
     assert sorted_labels(["10", "9", "x"]) == ("10", "9", "x")
     assert sorted_labels(["010", "9"]) == ("010", "9")
+    assert sorted_labels(["9" * 5000, "10", "9"]) == ("10", "9", "9" * 5000)
 
 
 def test_a_share_of_every_label_is_held_out(tmp_path: Path) -> None:

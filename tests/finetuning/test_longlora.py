@@ -152,6 +152,8 @@ def test_what_cannot_be_extended_is_refused() -> None:
         extended(build_random(positions="learned"), 64)
     with pytest.raises(AdapterError, match="is shorter than the model's"):
         extended(build_random(context_length=8), 4)
+    with pytest.raises(AdapterError, match="is more than any memory holds"):
+        extended(build_random(), 10**30)
 
 
 def test_switched_off_attention_is_whole_in_training_too(small_model: Models) -> None:

@@ -207,3 +207,4 @@ def test_the_largest_batch_fits_and_one_more_does_not(
     assert step_peak(config, replace(training, batch_size=most + 1)).total > memory
     weights = step_peak(config, training).weights
     assert largest_batch(config, training, weights) == 0
+    assert largest_batch(config, training, float("inf")) > 2**60

@@ -8,6 +8,7 @@ from tinylm.report.blocks import (
     Figure,
     Heading,
     Paragraph,
+    Sample,
     Span,
     Table,
     code,
@@ -100,3 +101,11 @@ def test_table_refuses_a_short_row() -> None:
 )
 def test_numbers_as_a_reader_wants_them(shown: str, wanted: str) -> None:
     assert shown == wanted
+
+
+@pytest.mark.parametrize("value", [1.5, None, [], {"a": 1}])
+def test_what_is_no_text_is_refused_where_text_belongs(value: object) -> None:
+    with pytest.raises(TypeError, match="stands where text belongs"):
+        Sample("1. True", value)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="stands where text belongs"):
+        Table("tab:x", "", ("a", "b"), (("1", value),), "lr")  # type: ignore[arg-type]

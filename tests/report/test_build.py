@@ -15,7 +15,7 @@ from tinylm.errors import ConfigError, DataError
 from tinylm.reading import signed
 from tinylm.registry import EXPERIMENTS, SECTIONS
 from tinylm.report.blocks import Heading, number, plain_text
-from tinylm.report.build import assemble, build_report
+from tinylm.report.build import assemble, build_report, incomplete
 from tinylm.report.html import page
 from tinylm.report.inputs import ReportInputs, load_inputs
 
@@ -158,6 +158,20 @@ def test_unusable_folders_are_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("modle: {}", "utf-8")
     with pytest.raises(ConfigError, match="model"):
         load_inputs(tmp_path)
+
+
+@pytest.mark.parametrize("value", [0.25, None, []])
+def test_a_damaged_result_that_vouches_for_itself_is_told_with_its_section(
+    tmp_path: Path, value: object
+) -> None:
+    results = fixtures.results()
+    results["evaluation"]["texts"][0]["true"] = value
+    fixtures.write_run(tmp_path, results)
+    inputs = load_inputs(tmp_path)
+    with pytest.raises(DataError, match="cannot be made into section 'evaluation' of the report"):
+        assemble(inputs)
+    long = incomplete(inputs, "a figure", ValueError("x" * 10_000))
+    assert len(long) < 300 + len(str(tmp_path))
 
 
 def test_a_file_outside_the_run_is_no_figure(tmp_path: Path) -> None:

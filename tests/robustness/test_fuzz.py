@@ -68,8 +68,9 @@ def test_damage_is_told_or_harmless(
         (done / case.replace("/", "-")).write_text(f"{what}{', signed again' * signed}")
         return subject.use(base, folder)
 
-    shutil.copytree(pristine(subject), tmp_path / "whole", symlinks=True)
-    unchanged = subject.use(base, tmp_path / "whole")
+    # In the same folder, whose name may be part of what comes of it.
+    shutil.copytree(pristine(subject), tmp_path / "case", symlinks=True)
+    unchanged = subject.use(base, tmp_path / "case")
     endings = {"refused": 0, "same": 0, "other": 0, "failure": 0}
     failures = []
     for outcome in run_cases(cases, use, unchanged):

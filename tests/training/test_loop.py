@@ -20,6 +20,7 @@ from tests.training.tiny import (
 )
 from tinylm.checkpoint import find_checkpoint, load_checkpoint
 from tinylm.data.windows import Batch, TokenWindows
+from tinylm.errors import CheckpointError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import run_experiment
 from tinylm.experiments.preparation import prepare_data, start_model
@@ -403,3 +404,13 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, cache: Path) -> Non
     stamp = (context.folder / "metrics.jsonl").stat().st_mtime_ns
     assert run_experiment("training", context) == first
     assert (context.folder / "metrics.jsonl").stat().st_mtime_ns == stamp
+
+
+def test_a_state_after_steps_that_took_no_time_is_refused(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path / "a", tiny_model())
+    trainer._take_step()
+    state = trainer.state()
+    state.numbers["seconds"] = 0.0
+    other = tiny_trainer(tmp_path / "b", tiny_model())
+    with pytest.raises(CheckpointError, match="seconds = 0 after the first step"):
+        other.restore(state)

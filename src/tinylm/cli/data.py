@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from typing import Annotated
 
@@ -31,5 +32,5 @@ def data(
             f"{header.split}: {header.num_stories:,} stories, {header.num_tokens:,} tokens, "
             f"{header.num_text_bytes:,} bytes, <unk> {100 * header.unknown_rate:.2f} %"
         )
-    for story in islice(prepared.corpus.train(), show):
+    for story in islice(prepared.corpus.train(), min(show, sys.maxsize)):
         say(f"\n{story}")

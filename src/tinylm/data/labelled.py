@@ -33,7 +33,7 @@ _NAME_PARTS = {
     "val": "validation",
 }
 _MOST_BYTES = 1 << 30
-_INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{,59}")  # Python reads no text of thousands as a number
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,9 @@ def read_rows(
 
 
 def sorted_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return each label once: in numerical order if all are integers, else by their characters."""
+    """Return each label once: in numerical order if all are integers of at most 60 digits,
+    else by their characters.
+    """
     once = set(labels)
     if all(_INTEGER.fullmatch(label) for label in once):
         return tuple(sorted(once, key=int))

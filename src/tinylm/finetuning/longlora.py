@@ -11,6 +11,7 @@ LoRA does not reach a longer context (section 3.3).
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -155,12 +156,16 @@ def extended(model: DecoderLM, context_length: int) -> DecoderLM:
         context_length: of the new model.
 
     Raises:
-        AdapterError: if it is shorter than the model's, or positions are learned.
+        AdapterError: if it is shorter than the model's, beyond 64 bits, or positions are learned.
     """
     if context_length < model.config.context_length:
         raise AdapterError(
             f"context_length {context_length} is shorter than the model's "
             f"{model.config.context_length}: give a larger one"
+        )
+    if context_length > sys.maxsize:
+        raise AdapterError(
+            f"context_length {context_length:,} is more than any memory holds: give a smaller one"
         )
     if next(model.positions.parameters(), None) is not None:
         raise AdapterError(

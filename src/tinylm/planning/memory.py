@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
 
 from tinylm.config import ModelConfig, TrainingConfig
@@ -138,7 +139,7 @@ def largest_batch(
         return step_peak(config, one, frozen_embedding).total <= memory
 
     low, high = 0, 1
-    while fits(high):
+    while high <= sys.maxsize // 2 and fits(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tinylm.errors import shown
 from tinylm.report.references import REFERENCES
 
 SpanKind = Literal["text", "emphasis", "code", "math", "link"]
@@ -98,6 +99,7 @@ class Table:
         widths = {len(self.columns), len(self.alignment), *(len(row) for row in self.rows)}
         if len(widths) != 1:
             raise ValueError(f"table {self.key!r}: rows, columns and alignment differ in length")
+        _refuse_other_than_text(*(cell for row in self.rows for cell in row))
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,9 @@ class Sample:
     text: str
     prompt: str = ""
     note: str = ""
+
+    def __post_init__(self) -> None:
+        _refuse_other_than_text(self.label, self.text, self.prompt, self.note)
 
     @property
     def joint(self) -> str:
@@ -369,6 +374,13 @@ def plain_text(markup: str, numbering: Numbering | None = None) -> str:
         numbering.labels[span.text].text if span.kind == "link" and numbering else span.text
         for span in spans(markup)
     )
+
+
+def _refuse_other_than_text(*values: object) -> None:
+    """Refuse what a damaged result put where text belongs, while its section is still known."""
+    for value in values:
+        if not isinstance(value, str):
+            raise TypeError(f"{shown(value)} stands where text belongs")
 
 
 def _unescape(text: str) -> str:

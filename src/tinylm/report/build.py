@@ -8,7 +8,7 @@ from pathlib import Path
 from tinylm import __version__
 from tinylm.atomic import write_bytes, write_text
 from tinylm.config import RunConfig
-from tinylm.errors import DataError
+from tinylm.errors import DataError, key_shown
 from tinylm.registry import SECTIONS
 from tinylm.report import html, typst
 from tinylm.report.abstract import abstract
@@ -118,6 +118,6 @@ def incomplete(inputs: ReportInputs, part: str, error: Exception) -> str:
     """Return in one line that results do not hold what a part of the report needs."""
     problem = f"no {error}" if isinstance(error, KeyError) else str(error)
     return (
-        f"{inputs.folder}/results cannot be made into {part} of the report ({problem}): run the "
-        "experiments again with this version of tinylm"
+        f"{inputs.folder}/results cannot be made into {part} of the report "
+        f"({key_shown(problem)}): run the experiments again with this version of tinylm"
     )

@@ -430,6 +430,8 @@ class Trainer:
                 f"training.{name} = {getattr(self.config, name)} makes {self.total_steps:,} steps, "
                 f"and {state.step:,} are done already: set more, or train a new run"
             )
+        if state.step and not numbers["seconds"]:
+            raise refuse("seconds = 0 after the first step")
         self.step = self.last_saved = state.step
         self.order.restore(state.numbers["order"])
         self.task.restore(numbers.get("task", {}))
