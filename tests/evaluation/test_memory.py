@@ -132,10 +132,9 @@ def test_tensor_bytes_counts_a_storage_once() -> None:
 def test_resident_peak_is_that_of_the_block() -> None:
     size = 200_000_000
     with resident_peak() as outer:
-        with resident_peak() as large:
-            with mmap.mmap(-1, size) as pages:  # new ones, not from what the process has kept
-                for place in range(0, size, mmap.PAGESIZE):
-                    pages[place] = 1
+        with resident_peak() as large, mmap.mmap(-1, size) as pages:
+            for place in range(0, size, mmap.PAGESIZE):  # new pages, none that were kept
+                pages[place] = 1
         with resident_peak() as small:
             pass
     assert large.bytes is not None and small.bytes is not None
