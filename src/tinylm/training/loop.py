@@ -10,11 +10,9 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, Protocol
+from typing import Any, Protocol
 
 import torch
-from pydantic import Field
-from typing_extensions import TypedDict
 
 from tinylm.checkpoint import TrainingState, damage, newest, point, prune, save_checkpoint
 from tinylm.config import TrainingConfig
@@ -33,11 +31,11 @@ from tinylm.training.optimizers import (
 )
 from tinylm.training.precision import autocast
 from tinylm.training.schedules import learning_rate_factor
+from tinylm.training.state import StateNumbers
 from tinylm.training.step import TrainingStep
 from tinylm.training.task import Task, Trained
 
 _MOST_WINDOWS_SHOWN = 64
-_Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True)
@@ -413,7 +411,7 @@ class Trainer:
         """
         source = f"{self.checkpoints}/step-{state.step}: training state"
         refuse = refusal(source, CheckpointError, "go on from an earlier step, or train anew")
-        numbers = checked(_Numbers, state.numbers, refuse)
+        numbers = checked(StateNumbers, state.numbers, refuse)
         if numbers["corpus"] != self.task.source:
             raise DataError(
                 f"{self.checkpoints}: the run was trained on corpus {numbers['corpus']}, the data "
@@ -472,33 +470,3 @@ class Trainer:
             point(self.checkpoints, "best", best)
         else:
             self.best_loss, self.best_step, self.last_validated = math.inf, -1, -1
-
-
-class _Order(TypedDict):
-    epoch: _Count
-    next_window: _Count
-
-
-class _Pending(TypedDict):
-    loss: float
-    targets: _Count
-    norm: float
-    steps: _Count
-    seconds: float
-
-
-class _Numbers(TypedDict):
-    """What ``Trainer.state`` keeps beside tensors."""
-
-    corpus: str
-    optimizer: str
-    order: _Order
-    tokens: _Count
-    seconds: Annotated[float, Field(ge=0)]
-    session_seconds: NotRequired[Annotated[float, Field(ge=0)]]
-    best_loss: float | None
-    best_step: int
-    worse_validations: _Count
-    last_validated: int
-    pending: _Pending
-    task: NotRequired[dict[str, Any]]
