@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.report import paper
+from tinylm.report import html, typst
 from tinylm.report.blocks import (
+    Document,
     Figure,
     Heading,
     Paragraph,
@@ -109,3 +115,26 @@ def test_what_is_no_text_is_refused_where_text_belongs(value: object) -> None:
         Sample("1. True", value)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="stands where text belongs"):
         Table("tab:x", "", ("a", "b"), (("1", value),), "lr")  # type: ignore[arg-type]
+
+
+def test_a_heading_stands_over_its_columns(tmp_path: Path) -> None:
+    table = Table(
+        "tab:a", "A.", ("", "Left", "Right"), (("n", "1", "2", "3"),), "lrrr", spans=(1, 2, 1)
+    )
+    document = Document("t", "", "", "", (table,))
+    page = html.page(document, tmp_path)
+    assert '<th class="" scope="col"></th>' in page
+    assert '<th class="c" scope="colgroup" colspan="2">Left</th>' in page
+    assert '<th class="r" scope="col">Right</th>' in page
+    now = datetime(2025, 1, 2, tzinfo=UTC)
+    (printed,) = paper.read(typst.pdf(typst.source(document, now), tmp_path, now))
+    places = {
+        name: printed.boxes[i : i + len(name), 0::2].mean()
+        for name in ("Left", "Right")
+        for i in [printed.characters.index(name)]
+    }
+    first = printed.characters.index("n1") + 1
+    first_end, second_end, third_end = printed.boxes[first : first + 3, 2]
+    assert first_end < places["Left"] < second_end < places["Right"] < third_end
+    with pytest.raises(ValueError, match="differ in length"):
+        Table("t", "", ("a", "b"), (("1", "2"),), "rr", spans=(1, 2))

@@ -24,6 +24,7 @@ from tinylm.report.measurements import (
     times,
 )
 from tinylm.report.sections import precision
+from tinylm.report.sections.beam_search import beside_first
 from tinylm.report.sections.gradient_checkpointing import slopes
 from tinylm.report.sections.verification import verdict
 
@@ -182,3 +183,19 @@ def test_what_is_outside_the_tolerances_is_said() -> None:
     assert "2.10\u202f%, *outside* the 0.5\u202f% allowed" in said
     assert "training.precision=fp32" in said and "no instructions" in said
     assert "The gradient at the end is *outside*" in precision.gradient_comment(found)
+
+
+@pytest.mark.parametrize(
+    ("first", "text", "shown"),
+    [
+        ("a b c d e f", "a b c d e g", "… d e g"),
+        ("a b c d e f", "x b c d e f", "x b c …"),
+        ("a b c d e f g h i", "a b c d x f g h i", "… c d x f g …"),
+        ("a b c d e", "a b c d e", "…"),
+        ("a b", "x y", "x y"),
+        ("a b c d e f g", "z a b c d e f y", "z a b … e f y"),
+        ("a b c d e", "z a b c d y", "z a b c d y"),
+    ],
+)
+def test_of_a_later_hypothesis_the_differences_stand(first: str, text: str, shown: str) -> None:
+    assert beside_first(first, text) == shown

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.report import paper
@@ -142,3 +143,17 @@ def sentence(chance: random.Random, words: int) -> str:
     letters = "etaoinshrdlu"
     made = ["".join(chance.choices(letters, k=chance.randint(2, 9))) for _ in range(words)]
     return " ".join(made).capitalize() + "."
+
+
+def test_the_number_of_a_formula_stands_clear_of_it(tmp_path: Path) -> None:
+    terms = [8, 18, 19, 20, 21, 22, 24]
+    formulas = tuple(Equation(" + ".join(["x_1"] * count)) for count in terms)
+    (page,) = paper.read(printed(Document("Formulas", "", "", "", formulas), tmp_path))
+    numbers = [page.characters.index(f"({i})") for i, _ in enumerate(terms, 1)]
+    for i in numbers:
+        left, top, right, bottom = page.boxes[i : i + 3].T
+        rest = np.delete(page.boxes, range(i, i + 3), axis=0)
+        beside = rest[(rest[:, 1] < bottom.max()) & (rest[:, 3] > top.min())]
+        assert left.min() - beside[:, 2].max() > 8
+        assert abs(right.max() - paper.RIGHT) < 2
+        assert beside[:, 0].min() > paper.LEFT - 1

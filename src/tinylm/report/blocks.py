@@ -83,6 +83,7 @@ class Table:
             room that is left.
         note: inline markup under the table.
         emphasised: indices of rows that are printed bold (a total, a best one).
+        spans: how many columns each header stands over; empty: one each.
         beside: on paper it stands beside the table that follows it; the layout decides that.
     """
 
@@ -93,13 +94,19 @@ class Table:
     alignment: str
     note: str = ""
     emphasised: tuple[int, ...] = ()
+    spans: tuple[int, ...] = ()
     beside: bool = False
 
     def __post_init__(self) -> None:
-        widths = {len(self.columns), len(self.alignment), *(len(row) for row in self.rows)}
+        widths = {len(self.alignment), *(len(row) for row in self.rows)}
+        widths.add(sum(span for _, span in self.headers()))
         if len(widths) != 1:
             raise ValueError(f"table {self.key!r}: rows, columns and alignment differ in length")
         _refuse_other_than_text(*(cell for row in self.rows for cell in row))
+
+    def headers(self) -> list[tuple[str, int]]:
+        """Return every header with how many columns it stands over."""
+        return list(zip(self.columns, self.spans or (1,) * len(self.columns), strict=True))
 
 
 @dataclass(frozen=True)

@@ -167,20 +167,27 @@ class _Printer:
         sides = {"l": "", "p": "p", "r": "r", "c": "c"}
         classes = [sides[letter] for letter in table.alignment]
 
-        def row(cells: Sequence[str], tag: str, name: str = "") -> Markup:
+        def row(cells: Sequence[str], name: str = "") -> Markup:
             inner = [
-                Markup('<{0} class="{1}"{2}>{3}</{0}>').format(
-                    tag,
-                    side,
-                    Markup(' scope="col"') if tag == "th" else "",
-                    self.inline(cell),
-                )
+                Markup('<td class="{}">{}</td>').format(side, self.inline(cell))
                 for side, cell in zip(classes, cells, strict=True)
             ]
             return Markup('<tr class="{}">{}</tr>').format(name, Markup("").join(inner))
 
+        heads, place = [], 0
+        for cell, span in table.headers():
+            heads.append(
+                Markup('<th class="{}"{}>{}</th>').format(
+                    classes[place] if span == 1 else "c",
+                    Markup(' scope="col"')
+                    if span == 1
+                    else Markup(' scope="colgroup" colspan="{}"').format(span),
+                    self.inline(cell),
+                )
+            )
+            place += span
         body = [
-            row(cells, "td", "strong" if i in table.emphasised else "")
+            row(cells, "strong" if i in table.emphasised else "")
             for i, cells in enumerate(table.rows)
         ]
         note = Markup('<p class="note">{}</p>').format(self.inline(table.note))
@@ -193,7 +200,7 @@ class _Printer:
             shown,
             self.inline(table.caption),
             "wide" if "p" in table.alignment else "",
-            row(table.columns, "th") if any(table.columns) else "",
+            Markup("<tr>{}</tr>").format(Markup("").join(heads)) if any(table.columns) else "",
             Markup("\n").join(body),
             note if table.note else "",
         )

@@ -312,7 +312,7 @@ def _rules(table: Table, numbering: Numbering) -> str:
     columns = ", ".join("1fr" if letter == "p" else "auto" for letter in table.alignment)
     names = {"l": "left", "p": "left", "r": "right", "c": "center"}
     alignment = ", ".join(names[letter] for letter in table.alignment)
-    header = "".join(f"[{inline(cell, numbering)}], " for cell in table.columns)
+    header = "".join(f"([{inline(cell, numbering)}], {span}), " for cell, span in table.headers())
     if not any(table.columns):
         header = ""
     cells = []

@@ -42,6 +42,8 @@ _SHORT = 220
 """Characters of the other prompts' texts."""
 _VARIANTS = 0.5
 """Share of words in common from which hypotheses are called variants of one text."""
+_AROUND = 2
+"""Words that stay on either side of what differs from the best hypothesis."""
 _ENDING = {
     "full": "as soon as $k$ hypotheses are complete",
     "heuristic": "when $k$ hypotheses are complete and the best open one, scored at its present "
@@ -257,17 +259,17 @@ def _cut(text: str, prompt: str) -> str:
 def _n_best(found: Mapping[str, Any]) -> list[Block]:
     best = found["n_best"]
     hypotheses = best["hypotheses"]
+    texts = [_continuation(hypothesis["text"], best["prompt"]) for hypothesis in hypotheses]
     rows = tuple(
         (
             str(i),
             signed(hypothesis["score"], 3),
             signed(hypothesis["log_probability"], 1),
             count(hypothesis["num_tokens"]),
-            literal(_continuation(hypothesis["text"], best["prompt"])),
+            literal(text if i == 1 else beside_first(texts[0], text)),
         )
-        for i, hypothesis in enumerate(hypotheses, 1)
+        for i, (hypothesis, text) in enumerate(zip(hypotheses, texts, strict=True), 1)
     )
-    texts = [_continuation(hypothesis["text"], best["prompt"]) for hypothesis in hypotheses]
     return [
         Paragraph(f"[[tab:n-best]] lists what one search returns. {likeness(texts)}"),
         Table(
@@ -277,8 +279,32 @@ def _n_best(found: Mapping[str, Any]) -> list[Block]:
             ("", "Score", "log p", "Tokens", "Continuation"),
             rows,
             "rrrrp",
+            "Of the later ones, … stands for words that they share with the first."
+            if any("…" in row[-1] for row in rows[1:])
+            else "",
         ),
     ]
+
+
+def beside_first(first: str, text: str) -> str:
+    """Return a text with … for each long run of words that the first one has in the same order.
+
+    Two words beside what differs stay, so that one sees where it stands.
+    """
+    words, others = first.split(), text.split()
+    shown: list[str] = []
+    runs = SequenceMatcher(None, words, others, autojunk=False).get_matching_blocks()
+    done = 0
+    for run in runs:
+        shown += others[done : run.b]
+        same = others[run.b : run.b + run.size]
+        before = _AROUND * (run.b > 0)
+        after = _AROUND * (run.b + run.size < len(others))
+        if len(same) > before + after + 1:
+            same = [*same[:before], "…", *same[len(same) - after :]]
+        shown += same
+        done = run.b + run.size
+    return " ".join(shown)
 
 
 def likeness(texts: Sequence[str]) -> str:

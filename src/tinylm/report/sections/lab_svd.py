@@ -131,11 +131,11 @@ def _example_table(example: Mapping[str, Any]) -> Table:
         "tab:lab-svd-example",
         f"A matrix of rank {example['rank']} and its two factors, the right one turned on its "
         "side.",
-        ("Matrix", *[""] * (columns - 1), "Left", *[""] * (factors - 1), "Right",
-         *[""] * (factors - 1)),
+        ("Matrix", "Left", "Right"),
         tuple(rows),
         "r" * (columns + 2 * factors),
-    )  # fmt: skip
+        spans=(columns, factors, factors),
+    )
 
 
 def _signed(value: float, digits: int = 0) -> str:
