@@ -225,7 +225,7 @@ def test_generation_and_score_agree(endless: LanguageModel) -> None:
 def test_what_was_saved_is_loaded_by_the_same_name(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     path = tiny_lm.save(tmp_path / "mine")
     again = LanguageModel.load(tmp_path / "mine")
-    assert again.source == tmp_path / "mine/last"
+    assert again.source is not None
     assert again.source.resolve() == path.resolve()
     assert again.score("The cat.") == tiny_lm.score("The cat.")
 

@@ -1,6 +1,7 @@
 """The command line: results on stdout, progress on stderr, each error one line."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -273,16 +274,73 @@ def test_train_in_a_real_process_and_the_line_it_ends_with(tiny_run: Path, tmp_p
 
 
 def test_generate_streams_one_text(tinylm: Command, tiny_run: Path, tiny_lm: LanguageModel) -> None:
-    status, out, err = tinylm("generate", tiny_run, "Once upon a time", "--max-new-tokens", "12")
+    args = ("generate", tiny_run, "Once upon a time", "--max-new-tokens", "12")
+    status, out, err = tinylm(*args, "--seed", "0")
     assert (status, err) == (0, "")
     expected = tiny_lm.generate("Once upon a time", max_new_tokens=12)
     assert out == expected.text + "\n"
-    assert tinylm("generate", tiny_run, "Once upon a time", "--max-new-tokens", "12")[1] == out
-    other = tinylm(
-        "generate", tiny_run, "Once upon a time", "--max-new-tokens", "12", "--seed", "1"
-    )
+    assert tinylm(*args, "-o", "generation.seed=0") == (0, out, "")
+    other = tinylm(*args, "--seed", "1")
     assert other[1] != out
     assert other[1].startswith("Once upon a time")
+
+
+def test_generate_without_a_seed_varies_and_says_how_to_repeat_it(
+    tinylm: Command, tiny_run: Path
+) -> None:
+    args = ("generate", tiny_run, "Once upon a time", "--max-new-tokens", "12")
+    made = [tinylm(*args) for _ in range(4)]
+    assert len({out for _, out, _ in made}) > 1
+    for status, out, err in made:
+        seed = re.fullmatch(r"note: seed (\d+); --seed \1 gives the same again\n", err)
+        assert status == 0 and seed is not None
+        assert tinylm(*args, "--seed", seed[1]) == (0, out, "")
+
+
+def test_generate_continues_what_is_piped_in(
+    tinylm: Command, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ("generate", tiny_run, "--strategy", "greedy", "--max-new-tokens", "8")
+    expected = tinylm(*args, "Once upon a time")
+    without = tinylm(*args)
+    text = tmp_path / "prompt.txt"
+
+    def piped(content: bytes, *prompts: str) -> tuple[int, str, str]:
+        text.write_bytes(content)
+        with text.open() as stream:
+            monkeypatch.setattr(sys, "stdin", stream)
+            return tinylm(*args, *prompts)
+
+    assert piped(b"Once upon a time\n") == expected
+    assert piped(b"Once upon a time") == expected
+    assert piped(b"") == without
+    assert piped(b"The dog", "Once upon a time") == expected
+    status, _, err = piped(b"\xff\xfe")
+    assert status == 1 and "the text piped in is not UTF-8" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--num-return", "3"], "num_return has no effect with generation.strategy = sampling"),
+        (["--num-return", "3"], "take the strategy beam, or leave it out; several samples"),
+        (["--strategy", "greedy", "--temperature", "5"], "temperature has no effect with"),
+        (["--strategy", "greedy", "--num-beams", "7"], "take the strategy beam, or leave it out"),
+        (["--strategy", "beam", "--top-p", "0.5"], "take the strategy sampling, or leave it out"),
+        (["--temperature", "0", "--top-k", "5"], "top_k has no effect at temperature 0"),
+        (["-o", "generation.early_stopping=full"], "early_stopping has no effect with"),
+        (
+            ["-o", "generation.min_new_tokens=50", "--max-new-tokens", "5"],
+            "generation.min_new_tokens = 50 is more than generation.max_new_tokens = 5",
+        ),
+    ],
+)
+def test_a_setting_without_effect_is_refused(
+    tinylm: Command, tiny_run: Path, options: list[str], expected: str
+) -> None:
+    status, out, err = tinylm("generate", tiny_run, "The dog", *options)
+    assert (status, out) == (1, "")
+    assert expected in err and err.count("\n") == 1
 
 
 def test_generate_really_streams(tiny_run: Path) -> None:
@@ -375,8 +433,10 @@ def test_generate_takes_the_runs_own_settings_also_from_its_checkpoint(
     lm = LanguageModel.load(tiny_run)
     expected = lm.generate("The dog", max_new_tokens=3).text + "\n"
     for path in ("run", "run/checkpoints/best"):
-        assert tinylm("generate", path, "The dog")[1] == expected
-    longer = tinylm("generate", "run", "The dog", "-o", "generation.max_new_tokens=5")[1]
+        assert tinylm("generate", path, "The dog", "--seed", "0")[1] == expected
+    longer = tinylm(
+        "generate", "run", "The dog", "-o", "generation.max_new_tokens=5", "--seed", "0"
+    )[1]
     assert longer == lm.generate("The dog", max_new_tokens=5).text + "\n"
 
 

@@ -12,6 +12,7 @@ from tinylm.config import GenerationConfig
 from tinylm.errors import GenerationError
 from tinylm.generation import engine
 from tinylm.generation.engine import Generated, SpecialIds, Stepper, generate, generate_steps
+from tinylm.generation.streams import equal_before
 from tinylm.model.decoder import DecoderLM
 from tinylm.registry import POSITIONS
 
@@ -132,25 +133,28 @@ def test_each_row_of_a_greedy_batch_is_the_prompt_alone(small_model: MakeModel) 
         assert_same(found, alone)
 
 
-def test_a_sampled_row_depends_on_its_number_and_not_on_its_neighbours(
-    small_model: MakeModel,
-) -> None:
+def test_a_sampled_text_is_the_same_alone_and_anywhere_in_a_batch(small_model: MakeModel) -> None:
     model = small_model(5)
     batch = generate(model, PROMPTS, sampling(), SPECIAL)
-    (alone,) = generate(model, PROMPTS[:1], sampling(), SPECIAL)
-    assert_same(batch[0], alone)
-    neighbours = [[2, 8, 8], *PROMPTS[1:3], [2, 4]]
-    assert_same(generate(model, neighbours, sampling(), SPECIAL)[2], batch[2])
-    # The same prompt in another row is another sample.
+    for prompt, text in zip(PROMPTS, batch, strict=True):
+        (alone,) = generate(model, [prompt], sampling(), SPECIAL)
+        assert_same(text, alone)
+    turned = generate(model, [[2, 8, 8], *PROMPTS[::-1]], sampling(), SPECIAL)[:0:-1]
+    for text, other in zip(batch, turned, strict=True):
+        assert_same(text, other)
+    # The same prompt once more is another sample.
     same = generate(model, [PROMPTS[1]] * 6, sampling(), SPECIAL)
     assert len({tuple(one.ids) for one in same}) > 3
 
 
 def test_batches_of_any_size_give_the_same_texts(small_model: MakeModel) -> None:
     model = small_model(5)
-    whole = generate(model, PROMPTS, sampling(), SPECIAL)
-    parts = generate(model, PROMPTS[:3], sampling(), SPECIAL)
-    parts += generate(model, PROMPTS[3:], sampling(), SPECIAL, first_row=3)
+    prompts = [*PROMPTS, PROMPTS[1], PROMPTS[1]]
+    whole = generate(model, prompts, sampling(), SPECIAL)
+    numbers = equal_before(prompts)
+    assert numbers == [0, 0, 0, 0, 1, 2]
+    parts = generate(model, prompts[:3], sampling(), SPECIAL)
+    parts += generate(model, prompts[3:], sampling(), SPECIAL, numbers=numbers[3:])
     for one, other in zip(parts, whole, strict=True):
         assert_same(one, other)
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def generate(
     run: Run,
     prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="[PROMPT]...", help="One text a prompt.")
+        list[str] | None,
+        typer.Argument(metavar="[PROMPT]...", help="One text each; else what is piped in."),
     ] = None,
     strategy: Annotated[str | None, typer.Option(help=f"{' or '.join(STRATEGIES)}.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Below 1 is safer, 0 greedy.")] = None,
@@ -45,9 +46,14 @@ def generate(
     override: Overrides = [],  # noqa: B006
 ) -> None:
     """Continue prompts with a trained model; one text is streamed as it comes."""
+    import secrets
+    from dataclasses import replace
+
     from tinylm.cli.adapters import with_adapter
     from tinylm.cli.console import TerminalConsole
+    from tinylm.cli.input import piped_text
     from tinylm.errors import ConfigError
+    from tinylm.generation.effects import uses
     from tinylm.language_model import LanguageModel
     from tinylm.planning.limits import refuse_generation
 
@@ -64,8 +70,11 @@ def generate(
         "max_new_tokens": max_new_tokens,
         "seed": seed,
     }
-    config = _settings(run, {key: v for key, v in given.items() if v is not None}, override)
+    config, asked = _settings(run, {key: v for key, v in given.items() if v is not None}, override)
     console = TerminalConsole()
+    piped = None if prompts else piped_text()
+    if piped is not None:
+        prompts = [piped]
     lm = LanguageModel.load(run)
     if adapter is not None:
         lm = with_adapter(lm, run, adapter, rank)
@@ -73,6 +82,9 @@ def generate(
         raise ConfigError("--rank chooses that of a DyLoRA adapter: name it with --adapter")
     texts = len(prompts or [""]) * samples
     refuse_generation(lm.model.config, texts, 1, "--samples or the number of prompts")
+    if "seed" not in asked and "seed" in uses(config):
+        config = replace(config, seed=secrets.randbelow(2**31))
+        console.note(f"note: seed {config.seed}; --seed {config.seed} gives the same again")
     wanted = [prompt for prompt in (prompts or [""]) for _ in range(samples)]
     if len(wanted) == 1 and config.num_return == 1:
         prompt = wanted[0]
@@ -96,13 +108,16 @@ def generate(
             console.note(f"note: {note}")
 
 
-def _settings(run: Path, given: dict[str, Any], overrides: list[str]) -> GenerationConfig:
-    """Return the run's own generation settings with those given on top."""
+def _settings(
+    run: Path, given: dict[str, Any], overrides: list[str]
+) -> tuple[GenerationConfig, list[str]]:
+    """Return the run's own generation settings with those given on top, and the names of these."""
     import json
 
     from tinylm.config import load_config
     from tinylm.errors import ConfigError
     from tinylm.experiments.context import run_of
+    from tinylm.generation.effects import refuse_without_effect
 
     folder = run_of(run)
     options = [f"generation.{key}={json.dumps(value)}" for key, value in given.items()]
@@ -112,4 +127,7 @@ def _settings(run: Path, given: dict[str, Any], overrides: list[str]) -> Generat
     for override in overrides:
         if not override.strip().startswith("generation."):
             raise ConfigError(f"-o {override}: only generation.* changes what is generated")
-    return config.generation
+    asked = [*given, *(key.partition("=")[0].strip().partition(".")[2] for key in overrides)]
+    # A seed changes nothing where nothing is drawn, and is no claim either.
+    refuse_without_effect(config.generation, [name for name in asked if name != "seed"])
+    return config.generation, asked

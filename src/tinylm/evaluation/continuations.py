@@ -17,6 +17,7 @@ from tinylm.evaluation.perplexity import sequence_mean_perplexity, token_weighte
 from tinylm.evaluation.text_sets import TextSet, differences
 from tinylm.generation.engine import Generated, SpecialIds, generate
 from tinylm.generation.scoring import token_log_probabilities
+from tinylm.generation.streams import equal_before
 from tinylm.model.decoder import DecoderLM
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
 
@@ -118,12 +119,11 @@ def generate_in_batches(
 ) -> list[Generated]:
     """Continue prompts, ``batch_size`` at a time, as if they stood in one batch."""
     special = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
+    numbers = equal_before(prompts)
     return [
         generated
-        for start in range(0, len(prompts), batch_size)
-        for generated in generate(
-            model, prompts[start : start + batch_size], settings, special, first_row=start
-        )
+        for batch in (slice(i, i + batch_size) for i in range(0, len(prompts), batch_size))
+        for generated in generate(model, prompts[batch], settings, special, numbers=numbers[batch])
     ]
 
 

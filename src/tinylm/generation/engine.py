@@ -20,6 +20,7 @@ from tinylm.generation.results import Generated, SpecialIds, slides
 from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import Chooser
 from tinylm.generation.strategies.greedy import Greedy
+from tinylm.generation.streams import equal_before, streams_of
 from tinylm.model.decoder import DecoderLM, evaluating
 from tinylm.model.loss import at_least_float32
 from tinylm.registry import STRATEGIES
@@ -40,7 +41,7 @@ def generate(
     config: GenerationConfig,
     special: SpecialIds,
     use_cache: bool = True,
-    first_row: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> list[Generated]:
     """Continue every prompt until ``<eos>`` or the maximum length.
 
@@ -50,8 +51,9 @@ def generate(
         config: the strategy and its settings.
         special: ``<pad>`` and ``<sos>`` are never generated, ``<unk>`` only if allowed.
         use_cache: false reads the whole window at every step (the slow, plain way).
-        first_row: number of the first prompt; sampling draws each row's numbers by the seed and
-            the row's number, so that prompts in several batches get the texts of one batch.
+        numbers: of each prompt, how many equal prompts come before it; empty: in this batch. A
+            text is drawn by the seed, its prompt and this number, so that it is the same alone and
+            in any batch.
 
     Returns:
         One result a prompt, in order.
@@ -60,7 +62,7 @@ def generate(
         ConfigError: if the strategy's settings contradict each other.
         GenerationError: if there is no prompt or an empty one, or no token may be generated.
     """
-    steps = generate_steps(model, prompts, config, special, use_cache, first_row)
+    steps = generate_steps(model, prompts, config, special, use_cache, numbers)
     while True:
         try:
             next(steps)
@@ -75,7 +77,7 @@ def generate_steps(
     config: GenerationConfig,
     special: SpecialIds,
     use_cache: bool = True,
-    first_row: int = 0,
+    numbers: Sequence[int] | None = None,
 ) -> Steps:
     """Generate step by step, for streaming: yields each step's new ``(prompt, id)`` pairs.
 
@@ -90,7 +92,8 @@ def generate_steps(
         used = _laid_out(model, config, use_cache)
         stepper = Stepper(used, prompts, special.pad, use_cache)
         if search is None:
-            return (yield from _choose_steps(stepper, strategy, config, special, first_row))
+            streams = streams_of(prompts, equal_before(prompts) if numbers is None else numbers)
+            return (yield from _choose_steps(stepper, strategy, config, special, streams))
         results: list[Generated] = search(stepper, special)
     for step in range(max(len(one.ids) for one in results)):
         yield [(i, one.ids[step]) for i, one in enumerate(results) if step < len(one.ids)]
@@ -112,11 +115,12 @@ def _choose_steps(
     chooser: Chooser,
     config: GenerationConfig,
     special: SpecialIds,
-    first_row: int,
+    streams: Sequence[int],
 ) -> Steps:
     """Let a chooser continue each prompt token by token."""
     lengths = [len(prompt) for prompt in stepper.rows]
     context = stepper.model.config.context_length
+    own = torch.tensor(streams, device=stepper.device)  # (prompts,)
     seen = None
     if config.repetition_penalty != 1:  # nothing else asks for it
         vocab_size = stepper.model.config.resolved_vocab_size
@@ -141,7 +145,7 @@ def _choose_steps(
             rows = torch.tensor(active, device=stepper.device)
             allowed = forbid(logits, config, special, step)
             seen_rows = None if seen is None else seen[rows]
-            chosen = chooser.choose(allowed, seen_rows, rows + first_row)  # (active,)
+            chosen = chooser.choose(allowed, seen_rows, own[rows])  # (active,)
             if seen is not None:
                 seen[rows, chosen] = True
             found = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]

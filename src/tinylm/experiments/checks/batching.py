@@ -45,8 +45,8 @@ def run(subject: Subject) -> Finding:
             strategy=strategy, max_new_tokens=_NEW_TOKENS, temperature=1.0, seed=subject.seed
         )
         together = generate(model, prompts, config, SPECIAL_IDS)
-        for row, (prompt, one) in enumerate(zip(prompts, together, strict=True)):
-            (alone,) = generate(model, [prompt], config, SPECIAL_IDS, first_row=row)
+        for prompt, one in zip(prompts, together, strict=True):
+            (alone,) = generate(model, [prompt], config, SPECIAL_IDS)
             cases += len(alone.ids) + alone.finished
             differences.append(num_differing(one.ids, alone.ids))
             differences.append(abs(one.log_probability - alone.log_probability))

@@ -22,15 +22,20 @@ class Chooser(Protocol):
         """Prepare for the texts of one call of ``generate``."""
         ...
 
-    def choose(self, logits: Tensor, seen: Tensor | None, rows: Tensor) -> Tensor:
+    @staticmethod
+    def uses(config: GenerationConfig) -> tuple[str, ...]:
+        """Return the settings that have an effect here, beside those that every strategy has."""
+        ...
+
+    def choose(self, logits: Tensor, seen: Tensor | None, streams: Tensor) -> Tensor:
         """Return the next ids.
 
         Args:
             logits: (growing, vocab), float32 or float64; forbidden tokens are -inf.
             seen: (growing, vocab), bool, True where the row's text so far holds the token; kept
                 only if ``repetition_penalty`` is not 1, else None.
-            rows: (growing,), int64, the numbers of these sequences, which do not change when
-                others end and are left out.
+            streams: (growing,), int64, each text's own stream of random numbers, whichever texts
+                grow beside it.
 
         Returns:
             (growing,), int64.
@@ -47,6 +52,11 @@ class Searcher(Protocol):
         Raises:
             ConfigError: if settings contradict each other.
         """
+        ...
+
+    @staticmethod
+    def uses(config: GenerationConfig) -> tuple[str, ...]:
+        """Return the settings that have an effect here, beside those that every strategy has."""
         ...
 
     def search(self, stepper: Stepper, special: SpecialIds) -> list[Generated]:

@@ -72,6 +72,12 @@ class _Hypothesis(NamedTuple):
 class BeamSearch:
     """Finds likely whole texts rather than likely next tokens."""
 
+    @staticmethod
+    def uses(config: GenerationConfig) -> tuple[str, ...]:
+        """Return the settings that have an effect."""
+        own = ("num_beams", "length_penalty", "early_stopping", "num_return")
+        return (*own, "repetition_penalty")
+
     def __init__(self, config: GenerationConfig) -> None:
         """Check the settings.
 

@@ -11,10 +11,15 @@ from tinylm.generation import filters
 class Greedy:
     """Takes the likeliest token; only the repetition penalty of the settings applies."""
 
+    @staticmethod
+    def uses(config: GenerationConfig) -> tuple[str, ...]:
+        """Return the settings that have an effect."""
+        return ("repetition_penalty",)
+
     def __init__(self, config: GenerationConfig) -> None:
         self.config = config
 
-    def choose(self, logits: Tensor, seen: Tensor | None, rows: Tensor) -> Tensor:
+    def choose(self, logits: Tensor, seen: Tensor | None, streams: Tensor) -> Tensor:
         """Return the likeliest ids, (batch,); shapes as in ``Chooser.choose``."""
         if seen is not None:
             logits = filters.repetition_penalty(logits, seen, self.config.repetition_penalty)

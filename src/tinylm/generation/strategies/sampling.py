@@ -1,8 +1,9 @@
 """Sampling from the filtered distribution of the next token.
 
 Filters run in the order repetition penalty, temperature, top-k, top-p, min-p. A token is drawn by
-inverting the cumulative distribution at a uniform number. Row i of a batch draws its numbers from
-a generator seeded by (seed, i), so that its text does not depend on the rows beside it.
+inverting the cumulative distribution at a uniform number. Each text draws its numbers from a
+generator of its own, seeded by the seed and its stream (``generation.streams``), so that it does
+not depend on the texts beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import Tensor
 from tinylm.config import GenerationConfig
 from tinylm.generation import filters
 
-_ROW_SEED_STRIDE = 0x9E3779B97F4A7C15  # an odd constant, so that rows of neighbouring seeds differ
+_STRIDE = 0x9E3779B97F4A7C15  # an odd constant, so that streams of neighbouring seeds differ
 
 
 def filtered_logits(config: GenerationConfig, logits: Tensor, seen: Tensor | None) -> Tensor:
@@ -34,26 +35,32 @@ def filtered_logits(config: GenerationConfig, logits: Tensor, seen: Tensor | Non
 class Sampling:
     """Draws the next token; temperature 0 takes the likeliest."""
 
+    @staticmethod
+    def uses(config: GenerationConfig) -> tuple[str, ...]:
+        """Return the settings that have an effect; at temperature 0 there is nothing to filter."""
+        always = ("temperature", "repetition_penalty")
+        return always if config.temperature == 0 else (*always, "top_k", "top_p", "min_p", "seed")
+
     def __init__(self, config: GenerationConfig) -> None:
         self.config = config
         self._generators: dict[int, torch.Generator] = {}
 
-    def choose(self, logits: Tensor, seen: Tensor | None, rows: Tensor) -> Tensor:
+    def choose(self, logits: Tensor, seen: Tensor | None, streams: Tensor) -> Tensor:
         """Return drawn ids, (batch,); shapes as in ``Chooser.choose``."""
         if self.config.temperature == 0:
             if seen is not None:
                 logits = filters.repetition_penalty(logits, seen, self.config.repetition_penalty)
             return logits.argmax(-1)
         probability = filtered_logits(self.config, logits.double(), seen).softmax(-1)
-        return draw(probability, self._uniform(rows).to(logits.device))
+        return draw(probability, self._uniform(streams).to(logits.device))
 
-    def _uniform(self, rows: Tensor) -> Tensor:
-        """Return the next number of each row's own generator, (growing,)."""
+    def _uniform(self, streams: Tensor) -> Tensor:
+        """Return the next number of each text's own generator, (growing,)."""
         numbers = []
-        for row in rows.tolist():
-            if row not in self._generators:
-                self._generators[row] = _generator(self.config.seed, row)
-            numbers.append(torch.rand((), generator=self._generators[row]))
+        for stream in streams.tolist():
+            if stream not in self._generators:
+                self._generators[stream] = _generator(self.config.seed, stream)
+            numbers.append(torch.rand((), generator=self._generators[stream]))
         return torch.stack(numbers)
 
 
@@ -72,7 +79,7 @@ def draw(probability: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
 
 
-def _generator(seed: int, row: int) -> torch.Generator:
+def _generator(seed: int, stream: int) -> torch.Generator:
     generator = torch.Generator()
-    generator.manual_seed((seed + (row + 1) * _ROW_SEED_STRIDE) % 2**63)
+    generator.manual_seed((seed + (stream + 1) * _STRIDE) % 2**63)
     return generator
