@@ -21,6 +21,7 @@ from tinylm.experiments import accumulation, gradient_checkpointing, kv_cache
 from tinylm.experiments.context import Context, run_experiment
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.training import StoppedBySignalError
+from tinylm.experiments.trials import train_trial
 from tinylm.training.loop import Trainer
 
 
@@ -157,7 +158,7 @@ def test_settings_that_changed_start_anew(trained_here: Context) -> None:
         trained_here, accumulation=AccumulationExperiment(batch_size=4, steps=(1,), windows=8)
     )
     inner = accumulation._config(other.config, 1, 100)
-    accumulation._train(other, inner)
+    train_trial(other, inner, "accumulation", "steps-1")
     result = accumulation.run(trained_here)
     assert [row["tokens"] for row in result["runs"]] == [256, 256]
 
