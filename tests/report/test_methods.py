@@ -55,7 +55,8 @@ def test_a_section_stands_alone_and_refers_to_nothing_missing(name: str) -> None
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NAMES if name not in ("verification", "precision")]
+    "name",
+    [name for name in NAMES if name not in ("verification", "precision", "hyperparameters")],
 )
 def test_every_timing_shows_rounds_spread_and_machine(name: str) -> None:
     notes = [

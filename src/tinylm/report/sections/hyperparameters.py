@@ -9,7 +9,7 @@ from typing import Any
 
 from tinylm.measurement import Difference, Noise, Verdict
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table
-from tinylm.report.formatting import count, duration, listed, plural, setting, significant
+from tinylm.report.formatting import count, listed, plural, setting, significant
 from tinylm.report.inputs import ReportInputs
 
 Row = Mapping[str, Any]
@@ -96,27 +96,24 @@ def _change(row: Row) -> str:
 def _table(result: Row) -> Table:
     own, repeats = result["own"], result["repeats"]
     around = f"{_ppl(min(repeats))} to {_ppl(max(repeats))}"
-    rows = [("the run's own", count(own["parameters"]), _ppl(mean(repeats)), around,
-             duration(own["seconds"]))]  # fmt: skip
+    rows = [("the run's own", count(own["parameters"]), _ppl(mean(repeats)), around)]
     rows += [
         (
             _change(row),
             count(row["parameters"]),
             _ppl(row["validation_loss"]),
             difference(result, row).word,
-            duration(row["seconds"]),
         )
         for row in result["changes"]
     ]
     return Table(
         "tab:hyperparameters",
         "Validation perplexity after short trainings that differ in one setting.",
-        ("Changed", "Parameters", "Perplexity", "Beside the run's own", "Time"),
+        ("Changed", "Parameters", "Perplexity", "Beside the run's own"),
         tuple(rows),
-        "lrrlr",
+        "lrrl",
         f"Perplexity on {_windows(result)} of the validation split, the same for all. First row: "
-        "the mean of several trainings, and the range of them. Time: of one training; they ran "
-        "one after the other.",
+        "the mean of several trainings, and the range of them.",
     )
 
 
