@@ -40,6 +40,7 @@ from tinylm.finetuning.intrinsic import d90
 from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
 from tinylm.registry import CORPORA, METHODS
+from tinylm.training.allocator import give_back_freed_memory
 
 LORA_PLUS = "lora+"
 """LoRA whose B learns faster; a method of its own in the comparison."""
@@ -96,6 +97,7 @@ class _Setting:
 
     def adapted(self, way: Way, seed: int | None = None) -> DecoderLM:
         """Return the base adapted to the new kind; the order of the rows is always the same."""
+        give_back_freed_memory()  # of the training before
         training = replace(self.training, learning_rate=way.learning_rate)
         model = way.start(self.base, training.seed if seed is None else seed)
         model = train_on(model, self.texts.train, training, self.steps, lambda _: None)

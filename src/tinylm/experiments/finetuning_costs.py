@@ -25,6 +25,7 @@ from tinylm.language_model import SPECIAL_IDS
 from tinylm.model.decoder import DecoderLM
 from tinylm.numbers.nf4 import NF4Linear
 from tinylm.tasks.language_modelling import next_token_loss
+from tinylm.training.allocator import give_back_freed_memory
 from tinylm.training.step import TrainingStep
 
 _PROMPTS, _PROMPT_TOKENS = 8, 5
@@ -124,6 +125,8 @@ def measure_speeds(
     calls = (1 + settings.repeats) * len(steps)
     with console.task("Timing steps of training", calls) as done:
         step_times = run_interleaved(steps, settings.repeats, progress=done)
+    steps.clear()  # with the optimizers
+    give_back_freed_memory()
     begun = [list(prompt[:_PROMPT_TOKENS]) for prompt in prompts[:_PROMPTS]]
     number = settings.new_tokens
     wanted = GenerationConfig(strategy="greedy", max_new_tokens=number, min_new_tokens=number)

@@ -90,7 +90,7 @@ def _methods(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             )
         )
         sentences.append(
-            f"On stories of another kind, LoRA takes the perplexity of a small base model from "
+            f"On stories of another kind, LoRA takes the perplexity of the run's model from "
             f"{before} to {after} by training {percent(share)} of its parameters; training all of "
             f"them takes it to {full}."
         )

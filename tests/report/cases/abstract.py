@@ -75,7 +75,7 @@ CASES = table_of(
     ),
     (without("kv-cache"), "LoRA", "key-value cache"),
     # LoRA+ stands behind LoRA in the results and has the same method.
-    (None, "LoRA takes the perplexity of a small base model from 18.2 to 13.7 by training"),
+    (None, "LoRA takes the perplexity of the run's model from 18.2 to 13.7 by training"),
     (without("finetuning"), "checks of the program", "LoRA"),
     (lambda r: r["finetuning"]["methods"][1].update(target_loss=2.5), "from 18.2 to 12.2 by train"),
     (lambda r: r["finetuning"]["methods"][2].update(target_loss=2.5), "from 18.2 to 13.7 by train"),
