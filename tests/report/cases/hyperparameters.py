@@ -38,13 +38,13 @@ CASES = [
         (None, "3 layers, 8 heads and a learning rate of 3·10⁻⁴. The width"),
         (None, "reaches a validation perplexity of 14.9, the mean of its trainings"),
         # exp(2.9) = 18.2, exp(2.65) = 14.2, exp(2.71) = 15.0, exp(2.701) = 14.9
-        (None, "It is 18.2 with 1 layer, higher and 14.2 with 6 layers, lower. It is 15.0 with "
-               "1 head, higher and 14.9 with 4 heads, not measurably different."),
+        (None, "It is 18.2 with 1 layer (higher) and 14.2 with 6 layers (lower). It is 15.0 with "
+               "1 head (higher) and 14.9 with 4 heads (not measurably different)."),
         (None, "6 layers would be the best of these changes"),
         (losses(2.9, 2.699, 2.71, 2.70, 2.9, 2.7), "None of these changes is measurably better",
          "would be the best"),
         (losses(2.9, 2.65, 2.71, 2.70, 2.6, 2.7), "a learning rate of 7.5·10⁻⁵ would be the best"),
-        (once, "18.2 with 1 layer, could not be measured", "higher"),
+        (once, "18.2 with 1 layer (could not be measured)", "higher"),
         (without("num_heads"), "18.2 with 1 layer", "4 heads"),
         (None, "draws the same"),
     ),

@@ -69,8 +69,11 @@ def hyperparameters_comment(result: Row) -> str:
     for varied in _NAMES:
         rows = [row for row in result["changes"] if row["varied"] == varied]
         if rows:
-            told = [f"{_ppl(row['validation_loss'])} with {_change(row)}, "
-                    f"{difference(result, row).word}" for row in rows]  # fmt: skip
+            told = [
+                f"{_ppl(row['validation_loss'])} with {_change(row)} "
+                f"({difference(result, row).word})"
+                for row in rows
+            ]
             text += f"It is {listed(told)}. "
     better = [row for row in result["changes"] if difference(result, row).verdict is Verdict.LESS]
     if better:
