@@ -34,6 +34,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def keep_threads() -> Iterator[None]:
+    """Put back the number of threads that a test changes."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def small_model() -> Callable[..., DecoderLM]:
     """Make a random model in eval mode; sharp logits, so that its choices differ."""

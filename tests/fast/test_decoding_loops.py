@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,18 +23,14 @@ from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
 from tinylm.registry import ACTIVATIONS, POSITIONS
 
-pytestmark = pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux")
+pytestmark = [
+    pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux"),
+    pytest.mark.usefixtures("keep_threads"),
+]
 SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
 CONFIG = ModelConfig(
     vocab_size=131, hidden_size=27, num_heads=4, head_dim=7, num_layers=3, context_length=24
 )
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def build(**changes: Any) -> DecoderLM:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,7 +21,10 @@ from tinylm.model.decoder import DecoderLM
 from tinylm.registry import ACTIVATIONS, POSITIONS
 from tinylm.training.precision import cpu_has_bf16
 
-pytestmark = pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux")
+pytestmark = [
+    pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux"),
+    pytest.mark.usefixtures("keep_threads"),
+]
 FORMS = {"whole": WHOLE, **DECODING}
 IDS = torch.randint(4, 61, (3, 13), generator=torch.Generator().manual_seed(1))
 FORMATS = pytest.mark.parametrize(
@@ -34,13 +37,6 @@ FORMATS = pytest.mark.parametrize(
         ),
     ],
 )
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def build(**settings: Any) -> DecoderLM:

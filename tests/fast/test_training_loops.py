@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -24,19 +24,15 @@ from tinylm.model.layers import LayerNorm, relu
 from tinylm.model.loss import token_losses
 from tinylm.training.precision import cpu_has_bf16
 
-pytestmark = pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux")
+pytestmark = [
+    pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux"),
+    pytest.mark.usefixtures("keep_threads"),
+]
 BF16 = pytest.param(
     torch.bfloat16,
     marks=pytest.mark.skipif(not cpu_has_bf16(), reason="the processor has no bfloat16"),
 )
 FORMATS = pytest.mark.parametrize("number", [torch.float32, BF16])
-
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def outputs(

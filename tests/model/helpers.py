@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tinylm.config import ModelConfig
 from tinylm.model.decoder import DecoderLM
@@ -54,3 +55,24 @@ def random_ids(model: DecoderLM, *shape: int, seed: int = 0) -> Tensor:
 def largest_difference(a: Tensor, b: Tensor) -> float:
     assert a.shape == b.shape, (a.shape, b.shape)
     return float((a - b).detach().abs().max())
+
+
+def assert_layer_norm_is_torchs(norm: Any, size: int, eps: float) -> None:
+    """Compare a LayerNorm in float64 and its gradients with torch's, at random weights."""
+    nn.init.normal_(norm.weight)
+    if norm.bias is not None:
+        nn.init.normal_(norm.bias)
+    x = (3 * torch.randn(2, 5, size, dtype=torch.float64) + 7).requires_grad_()
+    upstream = torch.randn_like(x)
+    parameters = [x, *norm.parameters()]
+
+    ours = norm(x)
+    theirs = F.layer_norm(x, (size,), norm.weight, norm.bias, eps)
+
+    assert largest_difference(ours, theirs) < 1e-12
+    with torch.no_grad():
+        assert largest_difference(norm(x), theirs) < 1e-12
+    our_gradients = torch.autograd.grad(ours, parameters, upstream)
+    their_gradients = torch.autograd.grad(theirs, parameters, upstream)
+    for mine, other in zip(our_gradients, their_gradients, strict=True):
+        assert largest_difference(mine, other) < 1e-10

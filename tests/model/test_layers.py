@@ -2,10 +2,9 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from tests.model.helpers import SMALL, largest_difference
+from tests.model.helpers import SMALL, assert_layer_norm_is_torchs, largest_difference
 from tinylm.config import ModelConfig
 from tinylm.model.layers import FeedForward, LayerNorm, gelu, gelu_tanh, relu
 
@@ -29,22 +28,7 @@ def test_layer_norm_of_a_hand_worked_row() -> None:
 @pytest.mark.parametrize("eps", [1e-5, 0.5])
 def test_layer_norm_and_its_gradients_equal_torchs(size: int, bias: bool, eps: float) -> None:
     torch.manual_seed(0)
-    norm = LayerNorm(size, eps, bias).double()
-    nn.init.normal_(norm.weight)
-    if norm.bias is not None:
-        nn.init.normal_(norm.bias)
-    x = (3 * torch.randn(2, 5, size, dtype=torch.float64) + 7).requires_grad_()
-    upstream = torch.randn_like(x)
-    parameters = [x, *norm.parameters()]
-
-    ours = norm(x)
-    theirs = F.layer_norm(x, (size,), norm.weight, norm.bias, eps)
-
-    assert largest_difference(ours, theirs) < 1e-12
-    our_gradients = torch.autograd.grad(ours, parameters, upstream)
-    their_gradients = torch.autograd.grad(theirs, parameters, upstream)
-    for mine, other in zip(our_gradients, their_gradients, strict=True):
-        assert largest_difference(mine, other) < 1e-10
+    assert_layer_norm_is_torchs(LayerNorm(size, eps, bias).double(), size, eps)
 
 
 def test_layer_norm_of_a_constant_row_is_its_bias() -> None:

@@ -55,6 +55,16 @@ class _Inputs(ReportInputs):
         return True
 
 
+def all_of(*changes: Change) -> Change:
+    """Return the change that makes these, one after the other."""
+
+    def change(result: Any) -> None:
+        for one in changes:
+            one(result)
+
+    return change
+
+
 def text(case: Case) -> str:
     """Return everything that the section says, as plain text."""
     results = copy.deepcopy(_results())

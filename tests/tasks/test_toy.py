@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,12 +17,7 @@ from tinylm.config import TrainingConfig
 from tinylm.errors import DataError, TrainingError
 from tinylm.training.step import TrainingStep
 
-
-@pytest.fixture(autouse=True)
-def _threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("keep_threads")
 
 
 def test_a_new_task_is_trained_killed_and_resumed_bit_for_bit(tmp_path: Path) -> None:

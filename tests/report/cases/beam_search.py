@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.report.method_fixtures import beam_differences, timing
-from tests.report.telling import table_of
+from tests.report.telling import all_of, table_of
 from tinylm.report import sections
 
 _SECTIONS = Path(sections.__path__[0])
@@ -31,14 +31,6 @@ def values(key: str, *of: float, true: float | None = None, reach: float = 0.03)
             else:
                 row[key] = value
         comparison["differences"] = beam_differences(rows, comparison["true"], reach)
-
-    return change
-
-
-def both(*changes: Change) -> Change:
-    def change(found: Result) -> None:
-        for one in changes:
-            one(found)
 
     return change
 
@@ -120,18 +112,18 @@ CASES = [
         (values("distinct", 0.5, 0.5, 0.5, 0.5, true=0.5), "0.500 is not measurably different fro"),
         (unknown("distinct_2"), "cannot be compared with that of the true ones"),
         (None, "Nearest to the true texts in distinct-2 and repetition together is sampling."),
-        (both(values("distinct", 0.5, 0.5, 0.5, 0.5, true=0.5),
+        (all_of(values("distinct", 0.5, 0.5, 0.5, 0.5, true=0.5),
               values("repetition", 0.1, 0.1, 0.1, 0.1, true=0.1)),
          "is greedy, but none of the others is measurably farther."),
-        (both(values("distinct", 0.3, 0.49, 0.482, 0.2, true=0.5),
+        (all_of(values("distinct", 0.3, 0.49, 0.482, 0.2, true=0.5),
               values("repetition", 0.1, 0.1, 0.1, 0.1, true=0.1)),
          "is sampling, but beam 5 is not measurably farther."),
-        (both(values("distinct", 0.482, 0.485, 0.482, 0.2, true=0.5),
+        (all_of(values("distinct", 0.482, 0.485, 0.482, 0.2, true=0.5),
               values("repetition", 0.1, 0.1, 0.1, 0.1, true=0.1)),
          "is sampling, but greedy and beam 5 are not measurably farther."),
         (None, "the most likely text is not the most human holtzman2020"),
         (values(EACH, -1, -1, -1, -1, true=-1.01), "Nearest", "the most human"),
-        (both(values("distinct", 0.5, 0.5, 0.5, 0.5, true=0.5),
+        (all_of(values("distinct", 0.5, 0.5, 0.5, 0.5, true=0.5),
               values("repetition", 0.1, 0.1, 0.1, 0.1, true=0.1)), "Nearest", "the most human"),
         (values("distinct", 0.5, 0.5, 0.5, 0.5, true=0.5), "the most likely text is not the most"),
         (values("repetition", 0.1, 0.1, 0.1, 0.1, true=0.1), "the most likely text is not the mos"),

@@ -8,7 +8,7 @@ from typing import Any
 from tests.report.cases.finetuning import losses
 from tests.report.finetuning_fixtures import places
 from tests.report.method_fixtures import timing
-from tests.report.telling import Case, table_of
+from tests.report.telling import Case, all_of, table_of
 
 Result = dict[str, Any]
 Change = Callable[[Result], object]
@@ -35,10 +35,6 @@ def dylora(*target_losses: float) -> Change:
         ]
 
     return change
-
-
-def both(*changes: Change) -> Change:
-    return lambda result: [change(result) for change in changes]
 
 
 def d90(dimension: int | None) -> Change:
@@ -93,12 +89,12 @@ CASES = [
          .replace("rank 1", "the best is rank 1.")),
         (ranks(r1=2.60, r16=2.70), "LoRA's perplexity rises by 10.5\u202f%; the best is rank 1."),
         (ranks(r8=2.60), "DyLoRA was trained with a largest rank of 8", "From rank 8"),
-        (both(ranks(r8=2.6), dylora()), "sets LoRA, trained anew", "DyLoRA was trained with"),
-        (both(ranks(), dylora()), "What it costs", "sets LoRA"),
-        (both(ranks(), dylora(2.7, 2.6)), "From rank 1 to that its perplexity falls by", "It is"),
-        (both(ranks(r2=2.6), dylora(2.7)), "with a largest rank of 1.", "From rank 1 to that"),
+        (all_of(ranks(r8=2.6), dylora()), "sets LoRA, trained anew", "DyLoRA was trained with"),
+        (all_of(ranks(), dylora()), "What it costs", "sets LoRA"),
+        (all_of(ranks(), dylora(2.7, 2.6)), "From rank 1 to that its perplexity falls by", "It is"),
+        (all_of(ranks(r2=2.6), dylora(2.7)), "with a largest rank of 1.", "From rank 1 to that"),
         (None, "worse than a LoRA trained for that rank alone at ranks 1, 2, 4 and 8 (by up to"),
-        (both(ranks(r1=2.6, r2=2.6), dylora(2.6, 2.5)),
+        (all_of(ranks(r1=2.6, r2=2.6), dylora(2.6, 2.5)),
          "It is better at rank 2 (by up to 9.5\u202f%) and not measurably different from it at "
          "rank 1."),
         (None, "draws both, and SAID by the dimension of its subspace"),

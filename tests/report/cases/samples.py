@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.report.fixtures import sample_differences
-from tests.report.telling import table_of
+from tests.report.telling import all_of, table_of
 
 Result = dict[str, Any]
 Change = Callable[[Result], None]
@@ -22,14 +22,6 @@ def values(key: str, *of: float, true: float | None = None, reach: float = 0.03)
             found["reference"][key] = true
         metrics = {setting["name"]: setting["metrics"] for setting in found["settings"]}
         found["differences"] = sample_differences(metrics, found["reference"], reach)
-
-    return change
-
-
-def all_of(*changes: Change) -> Change:
-    def change(found: Result) -> None:
-        for one in changes:
-            one(found)
 
     return change
 
