@@ -9,20 +9,26 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 
 from tests.training.tiny import tiny_run
+from tinylm import folders
 from tinylm.config import (
     AccumulationExperiment,
     GradientCheckpointingExperiment,
     KVCacheExperiment,
     RunConfig,
 )
+from tinylm.data.windows import TokenWindows
+from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments import accumulation, gradient_checkpointing, kv_cache
 from tinylm.experiments.context import Context, run_experiment
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.training import StoppedBySignalError
 from tinylm.experiments.trials import train_trial
+from tinylm.language_model import LanguageModel
 from tinylm.training.loop import Trainer
+from tinylm.training.tracking import read_metrics
 
 
 def with_settings(context: Context, **settings: Any) -> Context:
@@ -102,7 +108,11 @@ def trained_tokens(context: Context) -> int:
     return prepare_data(context.config, context.console).train.header.num_tokens - 1
 
 
-def test_every_training_sees_the_same_tokens(trained_here: Context) -> None:
+def test_every_training_sees_the_same_tokens(
+    trained_here: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, kept = folders.remove, trained_here.folder / "accumulation"
+    monkeypatch.setattr(folders, "remove", lambda path: path == kept or remove(path))
     result = accumulation.run(trained_here)
     one, four = result["runs"]
     assert (one["steps"], four["steps"]) == (8, 2)
@@ -121,7 +131,49 @@ def test_every_training_sees_the_same_tokens(trained_here: Context) -> None:
         assert epoch["rounds"] == len(epoch["seconds"]) == 1  # the first line is not counted
         tokens = trained_tokens(trained_here)
         assert row["tokens_per_second"] * epoch["median_s"] == pytest.approx(tokens)
-    assert not (trained_here.folder / "accumulation").exists()
+    losses_are_compared_window_by_window(trained_here, result["runs"])
+
+
+def losses_are_compared_window_by_window(context: Context, rows: list[dict[str, Any]]) -> None:
+    data = prepare_data(context.config, context.console)
+    windows = TokenWindows(data.validation, context.config.model.context_length)
+    subset = windows.fixed_subset(context.config.training.validation_windows)
+    trials = [context.folder / f"accumulation/steps-{row['accumulation_steps']}" for row in rows]
+    measured = []
+    for row, trial in zip(rows, trials, strict=True):
+        model = LanguageModel.load(trial / "checkpoints/last").model
+        losses = split_loss(model, windows, 3, subset)
+        assert losses.windows is not None and losses.mean == pytest.approx(row["validation_loss"])
+        measured.append(losses.windows.numpy())
+    (first, tokens), (second, _) = (each.T for each in measured)
+    gaps = second - first
+    left = (gaps.sum() - gaps) / (tokens.sum() - tokens)  # without each window
+    error = math.sqrt((len(left) - 1) / len(left) * ((left - left.mean()) ** 2).sum())
+    reach = stats.t.ppf(0.975, len(left) - 1) * error
+    expected = [gaps.sum() / tokens.sum() + way * reach for way in (0, -1, 1)]
+    one, four = (row["beside"] for row in rows)
+    assert four["first"] == four["previous"] == pytest.approx(expected, abs=1e-4)
+    assert one["previous"] is None and one["first"] == [0, 0, 0]
+    # After two steps, which the last makes in all.
+    early = [
+        line["loss"]
+        for trial in trials
+        for line in read_metrics(trial)
+        if line["kind"] == "validation" and line["step"] == 2
+    ]
+    assert [row["equal_steps"] for row in rows] == [
+        {"step": 2, "validation_loss": loss} for loss in early
+    ]
+    assert early[1] == rows[1]["validation_loss"]
+    assert four["equal_steps"][0] == pytest.approx(early[1] - early[0], abs=1e-4)
+
+
+def test_validations_stay_few(tiny_context: Context) -> None:
+    settings = AccumulationExperiment(batch_size=1, steps=(1, 64), windows=128)
+    context = with_settings(tiny_context, accumulation=settings)
+    made = [accumulation._config(context.config, steps, 100, 2).training for steps in (1, 64)]
+    assert [one.max_steps for one in made] == [128, 2]
+    assert [one.validation_interval for one in made] == [128, 2]
 
 
 def test_an_interrupted_training_goes_on(
@@ -129,6 +181,7 @@ def test_an_interrupted_training_goes_on(
 ) -> None:
     """Stopped in the second training, the first is not trained again and the second goes on."""
     whole = accumulation.run(trained_here)
+    assert not (trained_here.folder / "accumulation").exists()
     started: list[tuple[int, int]] = []
     run = Trainer.run
 
@@ -157,7 +210,7 @@ def test_settings_that_changed_start_anew(trained_here: Context) -> None:
     other = with_settings(
         trained_here, accumulation=AccumulationExperiment(batch_size=4, steps=(1,), windows=8)
     )
-    inner = accumulation._config(other.config, 1, 100)
+    inner = accumulation._config(other.config, 1, 100, 2)
     train_trial(other, inner, "accumulation", "steps-1")
     result = accumulation.run(trained_here)
     assert [row["tokens"] for row in result["runs"]] == [256, 256]

@@ -106,6 +106,9 @@ def test_the_same_training_in_two_formats(tiny_context: Context) -> None:
     assert low["curve"] == pytest.approx(plain["curve"], rel=0.01)
     assert plain["curve"][-1] < plain["curve"][0]
     assert 0 < result["loss_difference"] < precision.LOSS_TOLERANCE
+    value, low_end, high_end = result["loss_change"]
+    assert value == pytest.approx(low["validation_loss"] - plain["validation_loss"], abs=1e-9)
+    assert low_end < value < high_end
     assert result["failed"] == []
     for parts in result["agreement"].values():
         assert set(parts) == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,10 @@ def test_cutting_less_errs_less_and_cutting_nothing_costs_nothing(
         assert group["rows"][-1]["loss"] == result["cut"]["loss"]
         assert group["rows"][-1]["stored"] == group["parameters"]
         assert group["rows"][0]["stored"] < group["parameters"]
+        assert group["rows"][0]["before"] is None
+        for before, row in pairwise(group["rows"]):
+            value, low, high = row["before"]
+            assert value == pytest.approx(row["loss"] - before["loss"]) and low < value < high
     groups = result["cut"]["groups"]
     for key in ("parameters", "matrices"):
         parts = sum(groups[name][key] for name in ("attention", "feed-forward"))
@@ -137,6 +142,15 @@ def test_the_update_is_cut_from_nothing_to_the_whole(result: dict[str, Any]) -> 
     assert rows[0]["stored"] == 0
     assert rows[-1]["losses"] == pytest.approx(update["after"])
     assert update["after"]["chosen"] < update["before"]["chosen"]
+    for kind in ("chosen", "others"):
+        change = update["after"][kind] - update["before"][kind]
+        value, low, high = update["change"][kind]
+        assert value == pytest.approx(change, abs=1e-9) and low < value < high
+        for row in rows:
+            value, low, high = row["whole"][kind]
+            change = row["losses"][kind] - update["after"][kind]
+            assert value == pytest.approx(change, abs=1e-9) and low <= value <= high
+    assert rows[-1]["whole"]["chosen"] == pytest.approx([0, 0, 0], abs=1e-6)
     # Only vectors differ from the model before at rank 0.
     whole = abs(update["after"]["chosen"] - update["before"]["chosen"])
     assert abs(rows[0]["losses"]["chosen"] - update["before"]["chosen"]) < whole

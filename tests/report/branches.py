@@ -9,10 +9,12 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
+
+Move = tuple[int, int]
+"""From one operation to the next, as their places in the byte code."""
 
 
 class Branches:
@@ -21,7 +23,8 @@ class Branches:
     def __init__(self, files: Iterable[Path]) -> None:
         """Watch the functions of these files."""
         self.files = {str(path.resolve()) for path in files}
-        self.moves: dict[CodeType, set[tuple[int, int]]] = {}
+        self.left: dict[CodeType, set[Move]] = {}
+        """Function -> moves between its operations that a condition allows and nobody made."""
 
     def __enter__(self) -> Branches:
         """Start."""
@@ -36,14 +39,20 @@ class Branches:
     def _call(self, frame: FrameType, event: str, argument: Any) -> Any:
         if frame.f_code.co_filename not in self.files:
             return None
+        left = self.left.get(frame.f_code)
+        if left is None:
+            left = self.left[frame.f_code] = {
+                move for _, *moves in _conditions(frame.f_code) for move in moves
+            }
+        if not left:  # a function that went every way is watched no more, which saves most of it
+            return None
         frame.f_trace_opcodes = True
-        moves = self.moves.setdefault(frame.f_code, set())
         last = -1
 
         def step(frame: FrameType, event: str, argument: Any) -> Any:
             nonlocal last
             if event == "opcode":
-                moves.add((last, frame.f_lasti))
+                left.discard((last, frame.f_lasti))
                 last = frame.f_lasti
             return step
 
@@ -57,16 +66,24 @@ class Branches:
         source = path.read_text("utf-8")
         lines = source.splitlines()
         for function in _functions(compile(source, str(path), "exec", dont_inherit=True)):
-            moves = self.moves.get(function, set())
-            for jump, onward in pairwise(dis.get_instructions(function)):
-                if "JUMP" not in jump.opname or "_IF_" not in jump.opname:
-                    continue
-                jumped = (jump.offset, jump.argval) in moves
-                passed = (jump.offset, onward.offset) in moves
-                if not (jumped and passed):
-                    number = (jump.positions and jump.positions.lineno) or function.co_firstlineno
-                    went = "one way only" if jumped or passed else "not reached"
+            left = self.left.get(function)
+            for number, jumped, passed in _conditions(function):
+                not_gone = 2 if left is None else (jumped in left) + (passed in left)
+                if not_gone:
+                    went = "one way only" if not_gone == 1 else "not reached"
                     yield f"{path.name}:{number} ({went}): {lines[number - 1].strip()}"
+
+
+def _conditions(function: CodeType) -> Iterator[tuple[int, Move, Move]]:
+    """Yield of each condition its line, and the moves of the jump and of going on."""
+    instructions = list(dis.get_instructions(function))
+    for before, jump, onward in zip(instructions, instructions[1:], instructions[2:], strict=False):
+        if "JUMP" not in jump.opname or "_IF_" not in jump.opname:
+            continue
+        if before.opname == "CHECK_EXC_MATCH":  # whether an exception is caught
+            continue
+        line = (jump.positions and jump.positions.lineno) or function.co_firstlineno
+        yield line, (jump.offset, jump.argval), (jump.offset, onward.offset)
 
 
 def _functions(code: CodeType) -> Iterator[CodeType]:

@@ -171,6 +171,7 @@ def training(steps: int = 4_860) -> dict[str, Any]:
             "best_to_last": around(validations[-1]["loss"] - best["loss"]),
             "previous_to_last": around(validations[-1]["loss"] - validations[-2]["loss"]),
             "training_to_validation": around(0.04),
+            "training_best_to_last": around(-0.01),
             "best": around(best["loss"]),
         },
         "uniform_perplexity": 4812.0,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.report.fixtures import ENVIRONMENT
+from tests.report.fixtures import ENVIRONMENT, around
 from tinylm.experiments.lab_svd import (
     competition,
     random_effective_rank,
@@ -68,6 +68,7 @@ def lab_svd() -> dict[str, Any]:
                         {
                             "rank": rank,
                             "loss": 2.05 + worst * (1 - rank / 8),
+                            "before": around(-worst / 8) if rank > 1 else None,
                             "relative_error": (1 - rank / 8) ** 0.5,
                             "stored": parameters if rank == 8 else rank * parameters // 6,
                         }
@@ -93,11 +94,16 @@ def lab_svd() -> dict[str, Any]:
             "seconds": 41.5,
             "before": {"chosen": 2.111, "others": 2.034},
             "after": {"chosen": 2.011, "others": 2.074},
+            "change": {"chosen": around(-0.1), "others": around(0.04)},
             "ranks": [
                 {
                     "rank": rank,
-                    "stored": 250 * rank,
+                    "stored": 200 * rank,
                     "losses": {"chosen": 2.111 - 0.1 * kept, "others": 2.034 + 0.04 * kept**2},
+                    "whole": {
+                        "chosen": around(0.1 * (1 - kept)),
+                        "others": around(0.04 * (kept**2 - 1)),
+                    },
                 }
                 for rank, kept in ((0, 0.02), (1, 0.55), (2, 0.93), (4, 0.98), (8, 1.0))
             ],

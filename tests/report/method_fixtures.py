@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.report.fixtures import ENVIRONMENT, LOOP, STORY, config, differences
+from tests.report.fixtures import ENVIRONMENT, LOOP, STORY, around, config, differences
 from tinylm.config import RunConfig
 from tinylm.experiments.growth import exponents, planned, resized, sizes
 from tinylm.measurement import Measurement
@@ -233,6 +233,7 @@ def accumulation() -> dict[str, Any]:
                 "whole_batch_peak_bytes": 71_000_000 + 80_300_000 * accumulated,
                 "validation_loss": ended,
                 "validation_perplexity": math.exp(ended),
+                "equal_steps": {"step": 142, "validation_loss": loss(142) + 0.04},
                 "curve": [
                     {
                         "step": step,
@@ -243,6 +244,14 @@ def accumulation() -> dict[str, Any]:
                 ],
             }
         )
+    for before, run in zip([None, *runs], runs, strict=False):
+        run["beside"] = {
+            "previous": before and around(run["validation_loss"] - before["validation_loss"]),
+            "first": around(run["validation_loss"] - runs[0]["validation_loss"]),
+            "equal_steps": around(
+                run["equal_steps"]["validation_loss"] - runs[0]["equal_steps"]["validation_loss"]
+            ),
+        }
     return {
         "batch_size": 16,
         "context_length": 64,
@@ -373,6 +382,7 @@ def precision() -> dict[str, Any]:
             "bf16": {"curve": [9.2, 5.1, 3.9], "seconds": 44.0, "validation_loss": 3.8231},
         },
         "loss_difference": 3.8231 / 3.8214 - 1,
+        "loss_change": around(3.8231 - 3.8214),
         "agreement": agreement,
         "tolerances": {"loss": 0.005, "cosine": 0.98, "error": 0.2},
         "failed": [],

@@ -20,6 +20,7 @@ from tinylm.registry import SECTIONS
 from tinylm.report.abstract import abstract
 from tinylm.report.blocks import Sample, inline_texts, plain_text
 from tinylm.report.inputs import ReportInputs
+from tinylm.report.labs import document
 
 Results = dict[str, dict[str, Any]]
 Change = Callable[[Any], object]
@@ -36,16 +37,34 @@ class Case:
     change: Change = lambda result: None
     """Changes the result of the experiment ``about`` in place."""
     about: str = ""
-    """An experiment; empty: the section's own. ``*``: all results are given to ``change``."""
+    """An experiment; empty: the section's own. ``*``: all results are given to ``change``, as they
+    are where the section has none of its own."""
     unsaid: str = ""
     """What must not be said."""
     settings: dict[str, dict[str, Any]] | None = None
     """Settings of the run, section -> key -> value."""
     drawn: bool = True
     """Whether the figures are there."""
+    environment: dict[str, Any] | None = None
+    """Of the run; None: the usual one."""
+    commands: tuple[str, ...] = ()
+    """That repeat the run."""
+    alone: bool = False
+    """Whether it is said in the document of a lab, which has a summary besides its section."""
 
     def __str__(self) -> str:
         return f"{self.section}: {self.said[:60]}"
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """What a helper of the sections makes of numbers, as a whole."""
+
+    said: str
+    make: Callable[[], object]
+
+    def __str__(self) -> str:
+        return self.said[:60]
 
 
 class _Inputs(ReportInputs):
@@ -67,13 +86,24 @@ def all_of(*changes: Change) -> Change:
 
 def text(case: Case) -> str:
     """Return everything that the section says, as plain text."""
-    results = copy.deepcopy(_results())
-    about = case.about or ("*" if case.section == "abstract" else case.section)
-    case.change(results if about == "*" else results[about])
+    results = dict(_results())
+    about = case.about or (case.section if case.section in results else "*")
+    if about == "*":
+        results = copy.deepcopy(results)
+        case.change(results)
+    else:
+        results[about] = copy.deepcopy(results[about])
+        case.change(results[about])
     kind = _Inputs if case.drawn else ReportInputs
-    inputs = kind(_config(case.settings), results, Path("none"), dict(fixtures.ENVIRONMENT))
+    environment = fixtures.ENVIRONMENT if case.environment is None else case.environment
+    inputs = kind(
+        _config(case.settings), results, Path("none"), dict(environment), list(case.commands)
+    )
     if case.section == "abstract":
         return plain_text(abstract(inputs))
+    if case.alone:
+        page = document(inputs, case.section)
+        return "\n".join([plain_text(page.abstract), *_words(list(page.blocks))])
     return "\n".join(_words(SECTIONS.load(case.section)(inputs)))
 
 

@@ -23,7 +23,6 @@ from tinylm.report.blocks import (
     plain_text,
     spans,
 )
-from tinylm.report.formatting import count, duration, listed, percent, plural, setting, significant
 
 
 def test_spans_of_every_kind() -> None:
@@ -80,33 +79,6 @@ def test_numbering_refuses_what_leads_nowhere() -> None:
 def test_table_refuses_a_short_row() -> None:
     with pytest.raises(ValueError, match="differ in length"):
         Table("t", "", ("a", "b"), (("1",),), "lr")
-
-
-@pytest.mark.parametrize(
-    ("shown", "wanted"),
-    [
-        (count(1234567), "1,234,567"),
-        (significant(0.012345), "0.0123"),
-        (significant(1234.5), "1,234"),
-        (significant(9.999), "10.0"),
-        (significant(3e-5), "3.00·10⁻⁵"),
-        (significant(0), "0"),
-        (setting(3e-4), "3·10⁻⁴"),
-        (setting(1e-8), "10⁻⁸"),
-        (setting(0.9), "0.9"),
-        (percent(0.1234), "12.3\u202f%"),
-        (percent(0.0004), "<\u20090.1\u202f%"),
-        (percent(0), "0\u202f%"),
-        (duration(192), "3\u00a0min 12\u00a0s"),
-        (duration(59.7), "1\u00a0min"),
-        (duration(7530), "2\u00a0h 6\u00a0min"),
-        (listed(["a", "b", "c"]), "a, b and c"),
-        (plural(1, "story", "stories"), "1 story"),
-        (plural(2, "story", "stories"), "2 stories"),
-    ],
-)
-def test_numbers_as_a_reader_wants_them(shown: str, wanted: str) -> None:
-    assert shown == wanted
 
 
 @pytest.mark.parametrize("value", [1.5, None, [], {"a": 1}])

@@ -52,5 +52,5 @@ def test_other_files_and_what_watched_before_are_left_alone(module: ModuleType) 
     before = sys.gettrace()
     with Branches([Path("elsewhere.py")]) as watched:
         module.choose(1)
-    assert not watched.moves
+    assert not watched.left
     assert sys.gettrace() is before

@@ -12,21 +12,9 @@ from tests.report.test_build import text_of
 from tinylm.registry import SECTIONS
 from tinylm.report.blocks import Block, Heading, Table, plain_text
 from tinylm.report.inputs import ReportInputs
-from tinylm.report.measurements import (
-    disturbances,
-    hardware,
-    measured,
-    median,
-    mib,
-    rounds,
-    seconds,
-    spread,
-    times,
-)
-from tinylm.report.sections import precision
+from tinylm.report.measurements import mib
 from tinylm.report.sections.beam_search import beside_first
 from tinylm.report.sections.gradient_checkpointing import slopes
-from tinylm.report.sections.verification import verdict
 
 NAMES = list(method_fixtures.results())
 
@@ -71,35 +59,6 @@ def test_every_timing_shows_rounds_spread_and_machine(name: str) -> None:
         assert "edian of 3 rounds" in note or name == "accumulation"
 
 
-@pytest.mark.parametrize(
-    ("shown", "wanted"),
-    [
-        (seconds(0.0413), "41.3\u00a0ms"),
-        (seconds(2.345), "2.35\u00a0s"),
-        (seconds(185), "3\u00a0min 5\u00a0s"),
-        (mib(3 * 2**20), "3.00"),
-        (times(2.314), "2.31×"),
-        (rounds({"seconds": [1.0]}), "median of 1 round"),
-        (spread({"seconds": [0.9794, 1.0, 1.0206, 1.0, 0.9794]}), "2.1\u202f%"),
-        (hardware({"environment": {"cpu": "A*", "cores": 4, "threads": 1, "device": "cpu"}}),
-         "A\\* (1 thread on 4 cores)"),
-        (hardware({"environment": {"cpu": "A", "device": "NVIDIA H200"}}),
-         "NVIDIA H200, with A as host"),
-        (hardware({}), "an unnamed processor"),
-    ],
-)  # fmt: skip
-def test_measurements_in_words(shown: str, wanted: str) -> None:
-    assert shown == wanted
-
-
-def test_a_disturbed_timing_bears_a_mark_and_the_note_says_what_it_is() -> None:
-    quiet, noisy = method_fixtures.timing(1.0, 0.05, 5), method_fixtures.timing(1.0, 0.9, 5)
-    assert median(quiet) == "1.00\u00a0s" and median(noisy) == "1.00\u00a0s†"
-    assert disturbances([measured(quiet)]) == ""
-    assert "†: disturbed" in disturbances([measured(quiet), measured(noisy)])
-    assert rounds(quiet, method_fixtures.timing(1.0)) == "medians of 3 to 5 rounds"
-
-
 def test_the_table_of_growth_is_never_long() -> None:
     found = method_fixtures.kv_cache()
     growth = found["growth"]
@@ -127,18 +86,13 @@ def test_slopes_are_bytes_a_layer() -> None:
 # Verification
 
 
-def test_a_failed_check_is_told_loudly() -> None:
+def test_failed_checks_are_emphasised() -> None:
     found = method_fixtures.verification()
-    assert verdict(found) == "All 12 checks passed, in 14\u00a0s."
-    found["rows"][4].update(passed=False, difference=None, note="RuntimeError: no")
-    assert "1 of 12 checks *FAILED*: `accumulation`" in verdict(found)
-    assert "must not be trusted until it passes" in verdict(found)
-    found["rows"][5]["passed"] = False
-    assert "`accumulation` and `gradient-checkpointing`" in verdict(found)
+    for row in found["rows"][4:6]:
+        row["passed"] = False
     table = next(b for b in blocks("verification", found) if isinstance(b, Table))
     assert table.emphasised == (4, 5)
     assert [row[-1] for row in table.rows].count("FAILED") == 2
-    assert table.rows[4][3] == "–" and "RuntimeError: no" in table.rows[4][1]
     assert "2 of 12 checks" in text_of({"verification": found}).partition("Verification")[0]
 
 
@@ -169,21 +123,6 @@ def test_the_table_of_plans_shows_both_sides() -> None:
     kept = mib(found["planned"]["saved_bytes"])
     assert rows["Activations kept, MiB"] == (kept, kept, "none")
     assert rows["Peak memory of a step, MiB"][2] == "+4.0\u202f%"
-
-
-# Number formats
-
-
-def test_what_is_outside_the_tolerances_is_said() -> None:
-    found = method_fixtures.precision()
-    assert "within the 0.5\u202f% allowed" in precision.loss_comment(found)
-    assert "All are within" in precision.gradient_comment(found)
-    assert "no instructions" not in precision.loss_comment(found)
-    found.update(failed=["loss", "gradient at the end"], native=False, loss_difference=0.021)
-    said = precision.loss_comment(found)
-    assert "2.10\u202f%, *outside* the 0.5\u202f% allowed" in said
-    assert "training.precision=fp32" in said and "no instructions" in said
-    assert "The gradient at the end is *outside*" in precision.gradient_comment(found)
 
 
 @pytest.mark.parametrize(

@@ -11,24 +11,38 @@ import pytest
 
 from tests.report import cases
 from tests.report.branches import Branches
-from tests.report.telling import Case, blocks_without_results, text
+from tests.report.telling import Case, Phrase, blocks_without_results, text
+from tinylm import report
 from tinylm.registry import SECTIONS
-from tinylm.report import sections
 
 MODULES = {
     name: importlib.import_module(f"tests.report.cases.{name}")
     for _, name, _ in pkgutil.iter_modules(cases.__path__)
 }
-ALL = [case for module in MODULES.values() for case in module.CASES]
+ALL: list[Case] = [case for module in MODULES.values() for case in getattr(module, "CASES", ())]
+PHRASES: list[Phrase] = [
+    phrase for module in MODULES.values() for phrase in getattr(module, "PHRASES", ())
+]
 ALWAYS = ("task", "reproduction")
 """Sections that need no experiment."""
-FOLDER = Path(sections.__path__[0])
-FILES = [
-    path
-    for name, module in MODULES.items()
-    for path in getattr(module, "FILES", [FOLDER / f"{name}.py"])
-]
-"""Whose conditions are watched: a table's section, or the files that it names."""
+FOLDER = Path(report.__path__[0])
+PRINTING = {
+    "attention", "attention_html", "blocks", "build", "drawing", "html", "inputs", "layout",
+    "references", "sizes", "typst",
+}  # fmt: skip
+"""Modules that draw, arrange or write what others say. Figures are looked at as figures."""
+FILES = sorted(
+    [path for path in FOLDER.glob("*.py") if path.stem not in PRINTING | {"__init__"}]
+    + [path for path in FOLDER.glob("sections/*.py") if path.stem != "__init__"]
+)
+"""Modules that make sentences, whose conditions are watched."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_module_that_makes_sentences_has_a_table(path: Path) -> None:
+    assert path.stem in MODULES, f"no table tests/report/cases/{path.stem}.py"
+    module = MODULES[path.stem]
+    assert getattr(module, "CASES", None) or getattr(module, "PHRASES", None)
 
 
 @pytest.mark.parametrize("case", ALL, ids=str)
@@ -37,6 +51,11 @@ def test_a_sentence_follows_from_its_results(case: Case) -> None:
     assert case.said in said if case.said else said == ""
     if case.unsaid:
         assert case.unsaid not in said
+
+
+@pytest.mark.parametrize("phrase", PHRASES, ids=str)
+def test_a_phrase_follows_from_its_numbers(phrase: Phrase) -> None:
+    assert phrase.make() == phrase.said
 
 
 @pytest.mark.parametrize("section", [name for name in SECTIONS if name not in ALWAYS])
@@ -48,12 +67,14 @@ def test_both_sides_of_every_condition_are_told() -> None:
     with Branches(FILES) as watched:
         for case in ALL:
             text(case)
+        for phrase in PHRASES:
+            phrase.make()
         for section in SECTIONS:
             blocks_without_results(section)
     assert watched.missing() == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_no_text_is_chosen_by_multiplication(path: Path) -> None:
     """Such a choice hides from the watcher of conditions, and from most readers."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -40,6 +40,10 @@ def test_changes_have_students_intervals_over_blocks_of_windows() -> None:
     low, high = stats.ttest_ind(losses[3], seen, equal_var=False).confidence_interval()
     expected = [losses[3].mean() - seen.mean(), low, high]
     assert found["training_to_validation"] == pytest.approx(expected)
+    learned = np.array(records[2]["training_block_losses"]) / 20
+    low, high = stats.ttest_rel(seen, learned).confidence_interval()
+    expected = [(seen - learned).mean(), low, high]
+    assert found["training_best_to_last"] == pytest.approx(expected)
     low, high = stats.ttest_1samp(losses[2], 0).confidence_interval()
     assert found["best"] == pytest.approx([losses[2].mean(), low, high])
 

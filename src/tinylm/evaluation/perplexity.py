@@ -13,23 +13,32 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tinylm.data.windows import IGNORED, TokenWindows
+from tinylm.data.windows import IGNORED, Batch, TokenWindows
+from tinylm.measurement import Replicates, mean_replicates
 from tinylm.model.decoder import DecoderLM, evaluating
 from tinylm.model.loss import token_losses
 from tinylm.perplexity import perplexity
 from tinylm.planning.limits import refuse_forward
 
+BLOCKS = 64
+"""Blocks of windows at most, by which the losses of two models are compared."""
+
 
 @dataclass(frozen=True)
 class SplitLoss:
-    """The loss of a model on a split, or on part of it."""
+    """The loss of a model on a split, on part of it, or on stories."""
 
     total: float
     """Sum of the token losses, in nats."""
     num_tokens: int
     """Tokens predicted."""
     windows: Tensor | None = field(default=None, compare=False, repr=False)
-    """The loss of each window in nats and its tokens, (windows, 2), in float64."""
+    """The loss of each window or story in nats and its tokens, (windows, 2), in float64."""
+
+    @classmethod
+    def of(cls, windows: Tensor) -> SplitLoss:
+        """Return the loss of windows, (windows, 2): of each its nats and its tokens."""
+        return cls(float(windows[:, 0].sum()), int(windows[:, 1].sum()), windows)
 
     @property
     def mean(self) -> float:
@@ -46,6 +55,11 @@ class SplitLoss:
         assert self.windows is not None
         parts = torch.tensor_split(self.windows, min(most, len(self.windows)))
         return [(float(part[:, 0].sum()), int(part[:, 1].sum())) for part in parts]
+
+    def replicates(self, most: int = BLOCKS) -> Replicates:
+        """Return the mean loss with what it is without each block, to be compared in pairs."""
+        losses, tokens = zip(*self.blocks(most), strict=True)
+        return mean_replicates(losses, tokens)
 
     def bits_per_byte(self, num_bytes: int) -> float:
         """Return the loss in bits, divided by the bytes of the text that the tokens stand for.
@@ -79,21 +93,21 @@ def split_loss(
     if device.type == "cpu":
         rows = min(batch_size, len(windows) if indices is None else len(indices))
         refuse_forward(model.config, rows, windows.context_length, "evaluation.batch_size")
-    total, num_tokens = 0.0, 0
-    windows_seen = []
     with evaluating(model):
-        for batch in windows.in_order(batch_size, indices):
-            batch = batch.to(device)
-            logits = model(batch.ids, real=batch.real)
-            losses = token_losses(logits, batch.labels, IGNORED)
-            total += losses.double().sum().item()
-            num_tokens += len(losses)
-            predicted = batch.labels != IGNORED  # (batch, seq)
-            row = predicted.nonzero()[:, 0]
-            sums = torch.zeros(len(predicted), dtype=torch.float64, device=device)
-            sums.index_add_(0, row, losses.double())
-            windows_seen.append(torch.stack((sums, predicted.sum(1).double()), 1).cpu())
-    return SplitLoss(total, num_tokens, torch.cat(windows_seen))
+        losses = [
+            window_losses(model, batch.to(device))
+            for batch in windows.in_order(batch_size, indices)
+        ]
+    return SplitLoss.of(torch.cat(losses))
+
+
+def window_losses(model: DecoderLM, batch: Batch) -> Tensor:
+    """Return the loss of each row of a batch in nats and its targets, (rows, 2), in float64."""
+    losses = token_losses(model(batch.ids, real=batch.real), batch.labels, IGNORED).double()
+    predicted = batch.labels != IGNORED  # (rows, seq)
+    sums = torch.zeros(len(predicted), dtype=torch.float64, device=losses.device)
+    sums.index_add_(0, predicted.nonzero()[:, 0], losses)
+    return torch.stack((sums, predicted.sum(1).double()), 1).cpu()
 
 
 def token_weighted_perplexity(texts: Sequence[Sequence[float]]) -> float:

@@ -45,6 +45,7 @@ EXAMPLE = (
     (0.0, 5.0, 10.0, -5.0, -5.0),
 )
 """6 x 5 numbers of rank 2: row 1 is a, row 2 is b, the others are a+b, a-b, 2a and 2b-a."""
+FORM = 2
 _EXAMPLE_RANK = 2
 _ENERGIES = (0.9, 0.99)
 _DIGITS = 6  # significant, of a singular value in the result
@@ -75,7 +76,9 @@ def run(context: Context) -> dict[str, Any]:
     with threads(config.training.threads):
         with context.console.task("Decomposing the weights"):
             found = {path: decompose(weight) for path, weight in weights.items()}
-        ranks = settings.ranks or default_ranks(one.full_rank for one in found.values())
+        ranks = tuple(sorted(set(settings.ranks))) or default_ranks(
+            one.full_rank for one in found.values()
+        )
         windows = TokenWindows(validation, config.model.context_length)
         with context.console.task("Cutting the weights", 1.0) as done:
             cut = cut_weights(model, found, ranks, config, windows, done)

@@ -1,7 +1,8 @@
 """What a lower rank of the weights, or of a fine-tuning update, costs in validation loss.
 
 Nothing is trained after a cut: the loss is that of the model with the matrices replaced by their
-best approximations (``finetuning.factorisation``).
+best approximations (``finetuning.factorisation``). Two losses are compared window by window, or
+story by story, and the difference is kept with its interval.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from torch import Tensor, nn
 from tinylm.config import RunConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments.lab_texts import Kinds, rows_loss, tune
+from tinylm.experiments.lab_texts import Kinds, Story, stories_loss, tune
 from tinylm.finetuning.factorisation import Decomposition, factor_parameters, frobenius_error
+from tinylm.measurement import Replicates, paired
 from tinylm.model.decoder import DecoderLM
 
 _EVERYTHING = "all"
+Losses = dict[str, Replicates]
+"""Kind of stories -> the loss on them."""
 
 
 def group_of(path: str) -> str:
@@ -54,13 +58,14 @@ def cut_weights(
 
     Returns:
         ``loss`` of the whole weights, in nats a token, and ``groups``: group -> its ``parameters``
-        and ``rows``, one a rank: loss, relative error of the group, and the numbers ``stored`` in
-        factors, which above the break-even rank are more than the matrices' own.
+        and ``rows``, one a rank: loss, how much more it is than at the rank ``before`` (None at the
+        first), relative error of the group, and the numbers ``stored`` in factors, which above the
+        break-even rank are more than the matrices' own.
     """
     subset = windows.fixed_subset(config.experiments.lab_svd.validation_windows)
 
-    def loss(one: DecoderLM) -> float:
-        return split_loss(one, windows, config.evaluation.batch_size, subset).mean
+    def loss(one: DecoderLM) -> Replicates:
+        return split_loss(one, windows, config.evaluation.batch_size, subset).replicates()
 
     projections = [path for path in found if group_of(path) in ("attention", "feed-forward")]
     groups = {
@@ -69,7 +74,8 @@ def cut_weights(
     }
     result: dict[str, Any] = {}
     for number, (group, paths) in enumerate(groups.items()):
-        rows = []
+        rows: list[dict[str, Any]] = []
+        before = None
         for place, rank in enumerate(ranks):
             cut = copy.deepcopy(model)
             wanted = {path: min(rank, found[path].full_rank) for path in paths}
@@ -79,18 +85,21 @@ def cut_weights(
                         _weight_at(cut, path).copy_(found[path].truncated(one))
             error = sum(frobenius_error(found[path].values, wanted[path]) ** 2 for path in paths)
             whole = sum(float(found[path].values.norm()) ** 2 for path in paths)
+            now = loss(cut)
             rows.append(
                 {
                     "rank": rank,
-                    "loss": loss(cut),
+                    "loss": now.value,
+                    "before": None if before is None else paired(now, before).as_result(),
                     "relative_error": math.sqrt(error / whole),
                     "stored": sum(_stored(found[path], one) for path, one in wanted.items()),
                 }
             )
+            before = now
             progress((number + (place + 1) / len(ranks)) / len(groups))
         parameters = sum(_weight_at(model, path).numel() for path in paths)
         result[group] = {"parameters": parameters, "matrices": len(paths), "rows": rows}
-    return {"loss": loss(model), "groups": result}
+    return {"loss": loss(model).value, "groups": result}
 
 
 def fine_tuned(
@@ -99,7 +108,8 @@ def fine_tuned(
     """Train all of a copy of a model on the chosen kind of stories.
 
     Returns:
-        The copy, and what was done: losses on both kinds ``before`` and ``after``, steps, seconds.
+        The copy, and what was done: losses on both kinds ``before`` and ``after``, how much they
+        ``change``, steps, seconds.
     """
     settings = config.experiments.lab_svd
     rate = settings.learning_rate or config.training.learning_rate / 5
@@ -117,6 +127,7 @@ def fine_tuned(
     began = time.perf_counter()
     tuned = tune(model, kinds.train, training, settings.steps, progress)
     seconds = time.perf_counter() - began
+    after = _losses(tuned, kinds, config)
     return tuned, {
         "kind": kinds.name,
         "description": kinds.description,
@@ -127,8 +138,9 @@ def fine_tuned(
         "batch_size": training.batch_size,
         "learning_rate": rate,
         "seconds": seconds,
-        "before": before,
-        "after": _losses(tuned, kinds, config),
+        "before": _means(before),
+        "after": _means(after),
+        "change": _more(after, before),
     }
 
 
@@ -146,9 +158,11 @@ def cut_update(
     Vectors (biases, norms) keep their whole update at every rank.
 
     Returns:
-        A row a rank: losses on both kinds, and the numbers that the factors hold.
+        A row a rank: losses on both kinds, how much more they are than with the ``whole`` update,
+        and the numbers that the factors hold.
     """
     rows = []
+    whole = _losses(tuned, kinds, config)
     for number, rank in enumerate((0, *ranks)):
         cut = copy.deepcopy(tuned)
         stored = 0
@@ -159,7 +173,15 @@ def cut_update(
                 stored += _stored(found, used)
                 if used < found.full_rank:
                     _weight_at(cut, path).copy_(base.double() + found.truncated(used))
-        rows.append({"rank": rank, "stored": stored, "losses": _losses(cut, kinds, config)})
+        losses = _losses(cut, kinds, config)
+        rows.append(
+            {
+                "rank": rank,
+                "stored": stored,
+                "losses": _means(losses),
+                "whole": _more(losses, whole),
+            }
+        )
         progress((number + 1) / (len(ranks) + 1))
     return rows
 
@@ -171,12 +193,20 @@ def _stored(found: Decomposition, rank: int) -> int:
     return rows * columns if whole else factor_parameters(rank, rows, columns)
 
 
-def _losses(model: DecoderLM, kinds: Kinds, config: RunConfig) -> dict[str, float]:
-    size = config.evaluation.batch_size
-    return {
-        "chosen": rows_loss(model, kinds.chosen, size),
-        "others": rows_loss(model, kinds.others, size),
-    }
+def _losses(model: DecoderLM, kinds: Kinds, config: RunConfig) -> Losses:
+    def loss(stories: Sequence[Story]) -> Replicates:
+        measured = stories_loss(model, stories, config.evaluation.batch_size)
+        return measured.replicates(len(stories))
+
+    return {"chosen": loss(kinds.chosen), "others": loss(kinds.others)}
+
+
+def _means(losses: Losses) -> dict[str, float]:
+    return {kind: loss.value for kind, loss in losses.items()}
+
+
+def _more(one: Losses, other: Losses) -> dict[str, list[float | None]]:
+    return {kind: paired(one[kind], other[kind]).as_result() for kind in one}
 
 
 def _weight_at(model: nn.Module, path: str) -> Tensor:

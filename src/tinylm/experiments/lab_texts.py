@@ -12,10 +12,10 @@ import torch
 
 from tinylm.config import TrainingConfig
 from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import IGNORED, ShuffledOrder, story_rows
+from tinylm.data.windows import ShuffledOrder, story_rows
 from tinylm.errors import DataError
+from tinylm.evaluation.perplexity import SplitLoss, window_losses
 from tinylm.model.decoder import DecoderLM, evaluating
-from tinylm.model.loss import token_losses
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 from tinylm.training.optimizers import set_learning_rate
@@ -103,18 +103,20 @@ def two_kinds(
 
 
 @torch.no_grad()
-def rows_loss(model: DecoderLM, stories: Sequence[Story], batch_size: int) -> float:
-    """Return the mean loss in nats a token of stories, one a row."""
-    total, count = 0.0, 0
+def stories_loss(model: DecoderLM, stories: Sequence[Story], batch_size: int) -> SplitLoss:
+    """Measure the loss on stories, one a row."""
     device = model.embedding.weight.device
+    losses = []
     with evaluating(model):
         for start in range(0, len(stories), batch_size):
             batch = story_rows([story.tolist() for story in stories[start : start + batch_size]])
-            batch = batch.to(device)
-            losses = token_losses(model(batch.ids, real=batch.real), batch.labels, IGNORED)
-            total += float(losses.double().sum())
-            count += len(losses)
-    return total / max(1, count)
+            losses.append(window_losses(model, batch.to(device)))
+    return SplitLoss.of(torch.cat(losses) if losses else torch.zeros(0, 2, dtype=torch.float64))
+
+
+def rows_loss(model: DecoderLM, stories: Sequence[Story], batch_size: int) -> float:
+    """Return the mean loss in nats a token of stories, one a row."""
+    return stories_loss(model, stories, batch_size).mean
 
 
 def tune(

@@ -23,6 +23,7 @@ from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.checks.material import gradients, seeded
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import prepare_data, start_model
+from tinylm.measurement import Replicates, paired
 from tinylm.model.decoder import DecoderLM
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.optimizers import set_learning_rate
@@ -31,7 +32,8 @@ from tinylm.training.schedules import learning_rate_factor
 from tinylm.training.step import TrainingStep
 
 LOSS_TOLERANCE = 0.005
-"""Largest relative difference of the validation losses."""
+"""Largest relative difference of the validation losses. A bound on what rounding may cost, not a
+test whether it costs anything: on enough windows any two trainings differ measurably."""
 COSINE_TOLERANCE = 0.98
 """Least cosine between the gradients of any part."""
 ERROR_TOLERANCE = 0.2
@@ -39,6 +41,7 @@ ERROR_TOLERANCE = 0.2
 8 bits of a number, and a trained model's gradient is what is left of large terms that cancel: the
 error of their rounding does not shrink with it."""
 FORMATS = ("fp32", "bf16")
+FORM = 2
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -46,7 +49,8 @@ def run(context: Context) -> dict[str, Any]:
 
     Returns:
         ``trained`` (format -> curve, seconds, validation loss in float32), ``loss_difference``
-        (relative), ``agreement`` of the gradients at the ``start`` and at the ``end`` of the
+        (relative), ``loss_change`` (how much more it is after bfloat16, in nats, with its interval
+        over the windows), ``agreement`` of the gradients at the ``start`` and at the ``end`` of the
         training in float32, the ``tolerances``, and ``failed``: what is outside.
 
     Raises:
@@ -60,6 +64,7 @@ def run(context: Context) -> dict[str, Any]:
     validation = TokenWindows(data.validation, length)
     subset = validation.fixed_subset(settings.validation_windows)
     models: dict[str, DecoderLM] = {}
+    losses_by_block: dict[str, Replicates] = {}
     trained: dict[str, dict[str, Any]] = {}
     with threads(config.training.threads):
         start = start_model(config, data, context.console)
@@ -75,6 +80,7 @@ def run(context: Context) -> dict[str, Any]:
                 seconds = time.perf_counter() - began
                 models[name] = step.model
                 found = split_loss(step.model, validation, config.evaluation.batch_size, subset)
+                losses_by_block[name] = found.replicates()
                 trained[name] = {
                     "curve": losses,
                     "seconds": seconds,
@@ -94,6 +100,7 @@ def run(context: Context) -> dict[str, Any]:
         "native": step.device.type == "cuda" or cpu_has_bf16(),
         "trained": trained,
         "loss_difference": difference,
+        "loss_change": paired(losses_by_block["bf16"], losses_by_block["fp32"]).as_result(),
         "agreement": agreement,
         "tolerances": {
             "loss": LOSS_TOLERANCE,

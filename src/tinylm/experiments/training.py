@@ -27,6 +27,7 @@ from tinylm.config import load_config
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import ConfigError, TinylmError
+from tinylm.evaluation.perplexity import BLOCKS
 from tinylm.experiments.context import Console, Context, keep_configuration, threads
 from tinylm.experiments.preparation import (
     PreparedData,
@@ -48,8 +49,6 @@ from tinylm.training.loop import (
 )
 from tinylm.training.tracking import Tracker, read_metrics
 
-_BLOCKS = 64
-"""Blocks of windows at most, by which losses are compared from one validation to another."""
 _DIGITS = 4
 """Decimals of a block's loss, in nats, that are kept."""
 
@@ -88,7 +87,7 @@ class _Tracked:
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
         named = {"block_losses": "validation", "training_block_losses": "training"}
         blocks = {
-            name: [round(total, _DIGITS) for total, _ in self.task.losses[split].blocks(_BLOCKS)]
+            name: [round(total, _DIGITS) for total, _ in self.task.losses[split].blocks(BLOCKS)]
             for name, split in named.items()
         }
         self.tracker.write("validation", asdict(record) | blocks)
@@ -289,7 +288,7 @@ def _lines_are_lost(folder: Path, trainer: Trainer, state: TrainingState) -> boo
 def block_targets(split: TokenWindows, chosen: Sequence[int] | None) -> list[int]:
     """Return the tokens of each block of windows, of all or of those chosen."""
     indices = range(len(split)) if chosen is None else chosen
-    parts = np.array_split(indices, min(_BLOCKS, len(indices)))
+    parts = np.array_split(indices, min(BLOCKS, len(indices)))
     return [split.num_targets(part) for part in parts]
 
 
@@ -314,32 +313,41 @@ def changes(
 
     Returns:
         ``first_to_best``, ``best_to_last``, ``previous_to_last`` and ``training_to_validation``
-        (at the last validation), and ``best``, the loss itself. None where it was not measured,
-        such as in a run that an older version began.
+        (at the last validation), ``training_best_to_last`` (on training stories, while validation
+        went from its best to the last), and ``best``, the loss itself. None where it was not
+        measured, such as in a run that an older version began.
     """
 
     def loss(record: Mapping[str, Any], name: str = "block_losses") -> Replicates | None:
-        sums = record.get(name)
-        if sums is None or len(sums) != len(weights[name]):
-            return None
-        return mean_replicates(sums, weights[name])
-
-    def change(one: Replicates | None, other: Replicates | None) -> list[float | None] | None:
-        return None if one is None or other is None else paired(other, one).as_result()
+        return blocks_loss(record.get(name), weights[name])
 
     first, last = validations[0], validations[-1]
     previous = validations[max(0, len(validations) - 2)]
     own, seen = loss(last), loss(last, "training_block_losses")
     least = loss(best)
+    learned = loss(best, "training_block_losses")
     return {
-        "first_to_best": change(loss(first), least),
-        "best_to_last": change(least, own),
-        "previous_to_last": change(loss(previous), own),
+        "first_to_best": more(least, loss(first)),
+        "best_to_last": more(own, least),
+        "previous_to_last": more(own, loss(previous)),
         "training_to_validation": None
         if own is None or seen is None
         else unpaired(own, seen).as_result(),
+        "training_best_to_last": more(seen, learned),
         "best": None if least is None else least.interval.as_result(),
     }
+
+
+def blocks_loss(sums: Sequence[float] | None, targets: Sequence[int]) -> Replicates | None:
+    """Return the mean loss of blocks of windows; None where it was not measured by these blocks."""
+    if sums is None or len(sums) != len(targets):
+        return None
+    return mean_replicates(sums, targets)
+
+
+def more(one: Replicates | None, other: Replicates | None) -> list[float | None] | None:
+    """Return how much more the first loss is than the second on the same blocks, as a result."""
+    return None if one is None or other is None else paired(one, other).as_result()
 
 
 def unigram_perplexity(train: TokenFile, validation: TokenFile) -> float:

@@ -20,14 +20,15 @@ def abstract(results: ReportInputs) -> str:
     size = f" of {_millions(training['parameters']['total'])} parameters" if training else ""
     sentences = [
         f"A decoder-only Transformer{size} ({plural(model.num_layers, 'layer')}, "
-        f"{model.num_heads} heads, hidden size {model.hidden_size}, context of "
-        f"{model.context_length} tokens) was built from basic tensor operations."
+        f"{plural(model.num_heads, 'head')}, hidden size {model.hidden_size}, context of "
+        f"{plural(model.context_length, 'token')}) was built from basic tensor operations."
     ]
     if data:
         train = data["splits"]["train"]
         sentences.append(
-            f"The corpus {code(data['corpus_name'])} has {count(train['stories'])} training "
-            f"stories with {_millions(train['tokens'])} word-level tokens and a vocabulary of "
+            f"The corpus {code(data['corpus_name'])} has "
+            f"{plural(train['stories'], 'training story', 'training stories')} with "
+            f"{_millions(train['tokens'])} word-level tokens and a vocabulary of "
             f"{count(data['vocab_size'])}."
         )
     if training:
@@ -36,7 +37,7 @@ def abstract(results: ReportInputs) -> str:
         unigram = training.get("unigram_perplexity")
         against = f", where word frequencies alone give {significant(unigram)}" if unigram else ""
         sentences.append(
-            f"In {count(training['steps'])} steps and {duration(training['seconds_training'])} "
+            f"In {plural(training['steps'], 'step')} and {duration(training['seconds_training'])} "
             f"of training on {_millions(training['tokens_seen'])} tokens, validation perplexity "
             f"reached {significant(reached['perplexity'])}{against}."
         )
@@ -49,10 +50,12 @@ def abstract(results: ReportInputs) -> str:
         )
     attention = found.get("attention")
     if attention and attention.get("heads"):
-        kinds = len({head["role"] for head in attention["heads"]})
+        heads = attention["heads"]
+        kinds = plural(len({head["role"] for head in heads}), "kind")
         sentences.append(
-            f"The {plural(len(attention['heads']), 'attention head')} are measured one by one "
-            f"and fall into {plural(kinds, 'kind')}."
+            f"The {len(heads)} attention heads are measured one by one and fall into {kinds}."
+            if len(heads) > 1
+            else "What the one attention head does is measured."
         )
     return " ".join([*sentences, *_methods(found)])
 
@@ -98,15 +101,14 @@ def _methods(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if verification and verification["rows"]:
         rows = verification["rows"]
         failed = sum(not row["passed"] for row in rows)
-        sentences.append(
-            f"{failed} of {plural(len(rows), 'check')} of the program against plain calculations "
-            "*FAILED*."
-            if failed
-            else f"All {plural(len(rows), 'check')} of the program against plain calculations "
-            "passed."
-            if len(rows) > 1
-            else "The check of the program against a plain calculation passed."
-        )
+        how = "*FAILED*" if failed else "passed"
+        if len(rows) == 1:
+            sentences.append(f"The check of the program against a plain calculation {how}.")
+        else:
+            which = f"{failed} of" if failed else "All"
+            sentences.append(
+                f"{which} {len(rows)} checks of the program against plain calculations {how}."
+            )
     return sentences
 
 

@@ -42,11 +42,11 @@ def percent(share: float, digits: int = 1) -> str:
     """Return a share of 1 in percent: ``12.3 %``, or ``< 0.1 %`` for what would round to 0."""
     value = 100 * share
     smallest: float = 10**-digits
-    if 0 < value < smallest:
-        return f"<\u2009{smallest:g}\u202f%"
-    if value in (0, 100):
-        return f"{value:.0f}\u202f%"
-    return f"{value:.{digits}f}\u202f%"
+    if 0 < abs(value) < smallest:
+        beyond = "<\u2009" if value > 0 else ">\u2009−"
+        return f"{beyond}{smallest:g}\u202f%"
+    places = 0 if value in (0, 100) else digits
+    return f"{value:.{places}f}\u202f%".replace("-", "−")
 
 
 def duration(seconds: float) -> str:

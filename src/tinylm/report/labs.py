@@ -46,8 +46,6 @@ def build_lab(
         DataError: in one line, if its result is missing or cannot be used.
     """
     inputs = load_inputs(run_folder, config, commands, [name])
-    if name not in inputs.results:
-        raise DataError(f"{inputs.folder} has no result of {name}: run that lab first")
     draw(inputs)
     return write_document(document(inputs, name), inputs, name)
 
@@ -56,8 +54,10 @@ def document(inputs: ReportInputs, name: str) -> Document:
     """Return a lab's section as a document: its heading is the title, its parts the sections.
 
     Raises:
-        DataError: if the result lacks what the section tells.
+        DataError: if there is no result, or it lacks what the section tells.
     """
+    if name not in inputs.results:
+        raise DataError(f"{inputs.folder} has no result of {name}: run that lab first")
     module = importlib.import_module(SECTIONS[name].partition(":")[0])
     try:
         title, *section = module.blocks(inputs)
@@ -82,7 +82,9 @@ def _reproduction(inputs: ReportInputs, name: str) -> list[Block]:
     found = inputs.results[name]
     section = name.replace("-", "_")
     settings = to_dict(inputs.config)["experiments"][section]
-    took = f"It took {duration(found['seconds'])} on {hardware(found)}. " * ("seconds" in found)
+    took = ""
+    if "seconds" in found:
+        took = f"It took {duration(found['seconds'])} on {hardware(found)}. "
     return [
         Heading(1, "Reproduction", "sec:lab-reproduction", after_floats=True),
         Paragraph(

@@ -130,6 +130,12 @@ def signed(value: float, digits: int) -> str:
     return f"{value:.{digits}f}".replace("-", "−")
 
 
+def in_nats(difference: Difference) -> str:
+    """Return a difference of losses: ``0.412 nats (95 % interval: 0.391 to 0.433)``."""
+    value, low, high = (signed(part, 3) for part in (difference.value, *difference.ends))
+    return f"{value} nats ({percent(CONFIDENCE, 0)} interval: {low} to {high})"
+
+
 def mib(size: float) -> str:
     """Return bytes in MiB (2^20 bytes), without the unit."""
     return significant(size / 2**20)

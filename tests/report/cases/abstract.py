@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tests.report.method_fixtures import timing
 from tests.report.telling import table_of
-from tinylm.report import abstract
-
-FILES = [Path(str(abstract.__file__))]
 
 Results = dict[str, dict[str, Any]]
 
@@ -62,6 +58,10 @@ CASES = table_of(
     (None, "The 24 attention heads are measured one by one and fall into"),
     (without("attention"), "checks of the program", "attention heads"),
     (lambda r: r["attention"].update(heads=[]), "checks of the program", "attention heads"),
+    (
+        lambda r: r["attention"].update(heads=r["attention"]["heads"][:1]),
+        "What the one attention head does is measured.",
+    ),
     # The cache.
     (
         cache(1.0, 3.0),
@@ -82,6 +82,7 @@ CASES = table_of(
     # The checks.
     (checks(12), "All 12 checks of the program against plain calculations passed."),
     (checks(1), "The check of the program against a plain calculation passed."),
+    (checks(1, 1), "The check of the program against a plain calculation FAILED."),
     (checks(12, 2), "2 of 12 checks of the program against plain calculations FAILED."),
     (checks(0), "A decoder-only", "of the program"),
     (without("verification"), "A decoder-only", "of the program"),

@@ -12,10 +12,24 @@ Result = dict[str, Any]
 Change = Callable[[Result], None]
 
 
-def losses(*values: float) -> Change:
+LESS, MORE, ALIKE, UNKNOWN = [-0.2, -0.3, -0.1], [0.2, 0.1, 0.3], [0, -0.1, 0.1], [0.2, None, None]
+
+
+def losses(*changes: list[Any], whole: list[Any] = ALIKE) -> Change:
+    """From each run to the next the loss changes like this, and from the first to the last."""
+
     def change(found: Result) -> None:
-        for run, value in zip(found["runs"], values, strict=True):
-            run["validation_loss"] = value
+        for run, moved in zip(found["runs"][1:], changes, strict=True):
+            run["beside"]["previous"] = moved
+        found["runs"][-1]["beside"]["first"] = whole
+
+    return change
+
+
+def two(moved: list[Any]) -> Change:
+    def change(found: Result) -> None:
+        found["runs"] = found["runs"][:2]
+        losses(moved, whole=moved)(found)
 
     return change
 
@@ -27,24 +41,18 @@ def tokens_of_the_first(factor: float) -> Change:
     return change
 
 
-def later_losses(more: float | None) -> Change:
-    """The losses of the last run's steps lie so far above those of the first; None: no steps."""
-
-    def change(found: Result) -> None:
-        first, last = found["runs"][0], found["runs"][-1]
-        for run in (first, last):
-            for point in run["curve"]:
-                point["loss"] = 3.0
-        for point in last["curve"]:
-            point["loss"] += more or 0.0
-        if more is None:
-            last["curve"] = []
-
-    return change
+def at_equal_steps(moved: list[Any]) -> Change:
+    return lambda found: found["runs"][-1]["beside"].update(equal_steps=moved)
 
 
-def no_steps(found: Result) -> None:
-    found["runs"][0]["curve"] = []
+def unmeasured(found: Result) -> None:
+    found["runs"][0]["equal_steps"]["validation_loss"] = None
+
+
+def before_intervals(found: Result) -> None:
+    for run in found["runs"]:
+        run.pop("beside")
+        run.pop("equal_steps")
 
 
 def memory(first: float, last: float, first_whole: float, last_whole: float) -> Change:
@@ -73,8 +81,10 @@ CASES = [
     *table_of(
         "accumulation",
         # The setting.
-        (None, "The same model was trained 4 times, from the same initial weights"),
-        (single, "The same model was trained, from the same initial weights"),
+        (None, "The same model was trained 4 times from the same initial weights"),
+        (single, "The same model was trained from the same initial weights"),
+        (None, "Two losses are called different if the interval of 95\u202f% of their difference"),
+        (single, "not adapted to the batch.", "Two losses are called"),
         (None, "with 1, 2, 4 and 8 of them to an optimizer step"),
         (single, "with 1 of them to an optimizer step"),
         (None, "(one pass over the training split)"),
@@ -86,22 +96,29 @@ CASES = [
         (None, "All runs saw the same 1.16 million tokens"),
         (tokens_of_the_first(1.019), "the same 1.19 million tokens"),
         (tokens_of_the_first(1.03), "The runs saw 1,163,264 to 1,198,162 tokens", "the same 1."),
-        (losses(3.0, 3.1, 3.2, 3.4), "rises with every increase of the batch, from 3.000 to 3.400"
-         ". At equal tokens and an equal learning rate, fewer updates bring less progress."),
-        (all_of(losses(3.0, 3.1, 3.2, 3.4), tokens_of_the_first(2)), "from 3.000 to 3.400.",
+        (losses(MORE, MORE, MORE, whole=MORE), "rises with every increase of the batch, from 3.0"),
+        (losses(MORE, MORE, MORE, whole=MORE), "by 0.200 nats (95\u202f% interval: 0.100 to 0.300)."
+         " At equal tokens and an equal learning rate, fewer updates bring less progress."),
+        (all_of(losses(MORE, MORE, MORE, whole=MORE), tokens_of_the_first(2)), "to 0.300). At equ",
          "At equal tokens"),
-        (losses(3.4, 3.2, 3.1, 3.0), "falls with every increase of the batch, from 3.400 to 3.000"),
-        (losses(3.2, 3.0, 3.1, 3.3), "not steadily: it is lowest with k = 2 (3.000)."),
-        (losses(3.0, 3.009, 3.0, 3.0), "within 0.009 nats of each other, too close for a differ"),
-        (losses(3.0, 3.011, 3.0, 3.0), "it is lowest with k = 1", "too close"),
+        (losses(LESS, LESS, LESS, whole=LESS), "falls with every increase of the batch, from"),
+        (losses(LESS, LESS, LESS, whole=LESS), ", by 0.200 nats (95\u202f% interval: 0.100 to 0.3"),
+        (losses(LESS, MORE, ALIKE, whole=MORE), "From each setting to the next it is lower (k = 2)"
+         ", higher (k = 4) and not measurably different (k = 8); the last beside the first is hig"),
+        (losses(MORE, ALIKE, MORE, whole=MORE), "higher (k = 8); the last beside", "with every"),
+        (losses(ALIKE, ALIKE, ALIKE), "the last beside the first is not measurably different."),
+        (losses(MORE, MORE, UNKNOWN, whole=MORE), "; whether the losses differ could not be meas"),
+        (before_intervals, "; whether the losses differ could not be measured.", "At equal"),
+        (two(ALIKE), "which is not measurably different. At equal steps"),
+        (two(MORE), "The validation loss rises with every increase"),
         (single, "The validation loss is 3.", "At equal steps"),
         # The loss at equal steps.
-        (later_losses(-0.011), "brings more progress, but it costs 8.0 times the tokens."),
-        (later_losses(-0.009), "8.0 times the tokens do not make the updates better."),
-        (later_losses(0.009), "8.0 times the tokens do not make the updates better."),
-        (later_losses(0.011), "the updates are not better with the larger batch, not even one by"),
-        (later_losses(None), "All runs saw", "At equal steps"),
-        (no_steps, "All runs saw", "At equal steps"),
+        (at_equal_steps(LESS), "At equal steps, 142 of each, the validation loss is 4.883"),
+        (at_equal_steps(LESS), "brings more progress, but it costs 8.0 times the tokens."),
+        (at_equal_steps(MORE), "with the larger batch even a single update brings less progress."),
+        (at_equal_steps(ALIKE), "which is not measurably different: 8.0 times the tokens do not m"),
+        (at_equal_steps(UNKNOWN), "with k = 8; whether they differ could not be measured."),
+        (unmeasured, "All runs saw", "At equal steps"),
         # Memory.
         (memory(1e8, 1.019e8, 1e8, 4e8), "Peak memory hardly depends on k (95.4 to 97.2 MiB)"),
         (memory(1e8, 1.03e8, 1e8, 4e8), "Peak memory changes by 3\u202f% between the settings"),

@@ -60,6 +60,15 @@ def named(found: Result) -> None:
         sentence["reason"] = "named by the reader"
 
 
+def one_head(*worth: float) -> Change:
+    def change(found: Result) -> None:
+        del found["heads"][1:]
+        found["heads"][0]["worth"] = list(worth)
+        found.update(idle=[], without_idle=None)
+
+    return change
+
+
 IDLE, NEEDED, HARMFUL = (0.0, -0.001, 0.001), (0.3, 0.2, 0.4), (-0.02, -0.03, -0.01)
 
 CASES = [
@@ -67,6 +76,9 @@ CASES = [
         "attention",
         (None, "fall into 10 roles: mixed (15), own position (1)"),
         (heads(role="mixed"), "All 24 heads have one role: mixed."),
+        (one_head(0.3, 0.2, 0.4), "The one head has the role: own position."),
+        (one_head(0.3, 0.2, 0.4), "The one head is missed when it is taken away."),
+        (one_head(0.0, -0.1, 0.1), "The one head is not missed when it is taken away."),
         # How far back the layers look.
         (distances(4.0), "lies 4.0 tokens back on average; an even spread would look 16.0 back"),
         (distances(4.0, 4.6, 5.3), "the higher a layer, the further back it looks"),

@@ -1,44 +1,21 @@
-"""What is said of the time and memory of the experiments."""
+"""What is said of how to repeat a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from tests.report.telling import Case, table_of
 
-from tests.report.telling import table_of
-from tinylm.report import sections
-
-Results = dict[str, dict[str, Any]]
-FILES = [Path(sections.__path__[0]) / "experiment_costs.py"]
-
-
-def only(**costs: tuple[float, float | None]) -> Callable[[Results], None]:
-    """Leave the seconds and bytes of these experiments alone."""
-
-    def change(found: Results) -> None:
-        for name, result in found.items():
-            result.pop("seconds")
-            if name in costs:
-                result["seconds"], result["peak_resident_bytes"] = costs[name]
-
-    return change
-
-
-def before_memory_was_told(found: Results) -> None:
-    only(data=(61, None))(found)
-    del found["data"]["peak_resident_bytes"]
-
-
-CASES = table_of(
-    "reproduction",
-    (only(), "made on the machine", "experiment took"),
-    (
-        only(data=(61, 4e8), training=(120, 1.25e9)),
-        "The process held 1.25\u00a0GB of memory at most, in training; libraries",
+CASES = [
+    *table_of(
+        "reproduction",
+        (None, "The run was made on the machine of tab:environment."),
+        (None, "Memory\n15.6 GiB"),
+        (None, "sec:configuration is the configuration", "are made again by"),
     ),
-    (only(data=(61, 4e8), training=(120, None)), "2 experiments took 3\u00a0min 1\u00a0s in all"),
-    (only(data=(61, 4e8), training=(120, None)), "held 0.400\u00a0GB of memory at most, in data"),
-    (before_memory_was_told, "1 experiment took 1\u00a0min 1\u00a0s in all", "The process held"),
-    about="*",
-)
+    Case("reproduction", "Reproduction", unsaid="made on the machine", environment={}),
+    Case("reproduction", "odd\nvalue", environment={"odd": "value"}),
+    Case("reproduction", "odd\nvalue", environment={"odd": "value", "cpu": None}, unsaid="Proc"),
+    Case("reproduction", "Every random choice depends on a seed: 0 for the data, 0 for init",
+         commands=("tinylm train",)),
+    Case("reproduction", "7 for the continuations", commands=("tinylm train",),
+         settings={"evaluation": {"seed": 7}}),
+]  # fmt: skip

@@ -29,6 +29,7 @@ CASES = table_of(
     (counts(), "(912 stories; 88 stories with <unk> were left out)."),
     (counts(with_unknown=1), "(912 stories; 1 story with <unk> was left out)."),
     (counts(with_unknown=0), "(912 stories).", "left out"),
+    (counts(texts=1, with_unknown=0), "(1 story).", "stories)"),
     (None, "stand in 40 of them and are not counted"),
     (counts(typographic=0), "what differs otherwise.", "Typographic"),
     (counts(same=912), "Come back as they were\n912", "more than one way"),

@@ -12,7 +12,7 @@ Change = Callable[[Result], None]
 LESS, MORE, ALIKE, UNKNOWN = [-0.2, -0.3, -0.1], [0.2, 0.1, 0.3], [0, -0.1, 0.1], [0.2, None, None]
 
 
-def moved(**changes: list[float | None]) -> Change:
+def moved(**changes: list[float | None] | None) -> Change:
     return lambda found: found["changes"].update(changes)
 
 
@@ -27,17 +27,9 @@ def ended(previous: list[Any], rate: float) -> Change:
     return change
 
 
-def overfitted(*training_losses: float | None) -> Change:
-    """The loss rose after the best validation; the last ones have these losses on the stories."""
-
-    def change(found: Result) -> None:
-        last = found["validations"][-len(training_losses) :]
-        for point, loss in zip(last, training_losses, strict=True):
-            point["training_loss"] = loss
-        found["best"]["step"] = last[0]["step"]
-        found["changes"]["best_to_last"] = MORE
-
-    return change
+def overfitted(on_training_stories: list[float | None] | None) -> Change:
+    """The loss rose after the best validation, and so changed on the training stories."""
+    return moved(best_to_last=MORE, training_best_to_last=on_training_stories)
 
 
 def apart(difference: list[Any]) -> Change:
@@ -114,10 +106,11 @@ CASES = [
         (ended(UNKNOWN, 1.0), "How it moved at the end could not be measured."),
         (ended(ALIKE, 0.49), "at the end of its schedule training had levelled out."),
         (ended(ALIKE, 0.51), "at this learning rate training had levelled out."),
-        (overfitted(2.0, 1.9), "rose again: until step 4,860 the loss grew by 0.20 nats."),
-        (overfitted(2.0, 1.9), "the loss on the training stories fell: the model overfits."),
-        (overfitted(1.9, 2.0), "is the best one, not the last.", "overfits"),
-        (overfitted(None, None), "is the best one, not the last.", "overfits"),
+        (overfitted(LESS), "rose again: until step 4,860 the loss grew by 0.20 nats."),
+        (overfitted(LESS), "the loss on the training stories fell: the model overfits."),
+        (overfitted(MORE), "is the best one, not the last.", "overfits"),
+        (overfitted(ALIKE), "is the best one, not the last.", "overfits"),
+        (overfitted(None), "is the best one, not the last.", "overfits"),
         # Training beside validation stories.
         (apart(ALIKE), "They are not measurably different: the model predicts stories that it has"),
         (apart(LESS), "The validation stories are easier for it by 0.20 nats"),

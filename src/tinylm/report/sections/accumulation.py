@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinylm.measurement import LIMIT, Verdict, compare_unpaired
+from tinylm.measurement import CONFIDENCE, LIMIT, Difference, Verdict, compare_unpaired
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, literal
-from tinylm.report.formatting import count, duration, percent, plural, setting, significant
+from tinylm.report.formatting import count, duration, listed, percent, plural, setting, significant
 from tinylm.report.inputs import ReportInputs
-from tinylm.report.measurements import DAGGER, dagger, factor, hardware, measured, mib, spread
+from tinylm.report.measurements import (
+    DAGGER,
+    dagger,
+    factor,
+    hardware,
+    in_nats,
+    measured,
+    mib,
+    spread,
+)
 
-_SAME_LOSS = 0.01
-"""Nats within which two losses count as alike."""
 _SAME = 0.02
-"""Relative difference within which tokens or memory count as the same."""
+"""Relative difference within which tokens, passes or memory count as the same. A fixed bound: they
+are counted exactly, and tokens and passes differ only because steps are whole."""
+
+Run = Mapping[str, Any]
 
 
 def blocks(results: ReportInputs) -> list[Block]:
@@ -24,16 +33,15 @@ def blocks(results: ReportInputs) -> list[Block]:
     if found is None or not found["runs"]:
         return []
     runs = sorted(found["runs"], key=lambda run: run["accumulation_steps"])
+    drawn = results.has_figure("figures/accumulation.svg")
+    shown = " [[fig:accumulation]] draws the training losses." if drawn else ""
     made: list[Block] = [
         Heading(1, "Gradient accumulation", "sec:accumulation"),
         *_technique(),
-        Paragraph(_setting(found, runs)),
+        Paragraph(f"{_setting(found, runs)}{shown}"),
         _table(found, runs),
     ]
-    if results.has_figure("figures/accumulation.svg"):
-        made[-2] = Paragraph(
-            f"{_setting(found, runs)} [[fig:accumulation]] draws the training losses."
-        )
+    if drawn:
         made.append(
             Figure(
                 "fig:accumulation",
@@ -72,33 +80,37 @@ def _technique() -> list[Block]:
     ]
 
 
-def _setting(found: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> str:
-    steps = [run["accumulation_steps"] for run in runs]
-    epochs = found["epochs"]
-    validation = found.get("validation_windows")
-    measured = (
-        f"on {plural(validation, 'window')} of the validation split"
+def _setting(found: Mapping[str, Any], runs: Sequence[Run]) -> str:
+    steps = [str(run["accumulation_steps"]) for run in runs]
+    epochs, validation = found["epochs"], found.get("validation_windows")
+    where = (
+        f"{plural(validation, 'window')} of the validation split"
         if validation
-        else "on the whole validation split"
+        else "the whole validation split"
     )
     passes = "one pass" if abs(epochs - 1) < _SAME else f"{significant(epochs)} passes"
-    trained = "" if len(runs) == 1 else f" {len(runs)} times"
-    return (
-        f"The same model was trained{trained}, from the same initial weights, on "
-        f"{plural(found['windows'], 'window')} of {plural(found['context_length'], 'token')} "
-        f"({passes} over the training split), in "
-        f"mini-batches of {found['batch_size']} windows ({literal(str(found['precision']))}), "
-        f"with {_joined(steps)} of them to an optimizer step, and validated {measured} "
-        f"([[tab:accumulation]]). The learning rate is {setting(found['learning_rate'])} in all "
-        "of them; it was not adapted to the batch."
+    text = "The same model was trained"
+    if len(runs) > 1:
+        text += f" {len(runs)} times"
+    text += (
+        f" from the same initial weights, on {plural(found['windows'], 'window')} of "
+        f"{plural(found['context_length'], 'token')} ({passes} over the training split), in "
+        f"mini-batches of {plural(found['batch_size'], 'window')} "
+        f"({literal(str(found['precision']))}), with {listed(steps)} of them to an optimizer step, "
+        f"and validated on {where} ([[tab:accumulation]]). The learning rate is "
+        f"{setting(found['learning_rate'])} throughout; it was not adapted to the batch."
     )
+    if len(runs) > 1:
+        text += (
+            " Two losses are called different if the interval of "
+            f"{percent(CONFIDENCE, 0)} of their difference, over the validation windows that both "
+            "were measured on, leaves 0 out. Each setting was trained once: what other random "
+            "numbers would change is not part of that interval."
+        )
+    return text
 
 
-def _joined(steps: Sequence[int]) -> str:
-    return f"{', '.join(map(str, steps[:-1]))} and {steps[-1]}" if len(steps) > 1 else str(steps[0])
-
-
-def _table(found: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Table:
+def _table(found: Mapping[str, Any], runs: Sequence[Run]) -> Table:
     rows = tuple(
         (
             str(run["accumulation_steps"]),
@@ -128,13 +140,13 @@ def _table(found: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> Table
     )  # fmt: skip
 
 
-def _disturbed(runs: Sequence[Mapping[str, Any]]) -> str:
+def _disturbed(runs: Sequence[Run]) -> str:
     if any(measured(run["epoch"]).disturbed for run in runs):
         return f" {DAGGER}: disturbed; the spread is above {percent(LIMIT, 0)}."
     return ""
 
 
-def loss_comment(runs: Sequence[Mapping[str, Any]]) -> str:
+def loss_comment(runs: Sequence[Run]) -> str:
     """Return what fewer, larger updates do to the loss, at equal tokens and at equal steps."""
     first, last = runs[0], runs[-1]
     if len(runs) == 1:
@@ -147,7 +159,7 @@ def loss_comment(runs: Sequence[Mapping[str, Any]]) -> str:
         else f"The runs saw {count(min(tokens))} to {count(max(tokens))} tokens"
     )
     text += (
-        f", in {count(first['steps'])} updates with $k$ = {first['accumulation_steps']} and in "
+        f", in {plural(first['steps'], 'update')} with $k$ = {first['accumulation_steps']} and in "
         f"{count(last['steps'])} with $k$ = {last['accumulation_steps']}. "
     )
     text += _losses(runs, same)
@@ -155,64 +167,69 @@ def loss_comment(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"{text} {early}" if early else text
 
 
-def _losses(runs: Sequence[Mapping[str, Any]], same: bool) -> str:
-    losses = [run["validation_loss"] for run in runs]
-    first, last = losses[0], losses[-1]
-    ends = f"from {first:.3f} to {last:.3f}"
-    steps = list(itertools.pairwise(losses))
-    if max(losses) - min(losses) <= _SAME_LOSS:
+def _beside(run: Run, which: str) -> Difference:
+    """Return how much more a run's loss is than that of another; results from before lack it."""
+    return Difference.from_result(run.get("beside", {}).get(which))
+
+
+def _losses(runs: Sequence[Run], same: bool) -> str:
+    first, last = runs[0], runs[-1]
+    ends = f"from {first['validation_loss']:.3f} to {last['validation_loss']:.3f}"
+    steps = [_beside(run, "previous") for run in runs[1:]]
+    verdicts = {step.verdict for step in steps}
+    whole = _beside(last, "first")
+    if Verdict.UNKNOWN in verdicts:
+        return f"The validation loss goes {ends}; whether the losses differ could not be measured."
+    if verdicts == {Verdict.MORE}:
+        text = (
+            f"The validation loss rises with every increase of the batch, {ends}, by "
+            f"{in_nats(whole)}."
+        )
+        if same:
+            text += (
+                " At equal tokens and an equal learning rate, fewer updates bring less progress."
+            )
+        return text
+    if verdicts == {Verdict.LESS}:
         return (
-            f"The validation losses lie within {max(losses) - min(losses):.3f} nats of each other, "
-            "too close for a difference to be claimed from one training each."
+            f"The validation loss *falls* with every increase of the batch, {ends}, by "
+            f"{in_nats(-whole)}: fewer but less noisy updates brought more progress."
         )
-    if all(later > earlier for earlier, later in steps):
-        why = (
-            " At equal tokens and an equal learning rate, fewer updates bring less progress."
-            if same
-            else ""
-        )
-        return f"The validation loss rises with every increase of the batch, {ends}.{why}"
-    if all(later < earlier for earlier, later in steps):
-        return (
-            f"The validation loss *falls* with every increase of the batch, {ends}: fewer but less "
-            "noisy updates brought more progress."
-        )
-    best = min(runs, key=lambda run: run["validation_loss"])
+    if len(runs) == 2:
+        return f"The validation loss goes {ends}, which is not measurably different."
+    told = [f"{step.word} ($k$ = {run['accumulation_steps']})" for step, run in
+            zip(steps, runs[1:], strict=True)]  # fmt: skip
     return (
-        f"The validation loss changes {ends}, but not steadily: it is lowest with $k$ = "
-        f"{best['accumulation_steps']} ({best['validation_loss']:.3f})."
+        f"The validation loss goes {ends}. From each setting to the next it is {listed(told)}; the "
+        f"last beside the first is {whole.word}."
     )
 
 
-def _at_equal_steps(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
-    """Compare the training losses of two runs over the last steps that both of them made."""
-    common = min(first["steps"], last["steps"])
-    means = [_mean_loss(run["curve"], common) for run in (first, last)]
-    if means[0] is None or means[1] is None:
+def _at_equal_steps(first: Run, last: Run) -> str:
+    """Compare the validation losses of two runs after as many steps as both of them made."""
+    early = [run.get("equal_steps", {}).get("validation_loss") for run in (first, last)]
+    if None in early:
         return ""
-    difference = means[1] - means[0]
+    ratio = f"{significant(last['effective_batch'] / first['effective_batch'], 2)} times the tokens"
     text = (
-        f"At equal *steps* (the last tenth before step {count(common)}) the training loss is "
-        f"{means[0]:.3f} with $k$ = {first['accumulation_steps']} and {means[1]:.3f} with "
+        f"At equal *steps*, {count(last['equal_steps']['step'])} of each, the validation loss is "
+        f"{early[0]:.3f} with $k$ = {first['accumulation_steps']} and {early[1]:.3f} with "
         f"$k$ = {last['accumulation_steps']}"
     )
-    ratio = last["effective_batch"] / first["effective_batch"]
-    if abs(difference) <= _SAME_LOSS:
-        return f"{text}: {significant(ratio, 2)} times the tokens do not make the updates better."
-    if difference < 0:
-        return (
-            f"{text}: each update with the larger batch brings more progress, but it costs "
-            f"{significant(ratio, 2)} times the tokens."
-        )
-    return f"{text}: the updates are not better with the larger batch, not even one by one."
+    return (
+        text
+        + {
+            Verdict.LESS: ": each update with the larger batch brings more progress, but it costs "
+            f"{ratio}.",
+            Verdict.MORE: ": with the larger batch even a single update brings less progress.",
+            Verdict.ALIKE: f", which is not measurably different: {ratio} do not make the updates "
+            "measurably better.",
+            Verdict.UNKNOWN: "; whether they differ could not be measured.",
+        }[_beside(last, "equal_steps").verdict]
+    )
 
 
-def _mean_loss(curve: Sequence[Mapping[str, Any]], step: int) -> float | None:
-    losses = [point["loss"] for point in curve if 0.9 * step <= point["step"] <= step]
-    return sum(losses) / len(losses) if losses else None
-
-
-def memory_comment(runs: Sequence[Mapping[str, Any]]) -> str:
+def memory_comment(runs: Sequence[Run]) -> str:
     """Return how peak memory depends on accumulation and on the batch in one piece."""
     if len(runs) == 1:
         return ""
@@ -243,7 +260,7 @@ def memory_comment(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"{text}; with $k$ = {last['accumulation_steps']} accumulation saves none of it."
 
 
-def time_comment(runs: Sequence[Mapping[str, Any]]) -> str:
+def time_comment(runs: Sequence[Run]) -> str:
     """Return whether accumulation changes the time of an epoch."""
     if len(runs) == 1:
         return ""

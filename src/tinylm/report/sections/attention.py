@@ -20,7 +20,8 @@ _HEADS = "figures/attention-heads.svg"
 _SHOWN = 8
 """Heads told in words."""
 _APART = 1.15
-"""Ratio of two layers' mean distances from which one is said to look further back."""
+"""Ratio of two layers' mean distances from which one is said to look further back. A word for a
+size and no test: over the thousands of tokens that are read, a mean distance hardly scatters."""
 
 
 def blocks(results: ReportInputs) -> list[Block]:
@@ -99,6 +100,8 @@ def _overview(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
 def roles_comment(heads: Sequence[Head]) -> str:
     """Return how many heads have each role."""
     roles = Counter(str(head["role"]) for head in heads).most_common()
+    if len(heads) == 1:
+        return f"The one head has the role: {literal(roles[0][0])}."
     if len(roles) == 1:
         return f"All {plural(len(heads), 'head')} have one role: {literal(roles[0][0])}."
     counted = listed([f"{literal(role)} ({number})" for role, number in roles])
@@ -149,14 +152,15 @@ def worth_comment(result: Mapping[str, Any]) -> str:
             f"It depends most on head {best} ({literal(role)}): without it the loss is "
             f"{_nats(more[best])} higher. "
         )
-    whole = plural(len(worth), "head")
-    if len(more) == len(worth):
-        text += f"Each of the {whole} is missed when it is taken away alone. "
+    if len(worth) == 1:
+        text += f"The one head is{'' if more else ' not'} missed when it is taken away. "
+    elif len(more) == len(worth):
+        text += f"Each of the {len(worth)} heads is missed when it is taken away alone. "
     elif more:
         missed = "is missed when it is" if len(more) == 1 else "are missed when they are"
-        text += f"Of the {whole} {count(len(more))} {missed} taken away alone. "
+        text += f"Of the {len(worth)} heads {count(len(more))} {missed} taken away alone. "
     else:
-        text += f"None of the {whole} is missed when it is taken away alone. "
+        text += f"None of the {len(worth)} heads is missed when it is taken away alone. "
     if less:
         text += f"Without {_one_of(less)} the loss is even lower. "
     idle = result["idle"]

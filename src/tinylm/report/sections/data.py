@@ -21,7 +21,9 @@ _CLOSE = 0.1
 _ZIPF = 0.15
 """Difference from Zipf's exponent up to which a corpus is called like ordinary language."""
 _RARER = 2.0
-"""How many times rarer the rarest words may be than the power law says."""
+"""How many times rarer the rarest words may be than the power law says.
+
+All of these are words for sizes of the whole corpus, which is counted and not sampled."""
 
 
 def blocks(results: ReportInputs) -> list[Block]:

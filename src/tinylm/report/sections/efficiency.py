@@ -21,7 +21,8 @@ from tinylm.report.measurements import (
 )
 
 _NEAR = 0.15
-"""Difference of two exponents up to which they are said to agree."""
+"""Difference of two exponents up to which they are said to agree. A fixed bound: a plan counts the
+large operations alone, and is not meant to be right to the last percent."""
 SIZES = {
     "batch_size": "batch",
     "context_length": "context",

@@ -173,7 +173,7 @@ def quantization_comment(result: Mapping[str, Any]) -> str:
         f"{count(constants)} bytes of constants, {significant(bits)} bits a weight, where the "
         f"formula gives {formula}"
     )
-    if bits > 1.02 * expected:
+    if bits > 1.02 * expected:  # bytes are counted: what exceeds the formula is there
         text += "; blocks that are not full, and the mean of each matrix, make the difference"
     total = codes + constants
     return (

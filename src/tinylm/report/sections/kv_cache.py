@@ -25,7 +25,8 @@ from tinylm.report.measurements import (
 
 _MOST_ROWS = 8
 _NEAR_LINEAR, _NEAR_QUADRATIC = 1.25, 1.75
-"""Exponents up to and from which growth is called close to linear and to quadratic."""
+"""Exponents up to and from which growth is called close to linear and to quadratic: names of
+ranges, beside which the exponent stands with its interval."""
 
 
 def blocks(results: ReportInputs) -> list[Block]:
@@ -265,9 +266,9 @@ def memory_comment(found: Mapping[str, Any]) -> str:
     """Return what a token costs in the cache, and whether the measurement agrees."""
     formula, memory = found["formula"], found["memory"]
     text = (
-        f"Here {formula['num_layers']} layers, {formula['num_heads']} heads of width "
-        f"{formula['head_dim']} and {plural(formula['bytes_per_number'], 'byte')} per number make "
-        f"{count(formula['kv_bytes_per_token'])} bytes for each token of each text"
+        f"Here {plural(formula['num_layers'], 'layer')}, {plural(formula['num_heads'], 'head')} of "
+        f"width {formula['head_dim']} and {plural(formula['bytes_per_number'], 'byte')} per number "
+        f"make {count(formula['kv_bytes_per_token'])} bytes for each token of each text"
     )
     if not memory:
         return f"{text}."

@@ -6,38 +6,47 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinylm.experiments.lab_digits import METHODS
+from tinylm.measurement import CONFIDENCE, Verdict
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, literal
 from tinylm.report.formatting import count, listed, percent, plural
 from tinylm.report.inputs import ReportInputs
 from tinylm.report.sections.lab_mnist_methods import (
     chosen,
+    classes_of,
     comparison_blocks,
-    digits_of,
     drawn,
     mean,
     method,
+    more_on,
     name_of,
     on,
     others,
     seeds_of,
+    the_hard,
 )
 
-_SOURCES = {"MNIST": "[[lecun1998]]", "digits": "[[alpaydin1998]]"}
-"""Set of images -> who made it."""
+_SOURCES = {"MNIST": " [[lecun1998]]", "digits": " [[alpaydin1998]]"}
+"""Set of images -> who made it, behind its name."""
 
 
 def summary(found: Mapping[str, Any]) -> str:
     """Return the lab in a paragraph, as inline markup."""
     lora, full = method(found, chosen(found)), method(found, METHODS.full)
     base, hard = found["baseline"], found["baseline"]["hard"]
+    effect = {
+        Verdict.MORE: "lifts the test accuracy there",
+        Verdict.LESS: "lowers the test accuracy there",
+        Verdict.ALIKE: "does not measurably change the test accuracy there, which goes",
+        Verdict.UNKNOWN: "takes the test accuracy there",
+    }[more_on(lora["test"], base["test"], hard).verdict]
     return (
         f"A network of {count(found['network']['parameters'])} parameters, trained for "
-        f"{plural(found['network']['steps'], 'step')}, is worst on the classes {digits_of(hard)}. "
-        f"{name_of(lora['name'])}, on the frozen network lifts their test accuracy from "
+        f"{plural(found['network']['steps'], 'step')}, is worst on {classes_of(hard)}. "
+        f"{name_of(lora['name'])}, on the frozen network {effect} from "
         f"{percent(on(base['test'], hard))} to {percent(on(lora['test'], hard))} with "
-        f"{count(lora['parameters'])} trained parameters, and that of the other classes from "
-        f"{percent(on(base['test'], others(hard)))} to "
-        f"{percent(on(lora['test'], others(hard)))}; training everything reaches "
+        f"{plural(lora['parameters'], 'trained parameter')}; on the other classes accuracy goes "
+        f"from {percent(on(base['test'], others(hard)))} to "
+        f"{percent(on(lora['test'], others(hard)))}. Training everything reaches "
         f"{percent(on(full['test'], hard))} and {percent(on(full['test'], others(hard)))} "
         f"({seeds_of(found)})."
     )
@@ -53,7 +62,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         *_technique(found),
         Heading(2, "Where the network is weak", "sec:lab-mnist-weak"),
         *_weakness(results, found),
-        Heading(2, "The hard classes lifted", "sec:lab-mnist-lifted"),
+        Heading(2, "What fine-tuning changes", "sec:lab-mnist-lifted"),
         *comparison_blocks(results, found),
     ]
 
@@ -62,6 +71,13 @@ def _technique(found: Mapping[str, Any]) -> list[Block]:
     network, images = found["network"], found["data"]["images"]
     rows, columns = found["data"]["shape"]
     source = _SOURCES.get(found["data"]["name"], "")
+    scatter = (
+        f"All numbers are means over {len(found['seeds'])} seeds, each with its own initial "
+        "weights and batches; two methods are said to differ if the interval of "
+        f"{percent(CONFIDENCE, 0)} of their difference, seed by seed, leaves 0 out."
+        if len(found["seeds"]) > 1
+        else "All numbers are of one seed, which shows no scatter, so that no difference is judged."
+    )
     return [
         Paragraph(
             "LoRA [[hu2022]] leaves a trained weight $W_0$ of $m times n$ numbers as it is and "
@@ -74,16 +90,16 @@ def _technique(found: Mapping[str, Any]) -> list[Block]:
         ),
         Paragraph(
             "That this is not specific to language is shown here with images of digits"
-            f"{f' {source}' * bool(source)}. {literal(found['data']['description'])}. Of the "
+            f"{source}. {literal(found['data']['description'])}. Of the "
             f"training images {count(images['validation'])} are held out for validation: weak "
             "classes are identified and learning rates chosen on them, and the test images are "
             f"used once, at the end. The network takes {rows} × {columns} pixels through "
-            f"{plural(len(network['sizes']) - 2, 'hidden layer')} of {network['sizes'][1]} units "
-            f"with ReLU to {network['sizes'][-1]} classes, {count(network['parameters'])} "
-            f"parameters. It is trained by Adam for {plural(network['steps'], 'step')} of "
-            f"{network['batch_size']} images only, so that there is something left to improve. All "
-            f"numbers are means over {plural(len(found['seeds']), 'seed')}, each with its own "
-            "initial weights and batches."
+            f"{plural(len(network['sizes']) - 2, 'hidden layer')} of "
+            f"{plural(network['sizes'][1], 'unit')} with ReLU to {network['sizes'][-1]} classes, "
+            f"{count(network['parameters'])} parameters. It is trained by Adam for "
+            f"{plural(network['steps'], 'step')} of "
+            f"{plural(network['batch_size'], 'image')} only, so that there is something left to "
+            f"improve. {scatter}"
         ),
     ]
 
@@ -109,29 +125,30 @@ def weakness_comment(found: Mapping[str, Any], shown: bool) -> str:
     base, hard = found["baseline"], found["baseline"]["hard"]
     validation = base["validation"]
     classes = [(digit, on(validation, [digit])) for digit in hard]
-    text = (
-        f"On validation the network is right in {percent(mean(validation, 'all'))} of the images. "
-        f"The {plural(len(hard), 'class', 'classes')} with the lowest accuracy "
-        f"{'is' if len(hard) == 1 else 'are'} "
-        f"{listed([f'{digit} ({percent(share)})' for digit, share in classes])}, against "
-        f"{percent(on(validation, others(hard)))} for the others: these are the *hard* "
-        "classes. "
-    )
+    told = listed([f"{digit} ({percent(share)})" for digit, share in classes])
+    right = percent(mean(validation, "all"))
+    text = f"On validation the network is right in {right} of the images. "
+    if len(hard) == 1:
+        text += f"The class with the lowest accuracy is {told}"
+    else:
+        text += f"The {len(hard)} classes with the lowest accuracy are {told}"
+    text += f", against {percent(on(validation, others(hard)))} for the rest: "
+    text += "this is the *hard* class." if len(hard) == 1 else "these are the *hard* classes."
     pairs = base["confusions"]
-    if pairs:
-        told = [f"{one['true']} for {one['predicted']} ({percent(one['share'])})" for one in pairs]
-        outside = [
-            pair["predicted"]
-            for pair in pairs
-            if pair["true"] in hard and pair["predicted"] not in hard
-        ]
+    if not pairs:
+        return text
+    first, *more = pairs
+    confused = [
+        f"{first['true']} is taken for {first['predicted']} ({percent(first['share'])} of its "
+        "images)",
+        *(f"{one['true']} for {one['predicted']} ({percent(one['share'])})" for one in more),
+    ]
+    text += f" Most often {listed(confused)}"
+    text += " ([[fig:lab-mnist-examples]])." if shown else "."
+    outside = {pair["predicted"] for pair in pairs if pair["true"] in hard} - set(hard)
+    if outside:
         text += (
-            f"The most frequent confusions take {listed(told)} of the images of that class"
-            f"{' ([[fig:lab-mnist-examples]])' * shown}."
+            f" Lifting {the_hard(hard)} can cost accuracy on {classes_of(sorted(outside))}, for "
+            "which their images are taken."
         )
-        if outside:
-            text += (
-                f" Classes such as {digits_of(sorted(set(outside)))} draw images away from the "
-                "hard ones, so that lifting these can cost accuracy there."
-            )
     return text

@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinylm.experiments.lab_digits import METHODS
+from tinylm.measurement import Difference, Measurement, Verdict, compare, compare_unpaired
+from tinylm.measurement import mean as mean_difference
 from tinylm.report.blocks import Block, Figure, Paragraph, Table, literal
 from tinylm.report.formatting import count, listed, percent, plural, setting, significant
 from tinylm.report.inputs import ReportInputs
-from tinylm.report.measurements import hardware, seconds
-
-_A_TENTH = 0.0005
-"""Of a point of accuracy, as far as it is printed."""
+from tinylm.report.measurements import dagger, disturbances, factor, hardware, seconds
 
 Row = Mapping[str, Any]
 Tests = Sequence[Mapping[str, Any]]
@@ -23,19 +22,23 @@ def comparison_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[B
     """Return how the methods were compared, and the outcome in words, figures and tables."""
     settings = found["settings"]
     methods, confusion = drawn(results, "methods"), drawn(results, "confusion")
+    shown = ["[[tab:lab-mnist-methods]]", "[[tab:lab-mnist-classes]]"]
+    if methods:
+        shown.append("[[fig:lab-mnist-methods]]")
+    if confusion:
+        shown.append("[[fig:lab-mnist-confusion]]")
     rates = listed([setting(rate) for rate in settings["learning_rates"]], "or")
+    best = ", whichever is best for it on validation" if len(settings["learning_rates"]) > 1 else ""
     made: list[Block] = [
         Paragraph(
             f"Every method continues from the same network for {plural(settings['steps'], 'step')} "
-            f"on the same batches, {percent(settings['hard_share'], 0)} of which are images of the "
-            "hard classes and the rest of the others, which are rehearsed so that they are not "
-            f"forgotten. Each uses the learning rate, {rates}, that is best for it on validation. "
-            "LoRA adapts all three layers. Two methods bound it: training the output layer alone, "
-            "and training everything. A control trains everything on ordinary batches, to separate "
-            "the gain from choosing hard classes from that of training longer. "
-            f"[[tab:lab-mnist-methods]] and [[tab:lab-mnist-classes]]"
-            f"{', [[fig:lab-mnist-methods]] and [[fig:lab-mnist-confusion]]' * (methods and confusion)} "  # noqa: E501
-            "show the outcome."
+            f"on the same batches, {percent(settings['hard_share'], 0)} of which are images of "
+            f"{the_hard(found['baseline']['hard'])} and the rest of the others, which are "
+            "rehearsed so that they are not forgotten. Each uses the learning rate "
+            f"{rates}{best}. LoRA adapts all three layers. Two methods bound it: training the "
+            "output layer alone, and training everything. A control trains everything on ordinary "
+            "batches, to separate the gain from the choice of "
+            f"batches from that of training longer. {listed(shown)} show the outcome."
         ),
         Paragraph(lora_comment(found)),
         Paragraph(methods_comment(found)),
@@ -58,7 +61,8 @@ def comparison_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[B
                 "fig:lab-mnist-confusion",
                 "figures/lab-mnist-confusion.svg",
                 "Test images of each class by predicted class, in percent of the class, the "
-                "networks of all seeds together; hard classes in bold. A dot: less than a half.",
+                "networks of all seeds together; hard classes in bold. A dot: less than half a "
+                "percent.",
                 "Two confusion matrices, of the baseline and with LoRA.",
                 width=0.92,
             )
@@ -68,30 +72,39 @@ def comparison_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[B
 
 def lora_comment(found: Mapping[str, Any]) -> str:
     """Return what LoRA did to hard and other classes, and to single images."""
-    lora, base = method(found, chosen(found)), found["baseline"]
-    hard, rest = base["hard"], others(base["hard"])
-    changes = {
-        digit: on(lora["test"], [digit]) - on(base["test"], [digit]) for digit in (*hard, *rest)
-    }
-    on_hard = on(lora["test"], hard) - on(base["test"], hard)
-    on_rest = on(lora["test"], rest) - on(base["test"], rest)
+    lora, base = method(found, chosen(found))["test"], found["baseline"]["test"]
+    hard = found["baseline"]["hard"]
+    rest = others(hard)
+    on_hard, on_rest = more_on(lora, base, hard), more_on(lora, base, rest)
+    effect = {
+        Verdict.MORE: "lifts",
+        Verdict.LESS: "*lowers*",
+        Verdict.ALIKE: "does *not* measurably lift",
+        Verdict.UNKNOWN: "changes",
+    }[on_hard.verdict]
+    beside = {
+        Verdict.MORE: "rises",
+        Verdict.LESS: "falls",
+        Verdict.ALIKE: "does not measurably change",
+        Verdict.UNKNOWN: "changes",
+    }[on_rest.verdict]
     text = (
-        f"{name_of(lora['name'])}, {'lifts' if on_hard > 0 else '*does not lift*'} the hard "
-        f"classes: {_from_to(base['test'], lora['test'], hard)} of their test images are right, "
-        f"{_points(on_hard)}. The other classes "
-        f"{'lose' if on_rest < 0 else 'do not lose'} on the whole: "
-        f"{_from_to(base['test'], lora['test'], rest)}, {_points(on_rest)}. "
+        f"{name_of(chosen(found))}, {effect} {the_hard(hard)}: {_from_to(base, lora, hard)} of the "
+        f"test images there are right, {_points(on_hard.value)}. On the rest accuracy {beside}: "
+        f"{_from_to(base, lora, rest)}, {_points(on_rest.value)}. "
     )
-    lost = sorted((changes[digit], digit) for digit in rest if changes[digit] < 0)
+    changes = {digit: more_on(lora, base, [digit]) for digit in rest}
+    lost = [digit for digit in rest if changes[digit].verdict is Verdict.LESS]
     if lost:
-        told = [f"{digit} ({_points(change)})" for change, digit in lost]
-        several = len(lost) > 1
+        lost.sort(key=lambda digit: changes[digit].value)
+        told = listed([f"{digit} ({_points(changes[digit].value)})" for digit in lost])
         text += (
-            f"Among them {'the classes' if several else 'class'} {listed(told)} "
-            f"{'lose' if several else 'loses'}. "
+            f"Among them class {told} loses. "
+            if len(lost) == 1
+            else f"Among them the classes {told} lose. "
         )
-    else:
-        text += "None of them loses. "
+    elif on_rest.verdict is not Verdict.UNKNOWN:
+        text += "None of them loses measurably. "
     gained, wrong = (_average(found["flips"][key]) for key in ("gained", "lost"))
     return text + (
         f"Of {count(found['data']['images']['test'])} test images {gained:,.1f} become "
@@ -107,49 +120,55 @@ def methods_comment(found: Mapping[str, Any]) -> str:
     )
     hard = found["baseline"]["hard"]
     share = lora["parameters"] / full["parameters"]
-    text = (
+    control, aimed = percent(on(plain["test"], hard)), percent(on(full["test"], hard))
+    batches = {
+        Verdict.MORE: "the choice of batches helps, and not only the longer training.",
+        Verdict.LESS: "the choice of batches *harms*.",
+        Verdict.ALIKE: "the choice of batches makes no measurable difference.",
+        Verdict.UNKNOWN: "what the choice of batches adds could not be measured.",
+    }[more_on(full["test"], plain["test"], hard).verdict]
+    return (
         f"{_against(lora, full, 'training everything')} It trains {percent(share)} of the "
         f"parameters and its file has {count(lora['bytes'])} bytes in place of "
-        f"{count(full['bytes'])}. {_against(lora, head, 'the output layer alone')} "
+        f"{count(full['bytes'])}. {_against(lora, head, 'training the output layer alone')} "
+        f"{_ranks_comment(found['methods'])}{_time_comment(lora, full)}"
+        f"Training everything on ordinary batches brings {the_hard(hard)} to {control}, on the "
+        f"targeted ones to {aimed}: {batches}"
     )
-    several = [row for row in found["methods"] if row["name"].startswith(METHODS.lora)]
-    if len(several) > 1:
-        means = [mean(row["test"], "mean") for row in several]
-        told = listed([f"{percent(mean)} at rank {_rank(row['name'])}" for row, mean in
-                       zip(several, means, strict=True)])  # fmt: skip
-        rising = means == sorted(means)
-        text += (
-            f"Accuracy over all classes {'rises' if rising else 'does not rise steadily'} with the "
-            f"rank: {told}. "
-        )
-    text += _time_comment(lora, full)
-    aimed, control = on(full["test"], hard), on(plain["test"], hard)
-    return text + (
-        f"Training everything on ordinary batches brings the hard classes to {percent(control)}, "
-        f"on the targeted ones to {percent(aimed)}: "
-        + (
-            "the choice of batches, and not only the longer training, improves them."
-            if _clear(full["test"], plain["test"], hard) > 0
-            else "most of the gain comes from training longer, and what the choice of batches adds "
-            "does not appear with every seed."
-            if aimed - control >= _A_TENTH
-            else "the choice of batches adds nothing here."
-        )
+
+
+def _ranks_comment(methods: Sequence[Row]) -> str:
+    rows = [row for row in methods if row["name"].startswith(METHODS.lora)]
+    if len(rows) < 2:
+        return ""
+    told = listed(
+        [f"{percent(mean(row['test'], 'mean'))} at rank {_rank(row['name'])}" for row in rows]
     )
+    effect = {
+        Verdict.MORE: "is higher with the largest rank than with the smallest:",
+        Verdict.LESS: "is lower with the largest rank than with the smallest:",
+        Verdict.ALIKE: "is not measurably different between the smallest rank and the largest:",
+        Verdict.UNKNOWN: "is",
+    }[more_on(rows[-1]["test"], rows[0]["test"], _every(rows[0])).verdict]
+    return f"LoRA's accuracy over all classes {effect} {told}. "
 
 
 def _time_comment(lora: Row, full: Row) -> str:
-    gaps = [one - other for one, other in zip(lora["seconds"], full["seconds"], strict=True)]
-    took = f"{seconds(_average(lora['seconds']))} against {seconds(_average(full['seconds']))}"
-    if min(gaps) > 0:
-        return (
-            f"Time is not what LoRA saves here: {took}, longer with every seed. The factors add "
-            "work to the forward pass, and a network so small spends little on the gradients that "
-            "are saved. "
-        )
-    if max(gaps) < 0:
-        return f"It is quicker with every seed, {took}. "
-    return f"Neither is quicker with every seed ({took}). "
+    one, other = (Measurement.of(row["seconds"]) for row in (lora, full))
+    # Methods took turns at each learning rate.
+    in_turns = lora["learning_rate"] == full["learning_rate"]
+    effect = compare(one, other) if in_turns else compare_unpaired(one, other)
+    took = f"{seconds(one.median)}{dagger(one)} against {seconds(other.median)}{dagger(other)}"
+    return {
+        Verdict.MORE: f"Time is not what LoRA saves here: {took}, slower by a factor of "
+        f"{factor(effect)}. The factors add work to the forward pass, and a network so small "
+        "spends little on the gradients that are saved. ",
+        Verdict.LESS: f"LoRA is quicker, {took}, by a factor of {factor(effect.inverse)}. ",
+        Verdict.ALIKE: f"In time LoRA and training everything are not measurably different "
+        f"({took}). ",
+        Verdict.UNKNOWN: f"Whether LoRA or training everything is quicker could not be measured "
+        f"({took}). ",
+    }[effect.verdict]
 
 
 def check_comment(check: Mapping[str, Any]) -> str:
@@ -159,11 +178,11 @@ def check_comment(check: Mapping[str, Any]) -> str:
         "loaded from its file": check["reloaded_identical"],
         "switched off (against the baseline)": check["inactive_identical"],
     }
+    same_class = "the same" if check["same_predictions"] else "*not* the same"
     text = (
         f"On all {count(check['images'])} test images the merged network's logits differ by "
         f"at most {significant(check['merged'], 2)} from those of the unmerged one (the largest "
-        f"logit is {significant(check['largest_logit'])}), and predictions are "
-        f"{'the same' if check['same_predictions'] else '*not* the same'}. "
+        f"logit is {significant(check['largest_logit'])}), and predictions are {same_class}. "
     )
     good = [name for name, one in same.items() if one]
     bad = [name for name, one in same.items() if not one]
@@ -178,6 +197,7 @@ def _methods_table(found: Mapping[str, Any]) -> Table:
     base = found["baseline"]
     hard, rest = base["hard"], others(base["hard"])
     total = found["network"]["parameters"]
+    times = [Measurement.of(row["seconds"]) for row in found["methods"]]
 
     def accuracy(tests: Tests) -> tuple[str, ...]:
         return (
@@ -197,21 +217,23 @@ def _methods_table(found: Mapping[str, Any]) -> Table:
                 count(row["bytes"]),
                 setting(row["learning_rate"]),
                 *accuracy(row["test"]),
-                seconds(_average(row["seconds"])),
+                f"{seconds(took.median)}{dagger(took)}",
             )
-            for row in found["methods"]
+            for row, took in zip(found["methods"], times, strict=True)
         ),
     ]
     names = [row["name"] for row in found["methods"]]
+    timed = "median over the seeds" if len(found["seeds"]) > 1 else "one training"
     return Table(
         "tab:lab-mnist-methods",
-        f"Methods compared: trained parameters, bytes of their file, learning rate, test accuracy "
-        f"on all images, on the hard classes {digits_of(hard)}, on the other ones and on the worst "
-        "class, and time of training.",
+        "Methods compared: trained parameters, bytes of their file, learning rate, test accuracy "
+        f"on all images, on the hard {classes_of(hard)}, on the other ones and on the worst class, "
+        "and time of training.",
         ("Trained", "Parameters", "", "Bytes", "Rate", "All", "Hard", "Other", "Worst", "Time"),
         tuple(rows),
         "lrrrrrrrrr",
-        f"{seeds_of(found)[:1].upper()}{seeds_of(found)[1:]}. Measured on {hardware(found)}.",
+        f"Accuracy: {seeds_of(found)}. Time: {timed}. Measured on {hardware(found)}."
+        f"{disturbances(times)}",
         emphasised=(1 + names.index(chosen(found)),),
     )
 
@@ -237,25 +259,24 @@ def _classes_table(found: Mapping[str, Any]) -> Table:
 
 def _against(one: Row, other: Row, words: str) -> str:
     """Return how a method compares with another in the mean over the classes."""
-    first, second = (mean(row["test"], "mean") for row in (one, other))
-    every = range(len(one["test"][0]["classes"]))
-    which = _clear(one["test"], other["test"], every)
-    if which == 0:
-        return (
-            f"Over all classes it is level with {words}, {percent(first)} against "
-            f"{percent(second)}: the ranges over the seeds overlap."
-        )
-    return (
-        f"Over all classes it is {'better' if which > 0 else 'worse'} than {words}, "
-        f"{percent(first)} against {percent(second)}, with every seed."
-    )
+    first, second = (percent(mean(row["test"], "mean")) for row in (one, other))
+    beside = {
+        Verdict.MORE: f"is better than {words}, {first} against {second}",
+        Verdict.LESS: f"is worse than {words}, {first} against {second}",
+        Verdict.ALIKE: f"is not measurably different from {words}, {first} against {second}",
+        Verdict.UNKNOWN: f"reaches {first}, {words} {second}",
+    }[more_on(one["test"], other["test"], _every(one)).verdict]
+    return f"Over all classes it {beside}."
 
 
-def _clear(one: Tests, other: Tests, digits: Sequence[int]) -> int:
-    """Compare two methods seed by seed: 1 if the first is better with each, -1 if worse, else 0."""
-    gaps = [on([first], digits) - on([second], digits)
-            for first, second in zip(one, other, strict=True)]  # fmt: skip
-    return 1 if min(gaps) > 0 else -1 if max(gaps) < 0 else 0
+def _every(row: Row) -> Sequence[int]:
+    return range(len(row["test"][0]["classes"]))
+
+
+def more_on(one: Tests, other: Tests, digits: Sequence[int]) -> Difference:
+    """Return how much more accurate the first is on some classes, compared seed by seed."""
+    gaps = [on([a], digits) - on([b], digits) for a, b in zip(one, other, strict=True)]
+    return mean_difference(gaps)
 
 
 def chosen(found: Mapping[str, Any]) -> str:
@@ -289,9 +310,15 @@ def others(hard: Sequence[int]) -> list[int]:
     return [digit for digit in range(10) if digit not in hard]
 
 
-def digits_of(digits: Sequence[int]) -> str:
-    """Return ``1, 2 and 3``."""
-    return listed([str(digit) for digit in digits])
+def the_hard(hard: Sequence[int]) -> str:
+    """Return how the hard classes are called."""
+    return "the hard class" if len(hard) == 1 else "the hard classes"
+
+
+def classes_of(digits: Sequence[int]) -> str:
+    """Return ``class 7``, or ``classes 1, 2 and 3``."""
+    told = listed([str(digit) for digit in digits])
+    return f"class {told}" if len(digits) == 1 else f"classes {told}"
 
 
 def _average(values: Sequence[float]) -> float:
@@ -313,8 +340,10 @@ def _from_to(before: Tests, after: Tests, digits: Sequence[int]) -> str:
 
 
 def _points(change: float) -> str:
-    sign = "+" if change > 0 else "−" if change < 0 else "±"
-    return f"{sign}{abs(100 * change):.1f} points"
+    points = round(100 * change, 1)
+    if not points:
+        return "±0.0 points"
+    return f"{'+' if points > 0 else '−'}{abs(points):.1f} points"
 
 
 def seeds_of(found: Mapping[str, Any]) -> str:

@@ -15,11 +15,13 @@ from tinylm.report.blocks import (
 )
 from tinylm.report.formatting import count, listed, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
+from tinylm.report.measurements import signed
 from tinylm.report.sections.lab_svd_update import rank_kept_comment, update_blocks
 from tinylm.report.sections.lab_svd_weights import mean_share, saving_comment, weights_blocks
 
 _ROUNDING = 1e-9
-"""Relative difference up to which two errors computed in float64 are the same."""
+"""Relative difference up to which two errors computed in float64 are the same: a fixed bound, since
+only rounding makes them differ."""
 
 Row = Mapping[str, Any]
 
@@ -36,16 +38,15 @@ def summary(found: Mapping[str, Any]) -> str:
         sentences.append(_winner(found["best"], "a trained matrix"))
     weights, updates = (mean_share(matrices, part) for part in ("weight", "update"))
     sentences.append(
-        f"The {plural(len(matrices), 'weight matrix', 'weight matrices')} of the trained model "
-        f"have {percent(weights, 0)} of the effective rank of random numbers of their shape on "
-        f"average; what {plural(update['steps'], 'step')} of fine-tuning added to them has "
-        f"{percent(updates, 0)}."
+        f"The weight matrices of the trained model have {percent(weights, 0)} of the effective "
+        "rank of random numbers of their shape on average; what "
+        f"{plural(update['steps'], 'step')} of fine-tuning added to them has {percent(updates, 0)}."
     )
     return " ".join(
         [
             *sentences,
             saving_comment(found["cut"], "With attention and feed-forward parts cut"),
-            rank_kept_comment(update),
+            rank_kept_comment(found),
         ]
     )
 
@@ -107,25 +108,24 @@ def example_comment(example: Mapping[str, Any]) -> str:
             f"at most {significant(max(values[rank:]), 1)}, which is rounding: the rank is {rank}"
         )
     exact = example["largest_error"] <= _ROUNDING * values[0]
+    left = "so that nothing is lost" if exact else "which is *more* than rounding"
     return (
         f"{text}. The product of its two factors of rank {factors}, {example['parameters']} "
         f"numbers in place of {rows * columns}, differs from it by "
-        f"at most {significant(example['largest_error'], 1)}, "
-        + ("so that nothing is lost" if exact else "which is *more* than rounding")
-        + f"; one rank less leaves an error of {significant(example['rank_1_error'])}, the next "
-        "singular value."
+        f"at most {significant(example['largest_error'], 1)}, {left}; one rank less leaves "
+        f"an error of {significant(example['rank_1_error'])}, the next singular value."
     )
 
 
 def _example_table(example: Mapping[str, Any]) -> Table:
     columns, factors = len(example["matrix"][0]), len(example["left"][0])
     whole = [
-        (*map(_signed, row), *(_signed(value, 3) for value in left))
+        (*(signed(value, 0) for value in row), *(signed(value, 3) for value in left))
         for row, left in zip(example["matrix"], example["left"], strict=True)
     ]
     rows = []
     for i, row in enumerate(whole):
-        right = [_signed(line[i], 3) if i < columns else "" for line in example["right"]]
+        right = [signed(line[i], 3) if i < columns else "" for line in example["right"]]
         rows.append((*row, *right))
     return Table(
         "tab:lab-svd-example",
@@ -136,10 +136,6 @@ def _example_table(example: Mapping[str, Any]) -> Table:
         "r" * (columns + 2 * factors),
         spans=(columns, factors, factors),
     )
-
-
-def _signed(value: float, digits: int = 0) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")
 
 
 def _best(best: Mapping[str, Any]) -> list[Block]:
@@ -200,15 +196,16 @@ def _winner(best: Mapping[str, Any], matrix: str) -> str:
         for norm in ("frobenius", "spectral")
         if row["measured"][norm]
     ]
-    nearest, rank = min(ratios)
-    tried = f"{count(best['competitors'])} random factorisations"
+    if not ratios:
+        return "The truncated SVD leaves no error at any of the ranks."
+    (nearest, rank), (furthest, _) = min(ratios), max(ratios)
     if nearest < 1 - _ROUNDING:
         return (
-            f"Of {tried} one was *nearer* to {matrix}, at rank {rank}, which cannot be if the SVD "
-            "is right."
+            f"A random factorisation of rank {rank} was *nearer* to {matrix} than the truncated "
+            "SVD, which cannot be if the SVD is right."
         )
     return (
-        f"None of {tried} of each rank came nearer to {matrix} than the truncated SVD: their least "
-        f"error is between {significant(nearest)} times (rank {rank}) and "
-        f"{significant(max(ratios)[0])} times as large."
+        f"No random factorisation, {count(best['competitors'])} of each rank, came nearer to "
+        f"{matrix} than the truncated SVD: their least error is between {significant(nearest)} "
+        f"times (rank {rank}) and {significant(furthest)} times as large."
     )

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from tinylm.measurement import Difference, Verdict
 from tinylm.report.blocks import Block, Figure, Paragraph, Table, code
 from tinylm.report.formatting import count, listed, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
 
 _NEARLY_RANDOM = 0.9
-"""From this share of the effective rank of random numbers on, a matrix has hardly a lower one."""
+"""From this share of the effective rank of random numbers on, a matrix has hardly a lower one. A
+word for exact numbers: ranks of weights have no scatter."""
 
 Row = Mapping[str, Any]
 
@@ -30,13 +32,13 @@ def weights_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Bloc
     """Return the ranks of all matrices, and what cutting them costs."""
     matrices, cut = found["matrices"], found["cut"]
     seen = [key for key in ("spectra", "cut") if results.has_figure(f"figures/lab-svd-{key}.svg")]
-    made: list[Block] = [
-        Paragraph(
-            "[[tab:lab-svd-weights]] lists the weight matrices of the model"
-            f"{', and [[fig:lab-svd-spectra]] their spectra' * ('spectra' in seen)}. "
-            f"{rank_comment(matrices)}"
-        ),
-    ]
+    listing = "[[tab:lab-svd-weights]] lists the weight matrices of the model"
+    cutting = ""
+    if "spectra" in seen:
+        listing += ", and [[fig:lab-svd-spectra]] shows their spectra"
+    if "cut" in seen:
+        cutting = " ([[fig:lab-svd-cut]])"
+    made: list[Block] = [Paragraph(f"{listing}. {rank_comment(matrices)}")]
     if "spectra" in seen:
         made.append(
             Figure(
@@ -52,7 +54,7 @@ def weights_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Bloc
         Paragraph(
             "What a cut costs was measured as validation loss, with nothing trained after it: "
             "matrices of attention, of the feed-forward parts, or of both cut to each rank"
-            f"{' ([[fig:lab-svd-cut]])' * ('cut' in seen)}. {cut_comment(cut)}"
+            f"{cutting}. {cut_comment(cut)}"
         ),
     ]
     if "cut" in seen:
@@ -170,43 +172,49 @@ def saving_comment(cut: Mapping[str, Any], how: str) -> str:
 
 def _order(cut: Mapping[str, Any]) -> list[str]:
     """Say that error and loss are two things, if a higher rank was once worse."""
-    rises = [
-        (before["rank"], after["rank"])
+    steps = [
+        (f"from rank {before['rank']} to {after['rank']}", _more_than_before(after).verdict)
         for before, after in pairwise(cut["groups"]["all"]["rows"])
-        if after["loss"] > before["loss"]
     ]
-    if not rises:
+    verdicts = {verdict for _, verdict in steps}
+    if not steps:
+        return []
+    if Verdict.UNKNOWN in verdicts:
+        return ["Whether the loss falls with every rank added could not be measured."]
+    if Verdict.MORE in verdicts:
+        rises = listed([step for step, verdict in steps if verdict is Verdict.MORE])
+        return [
+            f"The error of the weights never grows with the rank, but the loss does ({rises}): the "
+            "SVD makes the error of the weights small, not that of the predictions."
+        ]
+    if verdicts == {Verdict.LESS}:
         return ["The loss falls with every rank added, as the error does."]
-    (low, high), *_ = rises
-    return [
-        "The error falls with every rank added, the loss does not "
-        f"(it rises from rank {low} to {high}): the SVD makes the error of the weights small, not "
-        "that of the predictions."
-    ]
+    level = listed([step for step, verdict in steps if verdict is Verdict.ALIKE])
+    return [f"The loss never rises with the rank; {level} it does not fall measurably either."]
+
+
+def _more_than_before(row: Row) -> Difference:
+    """Return how much more the loss is than at the rank before; results from before lack it."""
+    return Difference.from_result(row.get("before"))
 
 
 def _sensitive(cut: Mapping[str, Any]) -> list[str]:
     groups = {name: one for name, one in cut["groups"].items() if name != "all"}
-    pairs = list(zip(*(one["rows"] for one in groups.values()), strict=True))
     below = [
         pair
-        for pair in pairs
+        for pair in zip(*(one["rows"] for one in groups.values()), strict=True)
         if all(
             row["stored"] < one["parameters"]
             for row, one in zip(pair, groups.values(), strict=True)
         )
     ]
-    if len(groups) < 2 or not below:
+    if not below:
         return []
-    pair = below[-1]
-    dear, cheap = sorted(
-        zip(groups, pair, strict=True), key=lambda one: one[1]["loss"], reverse=True
-    )[:2]
-    return [
-        f"At rank {pair[0]['rank']}, cutting {_group(dear[0])} alone brings the loss to "
-        f"{significant(dear[1]['loss'])} and cutting {_group(cheap[0])} alone to "
-        f"{significant(cheap[1]['loss'])}."
+    told = [
+        f"cutting {_group(name)} alone brings the loss to {significant(row['loss'])}"
+        for name, row in zip(groups, below[-1], strict=True)
     ]
+    return [f"At rank {below[-1][0]['rank']}, {listed(told)}."]
 
 
 def _group(name: str) -> str:

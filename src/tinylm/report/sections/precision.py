@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tinylm.measurement import Difference, Verdict
 from tinylm.report.blocks import Block, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import count, duration, listed, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
@@ -21,10 +22,10 @@ def blocks(results: ReportInputs) -> list[Block]:
         Paragraph(
             "In mixed precision [[micikevicius2018]] matrix products are computed in bfloat16, "
             "which keeps 8 bits of a number and the range of float32, while weights, optimizer "
-            "state, residual stream, norms and loss stay in float32. It saves time and memory "
-            "and costs accuracy; how much of each was measured here. The model was trained twice "
-            f"for {plural(found['steps'], 'step')}, from the same weights, on the same windows and "
-            f"with the same dropout masks. {loss_comment(found)}"
+            "state, residual stream, norms and loss stay in float32. What this costs in accuracy "
+            f"was measured here. The model was trained twice for {plural(found['steps'], 'step')}, "
+            "from the same weights, on the same windows and with the same dropout masks. "
+            f"{loss_comment(found)}"
         ),
         Paragraph(gradient_comment(found)),
         _table(found),
@@ -35,17 +36,22 @@ def loss_comment(found: Mapping[str, Any]) -> str:
     """Return both losses, whether they agree, and how long both trainings took."""
     plain, low = found["trained"]["fp32"], found["trained"]["bf16"]
     bound = found["tolerances"]["loss"]
+    beside = {
+        Verdict.LESS: "measurably lower, by",
+        Verdict.MORE: "measurably higher, by",
+        Verdict.ALIKE: "not measurably different, with a difference of",
+        Verdict.UNKNOWN: "with a difference of",
+    }[Difference.from_result(found.get("loss_change")).verdict]
     text = (
         f"The validation loss, computed in float32 for both, is then "
         f"{plain['validation_loss']:.4f} nats per token after float32 and "
-        f"{low['validation_loss']:.4f} after bfloat16: a difference of "
-        f"{percent(found['loss_difference'], 2)}, "
+        f"{low['validation_loss']:.4f} after bfloat16, {beside} "
+        f"{percent(found['loss_difference'], 2)}. Up to {percent(bound)} are allowed"
     )
     text += (
-        f"within the {percent(bound)} allowed. "
+        ". "
         if "loss" not in found["failed"]
-        else f"*outside* the {percent(bound)} allowed: train this model with "
-        "`training.precision=fp32`. "
+        else ": it is *outside*, so train this model with `training.precision=fp32`. "
     )
     text += (
         f"The trainings took {duration(plain['seconds'])} and {duration(low['seconds'])}, one "
@@ -58,6 +64,7 @@ def loss_comment(found: Mapping[str, Any]) -> str:
 
 def gradient_comment(found: Mapping[str, Any]) -> str:
     """Return how well the gradients agree, and whether that is within the tolerances."""
+    # Fixed bounds: on the same masks nothing but rounding differs.
     tolerances = found["tolerances"]
     failed = [name for name in found["failed"] if name != "loss"]
     worst = {
@@ -71,17 +78,18 @@ def gradient_comment(found: Mapping[str, Any]) -> str:
         f"{significant(tolerances['cosine'], 2)} with that in float32. "
     )
     if failed:
-        return f"{text}The {listed(failed)} is *outside*."
-    return text + (
+        are = "is" if len(failed) == 1 else "are"
+        return f"{text}The {listed(failed, 'and the')} {are} *outside*."
+    text += (
         f"All are within: the largest errors are {percent(worst['start'])} at the start and "
         f"{percent(worst['end'])} at the end."
-        + (
+    )
+    if worst["end"] > worst["start"]:
+        text += (
             " Near a minimum the gradient is what is left of large terms that cancel, and their "
             "rounding has more weight."
-            if worst["end"] > worst["start"]
-            else ""
         )
-    )
+    return text
 
 
 def _table(found: Mapping[str, Any]) -> Table:

@@ -40,7 +40,8 @@ def round_trip_blocks(result: Mapping[str, Any] | None) -> list[Block]:
         ),
         Table(
             "tab:round-trip",
-            f"Validation stories after encoding and decoding ({count(texts)} stories{without}).",
+            "Validation stories after encoding and decoding "
+            f"({plural(texts, 'story', 'stories')}{without}).",
             ("", "Stories", "Share"),
             (
                 row("Come back as they were", result["same"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinylm.report.blocks import Block, Bullets, Equation, Heading, Paragraph
+from tinylm.report.formatting import plural
 from tinylm.report.inputs import ReportInputs
 
 
@@ -13,9 +14,9 @@ def blocks(results: ReportInputs) -> list[Block]:
         ("data", "*Data.* Choose a corpus of short stories, turn it into tokens, hold out a "
          "validation split, and start from word vectors where they help ([[sec:data]])."),
         ("training", f"*Model.* Build a decoder-only Transformer [[vaswani2017]] of "
-         f"{model.num_layers} layers with {model.num_heads} attention heads each, from linear "
-         "maps, embeddings and tensor operations only; no ready-made Transformer, attention or "
-         "normalisation module is used ([[sec:architecture]])."),
+         f"{plural(model.num_layers, 'layer')} with {plural(model.num_heads, 'attention head')} "
+         "each, from linear maps, embeddings and tensor operations only; no ready-made "
+         "Transformer, attention or normalisation module is used ([[sec:architecture]])."),
         ("training", "*Training.* Train it to predict the next token and follow the loss on "
          "the training and the validation split ([[sec:training]])."),
         ("evaluation", "*Evaluation.* Measure perplexity, BLEU and diversity of continuations of "

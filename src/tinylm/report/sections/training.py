@@ -17,7 +17,7 @@ from tinylm.report.measurements import DAGGER, dagger
 _DECAYED = 0.5
 """Share of the largest learning rate below which a schedule has lowered it, at the end."""
 _PECULIAR, _WIDE = 0.05, 0.3
-"""Nats from which the gap between training and validation loss is called a part, and wide."""
+"""Nats from which a measurable gap of training and validation loss is called a part, and wide."""
 _FEWEST_NORMS = 12
 _SPIKE = 5.0
 """A gradient so many times the median norm is a spike."""
@@ -215,7 +215,7 @@ def _perplexity_caption(training: Mapping[str, Any]) -> str:
 
 def _change(training: Mapping[str, Any], name: str) -> Difference:
     """Return how a loss changed; results of a run that an older version began do not have it."""
-    return Difference.from_result(training["changes"][name])
+    return Difference.from_result(training["changes"].get(name))
 
 
 def progress(results: ReportInputs, training: Mapping[str, Any]) -> str:
@@ -257,9 +257,7 @@ def _ending(training: Mapping[str, Any]) -> str:
             f"{significant(rise.value, 2)} nats. The checkpoint to use is the best one, not the "
             "last."
         )
-        seen = [point["training_loss"] for point in training["validations"]
-                if point["step"] >= training["best"]["step"]]  # fmt: skip
-        if None not in seen and seen[-1] < seen[0]:
+        if _change(training, "training_best_to_last").verdict is Verdict.LESS:
             return f"{text} Meanwhile the loss on the training stories fell: the model overfits."
         return text
     step = _change(training, "previous_to_last")

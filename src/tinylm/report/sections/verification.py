@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinylm.report.blocks import Block, Heading, Paragraph, Table, code, literal
-from tinylm.report.formatting import count, duration, listed, plural, setting, significant
+from tinylm.report.formatting import count, duration, listed, setting, significant
 from tinylm.report.inputs import ReportInputs
 from tinylm.report.measurements import hardware
 
@@ -48,15 +48,17 @@ def verdict(found: Mapping[str, Any]) -> str:
     rows = found["rows"]
     failed = [row["name"] for row in rows if not row["passed"]]
     if failed:
-        one = len(failed) == 1
+        names = listed([code(name) for name in failed])
+        told = f"{len(failed)} of {len(rows)} checks" if len(rows) > 1 else "The one check"
+        parts, until = (
+            ("this part", "it passes") if len(failed) == 1 else ("these parts", "they pass")
+        )
         return (
-            f"{len(failed)} of {plural(len(rows), 'check')} *FAILED*: "
-            f"{listed([code(name) for name in failed])}. The numbers in this report that depend on "
-            f"{'this part' if one else 'these parts'} must not be trusted until "
-            f"{'it passes' if one else 'they pass'}."
+            f"{told} *FAILED*: {names}. The numbers in this report that depend on {parts} must not "
+            f"be trusted until {until}."
         )
     took = sum(row["seconds"] for row in rows)
-    text = f"All {plural(len(rows), 'check')} passed" if len(rows) > 1 else "The one check passed"
+    text = f"All {len(rows)} checks passed" if len(rows) > 1 else "The one check passed"
     return f"{text}, in {duration(took)}."
 
 

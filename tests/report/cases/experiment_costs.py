@@ -1,0 +1,41 @@
+"""What is said of the time and memory of the experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tests.report.telling import table_of
+
+Results = dict[str, dict[str, Any]]
+
+
+def only(**costs: tuple[float, float | None]) -> Callable[[Results], None]:
+    """Leave the seconds and bytes of these experiments alone."""
+
+    def change(found: Results) -> None:
+        for name, result in found.items():
+            result.pop("seconds")
+            if name in costs:
+                result["seconds"], result["peak_resident_bytes"] = costs[name]
+
+    return change
+
+
+def before_memory_was_told(found: Results) -> None:
+    only(data=(61, None))(found)
+    del found["data"]["peak_resident_bytes"]
+
+
+CASES = table_of(
+    "reproduction",
+    (only(), "made on the machine", "experiment took"),
+    (
+        only(data=(61, 4e8), training=(120, 1.25e9)),
+        "The process held 1.25\u00a0GB of memory at most, in training; libraries",
+    ),
+    (only(data=(61, 4e8), training=(120, None)), "2 experiments took 3\u00a0min 1\u00a0s in all"),
+    (only(data=(61, 4e8), training=(120, None)), "held 0.400\u00a0GB of memory at most, in data"),
+    (before_memory_was_told, "1 experiment took 1\u00a0min 1\u00a0s in all", "The process held"),
+    about="*",
+)
