@@ -22,8 +22,6 @@ from tinylm.checkpoint import (
     find_checkpoint,
     load_checkpoint,
     load_training_state,
-    load_weights,
-    model_weights,
     newest,
     newest_undamaged,
     point,
@@ -35,6 +33,7 @@ from tinylm.checkpoint import (
 from tinylm.errors import CheckpointError
 from tinylm.locks import LostFolderError, locked
 from tinylm.model.decoder import DecoderLM
+from tinylm.model.weights import load_weights, model_weights
 
 FILES = (
     "config.json",

@@ -5,6 +5,11 @@
 written under a temporary name and renamed when it is whole, so a step-N that exists was finished;
 the manifest shows damage done later. One that goes is renamed first, so it is never half there.
 ``last`` and ``best`` are relative links. Nothing is pickled.
+
+config.json names the kind of model and what it was built from, and lists what was done to it since
+(``model.changes``): an adapter attached, merged or folded, a longer context, a classifier's head.
+A model is read by building that kind, making the changes again and filling its tensors. A
+checkpoint of an earlier version names no kind and lists none: it is a decoder as it was built.
 """
 
 from __future__ import annotations
@@ -15,10 +20,10 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, NotRequired
 
 import safetensors.torch
 from pydantic import Field
@@ -29,8 +34,9 @@ from tinylm import folders
 from tinylm.config import ModelConfig, from_dict, to_dict
 from tinylm.errors import CheckpointError, DataError, TinylmError
 from tinylm.locks import refuse_lost
-from tinylm.model.base import Model
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import Change, GenerativeModel, Model, build
+from tinylm.model.changes import made_again
+from tinylm.model.weights import load_weights, model_weights
 from tinylm.names import nearest_folder
 from tinylm.planning.parameters import parameter_counts
 from tinylm.reading import checked, key_shown, read_json, read_tensor_headers, refusal, shown
@@ -45,7 +51,8 @@ _TENSORS = "training.safetensors"
 _NUMBERS = "training.json"
 _MANIFEST = "manifest.json"
 _BEFORE = ".before-"
-_FILES = ("config.json", _WEIGHTS, _TOKENIZER, _NUMBERS, _TENSORS)
+_CONFIG = "config.json"
+_FILES = (_CONFIG, _WEIGHTS, _TOKENIZER, _NUMBERS, _TENSORS)
 
 
 @dataclass(frozen=True)
@@ -66,58 +73,48 @@ class Checkpoint:
 
     path: Path
     config: ModelConfig
+    """What the model was built from."""
     weights: dict[str, Tensor]
     tokenizer: Tokenizer
+    changes: Sequence[Change] = ()
+    """What was done to it since."""
 
-    def build_model(self) -> DecoderLM:
-        """Return a model in eval mode with these weights.
+    def build_model(self) -> Model:
+        """Return the model in eval mode, of its kind, changed as it was, with these weights.
 
         Raises:
-            CheckpointError: if weights and configuration do not belong together.
+            CheckpointError: if weights, configuration and changes do not belong together, or a
+                change is not known or cannot be made.
         """
         # Before anything is built: a configuration may ask for more than there is.
         wanted = parameter_counts(self.config)["total"]
         held = sum(weight.numel() for weight in self.weights.values())
-        if wanted != held or self.config.num_layers > len(self.weights):
+        # Whatever was changed, no number of the model takes less than half a byte of the file.
+        fits = wanted <= 2 * held if self.changes else wanted == held
+        if not fits or self.config.num_layers > len(self.weights):
             raise CheckpointError(
                 f"{self.path}: model.safetensors holds {held:,} numbers in {len(self.weights):,} "
                 f"tensors, its configuration asks for {wanted:,} in {self.config.num_layers:,} "
                 "layers: they do not belong together"
             )
-        model = DecoderLM(self.config)
-        load_weights(model, self.weights, self.path)
+        refuse = refusal(self.path / _CONFIG, CheckpointError)
+        model = made_again(build(self.config), self.changes, refuse)
+        load_weights(model, self.weights, self.path, aside=True)
         return model.eval()
 
+    def build_language_model(self) -> GenerativeModel:
+        """Return the model in eval mode, if it continues texts.
 
-def model_weights(model: Model) -> dict[str, Tensor]:
-    """Return the model's weights by name; a tensor of several names only under its first."""
-    weights: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            weights[name] = tensor.detach()
-    return weights
-
-
-def load_weights(model: Model, weights: Mapping[str, Tensor], source: Path) -> None:
-    """Copy weights into a model.
-
-    Raises:
-        CheckpointError: naming the first missing, unexpected or wrongly shaped weight.
-    """
-    expected = model_weights(model)
-    for name in sorted(expected.keys() | weights.keys()):
-        if name not in weights:
-            raise CheckpointError(f"{source}: weight {name} is missing")
-        if name not in expected:
-            raise CheckpointError(f"{source}: weight {name} is not of this model")
-        if weights[name].shape != expected[name].shape:
+        Raises:
+            CheckpointError: if it does not, and what ``build_model`` raises.
+        """
+        model = self.build_model()
+        if not isinstance(model, GenerativeModel):
             raise CheckpointError(
-                f"{source}: weight {name} has shape {tuple(weights[name].shape)}, its "
-                f"configuration asks for {tuple(expected[name].shape)}"
+                f"{self.path} holds a {type(model).__name__}, which makes no text: give the run "
+                "of a language model"
             )
-    model.load_state_dict(dict(weights), strict=False)
+        return model
 
 
 def save_checkpoint(
@@ -127,7 +124,7 @@ def save_checkpoint(
 
     Args:
         folder: the run's ``checkpoints``.
-        model: its configuration and weights are kept.
+        model: its weights are kept, what it was built from, and what was done to it since.
         tokenizer: kept, so that the folder is enough to generate.
         state: gives N.
 
@@ -143,14 +140,15 @@ def save_checkpoint(
     config = {
         "format": FORMAT,
         "tokenizer": tokenizer_kind(tokenizer),
-        "model": to_dict(model.config),
+        "model": to_dict(model.built),
+        "changes": [dict(change) for change in model.changes],
     }
     refuse_lost(target)
     try:
         folders.make(folder)
         clear_unfinished(folder)
         temporary.mkdir()
-        _write(temporary / "config.json", _json_bytes(config))
+        _write(temporary / _CONFIG, _json_bytes(config))
         weights = {name: weight.contiguous() for name, weight in model_weights(model).items()}
         _write(temporary / _WEIGHTS, safetensors.torch.save(weights))
         tokenizer.save(temporary / _TOKENIZER)
@@ -278,7 +276,7 @@ def find_checkpoint(path: str | Path) -> Path:
         CheckpointError: if there is none.
     """
     path = Path(path)
-    if (path / _MANIFEST).exists() or (path / "config.json").exists():
+    if (path / _MANIFEST).exists() or (path / _CONFIG).exists():
         return path
     for name in ("best", "last"):
         if (path / "checkpoints" / name).exists():
@@ -338,17 +336,17 @@ def _led_to(path: Path) -> Path:
 def _load(path: Path) -> Checkpoint:
     refuse_damaged(path)
     refuse = refusal(f"checkpoint {path}", CheckpointError)
-    about = read_json(path / "config.json", dict[str, Any], CheckpointError)
+    about = read_json(path / _CONFIG, dict[str, Any], CheckpointError)
     if about.get("format") != FORMAT:
         raise refuse(f"has format {shown(about.get('format'))}, not {FORMAT!r}")
-    config = checked(_Config, about, refusal(path / "config.json", CheckpointError))
+    config = checked(_Config, about, refusal(path / _CONFIG, CheckpointError))
     try:
-        tokenizer = TOKENIZERS.load(config["tokenizer"]).load(path / _TOKENIZER)
-        model_config = from_dict(ModelConfig, config["model"], str(path / "config.json"))
+        tokenizer: Tokenizer = TOKENIZERS.load(config["tokenizer"]).load(path / _TOKENIZER)
+        model_config = from_dict(ModelConfig, config["model"], str(path / _CONFIG))
         weights = _read_tensors(path / _WEIGHTS)
     except TinylmError as error:
         raise refuse(str(error)) from error
-    return Checkpoint(path, model_config, weights, cast(Tokenizer, tokenizer))
+    return Checkpoint(path, model_config, weights, tokenizer, config.get("changes", []))
 
 
 class _Config(TypedDict):
@@ -357,6 +355,7 @@ class _Config(TypedDict):
     format: str
     tokenizer: str
     model: dict[str, Any]
+    changes: NotRequired[list[dict[str, Any]]]
 
 
 class _Numbers(TypedDict):

@@ -22,7 +22,7 @@ from tinylm.generation.engine import Generated, SpecialIds, generate_steps
 from tinylm.generation.engine import generate as generate_ids
 from tinylm.generation.scoring import token_log_probabilities
 from tinylm.locks import locked
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 from tinylm.perplexity import perplexity
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
 
@@ -72,7 +72,9 @@ class Score:
 class LanguageModel:
     """Generates and scores text; loads and saves itself."""
 
-    def __init__(self, model: DecoderLM, tokenizer: Tokenizer, source: Path | None = None) -> None:
+    def __init__(
+        self, model: GenerativeModel, tokenizer: Tokenizer, source: Path | None = None
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.source = source
@@ -91,10 +93,10 @@ class LanguageModel:
         """Read a run's best checkpoint, what ``save`` wrote, or a single checkpoint.
 
         Raises:
-            CheckpointError: if there is none or it is damaged.
+            CheckpointError: if there is none, it is damaged, or holds a classifier.
         """
         checkpoint = load_checkpoint(path)
-        model = checkpoint.build_model().to(device)
+        model = checkpoint.build_language_model().to(device)
         return cls(model, checkpoint.tokenizer, checkpoint.path)
 
     def save(self, folder: str | Path) -> Path:

@@ -1,8 +1,8 @@
 """Name -> ``"module:object"``, imported when used.
 
-A new tokenizer, corpus, positional encoding, strategy, schedule, optimizer, experiment, check,
-report section or command is one new file and one line here. A wrong name answers with the nearest
-ones.
+A new tokenizer, corpus, model, positional encoding, strategy, schedule, optimizer, experiment,
+check, report section or command is one new file and one line here. A wrong name answers with the
+nearest ones.
 """
 
 from __future__ import annotations
@@ -64,6 +64,27 @@ CORPORA = Registry(
         "letters": "tinylm.data.corpora.letters:LettersCorpus",
         "tinystories": "tinylm.data.corpora.tinystories:TinyStoriesCorpus",
         "files": "tinylm.data.corpora.files:FilesCorpus",
+    },
+)
+
+MODELS = Registry(
+    "model kind",
+    {
+        "decoder": "tinylm.model.decoder:DecoderLM",
+    },
+)
+
+CHANGES = Registry(
+    "change of a model",
+    {
+        "extend": "tinylm.finetuning.changes:extend",
+        "attach": "tinylm.finetuning.changes:attach",
+        "rank": "tinylm.finetuning.changes:rank",
+        "activate": "tinylm.finetuning.changes:activate",
+        "detach": "tinylm.finetuning.changes:detach",
+        "merge": "tinylm.finetuning.changes:merge",
+        "fold": "tinylm.finetuning.changes:fold",
+        "classify": "tinylm.finetuning.changes:classify",
     },
 )
 

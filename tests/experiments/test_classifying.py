@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny import COMMANDS, tiny_model, tiny_tokenizer
-from tinylm.checkpoint import model_weights
 from tinylm.config import TrainingConfig
 from tinylm.config.finetuning import ClassificationConfig
 from tinylm.data.labelled import LabelledData, LabelledRow
@@ -31,6 +30,7 @@ from tinylm.experiments.context import SilentConsole
 from tinylm.experiments.training import StoppedBySignalError
 from tinylm.finetuning.classification import Classifier, trained
 from tinylm.language_model import LanguageModel
+from tinylm.model.weights import model_weights
 from tinylm.training.tracking import read_metrics
 
 FILLER = ["the", "sat", "on", "mat", ".", "red", "ball", "saw"]

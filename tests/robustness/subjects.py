@@ -45,6 +45,8 @@ from tinylm.experiments.context import (
     run_experiment,
 )
 from tinylm.experiments.preparation import encoded_split, prepare_data, resolve, vectors_of
+from tinylm.finetuning.adapters import activate, attach
+from tinylm.finetuning.longlora import extended
 from tinylm.language_model import LanguageModel
 from tinylm.reading import signed
 from tinylm.registry import METHODS, TOKENIZERS
@@ -387,6 +389,17 @@ def copy_of(*names: str) -> Callable[[Base, Path], None]:
     return make
 
 
+def make_changed(base: Base, folder: Path) -> None:
+    """Save a model that reads a longer context and has two adapters, which act together."""
+    model = extended(base.lm().model, 32)
+    for name, method in (("first", "longlora"), ("second", "prefix")):
+        torch.manual_seed(0)
+        settings = METHODS.load(method).Settings(**METHOD_SETTINGS.get(method, {"rank": 2}))
+        model = attach(model, method, settings, name)
+    activate(model, ["first", "second"])
+    LanguageModel(model, base.lm().tokenizer).save(folder)
+
+
 def copy_cache(base: Base, folder: Path) -> None:
     shutil.copytree(base.cache, folder, dirs_exist_ok=True)
 
@@ -557,6 +570,8 @@ SUBJECTS = [
     Subject("metrics.jsonl", RUN, "metrics.jsonl", JSON_LINES, use_metrics, sign_lines),
     Subject("manifest.json", RUN, "checkpoints/best/manifest.json", JSON, use_model),
     Subject("config.json", RUN, "checkpoints/best/config.json", JSON, use_model,
+            sign_checkpoint, weight=2),
+    Subject("config.json with changes", make_changed, "step-0/config.json", JSON, use_model,
             sign_checkpoint, weight=2),
     Subject("model.safetensors", RUN, "checkpoints/best/model.safetensors", TENSORS, use_model,
             sign_checkpoint, weight=2),

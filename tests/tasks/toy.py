@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny import Recorder, tiny_model, tiny_tokenizer
-from tinylm.checkpoint import load_checkpoint, load_training_state, load_weights, newest
+from tinylm.checkpoint import load_checkpoint, load_training_state, newest
 from tinylm.config import TrainingConfig
 from tinylm.model.decoder import DecoderLM
+from tinylm.model.weights import load_weights
 from tinylm.training.loop import Trainer
 from tinylm.training.task import Task
 

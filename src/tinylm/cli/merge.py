@@ -26,7 +26,6 @@ def merge(
     from tinylm.finetuning.adapters import fold
     from tinylm.language_model import LanguageModel
     from tinylm.locks import LOCK, locked
-    from tinylm.model.decoder import DecoderLM
     from tinylm.names import checked_path
 
     with locked(checked_path(out, "--out"), TerminalConsole().warn):
@@ -36,7 +35,5 @@ def merge(
         if begun not in ([], [checkpoints]) or (checkpoints / "last").exists():
             raise ConfigError(f"{out} is not empty: give --out a new folder")
         lm = with_adapter(LanguageModel.load(run), run, adapter, rank)
-        plain = fold(lm.model)
-        assert isinstance(plain, DecoderLM)
-        LanguageModel(plain, lm.tokenizer).save(checkpoints)
+        LanguageModel(fold(lm.model), lm.tokenizer).save(checkpoints)
     say(str(out))

@@ -115,7 +115,7 @@ def _plan(
 
         device = resolve_device(training.device)
         precision = resolve_precision(training.precision, device)
-        training = replace(training, precision=precision)  # type: ignore[arg-type]
+        training = replace(training, precision=precision)
         rate = rate or product_rate(precision, device) / 1e9
         memory = memory or _memory_gib(device)
     new = context // 2

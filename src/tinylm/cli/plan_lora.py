@@ -59,11 +59,11 @@ def _shapes_of(run: Path, targets: list[str] | None) -> dict[str, Shape]:
     from tinylm.config.finetuning import EVERY_PROJECTION
     from tinylm.finetuning.linear import find_linears
     from tinylm.finetuning.lora import sizes
-    from tinylm.model.decoder import DecoderLM
+    from tinylm.model.base import build
 
     config = load_checkpoint(find_checkpoint(run)).config
     with torch.device("meta"):
-        model = DecoderLM(config)
+        model = build(config)
     return {path: sizes(m) for path, m in find_linears(model, targets or EVERY_PROJECTION).items()}
 
 

@@ -90,8 +90,10 @@ class VectorsConfig:
 
 @dataclass(frozen=True, config=FROZEN)
 class ModelConfig:
-    """The sizes and choices of a DecoderLM; enough to build it."""
+    """The kind, sizes and choices of a model; enough to build it."""
 
+    kind: Annotated[str, one_of(registry.MODELS)] = "decoder"
+    """Kind of model: decoder, a decoder-only Transformer."""
     vocab_size: PositiveInt | None = None
     """Number of token types; empty: taken from the tokenizer."""
     context_length: Annotated[Int, Field(ge=2)] = 64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
@@ -13,6 +13,9 @@ from tinylm.reading import plain_word
 
 FROZEN = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
+
+Precision = Literal["fp32", "bf16"]
+"""Number format of matrix products."""
 
 _ODD = re.compile(r"[-+]?[0-9][0-9_]{0,30}")
 _LARGEST = 2**63 - 1

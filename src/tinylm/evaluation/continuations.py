@@ -18,7 +18,7 @@ from tinylm.evaluation.text_sets import TextSet, differences
 from tinylm.generation.engine import Generated, SpecialIds, generate
 from tinylm.generation.scoring import token_log_probabilities
 from tinylm.generation.streams import equal_before
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
 
 
@@ -94,7 +94,7 @@ def story_prompts(
 
 
 def continue_stories(
-    model: DecoderLM, validation: TokenFile, config: EvaluationConfig
+    model: GenerativeModel, validation: TokenFile, config: EvaluationConfig
 ) -> Continuations:
     """Sample a continuation of stories spread evenly over the validation split.
 
@@ -115,7 +115,10 @@ def continue_stories(
 
 
 def generate_in_batches(
-    model: DecoderLM, prompts: Sequence[list[int]], settings: GenerationConfig, batch_size: int
+    model: GenerativeModel,
+    prompts: Sequence[list[int]],
+    settings: GenerationConfig,
+    batch_size: int,
 ) -> list[Generated]:
     """Continue prompts, ``batch_size`` at a time, as if they stood in one batch."""
     special = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
@@ -133,7 +136,7 @@ def continuation_text(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -
 
 
 def measure_continuations(
-    model: DecoderLM, tokenizer: Tokenizer, texts: Continuations, config: EvaluationConfig
+    model: GenerativeModel, tokenizer: Tokenizer, texts: Continuations, config: EvaluationConfig
 ) -> dict[str, Any]:
     """Return perplexity, BLEU, diversity and the texts of continued stories.
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from tinylm.data.windows import IGNORED, Batch, TokenWindows
 from tinylm.measurement import Replicates, mean_replicates
-from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
 from tinylm.model.loss import token_losses
 from tinylm.perplexity import perplexity
 from tinylm.planning.limits import refuse_forward
@@ -71,7 +72,7 @@ class SplitLoss:
 
 @torch.no_grad()
 def split_loss(
-    model: DecoderLM,
+    model: GenerativeModel,
     windows: TokenWindows,
     batch_size: int,
     indices: Sequence[int] | None = None,
@@ -101,7 +102,7 @@ def split_loss(
     return SplitLoss.of(torch.cat(losses))
 
 
-def window_losses(model: DecoderLM, batch: Batch) -> Tensor:
+def window_losses(model: GenerativeModel, batch: Batch) -> Tensor:
     """Return the loss of each row of a batch in nats and its targets, (rows, 2), in float64."""
     losses = token_losses(model(batch.ids, real=batch.real), batch.labels, IGNORED).double()
     predicted = batch.labels != IGNORED  # (rows, seq)

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from tinylm import folders
-from tinylm.checkpoint import load_checkpoint, load_weights
+from tinylm.checkpoint import load_checkpoint
 from tinylm.config import DataConfig, TrainingConfig, to_dict
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
@@ -30,7 +30,8 @@ from tinylm.finetuning.longlora import extended
 from tinylm.finetuning.storage import OURS, load_adapter, read_adapter, save_adapter
 from tinylm.language_model import LanguageModel
 from tinylm.locks import locked
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
+from tinylm.model.weights import load_weights
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.commands import Commands
 from tinylm.training.loop import Trainer
@@ -79,7 +80,7 @@ class Recipe:
 class Adapted:
     """What came of a fine-tuning."""
 
-    model: DecoderLM
+    model: GenerativeModel
     loss_before: float
     """Validation loss on the new text, in nats a token, before."""
     loss_after: float
@@ -91,7 +92,7 @@ class Adapted:
     """Of the adapter's tensors on disk; 0 for full fine-tuning."""
 
 
-def adapted_start(base: DecoderLM, recipe: Recipe) -> DecoderLM:
+def adapted_start(base: GenerativeModel, recipe: Recipe) -> GenerativeModel:
     """Return a model with an untrained adapter, drawn from the recipe's seed.
 
     Args:
@@ -106,9 +107,7 @@ def adapted_start(base: DecoderLM, recipe: Recipe) -> DecoderLM:
     torch.manual_seed(recipe.training.seed)
     if recipe.method == FULL:
         return base.requires_grad_()
-    # Every method gives back what is used like a decoder.
-    model: DecoderLM = attach(base, recipe.method, recipe.settings)  # type: ignore[assignment]
-    return model
+    return attach(base, recipe.method, recipe.settings)
 
 
 def adapt(
@@ -237,14 +236,14 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
             "put it back, or train it again by the same `tinylm finetune`"
         )
     model = lm.model
+    # An adapter of an earlier version does not say itself what context it is for.
     if about is not None and about["context_length"] > model.config.context_length:
         model = extended(model, about["context_length"])
-    with_adapter: DecoderLM = load_adapter(model, folder).eval()  # type: ignore[assignment]
-    return LanguageModel(with_adapter, lm.tokenizer, lm.source)
+    return LanguageModel(load_adapter(model, folder).eval(), lm.tokenizer, lm.source)
 
 
 @torch.no_grad()
-def _refuse_untrainable(model: DecoderLM) -> None:
+def _refuse_untrainable(model: GenerativeModel) -> None:
     """Ask for what the training step asks for, before anything is written.
 
     Raises:

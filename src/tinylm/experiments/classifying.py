@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from tinylm import folders
-from tinylm.checkpoint import load_checkpoint, load_weights
+from tinylm.checkpoint import load_checkpoint
 from tinylm.config import TrainingConfig, to_dict
 from tinylm.config.finetuning import ClassificationConfig
 from tinylm.data.labelled import LabelledData, LabelledRow
@@ -44,7 +44,8 @@ from tinylm.finetuning.classification_files import (
 )
 from tinylm.language_model import LanguageModel
 from tinylm.locks import locked
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
+from tinylm.model.weights import load_weights
 from tinylm.tasks.classification import SequenceClassification
 from tinylm.tokenizers.base import SOS_ID
 from tinylm.training.commands import Commands
@@ -196,7 +197,9 @@ class _Progress(SilentListener):
         )
 
 
-def start_classifier(body: DecoderLM, num_labels: int, recipe: ClassifierRecipe) -> Classifier:
+def start_classifier(
+    body: GenerativeModel, num_labels: int, recipe: ClassifierRecipe
+) -> Classifier:
     """Return an untrained classifier, drawn from the recipe's seed; ``body`` is changed.
 
     Raises:

@@ -13,8 +13,8 @@ from tinylm.config import RunConfig
 from tinylm.evaluation.speed import product_rate
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.growth import exponents, measure, random_batch, resized
+from tinylm.model.base import build
 from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM
 from tinylm.planning.budget import training_seconds, utilisation
 from tinylm.planning.flops import flops_per_token
 from tinylm.planning.memory import kv_bytes, step_peak
@@ -33,7 +33,7 @@ def run(context: Context) -> dict[str, Any]:
     precision = resolve_precision(context.config.training.precision, device)
     training = replace(
         context.config.training,
-        precision=precision,  # type: ignore[arg-type]
+        precision=precision,
         accumulation_steps=1,
         compile=False,
     )
@@ -76,7 +76,7 @@ def _add(done: Callable[[float], None], finished: float, count: float) -> None:
 
 def _own(config: RunConfig, row: dict[str, Any], rate: float) -> dict[str, Any]:
     """Return what is measured and planned of the run's own sizes alone."""
-    model = DecoderLM(config.model)
+    model = build(config.model)
     context = config.model.context_length
     cache = KVCache(config.model, 1, context)
     flops = row["planned"]["step"]

@@ -11,7 +11,7 @@ from tinylm.evaluation.continuations import continue_stories, measure_continuati
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import Console, Context, threads
 from tinylm.experiments.preparation import encoded_split
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 from tinylm.tokenizers.base import Tokenizer
 from tinylm.training.precision import resolve_device
 
@@ -35,7 +35,7 @@ def evaluate_checkpoint(
     Raises:
         DataError: if the corpus cannot be used.
     """
-    model = checkpoint.build_model()
+    model = checkpoint.build_language_model()
     return {
         **evaluate_model(model, checkpoint.tokenizer, config, console),
         "checkpoint": checkpoint.path.resolve().name,
@@ -43,7 +43,7 @@ def evaluate_checkpoint(
 
 
 def evaluate_model(
-    model: DecoderLM, tokenizer: Tokenizer, config: RunConfig, console: Console
+    model: GenerativeModel, tokenizer: Tokenizer, config: RunConfig, console: Console
 ) -> dict[str, Any]:
     """Measure a model on the validation split of a configuration's corpus.
 

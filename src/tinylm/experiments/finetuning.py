@@ -38,7 +38,7 @@ from tinylm.finetuning.adapters import attach, trained_parameters
 from tinylm.finetuning.dylora import set_rank
 from tinylm.finetuning.intrinsic import d90
 from tinylm.language_model import LanguageModel
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 from tinylm.registry import CORPORA, METHODS
 from tinylm.training.allocator import give_back_freed_memory
 
@@ -65,13 +65,13 @@ class Way:
     """Of the method; None for FULL."""
     learning_rate: float
 
-    def start(self, base: DecoderLM, seed: int) -> DecoderLM:
+    def start(self, base: GenerativeModel, seed: int) -> GenerativeModel:
         """Return a copy of the base with what is to be trained, drawn from the seed."""
         torch.manual_seed(seed)
         model = copy.deepcopy(base)
         if self.method == FULL:
             return model.requires_grad_()
-        return attach(model, self.method, self.settings)  # type: ignore[return-value]
+        return attach(model, self.method, self.settings)
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ class Texts:
 class _Setting:
     """What every adaptation shares."""
 
-    base: DecoderLM
+    base: GenerativeModel
     texts: Texts
     training: TrainingConfig
     steps: int
     step_done: Callable[[], None]
 
-    def adapted(self, way: Way, seed: int | None = None) -> DecoderLM:
+    def adapted(self, way: Way, seed: int | None = None) -> GenerativeModel:
         """Return the base adapted to the new kind; the order of the rows is always the same."""
         give_back_freed_memory()  # of the training before
         training = replace(self.training, learning_rate=way.learning_rate)
@@ -104,7 +104,7 @@ class _Setting:
         self.step_done()
         return model
 
-    def losses(self, model: DecoderLM) -> dict[str, float]:
+    def losses(self, model: GenerativeModel) -> dict[str, float]:
         """Return the validation loss on either kind, in nats a token."""
         rows = self.training.batch_size
         return {
@@ -230,7 +230,7 @@ def target_data(config: RunConfig) -> DataConfig:
     return replace(made, train_stories=settings.texts, validation_stories=settings.stories)
 
 
-def ways(rank: int, model: DecoderLM) -> list[Way]:
+def ways(rank: int, model: GenerativeModel) -> list[Way]:
     """Return what is compared: training everything, every method, and LoRA+.
 
     Args:
@@ -247,7 +247,7 @@ def ways(rank: int, model: DecoderLM) -> list[Way]:
     return compared
 
 
-def settings_of(method: str, rank: int, model: DecoderLM) -> Any:
+def settings_of(method: str, rank: int, model: GenerativeModel) -> Any:
     """Return a method's settings: the defaults, with a rank that the model's matrices have.
 
     Alpha is twice the rank, so that the scale of the update is the same at every rank.
@@ -274,7 +274,7 @@ def _spread(file: TokenFile, number: int) -> list[Story]:
     return [file.story(int(i)) for i in chosen]
 
 
-def _largest_rank(model: DecoderLM) -> int:
+def _largest_rank(model: GenerativeModel) -> int:
     """Return the largest rank that every projection has."""
     config = model.config
     inner = config.num_heads * config.resolved_head_dim
@@ -283,9 +283,9 @@ def _largest_rank(model: DecoderLM) -> int:
 
 def _methods(
     setting: _Setting, compared: Sequence[Way]
-) -> tuple[dict[str, DecoderLM], list[dict[str, Any]]]:
+) -> tuple[dict[str, GenerativeModel], list[dict[str, Any]]]:
     """Adapt in every way."""
-    models: dict[str, DecoderLM] = {}
+    models: dict[str, GenerativeModel] = {}
     rows = []
     for way in compared:
         model = setting.adapted(way)
@@ -322,7 +322,7 @@ def _repeats(
 
 
 def _samples(
-    lm: LanguageModel, models: Mapping[str, DecoderLM], target: TokenFile, config: RunConfig
+    lm: LanguageModel, models: Mapping[str, GenerativeModel], target: TokenFile, config: RunConfig
 ) -> list[dict[str, Any]]:
     """Continue prompts of both kinds by the base, LoRA and the model trained whole.
 
@@ -337,7 +337,7 @@ def _samples(
     prompts += [("own", prompt) for prompt in config.report.prompts[:1]]
     told = [prompt for _, prompt in prompts]
 
-    def texts(model: DecoderLM) -> list[str]:
+    def texts(model: GenerativeModel) -> list[str]:
         speaker = LanguageModel(model.eval(), lm.tokenizer)
         return [text.text for text in speaker.generate(told, wanted)]
 
@@ -362,7 +362,7 @@ def _ranks(
     return sorted(rows, key=lambda found: int(found["rank"]))
 
 
-def _dylora(setting: _Setting, model: DecoderLM) -> list[dict[str, Any]]:
+def _dylora(setting: _Setting, model: GenerativeModel) -> list[dict[str, Any]]:
     """Measure the one DyLoRA adapter at each of its ranks; the last is the largest."""
     largest = next(iter(trained_parameters(model, "default").values())).shape[0]
     rows = []

@@ -22,7 +22,7 @@ from tinylm.finetuning.adapters import adapter_of, adapters, fold, trained_param
 from tinylm.finetuning.storage import save_adapter
 from tinylm.generation.engine import generate
 from tinylm.language_model import SPECIAL_IDS
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 from tinylm.numbers.nf4 import NF4Linear
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.allocator import give_back_freed_memory
@@ -33,7 +33,7 @@ _NOTHING = 1e-30
 """A learning rate that moves no weight."""
 
 
-def size(model: DecoderLM) -> dict[str, int]:
+def size(model: GenerativeModel) -> dict[str, int]:
     """Return how many parameters are ``trained``, and ``bytes``: what has to be kept of them."""
     if not adapters(model):
         parameters = list(model.parameters())
@@ -69,7 +69,7 @@ def step_tokens(training: TrainingConfig, stories: Sequence[Story]) -> int:
     return int((_batch(training, stories).labels != IGNORED).sum())
 
 
-def step_memory(model: DecoderLM, training: TrainingConfig, stories: Sequence[Story]) -> int:
+def step_memory(model: GenerativeModel, training: TrainingConfig, stories: Sequence[Story]) -> int:
     """Return the most bytes alive in a training step: weights, gradients, state, activations."""
     work, take = timed_step(model, training, stories)
     take()  # the optimizer makes its state at its first step
@@ -86,8 +86,8 @@ def step_memory(model: DecoderLM, training: TrainingConfig, stories: Sequence[St
 
 
 def timed_step(
-    model: DecoderLM, training: TrainingConfig, stories: Sequence[Story]
-) -> tuple[TrainingStep[DecoderLM], Callable[[], None]]:
+    model: GenerativeModel, training: TrainingConfig, stories: Sequence[Story]
+) -> tuple[TrainingStep[GenerativeModel], Callable[[], None]]:
     """Return a training step, always on the same batch, at a rate that moves nothing."""
     work = TrainingStep(model, next_token_loss, replace(training, learning_rate=_NOTHING))
     batch = _batch(training, stories)
@@ -100,7 +100,7 @@ def timed_step(
 
 
 def measure_speeds(
-    models: Mapping[str, DecoderLM],
+    models: Mapping[str, GenerativeModel],
     training: TrainingConfig,
     stories: Sequence[Story],
     prompts: Sequence[Sequence[int]],
@@ -155,20 +155,18 @@ def measure_speeds(
     }
 
 
-def _merged(model: DecoderLM) -> DecoderLM | None:
+def _merged(model: GenerativeModel) -> GenerativeModel | None:
     """Return a plain copy that does the same, or None if there is none."""
     if not adapters(model):
         return None
     try:
-        plain = fold(copy.deepcopy(model)).eval()
+        return fold(copy.deepcopy(model)).eval()
     except AdapterError:  # of a method that is no update of the weights
         return None
-    assert isinstance(plain, DecoderLM)
-    return plain
 
 
 def _generation(
-    model: DecoderLM, prompts: list[list[int]], config: GenerationConfig
+    model: GenerativeModel, prompts: list[list[int]], config: GenerationConfig
 ) -> Callable[[], object]:
     return lambda: generate(model, prompts, config, SPECIAL_IDS)
 

@@ -19,7 +19,7 @@ from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.step_costs import prepare_step, step_memory
 from tinylm.generation.engine import generate
 from tinylm.language_model import SPECIAL_IDS
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 from tinylm.planning.activations import activation_bytes
 from tinylm.planning.flops import decoding_flops, step_flops
 from tinylm.planning.limits import refuse_step
@@ -134,7 +134,9 @@ def exponents(rows: Sequence[dict[str, Any]], name: str) -> dict[str, dict[str, 
     return found
 
 
-def _generation(model: DecoderLM, config: RunConfig, prompt: int, new: int) -> Callable[[], object]:
+def _generation(
+    model: GenerativeModel, config: RunConfig, prompt: int, new: int
+) -> Callable[[], object]:
     greedy = GenerationConfig(strategy="greedy", max_new_tokens=new, min_new_tokens=new)
     prompts = [[SOS_ID] * prompt] * config.training.batch_size
     return lambda: generate(model, prompts, greedy, SPECIAL_IDS)

@@ -20,8 +20,8 @@ from tinylm.experiments.growth import exponent
 from tinylm.generation.engine import Generated, generate, generate_steps
 from tinylm.language_model import SPECIAL_IDS, LanguageModel
 from tinylm.measurement import Measurement, mean
+from tinylm.model.base import GenerativeModel, build
 from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM
 from tinylm.planning.memory import kv_bytes
 from tinylm.tokenizers.base import SOS_ID
 from tinylm.training.precision import resolve_device
@@ -111,12 +111,12 @@ def _samples(context: Context, lm: LanguageModel) -> dict[str, Any]:
     }
 
 
-def _growth(context: Context, model: DecoderLM, device: torch.device) -> dict[str, Any]:
+def _growth(context: Context, model: GenerativeModel, device: torch.device) -> dict[str, Any]:
     """Follow the time of every step of one long generation."""
     settings = context.config.experiments.kv_cache
     length = settings.length
     # The cost of a step does not depend on the weights, so the context can be as long as wanted.
-    longer = DecoderLM(replace(model.config, context_length=_PROMPT + length)).to(device)
+    longer = build(replace(model.config, context_length=_PROMPT + length)).to(device)
     prompts = [[SOS_ID] * _PROMPT] * settings.samples
     greedy = GenerationConfig(strategy="greedy", max_new_tokens=length, min_new_tokens=length)
     steps: dict[str, list[list[float]]] = {name: [] for name in _NAMES}
@@ -172,7 +172,9 @@ def _curves(
     }
 
 
-def _memory(model: DecoderLM, batch: int, tokens: int, device: torch.device) -> dict[str, int]:
+def _memory(
+    model: GenerativeModel, batch: int, tokens: int, device: torch.device
+) -> dict[str, int]:
     """Return the bytes that the keys and values of a cache take, allocated and by the formula."""
     weight = model.embedding.weight
     cache = KVCache(model.config, batch, tokens, device, weight.dtype)

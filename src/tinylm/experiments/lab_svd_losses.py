@@ -23,7 +23,7 @@ from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.lab_texts import Kinds, Story, stories_loss, tune
 from tinylm.finetuning.factorisation import Decomposition, factor_parameters, frobenius_error
 from tinylm.measurement import Replicates, paired
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 
 _EVERYTHING = "all"
 Losses = dict[str, Replicates]
@@ -39,7 +39,7 @@ def group_of(path: str) -> str:
 
 
 def cut_weights(
-    model: DecoderLM,
+    model: GenerativeModel,
     found: Mapping[str, Decomposition],
     ranks: Sequence[int],
     config: RunConfig,
@@ -64,7 +64,7 @@ def cut_weights(
     """
     subset = windows.fixed_subset(config.experiments.lab_svd.validation_windows)
 
-    def loss(one: DecoderLM) -> Replicates:
+    def loss(one: GenerativeModel) -> Replicates:
         return split_loss(one, windows, config.evaluation.batch_size, subset).replicates()
 
     projections = [path for path in found if group_of(path) in ("attention", "feed-forward")]
@@ -103,8 +103,8 @@ def cut_weights(
 
 
 def fine_tuned(
-    model: DecoderLM, kinds: Kinds, config: RunConfig, progress: Callable[[float], None]
-) -> tuple[DecoderLM, dict[str, Any]]:
+    model: GenerativeModel, kinds: Kinds, config: RunConfig, progress: Callable[[float], None]
+) -> tuple[GenerativeModel, dict[str, Any]]:
     """Train all of a copy of a model on the chosen kind of stories.
 
     Returns:
@@ -145,8 +145,8 @@ def fine_tuned(
 
 
 def cut_update(
-    model: DecoderLM,
-    tuned: DecoderLM,
+    model: GenerativeModel,
+    tuned: GenerativeModel,
     updates: Mapping[str, Decomposition],
     ranks: Sequence[int],
     kinds: Kinds,
@@ -193,7 +193,7 @@ def _stored(found: Decomposition, rank: int) -> int:
     return rows * columns if whole else factor_parameters(rank, rows, columns)
 
 
-def _losses(model: DecoderLM, kinds: Kinds, config: RunConfig) -> Losses:
+def _losses(model: GenerativeModel, kinds: Kinds, config: RunConfig) -> Losses:
     def loss(stories: Sequence[Story]) -> Replicates:
         measured = stories_loss(model, stories, config.evaluation.batch_size)
         return measured.replicates(len(stories))

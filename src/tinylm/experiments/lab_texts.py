@@ -15,7 +15,8 @@ from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import ShuffledOrder, story_rows
 from tinylm.errors import DataError
 from tinylm.evaluation.perplexity import SplitLoss, window_losses
-from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 from tinylm.training.optimizers import set_learning_rate
@@ -103,7 +104,7 @@ def two_kinds(
 
 
 @torch.no_grad()
-def stories_loss(model: DecoderLM, stories: Sequence[Story], batch_size: int) -> SplitLoss:
+def stories_loss(model: GenerativeModel, stories: Sequence[Story], batch_size: int) -> SplitLoss:
     """Measure the loss on stories, one a row."""
     device = model.embedding.weight.device
     losses = []
@@ -114,18 +115,18 @@ def stories_loss(model: DecoderLM, stories: Sequence[Story], batch_size: int) ->
     return SplitLoss.of(torch.cat(losses) if losses else torch.zeros(0, 2, dtype=torch.float64))
 
 
-def rows_loss(model: DecoderLM, stories: Sequence[Story], batch_size: int) -> float:
+def rows_loss(model: GenerativeModel, stories: Sequence[Story], batch_size: int) -> float:
     """Return the mean loss in nats a token of stories, one a row."""
     return stories_loss(model, stories, batch_size).mean
 
 
 def tune(
-    model: DecoderLM,
+    model: GenerativeModel,
     stories: Sequence[Story],
     config: TrainingConfig,
     steps: int,
     progress: Callable[[float], None],
-) -> DecoderLM:
+) -> GenerativeModel:
     """Train a copy of a model on stories, one a row, and return it in eval mode.
 
     Args:
@@ -139,12 +140,12 @@ def tune(
 
 
 def train_on(
-    model: DecoderLM,
+    model: GenerativeModel,
     stories: Sequence[Story],
     config: TrainingConfig,
     steps: int,
     progress: Callable[[float], None],
-) -> DecoderLM:
+) -> GenerativeModel:
     """Train what requires a gradient of a model, in place; arguments as for ``tune``."""
     step = TrainingStep(model, next_token_loss, config)
     order = ShuffledOrder(len(stories), config.batch_size, config.seed)

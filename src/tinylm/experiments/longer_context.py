@@ -18,7 +18,8 @@ from tinylm.experiments.finetuning_costs import size, step_memory, timed_step
 from tinylm.experiments.lab_texts import Story, train_on
 from tinylm.finetuning.adapters import attach
 from tinylm.finetuning.longlora import extended
-from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
 from tinylm.model.loss import token_losses
 
 EXTENSIONS = ("lora", "longlora")
@@ -26,13 +27,13 @@ EXTENSIONS = ("lora", "longlora")
 
 
 def extend_context(
-    base: DecoderLM,
+    base: GenerativeModel,
     stories: Sequence[Story],
     held_out: Sequence[Story],
     length: int,
     training: TrainingConfig,
     steps: int,
-    settings_of: Callable[[str, DecoderLM], Any],
+    settings_of: Callable[[str, GenerativeModel], Any],
     repeats: int,
     step_done: Callable[[], None],
 ) -> dict[str, Any]:
@@ -59,13 +60,13 @@ def extend_context(
     windows, measured = _windows(stories, length), _windows(held_out, length)
     longer = extended(base, length)
     rows: list[dict[str, Any]] = [{"method": "none", **_by_place(longer, measured, short)}]
-    models: dict[str, DecoderLM] = {}
+    models: dict[str, GenerativeModel] = {}
     for method in EXTENSIONS if windows else ():
         torch.manual_seed(training.seed)
         settings = settings_of(method, longer)
         if method == "longlora":
             settings = replace(settings, group_size=short)
-        model: DecoderLM = attach(copy.deepcopy(longer), method, settings)  # type: ignore[assignment]
+        model = attach(copy.deepcopy(longer), method, settings)
         own = replace(training, learning_rate=RATES[method])
         models[method] = train_on(model, windows, own, steps, lambda _: None)
         step_done()
@@ -99,7 +100,7 @@ def _windows(stories: Sequence[Story], length: int) -> list[Story]:
 
 
 @torch.no_grad()
-def _by_place(model: DecoderLM, windows: Sequence[Story], short: int) -> dict[str, Any]:
+def _by_place(model: GenerativeModel, windows: Sequence[Story], short: int) -> dict[str, Any]:
     """Return the loss ``within`` the context that was trained and ``beyond`` it, in nats a token.
 
     ``windows`` holds both of every window; without a window the losses are None.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tinylm.config import RunConfig
+from tinylm.config.types import Precision
 from tinylm.data.windows import Batch, ShuffledOrder, TokenWindows
 from tinylm.errors import TrainingError
 from tinylm.evaluation.perplexity import split_loss
@@ -24,7 +25,7 @@ from tinylm.experiments.checks.material import gradients, seeded
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import prepare_data, start_model
 from tinylm.measurement import Replicates, paired
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.optimizers import set_learning_rate
 from tinylm.training.precision import cpu_has_bf16
@@ -40,7 +41,7 @@ ERROR_TOLERANCE = 0.2
 """Largest norm of the difference of a part's gradients, relative to that in float32. bfloat16 keeps
 8 bits of a number, and a trained model's gradient is what is left of large terms that cancel: the
 error of their rounding does not shrink with it."""
-FORMATS = ("fp32", "bf16")
+FORMATS: tuple[Precision, ...] = ("fp32", "bf16")
 FORM = 2
 
 
@@ -63,7 +64,7 @@ def run(context: Context) -> dict[str, Any]:
     windows = TokenWindows(data.train, length)
     validation = TokenWindows(data.validation, length)
     subset = validation.fixed_subset(settings.validation_windows)
-    models: dict[str, DecoderLM] = {}
+    models: dict[str, GenerativeModel] = {}
     losses_by_block: dict[str, Replicates] = {}
     trained: dict[str, dict[str, Any]] = {}
     with threads(config.training.threads):
@@ -123,13 +124,17 @@ def outside(difference: float, agreement: Mapping[str, Mapping[str, Any]]) -> li
     return failed
 
 
-def training_step(config: RunConfig, model: DecoderLM, precision: str) -> TrainingStep[DecoderLM]:
+def training_step(
+    config: RunConfig, model: GenerativeModel, precision: Precision
+) -> TrainingStep[GenerativeModel]:
     """Return a training step on a copy of a model, in a number format and without compiling."""
-    training = replace(config.training, precision=precision, compile=False)  # type: ignore[arg-type]
+    training = replace(config.training, precision=precision, compile=False)
     return TrainingStep(copy.deepcopy(model), next_token_loss, training)
 
 
-def train(step: TrainingStep[DecoderLM], windows: TokenWindows, steps: int) -> Iterator[float]:
+def train(
+    step: TrainingStep[GenerativeModel], windows: TokenWindows, steps: int
+) -> Iterator[float]:
     """Take optimizer steps as a run does, seeded like it, and yield the loss a token of each."""
     config = step.config
     torch.manual_seed(config.seed)
@@ -143,7 +148,7 @@ def train(step: TrainingStep[DecoderLM], windows: TokenWindows, steps: int) -> I
 
 
 def gradient_agreement(
-    config: RunConfig, model: DecoderLM, batch: Batch
+    config: RunConfig, model: GenerativeModel, batch: Batch
 ) -> dict[str, dict[str, float]]:
     """Compare the gradients of a batch in bfloat16 with those in float32.
 
@@ -161,8 +166,8 @@ def gradient_agreement(
     """
     unclipped = replace(config, training=replace(config.training, gradient_clip=0.0))
     found = []
-    for name in FORMATS:
-        step = training_step(unclipped, model, name)
+    for precision in FORMATS:
+        step = training_step(unclipped, model, precision)
         with seeded(config.training.seed, step.device):
             step.backward([batch])
         found.append(gradients(step.model))

@@ -18,7 +18,7 @@ from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Console, threads
 from tinylm.experiments.preparation import prepare_data, resolve
 from tinylm.fast import remove
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel, build
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.loop import num_validations, steps_per_epoch, total_steps
 from tinylm.training.precision import autocast
@@ -47,7 +47,7 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
     validation = TokenWindows(data.validation, config.model.context_length)
     steps = total_steps(config.training, len(windows))
     tokens, epochs = _seen(config.training, windows, steps)
-    model = DecoderLM(config.model)
+    model = build(config.model)
     model.embedding.weight.requires_grad_(config.vectors.trainable)
     training_step = TrainingStep(model, next_token_loss, config.training, steps)
     with threads(config.training.threads):
@@ -89,7 +89,7 @@ def _seen(config: TrainingConfig, windows: TokenWindows, steps: int) -> tuple[in
 
 
 def _step(
-    training_step: TrainingStep[DecoderLM], windows: TokenWindows, config: TrainingConfig
+    training_step: TrainingStep[GenerativeModel], windows: TokenWindows, config: TrainingConfig
 ) -> Callable[[], None]:
     """Return a function that takes one optimizer step, on other windows each time."""
     order = ShuffledOrder(len(windows), config.batch_size, config.seed)
@@ -107,7 +107,7 @@ def _step(
 
 
 def _validation(
-    training_step: TrainingStep[DecoderLM],
+    training_step: TrainingStep[GenerativeModel],
     windows: TokenWindows,
     validation: TokenWindows,
     config: RunConfig,

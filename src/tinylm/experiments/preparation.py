@@ -32,7 +32,7 @@ from tinylm.data.vectors import (
 from tinylm.errors import ConfigError, DataError
 from tinylm.experiments.context import Console
 from tinylm.locks import locked
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel, build
 from tinylm.planning.limits import refuse_model
 from tinylm.registry import TOKENIZERS
 from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
@@ -207,11 +207,11 @@ def resolve(config: RunConfig, data: PreparedData) -> RunConfig:
     )
     device = resolve_device(config.training.device)
     precision = resolve_precision(config.training.precision, device)
-    training = replace(config.training, precision=precision)  # type: ignore[arg-type]
+    training = replace(config.training, precision=precision)
     return replace(config, model=model, training=training)
 
 
-def start_model(config: RunConfig, data: PreparedData, console: Console) -> DecoderLM:
+def start_model(config: RunConfig, data: PreparedData, console: Console) -> GenerativeModel:
     """Build the model of a resolved configuration, its embedding started from the vectors.
 
     Raises:
@@ -227,7 +227,7 @@ def start_model(config: RunConfig, data: PreparedData, console: Console) -> Deco
     if table is not None:
         console.note(table.describe())
     torch.manual_seed(config.training.seed)
-    model = DecoderLM(config.model)
+    model = build(config.model)
     if table is not None:
         matrix = embedding_matrix(
             table,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, Field
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from tinylm.atomic import write_text
@@ -24,10 +24,9 @@ _NEWER = ("base", "texts")
 """What recipes of earlier versions lack; what they were, nobody knows."""
 
 
+@with_config(extra="forbid")
 class WrittenRecipe(TypedDict):
     """What ``finetuning.json`` holds."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     method: str
     settings: dict[str, Any] | None

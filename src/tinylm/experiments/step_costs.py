@@ -10,7 +10,7 @@ import torch
 from tinylm.config import RunConfig
 from tinylm.data.windows import Batch, TokenWindows
 from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes, tensor_bytes
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel, build
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.allocator import give_back_freed_memory
 from tinylm.training.step import TrainingStep
@@ -30,14 +30,14 @@ class StepMemory:
 
 def prepare_step(
     config: RunConfig, batches: Sequence[Batch]
-) -> tuple[TrainingStep[DecoderLM], Callable[[], object]]:
+) -> tuple[TrainingStep[GenerativeModel], Callable[[], object]]:
     """Build a model with random weights and return it with a function that takes one step.
 
     ``torch.compile`` is left out: it would hide what is kept.
     """
     torch.manual_seed(config.training.seed)
     step = TrainingStep(
-        DecoderLM(config.model), next_token_loss, replace(config.training, compile=False)
+        build(config.model), next_token_loss, replace(config.training, compile=False)
     )
 
     def take() -> None:

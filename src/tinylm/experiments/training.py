@@ -19,7 +19,6 @@ from tinylm.checkpoint import (
     damage,
     load_checkpoint,
     load_training_state,
-    load_weights,
     newest_undamaged,
     set_aside_after,
 )
@@ -36,7 +35,8 @@ from tinylm.experiments.preparation import (
     start_model,
 )
 from tinylm.measurement import Replicates, mean_replicates, paired, unpaired
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
+from tinylm.model.weights import load_weights
 from tinylm.perplexity import perplexity
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.commands import Commands, lower
@@ -161,7 +161,9 @@ def go_back(checkpoints: Path, state: TrainingState | None) -> None:
     set_aside_after(checkpoints, 0 if state is None else state.step)
 
 
-def _train(context: Context, data: PreparedData, model: DecoderLM, began: float) -> dict[str, Any]:
+def _train(
+    context: Context, data: PreparedData, model: GenerativeModel, began: float
+) -> dict[str, Any]:
     config = context.config
     checkpoints = context.folder / "checkpoints"
     windows = TokenWindows(data.train, config.model.context_length)

@@ -4,14 +4,16 @@ What an adapter adds stands in wrappers (``sites``) under its name. Where it tra
 the base as well (biases, norms), it has copies of its own, which take the place of the base's while
 it is active; the base's are kept and come back as the same objects. So any number of adapters
 share one base, and with all of them inactive the model is the base, bit for bit.
+
+A model's list of changes (``model.changes``) is kept true here: it says which adapters are attached
+and act now, not every switch on the way there.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -19,6 +21,7 @@ from torch import nn
 from tinylm.errors import AdapterError, nearest, shown
 from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import AdaptedLinear
+from tinylm.finetuning.record import Adapter, Record, keep_record, record_of
 from tinylm.finetuning.sites import (
     Parts,
     plain_modules,
@@ -26,37 +29,38 @@ from tinylm.finetuning.sites import (
     unwrapped,
     wrappers,
 )
+from tinylm.model.base import Change, GenerativeModel, Model
+from tinylm.model.changes import change
 from tinylm.registry import METHODS
 
-_RECORD = "_adapters"
+
+@overload
+def attach(
+    model: GenerativeModel,
+    method_name: str,
+    settings: Any,
+    name: str = "default",
+    base: str | None = None,
+) -> GenerativeModel: ...
 
 
-@dataclass
-class Adapter:
-    """What is known of one adapter besides its parts."""
-
-    method: str
-    """Name in the registry METHODS."""
-    settings: Any
-    own: dict[str, nn.Parameter] = field(default_factory=dict)
-    """Base parameters that it trains: plain name -> its own copy."""
-
-
-@dataclass
-class _Record:
-    """The adapters of a model; kept with its plain module."""
-
-    fingerprint: str
-    required: dict[str, bool]
-    """Plain parameter name -> whether it required a gradient before the first adapter."""
-    adapters: dict[str, Adapter] = field(default_factory=dict)
-    active: list[str] = field(default_factory=list)
-    base: dict[str, nn.Parameter] = field(default_factory=dict)
-    """The base's own parameters of the names that an adapter has copies of."""
-    merged: bool = False
+@overload
+def attach(
+    model: nn.Module,
+    method_name: str,
+    settings: Any,
+    name: str = "default",
+    base: str | None = None,
+) -> nn.Module: ...
 
 
-def attach(model: nn.Module, method_name: str, settings: Any, name: str = "default") -> nn.Module:
+def attach(
+    model: nn.Module,
+    method_name: str,
+    settings: Any,
+    name: str = "default",
+    base: str | None = None,
+) -> nn.Module:
     """Add an adapter to a model; it alone is active and trained from now on.
 
     Everything else is frozen. Nothing is changed when an error is raised.
@@ -66,6 +70,7 @@ def attach(model: nn.Module, method_name: str, settings: Any, name: str = "defau
         method_name: in the registry METHODS.
         settings: of the method's type in ``tinylm.config.finetuning``.
         name: by which the adapter is known.
+        base: fingerprint of the model without adapters, where it is known; empty: computed.
 
     Returns:
         The model to use from now on.
@@ -73,7 +78,7 @@ def attach(model: nn.Module, method_name: str, settings: Any, name: str = "defau
     Raises:
         ConfigError: for an unknown method.
         AdapterError: for a name that is taken or cannot be one, settings of another method, a
-            merged model, or what the method refuses.
+            merged model, a model that makes no text itself, or what the method refuses.
     """
     method: type[Method] = METHODS.load(method_name)
     if not isinstance(settings, method.Settings):
@@ -85,42 +90,50 @@ def attach(model: nn.Module, method_name: str, settings: Any, name: str = "defau
         raise AdapterError(
             f"adapter name {shown(name)} cannot be used: give another one, without dots and slashes"
         )
-    record = _record(model)
+    plain = unwrapped(model)
+    if isinstance(plain, Model) and not isinstance(plain, GenerativeModel):
+        raise AdapterError(
+            f"adapters of a {type(plain).__name__} are attached to its body: give model.body"
+        )
+    record = record_of(model)
     if record is None:
         required = {key: p.requires_grad for key, p in plain_parameters(model).items()}
-        record = _Record(fingerprint(model), required)
+        changes = list(plain.changes) if isinstance(plain, Model) else []
+        record = Record(base or fingerprint(model), required, changes)
     if name in record.adapters:
         raise AdapterError(
             f"an adapter {shown(name)} is attached already: detach it or give a new name"
         )
     _refuse_merged(record, "another adapter can be attached")
+    modules = dict(plain_modules(model))
     model, trained = method.attach(model, name, settings)
-    adapter = Adapter(method_name, settings)
+    replaces = any(module is not modules.get(path) for path, module in plain_modules(model))
+    adapter = Adapter(method_name, settings, replaces=replaces)
     parameters = plain_parameters(model)
     for key in trained:
         kept = record.base.setdefault(key, parameters[key])
         adapter.own[key] = nn.Parameter(kept.detach().clone())
     record.adapters[name] = adapter
-    unwrapped(model).__dict__[_RECORD] = record
+    keep_record(model, record)
     activate(model, [name])
     return model
 
 
 def adapters(model: nn.Module) -> list[str]:
     """Return the names of a model's adapters, in the order in which they were attached."""
-    record = _record(model)
+    record = record_of(model)
     return [] if record is None else list(record.adapters)
 
 
 def active_adapters(model: nn.Module) -> list[str]:
     """Return the names of the adapters that act, in the order in which they do."""
-    record = _record(model)
+    record = record_of(model)
     return [] if record is None else list(record.active)
 
 
 def is_merged(model: nn.Module) -> bool:
     """Whether the active adapters are merged into the weights."""
-    record = _record(model)
+    record = record_of(model)
     return record is not None and record.merged
 
 
@@ -174,7 +187,7 @@ def activate(model: nn.Module, names: Sequence[str], trained: Sequence[str] | No
         AdapterError: for an unknown name, a merged model, or two adapters that train the same
             parameter of the base; nothing is changed then.
     """
-    if _record(model) is None and not names:
+    if record_of(model) is None and not names:
         return
     record = _known(model, [*names, *(trained or ())])
     _refuse_merged(record, "other adapters can be active")
@@ -194,6 +207,7 @@ def activate(model: nn.Module, names: Sequence[str], trained: Sequence[str] | No
         wrapper.parts.active = list(record.active)
     _swap_in(model, wanted)
     _require_gradients(model, record, record.active if trained is None else trained)
+    record.write_down(model)
 
 
 def merge(model: nn.Module) -> None:
@@ -211,6 +225,7 @@ def merge(model: nn.Module) -> None:
     for wrapper in found:
         wrapper.merge()
     record.merged = True
+    record.write_down(model)
 
 
 def unmerge(model: nn.Module) -> None:
@@ -223,6 +238,26 @@ def unmerge(model: nn.Module) -> None:
     for _, wrapper in wrappers(model):
         wrapper.unmerge()
     record.merged = False
+    record.write_down(model)
+
+
+def choose_rank(model: nn.Module, name: str, rank: int) -> None:
+    """Note which of its ranks an adapter is used at; the method sees to it.
+
+    Raises:
+        AdapterError: if there is none of that name.
+    """
+    record = _known(model, [name])
+    record.adapters[name].rank = rank
+    record.write_down(model)
+
+
+@overload
+def detach(model: GenerativeModel, name: str) -> GenerativeModel: ...
+
+
+@overload
+def detach(model: nn.Module, name: str) -> nn.Module: ...
 
 
 def detach(model: nn.Module, name: str) -> nn.Module:
@@ -243,12 +278,24 @@ def detach(model: nn.Module, name: str) -> nn.Module:
             del wrapper.parts[name]
         if not wrapper.parts:
             model = _unwrap(model, path, wrapper, wrapper.base)
+    if record.adapters[name].replaces:
+        record.before += [record.attached(name), change("detach", name=name)]
     del record.adapters[name]
     still = {key for adapter in record.adapters.values() for key in adapter.own}
     record.base = {key: kept for key, kept in record.base.items() if key in still}
-    if not record.adapters:
-        _forget(model, record)
+    if record.adapters:
+        record.write_down(model)
+    else:
+        _forget(model, record, record.before)
     return model
+
+
+@overload
+def fold(model: GenerativeModel) -> GenerativeModel: ...
+
+
+@overload
+def fold(model: nn.Module) -> nn.Module: ...
 
 
 def fold(model: nn.Module) -> nn.Module:
@@ -260,10 +307,11 @@ def fold(model: nn.Module) -> nn.Module:
     """
     record = _known(model, [])
     _refuse_shared(model)
+    changes = [*record.changes(), change("fold")]
     merge(model)
     for path, wrapper in list(wrappers(model)):
         model = _unwrap(model, path, wrapper, wrapper.folded())
-    _forget(model, record)
+    _forget(model, record, changes)
     return model
 
 
@@ -273,7 +321,7 @@ def fingerprint(model: nn.Module) -> str:
     SHA-256 over the names, number formats, shapes and bytes of its state, at about 1 GB a second.
     With adapters attached it is that of the base before the first of them.
     """
-    record = _record(model)
+    record = record_of(model)
     if record is not None:
         return record.fingerprint
     found = hashlib.sha256()
@@ -284,14 +332,9 @@ def fingerprint(model: nn.Module) -> str:
     return found.hexdigest()
 
 
-def _record(model: nn.Module) -> _Record | None:
-    record: _Record | None = unwrapped(model).__dict__.get(_RECORD)
-    return record
-
-
-def _known(model: nn.Module, names: Sequence[str]) -> _Record:
+def _known(model: nn.Module, names: Sequence[str]) -> Record:
     """Return the record of a model that has these adapters."""
-    record = _record(model)
+    record = record_of(model)
     if record is None:
         raise AdapterError("the model has no adapter: attach or load one first")
     for name in names:
@@ -300,7 +343,7 @@ def _known(model: nn.Module, names: Sequence[str]) -> _Record:
     return record
 
 
-def _refuse_merged(record: _Record, what: str) -> None:
+def _refuse_merged(record: Record, what: str) -> None:
     if record.merged:
         raise AdapterError(f"adapters are merged into the weights: unmerge before {what}")
 
@@ -322,7 +365,7 @@ def _swap_in(model: nn.Module, wanted: dict[str, nn.Parameter]) -> None:
                 module._parameters[key] = new[id(held)]
 
 
-def _require_gradients(model: nn.Module, record: _Record, trained: Sequence[str]) -> None:
+def _require_gradients(model: nn.Module, record: Record, trained: Sequence[str]) -> None:
     """Let gradients reach the parameters of these adapters and nothing else."""
     for parameter in (*model.parameters(), *record.base.values()):
         parameter.requires_grad_(False)
@@ -342,9 +385,18 @@ def _unwrap(model: nn.Module, path: str, wrapper: nn.Module, inside: nn.Module) 
     return model
 
 
-def _forget(model: nn.Module, record: _Record) -> None:
-    """Drop the record of a plain model and put back which parameters require gradients."""
-    del unwrapped(model).__dict__[_RECORD]
+def _forget(model: nn.Module, record: Record, changes: Sequence[Change]) -> None:
+    """Drop the record of a plain model and put back which parameters require gradients.
+
+    Args:
+        model: without wrappers.
+        record: of its adapters.
+        changes: that made the model what it is.
+    """
+    keep_record(model, None)
+    plain = unwrapped(model)
+    if isinstance(plain, Model):
+        plain.write_changes(changes, {})
     for key, parameter in plain_parameters(model).items():
         parameter.requires_grad_(record.required.get(key, True))
 

@@ -54,6 +54,8 @@ class BottleneckPart(nn.Module):
 class FollowedModule(Wrapper):
     """A module and the bottlenecks that its output passes, one after the other."""
 
+    base: Any  # a module of any kind; one with a weight, where that is asked for
+
     def forward(self, *arguments: Any, **named: Any) -> Tensor:
         """Return the module's output, (..., width), as the bottlenecks leave it.
 
@@ -82,7 +84,7 @@ class FollowedModule(Wrapper):
                 "a linear map is used here through its weight, past the bottleneck after it: leave "
                 "the map out of the targets"
             )
-        weight: Tensor = self.base.weight  # type: ignore[assignment]
+        weight: Tensor = self.base.weight
         return weight
 
 

@@ -14,16 +14,20 @@ eval mode, without dropout), adapted by LoRA, or trained whole.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
+from tinylm.config import ModelConfig, to_dict
 from tinylm.config.finetuning import ClassificationConfig, LoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import attach, fingerprint
-from tinylm.model.base import LayerRunner, Model
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import Change, GenerativeModel, LayerRunner, Model
+from tinylm.model.changes import change
 from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks
+from tinylm.planning.limits import refuse_beyond_memory
 
 _START_STD = 0.02
 
@@ -32,7 +36,12 @@ class Classifier(Model):
     """A decoder with a head: token ids in, a logit a label out."""
 
     def __init__(
-        self, body: DecoderLM, num_labels: int, settings: ClassificationConfig, start_id: int
+        self,
+        body: GenerativeModel,
+        num_labels: int,
+        settings: ClassificationConfig,
+        start_id: int,
+        base: str | None = None,
     ) -> None:
         """Put a head on a decoder; new parameters come from torch's global random state.
 
@@ -41,28 +50,39 @@ class Classifier(Model):
             num_labels: two or more.
             settings: how it is read and what is trained.
             start_id: token whose embedding [CLS] starts from.
+            base: fingerprint of the body before it was changed, for one that has been given what
+                the settings ask for before; empty: a body as it was trained.
 
         Raises:
             AdapterError: for fewer than two labels, or what LoRA refuses.
+            ConfigError: if the head needs more memory than there is.
         """
         super().__init__()
         if num_labels < 2:
             raise AdapterError(f"{num_labels} labels: classification needs two or more")
         self.settings = settings
-        self.base = fingerprint(body)
+        self.base = base or fingerprint(body)
         """Fingerprint of the body before it was changed."""
         table = body.embedding.weight
         hidden = body.config.hidden_size
-        if settings.body == "lora":
+        parts = {"weights": 4 * num_labels * hidden}
+        refuse_beyond_memory(f"a head for {num_labels:,} labels", parts, "the number of labels")
+        if settings.body == "lora" and base is None:
             lora = LoraConfig(rank=settings.rank, alpha=settings.alpha, targets=settings.targets)
-            # LoRA wraps maps inside and gives the decoder itself back.
-            body = attach(body, "lora", lora)  # type: ignore[assignment]
-        else:
+            body = attach(body, "lora", lora)
+        elif settings.body != "lora":
             body.requires_grad_(settings.body == "full")
             if not body.config.tie_embeddings:
                 body.unembedding.requires_grad_(False)  # it takes no part
         self.body = body
-        self.config = body.config
+        self.head_change = change(
+            "classify",
+            num_labels=num_labels,
+            settings=to_dict(settings),
+            start_id=start_id,
+            base=self.base,
+        )
+        """How it is written down that the body got its head."""
         self.cls = (
             nn.Parameter(table[start_id].detach().clone()) if settings.bidirectional else None
         )
@@ -73,7 +93,23 @@ class Classifier(Model):
             if linear is not None:
                 nn.init.normal_(linear.weight, std=_START_STD)
                 nn.init.zeros_(linear.bias)
+        self.built = body.built
         self.to(table.device, table.dtype)
+
+    @property
+    def config(self) -> ModelConfig:
+        """The body's."""
+        return self.body.config
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """The body's, and the head."""
+        return (*self.body.changes, self.head_change)
+
+    @property
+    def aside(self) -> Mapping[str, nn.Parameter]:
+        """What the body keeps aside."""
+        return self.body.aside
 
     @property
     def has_fixed_features(self) -> bool:

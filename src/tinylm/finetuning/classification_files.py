@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import safetensors.torch
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field, with_config
 from torch import Tensor
 from typing_extensions import TypedDict
 
@@ -27,7 +27,7 @@ from tinylm.config.finetuning import ClassificationConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.classification import Classifier, trained
 from tinylm.finetuning.storage import fill, read_files, refuse_other_base
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 from tinylm.reading import signed
 
 FORMAT = "tinylm classifier 1"
@@ -91,10 +91,9 @@ def save_classifier(
     return len(content)
 
 
+@with_config(extra="forbid")
 class _About(TypedDict):
     """What ``classifier.json`` holds."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     format: str
     labels: Annotated[list[str], Field(min_length=2)]
@@ -124,7 +123,7 @@ def read_classifier(folder: Path) -> StoredClassifier:
     )
 
 
-def load_classifier(body: DecoderLM, folder: Path) -> tuple[Classifier, StoredClassifier]:
+def load_classifier(body: GenerativeModel, folder: Path) -> tuple[Classifier, StoredClassifier]:
     """Return the classifier of a folder, in eval mode, and what is known of it.
 
     Args:

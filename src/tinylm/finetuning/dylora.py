@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from tinylm.config.finetuning import DyLoraConfig
 from tinylm.errors import AdapterError
-from tinylm.finetuning.adapters import adapter_of, adapters, is_merged
+from tinylm.finetuning.adapters import adapter_of, adapters, choose_rank, is_merged
 from tinylm.finetuning.linear import add_parts, find_linears
 from tinylm.finetuning.lora import LowRank, check_rank
 from tinylm.finetuning.lora_files import LoraFiles
@@ -134,3 +134,4 @@ def set_rank(model: nn.Module, rank: int, name: str = "default") -> None:
         for key, part in wrapper.parts.items():
             if key == name and isinstance(part, NestedLowRank):
                 part.ranks.chosen = rank
+    choose_rank(model, name, rank)

@@ -10,16 +10,32 @@ a quantized base stays what it is. The price is a second copy of the matrix whil
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from tinylm.errors import AdapterError
-from tinylm.finetuning.sites import Wrapper, find_modules, module_at, replace_module
+from tinylm.finetuning.sites import (
+    Wrapper,
+    find_modules,
+    module_at,
+    replace_module,
+    unwrapped,
+)
 from tinylm.numbers.linear import LinearLike, LinearMap
 
 LINEARS = (nn.Linear, LinearLike)
 """The kinds of module that count as linear maps."""
+
+
+@runtime_checkable
+class WeightUpdate(Protocol):
+    """A part that is an update of the weight, and can be merged into it."""
+
+    def weight_update(self) -> Tensor:
+        """Return the update, (out, in)."""
+        ...
 
 
 class AdaptedLinear(Wrapper):
@@ -65,9 +81,9 @@ class AdaptedLinear(Wrapper):
         return weight
 
     @property
-    def bias(self) -> Tensor | None:
+    def bias(self) -> nn.Parameter | None:
         """The base's bias, (out,)."""
-        bias: Tensor | None = self.base.bias
+        bias: nn.Parameter | None = self.base.bias
         return bias
 
     @property
@@ -86,12 +102,7 @@ class AdaptedLinear(Wrapper):
         Raises:
             AdapterError: if one has not.
         """
-        for part in self.parts.acting():
-            if not hasattr(part, "weight_update"):
-                raise AdapterError(
-                    f"{type(part).__name__} is no update of a weight and cannot be merged: "
-                    "use the model with the adapter attached"
-                )
+        self._updating()
 
     @torch.no_grad()
     def merge(self) -> None:
@@ -103,17 +114,17 @@ class AdaptedLinear(Wrapper):
         Raises:
             AdapterError: if a part cannot be merged.
         """
-        self.refuse_merge()
-        if self.merged is not None or next(self.parts.acting(), None) is None:
+        updating = self._updating()
+        if self.merged is not None or not updating:
             return
         weight: Tensor = self.base.weight
         total = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        for part in self.parts.acting():
-            total = total + part.weight_update().to(total.dtype)  # type: ignore[operator]
+        for part in updating:
+            total = total + part.weight_update().to(total.dtype)
         has_bias = self.bias is not None
         merged = nn.Linear(self.in_features, self.out_features, has_bias, device="meta")
         merged.weight = nn.Parameter(total.to(weight.dtype), requires_grad=False)
-        merged.register_parameter("bias", self.bias)  # type: ignore[arg-type]
+        merged.register_parameter("bias", self.bias)
         self.merged = merged.train(self.training)
 
     def in_steps(self) -> nn.Module:
@@ -128,16 +139,27 @@ class AdaptedLinear(Wrapper):
         """Return the merged map, or the base where nothing is merged."""
         return self.base if self.merged is None else self.merged
 
-    def _updates(self) -> Iterator[Tensor]:
-        self.refuse_merge()
+    def _updating(self) -> list[WeightUpdate]:
+        """Return the parts that act here; AdapterError if one is no update of the weight."""
+        updating: list[WeightUpdate] = []
         for part in self.parts.acting():
+            if not isinstance(part, WeightUpdate):
+                raise AdapterError(
+                    f"{type(part).__name__} is no update of a weight and cannot be merged: "
+                    "use the model with the adapter attached"
+                )
+            updating.append(part)
+        return updating
+
+    def _updates(self) -> Iterator[Tensor]:
+        for part in self._updating():
             dropout = getattr(part, "dropout", None)
             if self.training and dropout is not None and dropout.p:
                 raise AdapterError(
                     "this linear map is used through its weight, where an adapter cannot drop "
                     "inputs: set dropout=0 or leave the map out of the targets"
                 )
-            yield part.weight_update()  # type: ignore[operator]
+            yield part.weight_update()
 
     def _refuse_training(self) -> None:
         if self.training and torch.is_grad_enabled():
@@ -145,6 +167,18 @@ class AdaptedLinear(Wrapper):
                 "a merged adapter cannot be trained: unmerge it first, or call model.eval() or "
                 "torch.no_grad() to compute outputs"
             )
+
+
+def plain_linear(module: nn.Module) -> LinearMap:
+    """Return the linear map inside all wrappers.
+
+    Raises:
+        AdapterError: if it is none.
+    """
+    inside = unwrapped(module)
+    if not isinstance(inside, LINEARS):
+        raise AdapterError(f"a {type(inside).__name__} is no linear map")
+    return inside
 
 
 def find_linears(model: nn.Module, patterns: Sequence[str]) -> dict[str, LinearMap]:

@@ -11,6 +11,7 @@ LoRA does not reach a longer context (section 3.3).
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -21,13 +22,18 @@ from torch import Tensor, nn
 
 from tinylm.config.finetuning import LongLoraConfig
 from tinylm.errors import AdapterError
+from tinylm.finetuning.adapters import adapters
 from tinylm.finetuning.linear import find_linears
 from tinylm.finetuning.lora import add_low_rank, check_rank
 from tinylm.finetuning.sites import Wrapper, module_at, plain_modules, replace_module
 from tinylm.model.attention import Attention
+from tinylm.model.base import GenerativeModel
+from tinylm.model.changes import note
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.layers import LayerNorm
 from tinylm.model.reading import Reading
+from tinylm.planning.limits import refuse_model
+from tinylm.registry import POSITIONS
 
 
 class Groups(nn.Module):
@@ -48,7 +54,7 @@ class GroupedAttention(Wrapper):
 
         With a cache, or while hooks watch whole patterns, attention is full in training, too.
         """
-        sizes: list[int] = [part.size for part in self.parts.acting()]  # type: ignore[misc]
+        sizes = [part.size for part in self.parts.acting() if isinstance(part, Groups)]
         whole = not self.training or reading.cache is not None or reading.hooks.active
         blocked = reading.blocked
         if blocked is None or whole or not sizes or x.shape[1] <= min(sizes):
@@ -146,18 +152,24 @@ def _trained_with_it(model: nn.Module, settings: LongLoraConfig) -> list[str]:
     ]
 
 
-def extended(model: DecoderLM, context_length: int) -> DecoderLM:
-    """Return a model with the same weights that reads a longer context.
+def extended(model: GenerativeModel, context_length: int) -> GenerativeModel:
+    """Return a copy of a model that reads a longer context.
 
     Positions are computed for the longer context where they are computed at all.
 
     Args:
-        model: a plain decoder, without adapters.
-        context_length: of the new model.
+        model: a decoder without adapters.
+        context_length: of the copy.
 
     Raises:
-        AdapterError: if it is shorter than the model's, beyond 64 bits, or positions are learned.
+        AdapterError: if it is shorter than the model's, beyond 64 bits, positions are learned, the
+            model is no decoder or has adapters.
+        ConfigError: if it needs more memory than there is.
     """
+    if not isinstance(model, DecoderLM) or adapters(model):
+        raise AdapterError(
+            "a longer context is for a decoder without adapters: detach or fold them"
+        )
     if context_length < model.config.context_length:
         raise AdapterError(
             f"context_length {context_length} is shorter than the model's "
@@ -172,7 +184,10 @@ def extended(model: DecoderLM, context_length: int) -> DecoderLM:
             f"model.positions = {model.config.positions}: there are none beyond the context that "
             "was trained; train with sinusoidal or rotary positions"
         )
-    weight = model.embedding.weight
-    longer = DecoderLM(replace(model.config, context_length=context_length))
-    longer.load_state_dict(model.state_dict())
-    return longer.to(weight.device, weight.dtype).train(model.training)
+    config = replace(model.config, context_length=context_length)
+    refuse_model(config)
+    longer = copy.deepcopy(model)
+    longer.config = config
+    longer.positions = POSITIONS.load(config.positions)(config).to(model.embedding.weight)
+    note(longer, "extend", context_length=context_length)
+    return longer.train(model.training)

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from tinylm.config.finetuning import PrefixConfig
 from tinylm.errors import AdapterError, GenerationError
+from tinylm.finetuning.linear import plain_linear
 from tinylm.finetuning.sites import (
     Wrapper,
     module_at,
     plain_modules,
     replace_module,
-    unwrapped,
 )
 from tinylm.model.attention import Attention
 from tinylm.model.cache import KVCache
@@ -62,8 +62,7 @@ class PrefixNumbers(nn.Module):
             )
         else:
             self.numbers = nn.Parameter(torch.randn(settings.length, outputs) * _DIRECT_START)
-        like: Tensor = unwrapped(first.output).weight  # type: ignore[assignment]
-        self.to(like)
+        self.to(plain_linear(first.output).weight)
 
     def forward(self) -> Tensor:
         """Return keys and values, (length, layers, 2, heads, head_dim)."""

@@ -20,8 +20,7 @@ from tinylm.config import ModelConfig
 from tinylm.config.finetuning import PromptConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.sites import Wrapper, unwrapped
-from tinylm.model.base import LayerRunner
-from tinylm.model.cache import KVCache
+from tinylm.model.base import Change, DecodingState, GenerativeModel, LayerRunner
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.hooks import NO_HOOKS, Hooks
 
@@ -37,10 +36,13 @@ class PromptPart(nn.Module):
         """(length, hidden), as the embedding gives them, before they are scaled."""
 
 
-class PromptedDecoder(Wrapper):
-    """A decoder that reads virtual tokens before every text; used like the decoder itself."""
+class PromptedDecoder(Wrapper, GenerativeModel):
+    """A decoder that reads virtual tokens before every text; used like the decoder itself.
 
-    base: DecoderLM
+    What a decoder has as attributes is taken from it (``Wrapper``).
+    """
+
+    base: GenerativeModel
 
     @property
     def virtual_tokens(self) -> int:
@@ -54,6 +56,16 @@ class PromptedDecoder(Wrapper):
         return replace(config, context_length=config.context_length - self.virtual_tokens)
 
     @property
+    def changes(self) -> tuple[Change, ...]:
+        """What was done to the decoder, the virtual tokens included."""
+        return self.base.changes
+
+    @property
+    def aside(self) -> Mapping[str, nn.Parameter]:
+        """What the decoder keeps aside."""
+        return self.base.aside
+
+    @property
     def layer_runner(self) -> LayerRunner | None:
         """How the decoder's layers are run."""
         return self.base.layer_runner
@@ -62,15 +74,27 @@ class PromptedDecoder(Wrapper):
     def layer_runner(self, runner: LayerRunner | None) -> None:
         self.base.layer_runner = runner
 
-    def decoding_state(self, batch_size: int, max_batch_size: int = 0) -> KVCache:
+    def decoding_state(self, batch_size: int, max_batch_size: int = 0) -> DecodingState:
         """Return the decoder's own, which the virtual tokens enter with the first text."""
         return self.base.decoding_state(batch_size, max_batch_size)
 
-    def forward(
-        self, ids: Tensor | None = None, *, hooks: Hooks = NO_HOOKS, **named: Any
-    ) -> Tensor:
-        """Return the text's logits, (batch, seq, vocab); arguments as ``DecoderLM.forward``."""
-        return self.base.unembed(self.residual(ids, hooks=hooks, **named), hooks)
+    def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
+        """Map the residual stream, (..., hidden), to logits, (..., vocab)."""
+        return self.base.unembed(x, hooks)
+
+    def summed_loss(self, x: Tensor, labels: Tensor, ignored: int) -> Tensor:
+        """Return the sum of the cross-entropies of the labels; see ``Model``."""
+        return self.base.summed_loss(x, labels, ignored)
+
+    def activation_shapes(
+        self, batch: int, seq: int, keys: int | None = None
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the decoder's activations; see ``GenerativeModel``."""
+        return self.base.activation_shapes(batch, seq, keys)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return the decoder's numbers of parameters by part."""
+        return self.base.parameter_counts()
 
     def residual(
         self,
@@ -80,7 +104,7 @@ class PromptedDecoder(Wrapper):
         positions: Tensor | None = None,
         real: Tensor | None = None,
         causal: bool = True,
-        cache: KVCache | None = None,
+        cache: DecodingState | None = None,
         hooks: Hooks = NO_HOOKS,
     ) -> Tensor:
         """Return the text's residual stream, (batch, seq, hidden); arguments as there.
@@ -137,9 +161,7 @@ class Prompt:
             AdapterError: if the model is no decoder, they leave no room for a text, or an id to
                 start from is not in the vocabulary.
         """
-        decoder = unwrapped(model)
-        if not isinstance(decoder, DecoderLM):
-            raise AdapterError("method prompt needs a model with token embeddings: take a decoder")
+        decoder = _decoder(model)
         context = decoder.config.context_length
         if settings.length >= context:
             raise AdapterError(
@@ -147,7 +169,7 @@ class Prompt:
                 f"some of them; set a length of 1 to {context - 1}"
             )
         part = PromptPart(_start(decoder.embedding.weight.detach(), settings))
-        prompted = model if isinstance(model, PromptedDecoder) else PromptedDecoder(model)
+        prompted = model if isinstance(model, PromptedDecoder) else PromptedDecoder(decoder)
         prompted.parts.add(name, part)
         return prompted, []
 
@@ -156,7 +178,7 @@ class Prompt:
         model: nn.Module, settings: PromptConfig, tensors: Mapping[str, Tensor]
     ) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Return PEFT's configuration and tensors."""
-        config: ModelConfig = unwrapped(model).config  # type: ignore[assignment]
+        config = _decoder(model).config
         fields = {
             "peft_type": "PROMPT_TUNING",
             "task_type": "CAUSAL_LM",
@@ -187,6 +209,18 @@ class Prompt:
         if "embeddings" not in tensors:
             raise AdapterError(f"{source}: its tensors hold no prompt_embeddings")
         return PromptConfig(length=len(tensors["embeddings"]))
+
+
+def _decoder(model: nn.Module) -> DecoderLM:
+    """Return the decoder inside all wrappers.
+
+    Raises:
+        AdapterError: if it is none.
+    """
+    decoder = unwrapped(model)
+    if not isinstance(decoder, DecoderLM):
+        raise AdapterError("method prompt needs a model with token embeddings: take a decoder")
+    return decoder
 
 
 def _start(table: Tensor, settings: PromptConfig) -> Tensor:

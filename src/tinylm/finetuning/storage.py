@@ -3,10 +3,10 @@
 ``adapter_model.safetensors`` holds the adapter's own parameters and nothing of the base. Where PEFT
 has the method, it and ``adapter_config.json`` are PEFT's own layout, so that PEFT reads the folder,
 and its folders are read here. ``tinylm.json`` adds the method, its settings, the fingerprint of the
-base and the SHA-256 of the tensors, with a checksum of its own. Each file is written whole or not
-at all, tinylm.json last, so that files of two adapters never pass for one. PEFT's field for the
-version of the base, ``revision``, holds method and fingerprint too, so that what PEFT reads and
-writes again is still held to its base. Nothing is pickled.
+base, the context that it is for and the SHA-256 of the tensors, with a checksum of its own. Each
+file is written whole or not at all, tinylm.json last, so that files of two adapters never pass for
+one. PEFT's field for the version of the base, ``revision``, holds method and fingerprint too, so
+that what PEFT reads and writes again is still held to its base. Nothing is pickled.
 
 A method that PEFT has supplies ``to_peft``, ``from_peft`` and ``settings_from_peft``, as
 ``lora_files.LoraFiles`` does.
@@ -19,13 +19,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Annotated, Any, NotRequired, TypeVar, overload
 
 import safetensors.torch
 import torch
-from pydantic import ConfigDict
+from pydantic import Field, with_config
 from torch import Tensor, nn
-from typing_extensions import TypedDict
 
 from tinylm.atomic import write_bytes
 from tinylm.config import from_dict, to_dict
@@ -39,6 +38,10 @@ from tinylm.finetuning.adapters import (
     fingerprint,
     trained_parameters,
 )
+from tinylm.finetuning.longlora import extended
+from tinylm.finetuning.record import Attached
+from tinylm.finetuning.sites import unwrapped
+from tinylm.model.base import GenerativeModel
 from tinylm.reading import (
     CHECKSUM,
     checked,
@@ -74,6 +77,8 @@ class StoredAdapter:
     """What the adapter was called."""
     base: str | None = None
     """Fingerprint of its base; None where it was trained by PEFT."""
+    context_length: int | None = None
+    """Of the model that it was trained on; None where that is not known."""
 
 
 def save_adapter(model: nn.Module, name: str, folder: str | Path) -> int:
@@ -104,7 +109,7 @@ def save_adapter(model: nn.Module, name: str, folder: str | Path) -> int:
     if fields is not None:
         fields["revision"] = f"{_REVISION}:{adapter.method}:{base}"
     content = safetensors.torch.save(tensors, metadata={"format": "pt"})
-    about = {
+    about: dict[str, Any] = {
         "format": FORMAT,
         "name": name,
         "method": adapter.method,
@@ -112,6 +117,9 @@ def save_adapter(model: nn.Module, name: str, folder: str | Path) -> int:
         "base": base,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
+    plain = unwrapped(model)
+    if isinstance(plain, GenerativeModel):
+        about["context_length"] = plain.config.context_length
     try:
         write_bytes(folder / _TENSORS, content)
         if fields is None:
@@ -124,11 +132,24 @@ def save_adapter(model: nn.Module, name: str, folder: str | Path) -> int:
     return len(content)
 
 
+@overload
+def load_adapter(
+    model: GenerativeModel, folder: str | Path, name: str | None = None
+) -> GenerativeModel: ...
+
+
+@overload
+def load_adapter(model: nn.Module, folder: str | Path, name: str | None = None) -> nn.Module: ...
+
+
 def load_adapter(model: nn.Module, folder: str | Path, name: str | None = None) -> nn.Module:
     """Attach the adapter of a folder; it alone is active and trained from now on.
 
+    One that was trained on a longer context is attached to a copy that reads it.
+
     Args:
-        model: the base that the adapter was trained on.
+        model: the base that the adapter was trained on; changed in place, but for its context and
+            unless the method has to wrap it whole.
         folder: written here or by PEFT.
         name: to call it by; empty: as it was called.
 
@@ -143,6 +164,9 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str | None = None) 
     name = name or stored.name
     if stored.base is not None:
         refuse_other_base(model, stored.base, f"adapter {folder}")
+    plain, length = unwrapped(model), stored.context_length
+    if isinstance(plain, GenerativeModel) and length and length > plain.config.context_length:
+        model = extended(plain, length)  # it refuses one that has adapters
     before = active_adapters(model)
     with torch.random.fork_rng(devices=[]):  # the start is drawn, and then overwritten
         model = attach(model, stored.method, stored.settings, name)
@@ -169,17 +193,13 @@ def refuse_other_base(model: nn.Module, base: str, what: str) -> None:
         )
 
 
-class _About(TypedDict):
+@with_config(extra="forbid")
+class _About(Attached):
     """What ``tinylm.json`` holds."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
-
     format: str
-    name: str
-    method: str
-    settings: dict[str, Any]
-    base: str
     sha256: str
+    context_length: NotRequired[Annotated[int, Field(ge=2)]]
 
 
 def read_adapter(folder: str | Path) -> StoredAdapter:
@@ -195,7 +215,8 @@ def read_adapter(folder: str | Path) -> StoredAdapter:
         settings = from_dict(method.Settings, about["settings"], f"{folder}/{OURS}")
         if hasattr(method, "from_peft"):
             tensors = method.from_peft(tensors)
-        return StoredAdapter(about["method"], settings, tensors, about["name"], about["base"])
+        name, base, length = about["name"], about["base"], about.get("context_length")
+        return StoredAdapter(about["method"], settings, tensors, name, base, length)
     return _read_peft(folder, *read_files(folder, _TENSORS, _PEFT, "adapter"))
 
 

@@ -21,7 +21,8 @@ from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import Chooser
 from tinylm.generation.strategies.greedy import Greedy
 from tinylm.generation.streams import equal_before, streams_of
-from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
 from tinylm.model.loss import at_least_float32
 from tinylm.registry import STRATEGIES
 
@@ -36,7 +37,7 @@ Steps = Generator[list[tuple[int, int]], None, list[Generated]]
 
 
 def generate(
-    model: DecoderLM,
+    model: GenerativeModel,
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
     special: SpecialIds,
@@ -72,7 +73,7 @@ def generate(
 
 
 def generate_steps(
-    model: DecoderLM,
+    model: GenerativeModel,
     prompts: Sequence[Sequence[int]],
     config: GenerationConfig,
     special: SpecialIds,
@@ -100,7 +101,7 @@ def generate_steps(
     return results
 
 
-def _laid_out(model: DecoderLM, config: GenerationConfig, use_cache: bool) -> DecoderLM:
+def _laid_out(model: GenerativeModel, config: GenerationConfig, use_cache: bool) -> GenerativeModel:
     """Return the model with its linear maps as the configuration wants them."""
     if config.linear not in _NUMBERS or (config.linear == "packed" and not use_cache):
         # Without the cache every step has a number of rows that no step had before. oneDNN gains

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 
 import torch
 
-from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
 from tinylm.model.loss import at_least_float32
 from tinylm.planning.limits import refuse_forward
 
 
 @torch.no_grad()
 def token_log_probabilities(
-    model: DecoderLM, texts: Sequence[Sequence[int]], batch_size: int = 32
+    model: GenerativeModel, texts: Sequence[Sequence[int]], batch_size: int = 32
 ) -> list[list[float]]:
     """Return log p(token | tokens before it), in nats, of every token but each text's first.
 

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 from tinylm.fast import is_quick, loops
-from tinylm.model.cache import KVCache
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import DecodingState, GenerativeModel
 from tinylm.planning.limits import refuse_generation
 
 
@@ -23,7 +22,11 @@ class Stepper:
     """The one step function: next-token logits of a batch of growing sequences."""
 
     def __init__(
-        self, model: DecoderLM, prompts: Sequence[Sequence[int]], pad: int, use_cache: bool = True
+        self,
+        model: GenerativeModel,
+        prompts: Sequence[Sequence[int]],
+        pad: int,
+        use_cache: bool = True,
     ) -> None:
         """Take in the prompts, each at least one token long.
 
@@ -44,7 +47,7 @@ class Stepper:
         self.refuse_rows(len(prompts), "the number of prompts or samples, or model.context_length")
         self.compiled = is_quick(model) and loops.available()
         """Whether what a step chooses may be found by compiled loops."""
-        self._cache: KVCache | None = None
+        self._cache: DecodingState | None = None
         self._reserved = 0
         self._prefilled = 0  # columns of the cache that were read at once
         self._origins: list[int] = []  # for each row, the row whose prefill it goes back to

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from tinylm.errors import GenerationError
-from tinylm.model.decoder import DecoderLM, evaluating, record
+from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating, record
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +37,7 @@ def head_name(layer: int, head: int) -> str:
     return f"{layer + 1}.{head + 1}"
 
 
-def attention_patterns(model: DecoderLM, ids: Sequence[int]) -> Tensor:
+def attention_patterns(model: GenerativeModel, ids: Sequence[int]) -> Tensor:
     """Run one sequence through the model and return every head's attention weights.
 
     The model runs in eval mode without gradients, and is left in the mode it was in.
@@ -67,7 +68,7 @@ def attention_patterns(model: DecoderLM, ids: Sequence[int]) -> Tensor:
     return torch.stack(patterns).float().cpu()  # (layers, heads, seq, seq)
 
 
-def analyse(model: DecoderLM, ids: Sequence[int], words: Sequence[str]) -> SentenceAttention:
+def analyse(model: GenerativeModel, ids: Sequence[int], words: Sequence[str]) -> SentenceAttention:
     """Return the attention of every head on a sentence.
 
     Args:

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from tinylm.measurement import Difference, Replicates, Verdict, mean_replicates, paired
-from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
 from tinylm.model.hooks import Hook
 from tinylm.model.loss import token_losses
 
@@ -46,7 +47,7 @@ class HeadWorth:
 
 @torch.no_grad()
 def head_worth(
-    model: DecoderLM,
+    model: GenerativeModel,
     texts: Sequence[Sequence[int]],
     progress: Callable[[float], None] = lambda done: None,
 ) -> HeadWorth:
@@ -94,7 +95,7 @@ class _Batch:
     """(batch, seq), bool."""
 
     @classmethod
-    def of(cls, texts: Sequence[Sequence[int]], model: DecoderLM) -> _Batch:
+    def of(cls, texts: Sequence[Sequence[int]], model: GenerativeModel) -> _Batch:
         longest = max(len(ids) for ids in texts)
         rows = torch.zeros(len(texts), longest, dtype=torch.long)
         real = torch.zeros(len(texts), longest, dtype=torch.bool)
@@ -116,7 +117,7 @@ class _Batch:
         return self.predicting.sum(1).cpu()
 
 
-def _mean_outputs(model: DecoderLM, batches: Sequence[_Batch]) -> Tensor:
+def _mean_outputs(model: GenerativeModel, batches: Sequence[_Batch]) -> Tensor:
     """Return what each head puts out on average where a token is predicted.
 
     Returns:
@@ -158,7 +159,7 @@ def _replacing(means: Tensor, heads: Sequence[Head]) -> dict[str, Hook]:
     }
 
 
-def _losses(model: DecoderLM, batch: _Batch, hooks: Mapping[str, Hook]) -> Tensor:
+def _losses(model: GenerativeModel, batch: _Batch, hooks: Mapping[str, Hook]) -> Tensor:
     """Return the summed loss of each text, (batch), float64."""
     logits = model(batch.ids, real=batch.real, hooks=model.hooks(hooks))
     losses = token_losses(logits, batch.labels, _IGNORED).double()  # in reading order

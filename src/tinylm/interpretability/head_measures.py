@@ -26,7 +26,7 @@ from torch import Tensor
 from tinylm.errors import GenerationError
 from tinylm.interpretability.attention_maps import attention_patterns
 from tinylm.interpretability.places import PLACES, Place, Text, frequent_types
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 
 FIRST_QUERY = 4
 """The first query that is measured, counted from 0: one with a choice among five tokens."""
@@ -80,7 +80,7 @@ class HeadMeasure:
 
 @torch.no_grad()
 def measure_heads(
-    model: DecoderLM,
+    model: GenerativeModel,
     texts: Sequence[Sequence[int]],
     punctuation: Tensor,
     progress: Callable[[float], None] = lambda done: None,
@@ -136,7 +136,7 @@ def measure_heads(
 class _Sums:
     """Sums over texts, from which shares and expectations follow at the end."""
 
-    def __init__(self, model: DecoderLM, longest: int) -> None:
+    def __init__(self, model: GenerativeModel, longest: int) -> None:
         config = model.config
         self.shape = config.num_layers, config.num_heads
         wide = (*self.shape, longest, longest)

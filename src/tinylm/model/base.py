@@ -2,25 +2,31 @@
 
 A model has a configuration, a forward pass to its residual stream, and a last map to logits. One
 that texts can be made with also has a fresh decoding state. What is registered in ``MODELS`` is
-built from its configuration alone.
+built from its configuration alone (``build``), and keeps a list of what was done to its parts
+afterwards, so that a checkpoint can have it done again (``model.changes``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
 from tinylm.errors import GenerationError
-from tinylm.model.hooks import NO_HOOKS, Hooks
+from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.loss import token_losses
 from tinylm.model.reading import Reading
+from tinylm.registry import MODELS
 
 LayerRunner = Callable[[Iterable[nn.Module], Tensor, Reading], Tensor]
 """Gets the layers, the residual stream and what goes with it, and returns the residual stream after
 the last layer: ``decoder.in_turn``, or what computes the same in another way."""
+
+
+Change = Mapping[str, Any]
+"""One change of a model, as JSON values: its name in ``CHANGES`` as ``change``, and settings."""
 
 
 class DecodingState(Protocol):
@@ -46,10 +52,44 @@ class DecodingState(Protocol):
 class Model(nn.Module):
     """A network over token ids that can be trained and saved."""
 
-    config: ModelConfig
-    """What it is built from."""
+    if TYPE_CHECKING:
+
+        @property
+        def config(self) -> ModelConfig:
+            """Its sizes and choices, as they are now; an attribute, or made of another's."""
+
+    built: ModelConfig
+    """What it was built from; ``changes`` were made to it since."""
+    _changes: tuple[Change, ...] = ()
+    _aside: Mapping[str, nn.Parameter] = {}
     layer_runner: LayerRunner | None = None
     """How the layers are run, as gradient checkpointing does; None: in turn."""
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What was done since it was built, in order; ``model.changes`` says how it is written."""
+        return self._changes
+
+    @property
+    def aside(self) -> Mapping[str, nn.Parameter]:
+        """Parameters that are kept with it, saved beside its state, and have no part in it now.
+
+        Such as those that an adapter's own copies stand in for.
+        """
+        return self._aside
+
+    def write_changes(
+        self, changes: Sequence[Change], aside: Mapping[str, nn.Parameter] | None = None
+    ) -> None:
+        """Say what was done since it was built, and what it keeps aside for that.
+
+        Args:
+            changes: all of them.
+            aside: name -> parameter; None: as before.
+        """
+        self._changes = tuple(changes)
+        if aside is not None:
+            self._aside = aside
 
     def residual(self, ids: Tensor, *, real: Tensor | None = None) -> Tensor:
         """Return what logits are computed from, (batch, seq, hidden).
@@ -93,6 +133,17 @@ class Model(nn.Module):
 class GenerativeModel(Model):
     """A model that continues texts token by token."""
 
+    embedding: nn.Embedding
+    """Of the tokens that it reads."""
+    unembedding: nn.Linear
+    """The last map, to the logits of the tokens that it writes."""
+
+    def forward(
+        self, ids: Tensor | None = None, *, hooks: Hooks = NO_HOOKS, **named: Any
+    ) -> Tensor:
+        """Return logits, (batch, seq, vocab); arguments as in ``residual``."""
+        return self.unembed(self.residual(ids, hooks=hooks, **named), hooks)
+
     def residual(
         self,
         ids: Tensor | None = None,
@@ -106,3 +157,31 @@ class GenerativeModel(Model):
     ) -> Tensor:
         """Return the residual stream after the last layer; ``DecoderLM.residual`` says of what."""
         raise NotImplementedError
+
+    def hooks(self, hooks: Mapping[str, Hook]) -> Hooks:
+        """Bind functions to activation names or patterns, for ``forward(..., hooks=…)``.
+
+        Raises:
+            ConfigError: if a pattern matches no activation, naming the nearest.
+        """
+        return Hooks(hooks, self.activation_shapes(1, 1))
+
+    def activation_shapes(
+        self, batch: int, seq: int, keys: int | None = None
+    ) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every activation for ``seq`` new tokens that see ``keys`` tokens."""
+        raise NotImplementedError
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Return the number of parameters by part, each counted once, and their ``total``."""
+        raise NotImplementedError
+
+
+def build(config: ModelConfig) -> GenerativeModel:
+    """Return a new model of the kind that a configuration names, from torch's random state.
+
+    Raises:
+        ConfigError: for an unknown kind, and what the kind refuses.
+    """
+    model: GenerativeModel = MODELS.load(config.kind)(config)
+    return model

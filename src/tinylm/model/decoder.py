@@ -12,7 +12,7 @@ without that scaling N(0, 0.02), as in GPT-2.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,7 +25,7 @@ from tinylm.model.attention import Attention
 from tinylm.model.base import GenerativeModel, LayerRunner, Model
 from tinylm.model.cache import KVCache
 from tinylm.model.dropout import Dropout
-from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
+from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.layers import FeedForward, LayerNorm
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
@@ -71,8 +71,7 @@ def in_turn(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
 class DecoderLM(GenerativeModel):
     """A decoder-only language model: token ids in, logits out."""
 
-    virtual_tokens = 0
-    """Tokens that stand in the cache before those of the text."""
+    config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
         """Build and initialise the model from torch's global random state.
@@ -84,7 +83,7 @@ class DecoderLM(GenerativeModel):
         super().__init__()
         vocab_size = config.resolved_vocab_size
         refuse_model(config)
-        self.config = config
+        self.config = self.built = config
         self.embedding = nn.Embedding(vocab_size, config.hidden_size)
         self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
         self.positions: Positions = POSITIONS.load(config.positions)(config)
@@ -110,29 +109,6 @@ class DecoderLM(GenerativeModel):
                     nn.init.zeros_(module.bias)
         std = self.config.hidden_size**-0.5 if self.config.scale_embeddings else 0.02
         nn.init.normal_(self.embedding.weight, std=std)
-
-    def forward(
-        self,
-        ids: Tensor | None = None,
-        *,
-        embeddings: Tensor | None = None,
-        positions: Tensor | None = None,
-        real: Tensor | None = None,
-        causal: bool = True,
-        cache: KVCache | None = None,
-        hooks: Hooks = NO_HOOKS,
-    ) -> Tensor:
-        """Return logits, (batch, seq, vocab); arguments as in ``residual``."""
-        x = self.residual(
-            ids,
-            embeddings=embeddings,
-            positions=positions,
-            real=real,
-            causal=causal,
-            cache=cache,
-            hooks=hooks,
-        )
-        return self.unembed(x, hooks)
 
     def residual(
         self,
@@ -250,14 +226,6 @@ class DecoderLM(GenerativeModel):
                 "read the last window again or train a longer context"
             )
 
-    def hooks(self, hooks: Mapping[str, Hook]) -> Hooks:
-        """Bind functions to activation names or patterns, for ``forward(..., hooks=…)``.
-
-        Raises:
-            ConfigError: if a pattern matches no activation, naming the nearest.
-        """
-        return Hooks(hooks, self.activation_shapes(1, 1))
-
     def activation_shapes(
         self, batch: int, seq: int, keys: int | None = None
     ) -> dict[str, tuple[int, ...]]:
@@ -357,7 +325,7 @@ def layers_run_by(model: Model, runner: LayerRunner | None) -> Iterator[None]:
 
 
 def record(
-    model: DecoderLM,
+    model: GenerativeModel,
     patterns: Iterable[str],
     ids: Tensor,
     real: Tensor | None = None,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 class LinearLike(nn.Module):
     """What stands in for an ``nn.Linear`` and is adapted like one, such as a quantized one."""
 
-    bias: Tensor | None
+    bias: nn.Parameter | None
     """(out,), or None."""
 
     @property

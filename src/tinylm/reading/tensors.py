@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from tinylm.errors import DataError, TinylmError, key_shown
@@ -25,10 +25,9 @@ ITEM_BYTES = {
 _MOST_HEADER_BYTES = 100_000_000  # safetensors' own bound
 
 
+@with_config(extra="forbid")
 class _TensorEntry(TypedDict):
     """What a safetensors header says of a tensor."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     dtype: str
     shape: list[int]

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from tinylm.data.windows import IGNORED, Batch, TokenWindows
 from tinylm.evaluation.perplexity import SplitLoss, split_loss
-from tinylm.model.base import Model
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel, Model
 from tinylm.tokenizers.base import Tokenizer
 from tinylm.training.task import Task
 
@@ -22,7 +21,7 @@ def next_token_loss(model: Model, batch: Batch) -> tuple[Tensor, int]:
     return model.summed_loss(x, batch.labels, IGNORED), batch.num_targets
 
 
-class LanguageModelling(Task[DecoderLM, Batch]):
+class LanguageModelling(Task[GenerativeModel, Batch]):
     """Windows over the joined stories of a training split, and of a validation split."""
 
     def __init__(
@@ -65,17 +64,17 @@ class LanguageModelling(Task[DecoderLM, Batch]):
         """Return windows by their indices."""
         return self.windows.batch(indices)
 
-    def loss(self, model: DecoderLM, batch: Batch) -> tuple[Tensor, int]:
+    def loss(self, model: GenerativeModel, batch: Batch) -> tuple[Tensor, int]:
         """Return the summed loss of the tokens that follow; see ``Task.loss``."""
         return next_token_loss(model, batch)
 
-    def validate(self, model: DecoderLM) -> float:
+    def validate(self, model: GenerativeModel) -> float:
         """Return the validation loss, in nats a token."""
         loss = split_loss(model, self.validation, self.batch_size, self.subset)
         self.losses["validation"] = loss
         return loss.mean
 
-    def training_loss(self, model: DecoderLM) -> float | None:
+    def training_loss(self, model: GenerativeModel) -> float | None:
         """Return the loss of the sample, in nats a token, or None: it is not measured."""
         if not self.measure_training:
             return None

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tinylm.errors import TrainingError
@@ -46,6 +47,6 @@ def accumulate_gradients(
                 f"the loss is the sum over {count} targets, and its batch has {batch.num_targets}: "
                 "let Task.loss and the batch count the same"
             )
-        (summed / num_targets).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(summed / num_targets)
         total += summed.item()
     return total, num_targets

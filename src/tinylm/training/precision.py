@@ -8,9 +8,11 @@ slower on one without, so ``auto`` takes it only where the instructions are.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 
+from tinylm.config.types import Precision
 from tinylm.errors import ConfigError, shown
 
 
@@ -38,7 +40,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def resolve_precision(precision: str, device: torch.device) -> str:
+def resolve_precision(precision: Literal["auto"] | Precision, device: torch.device) -> Precision:
     """Return fp32 or bf16; ``auto`` is bf16 where matrix products in it are native."""
     if precision != "auto":
         return precision

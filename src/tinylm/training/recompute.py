@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from tinylm.errors import TrainingError
+from tinylm.fast.autograd import apply
 from tinylm.model.base import LayerRunner
 from tinylm.model.decoder import in_turn
 from tinylm.model.reading import Reading
@@ -106,7 +107,7 @@ def recompute(
 
     # Parameters are inputs of the function, so that autograd knows that it leads to them even
     # where x needs no gradient, and that a frozen one needs none.
-    result: Tensor = _Segment.apply(run, x, *parameters)  # type: ignore[no-untyped-call]
+    result: Tensor = apply(_Segment, run, x, *parameters)
     return result
 
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 
 from tinylm.config import TrainingConfig
+from tinylm.config.types import Precision
 from tinylm.errors import ConfigError
 from tinylm.training.precision import cpu_flags, resolve_precision
 
@@ -35,8 +36,7 @@ and 0.6 on a CPU with AMX, is a minute after so many."""
 class Speed:
     """How a training step is run."""
 
-    precision: str
-    """fp32 or bf16."""
+    precision: Precision
     compile: bool
     optimizer: str
     """Name in the registry OPTIMIZERS."""

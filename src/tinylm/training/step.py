@@ -120,7 +120,7 @@ class TrainingStep(Generic[Trained]):
             memory = torch.cuda.get_device_properties(self.device).total_memory
         size = max(2, seq)
         own = replace(self.config, batch_size=batch_size)
-        training = replace(own, precision=self.precision)  # type: ignore[arg-type]
+        training = replace(own, precision=self.precision)
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         refuse_step(replace(self.model.config, context_length=size), training, trained, memory)
 

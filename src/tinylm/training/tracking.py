@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from tinylm import folders
@@ -122,10 +122,9 @@ class Tracker:
         )
 
 
+@with_config(extra="forbid")
 class _Record(TypedDict):
     """A line of metrics.jsonl: a StepRecord, or a ValidationRecord of a model or a classifier."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
 
     kind: Literal["train", "validation"]
     step: Annotated[int, Field(ge=0)]

@@ -311,9 +311,9 @@ def the_loops_leave_out_the_residual(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_weight_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     original = checkpoint.load_weights
 
-    def partly(model: DecoderLM, weights: dict[str, Tensor], source: Any) -> None:
+    def partly(model: DecoderLM, weights: dict[str, Tensor], source: Any, aside: bool) -> None:
         own = checkpoint.model_weights(model)["embedding.weight"].clone()
-        original(model, weights | {"embedding.weight": own}, source)
+        original(model, weights | {"embedding.weight": own}, source, aside)
 
     monkeypatch.setattr(checkpoint, "load_weights", partly)
 

@@ -29,6 +29,7 @@ _LONGEST = 64
 def run(subject: Subject) -> Finding:
     """Compare pattern and mixed values of every head with torch's."""
     model = in_float64(subject.lm.model)
+    assert isinstance(model, DecoderLM)  # the kind that has this attention
     device = device_of(model)
     texts = ragged_stories(subject.validation, _ROWS, min(_LONGEST, model.config.context_length))
     differences = []

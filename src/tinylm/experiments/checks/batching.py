@@ -25,7 +25,7 @@ from tinylm.experiments.checks.material import (
 from tinylm.generation.engine import generate
 from tinylm.generation.scoring import token_log_probabilities
 from tinylm.language_model import SPECIAL_IDS
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 
 _ROWS = 4
 _NEW_TOKENS = 16
@@ -61,7 +61,7 @@ def run(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def _forward(model: DecoderLM, texts: Sequence[Sequence[int]]) -> float:
+def _forward(model: GenerativeModel, texts: Sequence[Sequence[int]]) -> float:
     """Compare the logits of padded rows, where they are real, with each row's own."""
     device = device_of(model)
     batch = story_rows(texts).to(device)
@@ -70,7 +70,7 @@ def _forward(model: DecoderLM, texts: Sequence[Sequence[int]]) -> float:
     return worst([largest(together[row, : len(one)], one) for row, one in enumerate(alone)])
 
 
-def _scores(model: DecoderLM, texts: Sequence[Sequence[int]]) -> float:
+def _scores(model: GenerativeModel, texts: Sequence[Sequence[int]]) -> float:
     together = token_log_probabilities(model, texts)
     alone = [token_log_probabilities(model, [text])[0] for text in texts]
     return worst(

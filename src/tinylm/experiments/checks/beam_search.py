@@ -29,7 +29,7 @@ from tinylm.generation.engine import generate
 from tinylm.generation.results import Generated
 from tinylm.generation.scoring import token_log_probabilities
 from tinylm.language_model import SPECIAL_IDS
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 from tinylm.tokenizers.base import EOS_ID
 
 _STORIES = 3
@@ -73,7 +73,7 @@ def run(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def _preferring_the_end(model: DecoderLM, texts: Sequence[Sequence[int]]) -> DecoderLM:
+def _preferring_the_end(model: GenerativeModel, texts: Sequence[Sequence[int]]) -> GenerativeModel:
     """Return a copy whose ``<eos>`` is the likeliest token after each text."""
     missing = 0.0
     for text in texts:
@@ -92,7 +92,7 @@ def _whole(one: Generated) -> list[int]:
 
 
 def _compare(
-    model: DecoderLM, prompts: Sequence[Sequence[int]], new: int, length_penalty: float
+    model: GenerativeModel, prompts: Sequence[Sequence[int]], new: int, length_penalty: float
 ) -> _Compared:
     """Compare a narrow beam with greedy decoding, and a wide beam's sums and scores with scoring.
 

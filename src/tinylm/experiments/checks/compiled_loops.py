@@ -22,7 +22,7 @@ from tinylm.experiments.checks.material import (
 )
 from tinylm.fast import PLAIN, WHOLE, for_decoding, install, loops, remove
 from tinylm.generation.stepper import Stepper
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
 from tinylm.tokenizers.base import PAD_ID
 
 _WINDOWS = 2.5  # the last one is padded
@@ -58,17 +58,19 @@ def run(subject: Subject) -> Finding:
     )
 
 
-def _gradients(model: DecoderLM, batch: Batch, compiled: bool, seed: int) -> dict[str, Tensor]:
+def _gradients(
+    model: GenerativeModel, batch: Batch, compiled: bool, seed: int
+) -> dict[str, Tensor]:
     model.zero_grad(set_to_none=True)
     install(model, WHOLE if compiled else PLAIN)
     with seeded(seed, torch.device("cpu")):
         x = model.residual(batch.ids, real=batch.real)
         loss = model.summed_loss(x, batch.labels, IGNORED)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
     return {"loss": loss.detach(), **gradients(model)}
 
 
-def _decoded(model: DecoderLM, subject: Subject, compiled: bool) -> Tensor:
+def _decoded(model: GenerativeModel, subject: Subject, compiled: bool) -> Tensor:
     """Return the logits of some steps, (steps * texts, vocab)."""
     longest = min(_LONGEST_TEXT, model.config.context_length - _STEPS)
     prompts = ragged_stories(subject.validation, _TEXTS, max(2, longest))

@@ -20,8 +20,8 @@ from tinylm.experiments.checks.material import (
     with_dropout,
     worst,
 )
-from tinylm.model.base import LayerRunner
-from tinylm.model.decoder import DecoderLM, in_turn, layers_run_by
+from tinylm.model.base import GenerativeModel, LayerRunner
+from tinylm.model.decoder import in_turn, layers_run_by
 from tinylm.model.loss import token_losses
 from tinylm.training.precision import autocast, resolve_precision
 from tinylm.training.recompute import recomputing
@@ -63,7 +63,7 @@ def run(subject: Subject) -> Finding:
 
 
 def _after_backward(
-    model: DecoderLM, batch: Batch, run_layers: LayerRunner, precision: str, seed: int
+    model: GenerativeModel, batch: Batch, run_layers: LayerRunner, precision: str, seed: int
 ) -> dict[str, Tensor]:
     """Return gradients, loss and random state after one forward and backward pass."""
     device = device_of(model)
@@ -74,7 +74,7 @@ def _after_backward(
         loss = token_losses(logits, batch.labels, IGNORED).mean()
         for place in {torch.device("cpu"), device}:
             torch.rand((), device=place)  # something else draws before the backward pass
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         found = {"loss": loss.detach(), "random state": torch.get_rng_state(), **gradients(model)}
         if device.type == "cuda":
             found["random state of the device"] = torch.cuda.get_rng_state(device)

@@ -18,7 +18,8 @@ from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import device_of, relative, stream, worst
 from tinylm.fast import for_decoding
 from tinylm.generation.stepper import Stepper
-from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
 from tinylm.tokenizers.base import PAD_ID
 
 _STEPS = 8
@@ -51,7 +52,7 @@ def run(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def _differences(model: DecoderLM, tokens: TokenFile, lengths: Sequence[int]) -> list[float]:
+def _differences(model: GenerativeModel, tokens: TokenFile, lengths: Sequence[int]) -> list[float]:
     """Feed real text to a batch of prompts of these lengths; one difference a row and step."""
     share = tokens.header.num_tokens // len(lengths)
     rows = [stream(tokens, i * share, length) for i, length in enumerate(lengths)]
@@ -70,7 +71,7 @@ def _differences(model: DecoderLM, tokens: TokenFile, lengths: Sequence[int]) ->
     return found
 
 
-def _read_anew(model: DecoderLM, text: Sequence[int]) -> Tensor:
+def _read_anew(model: GenerativeModel, text: Sequence[int]) -> Tensor:
     """Return the logits, (vocab,), after the last window of a text."""
     window = torch.tensor([text[-model.config.context_length :]], device=device_of(model))
     return model.unembed(model.residual(window)[0, -1])

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from tinylm.data.token_files import TokenFile
 from tinylm.experiments.checks import Subject
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel, build
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
 
-def device_of(model: DecoderLM) -> torch.device:
+def device_of(model: GenerativeModel) -> torch.device:
     """Return where the model is."""
     return model.embedding.weight.device
 
@@ -33,12 +33,12 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def with_dropout(model: DecoderLM, p: float) -> DecoderLM:
+def with_dropout(model: GenerativeModel, p: float) -> GenerativeModel:
     """Return a copy of a model, in its mode and number format, whose dropout is ``p``.
 
     It draws from torch's random numbers.
     """
-    other = DecoderLM(replace(model.config, dropout=p))
+    other = build(replace(model.config, dropout=p))
     other.to(device_of(model), model.embedding.weight.dtype)
     other.load_state_dict(model.state_dict())
     for own, given in zip(other.parameters(), model.parameters(), strict=True):
@@ -46,12 +46,12 @@ def with_dropout(model: DecoderLM, p: float) -> DecoderLM:
     return other.train(model.training)
 
 
-def in_float64(model: DecoderLM) -> DecoderLM:
+def in_float64(model: GenerativeModel) -> GenerativeModel:
     """Return a copy of a model in float64 and eval mode."""
     return copy.deepcopy(model).double().eval()
 
 
-def double_step(subject: Subject, model: DecoderLM) -> TrainingStep[DecoderLM]:
+def double_step(subject: Subject, model: GenerativeModel) -> TrainingStep[GenerativeModel]:
     """Return a training step of the run on a float64 model, its gradients not clipped."""
     settings = replace(
         subject.config.training,
@@ -135,7 +135,7 @@ def num_differing(found: Sequence[int], expected: Sequence[int]) -> int:
     return shared + abs(len(found) - len(expected))
 
 
-def gradients(model: DecoderLM) -> dict[str, Tensor]:
+def gradients(model: GenerativeModel) -> dict[str, Tensor]:
     """Return the gradient of every parameter that has one, by name."""
     return {
         name: parameter.grad.detach().clone()

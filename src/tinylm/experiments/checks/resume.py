@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinylm.checkpoint import load_checkpoint, load_training_state, load_weights
+from tinylm.checkpoint import load_checkpoint, load_training_state
 from tinylm.data.windows import TokenWindows
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
@@ -27,7 +27,8 @@ from tinylm.experiments.checks.material import (
     worst,
 )
 from tinylm.experiments.context import SilentListener
-from tinylm.model.decoder import DecoderLM
+from tinylm.model.base import GenerativeModel
+from tinylm.model.weights import load_weights
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.loop import Trainer
 
@@ -70,7 +71,9 @@ def run(subject: Subject) -> Finding:
     )
 
 
-def _trainer(subject: Subject, model: DecoderLM, windows: TokenWindows, folder: Path) -> Trainer:
+def _trainer(
+    subject: Subject, model: GenerativeModel, windows: TokenWindows, folder: Path
+) -> Trainer:
     """Return a trainer with the run's settings but for what makes it short."""
     given = subject.config.training
     settings = replace(
@@ -98,7 +101,7 @@ def _train(made: Trainer) -> None:
 
 
 def _resumed(
-    subject: Subject, model: DecoderLM, windows: TokenWindows, kept: Path, folder: Path
+    subject: Subject, model: GenerativeModel, windows: TokenWindows, kept: Path, folder: Path
 ) -> Trainer:
     """Return a trainer that knows a checkpoint's files; the model's weights are wiped first."""
     with torch.no_grad():

@@ -21,7 +21,8 @@ from tinylm.experiments.checks.material import (
     seeded,
     with_dropout,
 )
-from tinylm.model.decoder import DecoderLM, evaluating
+from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
 
 _LONGEST_WINDOW = 64
 _WINDOWS = 2.5  # the last one is cut short, and filled with padding
@@ -47,7 +48,7 @@ def run(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def _loss_token_by_token(model: DecoderLM, tokens: TokenFile, length: int) -> float:
+def _loss_token_by_token(model: GenerativeModel, tokens: TokenFile, length: int) -> float:
     ids = tokens.ids.tolist()
     total = 0.0
     with evaluating(model):
