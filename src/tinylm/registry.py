@@ -100,9 +100,10 @@ POSITIONS = Registry(
 ACTIVATIONS = Registry(
     "activation",
     {
-        "relu": "tinylm.model.layers:relu",
-        "gelu": "tinylm.model.layers:gelu",
-        "gelu-tanh": "tinylm.model.layers:gelu_tanh",
+        "relu": "tinylm.model.activations.relu:RELU",
+        "gelu": "tinylm.model.activations.gelu:GELU",
+        "gelu-tanh": "tinylm.model.activations.gelu:GELU_TANH",
+        "silu": "tinylm.model.activations.silu:SILU",
     },
 )
 

@@ -1,19 +1,53 @@
 """What every activation holds; a new one comes under these by its registry line."""
 
+import re
+
 import pytest
 import torch
+from torch import Tensor, nn
 
 from tests.model.helpers import build_random, largest_difference, random_ids
 from tinylm.config import ModelConfig
+from tinylm.config.finetuning import BottleneckConfig
+from tinylm.model.activations import Activation
 from tinylm.model.decoder import record
 from tinylm.registry import ACTIVATIONS
+from tinylm.report.references import REFERENCES
 
 pytestmark = pytest.mark.parametrize("name", list(ACTIVATIONS))
 
 
-def test_it_is_documented_and_the_configuration_takes_it(name: str) -> None:
-    assert ACTIVATIONS.load(name).__doc__
+def test_it_says_what_is_asked_of_it(name: str) -> None:
+    """The report its name, formula and source, planning what it keeps for the backward pass."""
+    activation = ACTIVATIONS.load(name)
+    assert isinstance(activation, Activation)
+    assert activation.function.__doc__
+    assert activation.label
+    assert activation.formula.format(x="x W") != activation.formula
+    assert set(re.findall(r"\[\[(\w+)\]\]", activation.source)) & REFERENCES.keys()
+
+
+def test_the_configuration_and_its_help_take_it(name: str) -> None:
     assert ModelConfig(activation=name).activation == name
+    assert BottleneckConfig(activation=name).activation == name
+
+
+def test_planning_counts_what_autograd_keeps(name: str) -> None:
+    """Arrays of the inner width between the two products, each storage once."""
+    kept: dict[int, int] = {}
+
+    def see(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.numel()
+        return tensor
+
+    x = torch.randn(7, 11, requires_grad=True)
+    contract = nn.Linear(11, 3)
+    with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
+        out = contract(ACTIVATIONS.load(name)(x * 1))
+    assert out.shape == (7, 3)
+    arrays = sum(count == x.numel() for count in kept.values())
+    assert arrays == ACTIVATIONS.load(name).kept_arrays
 
 
 def test_it_acts_on_each_number_by_itself_and_keeps_the_format(name: str) -> None:

@@ -17,10 +17,11 @@ from tinylm.fast import install, loops, remove
 from tinylm.fast.layers import add_norm
 from tinylm.fast.linear import FastLinear, product
 from tinylm.fast.loss import output_loss
+from tinylm.model.activations.relu import relu
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.dropout import Dropout
-from tinylm.model.layers import LayerNorm, relu
+from tinylm.model.layers import LayerNorm
 from tinylm.model.loss import token_losses
 from tinylm.training.precision import cpu_has_bf16
 

@@ -6,7 +6,10 @@ from torch.nn import functional as F
 
 from tests.model.helpers import SMALL, assert_layer_norm_is_torchs, largest_difference
 from tinylm.config import ModelConfig
-from tinylm.model.layers import FeedForward, LayerNorm, gelu, gelu_tanh, relu
+from tinylm.model.activations.gelu import gelu, gelu_tanh
+from tinylm.model.activations.relu import relu
+from tinylm.model.activations.silu import silu
+from tinylm.model.layers import FeedForward, LayerNorm
 
 # LayerNorm
 
@@ -45,6 +48,7 @@ def test_layer_norm_of_a_constant_row_is_its_bias() -> None:
         (relu, F.relu),
         (gelu, F.gelu),
         (gelu_tanh, lambda x: F.gelu(x, approximate="tanh")),
+        (silu, F.silu),
     ],
 )
 def test_activations_and_their_gradients_equal_torchs(ours, theirs) -> None:  # type: ignore[no-untyped-def]
@@ -59,6 +63,7 @@ def test_activations_at_one() -> None:
     one = torch.tensor(1.0, dtype=torch.float64)
     assert float(relu(one)) == 1
     assert float(gelu(one)) == pytest.approx(0.8413447460685429, abs=1e-15)  # Phi(1)
+    assert float(silu(one)) == pytest.approx(0.7310585786300049, abs=1e-15)  # 1 / (1 + 1/e)
     inner = math.sqrt(2 / math.pi) * 1.044715
     assert float(gelu_tanh(one)) == pytest.approx(0.5 * (1 + math.tanh(inner)), abs=1e-15)
 

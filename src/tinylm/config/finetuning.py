@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tinylm.config.types import FROZEN, Float, Fraction, NonNegativeInt, PositiveFloat, PositiveInt
+from tinylm import registry
+from tinylm.config.types import (
+    FROZEN,
+    Float,
+    Fraction,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    one_of,
+)
 
 Targets = Annotated[tuple[str, ...], Field(min_length=1)]
 EVERY_PROJECTION = (
@@ -98,7 +107,7 @@ class BottleneckConfig:
 
     size: PositiveInt = 16
     """Inner width."""
-    activation: Literal["relu", "gelu"] = "relu"
+    activation: Annotated[str, one_of(registry.ACTIVATIONS)] = "relu"
     """Nonlinearity of the bottleneck."""
     targets: Targets = ("attention", "feed_forward")
     """Modules after which one stands: paths or their ends, with * for anything."""

@@ -23,9 +23,12 @@ from tinylm.fast.kept import kept
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import watched
 from tinylm.fast.packed import LINEARS
+from tinylm.model.activations.gelu import gelu, gelu_tanh
+from tinylm.model.activations.relu import relu
+from tinylm.model.activations.silu import silu
 from tinylm.model.cache import KVCache
 from tinylm.model.hooks import NO_HOOKS, Hooks
-from tinylm.model.layers import LayerNorm, gelu, gelu_tanh, relu
+from tinylm.model.layers import LayerNorm
 from tinylm.model.reading import Reading
 from tinylm.numbers.int8 import to_int8
 
@@ -41,7 +44,9 @@ _ACTIVATIONS: dict[Callable[[Tensor], Tensor], str] = {
     relu: "relu",
     gelu: "gelu",
     gelu_tanh: "gelu_tanh",
+    silu: "silu",
 }
+"""Those that the loops of a step have; with another one the layers run in turn."""
 _FORMATS: dict[Numbers, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,

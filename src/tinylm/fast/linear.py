@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from tinylm.fast import loops
 from tinylm.fast.autograd import apply
 from tinylm.fast.onednn import can_pack, onednn_linear
-from tinylm.model.layers import relu as relu_of
+from tinylm.model.activations.relu import relu as relu_of
 
 
 def watched(*modules: nn.Module) -> bool:

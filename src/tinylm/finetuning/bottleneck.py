@@ -39,7 +39,7 @@ class BottleneckPart(nn.Module):
         refuse_beyond_memory(f"a bottleneck {settings.size:,} wide", parts, "size")
         self.down = nn.Linear(width, settings.size)
         self.up = nn.Linear(settings.size, width)
-        self.activation = ACTIVATIONS.load(settings.activation)
+        self.activation = ACTIVATIONS.load(settings.activation).function
         for linear in (self.down, self.up):
             nn.init.trunc_normal_(linear.weight, std=_START, a=-2 * _START, b=2 * _START)
             nn.init.zeros_(linear.bias)

@@ -1,8 +1,6 @@
-"""LayerNorm, the activations and the position-wise feed-forward part."""
+"""LayerNorm and the position-wise feed-forward part."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor, nn
@@ -34,21 +32,6 @@ class LayerNorm(nn.Module):
         return scaled if self.bias is None else scaled + self.bias
 
 
-def relu(x: Tensor) -> Tensor:
-    """``max(x, 0)`` (Vaswani et al. 2017, equation 2)."""
-    return torch.relu(x)
-
-
-def gelu(x: Tensor) -> Tensor:
-    """``x * Phi(x)`` with the exact normal distribution (Hendrycks and Gimpel 2016)."""
-    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """The tanh approximation of GELU that GPT-2 uses (Hendrycks and Gimpel 2016, section 2)."""
-    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
-
-
 class FeedForward(nn.Module):
     """``contract(activation(expand(x)))`` at every position (Vaswani et al. 2017, 3.3)."""
 
@@ -57,7 +40,7 @@ class FeedForward(nn.Module):
         self.name = name
         self.expand = nn.Linear(config.hidden_size, config.resolved_ffn_size, bias=config.bias)
         self.contract = nn.Linear(config.resolved_ffn_size, config.hidden_size, bias=config.bias)
-        self.activation = ACTIVATIONS.load(config.activation)
+        self.activation = ACTIVATIONS.load(config.activation).function
 
     def forward(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Map ``x``, (batch, seq, hidden), to the same shape."""

@@ -14,7 +14,7 @@ attention pattern                     batch x heads x seq^2 e; three of them wit
                                       pattern, the mask and their product
 input of the output projection        T w e
 input of the inner projection         T h e
-activation, and the next one's input  T f e each: 1 for ReLU, 4 for GELU, 5 for its tanh form
+activation, and the next one's input  T f e each: 1 for ReLU, 4 for GELU (``kept_arrays``)
 masks of dropout on both outputs      2 T h e
 both norms                            2 (2 T h + T) 4: centred, normalised, 1 / deviation
 ====================================  =========================================================
@@ -34,12 +34,11 @@ from __future__ import annotations
 
 from tinylm.config import ModelConfig
 from tinylm.planning.flops import computed_pairs
+from tinylm.registry import ACTIVATIONS
 
 _FLOAT, _INDEX = 4, 8  # bytes of a float32 and of an int64
 PRODUCT_BYTES = {"fp32": 4, "bf16": 2}
 """Bytes of a number in matrix products, by precision."""
-_INNER_ARRAYS = {"relu": 1, "gelu": 4, "gelu-tanh": 5}
-"""Arrays of the inner width that an activation function and the product after it keep."""
 
 
 def layer_activation_bytes(
@@ -74,10 +73,11 @@ def layer_activation_bytes(
     patterns = 3 if dropped and not quick else 1
     pairs = computed_pairs(seq, quick)
     matrices = 4 * hidden * width + 2 * hidden * inner
+    inner_arrays = ACTIVATIONS.load(config.activation).kept_arrays
     return {
         "projections": (tokens * (hidden + width) + projected) * number + tables * _FLOAT,
         "pattern": patterns * batch * config.num_heads * pairs * number,
-        "feed-forward": tokens * (hidden + _INNER_ARRAYS[config.activation] * inner) * number,
+        "feed-forward": tokens * (hidden + inner_arrays * inner) * number,
         "dropout": 2 * tokens * hidden * number * (dropped and not quick),
         "norms": 2 * _norm_bytes(config, tokens, quick),
         "copies": 0 if precision == "fp32" else matrices * number,

@@ -58,6 +58,14 @@ REFERENCES: dict[str, Reference] = {
         "https://cdn.openai.com/better-language-models/"
         "language_models_are_unsupervised_multitask_learners.pdf",
     ),
+    "elfwing2018": Reference(
+        "S. Elfwing, E. Uchibe and K. Doya",
+        2018,
+        "Sigmoid-weighted linear units for neural network function approximation in reinforcement "
+        "learning",
+        "Neural Networks 107, 3-11",
+        "https://arxiv.org/abs/1702.03118",
+    ),
     "hendrycks2016": Reference(
         "D. Hendrycks and K. Gimpel",
         2016,

@@ -221,7 +221,7 @@ class Layers:
             num_heads: of attention.
             norm_eps: of the norms.
             norm_first: whether the norms stand before the parts rather than after the sums.
-            activation: one of ``ACTIVATIONS``.
+            activation: a name in ``ACTIVATIONS``.
         """
         self._layers = list(layers)  # keeps the tensors alive
         first = self._layers[0]

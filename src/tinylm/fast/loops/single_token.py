@@ -27,9 +27,9 @@ from tinylm.fast.loops.launch import (
     widen,
 )
 
-ACTIVATIONS = ("relu", "gelu", "gelu_tanh")
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 """Names of the functions that the kernel has."""
-_RELU, _GELU = 0, 1
+_RELU, _GELU, _SILU = 0, 1, 3
 _UNSEEN = np.float32(-3e38)
 
 
@@ -105,6 +105,9 @@ def activate(row, activation):
     elif activation == _GELU:
         for i in range(len(row)):
             row[i] *= np.float32(0.5) * (np.float32(1) + _erf(row[i] * np.float32(0.70710678)))
+    elif activation == _SILU:  # x * sigmoid(x)
+        for i in range(len(row)):
+            row[i] *= np.float32(0.5) * (np.float32(1) + _tanh(np.float32(0.5) * row[i]))
     else:
         for i in range(len(row)):
             x = row[i]

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
 from tinylm.config import ModelConfig
+from tinylm.registry import ACTIVATIONS
 from tinylm.report.figures import CM, COLOURS, INK, MUTED, RULE, TEXT_WIDTH_CM, new_figure, style
 
 _WIDTH = TEXT_WIDTH_CM
@@ -30,7 +31,6 @@ _FILL = {
     "norm": "#f6edf3",
     "plain": "#f6f8fa",
 }
-_ACTIVATIONS = {"relu": "ReLU", "gelu": "GELU", "gelu-tanh": "GELU (tanh)"}
 
 
 class _Drawing:
@@ -208,7 +208,7 @@ def _draw_layer(
     """Draw a layer from ``y`` upwards; return its upper edge and the attention's two edges."""
     hidden, ffn, x = config.hidden_size, config.resolved_ffn_size, _STEM
     width = config.num_heads * config.resolved_head_dim
-    activation = _ACTIVATIONS.get(config.activation, config.activation)
+    activation = ACTIVATIONS.load(config.activation).label
     parts = (
         ("attention", 1.15, "Masked self-attention\n"
          f"{config.num_heads} heads × {config.resolved_head_dim}\n{hidden} → 3·{width},  {width} → {hidden}"),  # noqa: E501

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinylm.config import ModelConfig
+from tinylm.registry import ACTIVATIONS
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, code
 from tinylm.report.formatting import count, percent, plural, setting
 from tinylm.report.inputs import ReportInputs
@@ -153,12 +154,8 @@ def _rest(model: ModelConfig) -> list[Block]:
             "the end (*pre-norm*), which keeps a straight path for the gradient through all "
             "layers [[xiong2020]]."
         )
-    functions = {
-        "relu": ("max(0, x W_1 + b_1) W_2 + b_2", " [[vaswani2017]]"),
-        "gelu": ('"GELU"(x W_1 + b_1) W_2 + b_2', " [[hendrycks2016]]"),
-        "gelu-tanh": ('"GELU"(x W_1 + b_1) W_2 + b_2', " (in its tanh form) [[hendrycks2016]]"),
-    }
-    function, source = functions.get(model.activation, ("f(x W_1 + b_1) W_2 + b_2", ""))
+    activation = ACTIVATIONS.load(model.activation)
+    function = activation.formula.format(x="x W_1 + b_1") + " W_2 + b_2"
     dropout = (
         f" Dropout [[srivastava2014]] with probability {setting(model.dropout)} acts on the "
         "embedding, on the attention pattern and on what each part adds, in training only."
@@ -176,7 +173,7 @@ def _rest(model: ModelConfig) -> list[Block]:
         Heading(2, "Feed-forward, normalisation, output", "sec:rest"),
         Paragraph(
             f"Attention moves information between positions; the feed-forward part works on each "
-            f"position by itself, through {plural(ffn, 'inner unit')}{source}:"
+            f"position by itself, through {plural(ffn, 'inner unit')} {activation.source}:"
         ),
         Equation(
             f'"feed-forward"(x) = {function}, wide '
