@@ -110,7 +110,10 @@ def test_every_method_is_tested() -> None:
 
 @EVERY
 def test_settings_and_method_belong_together(name: str) -> None:
-    assert METHODS.load(name).Settings is type(SETTINGS[name])
+    method = METHODS.load(name)
+    assert method.Settings is type(SETTINGS[name])
+    assert 0 < method.learning_rate < 1
+    assert method.__doc__
 
 
 @EVERY

@@ -32,24 +32,18 @@ from tinylm.language_model import LanguageModel
 from tinylm.locks import locked
 from tinylm.model.base import GenerativeModel
 from tinylm.model.weights import load_weights
+from tinylm.registry import METHODS
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.commands import Commands
 from tinylm.training.loop import Trainer
 
 FULL = "full"
 """The name of training everything, beside those of the registry METHODS."""
-RATES = {
+RATES: dict[str, float] = {
     FULL: 3e-4,
-    "lora": 3e-3,
-    "dylora": 3e-3,
-    "qlora": 3e-3,
-    "longlora": 2e-3,
-    "bottleneck": 5e-3,
-    "prefix": 5e-3,
-    "prompt": 3e-2,
-    "intrinsic": 1e-2,
+    **{name: METHODS.load(name).learning_rate for name in METHODS},
 }
-"""Learning rate of each method where none is given: the fewer the parameters, the higher."""
+"""Learning rate of each method where none is given."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ class Method(Protocol):
 
     Settings: ClassVar[type]
     """The frozen dataclass of its settings, from ``tinylm.config.finetuning``."""
+    learning_rate: ClassVar[float]
+    """Where none is given: the fewer the parameters, the higher."""
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: Any) -> tuple[nn.Module, list[str]]:

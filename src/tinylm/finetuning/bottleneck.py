@@ -92,6 +92,7 @@ class Bottleneck:
     """Bottleneck adapters after modules of any kind."""
 
     Settings = BottleneckConfig
+    learning_rate = 5e-3
 
     @staticmethod
     def attach(

@@ -95,6 +95,7 @@ class DyLora(LoraFiles):
     """DyLoRA on linear maps."""
 
     Settings = DyLoraConfig
+    learning_rate = 3e-3
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: DyLoraConfig) -> tuple[nn.Module, list[str]]:

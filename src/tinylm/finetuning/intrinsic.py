@@ -73,6 +73,7 @@ class Intrinsic:
     """DID and SAID on linear maps."""
 
     Settings = IntrinsicConfig
+    learning_rate = 1e-2
 
     @staticmethod
     def attach(

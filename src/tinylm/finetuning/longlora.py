@@ -106,6 +106,7 @@ class LongLora:
     """LoRA, embeddings and norms of a decoder, trained with attention in groups."""
 
     Settings = LongLoraConfig
+    learning_rate = 2e-3
 
     @staticmethod
     def attach(

@@ -78,6 +78,7 @@ class Lora(LoraFiles):
     """LoRA, rsLoRA and LoRA+ on linear maps."""
 
     Settings = LoraConfig
+    learning_rate = 3e-3
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: LoraConfig) -> tuple[nn.Module, list[str]]:

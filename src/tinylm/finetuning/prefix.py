@@ -151,6 +151,7 @@ class Prefix:
     """Prefix tuning of every attention of a model."""
 
     Settings = PrefixConfig
+    learning_rate = 5e-3
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: PrefixConfig) -> tuple[nn.Module, list[str]]:

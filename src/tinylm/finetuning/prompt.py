@@ -152,6 +152,7 @@ class Prompt:
     """Prompt tuning of a decoder."""
 
     Settings = PromptConfig
+    learning_rate = 3e-2
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: PromptConfig) -> tuple[nn.Module, list[str]]:

@@ -29,6 +29,7 @@ class QLora(LoraFiles):
     """LoRA on linear maps that are quantized."""
 
     Settings = QLoraConfig
+    learning_rate = 3e-3
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: QLoraConfig) -> tuple[nn.Module, list[str]]:
