@@ -199,3 +199,7 @@ def test_story_rows() -> None:
     each = story_rows(stories, [3, 1])
     assert each.labels.tolist() == [[IGNORED, IGNORED, EOS_ID], [7, EOS_ID, IGNORED]]
     assert story_rows(stories, 9).num_targets == 0
+    wide = story_rows(stories, width=6)  # (2, 5): the last id of a row is a label only
+    assert wide.ids.tolist() == [[SOS_ID, 5, 6, EOS_ID, 0], [SOS_ID, 7, EOS_ID, 0, 0]]
+    assert wide.num_targets == batch.num_targets
+    assert torch.equal(story_rows(stories, width=3).ids, batch.ids)

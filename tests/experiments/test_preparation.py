@@ -152,6 +152,20 @@ def test_prepared_data_is_used_again(tmp_path: Path) -> None:
     assert table.matrix.tobytes() == kept_table.matrix.tobytes()
 
 
+def test_vectors_follow_the_seed_of_training_unless_they_have_one(tmp_path: Path) -> None:
+    text = corpus(tmp_path / "text", VALIDATION)
+
+    def vectors(*overrides: str) -> bytes:
+        config = configuration(tmp_path, text, *overrides)
+        table = vectors_of(config, prepare_data(config, SilentConsole()), SilentConsole())
+        assert table is not None
+        return table.matrix.tobytes()
+
+    own = vectors("training.seed=3")
+    assert vectors("training.seed=4") != own
+    assert vectors("training.seed=4", "vectors.seed=3") == own
+
+
 @pytest.mark.parametrize(
     ("override", "made"),
     [

@@ -86,6 +86,8 @@ class VectorsConfig:
     """Passes over the training split when fastText is trained here."""
     window: PositiveInt = 5
     """Context words on each side when fastText is trained here."""
+    seed: NonNegativeInt | None = None
+    """Seed of fastText's training; empty: training.seed."""
 
 
 @dataclass(frozen=True, config=FROZEN)

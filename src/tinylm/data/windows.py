@@ -157,17 +157,20 @@ class ShuffledOrder:
         self._permutation = self._permute()
 
 
-def pad_rows(rows: Sequence[Sequence[int]], left: bool = False) -> tuple[Tensor, Tensor]:
+def pad_rows(
+    rows: Sequence[Sequence[int]], left: bool = False, width: int = 0
+) -> tuple[Tensor, Tensor]:
     """Join rows of different lengths into one tensor.
 
     Args:
         rows: token ids of each row.
         left: put the padding before the tokens (for generation) instead of behind them.
+        width: pad all rows to this length, if none is longer.
 
     Returns:
         ids, (batch, longest), int64, and real, (batch, longest), bool, False where it is padding.
     """
-    longest = max((len(row) for row in rows), default=0)
+    longest = max(width, *(len(row) for row in rows), 0)
     ids = torch.full((len(rows), longest), PAD_ID)
     real = torch.zeros(len(rows), longest, dtype=torch.bool)
     for i, row in enumerate(rows):
@@ -177,14 +180,17 @@ def pad_rows(rows: Sequence[Sequence[int]], left: bool = False) -> tuple[Tensor,
     return ids, real
 
 
-def story_rows(stories: Sequence[Sequence[int]], num_given: int | Sequence[int] = 1) -> Batch:
+def story_rows(
+    stories: Sequence[Sequence[int]], num_given: int | Sequence[int] = 1, width: int = 0
+) -> Batch:
     """Return padded rows, one story each, whose labels start after the given tokens.
 
     Args:
         stories: ids of each story, framing tokens included.
         num_given: how many first tokens of a row are given and not predicted.
+        width: pad rows to this many ids, if none is longer.
     """
-    ids, real = pad_rows(stories)
+    ids, real = pad_rows(stories, width=width)
     given = torch.as_tensor(num_given).reshape(-1, 1)
     predicted = real[:, 1:] & (torch.arange(1, ids.shape[1]) >= given)
     labels = ids[:, 1:].masked_fill(~predicted, IGNORED)

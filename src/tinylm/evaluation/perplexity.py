@@ -104,11 +104,12 @@ def split_loss(
 
 def window_losses(model: GenerativeModel, batch: Batch) -> Tensor:
     """Return the loss of each row of a batch in nats and its targets, (rows, 2), in float64."""
-    losses = token_losses(model(batch.ids, real=batch.real), batch.labels, IGNORED).double()
-    predicted = batch.labels != IGNORED  # (rows, seq)
-    sums = torch.zeros(len(predicted), dtype=torch.float64, device=losses.device)
-    sums.index_add_(0, predicted.nonzero()[:, 0], losses)
-    return torch.stack((sums, predicted.sum(1).double()), 1).cpu()
+    x = model.residual(batch.ids, real=batch.real)
+    sums = []
+    for row, labels in zip(x, batch.labels, strict=True):  # the logits of one at a time
+        losses = token_losses(model.unembed(row[None]), labels[None], IGNORED).double()
+        sums.append(torch.stack((losses.sum(), losses.new_tensor(len(losses)))))
+    return torch.stack(sums).cpu()
 
 
 def token_weighted_perplexity(texts: Sequence[Sequence[float]]) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 from tinylm import folders
 from tinylm.config import RunConfig
 from tinylm.experiments.context import Context
+from tinylm.experiments.preparation import vectors_seed
 from tinylm.experiments.trials import train_trial
 
 _FOLDER = "hyperparameters"
@@ -37,6 +38,8 @@ def run(context: Context) -> dict[str, Any]:
     settings = context.config.experiments.hyperparameters
     config = short(context.config)
     first = config.training.seed
+    # One training of word vectors serves all: what is compared comes after it.
+    config = replace(config, vectors=replace(config.vectors, seed=vectors_seed(config)))
     repeats = []
     for seed in range(first, first + settings.seeds):
         training = replace(config.training, seed=seed)

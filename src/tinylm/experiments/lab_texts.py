@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ import torch
 
 from tinylm.config import TrainingConfig
 from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import ShuffledOrder, story_rows
+from tinylm.data.windows import Batch, ShuffledOrder, story_rows
 from tinylm.errors import DataError
 from tinylm.evaluation.perplexity import SplitLoss, window_losses
 from tinylm.model.base import GenerativeModel
@@ -24,6 +25,8 @@ from tinylm.training.schedules import learning_rate_factor
 from tinylm.training.step import TrainingStep
 
 _QUOTES = frozenset('"“”„«»') | {"``", "''"}
+_LENGTHS = 16
+"""Batches are padded to a multiple of so many tokens."""
 _SEEN = 20_000  # stories of a split that are looked at: enough to choose from, in a second
 
 Story = npt.NDArray[np.int64]
@@ -120,6 +123,13 @@ def rows_loss(model: GenerativeModel, stories: Sequence[Story], batch_size: int)
     return stories_loss(model, stories, batch_size).mean
 
 
+def _padded(stories: Sequence[Story], longest: int) -> Batch:
+    """Return a batch of one of few lengths: oneDNN makes and keeps a program for each."""
+    read = max(len(story) for story in stories) - 1  # the last token is a label only
+    width = math.ceil(read / _LENGTHS) * _LENGTHS + 1
+    return story_rows([story.tolist() for story in stories], width=min(width, longest))
+
+
 def tune(
     model: GenerativeModel,
     stories: Sequence[Story],
@@ -149,10 +159,11 @@ def train_on(
     """Train what requires a gradient of a model, in place; arguments as for ``tune``."""
     step = TrainingStep(model, next_token_loss, config)
     order = ShuffledOrder(len(stories), config.batch_size, config.seed)
+    longest = max(len(story) for story in stories)
     torch.manual_seed(config.seed)
     for number in range(steps):
         set_learning_rate(step.optimizer, learning_rate_factor(config, number, steps))
-        step.backward([story_rows([stories[i].tolist() for i in order.next()])])
+        step.backward([_padded([stories[i] for i in order.next()], longest)])
         step.update()
         progress((number + 1) / steps)
     return step.model.cpu().eval()

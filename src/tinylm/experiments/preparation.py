@@ -163,7 +163,7 @@ def vectors_of(config: RunConfig, data: PreparedData, console: Console) -> Vecto
             "dimension": config.model.hidden_size,
             "epochs": settings.epochs,
             "window": settings.window,
-            "seed": config.training.seed,
+            "seed": vectors_seed(config),
         },
         sort_keys=True,
     )
@@ -182,13 +182,19 @@ def vectors_of(config: RunConfig, data: PreparedData, console: Console) -> Vecto
                 config.model.hidden_size,
                 settings.epochs,
                 settings.window,
-                config.training.seed,
+                vectors_seed(config),
                 progress=done,
             )
         save_table(table, words, path, key)
 
     path = data.folder / f"vectors-{_digest(key)}.safetensors"
     return _kept(path, lambda path: load_table(path, words, key), train, console)
+
+
+def vectors_seed(config: RunConfig) -> int:
+    """Return the seed that fastText is trained with."""
+    seed = config.vectors.seed
+    return config.training.seed if seed is None else seed
 
 
 def resolve(config: RunConfig, data: PreparedData) -> RunConfig:

@@ -64,7 +64,11 @@ CASES = table_of(
     (values(SUM, -60.0, -120.0, -76.0, -75.0), "the widest beam finds less likely text than g"),
     (values(SUM, -60.0, -120.0, -50.0, -60.5), "of the widest beam is not measurably more or"),
     (unknown(SUM), "with a single prompt no difference can be measured"),
-    (values(EACH, -1.3, -2.0, -1.2, -1.0), "beam 10: every widening finds more likely text. T"),
+    (all_of(values(SUM, -50.0, -120.0, -60.0, -75.0), values(EACH, -1.3, -2.0, -1.2, -1.0)),
+     "with beam 10: every widening finds more likely text. The"),
+    (all_of(values(SUM, -75.0, -120.0, -60.0, -50.0), values(EACH, -1.3, -2.0, -1.2, -1.0)),
+     "text. Per token it is −1.300 with greedy, −1.200 with beam 5 and −1.000 with beam 10, "
+     "which says the same."),
     (values("mean_length", 50.0, 50, 50, 60), "The texts of beam 10 are 20\u202f% longer than"),
     (values("mean_length", 50.0, 50, 50, 60), "which by itself lowers their sum"),
     (values("mean_length", 50.0, 50, 50, 40), "are 20\u202f% shorter than those of greedy, wh"),

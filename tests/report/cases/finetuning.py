@@ -71,9 +71,9 @@ CASES = [
         (repeats(2.62), "How far such trainings lie apart is not known", "LoRA, which trains"),
         (None, "nine tenths of the gain are reached by LoRA, LoRA+, QLoRA and LongLoRA."),
         (losses(2.70, full=2.60), "None reaches nine tenths of the gain in 300 steps."),
-        (None, "The least is gained by prompt, 37\u202f%."),
-        (losses(prompt=2.895), "prompt gained nothing measurable.", "The least is gained by"),
-        (losses(prompt=2.95), "prompt gained nothing measurable.", "The least is gained by"),
+        (None, "The least is gained by prompt tuning, 37\u202f%."),
+        (losses(prompt=2.895), "Prompt tuning gained nothing meas", "The least is gained by"),
+        (losses(prompt=2.95), "Prompt tuning gained nothing meas", "The least is gained by"),
         (losses(2.61, full=2.60), "At least nine tenths", "The least is gained by"),
         # LoRA's kin.
         (None, "a higher rate for $B$ (LoRA+) lowers perplexity by 3.0\u202f%".replace("$", "")),
@@ -83,8 +83,8 @@ CASES = [
         (losses(qlora=math.nan), "4 bits (QLoRA) could not be compared"),
         (without("lora+", "dylora", "qlora"), "nine tenths", "Beside LoRA"),
         # What is forgotten.
-        (None, "after every way but prompt and SAID: most after everything, from 11.0 to 12.4, "
-               "and least after prefix, from 11.0 to 11.4."),
+        (None, "after every way but prompt tuning and SAID: most after training everything, from "
+               "11.0 to 12.4, and least after prefix tuning, from 11.0 to 11.4."),
         (forgot(2.50), "after every way: most after"),
         (forgot(2.40), "after none of the ways. With an adapter", "It falls"),
         (forgot(2.40, lora=2.50), "after LoRA alone, from 11.0 to 12.2."),

@@ -84,9 +84,9 @@ CASES = [
          "48\u202f% less.", "in the formula is"),
         # Time.
         (ratio(4 / 3), "No ratio is measurably different from the 4/3 expected.", "measurably be"),
-        (ratio(1.2), "10 are measurably below the 4/3 expected and 0 above it. A ratio between"),
-        (ratio(1.6), "0 are measurably below the 4/3 expected and 10 above it. A higher"),
-        (one_ratio, "1 is measurably below the 4/3 expected and 1 above it. A ratio betw"),
+        (ratio(1.2), "1.20). 10 ratios are measurably below the 4/3 expected. A ratio between"),
+        (ratio(1.6), "1.60). 10 ratios are measurably above the 4/3 expected. A higher"),
+        (one_ratio, "1 ratio is measurably below and 1 ratio is measurably above the 4/3"),
         (ratio(1.6), "takes 1.60 to 1.60 times as long (median of 10 comparisons: 1.60)"),
         (ratio(1.6), "with and without recomputation in turns", "Not all of these"),
         (ratio(0.8), "Not all of these times are measurably longer: 10 measurably shorter."),

@@ -32,12 +32,15 @@ def likelihood(comparison: Comparison) -> str:
     """Return whether a wider beam finds more likely text, in sum and per token."""
     ladder = _ladder(comparison)
     first, widest = ladder[0], ladder[-1]
+    whole, each = (
+        _widening(comparison, measure)
+        for measure in ("log_probability", "log_probability_per_token")
+    )
     text = (
         f"*Likelihood.* With {plural(comparison['num_prompts'], 'prompt')} the mean "
-        f"log-probability of a text in nats is {_each(ladder, 'log_probability', 1)}: "
-        f"{_widening(comparison, 'log_probability')}. Per token it is "
-        f"{_each(ladder, 'log_probability_per_token', 3)}: "
-        f"{_widening(comparison, 'log_probability_per_token')}. "
+        f"log-probability of a text in nats is {_each(ladder, 'log_probability', 1)}: {whole}. "
+        f"Per token it is {_each(ladder, 'log_probability_per_token', 3)}"
+        f"{', which says the same' if each == whole else f': {each}'}. "
     )
     longer = difference(comparison, "length", widest["name"], first["name"])
     change = widest["mean_length"] / first["mean_length"] - 1

@@ -55,7 +55,10 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
         ("Unknown tokens", *(percent(data["splits"][name]["unknown_rate"], 2) for name in names)),
     ]
     return [
-        Paragraph(f"{literal(_sentence(data['corpus']))}{citation} [[tab:splits]] gives the size."),
+        Paragraph(
+            f"The data are {literal(_sentence(data['corpus']))}{citation} [[tab:splits]] gives "
+            "the size."
+        ),
         Table(
             "tab:splits",
             f"The corpus {code(data['corpus_name'])} after tokenization.",

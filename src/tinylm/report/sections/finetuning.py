@@ -34,6 +34,7 @@ from tinylm.report.sections.finetuning_rows import (
     ppl,
     ratio,
     shown,
+    told,
 )
 from tinylm.report.sections.finetuning_scaling import context_blocks, rank_blocks
 
@@ -108,10 +109,10 @@ def _quantization(result: Mapping[str, Any]) -> list[Block]:
 def _technique(result: Mapping[str, Any]) -> list[Block]:
     items = []
     for row in result["methods"]:
-        if told := _TOLD.get(row["name"]):
+        if text := _TOLD.get(row["name"]):
             values = dict(row["settings"]) | {"ratio": row["settings"].get("learning_rate_ratio")}
             numbers = {key: setting(v) for key, v in values.items() if isinstance(v, int | float)}
-            items.append(told.format(**numbers))
+            items.append(text.format(**numbers))
     return [
         Paragraph(
             "A trained model is adapted to other text by training it further. Training everything "
@@ -214,21 +215,22 @@ def quality_comment(result: Mapping[str, Any]) -> str:
         Verdict.UNKNOWN: "not compared with training everything",
     }[verdict]
     text += (
-        f"Of the methods with few parameters {shown(best)} does best, {ppl(best['target_loss'])}, "
+        f"Of the methods with few parameters {told(best)} does best, {ppl(best['target_loss'])}, "
         f"{word}. "
     )
     gains = {id(row): part_of_gain(result, row) for row in few}
-    most = [shown(row) for row in few if gains[id(row)] >= 0.9]
-    none = [shown(row) for row in few if gained(result, row).verdict is not Verdict.LESS]
+    most = [told(row) for row in few if gains[id(row)] >= 0.9]
+    none = [told(row) for row in few if gained(result, row).verdict is not Verdict.LESS]
     if most:
         text += f"At least nine tenths of the gain are reached by {listed(most)}. "
     else:
         text += f"None reaches nine tenths of the gain in {plural(result['steps'], 'step')}. "
     if none:
-        text += f"{listed(none)} gained nothing measurable. "
+        names = listed(none)
+        text += f"{names[0].upper()}{names[1:]} gained nothing measurable. "
     worst = min(few, key=lambda row: gains[id(row)])
     if not none and gains[id(worst)] < 0.9:
-        text += f"The least is gained by {shown(worst)}, {percent(gains[id(worst)], 0)}. "
+        text += f"The least is gained by {told(worst)}, {percent(gains[id(worst)], 0)}. "
     return (text + _kin_comment(result)).strip()
 
 
@@ -260,12 +262,12 @@ def forgetting_comment(result: Mapping[str, Any]) -> str:
     if not worse:
         text += "none of the ways. "
     elif len(worse) == 1:
-        text += f"{shown(worst := worse[0])} alone, {_rise(worst, before)}. "
+        text += f"{told(worst := worse[0])} alone, {_rise(worst, before)}. "
     else:
         worst, least = (of(worse, key=lambda row: float(row["base_loss"])) for of in (max, min))
         text += (
-            f"{_all(worse, result['methods'])}: most after {shown(worst)}, {_rise(worst, before)}, "
-            f"and least after {shown(least)}, {_rise(least, before)}. "
+            f"{_all(worse, result['methods'])}: most after {told(worst)}, {_rise(worst, before)}, "
+            f"and least after {told(least)}, {_rise(least, before)}. "
         )
     if better:
         text += f"It *falls* after {_all(better, result['methods'])}. "
@@ -280,12 +282,12 @@ def _rise(row: Mapping[str, Any], before: float) -> str:
 
 
 def _all(rows: Sequence[Mapping[str, Any]], among: Sequence[Mapping[str, Any]]) -> str:
-    others = [shown(row) for row in among if row not in rows]
+    others = [told(row) for row in among if row not in rows]
     if not others:
         return "every way"
     if len(others) < len(rows) / 2:
         return f"every way but {listed(others)}"
-    return listed([shown(row) for row in rows])
+    return listed([told(row) for row in rows])
 
 
 def _samples(samples: Sequence[Mapping[str, Any]]) -> list[Block]:

@@ -18,7 +18,7 @@ from tinylm.report.measurements import (
     rounds,
     times,
 )
-from tinylm.report.sections.finetuning_rows import Row, few_rows, full_row, shown
+from tinylm.report.sections.finetuning_rows import Row, few_rows, full_row, shown, told
 
 _REASONS = {
     "qlora": "QLoRA computes its matrices from 4 bits whenever it multiplies by them. ",
@@ -67,13 +67,13 @@ def cost_comment(result: Mapping[str, Any]) -> str:
     lean = min(few, key=lambda row: float(row["peak_bytes"]))
     text = (
         f"*What it costs* is in [[tab:ft-costs]]. A fully tuned copy takes {_kib(full)} KiB; the "
-        f"adapters take from {_kib(small)} ({shown(small)}) to {_kib(large)} ({shown(large)}). "
+        f"adapters take from {_kib(small)} ({told(small)}) to {_kib(large)} ({told(large)}). "
     )
     saved = 1 - lean["peak_bytes"] / full["peak_bytes"]
     if saved > 0:
         text += (
             f"A step of training everything peaks at {mib(full['peak_bytes'])} MiB, one of "
-            f"{shown(lean)} at {mib(lean['peak_bytes'])}, {percent(saved, 0)} less: frozen weights "
+            f"{told(lean)} at {mib(lean['peak_bytes'])}, {percent(saved, 0)} less: frozen weights "
             "need neither gradients nor optimizer state, while activations stay. "
         )
     else:
@@ -97,15 +97,17 @@ def _step_comment(full: Row, few: Sequence[Row]) -> str:
         best = min(quicker, key=lambda row: float(row["step"]["median_s"]))
         ratio = full["step"]["median_s"] / best["step"]["median_s"]
         text += (
-            f"{_of(quicker, few)} took a step in less time than training "
-            f"everything, {shown(best)} {times(ratio)} as fast. "
+            f"With {_of(quicker, few)} a step takes less time than with training everything"
+            f"{f', the least with {told(best)}' if len(quicker) > 1 else ''} ({times(ratio)} as "
+            "fast). "
         )
     if slower:
         worst = max(slower, key=lambda row: float(row["step"]["median_s"]))
         ratio = worst["step"]["median_s"] / full["step"]["median_s"]
         text += (
-            f"Slower than training everything: "
-            f"{_of(slower, few)}, up to {times(ratio)} the time ({shown(worst)}). "
+            f"With {_of(slower, few)} it takes longer than with training everything"
+            f"{f', the longest with {told(worst)}' if len(slower) > 1 else ''} ({times(ratio)} the "
+            "time). "
         )
         text += "".join(_REASONS[row["name"]] for row in slower if row["name"] in _REASONS)
     if not quicker and not slower:
@@ -120,7 +122,7 @@ def _verdict(row: Row, full: Row) -> Verdict:
 def _of(rows: Sequence[Row], among: Sequence[Row]) -> str:
     if len(rows) == len(among):
         return "every method"
-    return listed([shown(row) for row in rows])
+    return listed([told(row) for row in rows])
 
 
 def _generation_comment(full: Row, few: Sequence[Row]) -> str:
@@ -140,8 +142,8 @@ def _generation_comment(full: Row, few: Sequence[Row]) -> str:
         row for row in pairs if compared(row["generation_merged"], plain).verdict is Verdict.ALIKE
     ]
     text = (
-        f"Merging makes generation faster for {listed([shown(row) for row in gained])}, most for "
-        f"{shown(most)}, {times(_merging_ratio(most))}"
+        f"Merging makes generation faster for {listed([told(row) for row in gained])}, most for "
+        f"{told(most)}, {times(_merging_ratio(most))}"
     )
     if len(same) == len(pairs):
         return f"{text}; merged, none is measurably different from the plain model."

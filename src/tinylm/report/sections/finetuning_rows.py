@@ -36,6 +36,16 @@ def shown(row: Row) -> str:
     return NAMES.get(row["name"], literal(str(row["name"])))
 
 
+def told(row: Row) -> str:
+    """Return how a sentence calls a row's method, as inline markup."""
+    return {
+        "full": "training everything",
+        "bottleneck": "bottleneck adapters",
+        "prefix": "prefix tuning",
+        "prompt": "prompt tuning",
+    }.get(row["name"], shown(row))
+
+
 def ppl(loss: float) -> str:
     """Return the perplexity of a loss in nats a token, with three digits."""
     return significant(math.exp(min(loss, 700.0)))

@@ -252,10 +252,10 @@ def time_comment(rows: Sequence[Row]) -> str:
     above = sum(pair.low > _THEORY for pair in pairs.values())
     if not below and not above:
         return f"{text}No ratio is measurably different from the 4/3 expected."
-    text += (
-        f"Of the ratios, {below} {'is' if below == 1 else 'are'} measurably below the 4/3 expected "
-        f"and {above} above it."
-    )
+    sides = [(below, "below"), (above, "above")]
+    told = [f"{plural(number, 'ratio')} {'is' if number == 1 else 'are'} measurably {side}"
+            for number, side in sides if number]  # fmt: skip
+    text += f"{listed(told)} the 4/3 expected."
     if below:
         text += (
             " A ratio between 1 and 4/3 is expected where other parts of the step, which are not "
