@@ -19,6 +19,7 @@ from tinylm.config import (
     GenerationConfig,
     ModelConfig,
     RunConfig,
+    VectorsConfig,
     dump_yaml,
     field_help,
     from_dict,
@@ -350,7 +351,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 def test_an_unknown_preset_answers_with_the_nearest() -> None:
     assert message(preset="quik") == "unknown preset 'quik'; did you mean quick?"
-    assert message(preset="zzz").endswith("allowed: baseline, full, quick")
+    assert message(preset="zzz").endswith("allowed: assignment, baseline, full, quick")
 
 
 @pytest.mark.parametrize("override", ["foo", "model.num_heads", "=3", " =3", ""])
@@ -415,6 +416,34 @@ def test_the_baseline_is_the_assignments_own() -> None:
     assert (model.positions, model.norm_placement) == ("sinusoidal", "post")
     assert (training.optimizer, training.learning_rate, training.weight_decay) == ("adam", 3e-4, 0)
     assert replace(config, training=RunConfig().training) == RunConfig()  # it is the default
+
+
+def test_the_assignment_is_the_baseline_with_its_own_experiments() -> None:
+    baseline, assignment = load_config(preset="baseline"), load_config(preset="assignment")
+    own = {"experiments": assignment.experiments, "report": assignment.report}
+    assert replace(baseline, **own) == assignment
+    assert assignment.training.validations >= 20  # beside the one before the first step
+    wanted = {
+        *("data", "training", "evaluation", "samples", "hyperparameters", "kv-cache"),
+        *("beam-search", "accumulation", "gradient-checkpointing", "finetuning", "attention"),
+        "verification",
+    }
+    assert set(assignment.report.experiments) == wanted
+
+
+def test_a_file_of_vectors_is_one_option() -> None:
+    def vectors(*overrides: str) -> VectorsConfig:
+        return load_config(preset="assignment", overrides=overrides).vectors
+
+    assert vectors().resolved_source == "train"
+    assert vectors("vectors.path=a.vec").resolved_source == "file"
+    assert vectors("vectors.source=file", "vectors.path=a.vec").resolved_source == "file"
+    assert vectors("vectors.source=none").resolved_source == "none"
+    for source in ("train", "none"):
+        with pytest.raises(ConfigError, match=r"has no effect .*: leave one of them out"):
+            _ = vectors(f"vectors.source={source}", "vectors.path=a.vec").resolved_source
+    with pytest.raises(ConfigError, match=r"vectors\.source = file needs vectors\.path"):
+        _ = vectors("vectors.source=file").resolved_source
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -35,11 +35,12 @@ ALLOWED: dict[str, set[str]] = {
         *("evaluation", "interpretability", "finetuning", "language_model"),
     },
     "report": BASE | {"planning", "experiments", "evaluation", "interpretability"},
+    "handin": BASE | {"checkpoint", "experiments", "report"},
     "cli": BASE
     | {
         *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
         *("evaluation", "interpretability", "finetuning", "language_model"),
-        *("experiments", "report"),
+        *("experiments", "report", "handin"),
     },
 }
 BASE_MODULES = {

@@ -232,6 +232,7 @@ COMMANDS = Registry(
         "plan": "tinylm.cli.plan:app",
         "lab": "tinylm.cli.lab:app",
         "report": "tinylm.cli.report:report",
+        "handin": "tinylm.cli.handin:handin",
         "experiment": "tinylm.cli.experiment:experiment",
         "data": "tinylm.cli.data:data",
         "config": "tinylm.cli.config:config",

@@ -46,6 +46,18 @@ def test_texts_without_any_n_gram_have_no_repetition_to_compare() -> None:
     assert Difference.from_result(made["repetition"]["a"]["b"]).verdict is Verdict.UNKNOWN
 
 
+def test_one_text_alone_has_values_and_no_intervals() -> None:
+    ids = [[1, 2, 3, 1, 2, 3, 1]]
+    bleu = bleu_counts(["a b"], ["a b"])
+    own = TextSet(ids, [-7.0], [7], bleu)
+    made = differences({"a": own, "b": own, "true": text_set([[4, 5, 6, 7, 8, 9, 9]])}, "true")
+    assert made["distance"]["a"]["b"] == [0, None, None]
+    assert set(made) == {*MEASURES, "distance"}
+    for name, pairs in made.items():
+        for other in (pair for of in pairs.values() for pair in of.values()):
+            assert Difference.from_result(other).verdict is Verdict.UNKNOWN, name
+
+
 def test_sets_are_compared_text_by_text() -> None:
     random = np.random.default_rng(0)
     ids = [[int(i) for i in random.integers(0, 40, size)] for size in (20, 31, 25, 44, 18, 29)]

@@ -53,6 +53,7 @@ from tinylm.registry import METHODS, TOKENIZERS
 from tinylm.report import typst
 from tinylm.report.build import assemble
 from tinylm.report.inputs import load_inputs
+from tinylm.report.record import changed_since, read_record, write_record
 from tinylm.training.commands import Commands
 from tinylm.training.tracking import Tracker, read_metrics
 
@@ -275,6 +276,11 @@ def use_results(base: Base, folder: Path) -> str:
     return digest(typst.source(assemble(inputs), inputs.date))
 
 
+def use_record(base: Base, folder: Path) -> str:
+    record = read_record(folder, "write the report again")
+    return digest(record) if record is None else digest(record, changed_since(folder, record))
+
+
 def use_adapter(base: Base, folder: Path) -> str:
     lm = adapted(base.lm(), folder)
     ids = torch.tensor([lm.tokenizer.encode(TEXT)])
@@ -406,6 +412,14 @@ def copy_cache(base: Base, folder: Path) -> None:
 
 def make_results(base: Base, folder: Path) -> None:
     fixtures.write_run(folder, fixtures.results())
+
+
+def make_record(base: Base, folder: Path) -> None:
+    (folder / "report.pdf").write_bytes(b"%PDF")
+    (folder / "results").mkdir()
+    for name in ("data", "training"):
+        (folder / f"results/{name}.json").write_text("{}")
+    write_record(folder, ["data", "training"], ["report.author=A"])
 
 
 def make_texts(end: str) -> Callable[[Base, Path], None]:
@@ -582,6 +596,7 @@ SUBJECTS = [
     Subject("training.safetensors", RUN, "checkpoints/last/training.safetensors", TENSORS,
             use_training, sign_checkpoint),
     Subject("a run that goes on", RUN, "checkpoints/step-*/*", BYTES, use_training),
+    Subject("report.json", make_record, "report.json", JSON, use_record, sign_json),
     Subject("results", make_results, "results/*.json", JSON, use_results, sign_json, weight=2),
     *(
         Subject(f"adapter, {method}", copy_of(method), "*.*", FOLDER, use_adapter,

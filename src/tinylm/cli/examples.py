@@ -72,6 +72,11 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "-o training.max_steps=20 -o data.train_stories=200 -o data.validation_stories=20",
         'tinylm report --run runs/quick --experiments training -o report.author="A. Student"',
     ),
+    "handin": (
+        "tinylm handin runs/quick --entry assignment-1",
+        "tinylm handin runs/quick --entry assignment-1 --out runs/assignment-1.zip "
+        "--checkpoint https://example.org/assignment-1.zip",
+    ),
     "experiment": (
         "tinylm experiment --list",
         "tinylm experiment samples --run runs/quick",

@@ -22,7 +22,8 @@ Overrides = Annotated[
     ),
 ]
 Preset = Annotated[
-    str | None, typer.Option(metavar="NAME", help="quick, baseline or full; then -o on top.")
+    str | None,
+    typer.Option(metavar="NAME", help="quick, assignment, baseline or full; then -o on top."),
 ]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="A YAML file, on top of the preset.")

@@ -24,7 +24,7 @@ Config = TypeVar("Config")
 Places = Mapping[tuple[str, ...], str]
 """Where the value of a key stands, by its path: a file and a line, or -o."""
 
-PRESETS = ("quick", "baseline", "full")
+PRESETS = ("quick", "assignment", "baseline", "full")
 RETIRED = ("experiments.finetuning.share", "experiments.finetuning.base_steps")
 """Settings that earlier versions had, and that the configurations of their runs hold."""
 

@@ -25,7 +25,7 @@ from tinylm.config.types import (
     PositiveInt,
     one_of,
 )
-from tinylm.errors import ConfigError
+from tinylm.errors import ConfigError, shown
 
 
 @dataclass(frozen=True, config=FROZEN)
@@ -76,10 +76,11 @@ class TokenizerConfig:
 class VectorsConfig:
     """Where the embedding starts from: fastText vectors or random numbers."""
 
-    source: Literal["train", "file", "none"] = "train"
-    """train: fastText on the training split (gensim); file: official .vec or .bin; none: random."""
+    source: Literal["auto", "train", "file", "none"] = "auto"
+    """train: fastText on the training split (gensim); file: official .vec or .bin; none: random;
+    auto: file where path names one, else train."""
     path: str | None = None
-    """A .vec or .bin file, or one of these as .gz or .zip, for source `file`."""
+    """A .vec or .bin file of pre-trained vectors, or one of these as .gz or .zip."""
     trainable: bool = True
     """Fine-tune the vectors with the model; false keeps them frozen."""
     epochs: PositiveInt = 5
@@ -88,6 +89,24 @@ class VectorsConfig:
     """Context words on each side when fastText is trained here."""
     seed: NonNegativeInt | None = None
     """Seed of fastText's training; empty: training.seed."""
+
+    @property
+    def resolved_source(self) -> Literal["train", "file", "none"]:
+        """``source``, or what ``auto`` stands for.
+
+        Raises:
+            ConfigError: if a file is asked for and none is named, or named and not asked for.
+        """
+        if self.source == "file" and self.path is None:
+            raise ConfigError("vectors.source = file needs vectors.path, a .vec or .bin file")
+        if self.source in ("train", "none") and self.path is not None:
+            raise ConfigError(
+                f"vectors.path = {shown(self.path)} has no effect with vectors.source = "
+                f"{self.source}: leave one of them out"
+            )
+        if self.source == "auto":
+            return "train" if self.path is None else "file"
+        return self.source
 
 
 @dataclass(frozen=True, config=FROZEN)

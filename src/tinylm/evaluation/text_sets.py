@@ -42,7 +42,7 @@ def _distinct(n: int) -> Callable[[TextSet], Replicates]:
         different = len(holders)
         # Without a text its n-grams are missing, and those kinds that it alone holds.
         without = []
-        for text in grams:
+        for text in grams if len(grams) > 1 else ():
             alone = sum(holders[gram] == 1 for gram in set(text))
             without.append(_share(different - alone, total - len(text)))
         return Replicates(_share(different, total), tuple(without))

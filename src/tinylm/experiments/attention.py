@@ -15,7 +15,7 @@ import torch
 
 from tinylm.config import RunConfig
 from tinylm.data.corpora import open_corpus
-from tinylm.experiments.context import Console, Context, threads
+from tinylm.experiments.context import Console, Context, tell_fewer, threads
 from tinylm.experiments.example_sentences import ExampleSentence, choose_sentences, returning_word
 from tinylm.experiments.preparation import encoded_split
 from tinylm.interpretability.attention_maps import (
@@ -95,7 +95,9 @@ def punctuation_types(tokenizer: Tokenizer) -> torch.Tensor:
 def _stories(lm: LanguageModel, config: RunConfig, console: Console) -> list[list[int]]:
     """Return validation stories, spread evenly over the split, each cut to the context."""
     validation = encoded_split(config.data, lm.tokenizer, "validation", console)
-    number = min(config.experiments.attention.stories, len(validation))
+    wanted = config.experiments.attention.stories
+    tell_fewer(console, "experiments.attention.stories", wanted, len(validation))
+    number = min(wanted, len(validation))
     chosen = np.linspace(0, len(validation) - 1, number).round().astype(int)
     length = lm.model.config.context_length
     return [validation.story(int(i))[:length].tolist() for i in chosen]

@@ -19,7 +19,7 @@ from tinylm.evaluation.continuations import (
 from tinylm.evaluation.diversity import distinct, repetition
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.evaluation.text_sets import TextSet, differences
-from tinylm.experiments.context import Context, threads
+from tinylm.experiments.context import Context, tell_fewer, threads
 from tinylm.experiments.preparation import encoded_split
 from tinylm.generation.engine import Generated, generate
 from tinylm.generation.scoring import token_log_probabilities
@@ -56,25 +56,30 @@ def run(context: Context) -> dict[str, Any]:
     lm = LanguageModel.load(context.folder, resolve_device(config.training.device))
     validation = encoded_split(config.data, lm.tokenizer, "validation", context.console)
     wanted = replace(config.evaluation, max_new_tokens=own.max_new_tokens)
+    context_length = lm.model.config.context_length
+    most = max(own.few_prompts, own.prompts)
+    there = len(
+        story_prompts(validation, replace(wanted, num_stories=most), context_length).prompts
+    )
+    tell_fewer(context.console, "experiments.beam_search.prompts", most, there)
+    few, many = min(own.few_prompts, there), min(own.prompts, there)
+    counts = sorted({few, many})
     compared = settings(context)
     comparisons = []
     calls = len(compared) * (own.repeats + 1)
-    counts = sorted({own.few_prompts, own.prompts})
     with (
         threads(config.training.threads),
         context.console.task("Comparing decoding strategies", calls * len(counts)) as done,
     ):
         for number, count in enumerate(counts):
-            prompts = story_prompts(
-                validation, replace(wanted, num_stories=count), lm.model.config.context_length
-            )
+            prompts = story_prompts(validation, replace(wanted, num_stories=count), context_length)
 
             def progress(part: float, before: int = number * calls) -> None:
                 done(before + part)
 
             comparison = _compare(context, lm, prompts, compared, progress)
             comparisons.append(comparison)
-            if count == own.few_prompts:
+            if count == few:
                 n_best = _n_best(lm, prompts, compared[f"beam {own.widths[0]}"])
     return {
         "repeats": own.repeats,

@@ -247,6 +247,12 @@ def _warn_of_other_text(now: Origin, context: Context) -> None:
         )
 
 
+def tell_fewer(console: Console, setting: str, wanted: int, there: int) -> None:
+    """Say that an experiment takes all texts that there are, where a setting asks for more."""
+    if there < wanted:
+        console.note(f"{setting} = {wanted}: there are {there:,} that fit, all of them are taken")
+
+
 def environment() -> dict[str, Any]:
     """Return the hardware and software that a result was made with."""
     has_gpu = torch.cuda.is_available()

@@ -120,7 +120,7 @@ def _describe_vectors(context: Context, tokenizer: Tokenizer, table: VectorTable
         nearest = np.argsort(-cosine)[:5]
         neighbours[word] = [[words[i], float(cosine[i])] for i in nearest]
     return {
-        "source": context.config.vectors.source,
+        "source": context.config.vectors.resolved_source,
         "dimension": int(table.matrix.shape[1]),
         "coverage": table.coverage,
         "description": table.describe(),

@@ -9,7 +9,7 @@ from tinylm.config import RunConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.evaluation.continuations import continue_stories, measure_continuations
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments.context import Console, Context, threads
+from tinylm.experiments.context import Console, Context, tell_fewer, threads
 from tinylm.experiments.preparation import encoded_split
 from tinylm.model.base import GenerativeModel
 from tinylm.tokenizers.base import Tokenizer
@@ -57,6 +57,7 @@ def evaluate_model(
         with console.task("Continuing validation stories"):
             texts = continue_stories(model, validation, settings)
             measures = measure_continuations(model, tokenizer, texts, settings)
+        tell_fewer(console, "evaluation.num_stories", settings.num_stories, len(texts.prompts))
         with console.task("Measuring the validation split"):
             windows = TokenWindows(validation, model.config.context_length)
             loss = split_loss(model, windows, settings.batch_size)

@@ -23,7 +23,7 @@ from tinylm.config.finetuning import PromptConfig
 from tinylm.data.corpora import open_corpus
 from tinylm.data.token_files import TokenFile
 from tinylm.experiments.adapting import FULL, RATES
-from tinylm.experiments.context import Context, threads
+from tinylm.experiments.context import Context, tell_fewer, threads
 from tinylm.experiments.finetuning_costs import (
     measure_speeds,
     quantized,
@@ -34,6 +34,7 @@ from tinylm.experiments.finetuning_costs import (
 from tinylm.experiments.lab_texts import Story, rows_loss, train_on
 from tinylm.experiments.longer_context import EXTENSIONS, extend_context
 from tinylm.experiments.preparation import encoded_split
+from tinylm.experiments.recipes import MANY_UNKNOWN
 from tinylm.finetuning.adapters import attach, trained_parameters
 from tinylm.finetuning.dylora import set_rank
 from tinylm.finetuning.intrinsic import d90
@@ -135,6 +136,16 @@ def run(context: Context) -> dict[str, Any]:
     files = {split: encoded_split(target, lm.tokenizer, split, console)
              for split in ("train", "validation")}  # fmt: skip
     own = encoded_split(config.data, lm.tokenizer, "validation", console)
+    fewest = min(len(own), len(files["validation"]))
+    tell_fewer(console, "experiments.finetuning.stories", settings.stories, fewest)
+    tell_fewer(console, "experiments.finetuning.texts", settings.texts, len(files["train"]))
+    unknown = files["train"].header.unknown_rate
+    if unknown > MANY_UNKNOWN:
+        console.warn(
+            f"{unknown:.0%} of the words of {target.path or target.corpus} are unknown to the "
+            "model, so that adapting it teaches little: name text in its own words with "
+            "-o experiments.finetuning.target=PATH"
+        )
     short = base.config.context_length
     room = short - PromptConfig().length  # what prompt tuning leaves of the context
     texts = Texts(
@@ -192,14 +203,13 @@ def run(context: Context) -> dict[str, Any]:
     prompts = [story.tolist() for story in _spread(files["validation"], settings.stories)]
     with threads(config.training.threads):
         speeds = measure_speeds(models, training, texts.train, prompts, settings, console)
-    unknown = files["train"].header
     return {
         "target": {
             "name": target.path or target.corpus,
             "description": open_corpus(target).describe(),
             "train_texts": min(len(files["train"]), settings.texts),
             "validation_texts": min(len(files["validation"]), settings.stories),
-            "unknown_rate": unknown.unknown_rate,
+            "unknown_rate": unknown,
         },
         "own_texts": min(len(own), settings.stories),
         "steps": settings.steps,

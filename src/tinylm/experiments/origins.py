@@ -162,7 +162,7 @@ def _value(part: str, config: RunConfig, folder: Path) -> Any:
     if part == _CHECKPOINTS:
         return {name: _whole(folder / _CHECKPOINTS / name) for name in ("last", "best")}
     settings = _settings(part, config)
-    if part == _VECTORS and config.vectors.source == "file" and config.vectors.path is not None:
+    if part == _VECTORS and config.vectors.path is not None:
         settings["file"] = _file(Path(config.vectors.path).expanduser())
     return settings
 

@@ -56,10 +56,13 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
     """Build or find the tokenizer and the token files of a configuration.
 
     Raises:
-        ConfigError: if the model needs more memory than there is.
+        ConfigError: if the model needs more memory than there is, or settings of the vectors
+            contradict each other.
         DataError: if the corpus, or a kept file, cannot be used.
     """
-    refuse_model(config.model)  # with the smallest vocabulary, before the text is worked on
+    # Before the text is worked on:
+    refuse_model(config.model)  # with the smallest vocabulary
+    config.vectors.resolved_source  # noqa: B018
     corpus = open_corpus(config.data)
     folder = _cache_folder(config.data, corpus)
     settings = json.dumps(to_dict(config.tokenizer), sort_keys=True)
@@ -144,16 +147,16 @@ def vectors_of(config: RunConfig, data: PreparedData, console: Console) -> Vecto
     """Return the fastText vectors that a configuration asks for, or None for random ones.
 
     Raises:
-        ConfigError: if a file is asked for and none is named.
+        ConfigError: if the file is asked for and not named, or named and not asked for.
         DataError: if the file cannot be used.
     """
     settings = config.vectors
+    source = settings.resolved_source
     words = [data.tokenizer.token(i) for i in range(len(SPECIAL_TOKENS), data.tokenizer.vocab_size)]
-    if settings.source == "none":
+    if source == "none":
         return None
-    if settings.source == "file":
-        if settings.path is None:
-            raise ConfigError("vectors.source = file needs vectors.path, a .vec or .bin file")
+    if source == "file":
+        assert settings.path is not None
         with console.task("Reading fastText vectors", 1.0) as done:
             return read_vectors(settings.path, words, config.model.hidden_size, progress=done)
     key = json.dumps(
@@ -198,7 +201,11 @@ def vectors_seed(config: RunConfig) -> int:
 
 
 def resolve(config: RunConfig, data: PreparedData) -> RunConfig:
-    """Fill in what the configuration left to the data and the machine."""
+    """Fill in what the configuration left to the data and the machine.
+
+    Raises:
+        ConfigError: if settings contradict each other or the data.
+    """
     size = data.tokenizer.vocab_size
     if config.model.vocab_size not in (None, size):
         raise ConfigError(
@@ -214,7 +221,8 @@ def resolve(config: RunConfig, data: PreparedData) -> RunConfig:
     device = resolve_device(config.training.device)
     precision = resolve_precision(config.training.precision, device)
     training = replace(config.training, precision=precision)
-    return replace(config, model=model, training=training)
+    vectors = replace(config.vectors, source=config.vectors.resolved_source)
+    return replace(config, model=model, training=training, vectors=vectors)
 
 
 def start_model(config: RunConfig, data: PreparedData, console: Console) -> GenerativeModel:

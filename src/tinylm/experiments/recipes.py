@@ -20,6 +20,8 @@ from tinylm.locks import LOCK
 from tinylm.reading import read_signed, signed
 
 RECIPE = "finetuning.json"
+MANY_UNKNOWN = 0.2
+"""Share of unknown words above which a text has little to teach a model that lacks them."""
 _NEWER = ("base", "texts")
 """What recipes of earlier versions lack; what they were, nobody knows."""
 

@@ -17,7 +17,7 @@ from tinylm.evaluation.continuations import (
 )
 from tinylm.evaluation.diversity import distinct, repetition, share_of
 from tinylm.evaluation.text_sets import TextSet, differences
-from tinylm.experiments.context import Context, threads
+from tinylm.experiments.context import Context, tell_fewer, threads
 from tinylm.experiments.preparation import encoded_split
 from tinylm.generation.scoring import token_log_probabilities
 from tinylm.language_model import LanguageModel
@@ -54,6 +54,7 @@ def run(context: Context) -> dict[str, Any]:
     most = config.generation.max_new_tokens
     wanted = replace(config.evaluation, max_new_tokens=most)
     prompts = story_prompts(validation, wanted, lm.model.config.context_length)
+    tell_fewer(context.console, "evaluation.num_stories", wanted.num_stories, len(prompts.prompts))
     compared = settings(config.generation)
     results = []
     sets = {}

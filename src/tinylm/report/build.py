@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tinylm import __version__
 from tinylm.atomic import write_bytes, write_text
-from tinylm.config import RunConfig
+from tinylm.config import RunConfig, load_config, overrides_between
 from tinylm.errors import DataError, key_shown
 from tinylm.registry import SECTIONS
 from tinylm.report import html, typst
@@ -16,6 +16,7 @@ from tinylm.report.blocks import Block, Document, with_references
 from tinylm.report.drawing import draw_figures
 from tinylm.report.inputs import ReportInputs, load_inputs
 from tinylm.report.layout import arrange
+from tinylm.report.record import write_record
 
 UNUSABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 """What sections and figures raise when a result file does not hold what it should."""
@@ -27,6 +28,8 @@ def build_report(
     commands: Sequence[str] | None = None,
 ) -> dict[str, Path]:
     """Draw the figures of a run and write its report as PDF, Typst source and HTML.
+
+    What it was made of is written beside it (``tinylm.report.record``).
 
     Results of experiments that ``report.experiments`` does not name are not read.
 
@@ -49,7 +52,10 @@ def build_report(
             "(`tinylm experiment`)"
         )
     draw(inputs)
-    return write_document(assemble(inputs), inputs, "report")
+    paths = write_document(assemble(inputs), inputs, "report")
+    stored = load_config(inputs.folder / "config.yaml")
+    write_record(inputs.folder, inputs.results, overrides_between(stored, inputs.config))
+    return paths
 
 
 def write_document(document: Document, inputs: ReportInputs, stem: str) -> dict[str, Path]:

@@ -39,6 +39,10 @@ def repeats(*target: float) -> Change:
     return lambda result: result["repeats"].update(target_loss=list(target), base_loss=list(target))
 
 
+def unknown(rate: float) -> Change:
+    return lambda result: result["target"].update(unknown_rate=rate)
+
+
 def without(*names: str) -> Change:
     def change(result: Result) -> None:
         result["methods"] = [row for row in result["methods"] if row["name"] not in names]
@@ -59,6 +63,8 @@ CASES = [
         "finetuning",
         (None, "LoRA was trained 3 times, with other random numbers each time; its perplexity on "
                "the new kind lies between 13.7 and 13.8."),
+        (unknown(0.2), "the model does not know. Every way took"),
+        (unknown(0.21), "So many are unknown that the losses below tell little of the text itself"),
         # What is learned.
         (None, "Training everything takes perplexity on the new kind from 18.2 to 13.5. LoRA, "
                "which trains 1.83\u202f% of the parameters, reaches 13.7: 93\u202f% of the gain"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.experiments.recipes import MANY_UNKNOWN
 from tinylm.measurement import Verdict
 from tinylm.report.blocks import (
     Block,
@@ -132,14 +133,21 @@ def _technique(result: Mapping[str, Any]) -> list[Block]:
 
 def _setting(result: Mapping[str, Any]) -> str:
     target, repeats = result["target"], result["repeats"]["target_loss"]
+    many = (
+        "So many are unknown that the losses below tell little of the text itself; other text can "
+        "be named with `experiments.finetuning.target`. "
+        if target["unknown_rate"] > MANY_UNKNOWN
+        else ""
+    )
     return (
         "The model of this run was adapted to text of another kind: "
         f"{literal(str(target['description']))} Of their tokens {percent(target['unknown_rate'])} "
-        f"are words that the model does not know. Every way took {plural(result['steps'], 'step')} "
-        f"of {plural(result['batch_size'], 'row')}, the same rows in the same order. What is "
-        f"learned is measured on {plural(target['validation_texts'], 'validation text')} of the "
-        f"new kind, what is forgotten on {count(result['own_texts'])} of the run's own. The "
-        "learning rate of each way stands in [[tab:ft-quality]] and is constant. LoRA was trained "
+        f"are words that the model does not know. {many}Every way took "
+        f"{plural(result['steps'], 'step')} of {plural(result['batch_size'], 'row')}, the same "
+        "rows in the same order. What is learned is measured on "
+        f"{plural(target['validation_texts'], 'validation text')} of the new kind, what is "
+        f"forgotten on {count(result['own_texts'])} of the run's own. The learning rate of "
+        "each way stands in [[tab:ft-quality]] and is constant. LoRA was trained "
         f"{count(len(repeats))} times, with other random numbers each time; its perplexity on the "
         f"new kind lies between {ppl(min(repeats))} and {ppl(max(repeats))}. Two ways are called "
         "different if the interval of 95\u202f% of their difference, by the scatter of these "
