@@ -53,6 +53,8 @@ _MANIFEST = "manifest.json"
 _BEFORE = ".before-"
 _CONFIG = "config.json"
 _FILES = (_CONFIG, _WEIGHTS, _TOKENIZER, _NUMBERS, _TENSORS)
+FILES = (*_FILES, _MANIFEST)
+"""All that a checkpoint's folder holds."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +251,7 @@ class _Manifest(TypedDict):
 def damage(path: Path) -> str | None:
     """Say what is wrong with a checkpoint folder's files, or None if they are as written."""
     try:
-        for name in (_MANIFEST, *_FILES):
+        for name in FILES:
             if not (path / name).exists():
                 return f"{name} is missing"
         manifest = read_json(path / _MANIFEST, _Manifest, CheckpointError)

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import tinylm
-from tinylm.checkpoint import find_checkpoint, refuse_damaged
+from tinylm.checkpoint import FILES, find_checkpoint, refuse_damaged
 from tinylm.config import dump_yaml, load_config
 from tinylm.errors import ConfigError
 from tinylm.experiments.context import refuse_no_run
@@ -75,8 +75,7 @@ def hand_in(
         place="/".join((*run.absolute().parts[-2:], "checkpoints", checkpoint.name)),
         files=tuple(
             CheckpointFile(path.name, path.stat().st_size, file_sha256(path))
-            for path in sorted(checkpoint.iterdir())
-            if path.is_file()
+            for path in (checkpoint / name for name in sorted(FILES))
         ),
         url=checkpoint_url,
         version=tinylm.__version__,

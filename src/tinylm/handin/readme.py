@@ -32,7 +32,8 @@ _PARTS = (
 _PROMPT = "Once upon a time"
 _TEMPERATURE = 0.8
 _HYPOTHESES = 3
-_PUNCTUATION = re.compile(r"[\\`*_{}\[\]<>()#+\-.!|&~$:@=^/\"]")
+_MARKUP = re.compile(r"[\\`*_\[\]<>|!~&$:@]|(?<=www)\.", re.IGNORECASE)
+"""What means something within a line, that of GitHub's links without brackets too."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +80,14 @@ def readme(subject: Subject) -> str:
     lines = [
         f"# {escaped(subject.entry)}",
         "",
-        f"{escaped(report.title)}{author}.",
+        f"What belongs to the report “{escaped(report.title)}”{author}.",
         "",
         "| here | what it is |",
         "|---|---|",
         "| `report.pdf` | the report |",
         "| `config.yaml` | the configuration that it was made with, every setting resolved |",
         "| `results/` | what each experiment measured, as JSON |",
-        f"| `src/tinylm/` | the code, version {escaped(subject.version)} |",
+        f"| `src/tinylm/` | the code, version {subject.version} |",
         *(f"| {part} | [`src/tinylm/{path}`](src/tinylm/{path}) |" for part, path in _PARTS),
         "",
         *_installation(subject),
@@ -97,8 +98,8 @@ def readme(subject: Subject) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return text as Markdown that shows it as it is, on one line."""
-    return _PUNCTUATION.sub(r"\\\g<0>", in_line(text))
+    """Return text as Markdown that shows it as it is, on one line, but not at its beginning."""
+    return _MARKUP.sub(r"\\\g<0>", in_line(text))
 
 
 def _installation(subject: Subject) -> Iterator[str]:
@@ -129,7 +130,7 @@ def _checkpoint(subject: Subject) -> Iterator[str]:
     yield "| file | bytes | SHA-256 |"
     yield "|---|---|---|"
     for file in subject.files:
-        yield f"| {escaped(file.name)} | {file.num_bytes} | `{file.sha256}` |"
+        yield f"| `{file.name}` | {file.num_bytes} | `{file.sha256}` |"
     yield ""
     yield (
         "Save them in a folder `checkpoint` here, and the commands below use them in place of a "
