@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.model.helpers import (
     ENCODINGS,
@@ -16,6 +17,7 @@ from tinylm.errors import ConfigError, GenerationError
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.positions import Positions
+from tinylm.planning.parameters import parameter_counts
 from tinylm.registry import POSITIONS
 
 pytestmark = pytest.mark.parametrize("name", ENCODINGS)
@@ -158,3 +160,33 @@ def test_float32_is_close_to_float64(name: str) -> None:
     ids = random_ids(model, 2, 16)
     with torch.no_grad():
         assert largest_difference(single(ids).double(), model(ids)) < 1e-4
+
+
+def test_what_it_says_of_itself_is_what_it_costs(name: str) -> None:
+    config = ModelConfig(
+        vocab_size=30, context_length=12, hidden_size=16, num_heads=2, positions=name
+    )
+    encoding = POSITIONS.load(name)
+    built = encoding(config)
+    assert encoding.num_parameters(config) == sum(p.numel() for p in built.parameters())
+    tables = sum(buffer.numel() * buffer.element_size() for buffer in built.buffers())
+    assert encoding.table_bytes(config) >= tables
+    assert parameter_counts(config) == DecoderLM(config).parameter_counts()
+    # Queries and keys of two windows, of which planning counts the arrays themselves.
+    vectors = torch.randn(2, 2, 7, 8, requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def see(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    places = torch.arange(7)[None]
+    with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
+        turned = [built.rotate(vectors * scale, places) for scale in (1, 2)]
+    assert all(each.shape == vectors.shape for each in turned)
+    assert sum(kept.values()) == encoding.kept_bytes_in_layer(config, 7)
+    kept.clear()
+    with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
+        built.add(torch.randn(2, 7, 16), places)
+    assert sum(kept.values()) == encoding.kept_bytes(config, 7)

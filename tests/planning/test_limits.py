@@ -29,6 +29,7 @@ from tinylm.planning.limits import (
     shown_bytes,
 )
 from tinylm.planning.parameters import parameter_counts
+from tinylm.registry import POSITIONS
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
@@ -48,7 +49,7 @@ def refused(error: pytest.ExceptionInfo[ConfigError]) -> str:
 # --- the sums ---
 
 
-@pytest.mark.parametrize("positions", ["sinusoidal", "rotary", "learned"])
+@pytest.mark.parametrize("positions", POSITIONS)
 def test_a_model_s_parts_are_what_is_allocated(positions: str) -> None:
     config = replace(SMALL, positions=positions)
     model = DecoderLM(config)

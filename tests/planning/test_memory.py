@@ -17,7 +17,7 @@ from tinylm.fast import loops
 from tinylm.model.decoder import DecoderLM
 from tinylm.planning.activations import activation_bytes, output_gradient_bytes
 from tinylm.planning.memory import largest_batch, step_peak
-from tinylm.registry import ACTIVATIONS
+from tinylm.registry import ACTIVATIONS, POSITIONS
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
@@ -50,7 +50,7 @@ def configs() -> st.SearchStrategy[ModelConfig]:
         head_dim=st.sampled_from([2, 4, 6]),
         ffn_size=st.sampled_from([None, 7]),
         dropout=st.sampled_from([0.0, 0.1]),
-        positions=st.sampled_from(["sinusoidal", "learned", "rotary"]),
+        positions=st.sampled_from(list(POSITIONS)),
         norm_placement=st.sampled_from(["pre", "post"]),
         activation=st.sampled_from(list(ACTIVATIONS)),
         tie_embeddings=st.booleans(),

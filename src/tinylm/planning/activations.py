@@ -34,7 +34,8 @@ from __future__ import annotations
 
 from tinylm.config import ModelConfig
 from tinylm.planning.flops import computed_pairs
-from tinylm.registry import ACTIVATIONS
+from tinylm.planning.parameters import trains_input
+from tinylm.registry import ACTIVATIONS, POSITIONS
 
 _FLOAT, _INDEX = 4, 8  # bytes of a float32 and of an int64
 PRODUCT_BYTES = {"fp32": 4, "bf16": 2}
@@ -65,17 +66,17 @@ def layer_activation_bytes(
     # Keys and values are cut out of the joint projection. The product copies them, each on its own,
     # unless batch and heads are one axis already: then the whole projection is kept for its parts.
     whole = batch == 1 or config.num_heads == 1
-    rotary = config.positions == "rotary"
+    encoding = POSITIONS.load(config.positions)
     projected = 3 * tokens * width
     if whole and not quick:
-        projected = tokens * width * (5 if rotary else 4)
-    tables = 4 * seq * config.resolved_head_dim if rotary else 0  # cos and sin, queries and keys
+        projected = tokens * width * (5 if encoding.turns() else 4)
     patterns = 3 if dropped and not quick else 1
     pairs = computed_pairs(seq, quick)
     matrices = 4 * hidden * width + 2 * hidden * inner
     inner_arrays = ACTIVATIONS.load(config.activation).kept_arrays
     return {
-        "projections": (tokens * (hidden + width) + projected) * number + tables * _FLOAT,
+        "projections": (tokens * (hidden + width) + projected) * number
+        + encoding.kept_bytes_in_layer(config, seq),
         "pattern": patterns * batch * config.num_heads * pairs * number,
         "feed-forward": tokens * (hidden + inner_arrays * inner) * number,
         "dropout": 2 * tokens * hidden * number * (dropped and not quick),
@@ -113,10 +114,11 @@ def activation_bytes(
     seq = seq or config.context_length
     tokens, number = batch * seq, PRODUCT_BYTES[precision]
     stream = tokens * config.hidden_size * _FLOAT  # the residual stream, (batch, seq, hidden)
-    learned = config.positions == "learned"
-    trained = not frozen_embedding or learned  # whether the first layer's input needs a gradient
+    # Whether the first layer's input needs a gradient.
+    trained = not frozen_embedding or trains_input(config)
+    positions = POSITIONS.load(config.positions).kept_bytes(config, seq)
     parts = {
-        "embedding": tokens * _INDEX * (not frozen_embedding) + seq * _INDEX * learned,
+        "embedding": tokens * _INDEX * (not frozen_embedding) + positions,
         "dropout": stream * (config.dropout > 0 and trained and not quick),
         "norms": _norm_bytes(config, tokens, quick) * (config.norm_placement == "pre"),
         "loss": 0 if quick else _loss_bytes(config, tokens, number),

@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinylm.config import ModelConfig
+from tinylm.planning.parameters import trains_input
 
 QUERY_BLOCK = 256
 """Queries that the quick model's attention mixes at once."""
@@ -100,7 +101,7 @@ def step_flops(
     """
     forward = forward_flops(config, seq, quick).total
     saved = 0
-    if frozen_embedding and config.norm_placement == "post" and config.positions != "learned":
+    if frozen_embedding and config.norm_placement == "post" and not trains_input(config):
         width = config.num_heads * config.resolved_head_dim
         saved = 2 * seq * config.hidden_size * 3 * width
     return 3 * forward - saved

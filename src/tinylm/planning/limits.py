@@ -18,8 +18,9 @@ from tinylm.config import ModelConfig, TrainingConfig
 from tinylm.errors import ConfigError
 from tinylm.planning.memory import kv_bytes, step_peak
 from tinylm.planning.parameters import parameter_counts
+from tinylm.registry import POSITIONS
 
-_FLOAT, _DOUBLE, _INDEX = 4, 8, 8  # bytes
+_FLOAT, _INDEX = 4, 8  # bytes
 _LAYER_OBJECTS = 30_000
 """Bytes of a layer's Python objects, measured: what counts where layers are many and narrow."""
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -111,14 +112,9 @@ def model_parts(config: ModelConfig) -> dict[str, int]:
     ``vocab_size`` counts as 5, the fewest types that there can be, where it is empty.
     """
     counts = parameter_counts(with_vocabulary(config))
-    width = {
-        # A column is an angle in float64, its sine and cosine, and both in float32.
-        "sinusoidal": config.hidden_size * (3 * _DOUBLE // 2 + _FLOAT),
-        "rotary": config.resolved_head_dim * (2 * _DOUBLE + _FLOAT),
-    }
     return {
         "weights": _FLOAT * counts["total"],
-        "positions": config.context_length * width.get(config.positions, 0),
+        "positions": POSITIONS.load(config.positions).table_bytes(config),
         "layers": config.num_layers * _LAYER_OBJECTS,
     }
 

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from tinylm.config import ModelConfig
+from tinylm.registry import POSITIONS
+
+
+def trains_input(config: ModelConfig) -> bool:
+    """Whether what the positions add to the embeddings is trained."""
+    encoding = POSITIONS.load(config.positions)
+    return bool(encoding.adds() and encoding.num_parameters(config))
 
 
 def parameter_counts(config: ModelConfig) -> dict[str, int]:
@@ -20,7 +27,7 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
     tied = config.tie_embeddings
     counts = {
         "embedding": vocabulary * hidden,
-        "positions": config.context_length * hidden if config.positions == "learned" else 0,
+        "positions": POSITIONS.load(config.positions).num_parameters(config),
         "attention": config.num_layers * (3 * width * (hidden + bias) + hidden * (width + bias)),
         "feed-forward": config.num_layers * (inner * (hidden + bias) + hidden * (inner + bias)),
         "norms": norms * hidden * (1 + bias),

@@ -7,6 +7,8 @@ A position can act at three points; each is the identity by default:
 - ``bias`` of the attention scores (ALiBi and its kin).
 
 Positions are always passed explicitly, because with a cache or padding they are not 0, 1, 2, ….
+
+An encoding says itself what it costs, so that planning need not know its name.
 """
 
 from __future__ import annotations
@@ -21,6 +23,36 @@ class Positions(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+
+    @classmethod
+    def adds(cls) -> bool:
+        """Whether it adds to the embeddings."""
+        return cls.add is not Positions.add
+
+    @classmethod
+    def turns(cls) -> bool:
+        """Whether it turns queries and keys."""
+        return cls.rotate is not Positions.rotate
+
+    @classmethod
+    def num_parameters(cls, config: ModelConfig) -> int:
+        """Return its parameters, all of them trained."""
+        return 0
+
+    @classmethod
+    def table_bytes(cls, config: ModelConfig) -> int:
+        """Return the bytes of its tables and of what they are made of, held while it is built."""
+        return 0
+
+    @classmethod
+    def kept_bytes(cls, config: ModelConfig, seq: int) -> int:
+        """Return the bytes that adding to the embeddings keeps for the backward pass."""
+        return 0
+
+    @classmethod
+    def kept_bytes_in_layer(cls, config: ModelConfig, seq: int) -> int:
+        """Return the bytes that each layer keeps of it for the backward pass, for any batch."""
+        return 0
 
     def add(self, embeddings: Tensor, positions: Tensor) -> Tensor:
         """Return embeddings with positions in them.

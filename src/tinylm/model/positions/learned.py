@@ -19,6 +19,16 @@ class LearnedPositions(Positions):
         self.table = nn.Embedding(config.context_length, config.hidden_size)
         nn.init.normal_(self.table.weight, std=0.02)
 
+    @classmethod
+    def num_parameters(cls, config: ModelConfig) -> int:
+        """Return those of the table."""
+        return config.context_length * config.hidden_size
+
+    @classmethod
+    def kept_bytes(cls, config: ModelConfig, seq: int) -> int:
+        """Return those of the positions, int64, whose rows get the gradient."""
+        return 8 * seq
+
     def add(self, embeddings: Tensor, positions: Tensor) -> Tensor:
         """Return ``embeddings + table[positions]``; shapes as in ``Positions.add``."""
         added: Tensor = embeddings + self.table(positions)

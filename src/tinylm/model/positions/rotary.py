@@ -42,6 +42,16 @@ class RotaryPositions(Positions):
         self.register_buffer("cos", angle.cos().to(dtype), persistent=False)  # (context, head_dim)
         self.register_buffer("sin", angle.sin().to(dtype), persistent=False)
 
+    @classmethod
+    def table_bytes(cls, config: ModelConfig) -> int:
+        """Return those of the angles, sines and cosines in float64, and of both in float32."""
+        return config.context_length * config.resolved_head_dim * (2 * 8 + 4)
+
+    @classmethod
+    def kept_bytes_in_layer(cls, config: ModelConfig, seq: int) -> int:
+        """Return those of the cosines and sines, once for queries and once for keys, in float32."""
+        return 4 * seq * config.resolved_head_dim * 4
+
     def rotate(self, vectors: Tensor, positions: Tensor) -> Tensor:
         """Return the turned vectors; shapes as in ``Positions.rotate``."""
         cos = self.cos[positions].unsqueeze(1)  # (batch or 1, 1, seq, head_dim)

@@ -32,6 +32,11 @@ class SinusoidalPositions(Positions):
         table = sinusoidal_table(config.context_length, config.hidden_size)
         self.register_buffer("table", table.to(torch.get_default_dtype()), persistent=False)
 
+    @classmethod
+    def table_bytes(cls, config: ModelConfig) -> int:
+        """Return those of angle, sine and cosine a pair in float64, and of the table in float32."""
+        return config.context_length * config.hidden_size * (3 * 8 // 2 + 4)
+
     def add(self, embeddings: Tensor, positions: Tensor) -> Tensor:
         """Return ``embeddings + table[positions]``; shapes as in ``Positions.add``."""
         return embeddings + self.table[positions]

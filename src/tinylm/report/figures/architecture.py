@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
 from tinylm.config import ModelConfig
-from tinylm.registry import ACTIVATIONS
+from tinylm.registry import ACTIVATIONS, POSITIONS
 from tinylm.report.figures import CM, COLOURS, INK, MUTED, RULE, TEXT_WIDTH_CM, new_figure, style
 
 _WIDTH = TEXT_WIDTH_CM
@@ -184,7 +184,7 @@ def _draw_positions(drawing: _Drawing, config: ModelConfig, y: float, scale: str
     x = _STEM
     if scale:
         drawing.note(x + 0.15, y + 0.2, scale, "left", 7.5)
-    if config.positions in ("sinusoidal", "learned"):
+    if POSITIONS.load(config.positions).adds():
         drawing.arrow([(x, y), (x, y + 0.56)])
         drawing.plus(x, y + 0.75)
         drawing.box(
@@ -265,7 +265,7 @@ def _draw_attention(drawing: _Drawing, config: ModelConfig, opened: tuple[float,
         )
     y += 0.55 + 0.78
     split = y
-    if config.positions == "rotary":
+    if POSITIONS.load(config.positions).turns():
         drawing.box((columns[0] + columns[1]) / 2, y + gap, 1.9, 0.5, "Rotate by position", "plain")
         for column in columns[:2]:
             drawing.arrow([(column, split), (column, y + gap)])
