@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.report import paper
-from tinylm.report import typst
+from tinylm.report import layout, typst
 from tinylm.report.blocks import (
     Block,
     Bullets,
@@ -53,6 +53,24 @@ def test_the_report_fills_its_pages_and_tears_no_sentence(run_folder: Path) -> N
     pages = paper.read(run_folder / "report.pdf")
     assert len(pages) > 10
     assert not faults(pages)
+
+
+def test_another_layout_is_tried_until_no_page_is_too_white(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Document] = []
+
+    def white(document: Document, *_: Any) -> list[float]:
+        tried.append(document)
+        return [0.0, 0.1 if len(tried) == 12 else 0.5 - len(tried) / 100]
+
+    monkeypatch.setattr(layout, "whites", white)
+    document = Document("Title", "", "", "", (Heading(1, "One"), Paragraph("Text.")))
+    assert arrange(document, tmp_path, NOW) is tried[11]
+    tried.clear()
+    monkeypatch.setattr(layout, "whites", lambda document, *_: tried.append(document) or [0.4])
+    assert arrange(document, tmp_path, NOW) is tried[0]
+    assert len(tried) == 2 * len(layout.SLACKS)
 
 
 @pytest.mark.parametrize(

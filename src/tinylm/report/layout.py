@@ -41,8 +41,9 @@ WIDTH_OF_SEARCH = 150
 """Layouts that are kept after every block."""
 SMALLEST = 0.84
 """Share of its width to which a figure may shrink: its smallest letters are then 6 points high."""
-SLACKS = (3.0, 10.0, 24.0)
-"""Points of a page that are left out of account, for what lines differ in height: tried in turn."""
+SLACKS = (3.0, 10.0, 24.0, 16.0, 34.0, 6.0, 20.0, 29.0)
+"""Points of a page that are left out of account, for what lines differ in height: tried in turn,
+until Typst sets no page too white."""
 
 # What a layout costs. A page that is a tenth white costs 1.5, one that is a third white 17.
 WHITE = 150.0

@@ -77,8 +77,8 @@ CASES = [
         (None, "fall into 10 roles: mixed (15), own position (1)"),
         (heads(role="mixed"), "All 24 heads have one role: mixed."),
         (one_head(0.3, 0.2, 0.4), "The one head has the role: own position."),
-        (one_head(0.3, 0.2, 0.4), "The one head is missed when it is taken away."),
-        (one_head(0.0, -0.1, 0.1), "The one head is not missed when it is taken away."),
+        (one_head(0.3, 0.2, 0.4), "Removing the only head raises the loss."),
+        (one_head(0.0, -0.1, 0.1), "Removing the only head does not measurably raise the loss."),
         # How far back the layers look.
         (distances(4.0), "lies 4.0 tokens back on average; an even spread would look 16.0 back"),
         (distances(4.0, 4.6, 5.3), "the higher a layer, the further back it looks"),
@@ -92,21 +92,21 @@ CASES = [
         (
             worth(NEEDED),
             "depends most on head 1.1 (own position): without it the loss is 0.3000 nats (0.2000 "
-            "to 0.4000) higher. Each of the 24 heads is missed when it is taken away alone.",
+            "to 0.4000) higher. Removing any one of the 24 heads raises the loss.",
             "what such a head does",
         ),
         (
             worth(IDLE),
-            "Of the 24 heads 23 are missed when they are taken away alone. Without head 1.1 the "
-            "loss is not measurably different",
+            "Of the 24 heads 23 raise the loss measurably when they are removed one at a time. "
+            "Without head 1.1 the loss is not measurably different",
             "any one of",
         ),
         (worth(IDLE, IDLE), "Without any one of 1.1 and 1.2 the loss is not measurably different"),
         (worth(HARMFUL), "Without head 1.1 the loss is even lower."),
         (worth(HARMFUL, HARMFUL), "Without any one of 1.1 and 1.2 the loss is even lower."),
-        (worth(*[IDLE] * 24), "None of the 24 heads is missed", "depends most on"),
-        (worth(NEEDED, *[IDLE] * 23), "Of the 24 heads 1 is missed when it is taken"),
-        (worth((0.1, None, None)), "Of the 24 heads 23 are missed"),
+        (worth(*[IDLE] * 24), "one of the 24 heads does not measurably raise the", "depends most on"),
+        (worth(NEEDED, *[IDLE] * 23), "Of the 24 heads 1 raises the loss measurably when"),
+        (worth((0.1, None, None)), "Of the 24 heads 23 raise the loss"),
         (together(0.02, 0.01, 0.03), "at once the loss is 0.0200 nats (0.0100 to 0.0300) higher, "
                                      "so that they stand in"),
         (together(-0.02, -0.03, -0.01), "at once the loss is 0.0200 nats (0.0100 to 0.0300) lower"),

@@ -153,14 +153,19 @@ def worth_comment(result: Mapping[str, Any]) -> str:
             f"{_nats(more[best])} higher. "
         )
     if len(worth) == 1:
-        text += f"The one head is{'' if more else ' not'} missed when it is taken away. "
+        text += (
+            f"Removing the only head {'raises' if more else 'does not measurably raise'} the loss. "
+        )
     elif len(more) == len(worth):
-        text += f"Each of the {len(worth)} heads is missed when it is taken away alone. "
+        text += f"Removing any one of the {len(worth)} heads raises the loss. "
     elif more:
-        missed = "is missed when it is" if len(more) == 1 else "are missed when they are"
-        text += f"Of the {len(worth)} heads {count(len(more))} {missed} taken away alone. "
+        raises = "raises" if len(more) == 1 else "raise"
+        text += (
+            f"Of the {len(worth)} heads {count(len(more))} {raises} the loss measurably when they are "
+            "removed one at a time. "
+        )
     else:
-        text += f"None of the {len(worth)} heads is missed when it is taken away alone. "
+        text += f"Removing one of the {len(worth)} heads does not measurably raise the loss. "
     if less:
         text += f"Without {_one_of(less)} the loss is even lower. "
     idle = result["idle"]
