@@ -104,7 +104,7 @@ CASES = [
         (worth(IDLE, IDLE), "Without any one of 1.1 and 1.2 the loss is not measurably different"),
         (worth(HARMFUL), "Without head 1.1 the loss is even lower."),
         (worth(HARMFUL, HARMFUL), "Without any one of 1.1 and 1.2 the loss is even lower."),
-        (worth(*[IDLE] * 24), "one of the 24 heads does not measurably raise the", "depends most on"),
+        (worth(*[IDLE] * 24), "one of the 24 heads does not measurably raise", "depends most on"),
         (worth(NEEDED, *[IDLE] * 23), "Of the 24 heads 1 raises the loss measurably when"),
         (worth((0.1, None, None)), "Of the 24 heads 23 raise the loss"),
         (together(0.02, 0.01, 0.03), "at once the loss is 0.0200 nats (0.0100 to 0.0300) higher, "

@@ -161,8 +161,8 @@ def worth_comment(result: Mapping[str, Any]) -> str:
     elif more:
         raises = "raises" if len(more) == 1 else "raise"
         text += (
-            f"Of the {len(worth)} heads {count(len(more))} {raises} the loss measurably when they are "
-            "removed one at a time. "
+            f"Of the {len(worth)} heads {count(len(more))} {raises} the loss measurably when they "
+            "are removed one at a time. "
         )
     else:
         text += f"Removing one of the {len(worth)} heads does not measurably raise the loss. "
