@@ -302,6 +302,14 @@ REFUSED: list[tuple[list[Mapping[str, Any]], str]] = [
     ([attached(method="lore")], r"unknown fine-tuning method 'lore'; did you mean lora"),
     ([attached(settings={"rank": 300})], "rank 300: .* set a rank of 1 to 12"),
     ([attached(settings={"rnk": 3})], "unknown key rnk; did you mean rank"),
+    (
+        [attached(method="intrinsic", settings={"seed": 2**43})],
+        "seed = 8796093022208: must be",
+    ),
+    (
+        [attached(method="bottleneck", settings={"targets": [".layers"]})],
+        "target layers is a list of modules",
+    ),
     ([attached(base="x")], "settings: base = 'x'"),
     ([attached(name="a.b")], r"adapter name 'a\.b' cannot be used"),
     ([attached(), {"change": "rank", "name": "default", "rank": 1}], "has one rank only"),

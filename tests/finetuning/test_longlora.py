@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tinylm.config.finetuning import LongLoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import activate, attach, fold, trained_parameters
 from tinylm.finetuning.longlora import GroupedAttention, extended, groups
+from tinylm.finetuning.storage import load_adapter, save_adapter
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.positions import Positions
@@ -165,3 +167,19 @@ def test_switched_off_attention_is_whole_in_training_too(small_model: Models) ->
     ids = random_ids(model, 1, 12)
     activate(model, [])
     assert torch.equal(model.train()(ids), model.eval()(ids))
+
+
+def test_an_adapter_for_a_longer_context_is_loaded_on_a_model_that_reads_it(
+    small_model: Models, tmp_path: Path
+) -> None:
+    settings = LongLoraConfig(group_size=4, rank=2)
+    model = attach(extended(small_model(context_length=8), 16), "longlora", settings).eval()
+    with torch.no_grad():
+        for parameter in trained_parameters(model, "default").values():
+            parameter.add_(torch.randn(parameter.shape))
+    save_adapter(model, "default", tmp_path)
+    base = small_model(context_length=8)
+    loaded = load_adapter(base, tmp_path).eval()
+    assert (base.config.context_length, loaded.config.context_length) == (8, 16)
+    ids = random_ids(model, 2, 16)
+    assert torch.equal(loaded(ids), model(ids))

@@ -60,6 +60,12 @@ def test_a_second_quantization_changes_nothing_that_matters(
         assert torch.equal(again, once)
 
 
+@pytest.mark.parametrize("double", [False, True])
+def test_a_block_longer_than_the_weight_is_one_of_all_of_it(double: bool) -> None:
+    weight = drawn(7, 9)
+    assert torch.equal(NF4Weight(weight, 2**62, double)(), NF4Weight(weight, 63, double)())
+
+
 def test_constants_are_within_half_a_step_of_what_they_were() -> None:
     weight = drawn(600, 64)
     plain, double = NF4Weight(weight, double=False), NF4Weight(weight)

@@ -146,7 +146,7 @@ class IntrinsicConfig:
     """Spend one of them a layer on a scale of the layer's part (SAID); false: DID."""
     targets: Targets = EVERY_PROJECTION
     """Linear maps that move: paths or their ends, with * for anything."""
-    seed: NonNegativeInt = 0
+    seed: Annotated[NonNegativeInt, Field(lt=2**43)] = 0
     """Seed of the random projection, which is never stored."""
 
 

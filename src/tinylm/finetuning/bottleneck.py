@@ -112,6 +112,10 @@ class Bottleneck:
 
 def _part(path: str, module: nn.Module, settings: BottleneckConfig) -> BottleneckPart:
     """Return a bottleneck as wide as a module's output, which its last linear map tells."""
+    if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+        raise AdapterError(
+            f"target {path} is a list of modules, after which nothing stands: take {path}.*"
+        )
     linears = [inside for _, inside in plain_modules(module) if isinstance(inside, LINEARS)]
     if not linears:
         raise AdapterError(

@@ -116,7 +116,8 @@ class NF4Weight(nn.Module):
 
 
 def _padded(values: Tensor, size: int) -> Tensor:
-    """Return a flat tensor as rows of ``size``, the last one filled up with zeros."""
+    """Return a flat tensor as rows of ``size``, or of all it has, the last one filled up with 0."""
+    size = min(size, max(1, len(values)))
     return nn.functional.pad(values, (0, -len(values) % size)).view(-1, size)
 
 
