@@ -46,9 +46,13 @@ from tinylm.training.loop import (
     StepRecord,
     Trainer,
     ValidationRecord,
+    steps_per_epoch,
+    total_steps,
 )
 from tinylm.training.tracking import Tracker, read_metrics
 
+_FEW_STEPS = 200
+"""Optimizer steps below which a text makes few of the epochs that were asked for."""
 _DIGITS = 4
 """Decimals of a block's loss, in nats, that are kept."""
 
@@ -167,6 +171,7 @@ def _train(
     config = context.config
     checkpoints = context.folder / "checkpoints"
     windows = TokenWindows(data.train, config.model.context_length)
+    _warn_of_few_steps(context, len(windows))
     validation = TokenWindows(data.validation, config.model.context_length)
     subset = validation.fixed_subset(config.training.validation_windows)
     task = LanguageModelling(
@@ -255,6 +260,18 @@ def _train(
         "uniform_perplexity": float(config.model.resolved_vocab_size),
         "unigram_perplexity": unigram_perplexity(data.train, data.validation),
     }
+
+
+def _warn_of_few_steps(context: Context, num_windows: int) -> None:
+    """Say so where a small text makes few steps of the epochs that are asked for."""
+    training = context.config.training
+    steps, an_epoch = total_steps(training, num_windows), steps_per_epoch(training, num_windows)
+    if training.max_steps is None and steps < _FEW_STEPS:
+        epochs = math.ceil(_FEW_STEPS / an_epoch)
+        context.warn_once(
+            f"training.epochs = {training.epochs} are {steps} steps on this text, few to learn in: "
+            f"-o training.epochs={epochs} takes {epochs * an_epoch}"
+        )
 
 
 def _refuse_changed(context: Context) -> None:
