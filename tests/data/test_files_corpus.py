@@ -120,6 +120,23 @@ def test_hold_out_of_nothing_is_an_error(tmp_path: Path) -> None:
         list(corpus(path, validation_fraction=1 - 1e-12).train())
 
 
+def test_one_document_is_no_corpus(tmp_path: Path) -> None:
+    path = tmp_path / "novel.txt"
+    path.write_text("A first part.\n\nA second part.\n")
+    for place in (path, tmp_path):
+        opened = corpus(place, text_format="file")
+        errors = []
+        for side in (opened.train, opened.validation):  # it is on one of them
+            try:
+                assert list(side()) == ["A first part.\n\nA second part."]
+            except DataError as error:
+                errors.append(str(error))
+        (told,) = errors
+        assert f"{path} is one document with" in told and "set it to `blank-line`" in told
+    (tmp_path / "valid.txt").write_text("Another.")
+    assert len(list(corpus(tmp_path, text_format="file").train())) == 1
+
+
 # --- formats ---
 
 

@@ -98,6 +98,7 @@ class FilesCorpus:
             for file in texts:
                 _check_marker(file.path)
             self._text_format = "endoftext"
+        self._is_one_document = self._text_format == "file" and len(used) == len(texts) == 1
         self._has_texts = bool(texts)
         self._has_fields = len(texts) < len(used)
 
@@ -113,6 +114,8 @@ class FilesCorpus:
         problem = (
             f"{self._root}: no training stories in {_names(self._train_files)}: give more text"
         )
+        if self._is_one_document:
+            problem = self._one_document
         return _some(stories, self._config.train_stories, problem)
 
     def validation(self) -> Iterator[str]:
@@ -133,6 +136,8 @@ class FilesCorpus:
                 f"{self._config.validation_fraction}: raise it, give more stories, or a "
                 "validation file"
             )
+            if self._is_one_document:
+                problem = self._one_document
         return _some(stories, self._config.validation_stories, problem)
 
     def fingerprint(self) -> str:
@@ -178,6 +183,13 @@ class FilesCorpus:
         if self._left_out:
             sentence += f"; not used: {_names(self._left_out)}"
         return sentence + "."
+
+    @property
+    def _one_document(self) -> str:
+        return (
+            f"{self._train_files[0].path} is one document with data.text_format = file, and one to "
+            "train on and one to validate on are needed: set it to `blank-line`, or give more files"
+        )
 
     @functools.cached_property
     def _fingerprint(self) -> str:
