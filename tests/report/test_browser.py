@@ -41,6 +41,21 @@ def test_nothing_lies_beyond_the_edge(
     assert not browser.faults()
 
 
+def test_letters_of_figures_can_be_read_on_a_telephone(browser: Browser, run_folder: Path) -> None:
+    """They are at least three quarters as large as on a desk; the figure scrolls in its box."""
+    widths = """return [...document.querySelectorAll("figure img")].map(image => [
+        image.style.getPropertyValue("--width"), image.getBoundingClientRect().width,
+        image.parentElement.clientWidth])"""
+    browser.open(run_folder / "report.html", DESK)
+    desk = browser.run(widths)
+    browser.open(run_folder / "report.html", TELEPHONE)
+    telephone = browser.run(widths)
+    assert len(desk) == len(telephone) > 3
+    for (share, large, _), (_, small, room) in zip(desk, telephone, strict=True):
+        assert 0.75 * large < small <= 544 * float(share) + 1
+        assert room <= TELEPHONE
+
+
 @pytest.mark.parametrize(
     ("markup", "said"),
     [

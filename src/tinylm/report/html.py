@@ -213,13 +213,13 @@ class _Printer:
             raise DataError(f"cannot read the figure {path}: {error.strerror}") from None
         return Markup(
             '<figure id="{}"><div class="scroll"><img src="data:{};base64,{}" alt="{}" '
-            'style="width: {:g}%"></div><figcaption><b>Figure {}.</b> {}</figcaption></figure>'
+            'style="--width: {:g}"></div><figcaption><b>Figure {}.</b> {}</figcaption></figure>'
         ).format(
             _id(figure.key),
             _MIME[path.suffix],
             content,
             printable(figure.alt),
-            100 * figure.width,
+            figure.width,
             shown,
             self.inline(figure.caption),
         )
