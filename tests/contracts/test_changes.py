@@ -228,6 +228,23 @@ def test_whatever_was_done_is_made_again(data: st.DataObject) -> None:
     assert (adapters(loaded), active_adapters(loaded)) == (adapters(model), active_adapters(model))
 
 
+def test_a_model_of_another_class_is_saved_with_its_configuration(tmp_path: Path) -> None:
+    """A task may bring a model of its own, which is built by its own code."""
+
+    class Bare(Model):
+        config = ModelConfig(vocab_size=23)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Linear(2, 2)
+
+    model, other = Bare(), Bare()
+    kept = load_checkpoint(save(tmp_path, model))
+    assert (kept.config, list(kept.changes)) == (model.config, [])
+    load_weights(other, kept.weights, kept.path)
+    assert torch.equal(other.map.weight, model.map.weight)
+
+
 def test_adapters_that_came_and_went_leave_no_trace(small_model: Models) -> None:
     model: GenerativeModel = small_model(context_length=16)
     for method in METHODS:

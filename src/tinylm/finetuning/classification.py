@@ -93,13 +93,17 @@ class Classifier(Model):
             if linear is not None:
                 nn.init.normal_(linear.weight, std=_START_STD)
                 nn.init.zeros_(linear.bias)
-        self.built = body.built
         self.to(table.device, table.dtype)
 
     @property
     def config(self) -> ModelConfig:
         """The body's."""
         return self.body.config
+
+    @property
+    def built(self) -> ModelConfig:
+        """What the body was built from."""
+        return self.body.built
 
     @property
     def changes(self) -> tuple[Change, ...]:

@@ -188,6 +188,7 @@ def extended(model: GenerativeModel, context_length: int) -> GenerativeModel:
     config = replace(model.config, context_length=context_length)
     refuse_model(config)
     longer = copy.deepcopy(model)
+    longer.write_changes(model.changes, built=model.built)
     longer.config = config
     longer.positions = POSITIONS.load(config.positions)(config).to(model.embedding.weight)
     note(longer, "extend", context_length=context_length)

@@ -56,6 +56,11 @@ class PromptedDecoder(Wrapper, GenerativeModel):
         return replace(config, context_length=config.context_length - self.virtual_tokens)
 
     @property
+    def built(self) -> ModelConfig:
+        """What the decoder was built from."""
+        return self.base.built
+
+    @property
     def changes(self) -> tuple[Change, ...]:
         """What was done to the decoder, the virtual tokens included."""
         return self.base.changes

@@ -58,12 +58,16 @@ class Model(nn.Module):
         def config(self) -> ModelConfig:
             """Its sizes and choices, as they are now; an attribute, or made of another's."""
 
-    built: ModelConfig
-    """What it was built from; ``changes`` were made to it since."""
+    _built: ModelConfig | None = None
     _changes: tuple[Change, ...] = ()
     _aside: Mapping[str, nn.Parameter] = {}
     layer_runner: LayerRunner | None = None
     """How the layers are run, as gradient checkpointing does; None: in turn."""
+
+    @property
+    def built(self) -> ModelConfig:
+        """What it was built from; ``changes`` were made to it since."""
+        return self._built or self.config
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -79,15 +83,20 @@ class Model(nn.Module):
         return self._aside
 
     def write_changes(
-        self, changes: Sequence[Change], aside: Mapping[str, nn.Parameter] | None = None
+        self,
+        changes: Sequence[Change],
+        aside: Mapping[str, nn.Parameter] | None = None,
+        built: ModelConfig | None = None,
     ) -> None:
         """Say what was done since it was built, and what it keeps aside for that.
 
         Args:
             changes: all of them.
             aside: name -> parameter; None: as before.
+            built: what it was built from, if its configuration is another now; None: as before.
         """
         self._changes = tuple(changes)
+        self._built = built or self._built
         if aside is not None:
             self._aside = aside
 

@@ -83,7 +83,7 @@ class DecoderLM(GenerativeModel):
         super().__init__()
         vocab_size = config.resolved_vocab_size
         refuse_model(config)
-        self.config = self.built = config
+        self.config = config
         self.embedding = nn.Embedding(vocab_size, config.hidden_size)
         self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
         self.positions: Positions = POSITIONS.load(config.positions)(config)
