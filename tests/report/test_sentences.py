@@ -28,7 +28,7 @@ ALWAYS = ("task", "reproduction")
 FOLDER = Path(report.__path__[0])
 PRINTING = {
     "attention", "attention_html", "blocks", "build", "drawing", "html", "inputs", "layout",
-    "references", "sizes", "typst",
+    "record", "references", "sizes", "typst",
 }  # fmt: skip
 """Modules that draw, arrange or write what others say. Figures are looked at as figures."""
 FILES = sorted(

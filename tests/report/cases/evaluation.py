@@ -79,8 +79,9 @@ CASES = [
         (bleu(0.4, [0.4, -0.3, 1.1]), "(95\u202f% interval over the stories: 0.0 to 1.1) is low"),
         (bleu(5.0, [5.0, None, None]), "A corpus BLEU of 5.0 is low."),
         # The texts.
-        (None, "The first 5 of 50 continuations, unselected"),
-        (texts(5), "All 5 continuations, unselected"),
+        (None, "Here are the first 5 of 50 continuations, unselected"),
+        (texts(5), "Here are 5 continuations, unselected"),
+        (texts(1), "Here is 1 continuation, unselected"),
         (None, "drawn from the model's own distribution (seed 0)"),
     ),
     *table_of(

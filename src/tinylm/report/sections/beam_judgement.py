@@ -14,6 +14,8 @@ Row = Mapping[str, Any]
 Comparison = Mapping[str, Any]
 _TRUE = "true"
 
+_NOT_APART = "So BLEU does not tell the strategies apart."
+
 
 def judgement(comparisons: Sequence[Comparison]) -> list[str]:
     """Return paragraphs that judge the strategies; the largest comparison speaks for all."""
@@ -198,10 +200,13 @@ def agreement(comparisons: Sequence[Comparison]) -> str:
         choose(comparisons, key=lambda comparison: comparison["num_prompts"])
         for choose in (min, max)
     )
-    text = f"*BLEU.* {_bleu(largest)}"
+    text = _bleu(largest)
     if smallest is not largest:
-        text += f" {_bleu(smallest)}"
-    return text
+        second = _bleu(smallest)
+        if second.endswith(_NOT_APART):  # which is not said twice
+            text = text.removesuffix(f" {_NOT_APART}")
+        text += f" {second}"
+    return f"*BLEU.* {text}"
 
 
 def _bleu(comparison: Comparison) -> str:
@@ -215,7 +220,7 @@ def _bleu(comparison: Comparison) -> str:
         f"{_unless_alike(alike, len(rows), 'lower')}."
     )
     if len(alike) == len(rows) - 1:
-        return f"{text} So BLEU does not tell the strategies apart."
+        return f"{text} {_NOT_APART}"
     likeliest, _ = leaders(
         comparison,
         "log_probability_per_token",

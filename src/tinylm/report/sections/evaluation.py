@@ -240,12 +240,13 @@ def bleu_comment(found: Mapping[str, Any]) -> str:
 def _examples(found: Mapping[str, Any]) -> list[Block]:
     texts = found["texts"][:_SHOWN]
     every = plural(len(found["texts"]), "continuation")
-    first = f"The first {_SHOWN} of {every}" if len(found["texts"]) > _SHOWN else f"All {every}"
+    first = f"the first {_SHOWN} of {every}" if len(found["texts"]) > _SHOWN else every
     made: list[Block] = [
         Heading(2, "Examples", "sec:examples"),
         Paragraph(
-            f"{first}, unselected, each with the true one below it; the given beginning is in "
-            "bold. `results/evaluation.json` holds every one of them."
+            f"Here {'is' if len(texts) == 1 else 'are'} {first}, unselected, each with "
+            "the true one below it; the given beginning is in bold. `results/evaluation.json` "
+            "holds every one of them."
         ),
     ]
     for i, example in enumerate(texts, 1):
