@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import pkgutil
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
 
 from tinylm.cli import app
-from tinylm.config import PRESETS
+from tinylm.config import PRESETS, RunConfig, to_dict
 from tinylm.registry import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +106,46 @@ def test_commands_and_their_options_exist(line: str) -> None:
 def test_links_lead_to_files(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
         assert (path.parent / target).exists(), target
+
+
+PACKAGE = ROOT / "src/tinylm"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_and_folders_that_are_named_exist(path: Path) -> None:
+    """Those of the project: what a run leaves, and NAME in capitals, are the reader's."""
+    for name in re.findall(r"`([\w.-]+/[\w./-]*)`", path.read_text("utf-8")):
+        first = name.partition("/")[0]
+        roots = [root for root in (ROOT, PACKAGE) if (root / first).exists()]
+        if roots and not re.search(r"\b[A-Z]{3,}\b", name):
+            assert any((root / name).exists() for root in roots), name
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_modules_and_settings_that_are_named_exist(path: Path) -> None:
+    for name in re.findall(r"`([a-z]\w*(?:\.\w+)+)`", path.read_text("utf-8")):
+        if Path(name).suffix in (".json", ".pdf", ".py", ".yaml"):
+            continue
+        first = name.removeprefix("tinylm.").partition(".")[0]
+        if name.startswith("tinylm.") or hasattr(RunConfig(), first) or (PACKAGE / first).is_dir():
+            assert is_setting(name) or is_code(name), name
+
+
+def is_setting(name: str) -> bool:
+    value: Any = to_dict(RunConfig())
+    for key in name.split("."):
+        if not isinstance(value, dict) or key not in value:
+            return False
+        value = value[key]
+    return True
+
+
+def is_code(name: str) -> bool:
+    try:
+        pkgutil.resolve_name(f"tinylm.{name.removeprefix('tinylm.')}")
+    except (ImportError, AttributeError):
+        return False
+    return True
 
 
 def test_make_targets_that_are_named_exist() -> None:
