@@ -124,6 +124,8 @@ def test_files_and_folders_that_are_named_exist(path: Path) -> None:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_modules_and_settings_that_are_named_exist(path: Path) -> None:
     for name in re.findall(r"`([a-z]\w*(?:\.\w+)+)`", path.read_text("utf-8")):
+        if name.endswith(".py"):
+            assert (path.parent / name).exists() or (PACKAGE / name).exists(), name
         if Path(name).suffix in (".json", ".pdf", ".py", ".yaml"):
             continue
         first = name.removeprefix("tinylm.").partition(".")[0]
