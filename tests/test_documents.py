@@ -75,6 +75,8 @@ def commands() -> list[str]:
     found = []
     for path in DOCUMENTS:
         found += re.findall(r"`(tinylm [a-z][^`]*)`", path.read_text("utf-8"))
+        lines = [line for block in blocks(path, "sh") for line in block.splitlines()]
+        found += [line for line in lines if line.startswith("tinylm ")]
     return sorted(set(found))
 
 
