@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tinylm.config import DataConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.experiments import data
 from tinylm.experiments.context import Context, SilentConsole
@@ -34,6 +35,21 @@ def test_stories_in_windows_are_counted_one_by_one(tiny_context: Context, length
     made = data._in_windows(train, length)
     assert made["fit_share"] == pytest.approx(fit / len(train))
     assert made["whole_share"] == pytest.approx(whole / len(train))
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "stories"),
+        ({"corpus": "letters", "path": "/x/y"}, "letters"),
+        ({"corpus": "files", "path": "/data/TinyStories"}, "TinyStories"),
+        ({"corpus": "files", "path": "/data/my stories.txt"}, "my stories"),
+        ({"corpus": "files", "path": "a\x1b[2J\n"}, "a\ufffd[2J\\n"),
+        ({"corpus": "files", "path": "/"}, "files"),
+    ],
+)
+def test_a_corpus_has_the_name_of_its_folder(settings: dict[str, str], name: str) -> None:
+    assert data.corpus_name(DataConfig(**settings)) == name
 
 
 def test_the_result_has_what_the_section_tells(result: dict[str, Any]) -> None:

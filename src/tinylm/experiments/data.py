@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tinylm.config import DataConfig
 from tinylm.data.token_files import TokenFile
 from tinylm.data.vectors import VectorTable
 from tinylm.evaluation.round_trip import round_trip
@@ -38,7 +40,7 @@ def run(context: Context) -> dict[str, Any]:
     )
     return {
         "corpus": data.corpus.describe(),
-        "corpus_name": config.data.corpus,
+        "corpus_name": corpus_name(config.data),
         "vocab_size": data.tokenizer.vocab_size,
         "min_frequency": config.tokenizer.min_frequency,
         "max_size": config.tokenizer.max_size,
@@ -91,6 +93,12 @@ def _in_windows(tokens: TokenFile, context_length: int) -> dict[str, Any]:
         "fit_share": float((lengths - 1 <= context_length).mean()),
         "whole_share": float(whole.mean()),
     }
+
+
+def corpus_name(config: DataConfig) -> str:
+    """Return what a corpus is called: that of the user's files as their folder or file is."""
+    own = Path(config.path or "").stem if config.corpus == "files" else ""
+    return in_line(own) or config.corpus
 
 
 def _example(story: str, tokenizer: Tokenizer) -> dict[str, Any]:
