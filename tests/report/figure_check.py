@@ -93,12 +93,21 @@ def _off_the_canvas(figure: Figure, texts: Texts) -> Iterator[str]:
 
 def _over_each_other(texts: Texts, point: float) -> Iterator[str]:
     """Texts that cover each other, and those of two panels that nearly touch."""
-    for i, (first, boxes) in enumerate(texts):
-        for second, others in texts[i + 1 :]:
-            beside = first.axes is not second.axes and None not in (first.axes, second.axes)
-            apart = _APART * point if beside else 0
-            if any(_overlap(box.padded(apart), other) for box in boxes for other in others):
-                yield f"{first.get_text()!r} over {second.get_text()!r}"
+    owners = np.array([i for i, (_, boxes) in enumerate(texts) for _ in boxes], dtype=int)
+    if not len(owners):
+        return
+    panels = np.array([id(text.axes) if text.axes else 0 for text, _ in texts])[owners]
+    beside = (panels[:, None] != panels) & (panels[:, None] != 0) & (panels != 0)
+    apart = _APART * point * beside
+    corners = np.array([box.extents for _, boxes in texts for box in boxes])
+    low, high = corners[:, :2], corners[:, 2:]
+    shared = np.ones(apart.shape, dtype=bool)
+    for k in range(2):
+        end = np.minimum(high[:, None, k] + apart, high[:, k])
+        shared &= end > np.maximum(low[:, None, k] - apart, low[:, k])
+    pairs = {(owners[i], owners[j]) for i, j in np.argwhere(shared) if owners[i] < owners[j]}
+    for i, j in sorted(pairs):
+        yield f"{texts[i][0].get_text()!r} over {texts[j][0].get_text()!r}"
 
 
 def _over_panels(figure: Figure, texts: Texts, point: float) -> Iterator[str]:

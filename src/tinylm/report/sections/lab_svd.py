@@ -105,7 +105,7 @@ def example_comment(example: Mapping[str, Any]) -> str:
     if rank < len(values):
         text += (
             f", and {plural(len(values) - rank, 'more value')} of "
-            f"at most {significant(max(values[rank:]), 1)}, which is rounding: the rank is {rank}"
+            f"at most {significant(max(values[rank:]), 1)}, due to rounding: the rank is {rank}"
         )
     exact = example["largest_error"] <= _ROUNDING * values[0]
     left = "so that nothing is lost" if exact else "which is *more* than rounding"

@@ -46,7 +46,7 @@ def loss_comment(found: Mapping[str, Any]) -> str:
         f"The validation loss, computed in float32 for both, is then "
         f"{plain['validation_loss']:.4f} nats per token after float32 and "
         f"{low['validation_loss']:.4f} after bfloat16, {beside} "
-        f"{percent(found['loss_difference'], 2)}. Up to {percent(bound)} are allowed"
+        f"{percent(found['loss_difference'], 2)}. Up to {percent(bound)} is allowed"
     )
     text += (
         ". "
