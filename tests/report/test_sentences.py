@@ -30,7 +30,7 @@ PRINTING = {
     "attention", "attention_html", "blocks", "build", "drawing", "html", "inputs", "layout",
     "record", "references", "sizes", "typst",
 }  # fmt: skip
-"""Modules that draw, arrange or write what others say. Figures are looked at as figures."""
+"""Modules that draw, arrange, write or keep what others say. Figures are looked at as figures."""
 FILES = sorted(
     [path for path in FOLDER.glob("*.py") if path.stem not in PRINTING | {"__init__"}]
     + [path for path in FOLDER.glob("sections/*.py") if path.stem != "__init__"]

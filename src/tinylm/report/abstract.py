@@ -8,7 +8,7 @@ from typing import Any
 
 from tinylm.measurement import Verdict
 from tinylm.report.blocks import code
-from tinylm.report.formatting import count, duration, keyed, percent, plural, significant
+from tinylm.report.formatting import count, duration, keyed, millions, percent, plural, significant
 from tinylm.report.inputs import ReportInputs
 from tinylm.report.measurements import compared, factor
 
@@ -17,7 +17,7 @@ def abstract(results: ReportInputs) -> str:
     """Return inline markup; every sentence needs the experiment whose numbers it tells."""
     model, found = results.config.model, results.results
     training, data, evaluation = (found.get(name) for name in ("training", "data", "evaluation"))
-    size = f" of {_millions(training['parameters']['total'])} parameters" if training else ""
+    size = f" of {millions(training['parameters']['total'])} parameters" if training else ""
     sentences = [
         f"A decoder-only Transformer{size} ({plural(model.num_layers, 'layer')}, "
         f"{plural(model.num_heads, 'head')}, hidden size {model.hidden_size}, context of "
@@ -28,7 +28,7 @@ def abstract(results: ReportInputs) -> str:
         sentences.append(
             f"The corpus {code(data['corpus_name'])} has "
             f"{plural(train['stories'], 'training story', 'training stories')} with "
-            f"{_millions(train['tokens'])} word-level tokens and a vocabulary of "
+            f"{millions(train['tokens'])} word-level tokens and a vocabulary of "
             f"{count(data['vocab_size'])}."
         )
     if training:
@@ -38,7 +38,7 @@ def abstract(results: ReportInputs) -> str:
         against = f", where word frequencies alone give {significant(unigram)}" if unigram else ""
         sentences.append(
             f"In {plural(training['steps'], 'step')} and {duration(training['seconds_training'])} "
-            f"of training on {_millions(training['tokens_seen'])} tokens, validation perplexity "
+            f"of training on {millions(training['tokens_seen'])} tokens, validation perplexity "
             f"reached {significant(reached['perplexity'])}{against}."
         )
     if evaluation:
@@ -110,9 +110,3 @@ def _methods(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 f"{which} {len(rows)} checks of the program against plain calculations {how}."
             )
     return sentences
-
-
-def _millions(value: float) -> str:
-    if value >= 1e9:
-        return f"{significant(value / 1e9)} billion"
-    return f"{significant(value / 1e6)} million" if value >= 1e6 else count(value)

@@ -12,6 +12,13 @@ def count(value: float) -> str:
     return f"{round(value):,}"
 
 
+def millions(value: float) -> str:
+    """Return a large number: ``999,999``, ``3.31 million`` or ``1.20 billion``."""
+    if value >= 1e9:
+        return f"{significant(value / 1e9)} billion"
+    return f"{significant(value / 1e6)} million" if value >= 1e6 else count(value)
+
+
 def significant(value: float, digits: int = 3) -> str:
     """Return a number with so many significant digits, never in powers of ten above 0.0001.
 

@@ -70,13 +70,19 @@ def spread(timing: Timing) -> str:
     return percent(measured(timing).spread)
 
 
-def disturbances(measurements: Iterable[Measurement]) -> str:
-    """Return what the dagger means, as a sentence for a table's note, if one stands there."""
+def disturbances(measurements: Iterable[Measurement], repeated: bool = True) -> str:
+    """Return what the dagger means, as a sentence for a table's note, if one stands there.
+
+    Args:
+        measurements: those in the table.
+        repeated: whether a disturbed one was repeated, as those of trainings are not.
+    """
     if not any(one.disturbed for one in measurements):
         return ""
+    again = ", although the measurement was repeated" if repeated else ""
     return (
         f" {DAGGER}: disturbed; the middle half of the rounds spans more than {percent(LIMIT, 0)} "
-        "of the median, although the measurement was repeated."
+        f"of the median{again}."
     )
 
 

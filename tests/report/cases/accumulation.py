@@ -95,6 +95,7 @@ CASES = [
         # The loss at equal tokens.
         (None, "All runs saw the same 1.16 million tokens"),
         (tokens_of_the_first(1.019), "the same 1.19 million tokens"),
+        (tokens_of_the_first(0.99), "All runs saw the same 1.16 million tokens"),
         (tokens_of_the_first(1.03), "The runs saw 1,163,264 to 1,198,162 tokens", "the same 1."),
         (losses(MORE, MORE, MORE, whole=MORE), "rises with every increase of the batch, from 3.0"),
         (losses(MORE, MORE, MORE, whole=MORE), "by 0.200 nats (95\u202f% interval: 0.100 to 0.300)."
@@ -132,7 +133,7 @@ CASES = [
         (times(100, 110), "Accumulation is slower, by a factor of 1.10"),
         (times(100, 100.1), "The two are not measurably different.", "†"),
         (times(100, 101, 0.6), "Which of them is quicker could not be measured."),
-        (times(100, 101, 0.6), "†: disturbed; the spread is above 10\u202f%."),
+        (times(100, 101, 0.6), "more than 10\u202f% of the median."),
         (times(100, 101, 0.6), "1\u00a0min 40\u00a0s†"),
         (single, "The validation loss is", "An epoch takes"),
     ),

@@ -10,6 +10,7 @@ from tinylm.report.formatting import (
     duration,
     keyed,
     listed,
+    millions,
     percent,
     plural,
     setting,
@@ -28,6 +29,9 @@ def refused() -> str:
 
 PHRASES = [
     Phrase("1,234,567", lambda: count(1234567)),
+    Phrase("999,999", lambda: millions(999_999)),
+    Phrase("1.00 million", lambda: millions(1e6)),
+    Phrase("1.00 billion", lambda: millions(1e9)),
     Phrase("0.0123", lambda: significant(0.012345)),
     Phrase("1,234", lambda: significant(1234.5)),
     Phrase("9.99", lambda: significant(9.994)),

@@ -63,6 +63,10 @@ PHRASES = [
         "although the measurement was repeated.",
         lambda: disturbances([measured(QUIET), measured(NOISY)]),
     ),
+    Phrase(
+        " †: disturbed; the middle half of the rounds spans more than 10\u202f% of the median.",
+        lambda: disturbances([measured(NOISY)], repeated=False),
+    ),
     Phrase("2.31", lambda: factor(Comparison(2.31, 2.308, 2.312, False))),
     Phrase(
         "2.31 (95\u202f% interval: 2.25 to 2.38)",

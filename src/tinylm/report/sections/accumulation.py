@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinylm.measurement import CONFIDENCE, LIMIT, Difference, Verdict, compare_unpaired
+from tinylm.measurement import CONFIDENCE, Difference, Measurement, Verdict, compare_unpaired
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, literal
-from tinylm.report.formatting import count, duration, listed, percent, plural, setting, significant
+from tinylm.report.formatting import (
+    count,
+    duration,
+    listed,
+    millions,
+    percent,
+    plural,
+    setting,
+    significant,
+)
 from tinylm.report.inputs import ReportInputs
 from tinylm.report.measurements import (
-    DAGGER,
     dagger,
+    disturbances,
     factor,
     hardware,
     in_nats,
@@ -116,7 +125,7 @@ def _table(found: Mapping[str, Any], runs: Sequence[Run]) -> Table:
             str(run["accumulation_steps"]),
             count(run["effective_batch"]),
             count(run["steps"]),
-            f"{duration(run['epoch']['median_s'])}{dagger(measured(run['epoch']))}",
+            f"{duration(run['epoch']['median_s'])}{dagger(_epoch(run))}",
             count(run["tokens_per_second"]),
             spread(run["epoch"]),
             mib(run["peak_bytes"]),
@@ -136,14 +145,12 @@ def _table(found: Mapping[str, Any], runs: Sequence[Run]) -> Table:
         "Batch: windows per step; Epoch: one pass over the training split at the median speed of "
         "the log entries; Spread: the distance between the quartiles of this time, in percent of "
         "it; Peak: memory in MiB; Whole: memory of the same batch in one piece. Measured on "
-        f"{hardware(found)}.{_disturbed(runs)}",
+        f"{hardware(found)}.{disturbances(map(_epoch, runs), repeated=False)}",
     )  # fmt: skip
 
 
-def _disturbed(runs: Sequence[Run]) -> str:
-    if any(measured(run["epoch"]).disturbed for run in runs):
-        return f" {DAGGER}: disturbed; the spread is above {percent(LIMIT, 0)}."
-    return ""
+def _epoch(run: Run) -> Measurement:
+    return measured(run["epoch"])
 
 
 def loss_comment(runs: Sequence[Run]) -> str:
@@ -154,7 +161,7 @@ def loss_comment(runs: Sequence[Run]) -> str:
     tokens = [run["tokens"] for run in runs]
     same = max(tokens) - min(tokens) <= _SAME * max(tokens)
     text = (
-        f"All runs saw the same {significant(max(tokens) / 1e6)} million tokens"
+        f"All runs saw the same {millions(max(tokens))} tokens"
         if same
         else f"The runs saw {count(min(tokens))} to {count(max(tokens))} tokens"
     )
@@ -265,7 +272,7 @@ def time_comment(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
         return ""
     first, last = runs[0], runs[-1]
-    one, other = measured(first["epoch"]), measured(last["epoch"])
+    one, other = _epoch(first), _epoch(last)
     text = (
         f"An epoch takes {duration(one.median)} with $k$ = {first['accumulation_steps']} and "
         f"{duration(other.median)} with $k$ = {last['accumulation_steps']}, measured one after the "

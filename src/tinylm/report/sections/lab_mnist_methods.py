@@ -233,7 +233,7 @@ def _methods_table(found: Mapping[str, Any]) -> Table:
         tuple(rows),
         "lrrrrrrrrr",
         f"Accuracy: {seeds_of(found)}. Time: {timed}. Measured on {hardware(found)}."
-        f"{disturbances(times)}",
+        f"{disturbances(times, repeated=False)}",
         emphasised=(1 + names.index(chosen(found)),),
     )
 
