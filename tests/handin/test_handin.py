@@ -104,7 +104,7 @@ def test_it_holds_code_report_results_and_configuration(reported: Path, tmp_path
     assert packed == {path.relative_to(own) for path in own.rglob("*.py")}
     for name in ("pyproject.toml", "requirements.lock", "Makefile", "LICENSE"):
         assert (inner / name).read_bytes() == (own.parents[1] / name).read_bytes()
-    for name in ("report.pdf", "results/data.json", "results/training.json"):
+    for name in ("report.pdf", "metrics.jsonl", "results/data.json", "results/training.json"):
         assert (inner / name).read_bytes() == (reported / name).read_bytes()
     config = load_config(inner / "config.yaml")
     assert config.experiments.kv_cache.length == 16  # as the report was made, not as the run was
@@ -173,7 +173,8 @@ def test_its_commands_run_as_they_are_printed(
         if way == "given":
             shutil.copytree(written.checkpoint, inner / "checkpoint")
             subprocess.run(["sh", "-ec", "\n".join(checkpoint)], check=True, cwd=inner)
-            commands = [line for line in commands if line.startswith("tinylm generate")][:1]
+            sampled = next(line for line in commands if line.startswith("tinylm generate"))
+            commands = [sampled, commands[-1]]
         for line in commands:
             program, *words = shlex.split(line)
             assert program == "tinylm"
@@ -182,6 +183,9 @@ def test_its_commands_run_as_they_are_printed(
             if words[0] == "generate":
                 texts.setdefault(way, out)
     assert texts["given"] == texts["trained"]
+    for name in ("data", "training"):  # nothing was measured again
+        kept = inner / f"runs/A. Student's 1st/results/{name}.json"
+        assert kept.read_bytes() == (reported / f"results/{name}.json").read_bytes()
     run = tmp_path / "trained" / "A. Student's 1st/runs/A. Student's 1st"
     for name in ("data", "training"):
         first, again = (read_result(at / f"results/{name}.json") for at in (reported, run))
@@ -245,7 +249,7 @@ def test_nothing_that_the_user_wrote_is_markdown() -> None:
         entry="an <i>entry</i> | `x` $(y)",
         config=load_config(overrides=overrides),
         text=bad,
-        experiments=("data",),
+        has_metrics=False,
         checkpoint="step-3",
         place=f"{bad}/step-3",
         files=(CheckpointFile("config.json", 3, "0" * 64),),
@@ -275,7 +279,7 @@ def test_nothing_that_the_user_wrote_is_markdown() -> None:
 
 def test_a_command_that_cannot_be_shown_is_refused() -> None:
     config = load_config(overrides=['experiments.finetuning.target="a\\nb"'])
-    subject = Subject("x", config, None, (), "step-1", "p", (), None, "1", True)
+    subject = Subject("x", config, None, True, "step-1", "p", (), None, "1", True)
     with pytest.raises(ConfigError, match="would hold a control character"):
         readme(subject)
     assert "letters" in readme(replace(subject, config=RunConfig()))

@@ -16,7 +16,7 @@ from tinylm.experiments.results import read_result
 from tinylm.fingerprints import file_sha256
 from tinylm.handin.archive import refuse_other, write_archive
 from tinylm.handin.code import code_files
-from tinylm.handin.readme import CheckpointFile, Subject, readme
+from tinylm.handin.readme import METRICS, CheckpointFile, Subject, readme
 from tinylm.names import checked_name, checked_path
 from tinylm.report.record import Record, changed_since, read_record
 
@@ -69,7 +69,7 @@ def hand_in(
         entry=entry,
         config=config,
         text=None if data is None else str(data.get("corpus", "")),
-        experiments=tuple(record["results"]),
+        has_metrics=(run / METRICS).is_file(),
         checkpoint=checkpoint.name,
         # Without the folders above, which are nobody's business.
         place="/".join((*run.absolute().parts[-2:], "checkpoints", checkpoint.name)),
@@ -88,6 +88,8 @@ def hand_in(
         "report.pdf": (run / "report.pdf").read_bytes(),
         **{f"results/{name}.json": path.read_bytes() for name, path in results.items()},
     }
+    if subject.has_metrics:
+        files[METRICS] = (run / METRICS).read_bytes()
     write_archive(out, entry, files)
     return HandIn(out, len(files), out.stat().st_size, checkpoint)
 

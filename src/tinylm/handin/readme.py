@@ -29,6 +29,7 @@ _PARTS = (
     ("What heads do", "interpretability/head_measures.py"),
 )
 """A part of the work, and where its code begins."""
+METRICS = "metrics.jsonl"
 _PROMPT = "Once upon a time"
 _TEMPERATURE = 0.8
 _HYPOTHESES = 3
@@ -54,8 +55,8 @@ class Subject:
     """That the report was made with."""
     text: str | None
     """What the corpus is, if that was measured."""
-    experiments: tuple[str, ...]
-    """Whose results are in the report."""
+    has_metrics: bool
+    """Whether the lines that training logged are there."""
     checkpoint: str
     """Name of its folder."""
     place: str
@@ -87,6 +88,7 @@ def readme(subject: Subject) -> str:
         "| `report.pdf` | the report |",
         "| `config.yaml` | the configuration that it was made with, every setting resolved |",
         "| `results/` | what each experiment measured, as JSON |",
+        *([f"| `{METRICS}` | what training logged |"] if subject.has_metrics else []),
         f"| `src/tinylm/` | the code, version {subject.version} |",
         *(f"| {part} | [`src/tinylm/{path}`](src/tinylm/{path}) |" for part, path in _PARTS),
         "",
@@ -134,14 +136,15 @@ def _checkpoint(subject: Subject) -> Iterator[str]:
     yield ""
     yield (
         "Save them in a folder `checkpoint` here, and the commands below use them in place of a "
-        "training:"
+        "training, and show what was measured, or measure it again with `--again`:"
     )
     yield ""
     run, step = f"runs/{subject.entry}", subject.checkpoint
+    measured = ["results", METRICS] if subject.has_metrics else ["results"]
     checkpoints = f"{run}/checkpoints"
     yield from _shell(
         shlex.join(["mkdir", "-p", checkpoints]),
-        shlex.join(["cp", "config.yaml", run]),
+        shlex.join(["cp", "-r", "config.yaml", *measured, run]),
         shlex.join(["cp", "-r", "checkpoint", f"{checkpoints}/{step}"]),
         shlex.join(["ln", "-s", step, f"{checkpoints}/best"]),
         shlex.join(["ln", "-s", step, f"{checkpoints}/last"]),
