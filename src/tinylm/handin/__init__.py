@@ -72,7 +72,7 @@ def hand_in(
         has_metrics=(run / METRICS).is_file(),
         checkpoint=checkpoint.name,
         # Without the folders above, which are nobody's business.
-        place="/".join((*run.absolute().parts[-2:], "checkpoints", checkpoint.name)),
+        place="/".join((*run.resolve().parts[-2:], "checkpoints", checkpoint.name)),
         files=tuple(
             CheckpointFile(path.name, path.stat().st_size, file_sha256(path))
             for path in (checkpoint / name for name in sorted(FILES))
