@@ -1,5 +1,6 @@
 """What several tests share: one CPU thread, small models, and one tiny trained run."""
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,6 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--case", default="", help="Only this one of them, as a failure names it.")
     parser.addoption("--table", action="store_true", help="Print what came of them.")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def frozen() -> None:
+    """Let the garbage collector, which every experiment calls, leave out all that is imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

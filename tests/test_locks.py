@@ -204,6 +204,20 @@ def test_a_lock_file_that_says_nothing_is_still_a_lock(tmp_path: Path, content: 
     release(process)
 
 
+def test_a_dead_process_is_not_named(tmp_path: Path) -> None:
+    """Whoever takes the lock of a dead one has not yet written down who it is."""
+    dead = start("")
+    assert dead.wait() == 0
+    process = holder(tmp_path)
+    written = json.loads((tmp_path / LOCK).read_text())
+    for pid in (dead.pid, 10**30):
+        (tmp_path / LOCK).write_text(json.dumps(written | {"pid": pid}))
+        with pytest.raises(LockedError) as error, locked(tmp_path, silent):
+            raise AssertionError
+        assert str(error.value).endswith("by another process: wait until it ends")
+    release(process)
+
+
 def test_what_a_lock_file_says_is_no_command_to_the_terminal(tmp_path: Path) -> None:
     process = holder(tmp_path)
     written = json.loads((tmp_path / LOCK).read_text())

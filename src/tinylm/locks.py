@@ -33,6 +33,7 @@ from tinylm.reading import read_json
 LOCK = ".lock"
 _SECONDS_BETWEEN_TRIES = 0.1
 _MOST_TRIES = 100
+_TRIES_TO_READ = 3
 _LONGEST_COMMAND = 120
 
 Tell = Callable[[str], None]
@@ -141,7 +142,7 @@ def _acquire(folder: Path, tell: Tell, wait: bool, made: list[Path]) -> FileLock
     """
     path = folder / LOCK
     lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
-    told, vanished = False, 0
+    told, vanished, unread = False, 0, 0
     while True:
         try:
             made[:0] = folders.make(folder)
@@ -151,6 +152,10 @@ def _acquire(folder: Path, tell: Tell, wait: bool, made: list[Path]) -> FileLock
             if holder is None:
                 if not path.exists():
                     continue  # released since
+                unread += 1
+                if unread < _TRIES_TO_READ:  # who has just taken it is about to write who it is
+                    time.sleep(_SECONDS_BETWEEN_TRIES)
+                    continue
                 who = "another process"
             else:
                 who = _describe(holder)
@@ -209,11 +214,25 @@ def _write_holder(path: Path) -> None:
 
 
 def _read_holder(path: Path) -> _Holder | None:
-    """Return what a lock file says, or None where it is gone, half written or damaged."""
+    """Return what a lock file says, or None where it says nothing true.
+
+    It may be gone, half written or damaged, or still name a dead process that had it before.
+    """
     try:
-        return read_json(path, _Holder)
+        holder = read_json(path, _Holder)
     except TinylmError:
         return None
+    return None if holder["host"] == platform.node() and _is_dead(holder["pid"]) else holder
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # another user's
+        return False
+    return False
 
 
 def _describe(holder: _Holder) -> str:

@@ -1,9 +1,20 @@
-"""The table of what all mutations ended in."""
+"""The interpreter that commands are forked from, and the table of what all mutations ended in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from _pytest.terminal import TerminalReporter
+
+from tests.robustness.server import Server
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    started = Server()
+    yield started
+    started.close()
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:

@@ -6,18 +6,23 @@ to load: a whole tiny training takes it a tenth of a second.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from tests.robustness.disk import Recorder, Tree, watched, write_tree
+from tests.robustness.disk import PLAIN, Recorder, Tree, watched, write_tree
+from tests.robustness.race import Ended, race
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -32,6 +37,8 @@ TUNE = ["finetune", "runs/run", "--data", "text", "--steps", "3"]
 CLASSIFY = ["finetune", "runs/run", "--method", "sequence-classification", "--data", "rows.jsonl"]
 CLASSIFY += ["-o", "epochs=3", "--batch-size", "8"]
 MERGE = ["merge", "runs/run", "lora", "--out", "merged"]
+REPORT = ["report", "--run", "runs/run", "--experiments", "data,evaluation"]
+REPORT += ["-o", "evaluation.num_stories=3"]
 
 
 def write_texts(folder: Path) -> None:
@@ -60,7 +67,7 @@ class Server:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.robustness.server"],
             cwd=ROOT,
-            env=os.environ | one,
+            env=os.environ | one | {"SOURCE_DATE_EPOCH": "0"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -73,17 +80,26 @@ class Server:
             folder: its working directory.
             command: without ``tinylm``.
             states: folder that gets ``KIND/N``, each different state of the disk before the N-th
-                change of the command, and ``changes.json``, what the changes are.
+                change of the command that no kind before it had, and ``changes.json``: what the
+                changes are, and the number of states of each kind.
         """
-        job = {"folder": str(folder), "command": list(command), "states": str(states or "")}
+        (answer,) = self._ask(folder, command, states=str(states or ""))
+        return Answer(answer["status"], answer["stderr"])
+
+    def race(self, folder: Path, command: Sequence[str], ending: str) -> list[Ended]:
+        """Start a command twice at once, as ``race.race`` says."""
+        return [Ended(**ended) for ended in self._ask(folder, command, race=ending)]
+
+    def _ask(self, folder: Path, command: Sequence[str], **more: str) -> list[dict[str, Any]]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
+        job = {"folder": str(folder), "command": list(command), **more}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         assert line, "the forking interpreter has ended"
-        answer = json.loads(line)
-        return Answer(answer["status"], answer["stderr"])
+        answers: list[dict[str, Any]] = json.loads(line)
+        return answers
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -91,7 +107,8 @@ class Server:
         self._process.wait()
 
 
-def _main(command: list[str]) -> int:
+def run_main(command: list[str]) -> int:
+    """Run a command as an interpreter of its own would, and return its exit status."""
     from tinylm.cli import main
 
     sys.argv = ["tinylm", *command]
@@ -110,12 +127,26 @@ def _child(job: dict[str, Any], errors: int) -> None:
     os.dup2(null, 1)
     os.dup2(errors, 2)
     os.chdir(job["folder"])
+    if job["command"][0] == "report":
+        _stop_the_clock()
     status = 1
     try:
-        status = _recorded(job) if job["states"] else _main(job["command"])
+        status = _recorded(job) if job["states"] else run_main(job["command"])
     finally:
         sys.stderr.flush()
         os._exit(status)
+
+
+def _stop_the_clock() -> None:
+    """Let nothing take time or memory, both of which a report prints."""
+    from tinylm.experiments import context
+
+    @contextmanager
+    def resident_peak() -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(bytes=1)
+
+    context.resident_peak = resident_peak  # type: ignore[assignment]
+    time.perf_counter = lambda: 0.0
 
 
 def _recorded(job: dict[str, Any]) -> int:
@@ -123,7 +154,7 @@ def _recorded(job: dict[str, Any]) -> int:
     recorder = Recorder(root)
     recorder.start()
     with watched(root, recorder.before, recorder.sync):
-        status = _main(job["command"])
+        status = run_main(job["command"])
     recorder.before("the end")
     seen: list[Tree] = []
     for kind, trees in recorder.states.items():
@@ -133,9 +164,20 @@ def _recorded(job: dict[str, Any]) -> int:
             if told not in seen:
                 seen.append(told)
                 write_tree(states / kind / str(number), tree)
-    (states / "changes.json").write_text(json.dumps(recorder.changes))
+    counts = {kind: len(trees) for kind, trees in recorder.states.items()}
+    (states / "changes.json").write_text(json.dumps([recorder.changes, counts]))
     recorder.close()
     return status
+
+
+def _all_but_typst(report: list[str]) -> None:
+    """Draw and assemble a report. Typst's threads would be missing in a forked process."""
+    from tinylm.report import build
+
+    write_document = build.write_document
+    build.write_document = lambda document, inputs, stem: {}
+    assert run_main(report) == 0
+    build.write_document = write_document
 
 
 def _serve() -> None:
@@ -146,18 +188,32 @@ def _serve() -> None:
         os.chdir(folder)
         write_texts(Path(folder))
         for command in (TRAIN, TUNE, CLASSIFY, MERGE):
-            assert _main(command) == 0, command
+            assert run_main(command) == 0, command
+        _all_but_typst(REPORT)
         sys.stderr = errors
         os.chdir(ROOT)
+    gc.collect()
+    gc.freeze()  # what is imported is not searched again, by a process that shares it
+    # No power is lost here: that a file is synced is known from the call.
+    os.fsync = PLAIN.fsync = staticmethod(lambda descriptor: None)  # type: ignore[assignment]
     for line in sys.stdin:
-        with tempfile.TemporaryFile() as errors_file:
-            pid = os.fork()
-            if pid == 0:
-                _child(json.loads(line), errors_file.fileno())
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            errors_file.seek(0)
-            answer = {"status": status, "stderr": errors_file.read().decode()}
-        os.write(out, (json.dumps(answer) + "\n").encode())
+        job = json.loads(line)
+        if "race" in job:
+            ended = race(Path(job["folder"]), job["command"], run_main, job["race"])
+            answers = [one._asdict() for one in ended]
+        else:
+            answers = [_run(job)]
+        os.write(out, (json.dumps(answers) + "\n").encode())
+
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    with tempfile.TemporaryFile() as errors_file:
+        pid = os.fork()
+        if pid == 0:
+            _child(job, errors_file.fileno())
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        errors_file.seek(0)
+        return {"status": status, "stderr": errors_file.read().decode()}
 
 
 if __name__ == "__main__":

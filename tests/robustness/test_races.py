@@ -1,0 +1,81 @@
+"""Two processes that start at once on the same folder: one goes on, the other says who has it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.test_classify import labelled
+from tests.robustness.race import Ended
+from tests.robustness.server import Server
+from tests.robustness.test_crashes import comparable
+from tinylm.config import RunConfig, dump_yaml
+from tinylm.locks import LOCK
+
+COMMANDS = {
+    "runs/new": "train --config new.yaml -o training.max_steps=4",
+    "runs/tiny": "train --resume runs/tiny -o training.max_steps=32",
+    "runs/tiny/.": "report --run runs/tiny/. --experiments data",
+    "runs/tiny/adapters/lora": "finetune runs/tiny --data letters --steps 2 -o rank=2",
+    "runs/tiny/adapters/who": "finetune runs/tiny --name who --steps 2 --data rows.jsonl "
+    "--method sequence-classification",
+}
+"""The folder that a command writes to, as the command names it -> the command."""
+
+
+def made(folder: Path) -> dict[str, Any]:
+    """All files but pages, which print how long work took."""
+    pages = (".pdf", ".html", ".typ")
+    return {name: file for name, file in comparable(folder).items() if not name.endswith(pages)}
+
+
+def check_refused(loser: Ended, folder: str, command: str, winner: Ended) -> None:
+    assert loser.status == 1
+    line = re.fullmatch(
+        r"tinylm: (\S+) is being written to by process (\d+) \(tinylm (.*), "
+        r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d\): "
+        r"wait until it ends, or stop it: kill (\d+)\n",
+        loser.told,
+    )
+    assert line is not None, loser.told
+    assert Path(line[1]) == Path(folder)
+    assert line[2] == line[4] == str(winner.pid)
+    assert command.startswith(line[3].removesuffix("…"))
+
+
+@pytest.mark.parametrize("folder", COMMANDS)
+def test_one_goes_on_and_the_other_says_who_has_the_folder(
+    server: Server, tmp_path: Path, tiny_run: Path, tiny_config: RunConfig, folder: str
+) -> None:
+    command = COMMANDS[folder]
+    words = shlex.split(command)
+    place = tmp_path / "place"
+
+    def prepare() -> None:
+        shutil.copytree(tiny_run, place / "runs/tiny", symlinks=True)
+        labelled(place / "rows.jsonl")
+        (place / "new.yaml").write_text(dump_yaml(tiny_config), "utf-8")
+
+    prepare()
+    (alone,) = server.race(place, words, "alone")
+    assert alone.status == 0, alone.told
+    expected = made(place)
+    shutil.rmtree(place)
+    prepare()
+
+    loser, winner = server.race(place, words, "killed")
+    assert winner.status == -signal.SIGKILL
+    check_refused(loser, folder, command, winner)
+    assert (place / folder / LOCK).exists()  # of a dead process, which is none
+
+    loser, winner = server.race(place, words, "let go")
+    check_refused(loser, folder, command, winner)
+    assert winner.status == 0, winner.told
+    assert not (place / folder / LOCK).exists()
+    assert made(place) == expected
