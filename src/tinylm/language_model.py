@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
@@ -111,18 +111,27 @@ class LanguageModel:
 
     @overload
     def generate(
-        self, prompt: str, config: GenerationConfig | None = None, **settings: Any
+        self,
+        prompt: str,
+        config: GenerationConfig | None = None,
+        progress: Callable[[int], None] = ...,
+        **settings: Any,
     ) -> Generation: ...
 
     @overload
     def generate(
-        self, prompt: Sequence[str], config: GenerationConfig | None = None, **settings: Any
+        self,
+        prompt: Sequence[str],
+        config: GenerationConfig | None = None,
+        progress: Callable[[int], None] = ...,
+        **settings: Any,
     ) -> list[Generation]: ...
 
     def generate(
         self,
         prompt: str | Sequence[str],
         config: GenerationConfig | None = None,
+        progress: Callable[[int], None] = lambda steps: None,
         **settings: Any,
     ) -> Generation | list[Generation]:
         """Continue a prompt, or a batch of prompts of any lengths.
@@ -130,6 +139,7 @@ class LanguageModel:
         Args:
             prompt: text; it may be empty.
             config: all settings; empty: their defaults.
+            progress: told after every token how many there are, of ``max_new_tokens`` at most.
             settings: single fields of GenerationConfig, for example ``temperature=0.7``.
 
         Raises:
@@ -139,7 +149,7 @@ class LanguageModel:
         config = _with_settings(config, settings)
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         framed = self._framed(prompts)
-        generated = generate_ids(self.model, framed, config, SPECIAL_IDS)
+        generated = generate_ids(self.model, framed, config, SPECIAL_IDS, progress=progress)
         results = [
             self._result(text, ids, one)
             for text, ids, one in zip(prompts, framed, generated, strict=True)

@@ -84,6 +84,13 @@ def test_streaming_yields_the_same_text(small_model: MakeModel, strategy: str) -
     assert texts == [one.ids for one in generate(model, PROMPTS, config(strategy), SPECIAL)]
 
 
+def test_every_step_is_told(small_model: MakeModel, strategy: str) -> None:
+    told: list[int] = []
+    settings = config(strategy, min_new_tokens=14)
+    generate(small_model(5), PROMPTS, settings, SPECIAL, progress=told.append)
+    assert told == list(range(1, 15))
+
+
 def test_log_probability_is_negative_and_finite(small_model: MakeModel, strategy: str) -> None:
     for one in generate(small_model(5), PROMPTS, config(strategy), SPECIAL):
         assert -1e4 < one.log_probability < 0

@@ -167,3 +167,12 @@ def test_scores_agree_with_generation(model: DecoderLM, validation: TokenFile) -
     assert all(
         math.isfinite(value) for row in token_log_probabilities(model, whole) for value in row
     )
+
+
+def test_the_share_that_is_told_grows_to_the_whole(model: DecoderLM, validation: TokenFile) -> None:
+    told: list[float] = []
+    continue_stories(model, validation, config(batch_size=3), told.append)
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert {round(7 * share, 6) for share in told} >= {3, 6, 7}  # the batches
+    assert len(told) > 9  # and steps between them

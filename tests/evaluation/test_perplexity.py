@@ -92,7 +92,9 @@ def test_split_loss_equals_a_naive_loop_and_counts_every_token_once(
 def test_split_loss_of_some_windows(small_model: MakeModel, token_file: TokenFile) -> None:
     model = small_model()
     windows = TokenWindows(token_file, 10)
-    whole = split_loss(model, windows, 2)
+    told: list[float] = []
+    whole = split_loss(model, windows, 2, progress=told.append)
+    assert told == sorted(told) and len(told) == math.ceil(len(windows) / 2) and told[-1] == 1
     parts = [split_loss(model, windows, 2, [i]) for i in range(len(windows))]
     assert sum(part.total for part in parts) == pytest.approx(whole.total, rel=1e-5)
     assert sum(part.num_tokens for part in parts) == whole.num_tokens

@@ -160,6 +160,18 @@ def test_beams_that_cannot_be_are_refused(settings: dict[str, object], change: s
     assert change in str(error.value)
 
 
+def test_what_a_search_ranks_is_part_of_the_sum(monkeypatch: pytest.MonkeyPatch) -> None:
+    search = GenerationConfig(strategy="beam", num_beams=1000, max_new_tokens=3)
+    model = DecoderLM(SMALL)
+    # 2 MB of keys and values, 0.6 of logits, 0.8 of ranked tokens, 0.5 of objects, 0.3 of prompts.
+    monkeypatch.setattr(limits, "machine_memory", lambda: 4_500_000)
+    assert len(generate(model, [[2, 5]], search, SPECIAL)) == 1
+    monkeypatch.setattr(limits, "machine_memory", lambda: 4_000_000)
+    with pytest.raises(ConfigError) as error:
+        generate(model, [[2, 5]], search, SPECIAL)
+    assert "ranked tokens 781.2 KiB" in refused(error)
+
+
 def test_texts_that_cannot_be_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = DecoderLM(SMALL)
     texts = [[2, 5, 6]] * 1000

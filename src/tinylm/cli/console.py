@@ -72,9 +72,15 @@ class TerminalConsole:
 
     @contextmanager
     def task(
-        self, description: str, total: float | None = None
+        self, description: str, total: float | None = None, brief: bool = False
     ) -> Iterator[Callable[[float], None]]:
-        """Show a bar, or a count where the total is not known."""
+        """Show a bar, or a count where the total is not known.
+
+        Args:
+            description: of the work.
+            total: of what the function is told; empty: not known.
+            brief: leave no line when it is done.
+        """
         started = time.perf_counter()
         columns = [
             SpinnerColumn(),
@@ -95,7 +101,8 @@ class TerminalConsole:
 
             with self._now_and_then(lines):
                 yield done
-        self.note(f"{description}: done in {time.perf_counter() - started:.1f} s")
+        if not brief:
+            self.note(f"{description}: done in {time.perf_counter() - started:.1f} s")
 
     @contextmanager
     def _now_and_then(self, lines: Lines) -> Iterator[None]:

@@ -86,7 +86,8 @@ def generate(
         config = replace(config, seed=secrets.randbelow(2**31))
         console.note(f"note: seed {config.seed}; --seed {config.seed} gives the same again")
     wanted = [prompt for prompt in (prompts or [""]) for _ in range(samples)]
-    if len(wanted) == 1 and config.num_return == 1:
+    searches = hasattr(STRATEGIES.load(config.strategy), "search")
+    if len(wanted) == 1 and not searches:
         prompt = wanted[0]
         say(lm.begun(prompt), nl=False)
         length = 0
@@ -97,7 +98,10 @@ def generate(
         for note in lm.notes(prompt, min(length + 1, config.max_new_tokens)):  # with <eos>
             console.note(f"note: {note}")
         return
-    for i, result in enumerate(lm.generate(wanted, config)):
+    # A search knows no token before its end.
+    with console.task("Generating", config.max_new_tokens, brief=True) as done:
+        results = lm.generate(wanted, config, done)
+    for i, result in enumerate(results):
         if i:
             say()
         hypotheses = [result, *result.alternatives]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,9 +94,14 @@ def story_prompts(
 
 
 def continue_stories(
-    model: GenerativeModel, validation: TokenFile, config: EvaluationConfig
+    model: GenerativeModel,
+    validation: TokenFile,
+    config: EvaluationConfig,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Continuations:
     """Sample a continuation of stories spread evenly over the validation split.
+
+    ``progress`` is told which share of the work is done.
 
     Raises:
         DataError: if no story is longer than the prompt, or the prompt fills the context.
@@ -110,7 +115,7 @@ def continue_stories(
         seed=config.seed,
     )
     return prompts.continued(
-        generate_in_batches(model, prompts.prompts, settings, config.batch_size)
+        generate_in_batches(model, prompts.prompts, settings, config.batch_size, progress)
     )
 
 
@@ -119,15 +124,27 @@ def generate_in_batches(
     prompts: Sequence[list[int]],
     settings: GenerationConfig,
     batch_size: int,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> list[Generated]:
-    """Continue prompts, ``batch_size`` at a time, as if they stood in one batch."""
+    """Continue prompts, ``batch_size`` at a time, as if they stood in one batch.
+
+    ``progress`` is told which share of the work is done.
+    """
     special = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
     numbers = equal_before(prompts)
-    return [
-        generated
-        for batch in (slice(i, i + batch_size) for i in range(0, len(prompts), batch_size))
-        for generated in generate(model, prompts[batch], settings, special, numbers=numbers[batch])
-    ]
+    generated: list[Generated] = []
+    for first in range(0, len(prompts), batch_size):
+        batch = slice(first, first + batch_size)
+        rows = len(prompts[batch])
+
+        def stepped(steps: int, first: int = first, rows: int = rows) -> None:
+            progress((first + rows * steps / settings.max_new_tokens) / len(prompts))
+
+        generated += generate(
+            model, prompts[batch], settings, special, numbers=numbers[batch], progress=stepped
+        )
+        progress((first + rows) / len(prompts))
+    return generated
 
 
 def continuation_text(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -> str:

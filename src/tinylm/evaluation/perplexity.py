@@ -7,7 +7,7 @@ of the texts' own perplexities is another, usually larger number; it is named ``
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -76,6 +76,7 @@ def split_loss(
     windows: TokenWindows,
     batch_size: int,
     indices: Sequence[int] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> SplitLoss:
     """Measure the loss on windows of a split, all of them by default.
 
@@ -86,19 +87,23 @@ def split_loss(
         windows: the split.
         batch_size: windows in one forward pass.
         indices: the windows to use; empty: all.
+        progress: told which share of them is done.
 
     Raises:
         ConfigError: if a batch needs more memory than there is.
     """
     device = model.embedding.weight.device
+    count = len(windows) if indices is None else len(indices)
     if device.type == "cpu":
-        rows = min(batch_size, len(windows) if indices is None else len(indices))
+        rows = min(batch_size, count)
         refuse_forward(model.config, rows, windows.context_length, "evaluation.batch_size")
+    losses: list[Tensor] = []
+    done = 0
     with evaluating(model):
-        losses = [
-            window_losses(model, batch.to(device))
-            for batch in windows.in_order(batch_size, indices)
-        ]
+        for batch in windows.in_order(batch_size, indices):
+            losses.append(window_losses(model, batch.to(device)))
+            done += len(losses[-1])
+            progress(done / count)
     return SplitLoss.of(torch.cat(losses))
 
 

@@ -18,7 +18,7 @@ def run_interleaved(
     competitors: Mapping[str, Callable[[], object]],
     rounds: int = 7,
     warmup: int = 1,
-    progress: Callable[[float], None] = lambda done: None,
+    progress: Callable[[float], None] = lambda share: None,
     rest: float = 0.0,
 ) -> dict[str, Measurement]:
     """Measure the wall-clock seconds of competitors that take turns.
@@ -30,24 +30,23 @@ def run_interleaved(
         competitors: name -> callable without arguments; what it returns is dropped after timing.
         rounds: timed rounds, if nothing disturbs them.
         warmup: rounds run before and not counted.
-        progress: told how many calls are done, of ``(warmup + rounds) * len(competitors)``; further
-            rounds are not told.
+        progress: told which share of the calls is done; it falls when a further round begins.
         rest: seconds to wait before each call, where one competitor's threads go on spinning after
             their work and would slow the next.
     """
     names = list(competitors)
     times: dict[str, list[float]] = {name: [] for name in names}
-    done = number = 0
+    number = 0
     while number < warmup + rounds or (number < warmup + MOST * rounds and _any_disturbed(times)):
+        calls = max(warmup + rounds, number + 1) * len(names)  # that are foreseen now
+        progress(number * len(names) / calls)
         shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
+        for done, name in enumerate(names[shift:] + names[:shift], number * len(names) + 1):
             time.sleep(rest)
             seconds = _seconds(competitors[name])
             if number >= warmup:
                 times[name].append(seconds)
-            done += 1
-            if number < warmup + rounds:
-                progress(done)
+            progress(done / calls)
         number += 1
     return {name: Measurement.of(seconds) for name, seconds in times.items()}
 

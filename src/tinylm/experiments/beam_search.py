@@ -66,16 +66,15 @@ def run(context: Context) -> dict[str, Any]:
     counts = sorted({few, many})
     compared = settings(context)
     comparisons = []
-    calls = len(compared) * (own.repeats + 1)
     with (
         threads(config.training.threads),
-        context.console.task("Comparing decoding strategies", calls * len(counts)) as done,
+        context.console.task("Comparing decoding strategies", len(counts)) as done,
     ):
         for number, count in enumerate(counts):
             prompts = story_prompts(validation, replace(wanted, num_stories=count), context_length)
 
-            def progress(part: float, before: int = number * calls) -> None:
-                done(before + part)
+            def progress(share: float, before: int = number) -> None:
+                done(before + share)
 
             comparison = _compare(context, lm, prompts, compared, progress)
             comparisons.append(comparison)

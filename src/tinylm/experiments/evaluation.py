@@ -54,13 +54,13 @@ def evaluate_model(
     validation = encoded_split(config.data, tokenizer, "validation", console)
     settings = config.evaluation
     with threads(config.training.threads):
-        with console.task("Continuing validation stories"):
-            texts = continue_stories(model, validation, settings)
+        with console.task("Continuing validation stories", 1.0) as done:
+            texts = continue_stories(model, validation, settings, done)
             measures = measure_continuations(model, tokenizer, texts, settings)
         tell_fewer(console, "evaluation.num_stories", settings.num_stories, len(texts.prompts))
-        with console.task("Measuring the validation split"):
+        with console.task("Measuring the validation split", 1.0) as done:
             windows = TokenWindows(validation, model.config.context_length)
-            loss = split_loss(model, windows, settings.batch_size)
+            loss = split_loss(model, windows, settings.batch_size, progress=done)
     return {
         **measures,
         "validation": {

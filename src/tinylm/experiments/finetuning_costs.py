@@ -122,8 +122,7 @@ def measure_speeds(
         nothing is merged: timings, with tokens a second.
     """
     steps = {name: timed_step(model, training, stories)[1] for name, model in models.items()}
-    calls = (1 + settings.repeats) * len(steps)
-    with console.task("Timing steps of training", calls) as done:
+    with console.task("Timing steps of training", 1.0) as done:
         step_times = run_interleaved(steps, settings.repeats, progress=done)
     steps.clear()  # with the optimizers
     give_back_freed_memory()
@@ -135,7 +134,7 @@ def measure_speeds(
         texts[name] = _generation(model.eval(), begun, wanted)
         if (plain := _merged(model)) is not None:
             texts[f"{name} merged"] = _generation(plain, begun, wanted)
-    with console.task("Timing generation", (1 + settings.repeats) * len(texts)) as done:
+    with console.task("Timing generation", 1.0) as done:
         text_times = run_interleaved(texts, settings.repeats, progress=done)
 
     def generation(name: str) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ Models have random weights: neither depends on them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,7 +39,11 @@ def run(context: Context) -> dict[str, Any]:
         threads(config.training.threads),
         context.console.task("Measuring training steps", len(sizes)) as done,
     ):
-        for count, (depth, length) in enumerate(sizes, 1):
+        for count, (depth, length) in enumerate(sizes):
+
+            def progress(share: float, before: int = count) -> None:
+                done(before + share)
+
             model = replace(config.model, num_layers=depth, context_length=length)
             windows = TokenWindows(data.train, length)
             batch_size = max(1, tokens // length)
@@ -49,8 +53,7 @@ def run(context: Context) -> dict[str, Any]:
                 training=replace(config.training, batch_size=batch_size, accumulation_steps=1),
             )
             segments = [0, *(k for k in sorted(set(settings.segments)) if k <= depth)]
-            measured[depth, length] = _rows(one, windows, segments, settings.repeats)
-            done(count)
+            measured[depth, length] = _rows(one, windows, segments, settings.repeats, progress)
     device = resolve_device(config.training.device)
     own = TokenWindows(data.train, config.model.context_length)
     return {
@@ -66,7 +69,11 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def _rows(
-    config: RunConfig, windows: TokenWindows, segments: Sequence[int], repeats: int
+    config: RunConfig,
+    windows: TokenWindows,
+    segments: Sequence[int],
+    repeats: int,
+    progress: Callable[[float], None],
 ) -> list[dict[str, Any]]:
     """Measure one model size without recomputation (segment 0) and with it."""
     batch_size = config.training.batch_size
@@ -78,7 +85,7 @@ def _rows(
     }
     memory = {segment: step_memory(one, batches) for segment, one in configs.items()}
     steps = {str(segment): prepare_step(one, batches)[1] for segment, one in configs.items()}
-    times = run_interleaved(steps, rounds=repeats, warmup=2)
+    times = run_interleaved(steps, repeats, warmup=2, progress=progress)
     rows = []
     for segment in segments:
         timing = times[str(segment)]

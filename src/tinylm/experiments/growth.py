@@ -92,11 +92,15 @@ def measure(
         )
         progress(number + 1)
     for name, work in (("step", steps), ("generation", generations)):
-        times = run_interleaved(work, repeats, _WARMUP)
+        before = 1 if name == "step" else 1.5
+
+        def timed(share: float, before: float = before) -> None:
+            progress(len(rows) * (before + share / 2))
+
+        times = run_interleaved(work, repeats, _WARMUP, timed)
         for number, row in enumerate(rows):
             row[name] = times[str(number)].as_result()
             row["measured"][name] = row[name]["median_s"]
-        progress(len(rows) * (1.5 if name == "step" else 2))
     return rows
 
 

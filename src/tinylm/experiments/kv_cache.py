@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinylm.config import GenerationConfig
+from tinylm.config import GenerationConfig, ModelConfig
 from tinylm.evaluation.memory import tensor_bytes
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Context, threads
@@ -22,6 +22,7 @@ from tinylm.language_model import SPECIAL_IDS, LanguageModel
 from tinylm.measurement import Measurement, mean
 from tinylm.model.base import GenerativeModel, build
 from tinylm.model.cache import KVCache
+from tinylm.planning.limits import refuse_generation
 from tinylm.planning.memory import kv_bytes
 from tinylm.tokenizers.base import SOS_ID
 from tinylm.training.precision import resolve_device
@@ -36,14 +37,20 @@ def run(context: Context) -> dict[str, Any]:
 
     Raises:
         CheckpointError: if there is none.
+        ConfigError: if the texts need more memory than there is.
     """
     config = context.config
     settings = config.experiments.kv_cache
     device = resolve_device(config.training.device)
     lm = LanguageModel.load(context.folder, device)
+    longer = replace(lm.model.config, context_length=_PROMPT + settings.length)
+    if device.type == "cpu":
+        for model in (lm.model.config, longer):
+            change = "experiments.kv_cache.samples or experiments.kv_cache.length"
+            refuse_generation(model, settings.samples, _PROMPT, change)
     with threads(config.training.threads):
         samples = _samples(context, lm)
-        growth = _growth(context, lm.model, device)
+        growth = _growth(context, longer, device)
     model = lm.model.config
     number = lm.model.embedding.weight.element_size()
     return {
@@ -68,7 +75,7 @@ def _time_both(
 ) -> dict[str, Measurement]:
     """Time what ``make(name, use_cache)`` returns, with the cache and without, in turns."""
     repeats = context.config.experiments.kv_cache.repeats
-    with context.console.task(title, len(_NAMES) * (repeats + 1)) as done:
+    with context.console.task(title, 1.0) as done:
         work = {name: make(name, use_cache) for name, use_cache in _NAMES.items()}
         return run_interleaved(work, repeats, progress=done)
 
@@ -111,12 +118,12 @@ def _samples(context: Context, lm: LanguageModel) -> dict[str, Any]:
     }
 
 
-def _growth(context: Context, model: GenerativeModel, device: torch.device) -> dict[str, Any]:
+def _growth(context: Context, model: ModelConfig, device: torch.device) -> dict[str, Any]:
     """Follow the time of every step of one long generation."""
     settings = context.config.experiments.kv_cache
     length = settings.length
     # The cost of a step does not depend on the weights, so the context can be as long as wanted.
-    longer = build(replace(model.config, context_length=_PROMPT + length)).to(device)
+    longer = build(model).to(device)
     prompts = [[SOS_ID] * _PROMPT] * settings.samples
     greedy = GenerationConfig(strategy="greedy", max_new_tokens=length, min_new_tokens=length)
     steps: dict[str, list[list[float]]] = {name: [] for name in _NAMES}

@@ -62,9 +62,13 @@ def run(context: Context) -> dict[str, Any]:
         threads(config.training.threads),
         context.console.task("Generating samples", len(compared)) as done,
     ):
-        for count, (name, chosen) in enumerate(compared.items(), 1):
+        for count, (name, chosen) in enumerate(compared.items()):
+
+            def progress(share: float, before: int = count) -> None:
+                done(before + share)
+
             generated = generate_in_batches(
-                lm.model, prompts.prompts, chosen, config.evaluation.batch_size
+                lm.model, prompts.prompts, chosen, config.evaluation.batch_size, progress
             )
             finished = [text.finished for text in generated]
             sets[name] = _scored(lm, prompts.prompts, [text.ids for text in generated], finished)
@@ -94,7 +98,6 @@ def run(context: Context) -> dict[str, Any]:
                     ],
                 }
             )
-            done(count)
         true = _scored(lm, prompts.prompts, prompts.true, prompts.true_finished)
     return {
         "max_new_tokens": most,

@@ -7,7 +7,7 @@ the beginning of a text was no longer seen.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import torch
 
@@ -43,6 +43,7 @@ def generate(
     special: SpecialIds,
     use_cache: bool = True,
     numbers: Sequence[int] | None = None,
+    progress: Callable[[int], None] = lambda steps: None,
 ) -> list[Generated]:
     """Continue every prompt until ``<eos>`` or the maximum length.
 
@@ -55,6 +56,7 @@ def generate(
         numbers: of each prompt, how many equal prompts come before it; empty: in this batch. A
             text is drawn by the seed, its prompt and this number, so that it is the same alone and
             in any batch.
+        progress: told after every step how many there were, of ``max_new_tokens`` at most.
 
     Returns:
         One result a prompt, in order.
@@ -63,7 +65,7 @@ def generate(
         ConfigError: if the strategy's settings contradict each other.
         GenerationError: if there is no prompt or an empty one, or no token may be generated.
     """
-    steps = generate_steps(model, prompts, config, special, use_cache, numbers)
+    steps = generate_steps(model, prompts, config, special, use_cache, numbers, progress)
     while True:
         try:
             next(steps)
@@ -79,6 +81,7 @@ def generate_steps(
     special: SpecialIds,
     use_cache: bool = True,
     numbers: Sequence[int] | None = None,
+    progress: Callable[[int], None] = lambda steps: None,
 ) -> Steps:
     """Generate step by step, for streaming: yields each step's new ``(prompt, id)`` pairs.
 
@@ -91,7 +94,7 @@ def generate_steps(
     search = getattr(strategy, "search", None)
     with evaluating(model):
         used = _laid_out(model, config, use_cache)
-        stepper = Stepper(used, prompts, special.pad, use_cache)
+        stepper = Stepper(used, prompts, special.pad, use_cache, progress)
         if search is None:
             streams = streams_of(prompts, equal_before(prompts) if numbers is None else numbers)
             return (yield from _choose_steps(stepper, strategy, config, special, streams))

@@ -8,7 +8,7 @@ keys hold absolute positions and cannot be moved.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ class Stepper:
         prompts: Sequence[Sequence[int]],
         pad: int,
         use_cache: bool = True,
+        progress: Callable[[int], None] = lambda steps: None,
     ) -> None:
         """Take in the prompts, each at least one token long.
 
@@ -35,6 +36,7 @@ class Stepper:
             prompts: token ids of each row.
             pad: id that fills shorter rows.
             use_cache: false reads the whole window at every step.
+            progress: told after every step how many there were.
 
         Raises:
             ConfigError: if so many rows need more memory than there is.
@@ -47,17 +49,20 @@ class Stepper:
         self.refuse_rows(len(prompts), "the number of prompts or samples, or model.context_length")
         self.compiled = is_quick(model) and loops.available()
         """Whether what a step chooses may be found by compiled loops."""
+        self._progress = progress
+        self._steps = 0
         self._cache: DecodingState | None = None
         self._reserved = 0
         self._prefilled = 0  # columns of the cache that were read at once
         self._origins: list[int] = []  # for each row, the row whose prefill it goes back to
 
-    def refuse_rows(self, num_rows: int, change: str) -> None:
+    def refuse_rows(self, num_rows: int, change: str, ranked: int = 0) -> None:
         """Refuse more rows than the memory of a machine without a GPU holds.
 
         Args:
             num_rows: wanted at once.
             change: the settings that would make them fewer.
+            ranked: tokens of each row that a search ranks.
 
         Raises:
             ConfigError: with the sum and the memory.
@@ -65,7 +70,7 @@ class Stepper:
         if self.device.type == "cpu":
             config = self.model.config
             longest = min(config.context_length, max(map(len, self.rows)))
-            refuse_generation(config, num_rows, longest, change)
+            refuse_generation(config, num_rows, longest, change, ranked)
 
     def reserve(self, num_rows: int) -> None:
         """Say before the first step that ``keep`` will make so many rows of the prompts.
@@ -83,7 +88,10 @@ class Stepper:
             x = self.model.residual(ids, positions=places, cache=self._cache)
         else:
             x = self._read_windows()
-        return self.model.unembed(x[:, -1])
+        logits = self.model.unembed(x[:, -1])
+        self._steps += 1
+        self._progress(self._steps)
+        return logits
 
     def append(self, ids: Tensor) -> None:
         """Add one token to every row, (batch,)."""

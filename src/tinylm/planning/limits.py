@@ -23,6 +23,8 @@ from tinylm.registry import POSITIONS
 _FLOAT, _INDEX = 4, 8  # bytes
 _LAYER_OBJECTS = 30_000
 """Bytes of a layer's Python objects, measured: what counts where layers are many and narrow."""
+_HYPOTHESIS_OBJECTS = 500
+"""Bytes of a hypothesis' Python objects and of the candidates to follow it, measured."""
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
@@ -173,7 +175,9 @@ def refuse_step(
     refuse_beyond_memory(f"a training step with {windows}", parts, change, memory)
 
 
-def refuse_generation(config: ModelConfig, rows: int, prompt: int, change: str) -> None:
+def refuse_generation(
+    config: ModelConfig, rows: int, prompt: int, change: str, ranked: int = 0
+) -> None:
     """Refuse to continue more texts at once than fit.
 
     Args:
@@ -181,6 +185,7 @@ def refuse_generation(config: ModelConfig, rows: int, prompt: int, change: str) 
         rows: texts at once, or beams of all of them.
         prompt: tokens of the longest prompt that are read at once.
         change: the settings that would make it smaller.
+        ranked: tokens of each beam that are ranked among those of the others.
 
     Raises:
         ConfigError: with the sum and the memory.
@@ -191,6 +196,9 @@ def refuse_generation(config: ModelConfig, rows: int, prompt: int, change: str) 
         # Logits, their log-probabilities, and what was filtered of them.
         "logits": 3 * rows * config.resolved_vocab_size * _FLOAT,
         "prompts": rows * prompt * (_INDEX + 2 * config.hidden_size * _FLOAT),
+        # Ids and log-probabilities, and the sums of all.
+        "ranked tokens": rows * ranked * (_INDEX + 2 * _FLOAT),
+        "hypotheses": rows * _HYPOTHESIS_OBJECTS if ranked else 0,
     }
     refuse_beyond_memory(f"generating {rows:,} texts at once", parts, change)
 

@@ -184,7 +184,8 @@ class _Beams:
         self._totals = [[0.0] for _ in stepper.rows]
         self._log_probabilities = [[0.0] for _ in stepper.rows]
         beams = len(stepper.rows) * config.num_beams
-        stepper.refuse_rows(beams, "generation.num_beams or the number of prompts")
+        ranked = min(2 * config.num_beams, vocab_size)
+        stepper.refuse_rows(beams, "generation.num_beams or the number of prompts", ranked)
         stepper.reserve(len(stepper.rows) * min(config.num_beams, vocab_size))
         self._seen = None
         if config.repetition_penalty != 1:
