@@ -237,7 +237,7 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
     set_aside_after(tmp_path / "nowhere", 0)
     with pytest.raises(CheckpointError, match=r"nowhere does not exist: give a run folder or a"):
         load_checkpoint(tmp_path / "nowhere")
-    with pytest.raises(CheckpointError, match=r"holds no checkpoint: train it first"):
+    with pytest.raises(CheckpointError, match=r"holds no checkpoint; `tinylm train` makes a run"):
         load_checkpoint(tmp_path)
 
 

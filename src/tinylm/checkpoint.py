@@ -289,7 +289,9 @@ def find_checkpoint(path: str | Path) -> Path:
     if not path.exists():
         hint = nearest_folder(path) or ": give a run folder or a checkpoint folder"
         raise CheckpointError(f"{path} does not exist{hint}")
-    raise CheckpointError(f"{path} holds no checkpoint: train it first (`tinylm train`)")
+    if (path / "config.yaml").exists():
+        raise CheckpointError(f"{path} holds no checkpoint yet: train it: {_resuming(path)}")
+    raise CheckpointError(f"{path} holds no checkpoint; `tinylm train` makes a run")
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -320,14 +322,17 @@ def refuse_damaged(path: Path) -> None:
     folder = path.parent
     advice = []
     if folder.name == "checkpoints" and (folder.parent / "config.yaml").exists():
-        resume = shlex.join(["tinylm", "train", "--resume", str(folder.parent)])
-        advice.append(f"go on from the newest whole one: {resume}")
+        advice.append(f"go on from the newest whole one: {_resuming(folder.parent)}")
     whole = newest(folder)
     if whole is not None:
         advice.append(f"give {whole} in its place")
     raise CheckpointError(
         f"checkpoint {path} is damaged: {problem}; {', or '.join(advice) or 'train it again'}"
     )
+
+
+def _resuming(run: Path) -> str:
+    return shlex.join(["tinylm", "train", "--resume", str(run)])
 
 
 def _led_to(path: Path) -> Path:

@@ -5,7 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ import yaml
 
 from tests.conftest import tiny_settings
 from tinylm import __version__
+from tinylm.cli.console import TerminalConsole
 from tinylm.config import PRESETS, RunConfig, load_config
 from tinylm.experiments.results import read_result
+from tinylm.generation.stepper import Stepper
 from tinylm.language_model import LanguageModel
 from tinylm.registry import COMMANDS, CORPORA, EXPERIMENTS, STRATEGIES
 
@@ -90,7 +93,9 @@ def test_a_run_without_a_checkpoint(tinylm: Command, tiny_run: Path, tmp_path: P
     for command in ("generate", "evaluate"):
         status, out, err = tinylm(command, "bare")
         assert (status, out) == (1, "")
-        assert err == "tinylm: bare holds no checkpoint: train it first (`tinylm train`)\n"
+        assert err == (
+            "tinylm: bare holds no checkpoint yet: train it: tinylm train --resume bare\n"
+        )
 
 
 def test_a_damaged_checkpoint(tinylm: Command, tiny_run: Path, tmp_path: Path) -> None:
@@ -389,6 +394,35 @@ def test_generate_without_a_prompt_and_greedy(tinylm: Command, tiny_run: Path) -
     assert out.strip()
     assert tinylm(*args, "--seed", "9")[1] == out
     assert tinylm("generate", tiny_run, "", "--temperature", "0", "--max-new-tokens", "8")[1] == out
+
+
+@pytest.mark.parametrize("options", ["--strategy beam --num-beams 2", "--samples 2 --seed 1"])
+def test_what_does_not_stream_shows_how_far_it_is_and_can_be_interrupted(
+    tinylm: Command, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    tasks: list[tuple[str, float | None]] = []
+    told: list[float] = []
+
+    @contextmanager
+    def task(
+        self: TerminalConsole, description: str, total: float | None = None, brief: bool = False
+    ) -> Iterator[Callable[[float], None]]:
+        tasks.append((description, total))
+        yield told.append
+
+    monkeypatch.setattr(TerminalConsole, "task", task)
+    command = ["generate", tiny_run, "The dog", *options.split(), "--max-new-tokens", "6"]
+    status, out, err = tinylm(*command, "-o", "generation.min_new_tokens=6")
+    assert (status, err) == (0, ""), err
+    assert out.startswith("The dog")
+    assert tasks == [("Generating", 6)]
+    assert told == [1, 2, 3, 4, 5, 6]
+
+    def interrupt(self: Stepper) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Stepper, "logits", interrupt)
+    assert tinylm(*command) == (130, "", "tinylm: interrupted\n")
 
 
 def test_generate_shows_every_hypothesis_of_beam_search_with_its_score(

@@ -20,12 +20,13 @@ from tinylm.config import (
     RunConfig,
 )
 from tinylm.data.windows import TokenWindows
+from tinylm.errors import ConfigError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments import accumulation, gradient_checkpointing, kv_cache
 from tinylm.experiments.context import Context, run_experiment
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.training import StoppedBySignalError
-from tinylm.experiments.trials import train_trial
+from tinylm.experiments.trials import Remedy, train_trial
 from tinylm.language_model import LanguageModel
 from tinylm.training.loop import Trainer
 from tinylm.training.tracking import read_metrics
@@ -64,6 +65,15 @@ def test_the_cache_changes_no_text_and_takes_what_the_formula_says(tiny_context:
     assert result["formula"]["kv_bytes_per_token"] == 128
     for row in result["memory"]:
         assert row["measured_bytes"] == row["formula_bytes"] == 4 * row["tokens"] * 128
+
+
+@pytest.mark.parametrize("settings", [(10**12, 40), (4, 10**12)])
+def test_texts_that_cannot_be_together_are_refused(
+    tiny_context: Context, settings: tuple[int, int]
+) -> None:
+    context = with_settings(tiny_context, kv_cache=KVCacheExperiment(*settings, 1))
+    with pytest.raises(ConfigError, match=r"of memory \(.*lower experiments\.kv_cache\.samples or"):
+        kv_cache.run(context)
 
 
 def test_exponents_are_those_of_the_curves() -> None:
@@ -204,6 +214,16 @@ def test_an_interrupted_training_goes_on(
         assert before["curve"][-1] == after["curve"][-1]
 
 
+def test_batches_that_cannot_be_are_refused_before_anything_is_trained(
+    trained_here: Context,
+) -> None:
+    for settings in ({"batch_size": 10**12, "steps": (1,)}, {"steps": (1, 10**12)}):
+        context = with_settings(trained_here, accumulation=AccumulationExperiment(**settings))
+        with pytest.raises(ConfigError, match=r"a training step with [\d,]+ windows .* of memory"):
+            accumulation.run(context)
+        assert not (context.folder / "accumulation").exists()
+
+
 def test_settings_that_changed_start_anew(trained_here: Context) -> None:
     """What an interrupted experiment of other settings left behind is not gone on with."""
     (trained_here.folder / "accumulation").mkdir(parents=True)
@@ -211,7 +231,7 @@ def test_settings_that_changed_start_anew(trained_here: Context) -> None:
         trained_here, accumulation=AccumulationExperiment(batch_size=4, steps=(1,), windows=8)
     )
     inner = accumulation._config(other.config, 1, 100, 2)
-    train_trial(other, inner, "accumulation", "steps-1")
+    train_trial(other, inner, "accumulation", "steps-1", Remedy("", "training.seed=1"))
     result = accumulation.run(trained_here)
     assert [row["tokens"] for row in result["runs"]] == [256, 256]
 

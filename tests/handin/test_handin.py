@@ -369,7 +369,7 @@ def test_what_somebody_else_made_is_left_alone(reported: Path, tmp_path: Path) -
         archive.writestr("thesis.txt", "years of work")
     for content in (path.read_bytes(), b"", b"text", b"made by tinylm handin"):
         path.write_bytes(content)
-        with pytest.raises(ConfigError, match=r"was not made by `tinylm handin`"):
+        with pytest.raises(ConfigError, match=r"is nothing that was handed in"):
             hand_in(reported, "mine", path)
         assert path.read_bytes() == content
     with pytest.raises(ConfigError, match="is a folder"):

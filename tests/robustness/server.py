@@ -19,10 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.robustness.disk import PLAIN, Recorder, Tree, watched, write_tree
 from tests.robustness.race import Ended, race
+
+if TYPE_CHECKING:
+    from tinylm.report.blocks import Document
+    from tinylm.report.inputs import ReportInputs
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -174,8 +178,11 @@ def _all_but_typst(report: list[str]) -> None:
     """Draw and assemble a report. Typst's threads would be missing in a forked process."""
     from tinylm.report import build
 
-    write_document = build.write_document
-    build.write_document = lambda document, inputs, stem: {}
+    def unprinted(document: Document, inputs: ReportInputs, stem: str) -> dict[str, Path]:
+        (inputs.folder / f"{stem}.pdf").touch()
+        return {}
+
+    write_document, build.write_document = build.write_document, unprinted
     assert run_main(report) == 0
     build.write_document = write_document
 

@@ -30,8 +30,8 @@ COMMANDS = {
 
 
 def made(folder: Path) -> dict[str, Any]:
-    """All files but pages, which print how long work took."""
-    pages = (".pdf", ".html", ".typ")
+    """All files but pages, which print how long work took, and the checksums of these."""
+    pages = (".pdf", ".html", ".typ", "/report.json")
     return {name: file for name, file in comparable(folder).items() if not name.endswith(pages)}
 
 

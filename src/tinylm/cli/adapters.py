@@ -117,9 +117,12 @@ def folder_of(run: Path, name: str, kind: str, holds: str) -> Path:
     folder = below / name if (below / name).is_dir() else Path(name)
     if not folder.is_dir():
         known = sorted({path.parent.name for path in below.glob(f"*/{holds}")})
+        words = ["tinylm", "finetune", str(below.parent)]
+        if kind == "classifier":
+            words += ["--method", "sequence-classification", "--data", "FILE"]
         raise AdapterError(
             f"no {kind} {shown(name)} in {below} and no such folder; there are: "
-            + (", ".join(known) or "none, `tinylm finetune` makes one")
+            + (", ".join(known) or f"none, make one: {shlex.join(words)}")
         )
     return folder
 

@@ -30,7 +30,7 @@ def experiment(
         return
     EXPERIMENTS.check(name)
     if run is None:
-        raise ConfigError(f"tinylm experiment {name}: say with --run which run it works on")
+        raise ConfigError(f"experiment {name}: say with --run which run it works on")
     from tinylm.cli.console import TerminalConsole
     from tinylm.experiments.context import open_run, run_experiment
     from tinylm.experiments.origins import refuse_without_effect

@@ -93,7 +93,7 @@ def mnist(
     kind = "digits" if config.experiments.lab_mnist.data is None else "mnist"
     folder = checked_path(output or Path(f"runs/lab-{kind}"), "--output")
     with writing(folder, console):
-        context = create_run(folder, config, console)
+        context = create_run(folder, config, console, "--output")
         run_experiment("lab-mnist", context, again)
         _write_pages(context, "lab-mnist", words, override[data is not None :])
 

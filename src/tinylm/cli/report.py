@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +65,7 @@ def report(
             wanted = configuration(preset, config, data, override)
             resolved = resolve(wanted, prepare_data(wanted, console))
             context = create_run(folder, resolved, console)
+        context = replace(context, reports=True)
         for experiment in context.config.report.experiments:
             console.note(f"— {experiment}")
             run_experiment(experiment, context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -64,6 +65,6 @@ def _print_table(result: dict[str, Any], run: Path) -> None:
         terminal.print(
             f"failed: {', '.join(result['failed'])}; do not trust what this run's model says or "
             "how it was trained where these paths are used: mend them (or install a tinylm that "
-            f"passes), then run `tinylm verify {run}` again",
+            f"passes), then run `{shlex.join(['tinylm', 'verify', str(run)])}` again",
             soft_wrap=True,
         )

@@ -18,8 +18,10 @@ from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.step_costs import first_batches, step_memory
 from tinylm.experiments.training import block_targets, blocks_loss, more
-from tinylm.experiments.trials import train_trial
+from tinylm.experiments.trials import Remedy, train_trial
 from tinylm.measurement import Measurement, Replicates
+from tinylm.planning.limits import refuse_step
+from tinylm.training.commands import lower
 from tinylm.training.tracking import read_metrics
 
 FORM = 2
@@ -42,6 +44,7 @@ def run(context: Context) -> dict[str, Any]:
         at ``equal_steps`` than in the first.
 
     Raises:
+        ConfigError: if a batch needs more memory than there is.
         StoppedBySignalError: if a signal stopped one of them; its state is saved.
     """
     config = context.config
@@ -53,6 +56,10 @@ def run(context: Context) -> dict[str, Any]:
     targets = block_targets(validation, subset)
     # What the training with the largest batch makes.
     common = min(_num_steps(config, steps, len(windows)) for steps in settings.steps)
+    for steps in settings.steps:
+        # Of which one is measured as a single batch.
+        whole_step = replace(config.training, batch_size=steps * settings.batch_size)
+        refuse_step(config.model, whole_step)
     rows, measured = [], []
     for steps in sorted(set(settings.steps)):
         one = _config(config, steps, len(windows), common)
@@ -60,7 +67,11 @@ def run(context: Context) -> dict[str, Any]:
             f"Training with {steps} x {settings.batch_size} windows a step "
             f"({one.training.max_steps:,} steps)"
         )
-        trained = train_trial(context, one, _FOLDER, f"steps-{steps}")
+        remedy = Remedy(
+            "run all at a lower rate",
+            f"experiments.accumulation.learning_rate={lower(one.training.learning_rate)}",
+        )
+        trained = train_trial(context, one, _FOLDER, f"steps-{steps}", remedy)
         records = read_metrics(context.folder / _FOLDER / f"steps-{steps}")
         validations = {one["step"]: one for one in records if one["kind"] == "validation"}
         measured.append(

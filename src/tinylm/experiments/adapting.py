@@ -9,6 +9,7 @@ themselves.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -220,14 +221,15 @@ def adapted(lm: LanguageModel, folder: Path) -> LanguageModel:
             f"{folder} is no adapter but a whole model: give that folder in place of the run's"
         )
     if (folder / CLASSIFIER).exists():
-        raise AdapterError(f"{folder} is no adapter but a classifier: `tinylm classify` uses it")
+        command = shlex.join(["tinylm", "classify", "RUN", str(folder), "TEXT"])
+        raise AdapterError(f"{folder} is no adapter but a classifier, used by {command}")
     problem = unfinished(folder)
     if problem is not None:
         raise AdapterError(problem)
     if about is not None and not (folder / "tinylm.json").exists():
         raise AdapterError(
             f"{folder}: tinylm.json is missing, which says what method and base the adapter is of: "
-            "put it back, or train it again by the same `tinylm finetune`"
+            f"put it back, or train it again: {about.get('command', 'the command that made it')}"
         )
     model = lm.model
     # An adapter of an earlier version does not say itself what context it is for.

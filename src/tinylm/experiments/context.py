@@ -34,6 +34,7 @@ from tinylm.names import nearest_folder
 from tinylm.planning.limits import machine_memory
 from tinylm.registry import EXPERIMENTS
 from tinylm.training.allocator import give_back_freed_memory
+from tinylm.training.commands import Commands
 from tinylm.training.loop import Listener, StepRecord, ValidationRecord
 
 
@@ -124,6 +125,12 @@ class Context:
     console: Console = field(default_factory=SilentConsole)
     keeps: bool = False
     """Whether the configuration becomes the run's with the next checkpoint or result."""
+    reports: bool = False
+    """Whether its experiments are run by `tinylm report`."""
+    commands: Commands | None = None
+    """What to type when its training stops before its end; empty: `tinylm train --resume`."""
+    within: Context | None = None
+    """The run whose experiment trains this one."""
     warned: set[str] = field(default_factory=set)
     """Warnings that were given already."""
 
@@ -279,11 +286,19 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def create_run(folder: Path, config: RunConfig, console: Console) -> Context:
+def create_run(
+    folder: Path, config: RunConfig, console: Console, option: str = "--name"
+) -> Context:
     """Start a run in a new folder, or go on with one of the same configuration.
 
     Nothing is written: the configuration is kept with the first checkpoint or result. Paths in it
     are absolute from now on.
+
+    Args:
+        folder: of the run.
+        config: resolved.
+        console: who watches.
+        option: of the command line, that chooses the folder.
 
     Raises:
         ConfigError: if the folder holds a trained run with other settings, naming the first that
@@ -302,7 +317,7 @@ def create_run(folder: Path, config: RunConfig, console: Console) -> Context:
             key, old, new = different
             raise ConfigError(
                 f"{folder} holds a run with {key} = {shown(old)}, not {shown(new)}: "
-                "choose another --name, or delete that folder"
+                f"choose another {option}, or delete that folder"
             )
     return Context(folder, config, console, keeps=True)
 
@@ -376,11 +391,16 @@ def writing(folder: Path, console: Console) -> AbstractContextManager[None]:
 
 
 def keep_configuration(context: Context) -> None:
-    """Write the configuration down as the run's, if it is another than is there."""
+    """Write the configuration down as the run's, if it is another than is there.
+
+    That of a run within whose experiment it is trained, too.
+    """
     path, text = context.folder / "config.yaml", dump_yaml(context.config)
     if not path.exists() or path.read_text("utf-8") != text:
         with writing(context.folder, context.console):
             write_text(path, text)
+    if context.within is not None and context.within.keeps:
+        keep_configuration(context.within)
 
 
 def _difference(

@@ -7,6 +7,7 @@ one at a time, for as many steps on as many tokens.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,8 @@ from tinylm import folders
 from tinylm.config import RunConfig
 from tinylm.experiments.context import Context
 from tinylm.experiments.preparation import vectors_seed
-from tinylm.experiments.trials import train_trial
+from tinylm.experiments.trials import Remedy, train_trial
+from tinylm.training.commands import lower
 
 _FOLDER = "hyperparameters"
 
@@ -105,7 +107,8 @@ def _trained(
     context: Context, config: RunConfig, varied: str, value: int | float
 ) -> dict[str, Any]:
     context.console.note(f"Training with {varied} {value:g} ({config.training.max_steps:,} steps)")
-    result = train_trial(context, config, _FOLDER, f"{varied}-{value:g}")
+    remedy = _remedy(context.config, varied, value)
+    result = train_trial(context, config, _FOLDER, f"{varied}-{value:g}", remedy)
     return {
         "varied": varied,
         "value": value,
@@ -114,3 +117,20 @@ def _trained(
         "seconds": result["seconds_training"],
         "tokens": result["tokens_seen"],
     }
+
+
+def _remedy(config: RunConfig, varied: str, value: int | float) -> Remedy:
+    """Return how the experiment is run without a training that diverges."""
+    settings, rate = config.experiments.hyperparameters, config.training.learning_rate
+    if varied == "seed":
+        return Remedy("run all at a lower rate", f"training.learning_rate={lower(rate)}")
+    if varied == "learning_rate":
+        name, own = "learning_rate_factors", 1.0
+        kept = [factor for factor in settings.learning_rate_factors if factor * rate != value]
+    else:
+        name, own = varied, getattr(config.model, varied)
+        kept = [size for size in getattr(settings, varied) if size != value]
+    return Remedy(
+        f"leave {varied} {value:g} out",
+        f"experiments.hyperparameters.{name}={json.dumps(kept or [own])}",
+    )

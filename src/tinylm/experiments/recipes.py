@@ -120,7 +120,7 @@ def unfinished(folder: Path) -> str | None:
     recipe = read_recipe(folder)
     if recipe is None or recipe["method"] == "full" or not (folder / "checkpoints").exists():
         return None
-    command = recipe.get("command", "with the `tinylm finetune` that began it")
+    command = recipe.get("command", "give the command again that began it")
     return f"{folder} is not finished: go on: {command}"
 
 

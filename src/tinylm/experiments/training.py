@@ -186,13 +186,7 @@ def _train(
         "block_losses": block_targets(validation, subset),
         "training_block_losses": block_targets(windows, task.sample),
     }
-    resume = shlex.join(["tinylm", "train", "--resume", str(context.folder)])
-    commands = Commands(
-        resume,
-        f"go on with a lower rate: {resume} -o training.learning_rate="
-        f"{lower(config.training.learning_rate)}; training.gradient_clip, "
-        "training.warmup_steps and training.precision=fp32 can help too",
-    )
+    commands = context.commands or _commands(context)
     # All is asked for that could be refused before anything is written.
     path, state = resume_point(checkpoints, context.console)
     with context.console.training() as listener:
@@ -206,7 +200,7 @@ def _train(
         trainer.count_lost(_lost_seconds(context.folder, state))
         # Without a state nothing before the first step counts either.
         tracker = Tracker(
-            context.folder, config.training, -1 if state is None else state.step, resume
+            context.folder, config.training, -1 if state is None else state.step, commands.go_on
         )
         try:
             keep_configuration(context)
@@ -222,7 +216,7 @@ def _train(
         finally:
             tracker.close()
     if outcome.reason.startswith("SIG"):
-        raise StoppedBySignalError(outcome, resume)
+        raise StoppedBySignalError(outcome, commands.go_on)
 
     records = read_metrics(context.folder)
     curve = [record for record in records if record["kind"] == "train"]
@@ -272,6 +266,17 @@ def _warn_of_few_steps(context: Context, num_windows: int) -> None:
             f"training.epochs = {training.epochs} are {steps} steps on this text, few to learn in: "
             f"-o training.epochs={epochs} takes {epochs * an_epoch}"
         )
+
+
+def _commands(context: Context) -> Commands:
+    """Return what to type when the training of a run stops before its end."""
+    resume = shlex.join(["tinylm", "train", "--resume", str(context.folder)])
+    return Commands(
+        resume,
+        f"go on with a lower rate: {resume} -o training.learning_rate="
+        f"{lower(context.config.training.learning_rate)}; training.gradient_clip, "
+        "training.warmup_steps and training.precision=fp32 can help too",
+    )
 
 
 def _refuse_changed(context: Context) -> None:

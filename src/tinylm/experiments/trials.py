@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import shlex
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from tinylm import folders
-from tinylm.config import RunConfig
+from tinylm.config import RunConfig, load_config, overrides_between
 from tinylm.errors import ConfigError
 from tinylm.experiments.context import Context, WithoutNotes, create_run, run_experiment
-from tinylm.experiments.training import StoppedBySignalError
+from tinylm.training.commands import Commands
 
 
-def train_trial(context: Context, config: RunConfig, experiment: str, name: str) -> dict[str, Any]:
+class Remedy(NamedTuple):
+    """How an experiment is run again without a training that diverges."""
+
+    told: str
+    """In words, such as ``run it at a lower rate``."""
+    setting: str
+    """``key=value``."""
+
+
+def train_trial(
+    context: Context, config: RunConfig, experiment: str, name: str, remedy: Remedy
+) -> dict[str, Any]:
     """Train as a run of its own, ``RUN/EXPERIMENT/NAME``, and return the result of its training.
 
     A training that was interrupted goes on where it stopped; one of other settings is made anew.
 
+    Args:
+        context: of the run whose experiment it is.
+        config: of the training.
+        experiment: that it is part of.
+        name: of the training.
+        remedy: for the error if it diverges.
+
     Raises:
         StoppedBySignalError: if a signal stopped it; its state is saved.
+        TrainingError: if it diverged.
     """
     folder = context.folder / experiment / name
     try:
@@ -25,8 +47,30 @@ def train_trial(context: Context, config: RunConfig, experiment: str, name: str)
     except ConfigError:  # of other settings, which a result that is made again does not have
         folders.remove(folder)
         inner = create_run(folder, config, WithoutNotes(context.console))
-    try:
-        return run_experiment("training", inner)
-    except StoppedBySignalError as error:
-        command = f"tinylm experiment {experiment} --run {context.folder} --again"
-        raise StoppedBySignalError(error.outcome, command) from error
+    commands = _commands(context, experiment, remedy)
+    return run_experiment("training", replace(inner, commands=commands, within=context))
+
+
+def _commands(context: Context, experiment: str, remedy: Remedy) -> Commands:
+    """Return what to type when a training stops before its end: the whole experiment again.
+
+    A run's own command would train what the experiment does not ask for.
+    """
+    stored = context.folder / "config.yaml"
+    # What is kept becomes the run's; what is not must be given again.
+    known = context.keeps or not stored.exists()
+    given = [] if known else overrides_between(load_config(stored), context.config)
+    if context.reports:
+        words = ["tinylm", "report", "--run", str(context.folder)]
+        if remedy.setting.startswith("training."):  # which a report does not take
+            others = [name for name in context.config.report.experiments if name != experiment]
+            remedy = Remedy("leave the experiment out", f"report.experiments={json.dumps(others)}")
+    else:
+        words = ["tinylm", "experiment", experiment, "--run", str(context.folder), "--again"]
+
+    def command(settings: list[str]) -> str:
+        return shlex.join([*words, *(part for setting in settings for part in ("-o", setting))])
+
+    key = remedy.setting.partition("=")[0]
+    others = [setting for setting in given if setting.partition("=")[0] != key]
+    return Commands(command(given), f"{remedy.told}: {command([*others, remedy.setting])}")

@@ -51,6 +51,6 @@ def refuse_other(path: Path) -> None:
         end = file.read(len(_COMMENT))
     if (beginning, end) != (_BEGINNING, _COMMENT):
         raise ConfigError(
-            f"{path} is there and was not made by `tinylm handin`: give another name with --out, "
-            "or move it away"
+            f"{path} is there and is nothing that was handed in: give another name with --out, or "
+            "move it away"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,9 +48,17 @@ def build_report(
     """
     inputs = load_inputs(run_folder, config, commands)
     if not inputs.results:
+        command = [
+            "tinylm",
+            "report",
+            "--run",
+            str(inputs.folder),
+            "--experiments",
+            "data,training",
+        ]
         raise DataError(
-            f"{inputs.folder} has no results to report: run its experiments first "
-            "(`tinylm experiment`)"
+            f"{inputs.folder} has no results of the experiments to report on: run and report some: "
+            + shlex.join(command)
         )
     draw(inputs)
     paths = write_document(assemble(inputs), inputs, "report")

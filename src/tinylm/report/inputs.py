@@ -98,8 +98,9 @@ def repeating(folder: Path, overrides: Sequence[str] = ()) -> list[str]:
     name = f"{folder.absolute().name}-again"
     options = [part for override in overrides for part in ("-o", override)]
     return [
-        f"tinylm train --config {shlex.quote(f'{folder.as_posix()}/config.yaml')} "
-        f"--name {shlex.quote(name)}",
+        shlex.join(
+            ["tinylm", "train", "--config", f"{folder.as_posix()}/config.yaml", "--name", name]
+        ),
         shlex.join(["tinylm", "report", "--run", f"runs/{name}", *options]),
     ]
 

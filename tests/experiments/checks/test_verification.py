@@ -131,5 +131,5 @@ def test_no_file_is_left(
 
 
 def test_a_run_without_a_checkpoint_is_refused(tiny_context: Context, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="holds no checkpoint: train it first"):
+    with pytest.raises(CheckpointError, match="holds no checkpoint; `tinylm train` makes a run"):
         verification.run(replace(tiny_context, folder=tmp_path))
