@@ -14,7 +14,6 @@ from tests.report import fixtures, lab_fixtures
 from tinylm.errors import DataError
 from tinylm.report.blocks import Heading, number
 from tinylm.report.drawing import FIGURES
-from tinylm.report.figures import save_figure
 from tinylm.report.html import page
 from tinylm.report.inputs import ReportInputs, load_inputs
 from tinylm.report.labs import build_lab, document
@@ -85,17 +84,6 @@ def test_what_is_missing_or_unusable_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="run the experiments again") as error:
         build_lab(tmp_path, "lab-svd", fixtures.config(), [])
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("name", LABS)
-def test_figures_are_the_same_bytes_every_time(tmp_path: Path, name: str) -> None:
-    for place in ("one", "two"):
-        for figure, drawing in FIGURES[name](lab_fixtures.results()[name], fixtures.config()):
-            save_figure(drawing, tmp_path / place, figure)
-    files = sorted((tmp_path / "one").iterdir())
-    assert len(files) == 6
-    for path in files:
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
 def test_figures_hold_the_numbers() -> None:

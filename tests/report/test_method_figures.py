@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from tests.report import method_fixtures
-from tinylm.report.figures import save_figure
 from tinylm.report.figures.decoding import decoding_figure
 from tinylm.report.figures.efficiency import (
     accumulation_figure,
@@ -16,26 +12,6 @@ from tinylm.report.figures.efficiency import (
     growth_figure,
 )
 from tinylm.report.figures.growth import cost_figure
-
-
-def figures() -> dict[str, Any]:
-    found = method_fixtures.results()
-    checkpointing = found["gradient-checkpointing"]
-    return {
-        "growth": growth_figure(found["kv-cache"]["growth"]),
-        "decoding": decoding_figure(found["beam-search"]["comparisons"][1]),
-        "accumulation": accumulation_figure(found["accumulation"]["runs"]),
-        "costs": cost_figure(found["efficiency"]["growth"]),
-        "checkpointing": checkpointing_figure(checkpointing["depth"], checkpointing["context"]),
-    }
-
-
-def test_figures_are_the_same_bytes_every_time(tmp_path: Path) -> None:
-    for folder in ("one", "two"):
-        for name, figure in figures().items():
-            save_figure(figure, tmp_path / folder, name)
-    for path in sorted((tmp_path / "one").iterdir()):
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
 
 def test_figures_hold_the_measured_points() -> None:
