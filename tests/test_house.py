@@ -32,9 +32,9 @@ ALLOWED: dict[str, set[str]] = {
         "tasks",
         *("fast", "numbers"),
         *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
-        *("evaluation", "interpretability", "finetuning", "language_model"),
+        *("evaluation", "interpretability", "finetuning", "language_model", "report"),
     },
-    "report": BASE | {"planning", "experiments", "evaluation", "interpretability"},
+    "report": BASE,
     "handin": BASE | {"checkpoint", "experiments", "report"},
     "cli": BASE
     | {

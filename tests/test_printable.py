@@ -20,11 +20,12 @@ from tests.cli.conftest import Command, tinylm
 from tinylm.cli import console, output
 from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError
+from tinylm.experiments.attention.measure import page as attention_html
 from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
 from tinylm.names import checked_name
 from tinylm.printable import REPLACEMENT, in_json, in_line, printable
-from tinylm.report import attention_html, html, typst
+from tinylm.report import html, typst
 from tinylm.report.blocks import Code, Document, Heading, Paragraph, Sample, literal
 from tinylm.report.blocks import Table as Rows
 from tinylm.tokenizers.word import WordTokenizer

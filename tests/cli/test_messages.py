@@ -21,9 +21,9 @@ from typer.main import get_command
 from tests.cli.conftest import Command
 from tests.cli.test_classify import labelled
 from tinylm.cli import app
+from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.registry import COMMANDS
 from tinylm.report import build
-from tinylm.report.inputs import ReportInputs
 from tinylm.training import loop
 from tinylm.training.loop import Trainer
 from tinylm.training.step import Gradients, TrainingStep

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tinylm.experiments import verification
+from tinylm.experiments.verification import measure as verification
 from tinylm.registry import CHECKS, Registry
 
 Command = Callable[..., tuple[int, str, str]]

@@ -10,8 +10,8 @@ from tests.experiments.checks.conftest import other_context  # noqa: F401
 from tests.experiments.checks.subjects import nothing_changes
 from tinylm.experiments.checks import Finding
 from tinylm.experiments.context import Context
-from tinylm.experiments.precision import ERROR_TOLERANCE
-from tinylm.experiments.verification import open_subject
+from tinylm.experiments.precision.measure import ERROR_TOLERANCE
+from tinylm.experiments.verification.measure import open_subject
 from tinylm.registry import CHECKS
 
 RUNS = ("tiny_context", "other_context")

@@ -24,7 +24,7 @@ from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.adapting import FULL, RATES, Adapted, Recipe, adapt, adapted
 from tinylm.experiments.context import Context, SilentConsole, SilentListener
 from tinylm.experiments.preparation import encoded_split
-from tinylm.experiments.training import StoppedBySignalError
+from tinylm.experiments.training.measure import StoppedBySignalError
 from tinylm.finetuning.adapters import active_adapters, adapters, fingerprint
 from tinylm.language_model import LanguageModel
 from tinylm.registry import METHODS

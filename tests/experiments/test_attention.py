@@ -11,9 +11,9 @@ import torch
 
 from tinylm.config.experiments import AttentionExperiment
 from tinylm.errors import GenerationError
-from tinylm.experiments import attention
+from tinylm.experiments.attention import measure as attention
+from tinylm.experiments.attention.example_sentences import FEWEST, MOST
 from tinylm.experiments.context import Context
-from tinylm.experiments.example_sentences import FEWEST, MOST
 from tinylm.experiments.preparation import encoded_split
 from tinylm.interpretability.attention_maps import attention_patterns
 from tinylm.interpretability.head_ablation import head_worth

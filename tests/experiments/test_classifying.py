@@ -27,7 +27,7 @@ from tinylm.experiments.classifying import (
     classify,
 )
 from tinylm.experiments.context import SilentConsole
-from tinylm.experiments.training import StoppedBySignalError
+from tinylm.experiments.training.measure import StoppedBySignalError
 from tinylm.finetuning.classification import Classifier, trained
 from tinylm.language_model import LanguageModel
 from tinylm.model.weights import model_weights

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,7 +50,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Context]:
     class Fake(Registry):
         def load(self, name: str) -> Any:
             self.check(name)
-            return run
+            return SimpleNamespace(run=run)
 
     monkeypatch.setattr(module, "EXPERIMENTS", Fake("experiment", dict(EXPERIMENTS)))
     return runs

@@ -8,8 +8,8 @@ import pytest
 
 from tinylm.config import DataConfig
 from tinylm.data.windows import TokenWindows
-from tinylm.experiments import data
 from tinylm.experiments.context import Context, SilentConsole
+from tinylm.experiments.data import measure as data
 from tinylm.experiments.preparation import prepare_data
 from tinylm.registry import EXPERIMENTS
 

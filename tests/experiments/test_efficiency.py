@@ -22,10 +22,12 @@ from tinylm.config import (
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import ConfigError
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments import accumulation, gradient_checkpointing, kv_cache
+from tinylm.experiments.accumulation import measure as accumulation
 from tinylm.experiments.context import Context, run_experiment
+from tinylm.experiments.gradient_checkpointing import measure as gradient_checkpointing
+from tinylm.experiments.kv_cache import measure as kv_cache
 from tinylm.experiments.preparation import prepare_data
-from tinylm.experiments.training import StoppedBySignalError
+from tinylm.experiments.training.measure import StoppedBySignalError
 from tinylm.experiments.trials import Remedy, train_trial
 from tinylm.language_model import LanguageModel
 from tinylm.training.loop import Trainer

@@ -6,7 +6,7 @@ import pytest
 
 from tinylm.config import TokenizerConfig
 from tinylm.errors import DataError
-from tinylm.experiments.example_sentences import (
+from tinylm.experiments.attention.example_sentences import (
     choose_sentences,
     returning_word,
     sentences_of,

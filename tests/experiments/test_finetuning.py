@@ -17,12 +17,13 @@ from tinylm.config import DataConfig, GenerationConfig, RunConfig
 from tinylm.config.experiments import FinetuningExperiment
 from tinylm.config.finetuning import PromptConfig
 from tinylm.data.corpora.letters import build_letter
-from tinylm.experiments import finetuning, finetuning_costs
 from tinylm.experiments.adapting import FULL
 from tinylm.experiments.context import Context, SilentConsole
-from tinylm.experiments.finetuning import LORA_PLUS, ways
+from tinylm.experiments.finetuning import measure as finetuning
+from tinylm.experiments.finetuning.longer_context import _windows, extend_context
+from tinylm.experiments.finetuning.measure import LORA_PLUS, ways
+from tinylm.experiments.finetuning.measure import measure_costs as finetuning_costs
 from tinylm.experiments.lab_texts import Story, rows_loss
-from tinylm.experiments.longer_context import _windows, extend_context
 from tinylm.experiments.preparation import encoded_split
 from tinylm.finetuning.adapters import adapter_of, attach, trained_parameters
 from tinylm.language_model import LanguageModel

@@ -14,9 +14,10 @@ import torch
 from tests.training.tiny import tiny_run, tiny_windows
 from tinylm.config import EfficiencyExperiment, PrecisionExperiment, RunConfig, load_config
 from tinylm.errors import TrainingError
-from tinylm.experiments import efficiency, precision
 from tinylm.experiments.context import Context, run_experiment
+from tinylm.experiments.efficiency import measure as efficiency
 from tinylm.experiments.growth import exponent, random_batch, resized, sizes
+from tinylm.experiments.precision import measure as precision
 from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
 from tinylm.training.step import TrainingStep

@@ -11,9 +11,9 @@ import pytest
 from tests.experiments.test_efficiency import tiny_run, with_settings
 from tinylm.config import to_dict
 from tinylm.config.experiments import HyperparametersExperiment
-from tinylm.experiments import hyperparameters
 from tinylm.experiments.context import Context
-from tinylm.experiments.training import StoppedBySignalError
+from tinylm.experiments.hyperparameters import measure as hyperparameters
+from tinylm.experiments.training.measure import StoppedBySignalError
 from tinylm.training.loop import Trainer
 
 SETTINGS = HyperparametersExperiment(

@@ -18,9 +18,9 @@ import torch
 from tinylm.config import MnistLab, RunConfig
 from tinylm.data.images import load_digits
 from tinylm.errors import ConfigError, DataError
-from tinylm.experiments import lab_mnist
 from tinylm.experiments.context import Context, SilentConsole, run_experiment
-from tinylm.experiments.lab_digits import (
+from tinylm.experiments.lab_mnist import measure as lab_mnist
+from tinylm.experiments.lab_mnist.digits import (
     LAYERS,
     Pixels,
     accuracies,
@@ -168,7 +168,7 @@ def test_an_adapter_that_is_not_merged_right_is_seen(
             for parameter in model.parameters():
                 parameter.add_(0.1)
 
-    monkeypatch.setattr("tinylm.experiments.lab_digits.merge", spoil)
+    monkeypatch.setattr("tinylm.experiments.lab_mnist.digits.merge", spoil)
     check = adapter_check(base, tuned, digits)
     assert check["merged"] > 0.1
     assert not check["unmerged_identical"]

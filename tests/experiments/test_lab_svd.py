@@ -16,8 +16,8 @@ import torch
 from tinylm.config import SvdLab
 from tinylm.data.token_files import TokenFile
 from tinylm.errors import CheckpointError, DataError
-from tinylm.experiments import lab_svd
 from tinylm.experiments.context import Context, SilentConsole
+from tinylm.experiments.lab_svd import measure as lab_svd
 from tinylm.experiments.lab_texts import rows_loss, two_kinds
 from tinylm.experiments.preparation import encoded_split
 from tinylm.finetuning.factorisation import decompose

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from tests.training.tiny import tiny_run as small_run
 from tinylm.config import ReportConfig, RunConfig, load_config
 from tinylm.errors import CheckpointError, ConfigError, DataError
 from tinylm.experiments import context as module
-from tinylm.experiments import data as data_experiment
+from tinylm.experiments import data
 from tinylm.experiments.context import (
     Context,
     SilentConsole,
@@ -44,7 +45,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Context]:
     class Fake(Registry):
         def load(self, name: str) -> Any:
             self.check(name)
-            return run
+            return SimpleNamespace(run=run)
 
     monkeypatch.setattr(module, "EXPERIMENTS", Fake("experiment", dict(EXPERIMENTS)))
     return runs
@@ -152,7 +153,7 @@ def test_a_result_of_another_form_or_version_is_made_again(
 ) -> None:
     context = Context(tmp_path / "run", RunConfig())
     run_experiment("data", context)
-    monkeypatch.setattr(data_experiment, "FORM", 99, raising=False)
+    monkeypatch.setattr(data, "EXPERIMENT", replace(data.EXPERIMENT, form=99))
     assert run_experiment("data", context)["value"] == 2
     path = tmp_path / "run/results/data.json"
     kept = read_result(path)

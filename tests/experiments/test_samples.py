@@ -12,9 +12,9 @@ import pytest
 from tinylm.config import GenerationConfig
 from tinylm.evaluation.continuations import generate_in_batches, story_prompts
 from tinylm.evaluation.diversity import distinct, repetition
-from tinylm.experiments import samples
 from tinylm.experiments.context import Context, SilentConsole, open_run
 from tinylm.experiments.preparation import encoded_split
+from tinylm.experiments.samples import measure as samples
 from tinylm.language_model import LanguageModel
 from tinylm.tokenizers.base import SOS_ID
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tinylm.config import load_config
-from tinylm.experiments import beam_search
+from tinylm.experiments.beam_search import measure as beam_search
 from tinylm.experiments.context import Context, SilentConsole, open_run, tell_fewer
-from tinylm.experiments.training import _warn_of_few_steps
+from tinylm.experiments.training.measure import _warn_of_few_steps
 
 
 @pytest.mark.parametrize(("there", "told"), [(50, 0), (51, 0), (49, 1)])

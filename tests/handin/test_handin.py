@@ -52,7 +52,7 @@ TITLE = "A <b>title</b> [with](http://x.y) `marks` | & *more*"
 def reported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run with a report whose settings differ from the run's; tests must not change it."""
     from tinylm.experiments.context import SilentConsole, open_run, run_experiment
-    from tinylm.report.build import build_report
+    from tinylm.experiments.document.build import build_report
 
     folder = tmp_path_factory.mktemp("handin") / "runs/tiny"
     shutil.copytree(tiny_run, folder, symlinks=True)

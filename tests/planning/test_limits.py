@@ -14,7 +14,7 @@ from tinylm.config import GenerationConfig, ModelConfig, TrainingConfig
 from tinylm.config.finetuning import BottleneckConfig, PrefixConfig
 from tinylm.data.windows import Batch
 from tinylm.errors import ConfigError
-from tinylm.experiments.lab_digits import draw_batches, network
+from tinylm.experiments.lab_mnist.digits import draw_batches, network
 from tinylm.finetuning.adapters import attach
 from tinylm.finetuning.longlora import extended
 from tinylm.generation.engine import SpecialIds, generate

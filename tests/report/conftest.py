@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from tests.report import figure_check, fixtures
-from tinylm.report.build import build_report
+from tinylm.experiments.document.build import build_report
 
 
 @pytest.fixture(scope="session", autouse=True)

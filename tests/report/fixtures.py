@@ -318,8 +318,8 @@ def attention() -> dict[str, Any]:
     """Results of the attention experiment on made-up heads of every kind."""
     import torch
 
-    from tinylm.experiments.attention import as_result
-    from tinylm.experiments.example_sentences import ExampleSentence
+    from tinylm.experiments.attention.example_sentences import ExampleSentence
+    from tinylm.experiments.attention.measure import as_result
     from tinylm.interpretability.attention_maps import SentenceAttention
 
     texts = {
@@ -346,7 +346,7 @@ def attention() -> dict[str, Any]:
 
 def _heads() -> dict[str, Any]:
     """Return 24 heads, one of every role and the rest mixed; the last three are worth nothing."""
-    from tinylm.experiments.attention import heads_result
+    from tinylm.experiments.attention.measure import heads_result
     from tinylm.interpretability.head_ablation import HeadWorth
     from tinylm.interpretability.head_measures import Favourite, HeadMeasure, Share
     from tinylm.interpretability.places import PLACES

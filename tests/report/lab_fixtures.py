@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from tests.report.fixtures import ENVIRONMENT, around
-from tinylm.experiments.lab_svd import (
+from tinylm.experiments.lab_svd.losses import group_of
+from tinylm.experiments.lab_svd.measure import (
     competition,
     random_effective_rank,
     spectrum,
     worked_example,
 )
-from tinylm.experiments.lab_svd_losses import group_of
 from tinylm.finetuning.factorisation import break_even_rank, decompose
 
 RANKS = (1, 2, 4, 8)

@@ -16,12 +16,23 @@ from typing import Any
 from tests.report import fixtures
 from tinylm.config import from_dict, to_dict
 from tinylm.config.settings import RunConfig
-from tinylm.registry import SECTIONS
-from tinylm.report.abstract import abstract
-from tinylm.report.blocks import Sample, inline_texts, plain_text
-from tinylm.report.inputs import ReportInputs
-from tinylm.report.labs import document
+from tinylm.experiments.document import reproduction, task
+from tinylm.experiments.document.abstract import abstract
+from tinylm.experiments.document.alone import document
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.training.architecture import blocks as architecture
+from tinylm.experiments.training.section import training_blocks
+from tinylm.registry import EXPERIMENTS
+from tinylm.report.blocks import Block, Sample, inline_texts, plain_text
 
+SECTIONS: dict[str, Callable[[ReportInputs], list[Block]]] = {
+    "task": task.blocks,
+    **{name: EXPERIMENTS.load(name).blocks for name in EXPERIMENTS},
+    "architecture": architecture,
+    "training": training_blocks,
+    "reproduction": reproduction.blocks,
+}
+"""Name -> what makes a section of the report."""
 Results = dict[str, dict[str, Any]]
 Change = Callable[[Any], object]
 
@@ -31,7 +42,7 @@ class Case:
     """A change to the results, and what is said then."""
 
     section: str
-    """In the registry SECTIONS, or ``abstract``."""
+    """In ``SECTIONS``, or ``abstract``."""
     said: str
     """Empty: the section is."""
     change: Change = lambda result: None
@@ -104,13 +115,13 @@ def text(case: Case) -> str:
     if case.alone:
         page = document(inputs, case.section)
         return "\n".join([plain_text(page.abstract), *_words(list(page.blocks))])
-    return "\n".join(_words(SECTIONS.load(case.section)(inputs)))
+    return "\n".join(_words(SECTIONS[case.section](inputs)))
 
 
 def blocks_without_results(section: str) -> list[Any]:
     """Return what a section says if no experiment has run."""
     inputs = ReportInputs(fixtures.config(), {}, Path("none"))
-    made: list[Any] = SECTIONS.load(section)(inputs)
+    made: list[Any] = SECTIONS[section](inputs)
     return made
 
 

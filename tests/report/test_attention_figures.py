@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from tests.report import fixtures
+from tinylm.experiments.attention.figures import heatmap, heatmap_grid, line_figure
+from tinylm.experiments.attention.heads_figure import heads_figure
+from tinylm.experiments.attention.page import attention_html
 from tinylm.measurement import Difference
-from tinylm.report.attention_html import attention_html
-from tinylm.report.figures import TEXT_HEIGHT_CM, new_figure, save_figure, style
-from tinylm.report.figures.attention import heatmap, heatmap_grid, line_figure
-from tinylm.report.figures.heads import heads_figure
+from tinylm.report.drawing import TEXT_HEIGHT_CM, new_figure, save_figure, style
 
 WORDS = [
     "<sos>",

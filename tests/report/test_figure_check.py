@@ -16,15 +16,15 @@ from matplotlib.patches import FancyBboxPatch
 from tests.report import fixtures
 from tests.report.figure_check import faults
 from tinylm.config import ModelConfig
+from tinylm.experiments.attention.figures import heatmap_grid, line_figure
+from tinylm.experiments.beam_search.figures import decoding_figure
+from tinylm.experiments.data.figures import data_figure
+from tinylm.experiments.finetuning.figures import finetuning_figure
+from tinylm.experiments.kv_cache.figures import accumulation_figure
+from tinylm.experiments.training.architecture_figure import architecture_figure
+from tinylm.experiments.training.figures import loss_figure, perplexity_figure, schedule_figure
 from tinylm.registry import POSITIONS
-from tinylm.report.figures import legend_below, new_figure, shared_legend, style
-from tinylm.report.figures.architecture import architecture_figure
-from tinylm.report.figures.attention import heatmap_grid, line_figure
-from tinylm.report.figures.curves import loss_figure, perplexity_figure, schedule_figure
-from tinylm.report.figures.data import data_figure
-from tinylm.report.figures.decoding import decoding_figure
-from tinylm.report.figures.efficiency import accumulation_figure
-from tinylm.report.figures.finetuning import finetuning_figure
+from tinylm.report.drawing import legend_below, new_figure, shared_legend, style
 
 
 def _curve_through_the_legend(axes: Axes) -> None:

@@ -13,14 +13,14 @@ from matplotlib.text import Text
 
 from tests.report import fixtures
 from tests.report.finetuning_fixtures import finetuning
+from tinylm.experiments.document.build import assemble
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.finetuning.figures import finetuning_figure, ranks_figure
+from tinylm.experiments.finetuning.rows import NAMES
+from tinylm.experiments.finetuning.section import blocks
 from tinylm.registry import METHODS
 from tinylm.report.blocks import Table
-from tinylm.report.build import assemble
-from tinylm.report.figures.finetuning import finetuning_figure, ranks_figure
 from tinylm.report.html import page
-from tinylm.report.inputs import ReportInputs
-from tinylm.report.sections.finetuning import blocks
-from tinylm.report.sections.finetuning_rows import NAMES
 
 
 def inputs(found: dict[str, Any]) -> ReportInputs:

@@ -12,14 +12,14 @@ import typst
 
 from tests.report import fixtures, lab_fixtures
 from tinylm.errors import DataError
+from tinylm.experiments.document.alone import build_alone, document
+from tinylm.experiments.document.inputs import ReportInputs, load_inputs
+from tinylm.experiments.lab_mnist import section as mnist_section
+from tinylm.experiments.lab_svd import section as svd_section
+from tinylm.experiments.lab_svd.weights import kinds
+from tinylm.registry import EXPERIMENTS
 from tinylm.report.blocks import Heading, number
-from tinylm.report.drawing import FIGURES
 from tinylm.report.html import page
-from tinylm.report.inputs import ReportInputs, load_inputs
-from tinylm.report.labs import build_lab, document
-from tinylm.report.sections import lab_mnist as mnist_section
-from tinylm.report.sections import lab_svd as svd_section
-from tinylm.report.sections.lab_svd_weights import kinds
 
 LABS = ("lab-svd", "lab-mnist")
 
@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("labs")
     fixtures.write_run(made, lab_fixtures.results())
     for name in LABS:
-        build_lab(made, name, fixtures.config(), [f"tinylm {name.replace('-', ' ')} there"])
+        build_alone(made, name, fixtures.config(), [f"tinylm {name.replace('-', ' ')} there"])
     return made
 
 
@@ -57,7 +57,7 @@ def test_a_lab_is_a_few_pages_in_both_forms(folder: Path, name: str) -> None:
 def test_building_again_gives_the_same_bytes(folder: Path, name: str) -> None:
     before = (folder / f"{name}.pdf").read_bytes()
     assert set(
-        build_lab(folder, name, fixtures.config(), [f"tinylm {name.replace('-', ' ')} there"])
+        build_alone(folder, name, fixtures.config(), [f"tinylm {name.replace('-', ' ')} there"])
     ) == {*("pdf", "html", "typst")}
     assert (folder / f"{name}.pdf").read_bytes() == before
 
@@ -79,16 +79,16 @@ def test_its_heading_is_the_title_and_its_parts_are_the_sections(folder: Path, n
 
 def test_what_is_missing_or_unusable_is_one_line(tmp_path: Path) -> None:
     fixtures.write_run(tmp_path, {"lab-svd": {"example": {}}})
-    with pytest.raises(DataError, match="no result of lab-mnist: run that lab first"):
-        build_lab(tmp_path, "lab-mnist", fixtures.config(), [])
+    with pytest.raises(DataError, match="no result of lab-mnist: run that experiment first"):
+        build_alone(tmp_path, "lab-mnist", fixtures.config(), [])
     with pytest.raises(DataError, match="run the experiments again") as error:
-        build_lab(tmp_path, "lab-svd", fixtures.config(), [])
+        build_alone(tmp_path, "lab-svd", fixtures.config(), [])
     assert "\n" not in str(error.value)
 
 
 def test_figures_hold_the_numbers() -> None:
     found = lab_fixtures.lab_svd()
-    drawn = dict(FIGURES["lab-svd"](found, fixtures.config()))
+    drawn = dict(EXPERIMENTS.load("lab-svd").draw(found, fixtures.config()))
     weights, update = drawn["lab-svd-spectra"].axes
     for axes, part in ((weights, "weight"), (update, "update")):
         assert len(axes.lines) == len(found["matrices"])
@@ -104,7 +104,7 @@ def test_figures_hold_the_numbers() -> None:
         losses = [row["losses"][kind] for row in found["update"]["ranks"]]
         assert list(axes.lines[0].get_ydata()) == losses  # type: ignore[arg-type]
     digits = lab_fixtures.lab_mnist()
-    drawn = dict(FIGURES["lab-mnist"](digits, fixtures.config()))
+    drawn = dict(EXPERIMENTS.load("lab-mnist").draw(digits, fixtures.config()))
     before, after = drawn["lab-mnist-confusion"].axes
     assert [text.get_text() for text in before.texts][:2] == ["96", "4"]
     assert len(after.texts) == 20
@@ -126,8 +126,8 @@ def test_figures_of_little_can_be_drawn() -> None:
         row["test"] = row["test"][:1]
     digits["examples"] = []
     drawings = [
-        *FIGURES["lab-svd"](found, fixtures.config()),
-        *FIGURES["lab-mnist"](digits, fixtures.config()),
+        *EXPERIMENTS.load("lab-svd").draw(found, fixtures.config()),
+        *EXPERIMENTS.load("lab-mnist").draw(digits, fixtures.config()),
     ]
     assert len(drawings) == 5
     for _, figure in drawings:

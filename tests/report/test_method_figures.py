@@ -5,13 +5,11 @@ from __future__ import annotations
 import pytest
 
 from tests.report import method_fixtures
-from tinylm.report.figures.decoding import decoding_figure
-from tinylm.report.figures.efficiency import (
-    accumulation_figure,
-    checkpointing_figure,
-    growth_figure,
-)
-from tinylm.report.figures.growth import cost_figure
+from tinylm.experiments.accumulation.figures import accumulation_figure
+from tinylm.experiments.beam_search.figures import decoding_figure
+from tinylm.experiments.efficiency.figures import cost_figure
+from tinylm.experiments.gradient_checkpointing.figures import checkpointing_figure
+from tinylm.experiments.kv_cache.figures import growth_figure
 
 
 def test_figures_hold_the_measured_points() -> None:

@@ -8,20 +8,20 @@ from typing import Any
 import pytest
 
 from tests.report import fixtures, method_fixtures
+from tests.report.telling import SECTIONS
 from tests.report.test_build import text_of
-from tinylm.registry import SECTIONS
+from tinylm.experiments.beam_search.section import beside_first
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.gradient_checkpointing.section import slopes
 from tinylm.report.blocks import Block, Heading, Table, plain_text
-from tinylm.report.inputs import ReportInputs
 from tinylm.report.measurements import mib
-from tinylm.report.sections.beam_search import beside_first
-from tinylm.report.sections.gradient_checkpointing import slopes
 
 NAMES = list(method_fixtures.results())
 
 
 def blocks(name: str, result: dict[str, Any] | None) -> list[Block]:
     results = {} if result is None else {name: result}
-    made: list[Block] = SECTIONS.load(name)(ReportInputs(fixtures.config(), results, Path("none")))
+    made: list[Block] = SECTIONS[name](ReportInputs(fixtures.config(), results, Path("none")))
     return made
 
 

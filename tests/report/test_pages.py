@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from tests.report import paper
+from tinylm.experiments.document.build import assemble
+from tinylm.experiments.document.inputs import load_inputs
 from tinylm.report import layout, typst
 from tinylm.report.blocks import (
     Block,
@@ -25,8 +27,6 @@ from tinylm.report.blocks import (
     Table,
     number,
 )
-from tinylm.report.build import assemble
-from tinylm.report.inputs import load_inputs
 from tinylm.report.layout import arrange
 
 FULL = 0.7

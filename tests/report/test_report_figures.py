@@ -12,10 +12,15 @@ from matplotlib.text import Text
 
 from tests.report import fixtures
 from tinylm.config import ModelConfig
-from tinylm.report.figures import new_figure, save_figure
-from tinylm.report.figures.architecture import architecture_figure
-from tinylm.report.figures.curves import loss_figure, perplexity_figure, schedule_figure, smooth
-from tinylm.report.figures.data import data_figure, zipf_exponent
+from tinylm.experiments.data.figures import data_figure, zipf_exponent
+from tinylm.experiments.training.architecture_figure import architecture_figure
+from tinylm.experiments.training.figures import (
+    loss_figure,
+    perplexity_figure,
+    schedule_figure,
+    smooth,
+)
+from tinylm.report.drawing import new_figure, save_figure
 
 
 def words(figure: Figure) -> str:

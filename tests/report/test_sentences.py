@@ -11,9 +11,8 @@ import pytest
 
 from tests.report import cases
 from tests.report.branches import Branches
-from tests.report.telling import Case, Phrase, blocks_without_results, text
-from tinylm import report
-from tinylm.registry import SECTIONS
+from tests.report.telling import SECTIONS, Case, Phrase, blocks_without_results, text
+from tinylm import experiments, report
 
 MODULES = {
     name: importlib.import_module(f"tests.report.cases.{name}")
@@ -25,23 +24,34 @@ PHRASES: list[Phrase] = [
 ]
 ALWAYS = ("task", "reproduction")
 """Sections that need no experiment."""
-FOLDER = Path(report.__path__[0])
-PRINTING = {
-    "attention", "attention_html", "blocks", "build", "drawing", "html", "inputs", "layout",
-    "record", "references", "sizes", "typst",
-}  # fmt: skip
-"""Modules that draw, arrange, write or keep what others say. Figures are looked at as figures."""
+REPORT, EXPERIMENTS = Path(report.__path__[0]), Path(experiments.__path__[0])
+MADE_OF_BLOCKS = "from tinylm.report.blocks import"
+WRITING = {"build", "figures", "inputs", "record"}
+"""Modules of ``document`` that draw, arrange, write or keep what others say."""
 FILES = sorted(
-    [path for path in FOLDER.glob("*.py") if path.stem not in PRINTING | {"__init__"}]
-    + [path for path in FOLDER.glob("sections/*.py") if path.stem != "__init__"]
-)
+    [REPORT / "measurements.py", REPORT / "formatting.py"]
+    + [path for path in EXPERIMENTS.glob("*/*.py")
+       if path.stem == "sentence" or (path.parent.name == "document" and path.stem != "__init__")
+       or MADE_OF_BLOCKS in path.read_text("utf-8")]
+)  # fmt: skip
+FILES = [path for path in FILES if path.parent.name != "document" or path.stem not in WRITING]
 """Modules that make sentences, whose conditions are watched."""
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def table(path: Path) -> str:
+    """Return the name of the table of cases of a module."""
+    folder, stem = path.parent.name, path.stem
+    if stem == "sentence":
+        return "document_abstract"
+    if path.parent == REPORT:
+        return stem
+    return folder if stem == "section" else f"{folder}_{stem}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_module_that_makes_sentences_has_a_table(path: Path) -> None:
-    assert path.stem in MODULES, f"no table tests/report/cases/{path.stem}.py"
-    module = MODULES[path.stem]
+    assert table(path) in MODULES, f"no table tests/report/cases/{table(path)}.py"
+    module = MODULES[table(path)]
     assert getattr(module, "CASES", None) or getattr(module, "PHRASES", None)
 
 
@@ -74,7 +84,7 @@ def test_both_sides_of_every_condition_are_told() -> None:
     assert watched.missing() == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_no_text_is_chosen_by_multiplication(path: Path) -> None:
     """Such a choice hides from the watcher of conditions, and from most readers."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):

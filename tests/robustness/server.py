@@ -25,8 +25,8 @@ from tests.robustness.disk import PLAIN, Recorder, Tree, watched, write_tree
 from tests.robustness.race import Ended, race
 
 if TYPE_CHECKING:
+    from tinylm.experiments.document.inputs import ReportInputs
     from tinylm.report.blocks import Document
-    from tinylm.report.inputs import ReportInputs
 
 ROOT = Path(__file__).parents[2]
 TINY = (

@@ -44,6 +44,9 @@ from tinylm.experiments.context import (
     open_run,
     run_experiment,
 )
+from tinylm.experiments.document.build import assemble
+from tinylm.experiments.document.inputs import load_inputs
+from tinylm.experiments.document.record import changed_since, read_record, write_record
 from tinylm.experiments.preparation import encoded_split, prepare_data, resolve, vectors_of
 from tinylm.finetuning.adapters import activate, attach
 from tinylm.finetuning.longlora import extended
@@ -51,9 +54,6 @@ from tinylm.language_model import LanguageModel
 from tinylm.reading import signed
 from tinylm.registry import METHODS, TOKENIZERS
 from tinylm.report import typst
-from tinylm.report.build import assemble
-from tinylm.report.inputs import load_inputs
-from tinylm.report.record import changed_since, read_record, write_record
 from tinylm.training.commands import Commands
 from tinylm.training.tracking import Tracker, read_metrics
 

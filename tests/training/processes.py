@@ -105,7 +105,7 @@ def _serve() -> None:
         "torch._dynamo",  # which the first optimizer imports
         "tinylm.cli",
         "tinylm.data.corpora.stories",
-        "tinylm.experiments.training",
+        "tinylm.experiments.training.measure",
         "tinylm.tokenizers.word",
     ):
         importlib.import_module(name)

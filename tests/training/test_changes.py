@@ -12,7 +12,7 @@ from scipy import stats
 from tests.training.tiny import tiny_run, tiny_trainer
 from tinylm.checkpoint import load_training_state
 from tinylm.experiments.context import run_experiment
-from tinylm.experiments.training import changes
+from tinylm.experiments.training.measure import changes
 from tinylm.training.tracking import Tracker, read_metrics
 
 WEIGHTS = {"block_losses": [20] * 12, "training_block_losses": [20] * 9}

@@ -23,7 +23,7 @@ from tests.training.tiny import (
 from tinylm.checkpoint import load_checkpoint, load_training_state, newest
 from tinylm.errors import ConfigError, DataError
 from tinylm.experiments.context import Context, SilentConsole, open_run, run_experiment
-from tinylm.experiments.training import StoppedBySignalError
+from tinylm.experiments.training.measure import StoppedBySignalError
 
 LAST = 120
 SETTINGS = (

@@ -29,12 +29,12 @@ def attention(
     from tinylm.cli.options import data_overrides
     from tinylm.config import load_config
     from tinylm.errors import ConfigError
-    from tinylm.experiments.attention import attention as measured
+    from tinylm.experiments.attention.drawing import draw_attention
+    from tinylm.experiments.attention.measure import attention as measured
     from tinylm.experiments.context import run_of
     from tinylm.language_model import LanguageModel
     from tinylm.locks import locked
     from tinylm.names import checked_path
-    from tinylm.report.attention import draw_attention
 
     lm = LanguageModel.load(run)
     own = run_of(run)

@@ -30,7 +30,7 @@ def evaluate(
     from tinylm.config import load_config
     from tinylm.errors import ConfigError
     from tinylm.experiments.context import open_run, run_of, run_or_measure
-    from tinylm.experiments.evaluation import evaluate_checkpoint, evaluate_model
+    from tinylm.experiments.evaluation.measure import evaluate_checkpoint, evaluate_model
     from tinylm.experiments.origins import refuse_without_effect
     from tinylm.language_model import LanguageModel
 

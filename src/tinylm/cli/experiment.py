@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tinylm.cli.options import Overrides
 from tinylm.cli.output import say
+
+if TYPE_CHECKING:
+    from tinylm.experiments.experiment import Experiment
 
 
 def experiment(
@@ -24,9 +27,12 @@ def experiment(
 
     if show_list or name is None:
         width = max(map(len, EXPERIMENTS))
-        for known, place in EXPERIMENTS.items():
-            module = place.partition(":")[0]
-            say(f"{known:{width}}  {_first_line(module)}")
+        known: list[Experiment] = [EXPERIMENTS.load(each) for each in EXPERIMENTS]
+        for chapter in dict.fromkeys(each.chapter for each in known):
+            say(f"{chapter}:")
+            for each in known:
+                if each.chapter == chapter:
+                    say(f"  {each.name:{width}}  {each.summary}")
         return
     EXPERIMENTS.check(name)
     if run is None:
@@ -39,15 +45,3 @@ def experiment(
     refuse_without_effect([name], override, f"the result of {name}")
     run_experiment(name, context, again)
     say(str(context.results / f"{name}.json"))
-
-
-def _first_line(module: str) -> str:
-    import ast
-    from importlib.util import find_spec
-
-    spec = find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    # Read, not imported: listing must not load torch.
-    doc = ast.get_docstring(ast.parse(Path(spec.origin).read_text("utf-8"))) or ""
-    return doc.partition("\n")[0]

@@ -52,7 +52,7 @@ def finetune(
     from tinylm.experiments.adapting import FULL, RATES, Recipe, adapt
     from tinylm.experiments.context import open_run
     from tinylm.experiments.preparation import encoded_split
-    from tinylm.experiments.training import describe_split
+    from tinylm.experiments.training.measure import describe_split
     from tinylm.language_model import LanguageModel
     from tinylm.locks import locked
     from tinylm.perplexity import perplexity, perplexity_text

@@ -99,8 +99,8 @@ def mnist(
 
 
 def _write_pages(context: Context, name: str, words: list[str], overrides: list[str]) -> None:
+    from tinylm.experiments.document.alone import build_alone
     from tinylm.locks import locked
-    from tinylm.report.labs import build_lab
 
     command = shlex.join([*words, *(part for one in overrides for part in ("-o", one))])
     # Which `tinylm attention` writes to as well.
@@ -108,6 +108,6 @@ def _write_pages(context: Context, name: str, words: list[str], overrides: list[
         locked(context.figures, context.console.warn, wait=True),
         context.console.task("Writing the pages"),
     ):
-        paths = build_lab(context.folder, name, context.config, [command])
+        paths = build_alone(context.folder, name, context.config, [command])
     for path in paths.values():
         say(str(path))

@@ -40,9 +40,9 @@ def report(
         run_experiment,
         writing,
     )
+    from tinylm.experiments.document.build import build_report
     from tinylm.experiments.preparation import prepare_data, resolve
     from tinylm.locks import locked
-    from tinylm.report.build import build_report
 
     console = TerminalConsole()
     override = [*override, *_named(experiments, override)]

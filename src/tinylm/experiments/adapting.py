@@ -24,7 +24,7 @@ from tinylm.data.windows import TokenWindows
 from tinylm.errors import AdapterError
 from tinylm.experiments.context import Console, threads
 from tinylm.experiments.recipes import begun, read_recipe, unfinished, write_recipe
-from tinylm.experiments.training import StoppedBySignalError, go_back, resume_point
+from tinylm.experiments.training.measure import StoppedBySignalError, go_back, resume_point
 from tinylm.finetuning.adapters import attach, fingerprint, trained_parameters
 from tinylm.finetuning.classification_files import ABOUT as CLASSIFIER
 from tinylm.finetuning.longlora import extended

@@ -33,7 +33,7 @@ from tinylm.evaluation.classification import (
 )
 from tinylm.experiments.context import Console, SilentListener, threads
 from tinylm.experiments.recipes import begun, unfinished, write_recipe
-from tinylm.experiments.training import StoppedBySignalError, go_back, resume_point
+from tinylm.experiments.training.measure import StoppedBySignalError, go_back, resume_point
 from tinylm.finetuning.adapters import fingerprint
 from tinylm.finetuning.classification import Classifier, trained
 from tinylm.finetuning.classification_files import (

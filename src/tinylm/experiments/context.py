@@ -27,6 +27,7 @@ from tinylm.config.places import MOVABLE
 from tinylm.data.corpora import open_corpus
 from tinylm.errors import ConfigError, DataError, shown
 from tinylm.evaluation.memory import resident_peak
+from tinylm.experiments.experiment import Experiment
 from tinylm.experiments.origins import Origin, made_by, measured_text, origin, unlike
 from tinylm.experiments.results import read_result, write_result
 from tinylm.locks import LockedError, locked
@@ -196,13 +197,13 @@ def measure(name: str, context: Context) -> dict[str, Any]:
     Raises:
         ConfigError: for an unknown name.
     """
-    run = EXPERIMENTS.load(name)
+    experiment: Experiment = EXPERIMENTS.load(name)
     came_from = origin(name, context.config, context.folder)
     _warn_of_other_text(came_from, context)
     started = time.perf_counter()
     give_back_freed_memory()  # of the experiment before
     with resident_peak() as memory:
-        result: dict[str, Any] = run(context)
+        result = experiment.run(context)
     return {
         "experiment": name,
         # Training makes what its result is compared with later; all else is as it was before.

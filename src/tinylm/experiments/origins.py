@@ -1,14 +1,13 @@
 """What a result came from: kept in it, and compared before it is used again.
 
 A result is kept with the settings it depends on, the fingerprint of the text (and of vectors or
-images), the checkpoint that was measured, and the form of its experiment: a number ``FORM`` that an
+images), the checkpoint that was measured, and the form of its experiment: a number that an
 experiment counts up when its result holds other values. A setting that a newer version has added
 counts as its default, so that results made before stay good.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,44 +16,11 @@ from tinylm.checkpoint import damage, find_checkpoint, refuse_damaged
 from tinylm.config import RunConfig, to_dict
 from tinylm.data.corpora import open_corpus
 from tinylm.errors import CheckpointError, ConfigError, DataError
+from tinylm.experiments.experiment import CHECKPOINTS, DATA, IMAGES, VECTORS, WEIGHTS, Experiment
 from tinylm.experiments.recipes import difference
 from tinylm.fingerprints import file_sha256
 from tinylm.registry import EXPERIMENTS
 
-_DATA, _VECTORS, _IMAGES = "data", "vectors", "images"
-_WEIGHTS = "weights"
-"""The checkpoint that is measured."""
-_CHECKPOINTS = "checkpoints"
-"""Those that training leaves."""
-_TEXT = (_DATA, "tokenizer", _VECTORS, "model")
-_DEPENDS_ON: dict[str, Sequence[str]] = {
-    "data": _TEXT,
-    "training": (*_TEXT, "training", _CHECKPOINTS),
-    "kv-cache": (
-        *(*_TEXT, "training", "generation"),
-        *("experiments.kv_cache", "report.prompts", _WEIGHTS),
-    ),
-    "beam-search": (*_TEXT, "training", "evaluation", "experiments.beam_search", _WEIGHTS),
-    "hyperparameters": (*_TEXT, "training", "experiments.hyperparameters"),
-    "accumulation": (*_TEXT, "training", "experiments.accumulation"),
-    "gradient-checkpointing": (*_TEXT, "training", "experiments.gradient_checkpointing"),
-    "efficiency": ("model", "training", "experiments.efficiency"),
-    "precision": (*_TEXT, "training", "experiments.precision"),
-    "finetuning": (
-        *(*_TEXT, "training", "generation"),
-        *("experiments.finetuning", "report.prompts", _WEIGHTS),
-    ),
-    "attention": (
-        *(*_TEXT, "training"),
-        *("experiments.attention", "report.attention_sentences", _WEIGHTS),
-    ),
-    "lab-svd": (*_TEXT, "training", "experiments.lab_svd", _WEIGHTS),
-    "lab-mnist": ("experiments.lab_mnist", _IMAGES),
-}
-_DEFAULT = (
-    *(*_TEXT, "training", "evaluation", "generation"),
-    *("report.prompts", _WEIGHTS),
-)
 _PLACES = {"data": ("path", "cache_folder"), "vectors": ("path",), "lab_mnist": ("data",)}
 """Settings that say where something lies; what lies there is compared."""
 
@@ -64,7 +30,8 @@ Gone = Callable[[str, DataError], Any]
 
 def depends_on(name: str) -> Sequence[str]:
     """Return what an experiment's result depends on, such as ``training`` or ``report.prompts``."""
-    return _DEPENDS_ON.get(name, _DEFAULT)
+    experiment: Experiment = EXPERIMENTS.load(name)
+    return experiment.depends_on
 
 
 def origin(name: str, config: RunConfig, folder: Path, gone: Gone | None = None) -> Origin:
@@ -80,8 +47,7 @@ def origin(name: str, config: RunConfig, folder: Path, gone: Gone | None = None)
         CheckpointError: if the checkpoint to measure is damaged.
         DataError: if text, vectors or images cannot be read.
     """
-    module = importlib.import_module(EXPERIMENTS[name].partition(":")[0])
-    found: Origin = {"form": getattr(module, "FORM", 1)}
+    found: Origin = {"form": EXPERIMENTS.load(name).form}
     for part in depends_on(name):
         try:
             found[part] = _value(part, config, folder)
@@ -95,12 +61,12 @@ def origin(name: str, config: RunConfig, folder: Path, gone: Gone | None = None)
 
 def measured_text(kept: Origin) -> str | None:
     """Return the fingerprint of the text that a model is measured on, if it is."""
-    return kept[_DATA]["fingerprint"] if _WEIGHTS in kept and kept.get(_DATA) else None
+    return kept[DATA]["fingerprint"] if WEIGHTS in kept and kept.get(DATA) else None
 
 
 def made_by(name: str, config: RunConfig, folder: Path) -> Origin:
     """Return the parts of an origin that the experiment itself makes."""
-    parts = [part for part in depends_on(name) if part == _CHECKPOINTS]
+    parts = [part for part in depends_on(name) if part == CHECKPOINTS]
     return {part: _value(part, config, folder) for part in parts}
 
 
@@ -131,7 +97,7 @@ def refuse_without_effect(names: Sequence[str], overrides: Sequence[str], what: 
 
 
 def _is_settings(part: str) -> bool:
-    return part not in ("form", _DATA, _IMAGES, _WEIGHTS, _CHECKPOINTS)
+    return part not in ("form", DATA, IMAGES, WEIGHTS, CHECKPOINTS)
 
 
 def _settings(part: str, config: RunConfig) -> Any:
@@ -147,22 +113,22 @@ def _settings(part: str, config: RunConfig) -> Any:
 
 
 def _value(part: str, config: RunConfig, folder: Path) -> Any:
-    if part == _DATA:
+    if part == DATA:
         return {
             "corpus": config.data.corpus,
             "fingerprint": open_corpus(config.data).fingerprint(),
         }
-    if part == _IMAGES:
+    if part == IMAGES:
         from tinylm.data.images import load_digits  # imports scikit-learn
 
         lab = config.experiments.lab_mnist
         return load_digits(lab.data, lab.test_share, lab.seed).fingerprint()
-    if part == _WEIGHTS:
+    if part == WEIGHTS:
         return _checkpoint(folder)
-    if part == _CHECKPOINTS:
-        return {name: _whole(folder / _CHECKPOINTS / name) for name in ("last", "best")}
+    if part == CHECKPOINTS:
+        return {name: _whole(folder / CHECKPOINTS / name) for name in ("last", "best")}
     settings = _settings(part, config)
-    if part == _VECTORS and config.vectors.path is not None:
+    if part == VECTORS and config.vectors.path is not None:
         settings["file"] = _file(Path(config.vectors.path).expanduser())
     return settings
 
@@ -170,7 +136,7 @@ def _value(part: str, config: RunConfig, folder: Path) -> Any:
 def _place(part: str, config: RunConfig) -> Path | None:
     """Return where a part's text, vectors or images lie, if that is a setting."""
     lab = config.experiments.lab_mnist
-    places = {_DATA: config.data.path, _VECTORS: config.vectors.path, _IMAGES: lab.data}
+    places = {DATA: config.data.path, VECTORS: config.vectors.path, IMAGES: lab.data}
     path = places.get(part)
     return None if path is None else Path(path).expanduser()
 

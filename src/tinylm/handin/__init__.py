@@ -12,13 +12,13 @@ from tinylm.checkpoint import FILES, find_checkpoint, refuse_damaged
 from tinylm.config import dump_yaml, load_config
 from tinylm.errors import ConfigError
 from tinylm.experiments.context import refuse_no_run
+from tinylm.experiments.document.record import Record, changed_since, read_record
 from tinylm.experiments.results import read_result
 from tinylm.fingerprints import file_sha256
 from tinylm.handin.archive import refuse_other, write_archive
 from tinylm.handin.code import code_files
 from tinylm.handin.readme import METRICS, CheckpointFile, Subject, readme
 from tinylm.names import checked_name, checked_path
-from tinylm.report.record import Record, changed_since, read_record
 
 _LONGEST_URL = 2_000
 

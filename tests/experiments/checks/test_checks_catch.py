@@ -6,7 +6,7 @@ import pytest
 
 from tests.experiments.checks.breakers import BREAKERS, HARMLESS, Breaker
 from tests.experiments.checks.subjects import nothing_changes
-from tinylm.experiments.verification import check, open_subject
+from tinylm.experiments.verification.measure import check, open_subject
 
 CASES = [
     pytest.param(run, name, breaker, id=f"{name}: {breaker.__name__} in {run}")

@@ -13,9 +13,9 @@ import torch
 
 from tests.experiments.checks.subjects import nothing_changes
 from tinylm.errors import CheckpointError
-from tinylm.experiments import verification
 from tinylm.experiments.checks import Finding
 from tinylm.experiments.context import Context, SilentConsole
+from tinylm.experiments.verification import measure as verification
 from tinylm.language_model import LanguageModel
 from tinylm.registry import CHECKS, Registry
 

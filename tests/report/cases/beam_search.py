@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.report.cases.beam_judgement import one_comparison
+from tests.report.cases.beam_search_judgement import one_comparison
 from tests.report.telling import table_of
 
 Result = dict[str, Any]

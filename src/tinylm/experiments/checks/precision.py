@@ -11,7 +11,7 @@ import copy
 from tinylm.data.windows import TokenWindows
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import excerpt, worst
-from tinylm.experiments.precision import ERROR_TOLERANCE, gradient_agreement
+from tinylm.experiments.precision.measure import ERROR_TOLERANCE, gradient_agreement
 
 _WINDOWS = 7.5  # the last one is padded
 _LONGEST_WINDOW = 64

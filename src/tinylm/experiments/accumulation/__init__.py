@@ -1,0 +1,14 @@
+"""Gradients accumulated over more and more mini-batches."""
+
+from tinylm.experiments.experiment import TEXT, Experiment
+
+EXPERIMENT = Experiment(
+    name="accumulation",
+    summary="Gradients accumulated over more and more mini-batches",
+    chapter="Training",
+    depends_on=(*TEXT, "training", "experiments.accumulation"),
+    measure=f"{__name__}.measure:run",
+    section=f"{__name__}.section:blocks",
+    figures=f"{__name__}.figures:draw",
+    form=2,
+)

@@ -1,0 +1,15 @@
+"""What every attention head does and is worth; sentences drawn."""
+
+from tinylm.experiments.experiment import TEXT, WEIGHTS, Experiment
+
+EXPERIMENT = Experiment(
+    name="attention",
+    summary="What every attention head does and is worth; sentences drawn",
+    chapter="Interpretation",
+    depends_on=(*TEXT, "training", "experiments.attention", "report.attention_sentences", WEIGHTS),
+    measure=f"{__name__}.measure:run",
+    section=f"{__name__}.section:blocks",
+    figures=f"{__name__}.drawing:draw",
+    pages=f"{__name__}.drawing:pages",
+    sentence=f"{__name__}.sentence:sentence",
+)

@@ -1,0 +1,306 @@
+"""Data and preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tinylm.experiments.data.figures import zipf_excess, zipf_exponent
+from tinylm.experiments.data.round_trip import round_trip_blocks
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code, literal
+from tinylm.report.formatting import count, listed, percent, plural, significant
+
+_EXAMPLE_TOKENS = 24
+_SPECIAL = 4
+"""Special tokens of the vocabulary."""
+_MANY_UNKNOWN = 0.02
+"""Share of unknown tokens from which they are called a relief to the model."""
+_CLOSE = 0.1
+"""Relative difference of mean and median up to which they are called close."""
+_ZIPF = 0.15
+"""Difference from Zipf's exponent up to which a corpus is called like ordinary language."""
+_RARER = 2.0
+"""How many times rarer the rarest words may be than the power law says.
+
+All of these are words for sizes of the whole corpus, which is counted and not sampled."""
+
+
+def blocks(results: ReportInputs) -> list[Block]:
+    """Return the section, or nothing without the experiment ``data``."""
+    data = results.results.get("data")
+    if data is None:
+        return []
+    made: list[Block] = [Heading(1, "Data and preprocessing", "sec:data")]
+    made += _corpus(data)
+    made += _tokens(results, data)
+    made += _words(results, data)
+    if data["vectors"]:
+        made += _vectors(results, data["vectors"])
+    made += _windows(results, data)
+    return made
+
+
+def _corpus(data: Mapping[str, Any]) -> list[Block]:
+    names = list(data["splits"])
+    citation = " [[eldan2023]]" if "tinystories" in data["corpus_name"].lower() else ""
+    rows = [
+        ("Stories", *(count(data["splits"][name]["stories"]) for name in names)),
+        ("Tokens", *(count(data["splits"][name]["tokens"]) for name in names)),
+        ("Bytes of text", *(count(data["splits"][name]["text_bytes"]) for name in names)),
+        ("Mean tokens per story", *(significant(data["lengths"][name]["mean"]) for name in names)),
+        ("Median tokens per story", *(count(data["lengths"][name]["median"]) for name in names)),
+        ("95 % have at most", *(count(data["lengths"][name]["p95"]) for name in names)),
+        ("Longest story", *(count(data["lengths"][name]["max"]) for name in names)),
+        ("Unknown tokens", *(percent(data["splits"][name]["unknown_rate"], 2) for name in names)),
+    ]
+    return [
+        Paragraph(
+            f"The data are {literal(_sentence(data['corpus']))}{citation} [[tab:splits]] gives "
+            "the size."
+        ),
+        Table(
+            "tab:splits",
+            f"The corpus {code(data['corpus_name'])} after tokenization.",
+            ("", *(name.capitalize() for name in names)),
+            tuple(tuple(row) for row in rows),
+            "l" + "r" * len(names),
+        ),
+    ]
+
+
+def _tokens(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
+    train, validation = data["splits"]["train"], data["splits"]["validation"]
+    example = data["example"]
+    shown = list(zip(example["tokens"], example["ids"], strict=False))
+    tokens = " ".join(code(f"{token}") for token, _ in shown[:_EXAMPLE_TOKENS])
+    ids = ", ".join(str(number) for _, number in shown[:_EXAMPLE_TOKENS])
+    more = "" if len(shown) <= _EXAMPLE_TOKENS else " …"
+    made: list[Block] = [
+        Heading(2, "From text to tokens", "sec:tokens"),
+        Paragraph(
+            "The tokenizer works on words: text is lower-cased and cut into words, numbers and "
+            "single punctuation marks by one rule; decoding puts spaces and capitals back. Four "
+            "special tokens come first in the vocabulary: `<pad>` (padding), `<unk>` (a word "
+            "outside the vocabulary), `<sos>` (start of a story) and `<eos>` (its end). The "
+            "vocabulary is built on the training split only, so that nothing about the "
+            "validation stories is known beforehand."
+        ),
+        Paragraph(f"{vocabulary(data)} {_unknown(train, validation)}"),
+    ]
+    if shown:
+        same = " ".join(example["text"].split()) == " ".join(example["decoded"].split())
+        made += [
+            Paragraph(
+                "[[tab:example]] follows the beginning of one story through the tokenizer. "
+                + (
+                    "Decoded, it is the original again."
+                    if same
+                    else "Decoded, it differs from the original: words may be unknown, and spaces "
+                    "and capitals that do not follow from the tokens are lost."
+                )
+            ),
+            Table(
+                "tab:example",
+                "The first tokens of one story.",
+                ("", "What the tokenizer makes of it"),
+                (
+                    ("Text", literal(_cut(example["text"], 230))),
+                    ("Tokens", tokens + more),
+                    ("Ids", ids + more),
+                    ("Decoded", literal(_cut(example["decoded"], 230))),
+                ),
+                "lp",
+            ),
+        ]
+    return made + round_trip_blocks(data.get("round_trip"))
+
+
+def vocabulary(data: Mapping[str, Any]) -> str:
+    """Return how many words there are, and which of them the vocabulary holds."""
+    text = f"The training split holds {count(data['types_seen'])} different words. "
+    least = data["min_frequency"]
+    if least > 1:
+        text += f"A word has to occur at least {least} times to enter the vocabulary. "
+    held = f"the vocabulary has {count(data['vocab_size'])} entries, special tokens included"
+    if data["vocab_size"] >= data["max_size"]:
+        text += f"Of these words the most frequent are kept: {held}, which is its limit. "
+    else:
+        text += (
+            f"All of these words are kept: {held}, below its limit of {count(data['max_size'])}. "
+        )
+    dropped = data["types_seen"] - data["vocab_size"] + _SPECIAL
+    if dropped <= 0:
+        return f"{text}No word was left out."
+    if dropped == 1:
+        return f"{text}One word was left out and became `<unk>`."
+    return f"{text}The other {count(dropped)} words became `<unk>`."
+
+
+def _unknown(train: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
+    if train["unknown"] == 0 and validation["unknown"] == 0:
+        return "No token of either split is unknown."
+    text = (
+        f"In running text, {plural(train['unknown'], 'token')} of the training split "
+        f"({percent(train['unknown_rate'], 2)}) and {count(validation['unknown'])} of the "
+        f"validation split ({percent(validation['unknown_rate'], 2)}) are unknown"
+    )
+    if validation["unknown_rate"] < _MANY_UNKNOWN:
+        return f"{text}."
+    return (
+        f"{text}. The model does not have to predict these words, so its task is "
+        "easier than predicting the whole text."
+    )
+
+
+def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
+    drawn = results.has_figure("figures/data.svg")
+    made: list[Block] = [
+        Heading(2, "What the stories are like", "sec:words"),
+        Paragraph(f"{lengths_comment(data, drawn)} {words_comment(data, drawn)}"),
+    ]
+    if drawn:
+        made.append(
+            Figure(
+                "fig:data",
+                "figures/data.svg",
+                "Left: how long the training stories are. Right: how often each word occurs, "
+                "against its rank, on logarithmic axes; a power law is a straight line.",
+                "Histogram of story lengths, and a log-log plot of word frequency against rank.",
+            )
+        )
+    return made
+
+
+def lengths_comment(data: Mapping[str, Any], drawn: bool) -> str:
+    """Return how long the stories are, and whether a few of them weigh on the mean."""
+    lengths = data["lengths"]["train"]
+    ratio = lengths["mean"] / lengths["median"]
+    shape = "mean and median are close to each other"
+    if ratio > 1 + _CLOSE:
+        shape = "a number of long stories raise the mean"
+    elif ratio < 1 - _CLOSE:
+        shape = "a number of short stories lower the mean"
+    seen = " ([[fig:data]], left)" if drawn else ""
+    return (
+        f"The median length of a training story is {count(lengths['median'])} tokens and the mean "
+        f"{significant(lengths['mean'])}: {shape}{seen}."
+    )
+
+
+def words_comment(data: Mapping[str, Any], drawn: bool) -> str:
+    """Return which words are frequent, and whether their frequencies follow Zipf's law."""
+    total = data["splits"]["train"]["tokens"]
+    top = data["top_words"]
+    covered = sum(number for _, number in top) / total
+    text = (
+        f"The {len(top)} most frequent tokens make up {percent(covered)} of the training split; "
+        f"the first are {listed([f'“{literal(word)}”' for word, _ in top[:8]])}."
+    )
+    exponent = zipf_exponent(data["rank_frequency"])
+    if exponent is None:
+        return text
+    seen = " ([[fig:data]], right)" if drawn else ""
+    text += (
+        " Ranked by frequency, the words between ranks 10 and 1,000 follow a power law with an "
+        f"exponent of {significant(exponent)}{seen}; Zipf's law [[zipf1949]] expects about 1. "
+    )
+    if exponent > 1 + _ZIPF:
+        text += "Frequencies thus fall more steeply than in ordinary language."
+    elif exponent < 1 - _ZIPF:
+        text += "Frequencies thus fall less steeply than in ordinary language."
+    else:
+        text += "In this range the corpus is like ordinary language."
+    excess = zipf_excess(data["rank_frequency"])
+    if excess is None:
+        return text
+    if excess > _RARER:
+        return text + (
+            f" Beyond it the curve falls off: the word at nine tenths of all ranks is "
+            f"{significant(excess, 2)} times rarer than the power law says. In ordinary language "
+            "there are always rarer words; here there are few of them."
+        )
+    return f"{text} Beyond it the rare words continue the power law."
+
+
+def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
+    trained_here = vectors["source"] == "train"
+    origin = (
+        "They were trained on the training split itself "
+        f"({plural(results.config.vectors.epochs, 'epoch')}, "
+        f"{plural(results.config.vectors.window, 'word')} of context on each side)"
+        if trained_here
+        else "They were read from a published file"
+    )
+    fate = (
+        "they are trained further with the model"
+        if vectors["trainable"]
+        else "they stay frozen while the model is trained"
+    )
+    neighbours: Mapping[str, Any] = vectors["neighbours"]
+    covered = (
+        "Every word in the vocabulary has a vector; only the special tokens start at random."
+        if vectors["coverage"] == 1
+        else f"{percent(vectors['coverage'])} of the words in the vocabulary have a vector; the "
+        "others, and the special tokens, start at random."
+    )
+    near = " [[tab:neighbours]] shows the nearest neighbours of some words." if neighbours else ""
+    made: list[Block] = [
+        Heading(2, "Word vectors", "sec:vectors"),
+        Paragraph(
+            "The embedding starts from fastText vectors [[bojanowski2017]] of dimension "
+            f"{vectors['dimension']}, in which a word is the sum of the vectors of its character "
+            f"n-grams. {origin}; {fate}. {covered}{near}"
+        ),
+    ]
+    if neighbours:
+        rows = tuple(
+            (
+                code(word),
+                ", ".join(f"{literal(other)} ({similarity:.2f})" for other, similarity in near),
+            )
+            for word, near in neighbours.items()
+        )
+        made.append(
+            Table(
+                "tab:neighbours",
+                "Nearest words by the cosine of the vectors that the embedding starts from.",
+                ("Word", "Nearest words (cosine)"),
+                rows,
+                "lp",
+                "Words with similar spelling are near each other because they share n-grams, "
+                "words with similar use because they share contexts.",
+            )
+        )
+    return made
+
+
+def _windows(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
+    windows = data["windows"]
+    training = results.results.get("training")
+    number = (
+        f" One epoch has {plural(training['windows_per_epoch'], 'window')}." if training else ""
+    )
+    return [
+        Heading(2, "Windows and labels", "sec:windows"),
+        Paragraph(
+            f"The model sees at most {count(windows['context_length'])} tokens at once. The "
+            "stories, each framed by `<sos>` and `<eos>`, are joined and cut into windows of that "
+            f"length, regardless of where a story begins: {percent(windows['fit_share'])} of the "
+            f"training stories are short enough for a window, and "
+            f"{percent(windows['whole_share'])} stand whole in one; the model sees the others in "
+            "pieces. The label of every token is the token after it, which is also the next input, "
+            "whatever the model itself predicted (teacher forcing [[williams1989]]). Only padding, "
+            f"which only the last window may need, is ignored in the loss.{number}"
+        ),
+    ]
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if not text or text[-1] in ".!?" else f"{text}."
+
+
+def _cut(text: str, length: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= length else f"{text[:length].rsplit(' ', 1)[0]} …"

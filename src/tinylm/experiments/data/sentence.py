@@ -1,0 +1,19 @@
+"""What the report's abstract says of the corpus."""
+
+from __future__ import annotations
+
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.report.blocks import code
+from tinylm.report.formatting import count, millions, plural
+
+
+def sentence(inputs: ReportInputs) -> str:
+    """Return one sentence as inline markup, or nothing."""
+    data = inputs.results["data"]
+    train = data["splits"]["train"]
+    return (
+        f"The corpus {code(data['corpus_name'])} has "
+        f"{plural(train['stories'], 'training story', 'training stories')} with "
+        f"{millions(train['tokens'])} word-level tokens and a vocabulary of "
+        f"{count(data['vocab_size'])}."
+    )

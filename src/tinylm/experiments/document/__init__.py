@@ -1,0 +1,1 @@
+"""The report: what its experiments left, drawn, put in order and written."""

@@ -1,0 +1,13 @@
+"""What the model costs, planned and measured, and how that grows."""
+
+from tinylm.experiments.experiment import Experiment
+
+EXPERIMENT = Experiment(
+    name="efficiency",
+    summary="What the model costs, planned and measured, and how that grows",
+    chapter="Training",
+    depends_on=("model", "training", "experiments.efficiency"),
+    measure=f"{__name__}.measure:run",
+    section=f"{__name__}.section:blocks",
+    figures=f"{__name__}.figures:draw",
+)

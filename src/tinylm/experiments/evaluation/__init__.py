@@ -1,0 +1,13 @@
+"""Continuations of validation stories, and the loss of the whole split."""
+
+from tinylm.experiments.experiment import TEXT, WEIGHTS, Experiment
+
+EXPERIMENT = Experiment(
+    name="evaluation",
+    summary="Continuations of validation stories, and the loss of the whole split",
+    chapter="Text",
+    depends_on=(*TEXT, "training", "evaluation", "generation", "report.prompts", WEIGHTS),
+    measure=f"{__name__}.measure:run",
+    section=f"{__name__}.section:blocks",
+    sentence=f"{__name__}.sentence:sentence",
+)

@@ -1,0 +1,266 @@
+"""Evaluation on stories that the model has not seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.measurement import Difference, Verdict
+from tinylm.report.blocks import (
+    Block,
+    Bullets,
+    Equation,
+    Heading,
+    Paragraph,
+    Sample,
+    Table,
+    code,
+)
+from tinylm.report.formatting import count, listed, percent, plural, setting, significant
+
+_SHOWN = 5
+"""Continuations that are printed."""
+_MODERATE, _HIGH = 10, 30
+"""From here on a corpus BLEU is called moderate, and high."""
+
+
+def blocks(results: ReportInputs) -> list[Block]:
+    """Return the section, or nothing without the experiment ``evaluation``."""
+    found = results.results.get("evaluation")
+    if found is None:
+        return []
+    return [
+        Heading(1, "Evaluation", "sec:evaluation"),
+        *_prediction(results, found),
+        *_continuations(found),
+        *_examples(found),
+    ]
+
+
+def _prediction(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
+    validation = found["validation"]
+    return [
+        Heading(2, "Prediction", "sec:prediction"),
+        Paragraph(
+            f"Over all {count(validation['tokens'])} tokens of the validation split the loss of "
+            f"the checkpoint {code(found['checkpoint'])} is {significant(validation['loss'], 4)} "
+            f"nats per token, a perplexity of {significant(validation['perplexity'], 4)}. "
+            f"{beside_training(results, found)}A perplexity can be compared only between models "
+            "with the same vocabulary, since it counts choices per token. Spread over the bytes "
+            f"of the text, the same loss is {significant(validation['bits_per_byte'])} bits per "
+            "byte, which can be compared between any models."
+        ),
+    ]
+
+
+def beside_training(results: ReportInputs, found: Mapping[str, Any]) -> str:
+    """Return why this perplexity is not the one that was validated during training, if it is not.
+
+    Empty, or a sentence with a space behind it.
+    """
+    training = results.results.get("training")
+    here = significant(found["validation"]["perplexity"], 4)
+    if training is None or significant(training["best"]["perplexity"], 4) == here:
+        return ""
+    used, every = training["validation_windows"], training["validation_split_windows"]
+    reasons = []
+    if used < every:
+        reasons.append(f"on {count(used)} of the {plural(every, 'window')} of the split only")
+    if training["precision"] == "bf16":
+        reasons.append("with matrix products in bfloat16 instead of float32")
+    why = f"measured {listed(reasons)}" if reasons else "measured of another checkpoint"
+    best = significant(training["best"]["perplexity"], 4)
+    return f"The {best} of [[sec:training]] differs because it was {why}. "
+
+
+def _continuations(found: Mapping[str, Any]) -> list[Block]:
+    decoding = (
+        "drawn from the model's own distribution"
+        if _is_free(found)
+        else f"sampled with temperature {setting(found['temperature'])} and top-p "
+        f"{setting(found['top_p'])}"
+    )
+    perplexity, distinct = found["perplexity"], found["distinct"]
+    rows = [
+        ("Perplexity, token-weighted", *_both(perplexity, "token_weighted")),
+        ("Perplexity, mean of the texts", *_both(perplexity, "sequence_mean")),
+        *((f"Distinct-{n}", *(f"{distinct[side][n]:.3f}" for side in ("generated", "true")))
+          for n in sorted(distinct["generated"])),
+        ("Repeated 4-grams", percent(found["repetition"]["generated"]),
+         percent(found["repetition"]["true"])),
+        ("Unknown tokens", percent(found["unk_rate"]["generated"], 2),
+         percent(found["unk_rate"]["true"], 2)),
+    ]  # fmt: skip
+    bleu = found["bleu"]
+    return [
+        Heading(2, "Continuations", "sec:continuations"),
+        Paragraph(
+            f"{plural(found['num_stories'], 'validation story', 'validation stories')} were cut "
+            f"after {plural(found['prompt_tokens'], 'token')} and continued by the model for at "
+            f"most {plural(found['max_new_tokens'], 'token')}, {decoding} "
+            f"(seed {found['seed']}). [[tab:continuations]] compares these continuations with the "
+            "true ones by three measures:"
+        ),
+        Bullets(
+            (
+                "*Perplexity* under the model itself: how surprising it finds each text. "
+                "Token-weighted is the exponential of the mean over all tokens; the mean of the "
+                "texts' own perplexities is another number, in which short and unusual texts have "
+                "more weight.",
+                "*Distinct-n* [[li2016]]: the number of different n-grams divided by that of all "
+                "n-grams. It falls when texts repeat one another.",
+                "*Repetition*: the share of 4-grams that occurred before in the same text. It "
+                "rises when a text goes round in circles.",
+            )
+        ),
+        Table(
+            "tab:continuations",
+            "Generated and true continuations of the same beginnings.",
+            ("", "Generated", "True"),
+            tuple(tuple(row) for row in rows),
+            "lrr",
+        ),
+        Paragraph(" ".join(comparison(found))),
+        Heading(2, "Agreement with the true continuations", "sec:bleu"),
+        Paragraph(
+            "BLEU [[papineni2002]] measures how many n-grams of a text occur in a reference: the "
+            "geometric mean of the n-gram precisions $p_n$, times a penalty $b$ for texts that "
+            "are too short, on a scale of 0 to 100:"
+        ),
+        Equation('"BLEU" = 100 dot b dot exp(1/4 sum_(n=1)^4 log p_n)'),
+        Paragraph(f"{bleu_comment(found)} [[tab:bleu]] gives both forms of the score."),
+        Table(
+            "tab:bleu",
+            "BLEU of the generated continuations against the true ones, with the signatures "
+            "that state how each was computed [[post2018]].",
+            ("", "BLEU", "Signature"),
+            (
+                ("Corpus", f"{bleu['corpus']:.2f}", code(bleu["signature"])),
+                ("Mean of sentences", f"{bleu['sentence_mean']:.2f}",
+                 code(bleu["sentence_signature"])),
+            ),
+            "lrp",
+            "Corpus BLEU pools the counts of all texts and is not the mean of sentence scores.",
+        ),
+    ]  # fmt: skip
+
+
+def _is_free(found: Mapping[str, Any]) -> bool:
+    """Whether the texts are drawn from the model's own distribution."""
+    return bool(found["temperature"] == 1 and found["top_p"] == 1)
+
+
+def comparison(found: Mapping[str, Any]) -> list[str]:
+    """Return sentences on how generated text differs from true text, by measure."""
+    own = found["perplexity"]["generated"]["token_weighted"]
+    true = found["perplexity"]["true"]["token_weighted"]
+    pair = f"(perplexity {significant(own)} against {significant(true)})"
+    likelier = _difference(found, "log_probability_per_token")
+    sentences = {
+        Verdict.MORE: f"The model finds its own text easier to predict than the true one {pair}"
+        + (
+            "; a well-calibrated model would find both equally easy."
+            if _is_free(found)
+            else ": cutting off unlikely words makes text more predictable than a person's."
+        ),
+        Verdict.LESS: f"The model finds its own text harder to predict than the true one {pair}: "
+        "an unlikely word, once drawn, leads to places that training never showed, and errors "
+        "accumulate.",
+        Verdict.ALIKE: "The model's own text and the true one are not measurably different in "
+        f"how well it predicts them {pair}.",
+        Verdict.UNKNOWN: "Which of the texts the model finds easier to predict could not be "
+        f"measured {pair}.",
+    }
+    told = [sentences[likelier.verdict]]
+    repeated, natural = found["repetition"]["generated"], found["repetition"]["true"]
+    pair = f"({percent(repeated)} of the 4-grams against {percent(natural)})"
+    told.append(
+        {
+            Verdict.MORE: f"It repeats itself more than the true stories do {pair}.",
+            Verdict.LESS: f"It repeats itself less than the true stories do {pair}: it misses some "
+            "of the refrains and returning phrases of such stories.",
+            Verdict.ALIKE: "How much it repeats itself is not measurably different from the true "
+            f"stories {pair}.",
+            Verdict.UNKNOWN: f"Its repetition could not be compared {pair}.",
+        }[_difference(found, "repetition").verdict]
+    )
+    n = max(found["distinct"]["generated"])
+    varied, wanted = found["distinct"]["generated"][n], found["distinct"]["true"][n]
+    pair = f"(distinct-{n} {varied:.3f} against {wanted:.3f})"
+    told.append(
+        {
+            Verdict.LESS: f"Across stories its phrases are less varied {pair}.",
+            Verdict.MORE: f"Across stories its phrases are more varied {pair}"
+            + (
+                "; with the perplexities above, that points to word combinations that people would "
+                "not use rather than to imagination."
+                if likelier.verdict is Verdict.LESS
+                else "."
+            ),
+            Verdict.ALIKE: "The variety of phrases across stories is not measurably different "
+            f"{pair}.",
+            Verdict.UNKNOWN: f"The variety of phrases could not be compared {pair}.",
+        }[_difference(found, f"distinct_{n}").verdict]
+    )
+    return told
+
+
+def _difference(found: Mapping[str, Any], measure: str) -> Difference:
+    """Return how much the generated texts are above the true ones."""
+    return Difference.from_result(found["differences"][measure])
+
+
+def bleu_comment(found: Mapping[str, Any]) -> str:
+    """Return what the BLEU score means here."""
+    corpus = found["bleu"]["corpus"]
+    low, high = Difference.from_result(found["bleu"]["interval"]).ends
+    level = "low" if corpus < _MODERATE else "moderate" if corpus < _HIGH else "high"
+    between = (
+        ""
+        if math.isnan(low)
+        else f" (95\u202f% interval over the stories: {max(0.0, low):.1f} to {high:.1f})"
+    )
+    text = f"A corpus BLEU of {corpus:.1f}{between} is {level}. "
+    if corpus < _HIGH:
+        return text + (
+            "A higher score cannot be expected: BLEU was made for translation, where the reference "
+            "says what the text has to say. A story of which only "
+            f"{plural(found['prompt_tokens'], 'token')} are given can go on in many good ways, and "
+            "a good continuation shares little more than common phrases with the one that happened "
+            "to be written. The score serves to compare models, not to grade the text."
+        )
+    return text + (
+        "For open-ended text that is a warning rather than praise: either the stories are so "
+        "alike that any continuation matches, or validation stories occur in the training split."
+    )
+
+
+def _examples(found: Mapping[str, Any]) -> list[Block]:
+    texts = found["texts"][:_SHOWN]
+    every = plural(len(found["texts"]), "continuation")
+    first = f"the first {_SHOWN} of {every}" if len(found["texts"]) > _SHOWN else every
+    made: list[Block] = [
+        Heading(2, "Examples", "sec:examples"),
+        Paragraph(
+            f"Here {'is' if len(texts) == 1 else 'are'} {first}, unselected, each with "
+            "the true one below it; the given beginning is in bold. `results/evaluation.json` "
+            "holds every one of them."
+        ),
+    ]
+    for i, example in enumerate(texts, 1):
+        made += [
+            Sample(
+                f"{i}. Generated",
+                example["generated"],
+                example["prompt"],
+                f"BLEU {example['bleu']:.1f} · perplexity {significant(example['perplexity'])}",
+            ),
+            Sample(f"{i}. True", example["true"], example["prompt"]),
+        ]
+    return made
+
+
+def _both(values: Mapping[str, Any], key: str) -> tuple[str, str]:
+    return significant(values["generated"][key], 4), significant(values["true"][key], 4)

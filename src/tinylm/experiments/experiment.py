@@ -1,0 +1,94 @@
+"""An experiment: the one object that its folder exports.
+
+Whoever lists, runs, draws or writes up experiments asks these objects and knows none by name.
+Functions are given as ``module:name`` and imported when they are called, so that a list of the
+experiments loads neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from tinylm.config import RunConfig
+    from tinylm.experiments.context import Context
+    from tinylm.experiments.document.inputs import ReportInputs
+    from tinylm.report.blocks import Block
+
+DATA, VECTORS, IMAGES = "data", "vectors", "images"
+WEIGHTS = "weights"
+"""The checkpoint that is measured."""
+CHECKPOINTS = "checkpoints"
+"""Those that training leaves."""
+TEXT = (DATA, "tokenizer", VECTORS, "model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """What is measured, drawn and written, and what that depends on."""
+
+    name: str
+    """As in the registry and on the command line."""
+    summary: str
+    """What it is about, in a line of ``tinylm experiment --list``."""
+    chapter: str
+    """What it is listed under."""
+    depends_on: tuple[str, ...]
+    """Parts of the configuration, such as ``training`` or ``report.prompts``, and the text,
+    weights or images that its result comes from."""
+    measure: str
+    """Context -> result, a dict of JSON values."""
+    section: str
+    """Inputs of the report -> blocks; none without a result."""
+    figures: str | None = None
+    """Result and configuration -> names and figures."""
+    pages: str | None = None
+    """Result -> names and texts of files that stand beside the figures."""
+    sentence: str | None = None
+    """Inputs of the report -> what its abstract says of the result; empty without one."""
+    abstract: str | None = None
+    """Result -> the abstract of the experiment's own document; None: the sentence."""
+    form: int = 1
+    """Counted up when a result holds other values, so that those kept before are measured again."""
+
+    def run(self, context: Context) -> dict[str, Any]:
+        """Measure, and return the result."""
+        result: dict[str, Any] = _load(self.measure)(context)
+        return result
+
+    def blocks(self, inputs: ReportInputs) -> list[Block]:
+        """Return the section of the report, which is empty without a result."""
+        blocks: list[Block] = _load(self.section)(inputs)
+        return blocks
+
+    def draw(self, result: Mapping[str, Any], config: RunConfig) -> Iterator[tuple[str, Figure]]:
+        """Yield the figures that a result allows: names of files without their form, and what."""
+        if self.figures is not None:
+            yield from _load(self.figures)(result, config)
+
+    def write(self, result: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Yield names and texts of the files beside the figures."""
+        if self.pages is not None:
+            yield from _load(self.pages)(result)
+
+    def told(self, inputs: ReportInputs) -> str:
+        """Return what the report's abstract says of it, which is empty without a result."""
+        if self.sentence is None or self.name not in inputs.results:
+            return ""
+        return str(_load(self.sentence)(inputs))
+
+    def own_abstract(self, inputs: ReportInputs) -> str:
+        """Return the abstract of the experiment's own document."""
+        if self.abstract is None:
+            return self.told(inputs)
+        return str(_load(self.abstract)(inputs.results[self.name]))
+
+
+def _load(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

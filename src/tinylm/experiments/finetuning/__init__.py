@@ -1,0 +1,21 @@
+"""The model adapted to another kind of text by every method."""
+
+from tinylm.experiments.experiment import TEXT, WEIGHTS, Experiment
+
+EXPERIMENT = Experiment(
+    name="finetuning",
+    summary="The model adapted to another kind of text by every method",
+    chapter="Adaptation",
+    depends_on=(
+        *TEXT,
+        "training",
+        "generation",
+        "experiments.finetuning",
+        "report.prompts",
+        WEIGHTS,
+    ),
+    measure=f"{__name__}.measure:run",
+    section=f"{__name__}.section:blocks",
+    figures=f"{__name__}.figures:draw",
+    sentence=f"{__name__}.sentence:sentence",
+)

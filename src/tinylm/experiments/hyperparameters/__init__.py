@@ -1,0 +1,13 @@
+"""Short trainings that differ from the run in one setting."""
+
+from tinylm.experiments.experiment import TEXT, Experiment
+
+EXPERIMENT = Experiment(
+    name="hyperparameters",
+    summary="Short trainings that differ from the run in one setting",
+    chapter="Model",
+    depends_on=(*TEXT, "training", "experiments.hyperparameters"),
+    measure=f"{__name__}.measure:run",
+    section=f"{__name__}.section:blocks",
+    figures=f"{__name__}.figures:draw",
+)

@@ -1,0 +1,14 @@
+"""LoRA on a classifier of digits, for the classes that it is worst at."""
+
+from tinylm.experiments.experiment import IMAGES, Experiment
+
+EXPERIMENT = Experiment(
+    name="lab-mnist",
+    summary="LoRA on a classifier of digits, for the classes that it is worst at",
+    chapter="Labs",
+    depends_on=("experiments.lab_mnist", IMAGES),
+    measure=f"{__name__}.measure:run",
+    section=f"{__name__}.section:blocks",
+    figures=f"{__name__}.figures:draw",
+    abstract=f"{__name__}.section:summary",
+)

@@ -1,0 +1,357 @@
+"""LoRA on handwritten digits: what each method makes of the hard classes, and at what cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.lab_mnist.digits import METHODS
+from tinylm.measurement import Difference, Measurement, Verdict, compare, compare_unpaired
+from tinylm.measurement import mean as mean_difference
+from tinylm.report.blocks import Block, Figure, Paragraph, Table, literal
+from tinylm.report.formatting import count, listed, percent, plural, setting, significant
+from tinylm.report.measurements import dagger, disturbances, factor, hardware, seconds
+
+Row = Mapping[str, Any]
+Tests = Sequence[Mapping[str, Any]]
+"""Accuracies of the same network, one a seed."""
+
+
+def comparison_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
+    """Return how the methods were compared, and the outcome in words, figures and tables."""
+    settings = found["settings"]
+    methods, confusion = drawn(results, "methods"), drawn(results, "confusion")
+    shown = ["[[tab:lab-mnist-methods]]", "[[tab:lab-mnist-classes]]"]
+    if methods:
+        shown.append("[[fig:lab-mnist-methods]]")
+    if confusion:
+        shown.append("[[fig:lab-mnist-confusion]]")
+    rates = listed([setting(rate) for rate in settings["learning_rates"]], "or")
+    best = ", whichever is best for it on validation" if len(settings["learning_rates"]) > 1 else ""
+    made: list[Block] = [
+        Paragraph(
+            f"Every method continues from the same network for {plural(settings['steps'], 'step')} "
+            f"on the same batches, {percent(settings['hard_share'], 0)} of which are images of "
+            f"{the_hard(found['baseline']['hard'])} and the rest of the others, which are "
+            "rehearsed so that they are not forgotten. Each uses the learning rate "
+            f"{rates}{best}. LoRA adapts all three layers. Two methods bound it: training the "
+            "output layer alone, and training everything. A control trains everything on ordinary "
+            "batches, to separate the gain from the choice of "
+            f"batches from that of training longer. {listed(shown)} show the outcome."
+        ),
+        Paragraph(lora_comment(found)),
+        Paragraph(methods_comment(found)),
+    ]
+    if methods:
+        made.append(
+            Figure(
+                "fig:lab-mnist-methods",
+                "figures/lab-mnist-methods.svg",
+                "Test accuracy. Left: by class, hard ones in bold. Right: mean over the classes "
+                "against the parameters trained, LoRA with its rank *r*. Bars and points are means "
+                "over the seeds, lines their range.",
+                "Bars of accuracy by class before and after LoRA; accuracy against parameters.",
+            )
+        )
+    made += [_methods_table(found), _classes_table(found)]
+    if confusion:
+        made.append(
+            Figure(
+                "fig:lab-mnist-confusion",
+                "figures/lab-mnist-confusion.svg",
+                "Test images of each class by predicted class, in percent of the class, the "
+                "networks of all seeds together; hard classes in bold. A dot: less than half a "
+                "percent.",
+                "Two confusion matrices, of the baseline and with LoRA.",
+                width=0.92,
+            )
+        )
+    return [*made, Paragraph(check_comment(found["check"]))]
+
+
+def lora_comment(found: Mapping[str, Any]) -> str:
+    """Return what LoRA did to hard and other classes, and to single images."""
+    lora, base = method(found, chosen(found))["test"], found["baseline"]["test"]
+    hard = found["baseline"]["hard"]
+    rest = others(hard)
+    on_hard, on_rest = more_on(lora, base, hard), more_on(lora, base, rest)
+    effect = {
+        Verdict.MORE: "lifts",
+        Verdict.LESS: "*lowers*",
+        Verdict.ALIKE: "does *not* measurably lift",
+        Verdict.UNKNOWN: "changes",
+    }[on_hard.verdict]
+    beside = {
+        Verdict.MORE: "rises",
+        Verdict.LESS: "falls",
+        Verdict.ALIKE: "does not measurably change",
+        Verdict.UNKNOWN: "changes",
+    }[on_rest.verdict]
+    text = (
+        f"{name_of(chosen(found))}, {effect} {the_hard(hard)}: {_from_to(base, lora, hard)} of the "
+        f"test images there are right, {_points(on_hard.value)}. On the rest accuracy {beside}: "
+        f"{_from_to(base, lora, rest)}, {_points(on_rest.value)}. "
+    )
+    changes = {digit: more_on(lora, base, [digit]) for digit in rest}
+    lost = [digit for digit in rest if changes[digit].verdict is Verdict.LESS]
+    if lost:
+        lost.sort(key=lambda digit: changes[digit].value)
+        told = listed([f"{digit} ({_points(changes[digit].value)})" for digit in lost])
+        text += (
+            f"Among them class {told} loses. "
+            if len(lost) == 1
+            else f"Among them the classes {told} lose. "
+        )
+    elif on_rest.verdict is not Verdict.UNKNOWN:
+        text += "None of them loses measurably. "
+    gained, wrong = (_average(found["flips"][key]) for key in ("gained", "lost"))
+    return text + (
+        f"Of {count(found['data']['images']['test'])} test images {gained:,.1f} become "
+        f"right and {wrong:,.1f} wrong on average."
+    )
+
+
+def methods_comment(found: Mapping[str, Any]) -> str:
+    """Return how LoRA compares with its bounds and with the control."""
+    lora, head, full, plain = (
+        method(found, name)
+        for name in (chosen(found), METHODS.head, METHODS.full, METHODS.ordinary)
+    )
+    hard = found["baseline"]["hard"]
+    share = lora["parameters"] / full["parameters"]
+    control, aimed = percent(on(plain["test"], hard)), percent(on(full["test"], hard))
+    batches = {
+        Verdict.MORE: "the choice of batches helps, and not only the longer training.",
+        Verdict.LESS: "the choice of batches *harms*.",
+        Verdict.ALIKE: "the choice of batches makes no measurable difference.",
+        Verdict.UNKNOWN: "what the choice of batches adds could not be measured.",
+    }[more_on(full["test"], plain["test"], hard).verdict]
+    return (
+        f"{_against(lora, full, 'training everything')} It trains {percent(share)} of the "
+        f"parameters and its file has {count(lora['bytes'])} bytes in place of "
+        f"{count(full['bytes'])}. {_against(lora, head, 'training the output layer alone')} "
+        f"{_ranks_comment(found['methods'])}{_time_comment(lora, full)}"
+        f"Training everything on ordinary batches brings {the_hard(hard)} to {control}, on the "
+        f"targeted ones to {aimed}: {batches}"
+    )
+
+
+def _ranks_comment(methods: Sequence[Row]) -> str:
+    rows = [row for row in methods if row["name"].startswith(METHODS.lora)]
+    if len(rows) < 2:
+        return ""
+    told = listed(
+        [f"{percent(mean(row['test'], 'mean'))} at rank {_rank(row['name'])}" for row in rows]
+    )
+    effect = {
+        Verdict.MORE: "is higher with the largest rank than with the smallest:",
+        Verdict.LESS: "is lower with the largest rank than with the smallest:",
+        Verdict.ALIKE: "is not measurably different between the smallest rank and the largest:",
+        Verdict.UNKNOWN: "is",
+    }[more_on(rows[-1]["test"], rows[0]["test"], _every(rows[0])).verdict]
+    return f"LoRA's accuracy over all classes {effect} {told}. "
+
+
+def _time_comment(lora: Row, full: Row) -> str:
+    one, other = (Measurement.of(row["seconds"]) for row in (lora, full))
+    # Methods took turns at each learning rate.
+    in_turns = lora["learning_rate"] == full["learning_rate"]
+    effect = compare(one, other) if in_turns else compare_unpaired(one, other)
+    took = f"{seconds(one.median)}{dagger(one)} against {seconds(other.median)}{dagger(other)}"
+    return {
+        Verdict.MORE: f"Time is not what LoRA saves here: {took}, slower by a factor of "
+        f"{factor(effect)}. The factors add work to the forward pass, and a network so small "
+        "spends little on the gradients that are saved. ",
+        Verdict.LESS: f"LoRA is quicker, {took}, by a factor of {factor(effect.inverse)}. ",
+        Verdict.ALIKE: f"In time LoRA and training everything are not measurably different "
+        f"({took}). ",
+        Verdict.UNKNOWN: f"Whether LoRA or training everything is quicker could not be measured "
+        f"({took}). ",
+    }[effect.verdict]
+
+
+def check_comment(check: Mapping[str, Any]) -> str:
+    """Return whether the adapted network is the same in every form."""
+    same = {
+        "unmerged again": check["unmerged_identical"],
+        "loaded from its file": check["reloaded_identical"],
+        "switched off (against the baseline)": check["inactive_identical"],
+    }
+    same_class = "the same" if check["same_predictions"] else "*not* the same"
+    text = (
+        f"On all {count(check['images'])} test images the merged network's logits differ by "
+        f"at most {significant(check['merged'], 2)} from those of the unmerged one (the largest "
+        f"logit is {significant(check['largest_logit'])}), and predictions are {same_class}. "
+    )
+    good = [name for name, one in same.items() if one]
+    bad = [name for name, one in same.items() if not one]
+    if good:
+        text += f"They are identical bit for bit when the adapter is {listed(good)}. "
+    if bad:
+        text += f"They are *not* identical bit for bit when it is {listed(bad)}. "
+    return text.rstrip()
+
+
+def _methods_table(found: Mapping[str, Any]) -> Table:
+    base = found["baseline"]
+    hard, rest = base["hard"], others(base["hard"])
+    total = found["network"]["parameters"]
+    times = [Measurement.of(row["seconds"]) for row in found["methods"]]
+
+    def accuracy(tests: Tests) -> tuple[str, ...]:
+        return (
+            percent(mean(tests, "all")),
+            percent(on(tests, hard)),
+            percent(on(tests, rest)),
+            percent(min(on(tests, [digit]) for digit in (*hard, *rest))),
+        )
+
+    rows = [
+        ("baseline", "–", "–", "–", "–", *accuracy(base["test"]), "–"),
+        *(
+            (
+                name_of(row["name"]),
+                count(row["parameters"]),
+                percent(row["parameters"] / total),
+                count(row["bytes"]),
+                setting(row["learning_rate"]),
+                *accuracy(row["test"]),
+                f"{seconds(took.median)}{dagger(took)}",
+            )
+            for row, took in zip(found["methods"], times, strict=True)
+        ),
+    ]
+    names = [row["name"] for row in found["methods"]]
+    timed = "median over the seeds" if len(found["seeds"]) > 1 else "one training"
+    return Table(
+        "tab:lab-mnist-methods",
+        "Methods compared: trained parameters, bytes of their file, learning rate, test accuracy "
+        f"on all images, on the hard {classes_of(hard)}, on the other ones and on the worst class, "
+        "and time of training.",
+        ("Trained", "Parameters", "", "Bytes", "Rate", "All", "Hard", "Other", "Worst", "Time"),
+        tuple(rows),
+        "lrrrrrrrrr",
+        f"Accuracy: {seeds_of(found)}. Time: {timed}. Measured on {hardware(found)}."
+        f"{disturbances(times, repeated=False)}",
+        emphasised=(1 + names.index(chosen(found)),),
+    )
+
+
+def _classes_table(found: Mapping[str, Any]) -> Table:
+    hard = found["baseline"]["hard"]
+    tests = [("baseline", found["baseline"]["test"])]
+    tests += [(name_of(row["name"]), row["test"]) for row in found["methods"]]
+    digits = range(len(tests[0][1][0]["classes"]))
+    return Table(
+        "tab:lab-mnist-classes",
+        "Test accuracy of each class in percent; hard classes in italics.",
+        ("Trained", *(f"*{digit}*" if digit in hard else str(digit) for digit in digits)),
+        tuple(
+            (name, *(f"{100 * on(one, [digit]):.1f}" for digit in digits)) for name, one in tests
+        ),
+        "l" + "r" * len(digits),
+        emphasised=tuple(
+            1 + i for i, row in enumerate(found["methods"]) if row["name"] == chosen(found)
+        ),
+    )
+
+
+def _against(one: Row, other: Row, words: str) -> str:
+    """Return how a method compares with another in the mean over the classes."""
+    first, second = (percent(mean(row["test"], "mean")) for row in (one, other))
+    beside = {
+        Verdict.MORE: f"is better than {words}, {first} against {second}",
+        Verdict.LESS: f"is worse than {words}, {first} against {second}",
+        Verdict.ALIKE: f"is not measurably different from {words}, {first} against {second}",
+        Verdict.UNKNOWN: f"reaches {first}, {words} {second}",
+    }[more_on(one["test"], other["test"], _every(one)).verdict]
+    return f"Over all classes it {beside}."
+
+
+def _every(row: Row) -> Sequence[int]:
+    return range(len(row["test"][0]["classes"]))
+
+
+def more_on(one: Tests, other: Tests, digits: Sequence[int]) -> Difference:
+    """Return how much more accurate the first is on some classes, compared seed by seed."""
+    gaps = [on([a], digits) - on([b], digits) for a, b in zip(one, other, strict=True)]
+    return mean_difference(gaps)
+
+
+def chosen(found: Mapping[str, Any]) -> str:
+    """Return the name of the LoRA that is looked at closely."""
+    return f"{METHODS.lora}{found['settings']['rank']}"
+
+
+def method(found: Mapping[str, Any], name: str) -> Row:
+    """Return the row of a method."""
+    rows: Sequence[Row] = found["methods"]
+    return next(row for row in rows if row["name"] == name)
+
+
+def _rank(name: str) -> str:
+    return name.removeprefix(METHODS.lora)
+
+
+def name_of(name: str) -> str:
+    """Return how the report calls a method."""
+    if name.startswith(METHODS.lora):
+        return f"LoRA, rank {_rank(name)}"
+    return {
+        METHODS.head: "output layer",
+        METHODS.full: "everything",
+        METHODS.ordinary: "everything, ordinary batches",
+    }.get(name, literal(name))
+
+
+def others(hard: Sequence[int]) -> list[int]:
+    """Return the classes that are not hard."""
+    return [digit for digit in range(10) if digit not in hard]
+
+
+def the_hard(hard: Sequence[int]) -> str:
+    """Return how the hard classes are called."""
+    return "the hard class" if len(hard) == 1 else "the hard classes"
+
+
+def classes_of(digits: Sequence[int]) -> str:
+    """Return ``class 7``, or ``classes 1, 2 and 3``."""
+    told = listed([str(digit) for digit in digits])
+    return f"class {told}" if len(digits) == 1 else f"classes {told}"
+
+
+def _average(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def mean(tests: Tests, key: str) -> float:
+    """Return the mean of an accuracy over the seeds."""
+    return _average([one[key] for one in tests])
+
+
+def on(tests: Tests, digits: Sequence[int]) -> float:
+    """Return the mean accuracy of some classes, over the seeds."""
+    return _average([one["classes"][digit] for one in tests for digit in digits])
+
+
+def _from_to(before: Tests, after: Tests, digits: Sequence[int]) -> str:
+    return f"{percent(on(after, digits))} in place of {percent(on(before, digits))}"
+
+
+def _points(change: float) -> str:
+    points = round(100 * change, 1)
+    if not points:
+        return "±0.0 points"
+    return f"{'+' if points > 0 else '−'}{abs(points):.1f} points"
+
+
+def seeds_of(found: Mapping[str, Any]) -> str:
+    """Return over how many seeds the numbers are means."""
+    number = len(found["seeds"])
+    return f"means over {number} seeds" if number > 1 else "a single seed"
+
+
+def drawn(results: ReportInputs, name: str) -> bool:
+    """Whether a figure of the lab is there."""
+    return results.has_figure(f"figures/lab-mnist-{name}.svg")

@@ -1,0 +1,154 @@
+"""LoRA on handwritten digits: weak classes of a network, lifted by few parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.lab_mnist.digits import METHODS
+from tinylm.experiments.lab_mnist.methods import (
+    chosen,
+    classes_of,
+    comparison_blocks,
+    drawn,
+    mean,
+    method,
+    more_on,
+    name_of,
+    on,
+    others,
+    seeds_of,
+    the_hard,
+)
+from tinylm.measurement import CONFIDENCE, Verdict
+from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, literal
+from tinylm.report.formatting import count, listed, percent, plural
+
+_SOURCES = {"MNIST": " [[lecun1998]]", "digits": " [[alpaydin1998]]"}
+"""Set of images -> who made it, behind its name."""
+
+
+def summary(found: Mapping[str, Any]) -> str:
+    """Return the lab in a paragraph, as inline markup."""
+    lora, full = method(found, chosen(found)), method(found, METHODS.full)
+    base, hard = found["baseline"], found["baseline"]["hard"]
+    effect = {
+        Verdict.MORE: "lifts the test accuracy there",
+        Verdict.LESS: "lowers the test accuracy there",
+        Verdict.ALIKE: "does not measurably change the test accuracy there, which goes",
+        Verdict.UNKNOWN: "takes the test accuracy there",
+    }[more_on(lora["test"], base["test"], hard).verdict]
+    return (
+        f"A network of {count(found['network']['parameters'])} parameters, trained for "
+        f"{plural(found['network']['steps'], 'step')}, is worst on {classes_of(hard)}. "
+        f"{name_of(lora['name'])}, on the frozen network {effect} from "
+        f"{percent(on(base['test'], hard))} to {percent(on(lora['test'], hard))} with "
+        f"{plural(lora['parameters'], 'trained parameter')}; on the other classes accuracy goes "
+        f"from {percent(on(base['test'], others(hard)))} to "
+        f"{percent(on(lora['test'], others(hard)))}. Training everything reaches "
+        f"{percent(on(full['test'], hard))} and {percent(on(full['test'], others(hard)))} "
+        f"({seeds_of(found)})."
+    )
+
+
+def blocks(results: ReportInputs) -> list[Block]:
+    """Return the section, or nothing without the experiment ``lab-mnist``."""
+    found = results.results.get("lab-mnist")
+    if found is None:
+        return []
+    return [
+        Heading(1, "LoRA on handwritten digits", "sec:lab-mnist"),
+        *_technique(found),
+        Heading(2, "Where the network is weak", "sec:lab-mnist-weak"),
+        *_weakness(results, found),
+        Heading(2, "What fine-tuning changes", "sec:lab-mnist-lifted"),
+        *comparison_blocks(results, found),
+    ]
+
+
+def _technique(found: Mapping[str, Any]) -> list[Block]:
+    network, images = found["network"], found["data"]["images"]
+    rows, columns = found["data"]["shape"]
+    source = _SOURCES.get(found["data"]["name"], "")
+    scatter = (
+        f"All numbers are means over {len(found['seeds'])} seeds, each with its own initial "
+        "weights and batches; two methods are said to differ if the interval of "
+        f"{percent(CONFIDENCE, 0)} of their difference, seed by seed, leaves 0 out."
+        if len(found["seeds"]) > 1
+        else "All numbers are of one seed, which shows no scatter, so that no difference is judged."
+    )
+    return [
+        Paragraph(
+            "LoRA [[hu2022]] leaves a trained weight $W_0$ of $m times n$ numbers as it is and "
+            "adds a product of two trained factors of rank $r$, with $B = 0$ at the start, so that "
+            "training begins at the trained network:"
+        ),
+        Equation(
+            "W = W_0 + alpha / r B A, wide B in RR^(m times r), wide A in RR^(r times n), wide "
+            '"trained:" r (m + n) "in place of" m n'
+        ),
+        Paragraph(
+            "That this is not specific to language is shown here with images of digits"
+            f"{source}. {literal(found['data']['description'])}. Of the "
+            f"training images {count(images['validation'])} are held out for validation: weak "
+            "classes are identified and learning rates chosen on them, and the test images are "
+            f"used once, at the end. The network takes {rows} × {columns} pixels through "
+            f"{plural(len(network['sizes']) - 2, 'hidden layer')} of "
+            f"{plural(network['sizes'][1], 'unit')} with ReLU to {network['sizes'][-1]} classes, "
+            f"{count(network['parameters'])} parameters. It is trained by Adam for "
+            f"{plural(network['steps'], 'step')} of "
+            f"{plural(network['batch_size'], 'image')} only, so that there is something left to "
+            f"improve. {scatter}"
+        ),
+    ]
+
+
+def _weakness(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
+    made: list[Block] = [Paragraph(weakness_comment(found, drawn(results, "examples")))]
+    if drawn(results, "examples"):
+        made.append(
+            Figure(
+                "fig:lab-mnist-examples",
+                "figures/lab-mnist-examples.svg",
+                "Validation images of the most frequent confusions. Above each its class, below "
+                "what the baseline of the first seed predicts and what it predicts with LoRA; "
+                "green and bold: corrected.",
+                "A row of digits that the baseline took for others.",
+            )
+        )
+    return made
+
+
+def weakness_comment(found: Mapping[str, Any], shown: bool) -> str:
+    """Return which classes are the worst, and what they are taken for."""
+    base, hard = found["baseline"], found["baseline"]["hard"]
+    validation = base["validation"]
+    classes = [(digit, on(validation, [digit])) for digit in hard]
+    told = listed([f"{digit} ({percent(share)})" for digit, share in classes])
+    right = percent(mean(validation, "all"))
+    text = f"On validation the network is right in {right} of the images. "
+    if len(hard) == 1:
+        text += f"The class with the lowest accuracy is {told}"
+    else:
+        text += f"The {len(hard)} classes with the lowest accuracy are {told}"
+    text += f", against {percent(on(validation, others(hard)))} for the rest: "
+    text += "this is the *hard* class." if len(hard) == 1 else "these are the *hard* classes."
+    pairs = base["confusions"]
+    if not pairs:
+        return text
+    first, *more = pairs
+    confused = [
+        f"{first['true']} is taken for {first['predicted']} ({percent(first['share'])} of its "
+        "images)",
+        *(f"{one['true']} for {one['predicted']} ({percent(one['share'])})" for one in more),
+    ]
+    text += f" Most often {listed(confused)}"
+    text += " ([[fig:lab-mnist-examples]])." if shown else "."
+    outside = {pair["predicted"] for pair in pairs if pair["true"] in hard} - set(hard)
+    if outside:
+        text += (
+            f" Lifting {the_hard(hard)} can cost accuracy on {classes_of(sorted(outside))}, for "
+            "which their images are taken."
+        )
+    return text

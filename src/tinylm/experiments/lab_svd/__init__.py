@@ -1,0 +1,15 @@
+"""Trained weights and a fine-tuning update, factorised by SVD."""
+
+from tinylm.experiments.experiment import TEXT, WEIGHTS, Experiment
+
+EXPERIMENT = Experiment(
+    name="lab-svd",
+    summary="Trained weights and a fine-tuning update, factorised by SVD",
+    chapter="Labs",
+    depends_on=(*TEXT, "training", "experiments.lab_svd", WEIGHTS),
+    measure=f"{__name__}.measure:run",
+    section=f"{__name__}.section:blocks",
+    figures=f"{__name__}.figures:draw",
+    abstract=f"{__name__}.section:summary",
+    form=2,
+)

@@ -1,0 +1,183 @@
+"""Low-rank factorisation: the rank of what fine-tuning adds to weights, and what it keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.lab_svd.weights import mean_share
+from tinylm.measurement import Difference, Verdict
+from tinylm.report.blocks import Block, Figure, Paragraph, Table, literal
+from tinylm.report.formatting import count, duration, percent, plural, setting
+from tinylm.report.measurements import hardware
+
+_MOST_OF = 0.9
+"""Share of the gain of fine-tuning that counts as most of it: a word, no test of a difference."""
+
+Row = Mapping[str, Any]
+
+
+def update_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
+    """Return what fine-tuning changed, and what is left of its gain at each rank."""
+    update = found["update"]
+    drawn = results.has_figure("figures/lab-svd-update.svg")
+    before, after = update["before"], update["after"]
+    chosen, others = _change(update, "chosen"), _change(update, "others")
+    kind = literal(update["kind"])
+    forgets = ": it forgets" if others.verdict is Verdict.MORE else ""
+    shown = ", [[fig:lab-svd-update]]" if drawn else ""
+    stories = plural(update["batch_size"], "story", "stories")
+    made: list[Block] = [
+        Paragraph(
+            "LoRA trains two factors of low rank in place of a whole update [[hu2022]], in the "
+            "belief that little is lost. To test this, the whole model was fine-tuned for "
+            f"{plural(update['steps'], 'step')} of {stories} at a learning rate of "
+            f"{setting(update['learning_rate'])} on the "
+            f"{plural(update['train_stories'], 'training story', 'training stories')} with the "
+            f"most {kind} ({literal(update['description'])}). On validation stories of that kind "
+            f"the loss went from {before['chosen']:.4f} to {after['chosen']:.4f} nats per token "
+            f"({chosen.word}), on those with the least of it from {before['others']:.4f} to "
+            f"{after['others']:.4f} ({others.word}{forgets}). {update_comment(found['matrices'])}"
+        ),
+        Paragraph(
+            f"The update of every matrix was then cut to each rank ([[tab:lab-svd-update]]{shown});"
+            f" vectors kept theirs. {kept_comment(found)}"
+        ),
+    ]
+    if drawn:
+        made.append(
+            Figure(
+                "fig:lab-svd-update",
+                "figures/lab-svd-update.svg",
+                "Loss with the update of every matrix cut to a rank: on stories of the kind that "
+                "the model was fine-tuned on, and on the others.",
+                "Loss against the rank of the update, on two kinds of stories.",
+            )
+        )
+    return [*made, _update_table(found)]
+
+
+def update_comment(matrices: Sequence[Row]) -> str:
+    """Return how large the update is, and how its rank compares with that of the weights."""
+    sizes = [row["relative_norm"] for row in matrices]
+    weights, update = (mean_share(matrices, part) for part in ("weight", "update"))
+    energy = next(iter(matrices[0]["update"]["energy_ranks"]))
+    held = [
+        sum(row[part]["energy_ranks"][energy] / row[part]["full_rank"] for row in matrices)
+        / len(matrices)
+        for part in ("weight", "update")
+    ]
+    # Ranks have no scatter: two shares differ if they do as they are printed.
+    word = "lower than" if round(100 * update) < round(100 * weights) else "no lower than"
+    return (
+        f"The update of a matrix has {percent(min(sizes))} to {percent(max(sizes))} of its norm. "
+        f"The effective rank of the updates is {word} that of the weights ({percent(update, 0)} of "
+        f"that of random numbers, against {percent(weights, 0)}); {percent(float(energy), 0)} of "
+        f"their squared singular values lie in {percent(held[1], 0)} of the directions, against "
+        f"{percent(held[0], 0)}."
+    )
+
+
+def kept_comment(found: Mapping[str, Any]) -> str:
+    """Return which rank keeps most of the gain, and what it does to the other stories."""
+    update, whole = found["update"], _numbers(found)
+    text = rank_kept_comment(found)
+    if _change(update, "chosen").verdict is not Verdict.LESS:
+        return text
+    better = [
+        row
+        for row in update["ranks"]
+        if row["stored"] < whole and _beside_whole(row).verdict is Verdict.LESS
+    ]
+    if better:
+        best = min(better, key=lambda row: float(row["losses"]["chosen"]))
+        text += (
+            f" With rank {best['rank']} the loss, {best['losses']['chosen']:.4f}, is lower than "
+            "with the whole update: on unseen stories the directions left out were harmful."
+        )
+    first = _first(update)
+    if _change(update, "others").verdict is Verdict.MORE and first is not None:
+        forgot = update["after"]["others"] - update["before"]["others"]
+        share = (first["losses"]["others"] - update["before"]["others"]) / forgot
+        part = percent(share, 0) if share > 0 else "none"
+        text += (
+            f" On the other stories, rank {first['rank']} takes {part} of the whole update's rise "
+            "in loss."
+        )
+    return text
+
+
+def _change(update: Mapping[str, Any], kind: str) -> Difference:
+    """Return how the loss on a kind of stories changed; results from before lack it."""
+    return Difference.from_result(update.get("change", {}).get(kind))
+
+
+def _beside_whole(row: Row) -> Difference:
+    return Difference.from_result(row.get("whole", {}).get("chosen"))
+
+
+def _numbers(found: Mapping[str, Any]) -> int:
+    """Return how many numbers the whole update of the matrices holds."""
+    return sum(row["rows"] * row["columns"] for row in found["matrices"])
+
+
+def _gain(update: Mapping[str, Any]) -> float:
+    return float(update["before"]["chosen"] - update["after"]["chosen"])
+
+
+def _first(update: Mapping[str, Any]) -> Row | None:
+    """Return the row of the lowest rank that keeps most of the gain."""
+    rows: Sequence[Row] = update["ranks"]
+    return next((row for row in rows if _share_kept(update, row) >= _MOST_OF), None)
+
+
+def rank_kept_comment(found: Mapping[str, Any]) -> str:
+    """Return the lowest rank that keeps most of the gain."""
+    update = found["update"]
+    verdict = _change(update, "chosen").verdict
+    if verdict is Verdict.UNKNOWN:
+        return "Whether the fine-tuning lowered the loss on its own stories could not be measured."
+    if verdict is not Verdict.LESS:
+        return (
+            "The fine-tuning did not measurably lower the loss on its own stories, so that there "
+            "is no gain to keep."
+        )
+    first = _first(update)
+    if first is None:
+        return f"No rank tried keeps {percent(_MOST_OF, 0)} of the fine-tuning's gain."
+    return (
+        f"Cut to rank {first['rank']}, {percent(first['stored'] / _numbers(found))} of its "
+        f"numbers, the update keeps {percent(_share_kept(update, first), 0)} of the gain."
+    )
+
+
+def _share_kept(update: Mapping[str, Any], row: Row) -> float:
+    return float((update["before"]["chosen"] - row["losses"]["chosen"]) / _gain(update))
+
+
+def _update_table(found: Mapping[str, Any]) -> Table:
+    update = found["update"]
+    gained = _change(update, "chosen").verdict is Verdict.LESS
+    rows = tuple(
+        (
+            count(row["rank"]),
+            count(row["stored"]),
+            f"{row['losses']['chosen']:.4f}",
+            percent(_share_kept(update, row), 0) if gained else "–",
+            f"{row['losses']['others']:.4f}",
+        )
+        for row in update["ranks"]
+    )
+    return Table(
+        "tab:lab-svd-update",
+        f"The update cut to a rank: numbers that it holds, and loss in nats per token on stories "
+        f"with the most {literal(update['kind'])} and with the least.",
+        ("Rank", "Numbers", "Most", "Of the gain", "Least"),
+        rows,
+        "rrrrr",
+        f"{count(update['validation_stories']['chosen'])} and "
+        f"{count(update['validation_stories']['others'])} validation stories, the same at every "
+        "rank. Fine-tuning took "
+        f"{duration(update['seconds'])} on {hardware(found)}.",
+    )

@@ -1,0 +1,13 @@
+"""The same training in float32 and in bfloat16."""
+
+from tinylm.experiments.experiment import TEXT, Experiment
+
+EXPERIMENT = Experiment(
+    name="precision",
+    summary="The same training in float32 and in bfloat16",
+    chapter="Training",
+    depends_on=(*TEXT, "training", "experiments.precision"),
+    measure=f"{__name__}.measure:run",
+    section=f"{__name__}.section:blocks",
+    form=2,
+)

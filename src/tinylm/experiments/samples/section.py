@@ -1,0 +1,207 @@
+"""Sample generations at several settings, and what their numbers say about quality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.measurement import Verdict
+from tinylm.report.blocks import Block, Heading, Paragraph, Sample, Table, literal
+from tinylm.report.formatting import listed, percent, plural, significant
+from tinylm.report.measurements import difference, leaders, named
+
+Setting = Mapping[str, Any]
+_TRUE = "true"
+
+
+def blocks(results: ReportInputs) -> list[Block]:
+    """Return the section, or nothing without the experiment ``samples``."""
+    found = results.results.get("samples")
+    if found is None:
+        return []
+    settings = found["settings"]
+    nearest, _ = _nearest(found)
+    made: list[Block] = [
+        Heading(1, "Sample generations", "sec:samples"),
+        Paragraph(
+            f"The model continues the same beginnings, by at most "
+            f"{plural(found['max_new_tokens'], 'token')}, at "
+            f"{plural(len(settings), 'decoding setting')}: "
+            f"{listed([literal(setting['name']) for setting in settings])}. Greedy decoding "
+            "always takes the most likely token. Sampling draws from the prediction; a temperature "
+            "below 1 sharpens it first, top-k draws from the $k$ most likely tokens only, and "
+            "top-p from the fewest tokens whose probabilities add up to $p$ [[holtzman2020]]."
+        ),
+        Heading(2, "Quality in numbers", "sec:quality"),
+        Paragraph(
+            f"For [[tab:samples]], the first {plural(found['prompt_tokens'], 'token')} of "
+            f"{plural(found['num_stories'], 'validation story', 'validation stories')} were "
+            "continued at every setting. A difference is claimed only where it holds story by "
+            "story, by its 95\u202f% interval."
+        ),
+        _table(settings, found["reference"]),
+        *(Paragraph(text) for text in comments(found)),
+        Heading(2, "The texts", "sec:texts"),
+        Paragraph(
+            "The given beginning is in bold. The texts are not selected: the first text of every "
+            f"setting is shown, and with {named([nearest])[0]} that of every prompt. “Ended” means "
+            "that the model ended the story by itself; the others were cut at the limit."
+        ),
+    ]
+    for setting in settings:
+        outputs = setting["outputs"]
+        for output in outputs if setting["name"] == nearest else outputs[:1]:
+            state = "ended" if output["finished"] else "cut at the limit"
+            note = f"{plural(output['num_tokens'], 'token')}, {state}"
+            text = output["text"].removeprefix(output["prompt"]).lstrip()
+            made.append(Sample(setting["name"], text, output["prompt"], note))
+    return made
+
+
+def _row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        name,
+        significant(metrics["perplexity"]),
+        f"{metrics['distinct_1']:.3f}",
+        f"{metrics['distinct_2']:.3f}",
+        percent(metrics["repetition"]),
+        percent(metrics["unk_rate"]),
+        significant(metrics["mean_length"]),
+        percent(metrics["finished_share"], 0),
+    )
+
+
+def _table(settings: Sequence[Setting], reference: Mapping[str, Any]) -> Table:
+    rows = [_row(literal(setting["name"]), setting["metrics"]) for setting in settings]
+    rows.append(_row("true stories", reference))
+    return Table(
+        "tab:samples",
+        "What the settings do to the text, beside how the stories really continue.",
+        ("Setting", "Perplexity", "Distinct-1", "Distinct-2", "Repeated", "Unknown", "Length",
+         "Ended"),
+        tuple(rows),
+        "lrrrrrrr",
+        "Perplexity under the model itself; repeated: share of 4-grams that occurred before in the "
+        "same text; length in tokens; ended: share of texts that end within the limit.",
+        emphasised=(len(rows) - 1,),
+    )  # fmt: skip
+
+
+def comments(found: Mapping[str, Any]) -> list[str]:
+    """Return paragraphs that judge the settings by repetition, variety and perplexity."""
+    settings = found["settings"]
+    made = [_between(found), _against(found)]
+    unfinished = [s["name"] for s in settings if s["metrics"]["finished_share"] < 0.5]
+    if len(unfinished) == len(settings):
+        made.append(
+            "At no setting does the model end most of its stories within the limit; most of the "
+            "texts below stop where they were cut."
+        )
+    elif unfinished:
+        made.append(f"With {listed(named(unfinished))} most texts were cut before they had ended.")
+    return made
+
+
+def _extremes(
+    found: Mapping[str, Any], measure: str, values: Mapping[str, float]
+) -> tuple[str, str] | None:
+    """Return the settings with the highest and the lowest value, if these differ measurably."""
+    most, least = (choose(values, key=values.__getitem__) for choose in (max, min))
+    if most == least or difference(found, measure, most, least).verdict is not Verdict.MORE:
+        return None
+    return most, least
+
+
+def _between(found: Mapping[str, Any]) -> str:
+    metrics = {setting["name"]: setting["metrics"] for setting in found["settings"]}
+
+    def values(key: str) -> dict[str, float]:
+        return {name: float(of[key]) for name, of in metrics.items()}
+
+    repeated, varied, surprising = map(values, ("repetition", "distinct_2", "perplexity"))
+    less_likely = {name: -value for name, value in surprising.items()}
+    repetition = _extremes(found, "repetition", repeated)
+    variety = _extremes(found, "distinct_2", varied)
+    likelihood = _extremes(found, "log_probability_per_token", less_likely)
+    sentences = []
+    if repetition:
+        most, least = repetition
+        sentences.append(
+            f"The most repetitive setting is {_with(most, percent(repeated[most]))}, the least "
+            f"repetitive one {_with(least, percent(repeated[least]))}."
+        )
+    else:
+        sentences.append("In repetition no two settings are measurably different.")
+    if variety:
+        most, least = variety
+        sentences.append(
+            f"Variety is greatest with {_with(most, f'distinct-2 {varied[most]:.3f}')} and "
+            f"smallest with {_with(least, f'{varied[least]:.3f}')}."
+        )
+    else:
+        sentences.append("In variety no two settings are measurably different.")
+    if likelihood:
+        most, least = likelihood
+        sentences.append(
+            f"Perplexity is lowest with {_with(most, significant(surprising[most]))} and highest "
+            f"with {_with(least, significant(surprising[least]))}."
+        )
+    else:
+        sentences.append("In perplexity no two settings are measurably different.")
+    if likelihood and repetition and likelihood[0] == repetition[0]:
+        sentences.append(
+            "The most predictable text is thus also the most repetitive: a low perplexity alone is "
+            "no sign of good writing [[holtzman2020]]."
+        )
+    if likelihood and variety and likelihood[1] == variety[0]:
+        sentences.append(
+            "The most varied text is also the one that the model finds least likely, which is the "
+            "price of variety."
+        )
+    return " ".join(sentences)
+
+
+def _with(name: str, value: str) -> str:
+    return f"{named([name])[0]} ({value})"
+
+
+def _distance(metrics: Mapping[str, Any], reference: Mapping[str, Any]) -> float:
+    return float(sum(abs(metrics[key] - reference[key]) for key in ("distinct_2", "repetition")))
+
+
+def _nearest(found: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the setting nearest to the true texts, and those that are not measurably farther."""
+    reference = found["reference"]
+    near = {s["name"]: -_distance(s["metrics"], reference) for s in found["settings"]}
+    return leaders(found, "distance", near)
+
+
+def _against(found: Mapping[str, Any]) -> str:
+    nearest, alike = _nearest(found)
+    reference = found["reference"]
+    metrics = next(s["metrics"] for s in found["settings"] if s["name"] == nearest)
+    are = "is" if len(alike) == 1 else "are"
+    but = f", but {listed(named(alike))} {are} not measurably farther" if alike else ""
+    text = (
+        "Nearest to the true stories in distinct-2 and repetition together (sum of the absolute "
+        f"differences: {_distance(metrics, reference):.3f}) is {named([nearest])[0]}{but}. "
+    )
+    pair = f"({percent(metrics['repetition'])} against {percent(reference['repetition'])})"
+    text += {
+        Verdict.MORE: f"It still repeats itself more than they do {pair}",
+        Verdict.LESS: f"It repeats itself less than they do {pair}",
+        Verdict.ALIKE: f"It does not repeat itself measurably more or less than they do {pair}",
+        Verdict.UNKNOWN: f"Its repetition cannot be compared with theirs {pair}",
+    }[difference(found, "repetition", nearest, _TRUE).verdict]
+    pair = f"({significant(metrics['perplexity'])} against {significant(reference['perplexity'])})"
+    text += {
+        Verdict.MORE: f", and its text is more predictable than theirs {pair}.",
+        Verdict.LESS: f", and its text is less predictable than theirs {pair}.",
+        Verdict.ALIKE: f", and its text is not measurably more or less predictable {pair}.",
+        Verdict.UNKNOWN: f", and its perplexity cannot be compared with theirs {pair}.",
+    }[difference(found, "log_probability_per_token", nearest, _TRUE).verdict]
+    return (
+        f"{text} These numbers see single words and short phrases. They cannot tell whether a "
+        "story holds together from beginning to end; for that, the texts have to be read."
+    )

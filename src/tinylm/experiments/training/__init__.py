@@ -1,0 +1,14 @@
+"""A model trained from the configuration, measured as it learns."""
+
+from tinylm.experiments.experiment import CHECKPOINTS, TEXT, Experiment
+
+EXPERIMENT = Experiment(
+    name="training",
+    summary="A model trained from the configuration, measured as it learns",
+    chapter="Model",
+    depends_on=(*TEXT, "training", CHECKPOINTS),
+    measure=f"{__name__}.measure:run",
+    section=f"{__name__}.section:blocks",
+    figures=f"{__name__}.figures:draw",
+    sentence=f"{__name__}.sentence:sentence",
+)

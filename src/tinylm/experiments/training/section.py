@@ -1,0 +1,420 @@
+"""Training: settings, curves, and what the curves say."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from tinylm.config import TrainingConfig
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.training.architecture import blocks as architecture
+from tinylm.measurement import Difference, Measurement, Verdict
+from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, code
+from tinylm.report.formatting import count, duration, percent, plural, setting, significant
+from tinylm.report.measurements import DAGGER, dagger
+
+_DECAYED = 0.5
+"""Share of the largest learning rate below which a schedule has lowered it, at the end."""
+_PECULIAR, _WIDE = 0.05, 0.3
+"""Nats from which a measurable gap of training and validation loss is called a part, and wide."""
+_FEWEST_NORMS = 12
+_SPIKE = 5.0
+"""A gradient so many times the median norm is a spike."""
+
+
+def blocks(results: ReportInputs) -> list[Block]:
+    """Return the sections on the architecture and on training; none without a result."""
+    return [*architecture(results), *training_blocks(results)]
+
+
+def training_blocks(results: ReportInputs) -> list[Block]:
+    """Return the section, or nothing without the experiment ``training``."""
+    training = results.results.get("training")
+    if training is None:
+        return []
+    return [
+        Heading(1, "Training", "sec:training"),
+        *_method(results.config.training, training),
+        *_curves(results, training),
+    ]
+
+
+def _method(config: TrainingConfig, training: Mapping[str, Any]) -> list[Block]:
+    made: list[Block] = [
+        Heading(2, "Objective and optimizer", "sec:optimizer"),
+        Paragraph(
+            "The loss is the mean negative log-likelihood of the true next tokens, over all "
+            "tokens that are not padding; perplexity is its exponential [[jelinek1977]]:"
+        ),
+        Equation(
+            'cal(L) = -1/N sum_(t=1)^N log p_theta (w_t | w_(<t)), wide "perplexity" = e^(cal(L))'
+        ),
+        Paragraph(
+            "A perplexity of $k$ means that the model is as uncertain as if it had to choose among "
+            "$k$ equally likely words."
+        ),
+    ]
+    if "adam" in config.optimizer:
+        decoupled = (
+            " There is no weight decay."
+            if not config.weight_decay
+            else f" Weight decay of {setting(config.weight_decay)} acts on the weights directly "
+            "[[loshchilov2019]]."
+            if config.optimizer.endswith("adamw")
+            else f" The gradient includes a weight decay of {setting(config.weight_decay)}."
+        )
+        made += [
+            Paragraph(
+                "The weights are moved by Adam [[kingma2015]], which keeps a running mean $m$ of "
+                "the gradient $g$ and a running mean $v$ of its square, and so gives every weight "
+                "a step size of its own:"
+            ),
+            Equation(
+                "m arrow.l beta_1 m + (1 - beta_1) g, wide "
+                "v arrow.l beta_2 v + (1 - beta_2) g^2, wide "
+                "theta arrow.l theta - eta / (sqrt(hat(v)) + epsilon) hat(m)"
+            ),
+            Paragraph(
+                "with $hat(m) = m slash (1 - beta_1^t)$ and $hat(v) = v slash (1 - beta_2^t)$ "
+                f"at step $t$.{decoupled} {_clipping(config, training)}"
+            ),
+        ]
+    else:
+        made.append(Paragraph(f"The optimizer is `{config.optimizer}`. "
+                              f"{_clipping(config, training)}"))  # fmt: skip
+    made += [
+        Paragraph(
+            f"The {plural(training['steps'], 'step')} took "
+            f"{duration(training['seconds_training'])} ([[tab:training]])."
+        ),
+        _settings(config, training),
+    ]
+    return made
+
+
+def _clipping(config: TrainingConfig, training: Mapping[str, Any]) -> str:
+    if not config.gradient_clip:
+        return "Gradients are not clipped."
+    text = (
+        f"A gradient whose norm exceeds {setting(config.gradient_clip)} is scaled down to it "
+        f"[[pascanu2013]]. Averaged over {plural(config.log_interval, 'step')}, the norm "
+    )
+    norms = [point["gradient_norm"] for point in training["curve"]]
+    share = sum(norm > config.gradient_clip for norm in norms) / len(norms)
+    if share == 0:
+        return f"{text}never exceeded it."
+    entries = plural(len(norms), "log entry", "log entries")
+    return f"{text}exceeded it in {percent(share)} of the {entries}."
+
+
+def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
+    schedule = config.schedule
+    if config.warmup_steps:
+        schedule += f" after {plural(config.warmup_steps, 'warm-up step')}"
+    adam = "adam" in config.optimizer
+    speed = Measurement.of([point["tokens_per_second"] for point in training["curve"]])
+    batch = f"{config.batch_size} windows"
+    if config.accumulation_steps > 1:
+        batch += f" × {config.accumulation_steps} passes"
+    rows = [
+        ("Optimizer", code(config.optimizer)),
+        ("Learning rate $eta$", f"{setting(config.learning_rate)}, {schedule}"),
+        *(
+            [
+                ("$beta_1$, $beta_2$, $epsilon$", f"{setting(config.beta1)}, "
+                 f"{setting(config.beta2)}, {setting(config.eps)}")
+            ]
+            if adam
+            else []
+        ),
+        ("Weight decay", setting(config.weight_decay)),
+        ("Gradient clip", setting(config.gradient_clip) if config.gradient_clip else "off"),
+        ("Batch", batch),
+        ("Tokens per step", count(training["tokens_per_step"])),
+        ("Steps", f"{count(training['steps'])} ({significant(training['epochs'])} epochs)"),
+        ("Tokens seen", count(training["tokens_seen"])),
+        ("Precision", str(training["precision"])),
+        ("Seed", str(config.seed)),
+        ("Time of the steps", duration(training["seconds_training"])),
+        ("Speed", f"{count(speed.median)}{dagger(speed)} tokens per second"),
+    ]  # fmt: skip
+    return Table(
+        "tab:training",
+        "How the model was trained.",
+        ("Setting", "Value"),
+        tuple(rows),
+        "ll",
+        f"Speed: median of {plural(len(speed.rounds), 'log entry', 'log entries')}. The distance "
+        f"between their quartiles is {percent(speed.spread)} of it"
+        + (
+            f". {DAGGER}: disturbed; neither the speed nor the time of the steps is a finding."
+            if speed.disturbed
+            else "."
+        ),
+    )
+
+
+def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
+    made: list[Block] = [
+        Heading(2, "Loss and perplexity", "sec:curves"),
+        Paragraph(progress(results, training)),
+    ]
+    if results.has_figure("figures/loss.svg"):
+        made.append(
+            Figure(
+                "fig:loss",
+                "figures/loss.svg",
+                "Training loss at every logged step, its moving average, and validation loss, on a "
+                "logarithmic axis, which shows the beginning and the end alike.",
+                "Training and validation loss against optimizer steps.",
+            )
+        )
+    made.append(Paragraph(gap(training)))
+    if len(training["validations"]) > 1:
+        made[-1] = Paragraph(f"{gap(training)} [[tab:validations]] lists the validations.")
+        made.append(_validations(training))
+    made.append(Paragraph(baselines(results, training)))
+    if results.has_figure("figures/perplexity.svg"):
+        made.append(
+            Figure(
+                "fig:perplexity",
+                "figures/perplexity.svg",
+                _perplexity_caption(training),
+                "Training and validation perplexity against optimizer steps: from the start, with "
+                "two baselines, and the later part by itself.",
+            )
+        )
+    if results.has_figure("figures/schedule.svg"):
+        made += [
+            Paragraph(steadiness(training)),
+            Figure(
+                "fig:schedule",
+                "figures/schedule.svg",
+                "Learning rate and gradient norm during training.",
+                "Learning rate and gradient norm against optimizer steps.",
+            ),
+        ]
+    return made
+
+
+def _perplexity_caption(training: Mapping[str, Any]) -> str:
+    lines = (
+        "Left: from the untrained model on, with what a model reaches that knows nothing and one "
+        "that knows only how frequent each word is. Right: the later part by itself."
+    )
+    validations = training["validations"]
+    if all(point["training_perplexity"] is None for point in validations):
+        return f"Validation perplexity. {lines}"
+    number, windows = training["validation_windows"], training["windows_per_epoch"]
+    sample = (
+        f"{count(number)} of the {count(windows)} training windows"
+        if number < windows
+        else "the training windows"
+    )
+    return (
+        f"Perplexity on {sample} and on {plural(number, 'window')} of the validation split, always "
+        f"the same and both without dropout, so that the two can be compared. {lines}"
+    )
+
+
+def _change(training: Mapping[str, Any], name: str) -> Difference:
+    """Return how a loss changed; results of a run that an older version began do not have it."""
+    return Difference.from_result(training["changes"].get(name))
+
+
+def progress(results: ReportInputs, training: Mapping[str, Any]) -> str:
+    """Return how far perplexity fell, where it was best, and whether training went on too long."""
+    validations, best = training["validations"], training["best"]
+    first = validations[0]
+    seen = " ([[fig:loss]])" if results.has_figure("figures/loss.svg") else ""
+    if len(validations) == 1:
+        return (
+            f"Validation perplexity at step {count(first['step'])} is "
+            f"{significant(first['perplexity'])}, a loss of {significant(first['loss'], 4)} nats "
+            f"per token{seen}."
+        )
+    since = f"after {_epochs(first['epoch'])}" if first["step"] else "before the first step"
+    way = {
+        Verdict.LESS: "fell",
+        Verdict.MORE: "rose",
+        Verdict.ALIKE: "did not change measurably,",
+        Verdict.UNKNOWN: "went",
+    }[_change(training, "first_to_best").verdict]
+    text = (
+        f"Validation perplexity {way} from {significant(first['perplexity'], 4)} {since} to "
+        f"{significant(best['perplexity'], 4)}, its best, at step {count(best['step'])}{seen}. "
+        f"{_ending(training)}"
+    )
+    if training["stopped_early"]:
+        patience = plural(results.config.training.early_stop_patience, "validation")
+        text += f" Training was stopped early because {patience} in a row brought no lower loss."
+    return text
+
+
+def _ending(training: Mapping[str, Any]) -> str:
+    """Return how the validation loss moved at the end, and what that says of more steps."""
+    last = training["validations"][-1]
+    rise = _change(training, "best_to_last")
+    if rise.verdict is Verdict.MORE:
+        text = (
+            f"After that it rose again: until step {count(last['step'])} the loss grew by "
+            f"{significant(rise.value, 2)} nats. The checkpoint to use is the best one, not the "
+            "last."
+        )
+        if _change(training, "training_best_to_last").verdict is Verdict.LESS:
+            return f"{text} Meanwhile the loss on the training stories fell: the model overfits."
+        return text
+    step = _change(training, "previous_to_last")
+    rates = [point["learning_rate"] for point in training["curve"]]
+    share = rates[-1] / max(rates)
+    if step.verdict is Verdict.LESS:
+        text = (
+            f"The loss was still falling when training ended, by {significant(-step.value, 2)} "
+            "nats between the last two validations"
+        )
+        if share < _DECAYED:
+            return (
+                f"{text}. By then the schedule had lowered the learning rate to {percent(share)} "
+                "of its largest value: a lower loss would take a longer schedule, not more steps "
+                "at its end."
+            )
+        return f"{text}: more steps would have lowered it further."
+    if step.verdict is Verdict.MORE:
+        return (
+            f"Between the last two validations the loss rose by {significant(step.value, 2)} nats."
+        )
+    if step.verdict is Verdict.UNKNOWN:
+        return "How it moved at the end could not be measured."
+    return (
+        "Between the last two validations the loss did not change measurably: at the end of its "
+        "schedule training had levelled out."
+        if share < _DECAYED
+        else "Between the last two validations the loss did not change measurably: at this "
+        "learning rate training had levelled out."
+    )
+
+
+def gap(training: Mapping[str, Any]) -> str:
+    """Return what the distance between training and validation loss means."""
+    last = training["validations"][-1]
+    if last["training_loss"] is None:
+        return (
+            "The loss on training stories was not measured as that on validation stories was, so "
+            "nothing can be said about overfitting."
+        )
+    text = (
+        f"At the last validation the loss on training stories is {last['training_loss']:.3f} and "
+        f"that on validation stories {last['loss']:.3f}, both measured without dropout"
+    )
+    difference = _change(training, "training_to_validation")
+    size = significant(abs(difference.value), 2)
+    if difference.verdict is Verdict.UNKNOWN:
+        return f"{text}. Whether they differ could not be measured."
+    if difference.verdict is Verdict.ALIKE:
+        return (
+            f"{text}. They are not measurably different: the model predicts stories that it has "
+            "not seen as well as those that it has, and has hardly memorised any."
+        )
+    if difference.verdict is Verdict.LESS:
+        return (
+            f"{text}. The validation stories are easier for it by {size} nats, so there is no sign "
+            "of memorising."
+        )
+    if difference.value < _PECULIAR:
+        return (
+            f"{text}. The gap of {size} nats is small: most of what the model has learned is "
+            "common to all stories, and little is memorised."
+        )
+    if difference.value < _WIDE:
+        return (
+            f"{text}. The gap of {size} nats shows that a part of what was learned is peculiar to "
+            "the training stories."
+        )
+    return (
+        f"{text}. The gap of {size} nats is wide: the model memorises training stories. More data, "
+        "more dropout or fewer steps would help."
+    )
+
+
+def baselines(results: ReportInputs, training: Mapping[str, Any]) -> str:
+    """Return how the best perplexity compares with knowing nothing and with word counts."""
+    uniform, unigram = training["uniform_perplexity"], training["unigram_perplexity"]
+    best = training["best"]["perplexity"]
+    seen = " ([[fig:perplexity]])" if results.has_figure("figures/perplexity.svg") else ""
+    text = (
+        f"Two baselines give the number a scale{seen}. A model to which all words are equally "
+        f"likely has a perplexity of {count(uniform)}, the size of the vocabulary; one that knows "
+        "the frequency of every word and nothing of its context has one of "
+        f"{significant(unigram)}. "
+    )
+    own, known = _change(training, "best"), math.log(unigram)
+    verdict = Difference(own.value - known, own.low - known, own.high - known).verdict
+    reached = f"{text}The {significant(best, 4)} reached here is"
+    if verdict is Verdict.LESS:
+        return (
+            f"{reached} lower than the second by a factor of {significant(unigram / best, 2)}, "
+            "which is what the model takes from context."
+        )
+    if verdict is Verdict.MORE:
+        return f"{reached} *above* the second: the model has not learned to use the context."
+    if verdict is Verdict.ALIKE:
+        return (
+            f"{reached} not measurably different from the second: the model has not yet learned "
+            "to use the context."
+        )
+    return f"{reached} to be compared with the second."
+
+
+def steadiness(training: Mapping[str, Any]) -> str:
+    """Return what the gradient's norm tells about how steadily training went."""
+    norms = [point["gradient_norm"] for point in training["curve"]]
+    text = "[[fig:schedule]] shows the learning rate and the norm of the gradient."
+    if len(norms) < _FEWEST_NORMS:
+        return text
+    later = norms[len(norms) // 4 :]
+    middle, largest = statistics.median(later), max(later)
+    text += (
+        f" After the first quarter of training the median norm is {significant(middle, 2)} and the "
+        f"largest {significant(largest, 2)}: "
+    )
+    return (
+        f"{text}there were spikes." if largest > _SPIKE * middle else f"{text}there was no spike."
+    )
+
+
+def _validations(training: Mapping[str, Any]) -> Table:
+    validations = training["validations"]
+    # A long run validates often; a dozen lines show the course of it.
+    stride = max(1, -(-len(validations) // 12))
+    kept = sorted({*range(len(validations) - 1, -1, -stride), 0})
+    best = min(range(len(validations)), key=lambda i: validations[i]["loss"])
+    kept = sorted({*kept, best})
+    rows = tuple(
+        (
+            count(validations[i]["step"]),
+            f"{validations[i]['epoch']:.2f}",
+            _perplexity(validations[i]["training_perplexity"]),
+            f"{validations[i]['loss']:.4f}",
+            _perplexity(validations[i]["perplexity"]),
+        )
+        for i in kept
+    )
+    partly = "" if len(kept) == len(validations) else f" ({len(kept)} of {len(validations)})"
+    return Table(
+        "tab:validations",
+        f"Validations during training{partly}; the best in bold.",
+        ("Step", "Epoch", "Training perplexity", "Validation loss", "Validation perplexity"),
+        rows,
+        "rrrrr",
+        emphasised=(kept.index(best),),
+    )
+
+
+def _perplexity(value: float | None) -> str:
+    return "–" if value is None else significant(value, 4)
+
+
+def _epochs(value: float) -> str:
+    return f"epoch {value:.0f}" if value == round(value) else f"{value:.2f} epochs"

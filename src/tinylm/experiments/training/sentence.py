@@ -1,0 +1,20 @@
+"""What the report's abstract says of what training reached."""
+
+from __future__ import annotations
+
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.report.formatting import duration, millions, plural, significant
+
+
+def sentence(inputs: ReportInputs) -> str:
+    """Return one sentence as inline markup, or nothing."""
+    training, evaluation = inputs.results["training"], inputs.results.get("evaluation")
+    # Training itself may have validated on a part of the split.
+    reached = evaluation["validation"] if evaluation else training["best"]
+    unigram = training.get("unigram_perplexity")
+    against = f", where word frequencies alone give {significant(unigram)}" if unigram else ""
+    return (
+        f"In {plural(training['steps'], 'step')} and {duration(training['seconds_training'])} "
+        f"of training on {millions(training['tokens_seen'])} tokens, validation perplexity "
+        f"reached {significant(reached['perplexity'])}{against}."
+    )

@@ -1,1 +1,0 @@
-"""The report's sections, one a file: results in, blocks out."""
