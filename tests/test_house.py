@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 BASE_MODULES = {
     *("config", "registry", "errors", "atomic", "fingerprints", "folders", "locks"),
-    *("measurement", "names", "openmp", "perplexity", "printable", "reading", ""),
+    *("measurement", "names", "openmp", "perplexity", "printable", "reading", "value_types", ""),
 }
 FORBIDDEN_MODULES = {
     *("transformers", "peft", "trl", "transformer_lens", "bitsandbytes", "pickle", "dill"),

@@ -281,6 +281,13 @@ def test_save_and_load(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     assert again.score("The cat.") == tiny_lm.score("The cat.")
 
 
+@pytest.mark.parametrize("prompt", [None, 3, b"x", [None], ["a", 3]])
+def test_what_is_no_text_is_told(tiny_lm: LanguageModel, prompt: Any) -> None:
+    for ask in (tiny_lm.generate, tiny_lm.score):
+        with pytest.raises(GenerationError, match="expected text, or a list of texts, not "):
+            ask(prompt)
+
+
 def test_errors_are_one_line_that_say_what_to_do(tiny_lm: LanguageModel, tmp_path: Path) -> None:
     for call, kind, text in (
         (lambda: tiny_lm.generate([]), GenerationError, "give at least one prompt"),

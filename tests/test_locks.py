@@ -19,8 +19,9 @@ from tinylm.atomic import write_text
 from tinylm.locks import LOCK, LockedError, LostFolderError, locked
 
 HOLD = """
-import sys
+import signal, sys
 from tinylm.locks import locked
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs behind
 with locked(sys.argv[1], print):
     print("held", flush=True)
     sys.stdin.read()

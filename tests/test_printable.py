@@ -20,7 +20,7 @@ from tests.cli.conftest import Command, tinylm
 from tinylm.cli import console, output
 from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError
-from tinylm.experiments.attention.measure import page as attention_html
+from tinylm.experiments.attention import page as attention_html
 from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
 from tinylm.names import checked_name

@@ -17,7 +17,7 @@ import torch
 
 from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from tinylm.config import GenerationConfig, from_dict, to_dict
-from tinylm.errors import GenerationError
+from tinylm.errors import GenerationError, shown
 from tinylm.generation.engine import Generated, SpecialIds, generate_steps
 from tinylm.generation.engine import generate as generate_ids
 from tinylm.generation.scoring import token_log_probabilities
@@ -147,7 +147,7 @@ class LanguageModel:
             GenerationError: for an empty batch.
         """
         config = _with_settings(config, settings)
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts = _texts(prompt)
         framed = self._framed(prompts)
         generated = generate_ids(self.model, framed, config, SPECIAL_IDS, progress=progress)
         results = [
@@ -183,7 +183,7 @@ class LanguageModel:
 
     def score(self, text: str) -> Score:
         """Return the log-probability of a whole text, framed by ``<sos>`` and ``<eos>``."""
-        ids = [*self._framed([text])[0], EOS_ID]
+        ids = [*self._framed(_texts(text)[:1])[0], EOS_ID]
         values = token_log_probabilities(self.model, [ids])[0]
         return Score(sum(values), len(values))
 
@@ -230,6 +230,18 @@ class LanguageModel:
             score=generated.score,
             alternatives=[self._result(prompt, framed, one) for one in generated.alternatives],
         )
+
+
+def _texts(prompt: str | Sequence[str]) -> list[str]:
+    """Return a prompt, or prompts, as a list.
+
+    Raises:
+        GenerationError: if they are no text.
+    """
+    prompts = [prompt] if isinstance(prompt, (str, bytes)) or prompt is None else prompt
+    if not isinstance(prompts, Sequence) or not all(isinstance(one, str) for one in prompts):
+        raise GenerationError(f"expected text, or a list of texts, not {shown(prompt)}")
+    return list(prompts)
 
 
 def _with_settings(config: GenerationConfig | None, settings: dict[str, Any]) -> GenerationConfig:

@@ -205,7 +205,6 @@ COMMANDS = Registry(
         "attention": "tinylm.cli.attention:attention",
         "verify": "tinylm.cli.verify:verify",
         "plan": "tinylm.cli.plan:app",
-        "lab": "tinylm.cli.lab:app",
         "report": "tinylm.cli.report:report",
         "handin": "tinylm.cli.handin:handin",
         "experiment": "tinylm.cli.experiment:experiment",

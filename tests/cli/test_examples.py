@@ -23,7 +23,7 @@ def examples(help_text: str) -> list[str]:
 
 
 def test_every_command_and_no_other_has_examples(tinylm: Command) -> None:
-    groups = {"plan": ["lora"], "lab": ["svd", "mnist"]}
+    groups = {"plan": ["lora"]}
     inner = [f"{name} {command}" for name, commands in groups.items() for command in commands]
     assert set(EXAMPLES) == {*COMMANDS, *inner}
     for name, commands in groups.items():
@@ -35,7 +35,7 @@ def test_every_command_and_no_other_has_examples(tinylm: Command) -> None:
 @pytest.mark.parametrize("columns", ["40", "80"])
 def test_no_summary_is_cut(tinylm: Command, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    for command in ([], ["plan"], ["lab"]):
+    for command in ([], ["plan"]):
         _, told, _ = tinylm(*command, "--help")
         assert "..." not in told.partition("Commands:\n")[2]
     assert "the same command goes on." in " ".join(tinylm("--help")[1].split())

@@ -21,9 +21,9 @@ from typer.main import get_command
 from tests.cli.conftest import Command
 from tests.cli.test_classify import labelled
 from tinylm.cli import app
+from tinylm.experiments.document import build
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.registry import COMMANDS
-from tinylm.report import build
 from tinylm.training import loop
 from tinylm.training.loop import Trainer
 from tinylm.training.step import Gradients, TrainingStep
@@ -361,7 +361,7 @@ def test_help_the_list_of_settings_and_what_memory_is_needed(
 def test_checks_that_fail(tinylm: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outcomes = iter([["loss"], []])
     monkeypatch.setattr(
-        "tinylm.experiments.verification.run",
+        "tinylm.experiments.verification.measure.run",
         lambda context: {"rows": [], "passed": 0, "failed": next(outcomes)},
     )
     status, out, _ = tinylm("verify", run)

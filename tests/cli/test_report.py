@@ -111,7 +111,7 @@ def measured(path: Path) -> Any:
 
 def test_all_are_the_registrys(tinylm: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tinylm.experiments import context
-    from tinylm.report import build
+    from tinylm.experiments.document import build
 
     wanted: list[str] = []
     monkeypatch.setattr(context, "run_experiment", lambda name, *_: wanted.append(name))

@@ -346,5 +346,5 @@ def test_without_a_network_the_error_says_what_to_do(
     with pytest.raises(DataError) as error:
         download_mnist(tmp_path)
     assert told(error).startswith("cannot download train-images-idx3-ubyte.gz (https://ossci")
-    assert "no route to host" in told(error) and "leave out --download" in told(error)
+    assert "no route to host" in told(error) and "use the embedded digits" in told(error)
     assert not list(tmp_path.iterdir())

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from tinylm.config.experiments import AttentionExperiment
 from tinylm.errors import GenerationError
 from tinylm.experiments.attention import measure as attention
 from tinylm.experiments.attention.example_sentences import FEWEST, MOST
+from tinylm.experiments.attention.settings import AttentionExperiment
 from tinylm.experiments.context import Context
 from tinylm.experiments.preparation import encoded_split
 from tinylm.interpretability.attention_maps import attention_patterns

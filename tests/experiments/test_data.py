@@ -16,7 +16,7 @@ from tinylm.registry import EXPERIMENTS
 
 @pytest.fixture(scope="module")
 def result(tiny_context: Context) -> dict[str, Any]:
-    made: dict[str, Any] = EXPERIMENTS.load("data")(tiny_context)
+    made: dict[str, Any] = EXPERIMENTS.load("data").run(tiny_context)
     return made
 
 

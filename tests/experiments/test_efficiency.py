@@ -14,18 +14,18 @@ from scipy import stats
 from tests.training.tiny import tiny_run
 from tinylm import folders
 from tinylm.config import (
-    AccumulationExperiment,
-    GradientCheckpointingExperiment,
-    KVCacheExperiment,
     RunConfig,
 )
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import ConfigError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.accumulation import measure as accumulation
+from tinylm.experiments.accumulation.settings import AccumulationExperiment
 from tinylm.experiments.context import Context, run_experiment
 from tinylm.experiments.gradient_checkpointing import measure as gradient_checkpointing
+from tinylm.experiments.gradient_checkpointing.settings import GradientCheckpointingExperiment
 from tinylm.experiments.kv_cache import measure as kv_cache
+from tinylm.experiments.kv_cache.settings import KVCacheExperiment
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.training.measure import StoppedBySignalError
 from tinylm.experiments.trials import Remedy, train_trial

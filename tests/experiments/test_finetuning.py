@@ -14,15 +14,15 @@ import pytest
 import torch
 
 from tinylm.config import DataConfig, GenerationConfig, RunConfig
-from tinylm.config.experiments import FinetuningExperiment
 from tinylm.config.finetuning import PromptConfig
 from tinylm.data.corpora.letters import build_letter
 from tinylm.experiments.adapting import FULL
 from tinylm.experiments.context import Context, SilentConsole
 from tinylm.experiments.finetuning import measure as finetuning
+from tinylm.experiments.finetuning import measure_costs as finetuning_costs
 from tinylm.experiments.finetuning.longer_context import _windows, extend_context
 from tinylm.experiments.finetuning.measure import LORA_PLUS, ways
-from tinylm.experiments.finetuning.measure import measure_costs as finetuning_costs
+from tinylm.experiments.finetuning.settings import FinetuningExperiment
 from tinylm.experiments.lab_texts import Story, rows_loss
 from tinylm.experiments.preparation import encoded_split
 from tinylm.finetuning.adapters import adapter_of, attach, trained_parameters

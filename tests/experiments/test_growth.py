@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from tests.training.tiny import tiny_run, tiny_windows
-from tinylm.config import EfficiencyExperiment, PrecisionExperiment, RunConfig, load_config
+from tinylm.config import RunConfig, load_config
 from tinylm.errors import TrainingError
 from tinylm.experiments.context import Context, run_experiment
 from tinylm.experiments.efficiency import measure as efficiency
+from tinylm.experiments.efficiency.settings import EfficiencyExperiment
 from tinylm.experiments.growth import exponent, random_batch, resized, sizes
 from tinylm.experiments.precision import measure as precision
+from tinylm.experiments.precision.settings import PrecisionExperiment
 from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
 from tinylm.training.step import TrainingStep

@@ -10,9 +10,9 @@ import pytest
 
 from tests.experiments.test_efficiency import tiny_run, with_settings
 from tinylm.config import to_dict
-from tinylm.config.experiments import HyperparametersExperiment
 from tinylm.experiments.context import Context
 from tinylm.experiments.hyperparameters import measure as hyperparameters
+from tinylm.experiments.hyperparameters.settings import HyperparametersExperiment
 from tinylm.experiments.training.measure import StoppedBySignalError
 from tinylm.training.loop import Trainer
 

@@ -15,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from tinylm.config import MnistLab, RunConfig
+from tinylm.config import RunConfig
 from tinylm.data.images import load_digits
 from tinylm.errors import ConfigError, DataError
 from tinylm.experiments.context import Context, SilentConsole, run_experiment
@@ -31,6 +31,7 @@ from tinylm.experiments.lab_mnist.digits import (
     network,
     train,
 )
+from tinylm.experiments.lab_mnist.settings import MnistLab
 
 SETTINGS = MnistLab(
     hidden_size=24,

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from tinylm.config import SvdLab
 from tinylm.data.token_files import TokenFile
 from tinylm.errors import CheckpointError, DataError
 from tinylm.experiments.context import Context, SilentConsole
 from tinylm.experiments.lab_svd import measure as lab_svd
+from tinylm.experiments.lab_svd.settings import SvdLab
 from tinylm.experiments.lab_texts import rows_loss, two_kinds
 from tinylm.experiments.preparation import encoded_split
 from tinylm.finetuning.factorisation import decompose

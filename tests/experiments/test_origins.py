@@ -232,7 +232,10 @@ def test_a_finished_training_is_believed_only_with_its_checkpoints(tmp_path: Pat
         (["kv-cache"], "experiments.beam_search.prompts=2", True),
         (["kv-cache", "evaluation"], "evaluation.num_stories=2", False),
         (["evaluation"], "report.author=x", True),
-        (["evaluation"], "report.prompts=[x]", False),
+        (["evaluation"], "report.prompts=[x]", True),
+        (["evaluation"], "generation.temperature=3", True),
+        (["evaluation"], "training.batch_size=3", True),
+        (["samples"], "report.prompts=[x]", False),
     ],
 )
 def test_settings_without_effect_are_refused(

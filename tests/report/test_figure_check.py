@@ -16,11 +16,11 @@ from matplotlib.patches import FancyBboxPatch
 from tests.report import fixtures
 from tests.report.figure_check import faults
 from tinylm.config import ModelConfig
+from tinylm.experiments.accumulation.figures import accumulation_figure
 from tinylm.experiments.attention.figures import heatmap_grid, line_figure
 from tinylm.experiments.beam_search.figures import decoding_figure
 from tinylm.experiments.data.figures import data_figure
 from tinylm.experiments.finetuning.figures import finetuning_figure
-from tinylm.experiments.kv_cache.figures import accumulation_figure
 from tinylm.experiments.training.architecture_figure import architecture_figure
 from tinylm.experiments.training.figures import loss_figure, perplexity_figure, schedule_figure
 from tinylm.registry import POSITIONS

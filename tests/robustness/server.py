@@ -176,7 +176,7 @@ def _recorded(job: dict[str, Any]) -> int:
 
 def _all_but_typst(report: list[str]) -> None:
     """Draw and assemble a report. Typst's threads would be missing in a forked process."""
-    from tinylm.report import build
+    from tinylm.experiments.document import build
 
     def unprinted(document: Document, inputs: ReportInputs, stem: str) -> dict[str, Path]:
         (inputs.folder / f"{stem}.pdf").touch()

@@ -425,6 +425,25 @@ def test_settings_given_at_a_resume_stay_with_the_run(
     )
 
 
+@pytest.mark.parametrize(
+    "setting", ["learning_rate=0.5", "batch_size=2", "weight_decay=0.3", "schedule=cosine"]
+)
+def test_settings_without_a_step_left_are_refused_and_not_written_down(
+    tmp_path: Path, cache: Path, processes: Processes, setting: str
+) -> None:
+    config = write_config(tmp_path / "run.yaml", cache)
+    assert processes.run(["train", "--config", str(config)], tmp_path)[0] == 0
+    before = (tmp_path / "runs/run/config.yaml").read_text()
+    status, errors = processes.run(
+        ["train", "--resume", "runs/run", "-o", f"training.{setting}"], tmp_path
+    )
+    assert status == 1
+    assert errors.count("\n") == 1 or "is done again" in errors
+    assert "steps are taken with" in errors
+    assert (tmp_path / "runs/run/config.yaml").read_text() == before
+    assert processes.run(["train", "--resume", "runs/run"], tmp_path)[0] == 0
+
+
 def test_a_run_is_not_overwritten_and_a_stranger_not_resumed(
     tmp_path: Path, cache: Path, processes: Processes
 ) -> None:

@@ -1,7 +1,10 @@
 """metrics.jsonl, TensorBoard, Weights & Biases, and what a resumed run does with them."""
 
+import contextlib
 import json
+import shutil
 import sys
+import threading
 import types
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.training.tiny import tiny_run
 from tinylm.config import TrainingConfig
-from tinylm.errors import ConfigError, DataError
+from tinylm.errors import ConfigError, DataError, TrainingError
 from tinylm.experiments.context import run_experiment
 from tinylm.reading import refusal, signed, verified
 from tinylm.training.tracking import Tracker, read_metrics
@@ -29,6 +32,24 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def without_checksum(line: str) -> dict[str, Any]:
     return verified(json.loads(line), refusal("metrics.jsonl"))
+
+
+def test_a_folder_that_is_gone_is_told_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    hook = threading.excepthook
+    tracker = Tracker(folder, TrainingConfig(), -1)
+    shutil.rmtree(folder)
+    with pytest.raises(TrainingError, match="was removed or renamed while its training wrote"):
+        for step in range(200):
+            tracker.write("train", {"step": step, "loss": 1.0})
+            with contextlib.suppress(OSError):
+                tracker._board.flush()
+    with contextlib.suppress(TrainingError):
+        tracker.close()
+    assert threading.excepthook is hook
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_lines_of_a_run(tmp_path: Path, cache: Path) -> None:

@@ -33,12 +33,15 @@ def classify(
     """Give texts the labels of a classifier that finetune has trained, or measure it."""
     from tinylm.cli.adapters import folder_of
     from tinylm.cli.classification import print_scores
+    from tinylm.cli.input import piped_text
     from tinylm.data.labelled import read_rows
     from tinylm.errors import ConfigError
     from tinylm.experiments.classifying import TextClassifier
     from tinylm.finetuning.classification_files import ABOUT
     from tinylm.language_model import LanguageModel
 
+    if not texts and data is None and (piped := piped_text()) is not None:
+        texts = [piped]
     if bool(texts) == (data is not None):
         raise ConfigError("give either texts to classify or --data FILE to measure the classifier")
     model = TextClassifier.load(

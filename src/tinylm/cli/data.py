@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from itertools import islice
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,11 +19,18 @@ def data(
     config: ConfigFile = None,
     override: Overrides = [],  # noqa: B006
     show: Annotated[int, typer.Option(min=0, help="Print this many training stories.")] = 1,
+    mnist: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Fetch MNIST's images into a folder instead."),
+    ] = None,
 ) -> None:
     """Prepare a corpus (tokenizer, token files) and say what it holds."""
     from tinylm.cli.console import TerminalConsole
     from tinylm.experiments.preparation import prepare_data
 
+    if mnist is not None:
+        _fetch_mnist(mnist)
+        return
     prepared = prepare_data(configuration(preset, config, data, override), TerminalConsole())
     say(prepared.corpus.describe())
     say(f"vocabulary: {prepared.tokenizer.vocab_size:,} types")
@@ -34,3 +42,19 @@ def data(
         )
     for story in islice(prepared.corpus.train(), min(show, sys.maxsize)):
         say(f"\n{story}")
+
+
+def _fetch_mnist(folder: Path) -> None:
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.data.images import SHA256, download_mnist
+    from tinylm.locks import locked
+    from tinylm.names import checked_path
+
+    console = TerminalConsole()
+    with (
+        locked(checked_path(folder, "--mnist"), console.warn, wait=True),
+        console.task("Fetching MNIST", float(len(SHA256))) as done,
+    ):
+        paths = download_mnist(folder, done)
+    for path in paths:
+        say(str(path))

@@ -54,19 +54,6 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm plan lora --shape 120x120 --reduction 15",
         "tinylm plan lora runs/quick --rank 4",
     ),
-    "lab": (
-        "tinylm lab svd runs/quick",
-        "tinylm lab mnist -o experiments.lab_mnist.seeds=2",
-    ),
-    "lab svd": (
-        "tinylm lab svd runs/quick -o experiments.lab_svd.steps=20",
-        "tinylm lab svd runs/quick --again",
-    ),
-    "lab mnist": (
-        "tinylm lab mnist -o experiments.lab_mnist.seeds=2",
-        "tinylm lab mnist --output runs/digits "
-        "-o experiments.lab_mnist.seeds=2 -o experiments.lab_mnist.learning_rates=[0.01]",
-    ),
     "report": (
         "tinylm report --preset quick --name try --experiments data,training "
         "-o training.max_steps=20 -o data.train_stories=200 -o data.validation_stories=20",
@@ -79,7 +66,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "experiment": (
         "tinylm experiment --list",
-        "tinylm experiment samples --run runs/quick",
+        "tinylm experiment lab-svd --run runs/quick -o experiments.lab_svd.steps=20",
     ),
     "data": (
         "tinylm data --data letters --show 2 -o data.train_stories=1000",

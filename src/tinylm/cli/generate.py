@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,6 +81,12 @@ def generate(
         lm = with_adapter(lm, run, adapter, rank)
     elif rank is not None:
         raise ConfigError("--rank chooses that of a DyLoRA adapter: name it with --adapter")
+    if samples > 1 and "seed" not in uses(config):
+        raise ConfigError(
+            f"--samples {samples} with strategy {config.strategy} gives the same text {samples} "
+            "times: --strategy sampling draws different ones, and --strategy beam --num-return "
+            "gives several hypotheses"
+        )
     texts = len(prompts or [""]) * samples
     refuse_generation(lm.model.config, texts, 1, "--samples or the number of prompts")
     if "seed" not in asked and "seed" in uses(config):
@@ -89,9 +96,11 @@ def generate(
     searches = hasattr(STRATEGIES.load(config.strategy), "search")
     if len(wanted) == 1 and not searches:
         prompt = wanted[0]
+        pieces = lm.stream(prompt, config)
+        first = next(pieces, "")  # what cannot be generated is refused before anything is said
         say(lm.begun(prompt), nl=False)
         length = 0
-        for piece in lm.stream(prompt, config):
+        for piece in itertools.chain([first] if first else [], pieces):
             say(piece, nl=False)
             length += 1
         say()

@@ -1,15 +1,6 @@
 """Every setting of a run: frozen dataclasses, YAML in and out, overrides, presets."""
 
-from tinylm.config.experiments import (
-    AccumulationExperiment,
-    BeamSearchExperiment,
-    EfficiencyExperiment,
-    ExperimentsConfig,
-    GradientCheckpointingExperiment,
-    KVCacheExperiment,
-    PrecisionExperiment,
-)
-from tinylm.config.labs import MnistLab, SvdLab
+from tinylm.config.experiments import ExperimentsConfig
 from tinylm.config.places import absolute, with_absolute_paths
 from tinylm.config.reading import (
     PRESETS,
@@ -35,21 +26,13 @@ from tinylm.config.settings import (
 
 __all__ = [
     "PRESETS",
-    "AccumulationExperiment",
-    "BeamSearchExperiment",
     "DataConfig",
-    "EfficiencyExperiment",
     "EvaluationConfig",
     "ExperimentsConfig",
     "GenerationConfig",
-    "GradientCheckpointingExperiment",
-    "KVCacheExperiment",
-    "MnistLab",
     "ModelConfig",
-    "PrecisionExperiment",
     "ReportConfig",
     "RunConfig",
-    "SvdLab",
     "TokenizerConfig",
     "TrainingConfig",
     "VectorsConfig",

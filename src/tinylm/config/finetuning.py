@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tinylm import registry
-from tinylm.config.types import (
+from tinylm.value_types import (
     FROZEN,
     Float,
     Fraction,

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinylm.config.settings import RunConfig
+from tinylm.registry import EXPERIMENTS
 
 MOVABLE = ("data.path", "data.cache_folder", "vectors.path")
 """Settings of a run's text and start that may change: the same may lie somewhere else now."""
@@ -13,12 +14,18 @@ MOVABLE = ("data.path", "data.cache_folder", "vectors.path")
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:
     """Return the configuration with paths that mean the same from every folder."""
-    lab = config.experiments.lab_mnist
+    experiments = config.experiments
+    for name in EXPERIMENTS:
+        experiment = EXPERIMENTS.load(name)
+        if experiment.places:
+            settings = getattr(experiments, experiment.key)
+            paths = {place: absolute(getattr(settings, place)) for place in experiment.places}
+            experiments = replace(experiments, **{experiment.key: replace(settings, **paths)})
     return replace(
         config,
         data=replace(config.data, path=absolute(config.data.path)),
         vectors=replace(config.vectors, path=absolute(config.vectors.path)),
-        experiments=replace(config.experiments, lab_mnist=replace(lab, data=absolute(lab.data))),
+        experiments=experiments,
     )
 
 

@@ -14,7 +14,8 @@ from pydantic.dataclasses import dataclass
 
 from tinylm import registry
 from tinylm.config.experiments import ExperimentsConfig
-from tinylm.config.types import (
+from tinylm.errors import ConfigError, shown
+from tinylm.value_types import (
     FROZEN,
     Float,
     Fraction,
@@ -25,7 +26,6 @@ from tinylm.config.types import (
     PositiveInt,
     one_of,
 )
-from tinylm.errors import ConfigError, shown
 
 
 @dataclass(frozen=True, config=FROZEN)

@@ -349,5 +349,5 @@ def _fetch(path: Path, addresses: Sequence[str], wanted: str) -> None:
             problems.append(f"{address}: {' '.join(str(error).split())}")
     raise DataError(
         f"cannot download {path.name} ({'; '.join(problems)}): fetch MNIST's four files by hand "
-        "and name their folder with --data, or leave out --download to use the embedded digits"
+        "and name their folder, -o experiments.lab_mnist.data=FOLDER, or use the embedded digits"
     )

@@ -373,7 +373,8 @@ def refuse_no_run(folder: Path) -> Path:
         raise ConfigError(f"{folder} does not exist{hint}")
     if not path.exists():
         what = "no run: it has no config.yaml; `tinylm train` makes one"
-        if (folder / "checkpoints").exists() or (folder / "manifest.json").exists():
+        alone = ("checkpoints", "manifest.json", "last")
+        if any((folder / name).exists() for name in alone):
             what = (
                 "a model alone, without the settings and data of a run: give the run that it was "
                 "made from"

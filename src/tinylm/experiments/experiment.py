@@ -53,8 +53,25 @@ class Experiment:
     """Inputs of the report -> what its abstract says of the result; empty without one."""
     abstract: str | None = None
     """Result -> the abstract of the experiment's own document; None: the sentence."""
+    settings: str | None = None
+    """The dataclass of its settings, which stand in the configuration below ``experiments``."""
+    places: tuple[str, ...] = ()
+    """Those of its settings that say where something lies."""
+    fingerprint: str | None = None
+    """Configuration -> what the images are that it depends on."""
+    needs_run: bool = True
+    """Whether it works on a run; one that does not makes a folder of its own."""
     form: int = 1
     """Counted up when a result holds other values, so that those kept before are measured again."""
+
+    @property
+    def key(self) -> str:
+        """The name of its settings below ``experiments``."""
+        return self.name.replace("-", "_")
+
+    def images(self, config: RunConfig) -> Any:
+        """Return what names the images that it depends on, as a JSON value."""
+        return None if self.fingerprint is None else _load(self.fingerprint)(config)
 
     def run(self, context: Context) -> dict[str, Any]:
         """Measure, and return the result."""

@@ -73,7 +73,8 @@ def measure(
     rows: list[dict[str, Any]] = []
     steps, generations = {}, {}
     for config in configs:
-        refuse_step(config.model, config.training)
+        change = "experiments.efficiency.batch_sizes, context_lengths, depths or vocabularies"
+        refuse_step(config.model, config.training, change=change)
     for number, config in enumerate(configs):
         batches = [random_batch(config)]
         memory = step_memory(config, batches)

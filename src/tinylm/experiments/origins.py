@@ -8,6 +8,7 @@ counts as its default, so that results made before stay good.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tinylm.experiments.recipes import difference
 from tinylm.fingerprints import file_sha256
 from tinylm.registry import EXPERIMENTS
 
-_PLACES = {"data": ("path", "cache_folder"), "vectors": ("path",), "lab_mnist": ("data",)}
+_PLACES = {"data": ("path", "cache_folder"), "vectors": ("path",)}
 """Settings that say where something lies; what lies there is compared."""
 
 Origin = dict[str, Any]
@@ -47,12 +48,13 @@ def origin(name: str, config: RunConfig, folder: Path, gone: Gone | None = None)
         CheckpointError: if the checkpoint to measure is damaged.
         DataError: if text, vectors or images cannot be read.
     """
-    found: Origin = {"form": EXPERIMENTS.load(name).form}
+    experiment: Experiment = EXPERIMENTS.load(name)
+    found: Origin = {"form": experiment.form}
     for part in depends_on(name):
         try:
-            found[part] = _value(part, config, folder)
+            found[part] = _value(part, config, folder, experiment)
         except DataError as error:
-            place = _place(part, config)
+            place = _place(part, config, experiment)
             if gone is None or place is None or place.exists():
                 raise
             found[part] = gone(part, error)
@@ -67,7 +69,7 @@ def measured_text(kept: Origin) -> str | None:
 def made_by(name: str, config: RunConfig, folder: Path) -> Origin:
     """Return the parts of an origin that the experiment itself makes."""
     parts = [part for part in depends_on(name) if part == CHECKPOINTS]
-    return {part: _value(part, config, folder) for part in parts}
+    return {part: _value(part, config, folder, EXPERIMENTS.load(name)) for part in parts}
 
 
 def unlike(kept: Any, now: Origin) -> str | None:
@@ -75,7 +77,17 @@ def unlike(kept: Any, now: Origin) -> str | None:
     if not isinstance(kept, dict):
         return "it was made by an earlier version"
     defaults = {part: _settings(part, RunConfig()) for part in now if _is_settings(part)}
-    return difference(kept, now, defaults)
+    # What an experiment no longer depends on may have been anything.
+    reason = difference({part: kept[part] for part in kept if part in now}, now, defaults)
+    changed = {  # of which a hash says nothing to a reader
+        CHECKPOINTS: "checkpoints: those that training left have changed",
+        WEIGHTS: "weights: the checkpoint that it measured is another now",
+        IMAGES: "images: they are others now",
+    }
+    for part, words in changed.items():
+        if reason is not None and re.match(rf"{part}\b", reason):
+            return words
+    return reason
 
 
 def refuse_without_effect(names: Sequence[str], overrides: Sequence[str], what: str) -> None:
@@ -106,23 +118,22 @@ def _settings(part: str, config: RunConfig) -> Any:
     value = to_dict(config)[section]
     if key:
         value = value[key]
-    places = _PLACES.get(key or section, ())
+    places = _PLACES.get(section, ())
+    if section == "experiments":
+        places = EXPERIMENTS.load(key.replace("_", "-")).places
     if isinstance(value, dict):
         value = {name: setting for name, setting in value.items() if name not in places}
     return value
 
 
-def _value(part: str, config: RunConfig, folder: Path) -> Any:
+def _value(part: str, config: RunConfig, folder: Path, experiment: Experiment) -> Any:
     if part == DATA:
         return {
             "corpus": config.data.corpus,
             "fingerprint": open_corpus(config.data).fingerprint(),
         }
     if part == IMAGES:
-        from tinylm.data.images import load_digits  # imports scikit-learn
-
-        lab = config.experiments.lab_mnist
-        return load_digits(lab.data, lab.test_share, lab.seed).fingerprint()
+        return experiment.images(config)
     if part == WEIGHTS:
         return _checkpoint(folder)
     if part == CHECKPOINTS:
@@ -133,10 +144,12 @@ def _value(part: str, config: RunConfig, folder: Path) -> Any:
     return settings
 
 
-def _place(part: str, config: RunConfig) -> Path | None:
+def _place(part: str, config: RunConfig, experiment: Experiment) -> Path | None:
     """Return where a part's text, vectors or images lie, if that is a setting."""
-    lab = config.experiments.lab_mnist
-    places = {DATA: config.data.path, VECTORS: config.vectors.path, IMAGES: lab.data}
+    places = {DATA: config.data.path, VECTORS: config.vectors.path}
+    if experiment.places:
+        settings = getattr(config.experiments, experiment.key)
+        places[IMAGES] = getattr(settings, experiment.places[0])
     path = places.get(part)
     return None if path is None else Path(path).expanduser()
 

@@ -144,6 +144,7 @@ def refuse_step(
     training: TrainingConfig,
     trained: int | None = None,
     memory: int | None = None,
+    change: str = "",
 ) -> None:
     """Refuse a training step that cannot be taken.
 
@@ -152,6 +153,7 @@ def refuse_step(
         training: batch size, optimizer, accumulation and checkpointing; ``precision`` as resolved.
         trained: numbers that are trained, if not all.
         memory: of the device; empty: the machine's.
+        change: the settings that would make it smaller; empty: those of training and the model.
 
     Raises:
         ConfigError: with the sum and the memory.
@@ -167,7 +169,7 @@ def refuse_step(
         "temporary": peak.temporary,
     }
     windows = f"{training.batch_size:,} windows of {config.context_length:,} tokens"
-    change = (
+    change = change or (
         "training.batch_size or model.context_length, or set training.gradient_checkpointing"
         if parts["activations"] + parts["temporary"] > sum(parts.values()) // 2
         else "model.hidden_size or model.num_layers"

@@ -19,6 +19,7 @@ Nothing here touches ``pyplot`` or its global list of open figures.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -186,7 +187,9 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
     paths = []
     for form, entries in metadata.items():
         buffer = BytesIO()
-        with style():
+        with style(), warnings.catch_warnings():
+            # A letter that the font lacks, such as an emoji, is drawn as a box.
+            warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
             figure.savefig(buffer, format=form, dpi=PNG_DPI, metadata=entries)
         content = buffer.getvalue()
         if form == "svg":

@@ -12,8 +12,8 @@ from typing import Literal
 
 import torch
 
-from tinylm.config.types import Precision
 from tinylm.errors import ConfigError, shown
+from tinylm.value_types import Precision
 
 
 def resolve_device(name: str) -> torch.device:

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 import torch
 
 from tinylm.config import TrainingConfig
-from tinylm.config.types import Precision
 from tinylm.errors import ConfigError
 from tinylm.training.precision import cpu_flags, resolve_precision
+from tinylm.value_types import Precision
 
 _FUSED = {"adam": "torch-adam", "adamw": "torch-adamw", "sgd": "torch-sgd"}
 _EARNED_BACK = {"cuda": 1e16, "cpu": 1e14}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired
@@ -52,11 +53,13 @@ class Tracker:
         _drop_after(self._path, resumed_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._board: Any = None
+        self._hook = threading.excepthook
         self._wandb: Any = None
         if config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
+            threading.excepthook = self._said_once
         if config.wandb:
             self._wandb = wandb.init(
                 project="tinylm", name=folder.name, id=folder.name, resume="allow", dir=str(folder)
@@ -111,10 +114,23 @@ class Tracker:
                 self._board.close()
         except OSError as error:
             raise self._unwritable(error) from error
+        finally:
+            if self._board is not None:
+                threading.excepthook = self._hook
         if self._wandb is not None:
             self._wandb.finish()
 
+    def _said_once(self, failure: threading.ExceptHookArgs) -> None:
+        """Leave an error of the file system to the next record, which raises it again."""
+        if not isinstance(failure.exc_value, OSError):
+            self._hook(failure)
+
     def _unwritable(self, error: OSError) -> TrainingError:
+        if not self._folder.exists():
+            return TrainingError(
+                f"{self._folder} was removed or renamed while its training wrote to it: train "
+                "again, or put it back and go on"
+            )
         advice = f", then go on: {self._go_on}" if self._go_on else ""
         return TrainingError(
             f"cannot write the metrics in {self._folder}: {error.strerror or error}; checkpoints "

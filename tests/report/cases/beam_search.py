@@ -34,6 +34,16 @@ def shorten(found: Result) -> None:
     found["comparisons"][0]["texts"][2]["true"] = "A short one"
 
 
+def joined(rest: str) -> Change:
+    """A true text goes on after its prompt like this."""
+
+    def change(found: Result) -> None:
+        example = found["comparisons"][0]["texts"][2]
+        example["prompt"], example["true"] = "A word", f"A word{rest}"
+
+    return change
+
+
 CASES = [
     *table_of(
         "beam-search",
@@ -46,6 +56,8 @@ CASES = [
         (few(1), "The first prompt is shown with the continuations"),
         (None, " …"),
         (shorten, "short one", "short one …"),
+        (joined(". He ran."), "word. He ran."),
+        (joined(" and ran."), "word and ran."),
         (hypotheses("a b c d e f", "a b c d e g"), "… d e g", "a b c d e g"),
         (hypotheses("a b c d e f", "a b c d e g"), "… stands for words that they share"),
         (hypotheses("a b c d", "a b x y"), "a b x y", "… stands for"),

@@ -11,4 +11,5 @@ EXPERIMENT = Experiment(
     section=f"{__name__}.section:blocks",
     figures=f"{__name__}.figures:draw",
     form=2,
+    settings=f"{__name__}.settings:AccumulationExperiment",
 )

@@ -14,6 +14,7 @@ from typing import Any
 from tinylm import folders
 from tinylm.config import RunConfig
 from tinylm.data.windows import TokenWindows
+from tinylm.experiments.accumulation.settings import AccumulationExperiment
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.step_costs import first_batches, step_memory
@@ -47,7 +48,7 @@ def run(context: Context) -> dict[str, Any]:
         StoppedBySignalError: if a signal stopped one of them; its state is saved.
     """
     config = context.config
-    settings = config.experiments.accumulation
+    settings: AccumulationExperiment = config.experiments.accumulation
     data = prepare_data(config, context.console)
     windows = TokenWindows(data.train, config.model.context_length)
     validation = TokenWindows(data.validation, config.model.context_length)
@@ -144,12 +145,13 @@ def _beside(
 
 
 def _num_windows(config: RunConfig, in_split: int) -> int:
-    settings = config.experiments.accumulation
+    settings: AccumulationExperiment = config.experiments.accumulation
     return settings.windows or settings.epochs * in_split
 
 
 def _num_steps(config: RunConfig, steps: int, in_split: int) -> int:
-    effective = steps * config.experiments.accumulation.batch_size
+    settings: AccumulationExperiment = config.experiments.accumulation
+    effective = steps * settings.batch_size
     return max(1, round(_num_windows(config, in_split) / effective))
 
 
@@ -158,7 +160,7 @@ def _config(config: RunConfig, steps: int, in_split: int, common: int) -> RunCon
 
     It validates every ``common`` steps and at its end.
     """
-    settings = config.experiments.accumulation
+    settings: AccumulationExperiment = config.experiments.accumulation
     max_steps = _num_steps(config, steps, in_split)
     most = max(settings.steps)
     training = replace(

@@ -12,4 +12,5 @@ EXPERIMENT = Experiment(
     figures=f"{__name__}.drawing:draw",
     pages=f"{__name__}.drawing:pages",
     sentence=f"{__name__}.sentence:sentence",
+    settings=f"{__name__}.settings:AttentionExperiment",
 )

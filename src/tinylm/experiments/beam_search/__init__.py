@@ -10,4 +10,5 @@ EXPERIMENT = Experiment(
     measure=f"{__name__}.measure:run",
     section=f"{__name__}.section:blocks",
     figures=f"{__name__}.figures:draw",
+    settings=f"{__name__}.settings:BeamSearchExperiment",
 )

@@ -19,6 +19,7 @@ from tinylm.evaluation.continuations import (
 from tinylm.evaluation.diversity import distinct, repetition
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.evaluation.text_sets import TextSet, differences
+from tinylm.experiments.beam_search.settings import BeamSearchExperiment
 from tinylm.experiments.context import Context, tell_fewer, threads
 from tinylm.experiments.preparation import encoded_split
 from tinylm.generation.engine import Generated, generate
@@ -52,7 +53,7 @@ def run(context: Context) -> dict[str, Any]:
         CheckpointError: if there is no checkpoint.
     """
     config = context.config
-    own = config.experiments.beam_search
+    own: BeamSearchExperiment = config.experiments.beam_search
     lm = LanguageModel.load(context.folder, resolve_device(config.training.device))
     validation = encoded_split(config.data, lm.tokenizer, "validation", context.console)
     wanted = replace(config.evaluation, max_new_tokens=own.max_new_tokens)

@@ -229,7 +229,8 @@ def _side_by_side(examples: Sequence[Mapping[str, Any]]) -> Table:
     shown = [names[0], names[-1]]
     rows = tuple(
         tuple(
-            f"*{literal(example['prompt'])}* {literal(_cut(text, example['prompt']))}"
+            f"*{literal(example['prompt'])}*{_joint(text, example['prompt'])}"
+            f"{literal(_cut(text, example['prompt']))}"
             for text in [*(example["outputs"][name] for name in shown), example["true"]]
         )
         for example in examples
@@ -242,6 +243,12 @@ def _side_by_side(examples: Sequence[Mapping[str, Any]]) -> Table:
         rows,
         "p" * (len(shown) + 1),
     )
+
+
+def _joint(text: str, prompt: str) -> str:
+    """Return what stands between a prompt and its continuation: nothing before a full stop."""
+    rest = text.removeprefix(prompt)
+    return "" if len(rest) < len(text) and rest[:1].strip() else " "
 
 
 def _continuation(text: str, prompt: str) -> str:

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tinylm.config import RunConfig
 from tinylm.evaluation.speed import product_rate
 from tinylm.experiments.context import Context, threads
+from tinylm.experiments.efficiency.settings import EfficiencyExperiment
 from tinylm.experiments.growth import exponents, measure, random_batch, resized
 from tinylm.model.base import build
 from tinylm.model.cache import KVCache
@@ -28,7 +29,7 @@ def run(context: Context) -> dict[str, Any]:
     Raises:
         ConfigError: if the device is not there.
     """
-    settings = context.config.experiments.efficiency
+    settings: EfficiencyExperiment = context.config.experiments.efficiency
     device = resolve_device(context.config.training.device)
     precision = resolve_precision(context.config.training.precision, device)
     training = replace(

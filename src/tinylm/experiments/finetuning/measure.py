@@ -32,6 +32,7 @@ from tinylm.experiments.finetuning.measure_costs import (
     step_memory,
     step_tokens,
 )
+from tinylm.experiments.finetuning.settings import FinetuningExperiment
 from tinylm.experiments.lab_texts import Story, rows_loss, train_on
 from tinylm.experiments.preparation import encoded_split
 from tinylm.experiments.recipes import MANY_UNKNOWN
@@ -129,7 +130,7 @@ def run(context: Context) -> dict[str, Any]:
         DataError: if a corpus cannot be used.
     """
     config, console = context.config, context.console
-    settings = config.experiments.finetuning
+    settings: FinetuningExperiment = config.experiments.finetuning
     lm = LanguageModel.load(context.folder)
     base = lm.model.requires_grad_()
     target = target_data(config)
@@ -230,7 +231,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def target_data(config: RunConfig) -> DataConfig:
     """Return where the text comes from that the run's model is adapted to."""
-    settings = config.experiments.finetuning
+    settings: FinetuningExperiment = config.experiments.finetuning
     own = config.data
     name = settings.target or ("stories" if own.corpus == "letters" else "letters")
     if name in CORPORA and name != "files":

@@ -11,12 +11,12 @@ from typing import Any
 from torch import nn
 
 from tinylm.config import GenerationConfig, TrainingConfig
-from tinylm.config.experiments import FinetuningExperiment
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, story_rows
 from tinylm.errors import AdapterError
 from tinylm.evaluation.memory import peak_bytes, tensor_bytes
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Console
+from tinylm.experiments.finetuning.settings import FinetuningExperiment
 from tinylm.experiments.lab_texts import Story
 from tinylm.finetuning.adapters import adapter_of, adapters, fold, trained_parameters
 from tinylm.finetuning.storage import save_adapter

@@ -14,6 +14,7 @@ from tinylm.config import RunConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Context, threads
+from tinylm.experiments.gradient_checkpointing.settings import GradientCheckpointingExperiment
 from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.step_costs import first_batches, prepare_step, step_memory
 from tinylm.planning.limits import refuse_step
@@ -27,7 +28,7 @@ def run(context: Context) -> dict[str, Any]:
         DataError: if the corpus cannot be used.
     """
     config = context.config
-    settings = config.experiments.gradient_checkpointing
+    settings: GradientCheckpointingExperiment = config.experiments.gradient_checkpointing
     data = prepare_data(config, context.console)
     tokens = settings.tokens_per_batch or config.training.batch_size * config.model.context_length
     depths = [(depth, config.model.context_length) for depth in settings.depths]
@@ -77,7 +78,8 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """Measure one model size without recomputation (segment 0) and with it."""
     batch_size = config.training.batch_size
-    refuse_step(config.model, config.training)
+    change = "experiments.gradient_checkpointing.depths, context_lengths or tokens_per_batch"
+    refuse_step(config.model, config.training, change=change)
     batches = first_batches(windows, batch_size, 1)
     configs = {
         segment: replace(config, training=replace(config.training, gradient_checkpointing=segment))

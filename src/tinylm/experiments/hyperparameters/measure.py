@@ -15,8 +15,10 @@ from typing import Any
 from tinylm import folders
 from tinylm.config import RunConfig
 from tinylm.experiments.context import Context
+from tinylm.experiments.hyperparameters.settings import HyperparametersExperiment
 from tinylm.experiments.preparation import vectors_seed
 from tinylm.experiments.trials import Remedy, train_trial
+from tinylm.planning.limits import refuse_step
 from tinylm.training.commands import lower
 
 _FOLDER = "hyperparameters"
@@ -37,11 +39,14 @@ def run(context: Context) -> dict[str, Any]:
         StoppedBySignalError: if a signal stopped one of them; its state is saved.
         TrainingError: if one diverged.
     """
-    settings = context.config.experiments.hyperparameters
+    settings: HyperparametersExperiment = context.config.experiments.hyperparameters
     config = short(context.config)
     first = config.training.seed
     # One training of word vectors serves all: what is compared comes after it.
     config = replace(config, vectors=replace(config.vectors, seed=vectors_seed(config)))
+    for _, _, other in variants(config):  # before the first of them is trained
+        change = "experiments.hyperparameters.num_layers or num_heads"
+        refuse_step(other.model, other.training, change=change)
     repeats = []
     for seed in range(first, first + settings.seeds):
         training = replace(config.training, seed=seed)
@@ -67,7 +72,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def short(config: RunConfig) -> RunConfig:
     """Return the configuration of the trainings, whose schedule ends with their steps."""
-    settings = config.experiments.hyperparameters
+    settings: HyperparametersExperiment = config.experiments.hyperparameters
     training = replace(
         config.training,
         max_steps=settings.steps,

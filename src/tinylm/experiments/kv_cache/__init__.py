@@ -11,4 +11,5 @@ EXPERIMENT = Experiment(
     section=f"{__name__}.section:blocks",
     figures=f"{__name__}.figures:draw",
     sentence=f"{__name__}.sentence:sentence",
+    settings=f"{__name__}.settings:KVCacheExperiment",
 )

@@ -17,6 +17,7 @@ from tinylm.evaluation.memory import tensor_bytes
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.growth import exponent
+from tinylm.experiments.kv_cache.settings import KVCacheExperiment
 from tinylm.generation.engine import Generated, generate, generate_steps
 from tinylm.language_model import SPECIAL_IDS, LanguageModel
 from tinylm.measurement import Measurement, mean
@@ -40,7 +41,7 @@ def run(context: Context) -> dict[str, Any]:
         ConfigError: if the texts need more memory than there is.
     """
     config = context.config
-    settings = config.experiments.kv_cache
+    settings: KVCacheExperiment = config.experiments.kv_cache
     device = resolve_device(config.training.device)
     lm = LanguageModel.load(context.folder, device)
     longer = replace(lm.model.config, context_length=_PROMPT + settings.length)
@@ -86,7 +87,7 @@ def _samples(context: Context, lm: LanguageModel) -> dict[str, Any]:
     Beyond it the window is read anew for every token, with a cache or without.
     """
     config = context.config
-    settings = config.experiments.kv_cache
+    settings: KVCacheExperiment = config.experiments.kv_cache
     texts = [config.report.prompts[i % len(config.report.prompts)] for i in range(settings.samples)]
     prompts = [[SOS_ID, *ids] for ids in lm.tokenizer.encode_batch(texts)]
     room = max(1, lm.model.config.context_length + 1 - max(map(len, prompts)))
@@ -120,7 +121,7 @@ def _samples(context: Context, lm: LanguageModel) -> dict[str, Any]:
 
 def _growth(context: Context, model: ModelConfig, device: torch.device) -> dict[str, Any]:
     """Follow the time of every step of one long generation."""
-    settings = context.config.experiments.kv_cache
+    settings: KVCacheExperiment = context.config.experiments.kv_cache
     length = settings.length
     # The cost of a step does not depend on the weights, so the context can be as long as wanted.
     longer = build(model).to(device)

@@ -11,4 +11,8 @@ EXPERIMENT = Experiment(
     section=f"{__name__}.section:blocks",
     figures=f"{__name__}.figures:draw",
     abstract=f"{__name__}.section:summary",
+    needs_run=False,
+    settings=f"{__name__}.settings:MnistLab",
+    places=("data",),
+    fingerprint=f"{__name__}.measure:fingerprint",
 )

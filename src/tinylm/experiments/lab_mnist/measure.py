@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tinylm.config import MnistLab
+from tinylm.config import RunConfig
 from tinylm.data.images import NUM_CLASSES, DigitData, ImageSet, load_digits, stratified_split
 from tinylm.experiments.context import Context, environment, threads
 from tinylm.experiments.lab_mnist.digits import (
@@ -34,6 +34,7 @@ from tinylm.experiments.lab_mnist.digits import (
     network,
     train,
 )
+from tinylm.experiments.lab_mnist.settings import MnistLab
 
 _PAIRS = 5  # most frequent confusions that are listed
 _SHOWN = 10  # images of them
@@ -58,7 +59,7 @@ def run(context: Context) -> dict[str, Any]:
     Raises:
         DataError: if the images cannot be used.
     """
-    settings = context.config.experiments.lab_mnist
+    settings: MnistLab = context.config.experiments.lab_mnist
     data = _load(settings)
     kept, held_out = stratified_split(data.train.labels, settings.validation_share, settings.seed)
     parts = [data.train.subset(kept), data.train.subset(held_out), data.test]
@@ -112,6 +113,15 @@ def run(context: Context) -> dict[str, Any]:
             "flips": _flips(bases, chosen, splits.test),
             "examples": examples,
         }
+
+
+def fingerprint(config: RunConfig) -> str:
+    """Return what names the images that the result depends on.
+
+    Raises:
+        DataError: if they cannot be read.
+    """
+    return _load(config.experiments.lab_mnist).fingerprint()
 
 
 def _load(settings: MnistLab) -> DigitData:

@@ -12,4 +12,5 @@ EXPERIMENT = Experiment(
     figures=f"{__name__}.figures:draw",
     abstract=f"{__name__}.section:summary",
     form=2,
+    settings=f"{__name__}.settings:SvdLab",
 )

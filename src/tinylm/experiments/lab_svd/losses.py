@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tinylm.config import RunConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.evaluation.perplexity import split_loss
+from tinylm.experiments.lab_svd.settings import SvdLab
 from tinylm.experiments.lab_texts import Kinds, Story, stories_loss, tune
 from tinylm.finetuning.factorisation import Decomposition, factor_parameters, frobenius_error
 from tinylm.measurement import Replicates, paired
@@ -111,7 +112,7 @@ def fine_tuned(
         The copy, and what was done: losses on both kinds ``before`` and ``after``, how much they
         ``change``, steps, seconds.
     """
-    settings = config.experiments.lab_svd
+    settings: SvdLab = config.experiments.lab_svd
     rate = settings.learning_rate or config.training.learning_rate / 5
     training = replace(
         config.training,

@@ -19,6 +19,7 @@ from tinylm.config.finetuning import EVERY_PROJECTION
 from tinylm.data.windows import TokenWindows
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.lab_svd.losses import cut_update, cut_weights, fine_tuned, group_of
+from tinylm.experiments.lab_svd.settings import SvdLab
 from tinylm.experiments.lab_texts import two_kinds
 from tinylm.experiments.preparation import encoded_split
 from tinylm.finetuning.factorisation import (
@@ -64,7 +65,7 @@ def run(context: Context) -> dict[str, Any]:
         DataError: if the corpus cannot be used.
     """
     config = context.config
-    settings = config.experiments.lab_svd
+    settings: SvdLab = config.experiments.lab_svd
     lm = LanguageModel.load(context.folder)
     model = lm.model
     train, validation = (

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from tinylm.config import RunConfig
-from tinylm.config.types import Precision
 from tinylm.data.windows import Batch, ShuffledOrder, TokenWindows
 from tinylm.errors import TrainingError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.checks.material import gradients, seeded
 from tinylm.experiments.context import Context, threads
+from tinylm.experiments.precision.settings import PrecisionExperiment
 from tinylm.experiments.preparation import prepare_data, start_model
 from tinylm.measurement import Replicates, paired
 from tinylm.model.base import GenerativeModel
@@ -31,6 +31,7 @@ from tinylm.training.optimizers import set_learning_rate
 from tinylm.training.precision import cpu_has_bf16
 from tinylm.training.schedules import learning_rate_factor
 from tinylm.training.step import TrainingStep
+from tinylm.value_types import Precision
 
 LOSS_TOLERANCE = 0.005
 """Largest relative difference of the validation losses. A bound on what rounding may cost, not a
@@ -57,7 +58,7 @@ def run(context: Context) -> dict[str, Any]:
         DataError: if the corpus cannot be used.
     """
     config = context.config
-    settings = config.experiments.precision
+    settings: PrecisionExperiment = config.experiments.precision
     data = prepare_data(config, context.console)
     length = config.model.context_length
     windows = TokenWindows(data.train, length)

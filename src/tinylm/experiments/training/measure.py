@@ -22,10 +22,10 @@ from tinylm.checkpoint import (
     newest_undamaged,
     set_aside_after,
 )
-from tinylm.config import load_config
+from tinylm.config import load_config, to_dict
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
-from tinylm.errors import ConfigError, TinylmError
+from tinylm.errors import ConfigError, TinylmError, shown
 from tinylm.evaluation.perplexity import BLOCKS
 from tinylm.experiments.context import Console, Context, keep_configuration, threads
 from tinylm.experiments.preparation import (
@@ -197,6 +197,8 @@ def _train(
             check_same_tokenizer(kept.tokenizer, data, path)
             load_weights(model, kept.weights, path)
             trainer.restore(state)
+            if trainer.step == trainer.total_steps:
+                _refuse_without_steps(context, trainer.step)
         trainer.count_lost(_lost_seconds(context.folder, state))
         # Without a state nothing before the first step counts either.
         tracker = Tracker(
@@ -295,6 +297,25 @@ def _refuse_changed(context: Context) -> None:
             raise ConfigError(
                 f"training.{name} = {new}: it cannot change once training has begun ({old}); leave "
                 "it, or train a new run"
+            )
+
+
+def _refuse_without_steps(context: Context, steps: int) -> None:
+    """Refuse settings of a training that has no step left to take with them.
+
+    Raises:
+        ConfigError: naming the first that has changed.
+    """
+    file = context.folder / "config.yaml"
+    if not file.exists():
+        return
+    before, now = (to_dict(config.training) for config in (load_config(file), context.config))
+    for key, value in now.items():
+        if value != before[key]:
+            raise ConfigError(
+                f"training.{key} = {shown(value)}: all {steps:,} steps are taken with "
+                f"{shown(before[key])}; leave it out, or give more steps (training.max_steps or "
+                "training.epochs)"
             )
 
 

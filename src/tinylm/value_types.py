@@ -44,6 +44,7 @@ NonNegativeInt = Annotated[Int, Field(ge=0)]
 PositiveFloat = Annotated[Float, Field(gt=0)]
 NonNegativeFloat = Annotated[Float, Field(ge=0)]
 Fraction = Annotated[Float, Field(ge=0, lt=1)]
+Sizes = Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
 def one_of(table: registry.Registry) -> AfterValidator:
