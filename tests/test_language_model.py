@@ -283,9 +283,11 @@ def test_save_and_load(tiny_lm: LanguageModel, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("prompt", [None, 3, b"x", [None], ["a", 3]])
 def test_what_is_no_text_is_told(tiny_lm: LanguageModel, prompt: Any) -> None:
-    for ask in (tiny_lm.generate, tiny_lm.score):
-        with pytest.raises(GenerationError, match="expected text, or a list of texts, not "):
-            ask(prompt)
+    with pytest.raises(GenerationError, match="expected text, or a list of texts, not "):
+        tiny_lm.generate(prompt)
+    for text in (prompt, ["a", "b"]):  # several texts have no one score
+        with pytest.raises(GenerationError, match="expected one text, not "):
+            tiny_lm.score(text)
 
 
 def test_errors_are_one_line_that_say_what_to_do(tiny_lm: LanguageModel, tmp_path: Path) -> None:

@@ -182,8 +182,14 @@ class LanguageModel:
         return prompt.rstrip() + given[len(given.rstrip()) :]
 
     def score(self, text: str) -> Score:
-        """Return the log-probability of a whole text, framed by ``<sos>`` and ``<eos>``."""
-        ids = [*self._framed(_texts(text)[:1])[0], EOS_ID]
+        """Return the log-probability of a whole text, framed by ``<sos>`` and ``<eos>``.
+
+        Raises:
+            GenerationError: if it is not one text.
+        """
+        if not isinstance(text, str):
+            raise GenerationError(f"expected one text, not {shown(text)}")
+        ids = [*self._framed([text])[0], EOS_ID]
         values = token_log_probabilities(self.model, [ids])[0]
         return Score(sum(values), len(values))
 

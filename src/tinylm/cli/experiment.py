@@ -32,8 +32,8 @@ def experiment(
     """Run one experiment on a run, and write a few pages about it beside its result."""
     from tinylm.registry import EXPERIMENTS
 
-    known: list[Experiment] = [EXPERIMENTS.load(each) for each in EXPERIMENTS]
     if show_list or name is None:
+        known: list[Experiment] = [EXPERIMENTS.load(each) for each in EXPERIMENTS]
         width = max(map(len, EXPERIMENTS))
         for chapter in dict.fromkeys(each.chapter for each in known):
             say(f"{chapter}:")

@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tinylm import __version__
 from tinylm.config import RunConfig, to_dict
 from tinylm.errors import DataError
-from tinylm.experiments.document.build import UNUSABLE, draw, incomplete, write_document
+from tinylm.experiments.document.build import (
+    UNUSABLE,
+    as_document,
+    draw,
+    incomplete,
+    write_document,
+)
 from tinylm.experiments.document.inputs import ReportInputs, load_inputs
 from tinylm.experiments.experiment import Experiment
 from tinylm.registry import EXPERIMENTS
@@ -22,7 +27,6 @@ from tinylm.report.blocks import (
     Paragraph,
     code,
     plain_text,
-    with_references,
 )
 from tinylm.report.formatting import duration
 from tinylm.report.measurements import hardware
@@ -72,20 +76,13 @@ def document(inputs: ReportInputs, name: str) -> Document:
             if block not in titles
         ]
     first, *others = (plain_text(title.text) for title in titles)
-    blocks = [*section, *_reproduction(inputs, name)]
-    return Document(
-        title=" and ".join([first, *(other[0].lower() + other[1:] for other in others)]),
-        author=inputs.config.report.author,
-        date=f"{inputs.date.day} {inputs.date:%B %Y}",
-        abstract=summary,
-        blocks=tuple(with_references(blocks, [summary])),
-        footer=f"tinylm {__version__}",
-    )
+    blocks = [*section, *_reproduction(inputs, name, experiment.key)]
+    title = " and ".join([first, *(other[0].lower() + other[1:] for other in others)])
+    return as_document(inputs, title, summary, blocks)
 
 
-def _reproduction(inputs: ReportInputs, name: str) -> list[Block]:
+def _reproduction(inputs: ReportInputs, name: str, section: str) -> list[Block]:
     found = inputs.results[name]
-    section = name.replace("-", "_")
     settings = to_dict(inputs.config)["experiments"].get(section, {})
     took = ""
     if "seconds" in found:

@@ -17,7 +17,7 @@ from tinylm.experiments.document.inputs import ReportInputs, load_inputs
 from tinylm.experiments.document.record import write_record
 from tinylm.registry import EXPERIMENTS
 from tinylm.report import html, typst
-from tinylm.report.blocks import Document, with_references
+from tinylm.report.blocks import Block, Document, with_references
 from tinylm.report.layout import arrange
 
 UNUSABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
@@ -120,10 +120,16 @@ def assemble(inputs: ReportInputs) -> Document:
         summary = abstract(inputs)
     except UNUSABLE as error:
         raise DataError(incomplete(inputs, "the abstract", error)) from error
-    report = inputs.config.report
+    return as_document(inputs, inputs.config.report.title, summary, blocks)
+
+
+def as_document(
+    inputs: ReportInputs, title: str, summary: str, blocks: Sequence[Block]
+) -> Document:
+    """Return blocks under a title and an abstract, with the references that they cite."""
     return Document(
-        title=report.title,
-        author=report.author,
+        title=title,
+        author=inputs.config.report.author,
         date=f"{inputs.date.day} {inputs.date:%B %Y}",
         abstract=summary,
         blocks=tuple(with_references(blocks, [summary])),
