@@ -9,7 +9,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Verdict
-from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, literal
+from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import count, duration, listed, percent, plural, significant
 from tinylm.report.measurements import (
     compared,
@@ -21,7 +21,9 @@ from tinylm.report.measurements import (
     rounds,
     spread,
 )
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _THEORY = 4 / 3
 """Time of a step with recomputation over that without, if nothing but the layers took time."""
 _SAME = 0.05
@@ -46,7 +48,7 @@ def blocks(results: ReportInputs) -> list[Block]:
     depth, context = found["depth"], found["context"]
     made: list[Block] = [
         Heading(1, "Gradient checkpointing", "sec:gradient-checkpointing"),
-        *_technique(),
+        *TEXT.blocks("technique"),
         Paragraph(_setting(found)),
         _table(found, "tab:checkpointing-depth", "num_layers", "Layers", depth),
         Paragraph(depth_comment(depth)),
@@ -56,11 +58,8 @@ def blocks(results: ReportInputs) -> list[Block]:
             Figure(
                 "fig:gradient-checkpointing",
                 "figures/gradient-checkpointing.svg",
-                "Memory of a training step. Left: peak against the number of layers"
-                f"{_fixed(depth)}. Right: what the forward pass keeps, against the context length"
-                f"{_fixed(context, 'layers')}.",
-                "Peak memory against depth and saved memory against context length, with and "
-                "without gradient checkpointing.",
+                TEXT.line("figure", depth=_fixed(depth), context=_fixed(context, "layers")),
+                TEXT.line("figure, without seeing it"),
             )
         )
     made.append(Paragraph(time_comment([*depth, *context])))
@@ -70,29 +69,6 @@ def blocks(results: ReportInputs) -> list[Block]:
             _table(found, "tab:checkpointing-context", "context_length", "Context", context),
         ]
     return made
-
-
-def _technique() -> list[Block]:
-    return [
-        Paragraph(
-            "The backward pass needs the activations of the forward pass. Plain training keeps "
-            "them all; gradient checkpointing [[chen2016]] cuts the $L$ layers into segments of "
-            "$k$, keeps only the *input* of each segment, and runs a segment forward once more, "
-            "from its input, when the backward pass arrives at it. If a layer's input takes $a$ "
-            "bytes and all that is kept inside a layer $b$, the layers need about"
-        ),
-        Equation('M(k) = L/k a + k b "  instead of  " L b,'),
-        Paragraph(
-            "for the inputs of all segments and the inside of one. This is least near "
-            "$k = sqrt(L a slash b)$, which is $sqrt(L)$ in the count of Chen et al., where "
-            "$a = b$; in a Transformer layer $b$ is many times $a$, which favours short segments. "
-            "The price is one more forward pass. If the backward pass costs twice as much as the "
-            "forward pass, a step takes $(1 + 1 + 2) slash (1 + 2) = 4 slash 3$ of its time, and "
-            "somewhat less because embedding, output layer and optimizer are not run again. The "
-            "state of the random number generators and of autocast is restored for the second run, "
-            "so that dropout draws the same zeros and the gradients are the same bit for bit."
-        ),
-    ]
 
 
 def _setting(found: Mapping[str, Any]) -> str:
@@ -162,17 +138,17 @@ def _table(
     )
     return Table(
         key,
-        f"Memory in MiB and time of a training step, {fixed}; “rel.” is relative to the row "
-        "without recomputation.",
+        TEXT.line("table", fixed=fixed),
         (header, "Batch", "Segment", "State", "Saved", "Peak", "rel.", "Step", "rel.", "Spread",
          "Epoch"),
         tuple(cells),
         "rrrrrrrrrrr",
-        "Segment: layers whose input alone is kept; State: weights, gradients and optimizer state; "
-        "Saved: kept by the forward pass for the backward pass. Step: "
-        f"{rounds(*(row['step'] for row in rows))}, with and without recomputation in turns; "
-        "spread: distance between the quartiles, relative to the median. Measured on "
-        f"{hardware(found)}.{disturbances(measured(row['step']) for row in rows)}",
+        TEXT.line(
+            "table's note",
+            rounds=rounds(*(row["step"] for row in rows)),
+            hardware=hardware(found),
+            disturbances=disturbances(measured(row["step"]) for row in rows),
+        ),
     )  # fmt: skip
 
 
