@@ -16,6 +16,8 @@ from tinylm.report.passages import FILE, Passages, passages, read
 
 EXPERIMENTS = Path(tinylm.experiments.__file__).parent
 FILES = sorted(EXPERIMENTS.glob(f"*/{FILE}"))
+ASKED = re.compile(r"TEXT\.(?:line|blocks)(?:\(\s*|, )\"([^\"]+)\"")
+"""A passage is asked for by its name, or the name bound to be asked for with values later."""
 MADE_OF_TEXT = {"Paragraph", "Equation", "Bullets", "Figure", "Table"}
 
 
@@ -66,7 +68,7 @@ def test_every_passage_is_asked_for_and_every_one_asked_for_is_there(file: Path)
     asked = {
         name
         for module in file.parent.glob("*.py")
-        for name in re.findall(r"TEXT\.(?:line|blocks)\(\s*\"([^\"]+)\"", module.read_text("utf-8"))
+        for name in ASKED.findall(module.read_text("utf-8"))
     }
     assert asked == set(passages(str(file.with_name("section.py"))).texts)
 

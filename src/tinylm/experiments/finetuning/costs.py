@@ -19,7 +19,9 @@ from tinylm.report.measurements import (
     rounds,
     times,
 )
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _REASONS = {
     "qlora": "QLoRA computes its matrices from 4 bits whenever it multiplies by them. ",
     "intrinsic": "SAID computes the whole update from its numbers in every pass. ",
@@ -48,15 +50,19 @@ def cost_table(result: Mapping[str, Any]) -> Table:
     steps = [measured(timing) for timing in timed]
     return Table(
         "tab:ft-costs",
-        "What every method costs: bytes kept, peak memory and time of a training step, and speed "
-        "of generation with the adapter beside the weights and merged into them.",
+        TEXT.line("costs, table"),
         ("Trained", "Disk, KiB", "Peak, MiB", "Step", "Tokens/s", "Generation", "Merged"),
         tuple(rows),
         "lrrrrrr",
-        f"Disk: what has to be stored beside the base. Step: {rounds(*timed)} of "
-        f"{plural(tokens, 'token')}, {literal(str(result['precision']))}. Generation: tokens a "
-        f"second, greedy, {plural(result['new_tokens'], 'token')} a text. Measured on "
-        f"{hardware(result)}.{disturbances(steps)}",
+        TEXT.line(
+            "costs, table's note",
+            rounds=rounds(*timed),
+            tokens=plural(tokens, "token"),
+            precision=literal(str(result["precision"])),
+            new_tokens=plural(result["new_tokens"], "token"),
+            hardware=hardware(result),
+            disturbances=disturbances(steps),
+        ),
     )
 
 

@@ -20,9 +20,12 @@ from tinylm.experiments.finetuning.rows import (
     ppl,
 )
 from tinylm.measurement import Verdict, mean
-from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table
+from tinylm.report.blocks import Block, Figure, Heading, Table
 from tinylm.report.formatting import count, keyed, listed, percent, plural, setting, significant
 from tinylm.report.measurements import compared, hardware, median, mib, rounds
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 
 def rank_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
@@ -32,38 +35,31 @@ def rank_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]
     if lora or dylora:
         made += [
             Heading(2, "How large a rank", "sec:ft-ranks"),
-            Paragraph(
-                "[[tab:ft-ranks]] sets LoRA, trained anew at every rank, beside the one DyLoRA "
-                f"adapter, cut to every rank up to its own. {rank_comment(result)}"
-            ),
+            *TEXT.blocks("ranks", comment=rank_comment(result)),
             _rank_table(result),
         ]
     if results.has_figure("figures/finetuning-ranks.svg"):
         dimensions = bool(result["dimensions"]["rows"])
-        text = "[[fig:ft-ranks]] draws both"
-        caption = (
-            "Validation perplexity on the new kind against the rank of LoRA, one training each, "
-            "and of DyLoRA, one training in all"
-        )
+        text = caption = ""
         if dimensions:
-            text += ", and SAID by the dimension of its subspace"
-            caption += (
+            text = ", and SAID by the dimension of its subspace"
+            caption = (
                 "; on the right against the dimension of the random subspace of SAID. The dotted "
                 "line is nine tenths of the gain of training everything"
             )
         made += [
-            Paragraph(f"{text}."),
+            *TEXT.blocks("ranks, before the figure", dimensions=text),
             Figure(
                 "fig:ft-ranks",
                 "figures/finetuning-ranks.svg",
-                f"{caption}.",
-                "Perplexity against rank for LoRA and DyLoRA.",
+                TEXT.line("ranks, figure", dimensions=caption),
+                TEXT.line("ranks, figure, without seeing it"),
             ),
         ]
     if result["dimensions"]["rows"]:
         made += [
             Heading(2, "Intrinsic dimension", "sec:ft-dimension"),
-            Paragraph(dimension_comment(result)),
+            *TEXT.blocks("intrinsic dimension", comment=dimension_comment(result)),
             _dimension_table(result),
         ]
     return made
@@ -88,13 +84,16 @@ def _rank_table(result: Mapping[str, Any]) -> Table:
         )
     return Table(
         "tab:ft-ranks",
-        f"Validation perplexity by rank; DyLoRA was trained once, with a largest rank of {largest}."
-        if largest
-        else "Validation perplexity by rank.",
+        TEXT.line(
+            "ranks, table",
+            dylora=f"; DyLoRA was trained once, with a largest rank of {largest}"
+            if largest
+            else "",
+        ),
         ("Rank", "LoRA, parameters", "new kind", "base kind", "DyLoRA, new kind", "base kind"),
         tuple(rows),
         "rrrrrr",
-        "LoRA's alpha is twice its rank. –: not trained, or above DyLoRA's largest rank.",
+        TEXT.line("ranks, table's note"),
     )
 
 
@@ -177,21 +176,13 @@ def dimension_comment(result: Mapping[str, Any]) -> str:
     dimensions = result["dimensions"]
     rows = sorted(dimensions["rows"], key=lambda row: int(row["dimension"]))
     full = full_row(result)
-    text = (
-        "A task's intrinsic dimension [[li2018]] is the smallest number of directions, drawn at "
-        "random, in which training reaches nine tenths of what training everything reaches "
-        "($d_90$). SAID [[aghajanyan2021]] spends one of them a layer on the size of the layer's "
-        "part. What counts here is the way from the base's loss to that of training everything, "
-        "and what is moved are the projections of attention and feed-forward. [[tab:ft-dimension]] "
-        "has the dimensions that were tried. "
-    )
     if gain(result, full) is None:
-        return f"{text}Training everything gained nothing, so that there is no $d_90$."
+        return "Training everything gained nothing, so that there is no $d_90$."
     reached = dimensions["d90"]
     if reached is None:
         best = min(rows, key=lambda row: float(row["target_loss"]))
         return (
-            f"{text}None reaches nine tenths in {plural(result['steps'], 'step')}: the most is "
+            f"None reaches nine tenths in {plural(result['steps'], 'step')}: the most is "
             f"{gain_shown(result, best)}, in {count(best['dimension'])} dimensions. So $d_90$ is "
             f"above {count(rows[-1]['dimension'])} for so short a training."
         )
@@ -202,7 +193,7 @@ def dimension_comment(result: Mapping[str, Any]) -> str:
         else f"at most {count(reached)}"
     )
     return (
-        f"{text}Nine tenths are reached in {count(reached)} dimensions, "
+        f"Nine tenths are reached in {count(reached)} dimensions, "
         f"{percent(reached / full['trained'], 3)} of the model's parameters: $d_90$ is {between} "
         "for a training of this length."
     )
@@ -222,8 +213,7 @@ def _dimension_table(result: Mapping[str, Any]) -> Table:
     )
     return Table(
         "tab:ft-dimension",
-        "SAID in subspaces of several dimensions: validation perplexity, and the share of the gain "
-        "of training everything.",
+        TEXT.line("intrinsic dimension, table"),
         ("Dimensions", "New kind", "Gain", "Base kind"),
         cells,
         "rrrr",
@@ -239,14 +229,13 @@ def context_blocks(result: Mapping[str, Any]) -> list[Block]:
     short, length = long["context_length"], long["extended"]
     return [
         Heading(2, "A longer context", "sec:ft-context"),
-        Paragraph(
-            f"The model was trained on {count(short)} tokens at a time. Its positions are "
-            f"computed, so that it can be given {count(length)} of its own stories, joined, at "
-            "places it has never seen. LongLoRA [[chen2023]] trains it for them with attention in "
-            f"groups of {count(short)} tokens, half of the heads shifted by half a group, together "
-            "with embeddings and norms; afterwards attention is whole. Beside it stands LoRA with "
-            f"whole attention, both for {plural(long['steps'], 'step')} of "
-            f"{plural(long['batch_size'], 'window')} ([[tab:ft-context]]). {context_comment(long)}"
+        *TEXT.blocks(
+            "longer context",
+            short=count(short),
+            length=count(length),
+            steps=plural(long["steps"], "step"),
+            windows=plural(long["batch_size"], "window"),
+            comment=context_comment(long),
         ),
         _context_table(result, long["rows"]),
     ]
@@ -271,13 +260,16 @@ def _context_table(result: Mapping[str, Any], rows: Sequence[Row]) -> Table:
     step = f" Step: {rounds(timed['step'])}, on {hardware(result)}." if timed else ""
     return Table(
         "tab:ft-context",
-        f"Validation perplexity in {plural(long['windows'], 'window')} of "
-        f"{count(long['extended'])} tokens of the run's own kind: on their first "
-        f"{count(long['context_length'])} tokens, and beyond.",
+        TEXT.line(
+            "longer context, table",
+            windows=plural(long["windows"], "window"),
+            length=count(long["extended"]),
+            short=count(long["context_length"]),
+        ),
         ("", "Parameters", "Within", "Beyond", "Peak, MiB", "Step"),
         tuple(cells),
         "lrrrrr",
-        f"Peak: memory of a training step.{step}",
+        TEXT.line("longer context, table's note", step=step),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
@@ -30,7 +31,6 @@ from tinylm.measurement import Verdict
 from tinylm.report.blocks import (
     Block,
     Bullets,
-    Equation,
     Figure,
     Heading,
     Paragraph,
@@ -38,28 +38,21 @@ from tinylm.report.blocks import (
     literal,
 )
 from tinylm.report.formatting import count, listed, percent, plural, setting
+from tinylm.report.passages import passages
 
-_TOLD = {
-    "lora": "*LoRA* [[hu2022]] adds to a frozen matrix $W$ a product of two thin ones, "
-    "$W + alpha/r B A$ with $r$ rows in $A$; $A$ starts random and $B$ at zero.",
-    "lora+": "*LoRA+* [[hayou2024]] gives $B$ a higher learning rate than $A$, here {ratio} times "
-    "as high.",
-    "dylora": "*DyLoRA* [[valipour2022]] draws a rank $b <= r$ at every step and trains the first "
-    "$b$ rows and columns only, so that one training serves every rank up to {rank}.",
-    "qlora": "*QLoRA* [[dettmers2023]] is LoRA over matrices that are kept in 4-bit NormalFloat, "
-    "one constant for {block_size} weights, the constants in 8 bits.",
-    "longlora": "*LongLoRA* [[chen2023]] is LoRA on attention alone, with embeddings and norms "
-    "trained as well; on texts longer than a group it attends within groups.",
-    "bottleneck": "*Bottleneck* adapters [[houlsby2019]] put a network of inner width {size} after "
-    "attention and after feed-forward, with a skip connection.",
-    "prefix": "*Prefix* tuning [[li2021]] learns the keys and values of {length} virtual tokens in "
-    "every layer, made by a small network while they are trained.",
-    "prompt": "*Prompt* tuning [[lester2021]] learns the input embeddings of {length} virtual "
-    "tokens.",
-    "intrinsic": "*SAID* [[aghajanyan2021]] moves all matrices together by {dimension} numbers, "
-    "through a fixed random projection [[le2013]].",
+TEXT = passages(__file__)
+_EXPLAINED = {
+    "lora": partial(TEXT.line, "LoRA"),
+    "lora+": partial(TEXT.line, "LoRA+"),
+    "dylora": partial(TEXT.line, "DyLoRA"),
+    "qlora": partial(TEXT.line, "QLoRA"),
+    "longlora": partial(TEXT.line, "LongLoRA"),
+    "bottleneck": partial(TEXT.line, "bottleneck adapters"),
+    "prefix": partial(TEXT.line, "prefix tuning"),
+    "prompt": partial(TEXT.line, "prompt tuning"),
+    "intrinsic": partial(TEXT.line, "SAID"),
 }
-"""Method -> what it does; braces are its settings."""
+"""Method -> the passage that says what it does, given its settings."""
 _LONGEST_SAMPLE = 260
 """Characters of a sample in the table."""
 
@@ -72,7 +65,7 @@ def blocks(results: ReportInputs) -> list[Block]:
     return [
         Heading(1, "Fine-tuning with few parameters", "sec:finetuning"),
         *_technique(result),
-        Paragraph(_setting(result)),
+        *_setting(result),
         Paragraph(quality_comment(result)),
         _quality_table(result),
         *_figure(results),
@@ -90,14 +83,12 @@ def _figure(results: ReportInputs) -> list[Block]:
     if not results.has_figure("figures/finetuning.svg"):
         return []
     return [
-        Paragraph("[[fig:finetuning]] draws what is learned against what is trained."),
+        *TEXT.blocks("quality, before the figure"),
         Figure(
             "fig:finetuning",
             "figures/finetuning.svg",
-            "Validation perplexity on the new kind against the number of trained parameters, both "
-            "on logarithmic axes; lower and further left is better. A line joins LoRA at several "
-            "ranks, another SAID in several dimensions.",
-            "Perplexity of every method against its trained parameters.",
+            TEXT.line("quality, figure"),
+            TEXT.line("quality, figure, without seeing it"),
         ),
     ]
 
@@ -110,48 +101,33 @@ def _quantization(result: Mapping[str, Any]) -> list[Block]:
 def _technique(result: Mapping[str, Any]) -> list[Block]:
     items = []
     for row in result["methods"]:
-        if text := _TOLD.get(row["name"]):
+        if explained := _EXPLAINED.get(row["name"]):
             values = dict(row["settings"]) | {"ratio": row["settings"].get("learning_rate_ratio")}
             numbers = {key: setting(v) for key, v in values.items() if isinstance(v, int | float)}
-            items.append(text.format(**numbers))
-    return [
-        Paragraph(
-            "A trained model is adapted to other text by training it further. Training everything "
-            "makes a second model of the same size and needs gradients and optimizer state for "
-            "every weight. Methods with few parameters leave the weights $W$ as they are and train "
-            "a small number of others:"
-        ),
-        Bullets(tuple(items)),
-        Paragraph(
-            "The updates of LoRA and its kin, and of SAID, are matrices of the shape of $W$ and "
-            "can be added to it once they are trained. The merged model costs what the plain one "
-            "does:"
-        ),
-        Equation("h = W x + alpha/r B A x = (W + alpha/r B A) x."),
-    ]
+            items.append(explained(**numbers))
+    return [*TEXT.blocks("technique"), Bullets(tuple(items)), *TEXT.blocks("merging")]
 
 
-def _setting(result: Mapping[str, Any]) -> str:
+def _setting(result: Mapping[str, Any]) -> list[Block]:
     target, repeats = result["target"], result["repeats"]["target_loss"]
-    many = (
+    warning = (
         "So many are unknown that the losses below tell little of the text itself; other text can "
         "be named with `experiments.finetuning.target`. "
         if target["unknown_rate"] > MANY_UNKNOWN
         else ""
     )
-    return (
-        "The model of this run was adapted to text of another kind: "
-        f"{literal(str(target['description']))} Of their tokens {percent(target['unknown_rate'])} "
-        f"are words that the model does not know. {many}Every way took "
-        f"{plural(result['steps'], 'step')} of {plural(result['batch_size'], 'row')}, the same "
-        "rows in the same order. What is learned is measured on "
-        f"{plural(target['validation_texts'], 'validation text')} of the new kind, what is "
-        f"forgotten on {count(result['own_texts'])} of the run's own. The learning rate of "
-        "each way stands in [[tab:ft-quality]] and is constant. LoRA was trained "
-        f"{count(len(repeats))} times, with other random numbers each time; its perplexity on the "
-        f"new kind lies between {ppl(min(repeats))} and {ppl(max(repeats))}. Two ways are called "
-        "different if the interval of 95\u202f% of their difference, by the scatter of these "
-        "trainings, leaves 0 out."
+    return TEXT.blocks(
+        "setting",
+        description=literal(str(target["description"])),
+        unknown=percent(target["unknown_rate"]),
+        warning=warning,
+        steps=plural(result["steps"], "step"),
+        rows=plural(result["batch_size"], "row"),
+        validation_texts=plural(target["validation_texts"], "validation text"),
+        own_texts=count(result["own_texts"]),
+        repeats=count(len(repeats)),
+        lowest=ppl(min(repeats)),
+        highest=ppl(max(repeats)),
     )
 
 
@@ -179,14 +155,11 @@ def _quality_table(result: Mapping[str, Any]) -> Table:
     best = min(range(1, len(rows)), key=lambda i: float(result["methods"][i - 1]["target_loss"]))
     return Table(
         "tab:ft-quality",
-        "What every method trains, learns and forgets: validation perplexity on the new kind and "
-        "on the run's own.",
+        TEXT.line("quality, table"),
         ("Trained", "Rate", "Parameters", "Share", "New kind", "Gain", "Own kind", "Ratio"),
         tuple(rows),
         "lrrrrrrr",
-        "Share: of all parameters of the model. Gain: of the loss on the new kind that training "
-        "everything takes away. Ratio: of the perplexity on the run's own kind to that of the "
-        "base; above 1 is forgetting. The row with the lowest perplexity on the new kind is bold.",
+        TEXT.line("quality, table's note"),
         emphasised=(best,),
     )
 
@@ -306,22 +279,20 @@ def _samples(samples: Sequence[Mapping[str, Any]]) -> list[Block]:
     rows = tuple(
         tuple(literal(_cut(str(sample["texts"][way]))) for way in ways) for sample in samples
     )
-    own = sum(sample["kind"] == "own" for sample in samples)
-    text = (
-        "*Before and after.* [[tab:ft-samples]] continues the first words of validation texts of "
-        "the new kind by the base, by LoRA and by the model that was trained whole"
+    own = (
+        "; the last row begins as the run's own stories do, and shows what was forgotten"
+        if any(sample["kind"] == "own" for sample in samples)
+        else ""
     )
-    if own:
-        text += "; the last row begins as the run's own stories do, and shows what was forgotten"
     return [
-        Paragraph(f"{text}."),
+        *TEXT.blocks("samples", own=own),
         Table(
             "tab:ft-samples",
-            "The same prompts, the same seed, before and after.",
+            TEXT.line("samples, table"),
             tuple(ways.values()),
             rows,
             "ppp",
-            f"Texts are cut after {_LONGEST_SAMPLE} characters.",
+            TEXT.line("samples, table's note", length=count(_LONGEST_SAMPLE)),
         ),
     ]
 
