@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from tinylm.finetuning.storage import load_adapter, save_adapter
 from tinylm.generation.stepper import Stepper
 from tinylm.model.decoder import DecoderLM
 from tinylm.registry import METHODS
+from tinylm.report.references import REFERENCES
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
@@ -114,6 +116,21 @@ def test_settings_and_method_belong_together(name: str) -> None:
     assert method.Settings is type(SETTINGS[name])
     assert 0 < method.learning_rate < 1
     assert method.__doc__
+
+
+@EVERY
+def test_it_says_what_the_report_tells_of_it(name: str) -> None:
+    method = METHODS.load(name)
+    assert method.label
+    assert method.noun
+    values = {key: 1 for key, value in vars(SETTINGS[name]).items() if isinstance(value, int)}
+    told = method.explanation.format(**values)
+    assert told.endswith(".")
+    sources = set(re.findall(r"\[\[(\w+)\]\]", told))
+    assert sources
+    assert sources <= REFERENCES.keys()
+    assert not method.slow_because or method.slow_because.endswith(".")
+    assert not method.changes_of_lora.endswith(".")
 
 
 @EVERY

@@ -1,5 +1,7 @@
 """What every positional encoding holds; a new one comes under these by its registry line."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ from tinylm.model.decoder import DecoderLM
 from tinylm.model.positions import Positions
 from tinylm.planning.parameters import parameter_counts
 from tinylm.registry import POSITIONS
+from tinylm.report.references import REFERENCES
 
 pytestmark = pytest.mark.parametrize("name", ENCODINGS)
 
@@ -28,6 +31,17 @@ def test_it_is_a_documented_encoding_that_the_configuration_takes(name: str) -> 
     assert issubclass(encoding, Positions)
     assert encoding.__doc__
     assert ModelConfig(positions=name).positions == name
+
+
+def test_it_says_what_the_report_tells_of_it(name: str) -> None:
+    encoding = POSITIONS.load(name)
+    assert encoding.label == encoding.label.strip() != ""
+    told = encoding.explanation(ModelConfig(context_length=17, hidden_size=12, num_heads=6))
+    assert told.text.endswith(":" if told.equation else ".")
+    assert bool(told.equation) == bool(told.rest)
+    sources = set(re.findall(r"\[\[(\w+)\]\]", told.text))
+    assert sources
+    assert sources <= REFERENCES.keys()
 
 
 def test_it_overrides_a_point(name: str) -> None:

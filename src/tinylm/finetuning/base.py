@@ -16,9 +16,20 @@ class Method(Protocol):
     """
 
     Settings: ClassVar[type]
-    """The frozen dataclass of its settings, from ``tinylm.config.finetuning``."""
+    """The frozen dataclass of its settings."""
     learning_rate: ClassVar[float]
     """Where none is given: the fewer the parameters, the higher."""
+    label: ClassVar[str]
+    """Its name in a table or a figure."""
+    noun: ClassVar[str]
+    """Its name in a sentence, such as ``prefix tuning``."""
+    explanation: ClassVar[str]
+    """A sentence of the report, as inline markup: what it trains, with the source. Braces are names
+    of its settings, ``{rank}``."""
+    slow_because: ClassVar[str] = ""
+    """A sentence of the report for where it is slower than training everything; empty: none."""
+    changes_of_lora: ClassVar[str] = ""
+    """What tells it from LoRA, a noun of the report, where it is a kind of LoRA."""
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: Any) -> tuple[nn.Module, list[str]]:

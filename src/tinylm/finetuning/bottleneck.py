@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tinylm.config.finetuning import BottleneckConfig
 from tinylm.errors import AdapterError
+from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import LINEARS
 from tinylm.finetuning.lora import sizes
 from tinylm.finetuning.sites import (
@@ -88,11 +89,17 @@ class FollowedModule(Wrapper):
         return weight
 
 
-class Bottleneck:
+class Bottleneck(Method):
     """Bottleneck adapters after modules of any kind."""
 
     Settings = BottleneckConfig
     learning_rate = 5e-3
+    label = "bottleneck"
+    noun = "bottleneck adapters"
+    explanation = (
+        "*Bottleneck* adapters [[houlsby2019]] put a network of inner width {size} after "
+        "attention and after feed-forward, with a skip connection."
+    )
 
     @staticmethod
     def attach(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from tinylm.config.finetuning import DyLoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import adapter_of, adapters, choose_rank, is_merged
+from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import add_parts, find_linears
 from tinylm.finetuning.lora import LowRank, check_rank
 from tinylm.finetuning.lora_files import LoraFiles
@@ -91,11 +92,18 @@ class NestedLowRank(LowRank):
         return low, high, self.scale / rank
 
 
-class DyLora(LoraFiles):
+class DyLora(LoraFiles, Method):
     """DyLoRA on linear maps."""
 
     Settings = DyLoraConfig
     learning_rate = 3e-3
+    label = "DyLoRA"
+    noun = "DyLoRA"
+    explanation = (
+        "*DyLoRA* [[valipour2022]] draws a rank $b <= r$ at every step and trains the first "
+        "$b$ rows and columns only, so that one training serves every rank up to {rank}."
+    )
+    changes_of_lora = "serving every rank"
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: DyLoraConfig) -> tuple[nn.Module, list[str]]:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from tinylm.config.finetuning import IntrinsicConfig
 from tinylm.errors import AdapterError
+from tinylm.finetuning.base import Method
 from tinylm.finetuning.fastfood import Fastfood
 from tinylm.finetuning.linear import add_parts, find_linears
 from tinylm.finetuning.lora import sizes
@@ -69,11 +70,18 @@ class ProjectedUpdate(nn.Module):
         return nn.functional.linear(x.to(update.dtype), update)
 
 
-class Intrinsic:
+class Intrinsic(Method):
     """DID and SAID on linear maps."""
 
     Settings = IntrinsicConfig
     learning_rate = 1e-2
+    label = "SAID"
+    noun = "SAID"
+    explanation = (
+        "*SAID* [[aghajanyan2021]] moves all matrices together by {dimension} numbers, "
+        "through a fixed random projection [[le2013]]."
+    )
+    slow_because = "SAID computes the whole update from its numbers in every pass."
 
     @staticmethod
     def attach(

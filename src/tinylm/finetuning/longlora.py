@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tinylm.config.finetuning import LongLoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import adapters
+from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import find_linears
 from tinylm.finetuning.lora import add_low_rank, check_rank
 from tinylm.finetuning.sites import Wrapper, module_at, plain_modules, replace_module
@@ -102,11 +103,17 @@ def groups(length: int, size: int, shift: int) -> Iterator[slice]:
         yield slice(start, end)
 
 
-class LongLora:
+class LongLora(Method):
     """LoRA, embeddings and norms of a decoder, trained with attention in groups."""
 
     Settings = LongLoraConfig
     learning_rate = 2e-3
+    label = "LongLoRA"
+    noun = "LongLoRA"
+    explanation = (
+        "*LongLoRA* [[chen2023]] is LoRA on attention alone, with embeddings and norms "
+        "trained as well; on texts longer than a group it attends within groups."
+    )
 
     @staticmethod
     def attach(

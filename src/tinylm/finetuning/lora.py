@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from tinylm.config.finetuning import LoraConfig
 from tinylm.errors import AdapterError
+from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import add_parts, find_linears
 from tinylm.finetuning.lora_files import LoraFiles
 from tinylm.finetuning.sites import plain_parameters
@@ -74,11 +75,17 @@ class LowRank(nn.Module):
         return self.lora_A, self.lora_B, self.scale
 
 
-class Lora(LoraFiles):
+class Lora(LoraFiles, Method):
     """LoRA, rsLoRA and LoRA+ on linear maps."""
 
     Settings = LoraConfig
     learning_rate = 3e-3
+    label = "LoRA"
+    noun = "LoRA"
+    explanation = (
+        "*LoRA* [[hu2022]] adds to a frozen matrix $W$ a product of two thin ones, "
+        "$W + alpha/r B A$ with $r$ rows in $A$; $A$ starts random and $B$ at zero."
+    )
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: LoraConfig) -> tuple[nn.Module, list[str]]:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from tinylm.config.finetuning import PrefixConfig
 from tinylm.errors import AdapterError, GenerationError
+from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import plain_linear
 from tinylm.finetuning.sites import (
     Wrapper,
@@ -147,11 +148,17 @@ def _refuse_other_state(cache: Past, length: int) -> None:
         )
 
 
-class Prefix:
+class Prefix(Method):
     """Prefix tuning of every attention of a model."""
 
     Settings = PrefixConfig
     learning_rate = 5e-3
+    label = "prefix"
+    noun = "prefix tuning"
+    explanation = (
+        "*Prefix* tuning [[li2021]] learns the keys and values of {length} virtual tokens in "
+        "every layer, made by a small network while they are trained."
+    )
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: PrefixConfig) -> tuple[nn.Module, list[str]]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tinylm.config import ModelConfig
 from tinylm.config.finetuning import PromptConfig
 from tinylm.errors import AdapterError
+from tinylm.finetuning.base import Method
 from tinylm.finetuning.sites import Wrapper, unwrapped
 from tinylm.model.base import Change, DecodingState, GenerativeModel, LayerRunner
 from tinylm.model.decoder import DecoderLM
@@ -153,11 +154,16 @@ class PromptedDecoder(Wrapper, GenerativeModel):
         return [part.embeddings for part in self.parts.acting() if isinstance(part, PromptPart)]
 
 
-class Prompt:
+class Prompt(Method):
     """Prompt tuning of a decoder."""
 
     Settings = PromptConfig
     learning_rate = 3e-2
+    label = "prompt"
+    noun = "prompt tuning"
+    explanation = (
+        "*Prompt* tuning [[lester2021]] learns the input embeddings of {length} virtual tokens."
+    )
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: PromptConfig) -> tuple[nn.Module, list[str]]:

@@ -17,6 +17,7 @@ from torch import nn
 
 from tinylm.config.finetuning import QLoraConfig
 from tinylm.errors import AdapterError
+from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import find_linears
 from tinylm.finetuning.lora import add_low_rank, check_rank
 from tinylm.finetuning.lora_files import LoraFiles
@@ -25,11 +26,19 @@ from tinylm.numbers.linear import LinearMap
 from tinylm.numbers.nf4 import NF4Linear
 
 
-class QLora(LoraFiles):
+class QLora(LoraFiles, Method):
     """LoRA on linear maps that are quantized."""
 
     Settings = QLoraConfig
     learning_rate = 3e-3
+    label = "QLoRA"
+    noun = "QLoRA"
+    explanation = (
+        "*QLoRA* [[dettmers2023]] is LoRA over matrices that are kept in 4-bit NormalFloat, "
+        "one constant for {block_size} weights, the constants in 8 bits."
+    )
+    slow_because = "QLoRA computes its matrices from 4 bits whenever it multiplies by them."
+    changes_of_lora = "4 bits"
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: QLoraConfig) -> tuple[nn.Module, list[str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from tinylm.experiments.finetuning.rows import Row, few_rows, full_row, shown, told
 from tinylm.measurement import Verdict
+from tinylm.registry import METHODS
 from tinylm.report.blocks import Table, literal
 from tinylm.report.formatting import count, listed, percent, plural, significant
 from tinylm.report.measurements import (
@@ -22,11 +23,6 @@ from tinylm.report.measurements import (
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
-_REASONS = {
-    "qlora": "QLoRA computes its matrices from 4 bits whenever it multiplies by them. ",
-    "intrinsic": "SAID computes the whole update from its numbers in every pass. ",
-}
-"""Why a method may be slow."""
 
 
 def cost_table(result: Mapping[str, Any]) -> Table:
@@ -115,7 +111,8 @@ def _step_comment(full: Row, few: Sequence[Row]) -> str:
             f"{f', the longest with {told(worst)}' if len(slower) > 1 else ''} ({times(ratio)} the "
             "time). "
         )
-        text += "".join(_REASONS[row["name"]] for row in slower if row["name"] in _REASONS)
+        reasons = [METHODS.load(row["method"]).slow_because for row in slower]
+        text += "".join(f"{reason} " for reason in reasons if reason)
     if not quicker and not slower:
         text += "In time none is measurably different from training everything. "
     return text

@@ -250,11 +250,10 @@ def ways(rank: int, model: GenerativeModel) -> list[Way]:
     """
     compared = [Way(FULL, FULL, None, RATES[FULL])]
     for method in METHODS:
-        settings = settings_of(method, rank, model)
-        compared.append(Way(method, method, settings, RATES[method]))
-        if method == "lora":
-            plus = replace(settings, learning_rate_ratio=PLUS_RATIO)
-            compared.append(Way(LORA_PLUS, method, plus, PLUS_RATE))
+        compared.append(Way(method, method, settings_of(method, rank, model), RATES[method]))
+    (lora,) = (way for way in compared if way.method == "lora")
+    plus = replace(lora.settings, learning_rate_ratio=PLUS_RATIO)
+    compared.insert(compared.index(lora) + 1, Way(LORA_PLUS, lora.method, plus, PLUS_RATE))
     return compared
 
 

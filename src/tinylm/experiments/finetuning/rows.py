@@ -8,25 +8,23 @@ from statistics import mean
 from typing import Any
 
 from tinylm.measurement import Difference, Noise
+from tinylm.registry import METHODS
 from tinylm.report.blocks import literal
 from tinylm.report.formatting import keyed, percent, significant
 from tinylm.report.measurements import times
 
 Row = Mapping[str, Any]
 
-NAMES = {
+NAMES: dict[str, str] = {
     "full": "everything",
-    "lora": "LoRA",
+    **{name: METHODS.load(name).label for name in METHODS},
     "lora+": "LoRA+",
-    "dylora": "DyLoRA",
-    "qlora": "QLoRA",
-    "longlora": "LongLoRA",
-    "bottleneck": "bottleneck",
-    "prefix": "prefix",
-    "prompt": "prompt",
-    "intrinsic": "SAID",
 }
 """Name in the results -> how the report calls it."""
+_NOUNS: dict[str, str] = {
+    "full": "training everything",
+    **{name: METHODS.load(name).noun for name in METHODS},
+}
 _FAR = 1.5
 """Ratio of perplexities from which it is told as a ratio, and no more in percent."""
 
@@ -38,12 +36,7 @@ def shown(row: Row) -> str:
 
 def told(row: Row) -> str:
     """Return how a sentence calls a row's method, as inline markup."""
-    return {
-        "full": "training everything",
-        "bottleneck": "bottleneck adapters",
-        "prefix": "prefix tuning",
-        "prompt": "prompt tuning",
-    }.get(row["name"], shown(row))
+    return _NOUNS.get(row["name"], shown(row))
 
 
 def ppl(loss: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
@@ -28,6 +27,7 @@ from tinylm.experiments.finetuning.rows import (
 from tinylm.experiments.finetuning.scaling import context_blocks, rank_blocks
 from tinylm.experiments.recipes import MANY_UNKNOWN
 from tinylm.measurement import Verdict
+from tinylm.registry import METHODS
 from tinylm.report.blocks import (
     Block,
     Bullets,
@@ -41,18 +41,12 @@ from tinylm.report.formatting import count, listed, percent, plural, setting
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
-_EXPLAINED = {
-    "lora": partial(TEXT.line, "LoRA"),
-    "lora+": partial(TEXT.line, "LoRA+"),
-    "dylora": partial(TEXT.line, "DyLoRA"),
-    "qlora": partial(TEXT.line, "QLoRA"),
-    "longlora": partial(TEXT.line, "LongLoRA"),
-    "bottleneck": partial(TEXT.line, "bottleneck adapters"),
-    "prefix": partial(TEXT.line, "prefix tuning"),
-    "prompt": partial(TEXT.line, "prompt tuning"),
-    "intrinsic": partial(TEXT.line, "SAID"),
+_CHANGES_OF_LORA = {
+    "full": "",
+    **{name: METHODS.load(name).changes_of_lora for name in METHODS},
+    "lora+": "a higher rate for $B$",
 }
-"""Method -> the passage that says what it does, given its settings."""
+"""Name in the results -> what tells it from LoRA; empty: it is no kind of LoRA."""
 _LONGEST_SAMPLE = 260
 """Characters of a sample in the table."""
 
@@ -99,13 +93,18 @@ def _quantization(result: Mapping[str, Any]) -> list[Block]:
 
 
 def _technique(result: Mapping[str, Any]) -> list[Block]:
-    items = []
-    for row in result["methods"]:
-        if explained := _EXPLAINED.get(row["name"]):
-            values = dict(row["settings"]) | {"ratio": row["settings"].get("learning_rate_ratio")}
-            numbers = {key: setting(v) for key, v in values.items() if isinstance(v, int | float)}
-            items.append(explained(**numbers))
+    items = [_explanation(row) for row in result["methods"] if row["settings"] is not None]
     return [*TEXT.blocks("technique"), Bullets(tuple(items)), *TEXT.blocks("merging")]
+
+
+def _explanation(row: Mapping[str, Any]) -> str:
+    """Return the sentence on what a method does, with the settings that it had."""
+    values = row["settings"]
+    if row["name"] == "lora+":
+        return TEXT.line("LoRA+", ratio=setting(values["learning_rate_ratio"]))
+    numbers = {key: setting(v) for key, v in values.items() if isinstance(v, int | float)}
+    explanation: str = METHODS.load(row["method"]).explanation
+    return explanation.format(**numbers)
 
 
 def _setting(result: Mapping[str, Any]) -> list[Block]:
@@ -217,10 +216,10 @@ def quality_comment(result: Mapping[str, Any]) -> str:
 
 def _kin_comment(result: Mapping[str, Any]) -> str:
     """Return how LoRA's kin compare with it."""
-    what = {"lora+": "a higher rate for $B$", "dylora": "serving every rank", "qlora": "4 bits"}
     parts = []
     for row in result["methods"]:
-        if row["name"] not in what:
+        change = _CHANGES_OF_LORA[row["name"]]
+        if not change:
             continue
         difference = beside_lora(result, row)
         effect = {
@@ -229,7 +228,7 @@ def _kin_comment(result: Mapping[str, Any]) -> str:
             Verdict.ALIKE: "makes no measurable difference",
             Verdict.UNKNOWN: "could not be compared",
         }[difference.verdict]
-        parts.append(f"{what[row['name']]} ({NAMES[row['name']]}) {effect}")
+        parts.append(f"{change} ({NAMES[row['name']]}) {effect}")
     return f"Beside LoRA, {listed(parts)}." if parts else ""
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from tinylm.config import ModelConfig
 from tinylm.experiments.document.inputs import ReportInputs
-from tinylm.registry import ACTIVATIONS
-from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, code
+from tinylm.registry import ACTIVATIONS, POSITIONS
+from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table
 from tinylm.report.formatting import count, percent, plural, setting
 
 _SVG = "figures/architecture.svg"
@@ -58,56 +58,20 @@ def blocks(results: ReportInputs) -> list[Block]:
 
 def _embedding(model: ModelConfig) -> list[Block]:
     """Return how a token enters, and how its position does."""
-    told = {"sinusoidal": _sinusoidal, "learned": _learned, "rotary": _rotary}
+    encoding = POSITIONS.load(model.positions)
     start = "Token $w$ enters as row $w$ of the embedding matrix"
     if model.scale_embeddings:
         start += f", multiplied by $sqrt({model.hidden_size})$"
-        if model.positions != "rotary":  # which adds nothing
+        if encoding.adds():
             start += " so that the positions do not drown it"
-    return [
+    explanation = encoding.explanation(model)
+    made: list[Block] = [
         Heading(2, "Embedding and positions", "sec:embedding"),
-        *told.get(model.positions, _other)(model, start),
+        Paragraph(f"{start}. {explanation.text}"),
     ]
-
-
-def _sinusoidal(model: ModelConfig, start: str) -> list[Block]:
-    return [
-        Paragraph(
-            f"{start}. Attention by itself does not know the order of its inputs, so a fixed "
-            "pattern of waves, from short to long, is added for each position $p$ [[vaswani2017]]:"
-        ),
-        Equation(
-            'P_(p, 2i) = sin(p / 10000^(2i slash d)), wide '
-            'P_(p, 2i+1) = cos(p / 10000^(2i slash d)), wide d = ' + str(model.hidden_size)
-        ),
-        Paragraph(
-            "The pattern has no parameters. The pattern $k$ positions later is a rotation of it "
-            "that is the same everywhere, which makes relative distance easy to learn."
-        ),
-    ]  # fmt: skip
-
-
-def _learned(model: ModelConfig, start: str) -> list[Block]:
-    return [
-        Paragraph(
-            f"{start}. A learned vector for each of the {model.context_length} positions is added "
-            "[[radford2019]], because attention by itself does not know the order of its inputs."
-        )
-    ]
-
-
-def _rotary(model: ModelConfig, start: str) -> list[Block]:
-    return [
-        Paragraph(
-            f"{start}. Order enters inside the attention: queries and keys are turned by angles in "
-            "proportion to their position [[su2021]], so that a score depends on the distance "
-            "between two tokens and not on where they stand."
-        )
-    ]
-
-
-def _other(model: ModelConfig, start: str) -> list[Block]:
-    return [Paragraph(f"{start}. The positional encoding is {code(model.positions)}.")]
+    if explanation.equation:
+        made += [Equation(explanation.equation), Paragraph(explanation.rest)]
+    return made
 
 
 def _attention(model: ModelConfig) -> list[Block]:

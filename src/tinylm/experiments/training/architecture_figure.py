@@ -193,18 +193,19 @@ def _draw_positions(drawing: _Drawing, config: ModelConfig, y: float, scale: str
     x = _STEM
     if scale:
         drawing.note(x + 0.15, y + 0.2, scale, "left", 7.5)
-    if POSITIONS.load(config.positions).adds():
+    encoding = POSITIONS.load(config.positions)
+    if encoding.adds():
         drawing.arrow([(x, y), (x, y + 0.56)])
         drawing.plus(x, y + 0.75)
-        drawing.box(
-            _POSITIONS, y + 0.36, 1.55, 0.78,
-            f"{config.positions.capitalize()} positions\n{config.context_length} × {config.hidden_size}", "plain",  # noqa: E501
-        )  # fmt: skip
+        sizes = f"{config.context_length} × {config.hidden_size}"
+        label = f"{encoding.label.capitalize()}\n{sizes}"
+        drawing.box(_POSITIONS, y + 0.36, 1.55, 0.78, label, "plain")
         drawing.arrow([(_POSITIONS - 1.55, y + 0.75), (x + 0.19, y + 0.75)])
         drawing.arrow([(x, y + 0.94), (x, y + 1.3)])
         return y + 1.3
     drawing.arrow([(x, y), (x, y + 0.6)])
-    drawing.note(x + _HALF + 0.3, y - 0.42, f"{config.positions} positions act\ninside the attention", "left")  # fmt: skip  # noqa: E501
+    inside = f"{encoding.label} act\ninside the attention"
+    drawing.note(x + _HALF + 0.3, y - 0.42, inside, "left")
     return y + 0.6
 
 
@@ -274,7 +275,8 @@ def _draw_attention(drawing: _Drawing, config: ModelConfig, opened: tuple[float,
         )
     y += 0.55 + 0.78
     split = y
-    if POSITIONS.load(config.positions).turns():
+    encoding = POSITIONS.load(config.positions)
+    if encoding.turns():
         drawing.box((columns[0] + columns[1]) / 2, y + gap, 1.9, 0.5, "Rotate by position", "plain")
         for column in columns[:2]:
             drawing.arrow([(column, split), (column, y + gap)])
@@ -287,6 +289,7 @@ def _draw_attention(drawing: _Drawing, config: ModelConfig, opened: tuple[float,
     middle = (columns[0] + columns[1]) / 2
     for text, fill in (
         (f"Q Kᵀ / √{dim}\nseq × seq, for each head", "attention"),
+        *([("Bias by position", "plain")] if encoding.biases() else []),
         ("Mask future tokens", "plain"),
         ("Softmax", "plain"),
         *([(f"Dropout {config.dropout:g}", "plain")] if config.dropout else []),

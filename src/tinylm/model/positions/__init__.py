@@ -8,18 +8,42 @@ A position can act at three points; each is the identity by default:
 
 Positions are always passed explicitly, because with a cache or padding they are not 0, 1, 2, ….
 
-An encoding says itself what it costs, so that planning need not know its name.
+An encoding says itself what it costs and what there is to say of it, so that planning and report
+need not know its name.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
 
 
+@dataclass(frozen=True)
+class Explanation:
+    """What the report says of an encoding, as inline markup of its texts."""
+
+    text: str
+    """Whole sentences: how the order of the tokens enters, with the source."""
+    equation: str = ""
+    """In Typst's mathematics, after the text; empty: none."""
+    rest: str = ""
+    """Whole sentences after the equation."""
+
+
 class Positions(nn.Module):
     """The encoding that does nothing; a new one overrides one of the three points."""
+
+    label: ClassVar[str]
+    """Its name for a reader, a plural such as ``rotary positions``."""
+
+    @classmethod
+    def explanation(cls, config: ModelConfig) -> Explanation:
+        """Return what the report says of it for a model of these sizes."""
+        raise NotImplementedError
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -33,6 +57,11 @@ class Positions(nn.Module):
     def turns(cls) -> bool:
         """Whether it turns queries and keys."""
         return cls.rotate is not Positions.rotate
+
+    @classmethod
+    def biases(cls) -> bool:
+        """Whether it adds to the scores."""
+        return cls.bias is not Positions.bias
 
     @classmethod
     def num_parameters(cls, config: ModelConfig) -> int:

@@ -8,16 +8,26 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
-from tinylm.model.positions import Positions
+from tinylm.model.positions import Explanation, Positions
 
 
 class LearnedPositions(Positions):
     """Adds a trained table to the embeddings; initialised N(0, 0.02), as GPT-2 is."""
 
+    label = "learned positions"
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         self.table = nn.Embedding(config.context_length, config.hidden_size)
         nn.init.normal_(self.table.weight, std=0.02)
+
+    @classmethod
+    def explanation(cls, config: ModelConfig) -> Explanation:
+        """Return what the report says of it."""
+        return Explanation(
+            f"A learned vector for each of the {config.context_length} positions is added "
+            "[[radford2019]], because attention by itself does not know the order of its inputs."
+        )
 
     @classmethod
     def num_parameters(cls, config: ModelConfig) -> int:

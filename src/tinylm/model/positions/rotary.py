@@ -13,12 +13,13 @@ from torch import Tensor
 
 from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError
-from tinylm.model.positions import Positions
+from tinylm.model.positions import Explanation, Positions
 
 
 class RotaryPositions(Positions):
     """Turns queries and keys by an angle that grows with the position."""
 
+    label = "rotary positions"
     cos: Tensor
     sin: Tensor
 
@@ -41,6 +42,15 @@ class RotaryPositions(Positions):
         dtype = torch.get_default_dtype()
         self.register_buffer("cos", angle.cos().to(dtype), persistent=False)  # (context, head_dim)
         self.register_buffer("sin", angle.sin().to(dtype), persistent=False)
+
+    @classmethod
+    def explanation(cls, config: ModelConfig) -> Explanation:
+        """Return what the report says of it."""
+        return Explanation(
+            "Order enters inside the attention: queries and keys are turned by angles in "
+            "proportion to their position [[su2021]], so that a score depends on the distance "
+            "between two tokens and not on where they stand."
+        )
 
     @classmethod
     def table_bytes(cls, config: ModelConfig) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tinylm.config import ModelConfig
-from tinylm.model.positions import Positions
+from tinylm.model.positions import Explanation, Positions
 
 
 def sinusoidal_table(num_positions: int, hidden_size: int) -> Tensor:
@@ -25,12 +25,25 @@ def sinusoidal_table(num_positions: int, hidden_size: int) -> Tensor:
 class SinusoidalPositions(Positions):
     """Adds the fixed sinusoidal table to the embeddings."""
 
+    label = "sinusoidal positions"
     table: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__(config)
         table = sinusoidal_table(config.context_length, config.hidden_size)
         self.register_buffer("table", table.to(torch.get_default_dtype()), persistent=False)
+
+    @classmethod
+    def explanation(cls, config: ModelConfig) -> Explanation:
+        """Return what the report says of it."""
+        return Explanation(
+            "Attention by itself does not know the order of its inputs, so a fixed pattern of "
+            "waves, from short to long, is added for each position $p$ [[vaswani2017]]:",
+            "P_(p, 2i) = sin(p / 10000^(2i slash d)), wide "
+            f"P_(p, 2i+1) = cos(p / 10000^(2i slash d)), wide d = {config.hidden_size}",
+            "The pattern has no parameters. The pattern $k$ positions later is a rotation of it "
+            "that is the same everywhere, which makes relative distance easy to learn.",
+        )
 
     @classmethod
     def table_bytes(cls, config: ModelConfig) -> int:
