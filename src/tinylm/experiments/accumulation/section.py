@@ -7,7 +7,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import CONFIDENCE, Difference, Measurement, Verdict, compare_unpaired
-from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, literal
+from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import (
     count,
     duration,
@@ -28,7 +28,9 @@ from tinylm.report.measurements import (
     mib,
     spread,
 )
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _SAME = 0.02
 """Relative difference within which tokens, passes or memory count as the same. A fixed bound: they
 are counted exactly, and tokens and passes differ only because steps are whole."""
@@ -38,88 +40,60 @@ Run = Mapping[str, Any]
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``accumulation``."""
-    found = results.results.get("accumulation")
-    if found is None or not found["runs"]:
+    result = results.results.get("accumulation")
+    if result is None or not result["runs"]:
         return []
-    runs = sorted(found["runs"], key=lambda run: run["accumulation_steps"])
+    runs = sorted(result["runs"], key=lambda run: run["accumulation_steps"])
     drawn = results.has_figure("figures/accumulation.svg")
-    shown = " [[fig:accumulation]] draws the training losses." if drawn else ""
-    made: list[Block] = [
+    shown = " " + TEXT.line("before the figure") if drawn else ""
+    section: list[Block] = [
         Heading(1, "Gradient accumulation", "sec:accumulation"),
-        *_technique(),
-        Paragraph(f"{_setting(found, runs)}{shown}"),
-        _table(found, runs),
+        *TEXT.blocks("technique"),
+        *_setting(result, runs, shown),
+        _table(result, runs),
     ]
     if drawn:
-        made.append(
+        section.append(
             Figure(
                 "fig:accumulation",
                 "figures/accumulation.svg",
-                "Training loss with gradients accumulated over different numbers of "
-                "mini-batches (moving average where there are many points), against optimizer "
-                "steps on the left and against tokens seen on the right.",
-                "Training loss of every accumulation setting against optimizer steps and against "
-                "tokens.",
+                TEXT.line("figure"),
+                TEXT.line("figure, without seeing it"),
             )
         )
-    made += [Paragraph(text) for text in (loss_comment(runs), memory_comment(runs),
+    section += [Paragraph(text) for text in (loss_comment(runs), memory_comment(runs),
                                           time_comment(runs)) if text]  # fmt: skip
-    return made
+    return section
 
 
-def _technique() -> list[Block]:
-    return [
-        Paragraph(
-            "A large batch may not fit into memory. Accumulation [[ott2018]] splits it into $k$ "
-            "mini-batches: each is run forward and backward, its gradient is added to the sum of "
-            "those before it, its activations are freed, and after the last one the optimizer "
-            "moves the weights once. With $ell_t$ the loss of target token $t$ and $N_i$ target "
-            "tokens in mini-batch $i$, the gradient of the step is"
-        ),
-        Equation(
-            "g = 1/N sum_(i=1)^k sum_(t=1)^(N_i) nabla_theta ell_(i, t), wide N = sum_(i=1)^k N_i."
-        ),
-        Paragraph(
-            "Every part is divided by the target tokens $N$ of the *whole step*. The mean of the "
-            "mini-batches' own means would give every mini-batch the same weight, and so a token "
-            "in one with much padding more weight than a token in a full one. Divided by $N$, the "
-            "$k$ mini-batches give the gradient of one batch $k$ times as large, up to rounding "
-            "(and up to the random numbers of dropout)."
-        ),
-    ]
-
-
-def _setting(found: Mapping[str, Any], runs: Sequence[Run]) -> str:
+def _setting(result: Mapping[str, Any], runs: Sequence[Run], figure: str) -> list[Block]:
     steps = [str(run["accumulation_steps"]) for run in runs]
-    epochs, validation = found["epochs"], found.get("validation_windows")
+    epochs, validation = result["epochs"], result.get("validation_windows")
     where = (
         f"{plural(validation, 'window')} of the validation split"
         if validation
         else "the whole validation split"
     )
     passes = "one pass" if abs(epochs - 1) < _SAME else f"{significant(epochs)} passes"
-    text = "The same model was trained"
-    if len(runs) > 1:
-        text += f" {len(runs)} times"
-    text += (
-        f" from the same initial weights, on {plural(found['windows'], 'window')} of "
-        f"{plural(found['context_length'], 'token')} ({passes} over the training split), in "
-        f"mini-batches of {plural(found['batch_size'], 'window')} "
-        f"({literal(str(found['precision']))}), with {listed(steps)} of them to an optimizer step, "
-        f"and validated on {where} ([[tab:accumulation]]). The learning rate is "
-        f"{setting(found['learning_rate'])} throughout; it was not adapted to the batch."
+    several = len(runs) > 1
+    comparing = TEXT.line("setting, what counts as a difference", confidence=percent(CONFIDENCE, 0))
+    return TEXT.blocks(
+        "setting",
+        times=f" {len(runs)} times" if several else "",
+        windows=plural(result["windows"], "window"),
+        context=plural(result["context_length"], "token"),
+        passes=passes,
+        batch=plural(result["batch_size"], "window"),
+        precision=literal(str(result["precision"])),
+        mini_batches=listed(steps),
+        validation=where,
+        learning_rate=setting(result["learning_rate"]),
+        comparing=f" {comparing}" if several else "",
+        figure=figure,
     )
-    if len(runs) > 1:
-        text += (
-            " Two losses are called different if the interval of "
-            f"{percent(CONFIDENCE, 0)} of their difference, over the validation windows that both "
-            "were measured on, leaves 0 out. Each setting was trained once: what other random "
-            "numbers would change is not part of that interval."
-        )
-    return text
 
 
-def _table(found: Mapping[str, Any], runs: Sequence[Run]) -> Table:
+def _table(result: Mapping[str, Any], runs: Sequence[Run]) -> Table:
     rows = tuple(
         (
             str(run["accumulation_steps"]),
@@ -137,15 +111,16 @@ def _table(found: Mapping[str, Any], runs: Sequence[Run]) -> Table:
     )
     return Table(
         "tab:accumulation",
-        "Training with accumulation over $k$ mini-batches.",
+        TEXT.line("table"),
         ("$k$", "Batch", "Steps", "Epoch", "Tokens/s", "Spread", "Peak", "Whole", "Val. loss",
          "Perpl."),
         rows,
         "rrrrrrrrrr",
-        "Batch: windows per step; Epoch: one pass over the training split at the median speed of "
-        "the log entries; Spread: the distance between the quartiles of this time, in percent of "
-        "it; Peak: memory in MiB; Whole: memory of the same batch in one piece. Measured on "
-        f"{hardware(found)}.{disturbances(map(_epoch, runs), repeated=False)}",
+        TEXT.line(
+            "table's note",
+            hardware=hardware(result),
+            disturbances=disturbances(map(_epoch, runs), repeated=False),
+        ),
     )  # fmt: skip
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
+from functools import partial
 from typing import Any
 
 from tinylm.experiments.beam_search.judgement import judgement
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.report.blocks import (
     Block,
-    Equation,
     Figure,
     Heading,
     Paragraph,
@@ -33,7 +33,9 @@ from tinylm.report.measurements import (
     spread,
     times,
 )
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _WHOLE = 2
 """Prompts whose texts are printed whole, at every strategy."""
 _OTHERS = 3
@@ -45,94 +47,71 @@ _VARIANTS = 0.5
 _AROUND = 2
 """Words that stay on either side of what differs from the best hypothesis."""
 _ENDING = {
-    "full": "as soon as $k$ hypotheses are complete",
-    "heuristic": "when $k$ hypotheses are complete and the best open one, scored at its present "
-    "length, is no better than the worst of them",
-    "never": "when $k$ hypotheses are complete and no open one can become better than the worst of "
-    "them",
+    "full": partial(TEXT.line, "end of a search, at k complete hypotheses"),
+    "heuristic": partial(TEXT.line, "end of a search, by a heuristic"),
+    "never": partial(TEXT.line, "end of a search, when nothing can improve"),
 }
 """``early_stopping`` -> when a search ends."""
 
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``beam-search``."""
-    found = results.results.get("beam-search")
-    if found is None:
+    result = results.results.get("beam-search")
+    if result is None:
         return []
-    comparisons = found["comparisons"]
-    made: list[Block] = [
+    comparisons = result["comparisons"]
+    section: list[Block] = [
         Heading(1, "Beam search", "sec:beam-search"),
-        *_technique(found),
-        Paragraph(_setting(found)),
+        *TEXT.blocks(
+            "technique",
+            ending=_ending(result["early_stopping"]),
+            length_penalty=setting(result["length_penalty"]),
+        ),
+        *_setting(result),
         *(_quality(comparison, i) for i, comparison in enumerate(comparisons)),
-        _cost(found),
+        _cost(result),
     ]
     first, *rest = judgement(comparisons)
-    made.append(Paragraph(first))
+    section.append(Paragraph(first))
     if results.has_figure("figures/beam-search.svg"):
         largest = max(comparisons, key=lambda comparison: comparison["num_prompts"])
-        made[-1] = Paragraph(f"{first} [[fig:beam-search]] draws likelihood, BLEU and variety.")
-        made.append(
+        section[-1] = Paragraph(" ".join([first, TEXT.line("before the figure")]))
+        section.append(
             Figure(
                 "fig:beam-search",
                 "figures/beam-search.svg",
-                f"Decoding strategies on {plural(largest['num_prompts'], 'prompt')}. Left: how "
-                "likely the texts are under the model, against the speed of generation. Right: "
-                "BLEU against the true continuations, and variety of the texts.",
-                "Log-probability per token against tokens per second, and BLEU and distinct-2 by "
-                "decoding strategy.",
+                TEXT.line("figure", prompts=plural(largest["num_prompts"], "prompt")),
+                TEXT.line("figure, without seeing it"),
             )
         )
-    made += [Paragraph(text) for text in rest]
+    section += [Paragraph(text) for text in rest]
     return [
-        *made,
+        *section,
         Heading(2, "The texts side by side", "sec:beam-texts"),
         *_examples(comparisons),
-        *_n_best(found),
-    ]
-
-
-def _technique(found: Mapping[str, Any]) -> list[Block]:
-    ending = _ending(found["early_stopping"])
-    return [
-        Paragraph(
-            "Greedy decoding takes the most likely token at every step, which need not lead to the "
-            "most likely text. Beam search keeps the $k$ most likely beginnings (*hypotheses*): "
-            "each is extended by every token, and the extensions are ordered by their summed "
-            "log-probability. Those among the first $k$ that end the story are set aside as "
-            "complete, and the first $k$ of the others are kept. "
-            f"With $k = 1$ this is greedy decoding. A search stops {ending}. Since every token "
-            "makes a text less likely, the sum alone would favour short texts; hypotheses $y$ for "
-            "a prompt $x$ are therefore ranked by"
-        ),
-        Equation('"score"(y) = 1/(|y|^alpha) sum_(t=1)^(|y|) log p_theta (y_t | x, y_(<t)),'),
-        Paragraph(
-            f"with a length penalty of $alpha$ = {setting(found['length_penalty'])}. Wu et al. "
-            "[[wu2016]] found such a normalisation necessary in translation; their divisor is "
-            "$((5 + |y|) slash 6)^alpha$. Beam search is not exact: a beginning that is dropped "
-            "early might have led to the best text."
-        ),
+        *_n_best(result),
     ]
 
 
 def _ending(early_stopping: object) -> str:
-    return _ENDING.get(str(early_stopping), f"by the rule {code(str(early_stopping))}")
+    rule = str(early_stopping)
+    return _ENDING[rule]() if rule in _ENDING else f"by the rule {code(rule)}"
 
 
-def _setting(found: Mapping[str, Any]) -> str:
-    comparisons = found["comparisons"]
+def _setting(result: Mapping[str, Any]) -> list[Block]:
+    comparisons = result["comparisons"]
     sizes = [str(comparison["num_prompts"]) for comparison in comparisons]
-    filtered = f" and top-p {setting(found['top_p'])}" if found["top_p"] != 1 else ""
+    filtered = f" and top-p {setting(result['top_p'])}" if result["top_p"] != 1 else ""
     tables = [f"[[tab:beam-{i + 1}]]" for i in range(len(comparisons))]
     shown = "shows" if len(tables) == 1 else "show"
-    return (
-        f"The first {plural(found['prompt_tokens'], 'token')} of {listed(sizes)} validation "
-        "stories, spread evenly over the split, were continued by at most "
-        f"{plural(found['max_new_tokens'], 'token')}; sampling is at temperature "
-        f"{setting(found['temperature'])}{filtered}. {listed(tables)} {shown} how likely the texts "
-        "are under the model, how well they agree with the true continuations, and how varied they "
-        "are; [[tab:beam-cost]] shows what they cost. Differences are judged prompt by prompt: "
-        "what is said to differ does so with its 95 % interval."
+    return TEXT.blocks(
+        "setting",
+        prompt_tokens=plural(result["prompt_tokens"], "token"),
+        prompts=listed(sizes),
+        new_tokens=plural(result["max_new_tokens"], "token"),
+        temperature=setting(result["temperature"]),
+        filtered=filtered,
+        tables=f"{listed(tables)} {shown}",
     )
 
 
@@ -141,14 +120,12 @@ def _quality(comparison: Mapping[str, Any], index: int) -> Table:
     rows.append(_quality_row("true texts", comparison["true"]))
     return Table(
         f"tab:beam-{index + 1}",
-        f"Quality by strategy, {plural(comparison['num_prompts'], 'prompt')}.",
+        TEXT.line("quality, table", prompts=plural(comparison["num_prompts"], "prompt")),
         ("Strategy", "log p", "per token", "BLEU", "sent.", "Dist.-1", "Dist.-2", "Dist.-3",
          "Rep.", "Length", "Ended"),
         tuple(rows),
         "lrrrrrrrrrr",
-        "log p: mean summed log-probability in nats; BLEU: corpus BLEU and mean of the sentences; "
-        "Rep.: share of 4-grams that occurred before in the same text; length in tokens; Ended: "
-        "share of texts that the model ended by itself.",
+        TEXT.line("quality, table's note"),
         emphasised=(len(rows) - 1,),
     )  # fmt: skip
 
@@ -168,9 +145,9 @@ def _quality_row(name: str, row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _cost(found: Mapping[str, Any]) -> Table:
+def _cost(result: Mapping[str, Any]) -> Table:
     rows, timings = [], []
-    for comparison in found["comparisons"]:
+    for comparison in result["comparisons"]:
         first = comparison["rows"][0]
         for i, row in enumerate(comparison["rows"]):
             timing = row["seconds"]
@@ -188,14 +165,18 @@ def _cost(found: Mapping[str, Any]) -> Table:
             )
     return Table(
         "tab:beam-cost",
-        f"Time by strategy: {rounds(*timings)}, taken in turns.",
+        TEXT.line("cost, table", rounds=rounds(*timings)),
         ("Prompts", "Strategy", "Time", "Range", "Spread", f"To {literal(first['name'])}",
          "Tokens per second"),
         tuple(rows),
         "rlrrrrr",
-        "Spread: distance between the quartiles, relative to the median. Measured on "
-        f"{hardware(found)}.{disturbances(map(measured, timings))} Corpus BLEU: "
-        f"{code(found['signature'])}; sentences: {code(found['sentence_signature'])}.",
+        TEXT.line(
+            "cost, table's note",
+            hardware=hardware(result),
+            disturbances=disturbances(map(measured, timings)),
+            corpus=code(result["signature"]),
+            sentences=code(result["sentence_signature"]),
+        ),
     )  # fmt: skip
 
 
@@ -204,24 +185,19 @@ def _examples(comparisons: Sequence[Mapping[str, Any]]) -> list[Block]:
     examples = smallest["texts"][: _WHOLE + _OTHERS]
     whole, others = examples[:_WHOLE], examples[_WHOLE:]
     more = (
-        f" [[tab:beam-texts]] sets {plural(len(others), 'more prompt')} side by side."
+        " " + TEXT.line("texts, further prompts", prompts=plural(len(others), "more prompt"))
         if others
         else ""
     )
     first = f"{plural(len(whole), 'prompt')} are" if len(whole) > 1 else "prompt is"
-    made: list[Block] = [
-        Paragraph(
-            f"The first {first} shown with the continuations by every strategy, unselected, and "
-            f"the true ones; the given beginning is in bold.{more}"
-        )
-    ]
+    section = TEXT.blocks("texts", prompts=first, more=more)
     for i, example in enumerate(whole, 1):
         prompt = example["prompt"]
-        made += [
+        section += [
             Sample(f"{i}. {name}", _continuation(text, prompt), prompt)
             for name, text in [*example["outputs"].items(), ("true", example["true"])]
         ]
-    return [*made, _side_by_side(others)] if others else made
+    return [*section, _side_by_side(others)] if others else section
 
 
 def _side_by_side(examples: Sequence[Mapping[str, Any]]) -> Table:
@@ -237,8 +213,7 @@ def _side_by_side(examples: Sequence[Mapping[str, Any]]) -> Table:
     )
     return Table(
         "tab:beam-texts",
-        f"Other prompts, continued by {listed(named(shown))}, and as they really continue; texts "
-        f"are cut after {_SHORT} characters.",
+        TEXT.line("texts, table", strategies=listed(named(shown)), length=count(_SHORT)),
         (*(literal(name) for name in shown), "true"),
         rows,
         "p" * (len(shown) + 1),
@@ -263,8 +238,8 @@ def _cut(text: str, prompt: str) -> str:
     return whole[:_SHORT].rsplit(" ", 1)[0] + " …"
 
 
-def _n_best(found: Mapping[str, Any]) -> list[Block]:
-    best = found["n_best"]
+def _n_best(result: Mapping[str, Any]) -> list[Block]:
+    best = result["n_best"]
     hypotheses = best["hypotheses"]
     texts = [_continuation(hypothesis["text"], best["prompt"]) for hypothesis in hypotheses]
     rows = tuple(
@@ -278,15 +253,19 @@ def _n_best(found: Mapping[str, Any]) -> list[Block]:
         for i, (hypothesis, text) in enumerate(zip(hypotheses, texts, strict=True), 1)
     )
     return [
-        Paragraph(f"[[tab:n-best]] lists what one search returns. {likeness(texts)}"),
+        *TEXT.blocks("hypotheses", comment=likeness(texts)),
         Table(
             "tab:n-best",
-            f"The {plural(len(hypotheses), 'best hypothesis', 'best hypotheses')} for "
-            f"“{literal(best['prompt'])}” with {plural(best['num_beams'], 'beam')}.",
+            TEXT.line(
+                "hypotheses, table",
+                hypotheses=plural(len(hypotheses), "best hypothesis", "best hypotheses"),
+                prompt=literal(best["prompt"]),
+                beams=plural(best["num_beams"], "beam"),
+            ),
             ("", "Score", "log p", "Tokens", "Continuation"),
             rows,
             "rrrrp",
-            "Of the later ones, … stands for words that they share with the first."
+            TEXT.line("hypotheses, table's note")
             if any("…" in row[-1] for row in rows[1:])
             else "",
         ),

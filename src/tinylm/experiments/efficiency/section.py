@@ -7,7 +7,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Measurement
-from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, literal
+from tinylm.report.blocks import Block, Figure, Heading, Table, literal
 from tinylm.report.formatting import count, listed, percent, plural
 from tinylm.report.measurements import (
     dagger,
@@ -19,7 +19,9 @@ from tinylm.report.measurements import (
     seconds,
     spread,
 )
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _NEAR = 0.15
 """Difference of two exponents up to which they are said to agree. A fixed bound: a plan counts the
 large operations alone, and is not meant to be right to the last percent."""
@@ -37,80 +39,61 @@ Row = Mapping[str, Any]
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``efficiency``."""
-    found = results.results.get("efficiency")
-    if found is None:
+    result = results.results.get("efficiency")
+    if result is None:
         return []
     drawn = results.has_figure("figures/efficiency.svg")
-    made: list[Block] = [
+    section: list[Block] = [
         Heading(1, "Efficiency, planned and measured", "sec:efficiency"),
-        *_technique(found),
-        _own_table(found),
-        Paragraph(own_comment(found)),
+        *_technique(result),
+        _own_table(result),
+        *TEXT.blocks("own sizes", comment=own_comment(result)),
         Heading(2, "How cost grows", "sec:growth"),
-        Paragraph(
-            "One size at a time was then varied, with the others left as they are in this run, and "
-            "a power of the size was fitted to each cost: $c dot n^p$, by least squares over the "
-            "logarithms. [[tab:growth]] sets the exponent $p$ that was measured beside that of "
-            "the formula over the same points; time is planned to be proportional to FLOPs. "
-            f"{'[[fig:efficiency]] draws time and memory of a step. ' if drawn else ''}"
-            "Generation is greedy and fills a quarter of the context. "
-            f"{growth_comment(found['growth'])}"
+        *TEXT.blocks(
+            "growth",
+            figure=TEXT.line("growth, before the figure") + " " if drawn else "",
+            comment=growth_comment(result["growth"]),
         ),
-        _exponents(found),
+        _exponents(result),
     ]
     if drawn:
-        made.append(
+        section.append(
             Figure(
                 "fig:efficiency",
                 "figures/efficiency.svg",
-                "Time and peak memory of a training step against one size at a time, on "
-                "logarithmic axes: measured, and by the formulas. The formula for time gives only "
-                "the slope; its line is drawn through the largest size.",
-                "Time and memory of a training step against batch, context, layers and vocabulary, "
-                "measured and planned.",
+                TEXT.line("growth, figure"),
+                TEXT.line("growth, figure, without seeing it"),
             )
         )
-    return [*made, _points(found)]
+    return [*section, _points(result)]
 
 
-def _technique(found: Mapping[str, Any]) -> list[Block]:
+def _technique(result: Mapping[str, Any]) -> list[Block]:
     how = (
         "the greatest number of bytes of tensors alive at once"
-        if found["measure"] == "live tensor bytes"
-        else f"that of `{literal(str(found['measure']))}`"
+        if result["measure"] == "live tensor bytes"
+        else f"that of `{literal(str(result['measure']))}`"
     )
-    return [
-        Paragraph(
-            "What a model costs follows from its sizes before anything is trained; `tinylm plan` "
-            "prints it. Work is counted in floating-point operations (FLOPs) of matrix products, "
-            "$2 m k n$ for matrices of $m times k$ and $k times n$; the backward pass takes twice "
-            "those of the forward pass. Memory is weights, gradients, optimizer state, and the "
-            "activations that the forward pass keeps for the backward pass, counted operation by "
-            "operation [[korthikanti2022]]; what is alive only for a moment is estimated by its "
-            f"largest arrays. The peak memory measured is {how}. The share of the machine's speed "
-            "in matrix products that training reaches is the *model FLOPs utilisation* "
-            "[[chowdhery2022]], for $B T$ tokens per step:"
-        ),
-        Equation(
-            '"utilisation" = (B T dot "FLOPs per token") / '
-            '("seconds per step" dot "FLOPs per second of matrix products")'
-        ),
-    ]
+    return TEXT.blocks("technique", peak=how)
 
 
-def _own_table(found: Mapping[str, Any]) -> Table:
-    own = found["own"]
+def _own_table(result: Mapping[str, Any]) -> Table:
+    own = result["own"]
     planned, measured = own["planned"], own["measured"]
 
     def both(name: str, key: str, show: Any) -> tuple[str, str, str, str]:
         return name, show(planned[key]), show(measured[key]), gap(planned[key], measured[key])
 
     step = own["step"]
-    rate = found["product_flops_per_second"]
+    rate = result["product_flops_per_second"]
     return Table(
         "tab:efficiency",
-        f"This run's model, planned and measured; a batch of {plural(own['batch_size'], 'window')} "
-        f"of {count(own['context_length'])} tokens, {literal(str(found['precision']))}.",
+        TEXT.line(
+            "own sizes, table",
+            windows=plural(own["batch_size"], "window"),
+            context=count(own["context_length"]),
+            precision=literal(str(result["precision"])),
+        ),
         ("", "Planned", "Measured", "Difference"),
         (
             both("Parameters", "parameters", count),
@@ -126,10 +109,13 @@ def _own_table(found: Mapping[str, Any]) -> Table:
             ),
         ),
         "lrrr",
-        f"Step: {rounds(step)}; spread (distance between the quartiles, relative to the median) "
-        f"{spread(step)}. Planned is the least time that it could take, if it were nothing but "
-        f"matrix products at the best speed measured for them. Measured on {hardware(found)}."
-        f"{disturbances([Measurement.from_result(step)])}",
+        TEXT.line(
+            "own sizes, table's note",
+            rounds=rounds(step),
+            spread=spread(step),
+            hardware=hardware(result),
+            disturbances=disturbances([Measurement.from_result(step)]),
+        ),
     )
 
 
@@ -141,9 +127,9 @@ def gap(planned: float, measured: float) -> str:
     return f"{'+' if share > 0 else '−'}{percent(abs(share))}"
 
 
-def own_comment(found: Mapping[str, Any]) -> str:
+def own_comment(result: Mapping[str, Any]) -> str:
     """Return which plans hold exactly, how far the others are off, and what utilisation means."""
-    own = found["own"]
+    own = result["own"]
     names = {
         "parameters": "parameters",
         "flops_per_token": "FLOPs",
@@ -157,7 +143,7 @@ def own_comment(found: Mapping[str, Any]) -> str:
         for key, name in names.items()
         if planned[key] != measured[key]
     ]
-    text = "[[tab:efficiency]] sets both side by side. "
+    text = ""
     if exact:
         text += f"The plans of {listed(exact)} hold exactly. "
     if len(other) == 1:
@@ -237,25 +223,23 @@ def _compared(
     return [f"{subject} {sentences[way].format(listed(on))}" for way, on in ways.items() if on]
 
 
-def _exponents(found: Mapping[str, Any]) -> Table:
+def _exponents(result: Mapping[str, Any]) -> Table:
     rows = []
-    for series in found["growth"]:
+    for series in result["growth"]:
         sizes = [row[series["varied"]] for row in series["rows"]]
         cells = [f"{SIZES[series['varied']]}, {count(sizes[0])}–{count(sizes[-1])}"]
         for cost in _COSTS:
             fitted = series["exponents"][cost]
             cells += [_exponent(fitted["measured"]), _exponent(fitted["planned"])]
         rows.append(tuple(cells))
-    timing = found["own"]["step"]
+    timing = result["own"]["step"]
     return Table(
         "tab:growth",
-        "Exponents of growth, measured and (*p.*) planned: time of a training step and of "
-        "generation, activations kept, and peak memory.",
+        TEXT.line("exponents, table"),
         ("Size", *(cell for name in _COSTS.values() for cell in (name, "*p.*"))),
         tuple(rows),
         "lrrrrrrrr",
-        f"From the {rounds(timing)} at each size; spreads are in [[tab:growth-points]]. Measured "
-        f"on {hardware(found)}.",
+        TEXT.line("exponents, table's note", rounds=rounds(timing), hardware=hardware(result)),
     )
 
 
@@ -263,10 +247,10 @@ def _exponent(value: float | None) -> str:
     return "–" if value is None else f"{value + 0:.2f}".replace("-0.00", "0.00")
 
 
-def _points(found: Mapping[str, Any]) -> Table:
-    rate = found["product_flops_per_second"]
+def _points(result: Mapping[str, Any]) -> Table:
+    rate = result["product_flops_per_second"]
     rows, timings = [], []
-    for series in found["growth"]:
+    for series in result["growth"]:
         for number, row in enumerate(series["rows"]):
             name = SIZES[series["varied"]] if number == 0 else ""
             measured, planned = row["measured"], row["planned"]
@@ -288,11 +272,14 @@ def _points(found: Mapping[str, Any]) -> Table:
             )
     return Table(
         "tab:growth-points",
-        "The points of [[tab:growth]]: time of a training step, model FLOPs utilisation (*MFU*), "
-        "time of a generated token, activations kept and peak memory in MiB.",
+        TEXT.line("points, table"),
         ("", "Size", "Step", "Spread", "MFU", "A token", "Spread", "Kept", "Peak", "Planned"),
         tuple(rows),
         "lrrrrrrrrr",
-        f"Times: {rounds(found['own']['step'])}; spread: distance between the quartiles, relative "
-        f"to the median. Measured on {hardware(found)}.{disturbances(timings)}",
+        TEXT.line(
+            "points, table's note",
+            rounds=rounds(result["own"]["step"]),
+            hardware=hardware(result),
+            disturbances=disturbances(timings),
+        ),
     )

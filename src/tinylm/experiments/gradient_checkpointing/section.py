@@ -42,19 +42,19 @@ Row = Mapping[str, Any]
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``gradient-checkpointing``."""
-    found = results.results.get("gradient-checkpointing")
-    if found is None or not found["depth"]:
+    result = results.results.get("gradient-checkpointing")
+    if result is None or not result["depth"]:
         return []
-    depth, context = found["depth"], found["context"]
-    made: list[Block] = [
+    depth, context = result["depth"], result["context"]
+    section: list[Block] = [
         Heading(1, "Gradient checkpointing", "sec:gradient-checkpointing"),
         *TEXT.blocks("technique"),
-        Paragraph(_setting(found)),
-        _table(found, "tab:checkpointing-depth", "num_layers", "Layers", depth),
+        Paragraph(_setting(result)),
+        _table(result, "tab:checkpointing-depth", "num_layers", "Layers", depth),
         Paragraph(depth_comment(depth)),
     ]
     if results.has_figure("figures/gradient-checkpointing.svg"):
-        made.append(
+        section.append(
             Figure(
                 "fig:gradient-checkpointing",
                 "figures/gradient-checkpointing.svg",
@@ -62,28 +62,28 @@ def blocks(results: ReportInputs) -> list[Block]:
                 TEXT.line("figure, without seeing it"),
             )
         )
-    made.append(Paragraph(time_comment([*depth, *context])))
+    section.append(Paragraph(time_comment([*depth, *context])))
     if context:
-        made += [
+        section += [
             Paragraph(context_comment(context)),
-            _table(found, "tab:checkpointing-context", "context_length", "Context", context),
+            _table(result, "tab:checkpointing-context", "context_length", "Context", context),
         ]
-    return made
+    return section
 
 
-def _setting(found: Mapping[str, Any]) -> str:
+def _setting(result: Mapping[str, Any]) -> str:
     tables = ["[[tab:checkpointing-depth]]"]
-    if found["context"]:
+    if result["context"]:
         tables.append("[[tab:checkpointing-context]]")
-    shown = "show" if found["context"] else "shows"
+    shown = "show" if result["context"] else "shows"
     how = (
         "the greatest number of bytes of tensors alive at once"
-        if found["measure"] == "live tensor bytes"
-        else f"that of `{literal(str(found['measure']))}`"
+        if result["measure"] == "live tensor bytes"
+        else f"that of `{literal(str(result['measure']))}`"
     )
     return (
         f"{listed(tables)} {shown} what a training step takes in time and memory "
-        f"({literal(str(found['precision']))}; the weights are random, since neither depends on "
+        f"({literal(str(result['precision']))}; the weights are random, since neither depends on "
         f"them). Peak memory is {how}."
     )
 
@@ -109,7 +109,7 @@ def _plain(rows: Sequence[Row], row: Row) -> Row | None:
 
 
 def _table(
-    found: Mapping[str, Any], key: str, varied: str, header: str, rows: Sequence[Row]
+    result: Mapping[str, Any], key: str, varied: str, header: str, rows: Sequence[Row]
 ) -> Table:
     cells = []
     before = None
@@ -146,7 +146,7 @@ def _table(
         TEXT.line(
             "table's note",
             rounds=rounds(*(row["step"] for row in rows)),
-            hardware=hardware(found),
+            hardware=hardware(result),
             disturbances=disturbances(measured(row["step"]) for row in rows),
         ),
     )  # fmt: skip
@@ -154,12 +154,12 @@ def _table(
 
 def slopes(rows: Sequence[Row], key: str) -> dict[int, float]:
     """Return segment -> bytes that one more layer costs, by least squares over the depths."""
-    made: dict[int, float] = {}
+    section: dict[int, float] = {}
     for segment in sorted({row["segment"] for row in rows}):
         points = [(row["num_layers"], row[key]) for row in rows if row["segment"] == segment]
         if len({layers for layers, _ in points}) > 1:
-            made[segment] = statistics.linear_regression(*zip(*points, strict=True)).slope
-    return made
+            section[segment] = statistics.linear_regression(*zip(*points, strict=True)).slope
+    return section
 
 
 def depth_comment(rows: Sequence[Row]) -> str:

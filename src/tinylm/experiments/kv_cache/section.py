@@ -7,7 +7,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Verdict
-from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table
+from tinylm.report.blocks import Block, Figure, Heading, Table
 from tinylm.report.formatting import count, keyed, listed, percent, plural, significant
 from tinylm.report.measurements import (
     compared,
@@ -22,7 +22,9 @@ from tinylm.report.measurements import (
     spread,
     times,
 )
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _MOST_ROWS = 8
 _NEAR_LINEAR, _NEAR_QUADRATIC = 1.25, 1.75
 """Exponents up to and from which growth is called close to linear and to quadratic: names of
@@ -31,62 +33,43 @@ ranges, beside which the exponent stands with its interval."""
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``kv-cache``."""
-    found = results.results.get("kv-cache")
-    if found is None:
+    result = results.results.get("kv-cache")
+    if result is None:
         return []
-    growth = found["growth"]
+    samples, growth = result["samples"], result["growth"]
     drawn = results.has_figure("figures/kv-cache.svg")
-    made: list[Block] = [
+    section: list[Block] = [
         Heading(1, "Decoding with a key-value cache", "sec:kv-cache"),
-        *_technique(),
-        Paragraph(samples_comment(found)),
-        _samples_table(found),
-        Paragraph(growth_comment(growth, drawn)),
+        *TEXT.blocks("technique"),
+        *TEXT.blocks(
+            "samples",
+            texts=plural(samples["batch"], "text"),
+            tokens=plural(samples["max_new_tokens"], "token"),
+            comment=samples_comment(samples),
+        ),
+        _samples_table(result),
+        *TEXT.blocks(
+            "growth", length=count(growth["length"]), comment=growth_comment(growth, drawn)
+        ),
     ]
     if drawn:
-        made.append(
+        section.append(
             Figure(
                 "fig:kv-cache",
                 "figures/kv-cache.svg",
-                f"Generating {plural(growth['batch'], 'text')} as one batch, with and without the "
-                "cache. Left: time of one step for the whole batch. Right: time for all tokens up "
-                "to a length, on logarithmic axes; the slopes are fitted from "
-                f"{count(growth['fitted_from'])} tokens on.",
-                "Time of a step, and total time, against the length of the text, each with and "
-                "without the key-value cache.",
+                TEXT.line(
+                    "growth, figure",
+                    texts=plural(growth["batch"], "text"),
+                    fitted_from=count(growth["fitted_from"]),
+                ),
+                TEXT.line("growth, figure, without seeing it"),
             )
         )
-    return [*made, _growth_table(found), Paragraph(memory_comment(found))]
+    return [*section, _growth_table(result), *memory_blocks(result)]
 
 
-def _technique() -> list[Block]:
-    return [
-        Paragraph(
-            "In masked attention nothing before a token depends on it. The keys and values of the "
-            "earlier tokens therefore stay the same when a token is appended, in every layer, and "
-            "need not be computed again. With a *cache* only the newest token passes through the "
-            "model; in each layer its key and value are appended to the others, and its query "
-            "attends to all of them:"
-        ),
-        Equation(
-            'K_t = vec(K_(t-1), k_t, delim: "["), wide V_t = vec(V_(t-1), v_t, delim: "["), '
-            'wide o_t = "softmax"((q_t K_t^top) / sqrt(d_h)) V_t'
-        ),
-        Paragraph(
-            "For hidden size $d$, the step to token $t$ then costs on the order of $d^2 + t d$ "
-            "operations per layer. Without a cache all $t$ tokens are run through the model at "
-            "every step, which costs $t d^2 + t^2 d$. Summed over a text of $T$ tokens, the total "
-            "work with the cache is linear in $T$ as long as attention to the earlier tokens costs "
-            "little beside the matrix products, and slowly becomes quadratic; without the cache it "
-            "is at least quadratic. The price is memory for keys and values [[pope2022]]: for $B$ "
-            "texts, $L$ layers, $H$ heads of width $d_h$ and $s$ bytes per number,"
-        ),
-        Equation("M = B dot T dot L dot 2 dot H dot d_h dot s."),
-    ]
-
-
-def _samples_table(found: Mapping[str, Any]) -> Table:
-    samples = found["samples"]
+def _samples_table(result: Mapping[str, Any]) -> Table:
+    samples = result["samples"]
     ways = (("with cache", samples["cached"]), ("without", samples["uncached"]))
     rows = tuple(
         (
@@ -100,26 +83,25 @@ def _samples_table(found: Mapping[str, Any]) -> Table:
     )
     return Table(
         "tab:kv-samples",
-        f"Generating {plural(samples['batch'], 'text')} as one batch, "
-        f"{plural(samples['tokens'], 'token')} in all, with and without the cache.",
+        TEXT.line(
+            "samples, table",
+            texts=plural(samples["batch"], "text"),
+            tokens=plural(samples["tokens"], "token"),
+        ),
         ("", "Time", "Range", "Spread", "Tokens per second"),
         rows,
         "lrrrr",
-        f"Time: {rounds(samples['cached'])}, taken in turns; spread: distance between the "
-        f"quartiles, relative to the median. Measured on {hardware(found)}."
-        f"{disturbances(measured(timing) for _, timing in ways)}",
+        TEXT.line(
+            "samples, table's note",
+            rounds=rounds(samples["cached"]),
+            hardware=hardware(result),
+            disturbances=disturbances(measured(timing) for _, timing in ways),
+        ),
     )
 
 
-def samples_comment(found: Mapping[str, Any]) -> str:
+def samples_comment(samples: Mapping[str, Any]) -> str:
     """Return which way was quicker, and whether both gave the same texts."""
-    samples = found["samples"]
-    text = (
-        f"With and without the cache, {plural(samples['batch'], 'text')} of at most "
-        f"{plural(samples['max_new_tokens'], 'token')} each were generated within the context "
-        "([[tab:kv-samples]]). Beyond the context the window moves with every token; since cached "
-        "keys hold absolute positions, the whole window would have to be read again either way. "
-    )
     cached = compared(samples["cached"], samples["uncached"])
     how = {
         Verdict.LESS: f"The cache makes generation quicker, by a factor of "
@@ -135,7 +117,7 @@ def samples_comment(found: Mapping[str, Any]) -> str:
         if samples["identical"]
         else "The two did *not* generate the same tokens, so the times are not those of equal work."
     )
-    return f"{text}{how[cached.verdict]}{same}"
+    return f"{how[cached.verdict]}{same}"
 
 
 def growth_comment(growth: Mapping[str, Any], drawn: bool) -> str:
@@ -143,11 +125,7 @@ def growth_comment(growth: Mapping[str, Any], drawn: bool) -> str:
     lengths = growth["lengths"]
     ways = [(growth["cached"], "with the cache"), (growth["uncached"], "without it")]
     shown = "[[fig:kv-cache]] and [[tab:kv-growth]] show" if drawn else "[[tab:kv-growth]] shows"
-    text = (
-        "The cost was then followed token by token, in a model of the same sizes whose context "
-        f"holds {count(growth['length'])} tokens; its weights are untrained, since the cost does "
-        f"not depend on them. {shown} the result. "
-    )
+    text = f"{shown} the result. "
     if len(lengths) > 1:
         steps = listed([f"{_step_growth(way['steps'])} {name}" for way, name in ways])
         text += f"From length {count(lengths[0])} to {count(lengths[-1])}, one step {steps}. "
@@ -219,9 +197,9 @@ def _speedups(growth: Mapping[str, Any]) -> str:
     )
 
 
-def _growth_table(found: Mapping[str, Any]) -> Table:
-    growth = found["growth"]
-    memory = keyed(found["memory"], "tokens")
+def _growth_table(result: Mapping[str, Any]) -> Table:
+    growth = result["growth"]
+    memory = keyed(result["memory"], "tokens")
     lengths = growth["lengths"]
     # Lengths at which memory was measured, else an even choice that ends with the last one.
     wanted = [i for i, length in enumerate(lengths) if length in memory] or [*range(len(lengths))]
@@ -250,30 +228,40 @@ def _growth_table(found: Mapping[str, Any]) -> Table:
     ends = growth["cached"]["totals"][-1], growth["uncached"]["totals"][-1]
     return Table(
         "tab:kv-growth",
-        f"Time for all tokens up to a length ({plural(growth['batch'], 'text')} as one "
-        f"batch){sizes}.",
+        TEXT.line("growth, table", texts=plural(growth["batch"], "text"), sizes=sizes),
         tuple(columns),
         tuple(rows),
         "r" * len(columns),
-        f"Times: {rounds(*shown)}, taken in turns; spread (distance between the quartiles, "
-        f"relative to the median) of the whole text: {spread(ends[0])} with the cache and "
-        f"{spread(ends[1])} without. Measured on {hardware(found)}."
-        f"{disturbances(map(measured, shown))}",
+        TEXT.line(
+            "growth, table's note",
+            rounds=rounds(*shown),
+            cached=spread(ends[0]),
+            uncached=spread(ends[1]),
+            hardware=hardware(result),
+            disturbances=disturbances(map(measured, shown)),
+        ),
     )
 
 
-def memory_comment(found: Mapping[str, Any]) -> str:
+def memory_blocks(result: Mapping[str, Any]) -> list[Block]:
     """Return what a token costs in the cache, and whether the measurement agrees."""
-    formula, memory = found["formula"], found["memory"]
-    text = (
-        f"Here {plural(formula['num_layers'], 'layer')}, {plural(formula['num_heads'], 'head')} of "
-        f"width {formula['head_dim']} and {plural(formula['bytes_per_number'], 'byte')} per number "
-        f"make {count(formula['kv_bytes_per_token'])} bytes for each token of each text"
+    formula = result["formula"]
+    return TEXT.blocks(
+        "memory",
+        layers=plural(formula["num_layers"], "layer"),
+        heads=plural(formula["num_heads"], "head"),
+        width=str(formula["head_dim"]),
+        bytes=plural(formula["bytes_per_number"], "byte"),
+        bytes_per_token=count(formula["kv_bytes_per_token"]),
+        comment=_memory_comment(result["memory"]),
     )
+
+
+def _memory_comment(memory: Sequence[Mapping[str, Any]]) -> str:
     if not memory:
-        return f"{text}."
+        return "."
     largest = max(memory, key=lambda size: size["formula_bytes"])
-    text += (
+    text = (
         f", or {mib(largest['formula_bytes'])} MiB for {plural(largest['batch'], 'text')} of "
         f"{plural(largest['tokens'], 'token')}. "
     )

@@ -18,9 +18,9 @@ Tests = Sequence[Mapping[str, Any]]
 """Accuracies of the same network, one a seed."""
 
 
-def comparison_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
+def comparison_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     """Return how the methods were compared, and the outcome in words, figures and tables."""
-    settings = found["settings"]
+    settings = result["settings"]
     methods, confusion = drawn(results, "methods"), drawn(results, "confusion")
     shown = ["[[tab:lab-mnist-methods]]", "[[tab:lab-mnist-classes]]"]
     if methods:
@@ -29,22 +29,22 @@ def comparison_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[B
         shown.append("[[fig:lab-mnist-confusion]]")
     rates = listed([setting(rate) for rate in settings["learning_rates"]], "or")
     best = ", whichever is best for it on validation" if len(settings["learning_rates"]) > 1 else ""
-    made: list[Block] = [
+    section: list[Block] = [
         Paragraph(
             f"Every method continues from the same network for {plural(settings['steps'], 'step')} "
             f"on the same batches, {percent(settings['hard_share'], 0)} of which are images of "
-            f"{the_hard(found['baseline']['hard'])} and the rest of the others, which are "
+            f"{the_hard(result['baseline']['hard'])} and the rest of the others, which are "
             "rehearsed so that they are not forgotten. Each uses the learning rate "
             f"{rates}{best}. LoRA adapts all three layers. Two methods bound it: training the "
             "output layer alone, and training everything. A control trains everything on ordinary "
             "batches, to separate the gain from the choice of "
             f"batches from that of training longer. {listed(shown)} show the outcome."
         ),
-        Paragraph(lora_comment(found)),
-        Paragraph(methods_comment(found)),
+        Paragraph(lora_comment(result)),
+        Paragraph(methods_comment(result)),
     ]
     if methods:
-        made.append(
+        section.append(
             Figure(
                 "fig:lab-mnist-methods",
                 "figures/lab-mnist-methods.svg",
@@ -54,9 +54,9 @@ def comparison_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[B
                 "Bars of accuracy by class before and after LoRA; accuracy against parameters.",
             )
         )
-    made += [_methods_table(found), _classes_table(found)]
+    section += [_methods_table(result), _classes_table(result)]
     if confusion:
-        made.append(
+        section.append(
             Figure(
                 "fig:lab-mnist-confusion",
                 "figures/lab-mnist-confusion.svg",
@@ -67,13 +67,13 @@ def comparison_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[B
                 width=0.92,
             )
         )
-    return [*made, Paragraph(check_comment(found["check"]))]
+    return [*section, Paragraph(check_comment(result["check"]))]
 
 
-def lora_comment(found: Mapping[str, Any]) -> str:
+def lora_comment(result: Mapping[str, Any]) -> str:
     """Return what LoRA did to hard and other classes, and to single images."""
-    lora, base = method(found, chosen(found))["test"], found["baseline"]["test"]
-    hard = found["baseline"]["hard"]
+    lora, base = method(result, chosen(result))["test"], result["baseline"]["test"]
+    hard = result["baseline"]["hard"]
     rest = others(hard)
     on_hard, on_rest = more_on(lora, base, hard), more_on(lora, base, rest)
     effect = {
@@ -89,9 +89,9 @@ def lora_comment(found: Mapping[str, Any]) -> str:
         Verdict.UNKNOWN: "changes",
     }[on_rest.verdict]
     text = (
-        f"{name_of(chosen(found))}, {effect} {the_hard(hard)}: {_from_to(base, lora, hard)} of the "
-        f"test images there are right, {_points(on_hard.value)}. On the rest accuracy {beside}: "
-        f"{_from_to(base, lora, rest)}, {_points(on_rest.value)}. "
+        f"{name_of(chosen(result))}, {effect} {the_hard(hard)}: {_from_to(base, lora, hard)} of "
+        f"the test images there are right, {_points(on_hard.value)}. On the rest accuracy "
+        f"{beside}: {_from_to(base, lora, rest)}, {_points(on_rest.value)}. "
     )
     changes = {digit: more_on(lora, base, [digit]) for digit in rest}
     lost = [digit for digit in rest if changes[digit].verdict is Verdict.LESS]
@@ -105,20 +105,20 @@ def lora_comment(found: Mapping[str, Any]) -> str:
         )
     elif on_rest.verdict is not Verdict.UNKNOWN:
         text += "None of them loses measurably. "
-    gained, wrong = (_average(found["flips"][key]) for key in ("gained", "lost"))
+    gained, wrong = (_average(result["flips"][key]) for key in ("gained", "lost"))
     return text + (
-        f"Of {count(found['data']['images']['test'])} test images {gained:,.1f} become "
+        f"Of {count(result['data']['images']['test'])} test images {gained:,.1f} become "
         f"right and {wrong:,.1f} wrong on average."
     )
 
 
-def methods_comment(found: Mapping[str, Any]) -> str:
+def methods_comment(result: Mapping[str, Any]) -> str:
     """Return how LoRA compares with its bounds and with the control."""
     lora, head, full, plain = (
-        method(found, name)
-        for name in (chosen(found), METHODS.head, METHODS.full, METHODS.ordinary)
+        method(result, name)
+        for name in (chosen(result), METHODS.head, METHODS.full, METHODS.ordinary)
     )
-    hard = found["baseline"]["hard"]
+    hard = result["baseline"]["hard"]
     share = lora["parameters"] / full["parameters"]
     control, aimed = percent(on(plain["test"], hard)), percent(on(full["test"], hard))
     batches = {
@@ -131,7 +131,7 @@ def methods_comment(found: Mapping[str, Any]) -> str:
         f"{_against(lora, full, 'training everything')} It trains {percent(share)} of the "
         f"parameters and its file has {count(lora['bytes'])} bytes in place of "
         f"{count(full['bytes'])}. {_against(lora, head, 'training the output layer alone')} "
-        f"{_ranks_comment(found['methods'])}{_time_comment(lora, full)}"
+        f"{_ranks_comment(result['methods'])}{_time_comment(lora, full)}"
         f"Training everything on ordinary batches brings {the_hard(hard)} to {control}, on the "
         f"targeted ones to {aimed}: {batches}"
     )
@@ -193,11 +193,11 @@ def check_comment(check: Mapping[str, Any]) -> str:
     return text.rstrip()
 
 
-def _methods_table(found: Mapping[str, Any]) -> Table:
-    base = found["baseline"]
+def _methods_table(result: Mapping[str, Any]) -> Table:
+    base = result["baseline"]
     hard, rest = base["hard"], others(base["hard"])
-    total = found["network"]["parameters"]
-    times = [Measurement.of(row["seconds"]) for row in found["methods"]]
+    total = result["network"]["parameters"]
+    times = [Measurement.of(row["seconds"]) for row in result["methods"]]
 
     def accuracy(tests: Tests) -> tuple[str, ...]:
         return (
@@ -219,11 +219,11 @@ def _methods_table(found: Mapping[str, Any]) -> Table:
                 *accuracy(row["test"]),
                 f"{seconds(took.median)}{dagger(took)}",
             )
-            for row, took in zip(found["methods"], times, strict=True)
+            for row, took in zip(result["methods"], times, strict=True)
         ),
     ]
-    names = [row["name"] for row in found["methods"]]
-    timed = "median over the seeds" if len(found["seeds"]) > 1 else "one training"
+    names = [row["name"] for row in result["methods"]]
+    timed = "median over the seeds" if len(result["seeds"]) > 1 else "one training"
     return Table(
         "tab:lab-mnist-methods",
         "Methods compared: trained parameters, bytes of their file, learning rate, test accuracy "
@@ -232,16 +232,16 @@ def _methods_table(found: Mapping[str, Any]) -> Table:
         ("Trained", "Parameters", "", "Bytes", "Rate", "All", "Hard", "Other", "Worst", "Time"),
         tuple(rows),
         "lrrrrrrrrr",
-        f"Accuracy: {seeds_of(found)}. Time: {timed}. Measured on {hardware(found)}."
+        f"Accuracy: {seeds_of(result)}. Time: {timed}. Measured on {hardware(result)}."
         f"{disturbances(times, repeated=False)}",
-        emphasised=(1 + names.index(chosen(found)),),
+        emphasised=(1 + names.index(chosen(result)),),
     )
 
 
-def _classes_table(found: Mapping[str, Any]) -> Table:
-    hard = found["baseline"]["hard"]
-    tests = [("baseline", found["baseline"]["test"])]
-    tests += [(name_of(row["name"]), row["test"]) for row in found["methods"]]
+def _classes_table(result: Mapping[str, Any]) -> Table:
+    hard = result["baseline"]["hard"]
+    tests = [("baseline", result["baseline"]["test"])]
+    tests += [(name_of(row["name"]), row["test"]) for row in result["methods"]]
     digits = range(len(tests[0][1][0]["classes"]))
     return Table(
         "tab:lab-mnist-classes",
@@ -252,7 +252,7 @@ def _classes_table(found: Mapping[str, Any]) -> Table:
         ),
         "l" + "r" * len(digits),
         emphasised=tuple(
-            1 + i for i, row in enumerate(found["methods"]) if row["name"] == chosen(found)
+            1 + i for i, row in enumerate(result["methods"]) if row["name"] == chosen(result)
         ),
     )
 
@@ -279,14 +279,14 @@ def more_on(one: Tests, other: Tests, digits: Sequence[int]) -> Difference:
     return mean_difference(gaps)
 
 
-def chosen(found: Mapping[str, Any]) -> str:
+def chosen(result: Mapping[str, Any]) -> str:
     """Return the name of the LoRA that is looked at closely."""
-    return f"{METHODS.lora}{found['settings']['rank']}"
+    return f"{METHODS.lora}{result['settings']['rank']}"
 
 
-def method(found: Mapping[str, Any], name: str) -> Row:
+def method(result: Mapping[str, Any], name: str) -> Row:
     """Return the row of a method."""
-    rows: Sequence[Row] = found["methods"]
+    rows: Sequence[Row] = result["methods"]
     return next(row for row in rows if row["name"] == name)
 
 
@@ -346,9 +346,9 @@ def _points(change: float) -> str:
     return f"{'+' if points > 0 else '−'}{abs(points):.1f} points"
 
 
-def seeds_of(found: Mapping[str, Any]) -> str:
+def seeds_of(result: Mapping[str, Any]) -> str:
     """Return over how many seeds the numbers are means."""
-    number = len(found["seeds"])
+    number = len(result["seeds"])
     return f"means over {number} seeds" if number > 1 else "a single seed"
 
 

@@ -29,10 +29,10 @@ _SOURCES = {"MNIST": " [[lecun1998]]", "digits": " [[alpaydin1998]]"}
 """Set of images -> who made it, behind its name."""
 
 
-def summary(found: Mapping[str, Any]) -> str:
+def summary(result: Mapping[str, Any]) -> str:
     """Return the lab in a paragraph, as inline markup."""
-    lora, full = method(found, chosen(found)), method(found, METHODS.full)
-    base, hard = found["baseline"], found["baseline"]["hard"]
+    lora, full = method(result, chosen(result)), method(result, METHODS.full)
+    base, hard = result["baseline"], result["baseline"]["hard"]
     effect = {
         Verdict.MORE: "lifts the test accuracy there",
         Verdict.LESS: "lowers the test accuracy there",
@@ -40,42 +40,42 @@ def summary(found: Mapping[str, Any]) -> str:
         Verdict.UNKNOWN: "takes the test accuracy there",
     }[more_on(lora["test"], base["test"], hard).verdict]
     return (
-        f"A network of {count(found['network']['parameters'])} parameters, trained for "
-        f"{plural(found['network']['steps'], 'step')}, is worst on {classes_of(hard)}. "
+        f"A network of {count(result['network']['parameters'])} parameters, trained for "
+        f"{plural(result['network']['steps'], 'step')}, is worst on {classes_of(hard)}. "
         f"{name_of(lora['name'])}, on the frozen network {effect} from "
         f"{percent(on(base['test'], hard))} to {percent(on(lora['test'], hard))} with "
         f"{plural(lora['parameters'], 'trained parameter')}; on the other classes accuracy goes "
         f"from {percent(on(base['test'], others(hard)))} to "
         f"{percent(on(lora['test'], others(hard)))}. Training everything reaches "
         f"{percent(on(full['test'], hard))} and {percent(on(full['test'], others(hard)))} "
-        f"({seeds_of(found)})."
+        f"({seeds_of(result)})."
     )
 
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``lab-mnist``."""
-    found = results.results.get("lab-mnist")
-    if found is None:
+    result = results.results.get("lab-mnist")
+    if result is None:
         return []
     return [
         Heading(1, "LoRA on handwritten digits", "sec:lab-mnist"),
-        *_technique(found),
+        *_technique(result),
         Heading(2, "Where the network is weak", "sec:lab-mnist-weak"),
-        *_weakness(results, found),
+        *_weakness(results, result),
         Heading(2, "What fine-tuning changes", "sec:lab-mnist-lifted"),
-        *comparison_blocks(results, found),
+        *comparison_blocks(results, result),
     ]
 
 
-def _technique(found: Mapping[str, Any]) -> list[Block]:
-    network, images = found["network"], found["data"]["images"]
-    rows, columns = found["data"]["shape"]
-    source = _SOURCES.get(found["data"]["name"], "")
+def _technique(result: Mapping[str, Any]) -> list[Block]:
+    network, images = result["network"], result["data"]["images"]
+    rows, columns = result["data"]["shape"]
+    source = _SOURCES.get(result["data"]["name"], "")
     scatter = (
-        f"All numbers are means over {len(found['seeds'])} seeds, each with its own initial "
+        f"All numbers are means over {len(result['seeds'])} seeds, each with its own initial "
         "weights and batches; two methods are said to differ if the interval of "
         f"{percent(CONFIDENCE, 0)} of their difference, seed by seed, leaves 0 out."
-        if len(found["seeds"]) > 1
+        if len(result["seeds"]) > 1
         else "All numbers are of one seed, which shows no scatter, so that no difference is judged."
     )
     return [
@@ -90,7 +90,7 @@ def _technique(found: Mapping[str, Any]) -> list[Block]:
         ),
         Paragraph(
             "That this is not specific to language is shown here with images of digits"
-            f"{source}. {literal(found['data']['description'])}. Of the "
+            f"{source}. {literal(result['data']['description'])}. Of the "
             f"training images {count(images['validation'])} are held out for validation: weak "
             "classes are identified and learning rates chosen on them, and the test images are "
             f"used once, at the end. The network takes {rows} × {columns} pixels through "
@@ -104,10 +104,10 @@ def _technique(found: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def _weakness(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
-    made: list[Block] = [Paragraph(weakness_comment(found, drawn(results, "examples")))]
+def _weakness(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
+    section: list[Block] = [Paragraph(weakness_comment(result, drawn(results, "examples")))]
     if drawn(results, "examples"):
-        made.append(
+        section.append(
             Figure(
                 "fig:lab-mnist-examples",
                 "figures/lab-mnist-examples.svg",
@@ -117,12 +117,12 @@ def _weakness(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
                 "A row of digits that the baseline took for others.",
             )
         )
-    return made
+    return section
 
 
-def weakness_comment(found: Mapping[str, Any], shown: bool) -> str:
+def weakness_comment(result: Mapping[str, Any], shown: bool) -> str:
     """Return which classes are the worst, and what they are taken for."""
-    base, hard = found["baseline"], found["baseline"]["hard"]
+    base, hard = result["baseline"], result["baseline"]["hard"]
     validation = base["validation"]
     classes = [(digit, on(validation, [digit])) for digit in hard]
     told = listed([f"{digit} ({percent(share)})" for digit, share in classes])

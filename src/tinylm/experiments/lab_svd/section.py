@@ -26,16 +26,16 @@ only rounding makes them differ."""
 Row = Mapping[str, Any]
 
 
-def summary(found: Mapping[str, Any]) -> str:
+def summary(result: Mapping[str, Any]) -> str:
     """Return the lab in a paragraph, as inline markup."""
-    matrices, update = found["matrices"], found["update"]
-    best = found["best"]["rows"]
+    matrices, update = result["matrices"], result["update"]
+    best = result["best"]["rows"]
     sentences = [
         "The singular value decomposition replaces a matrix by two factors of a chosen rank, with "
         "the least error that the rank allows."
     ]
     if best:
-        sentences.append(_winner(found["best"], "a trained matrix"))
+        sentences.append(_winner(result["best"], "a trained matrix"))
     weights, updates = (mean_share(matrices, part) for part in ("weight", "update"))
     sentences.append(
         f"The weight matrices of the trained model have {percent(weights, 0)} of the effective "
@@ -45,28 +45,28 @@ def summary(found: Mapping[str, Any]) -> str:
     return " ".join(
         [
             *sentences,
-            saving_comment(found["cut"], "With attention and feed-forward parts cut"),
-            rank_kept_comment(found),
+            saving_comment(result["cut"], "With attention and feed-forward parts cut"),
+            rank_kept_comment(result),
         ]
     )
 
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``lab-svd``."""
-    found = results.results.get("lab-svd")
-    if found is None:
+    result = results.results.get("lab-svd")
+    if result is None:
         return []
     return [
         Heading(1, "Low-rank factorisation by SVD", "sec:lab-svd"),
         *_technique(),
         Heading(2, "A matrix of low rank, and one that is not", "sec:lab-svd-best"),
-        Paragraph(example_comment(found["example"])),
-        _example_table(found["example"]),
-        *_best(found["best"]),
+        Paragraph(example_comment(result["example"])),
+        _example_table(result["example"]),
+        *_best(result["best"]),
         Heading(2, "Trained weights", "sec:lab-svd-weights"),
-        *weights_blocks(results, found),
+        *weights_blocks(results, result),
         Heading(2, "A fine-tuning update", "sec:lab-svd-update"),
-        *update_blocks(results, found),
+        *update_blocks(results, result),
     ]
 
 

@@ -18,9 +18,9 @@ _MOST_OF = 0.9
 Row = Mapping[str, Any]
 
 
-def update_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
+def update_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     """Return what fine-tuning changed, and what is left of its gain at each rank."""
-    update = found["update"]
+    update = result["update"]
     drawn = results.has_figure("figures/lab-svd-update.svg")
     before, after = update["before"], update["after"]
     chosen, others = _change(update, "chosen"), _change(update, "others")
@@ -28,7 +28,7 @@ def update_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Block
     forgets = ": it forgets" if others.verdict is Verdict.MORE else ""
     shown = ", [[fig:lab-svd-update]]" if drawn else ""
     stories = plural(update["batch_size"], "story", "stories")
-    made: list[Block] = [
+    section: list[Block] = [
         Paragraph(
             "LoRA trains two factors of low rank in place of a whole update [[hu2022]], in the "
             "belief that little is lost. To test this, the whole model was fine-tuned for "
@@ -38,15 +38,15 @@ def update_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Block
             f"most {kind} ({literal(update['description'])}). On validation stories of that kind "
             f"the loss went from {before['chosen']:.4f} to {after['chosen']:.4f} nats per token "
             f"({chosen.word}), on those with the least of it from {before['others']:.4f} to "
-            f"{after['others']:.4f} ({others.word}{forgets}). {update_comment(found['matrices'])}"
+            f"{after['others']:.4f} ({others.word}{forgets}). {update_comment(result['matrices'])}"
         ),
         Paragraph(
             f"The update of every matrix was then cut to each rank ([[tab:lab-svd-update]]{shown});"
-            f" vectors kept theirs. {kept_comment(found)}"
+            f" vectors kept theirs. {kept_comment(result)}"
         ),
     ]
     if drawn:
-        made.append(
+        section.append(
             Figure(
                 "fig:lab-svd-update",
                 "figures/lab-svd-update.svg",
@@ -55,7 +55,7 @@ def update_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Block
                 "Loss against the rank of the update, on two kinds of stories.",
             )
         )
-    return [*made, _update_table(found)]
+    return [*section, _update_table(result)]
 
 
 def update_comment(matrices: Sequence[Row]) -> str:
@@ -79,10 +79,10 @@ def update_comment(matrices: Sequence[Row]) -> str:
     )
 
 
-def kept_comment(found: Mapping[str, Any]) -> str:
+def kept_comment(result: Mapping[str, Any]) -> str:
     """Return which rank keeps most of the gain, and what it does to the other stories."""
-    update, whole = found["update"], _numbers(found)
-    text = rank_kept_comment(found)
+    update, whole = result["update"], _numbers(result)
+    text = rank_kept_comment(result)
     if _change(update, "chosen").verdict is not Verdict.LESS:
         return text
     better = [
@@ -117,9 +117,9 @@ def _beside_whole(row: Row) -> Difference:
     return Difference.from_result(row.get("whole", {}).get("chosen"))
 
 
-def _numbers(found: Mapping[str, Any]) -> int:
+def _numbers(result: Mapping[str, Any]) -> int:
     """Return how many numbers the whole update of the matrices holds."""
-    return sum(row["rows"] * row["columns"] for row in found["matrices"])
+    return sum(row["rows"] * row["columns"] for row in result["matrices"])
 
 
 def _gain(update: Mapping[str, Any]) -> float:
@@ -132,9 +132,9 @@ def _first(update: Mapping[str, Any]) -> Row | None:
     return next((row for row in rows if _share_kept(update, row) >= _MOST_OF), None)
 
 
-def rank_kept_comment(found: Mapping[str, Any]) -> str:
+def rank_kept_comment(result: Mapping[str, Any]) -> str:
     """Return the lowest rank that keeps most of the gain."""
-    update = found["update"]
+    update = result["update"]
     verdict = _change(update, "chosen").verdict
     if verdict is Verdict.UNKNOWN:
         return "Whether the fine-tuning lowered the loss on its own stories could not be measured."
@@ -147,7 +147,7 @@ def rank_kept_comment(found: Mapping[str, Any]) -> str:
     if first is None:
         return f"No rank tried keeps {percent(_MOST_OF, 0)} of the fine-tuning's gain."
     return (
-        f"Cut to rank {first['rank']}, {percent(first['stored'] / _numbers(found))} of its "
+        f"Cut to rank {first['rank']}, {percent(first['stored'] / _numbers(result))} of its "
         f"numbers, the update keeps {percent(_share_kept(update, first), 0)} of the gain."
     )
 
@@ -156,8 +156,8 @@ def _share_kept(update: Mapping[str, Any], row: Row) -> float:
     return float((update["before"]["chosen"] - row["losses"]["chosen"]) / _gain(update))
 
 
-def _update_table(found: Mapping[str, Any]) -> Table:
-    update = found["update"]
+def _update_table(result: Mapping[str, Any]) -> Table:
+    update = result["update"]
     gained = _change(update, "chosen").verdict is Verdict.LESS
     rows = tuple(
         (
@@ -179,5 +179,5 @@ def _update_table(found: Mapping[str, Any]) -> Table:
         f"{count(update['validation_stories']['chosen'])} and "
         f"{count(update['validation_stories']['others'])} validation stories, the same at every "
         "rank. Fine-tuning took "
-        f"{duration(update['seconds'])} on {hardware(found)}.",
+        f"{duration(update['seconds'])} on {hardware(result)}.",
     )

@@ -21,16 +21,16 @@ Row = Mapping[str, Any]
 
 def kinds(matrices: Sequence[Row]) -> dict[tuple[str, int, int], list[Row]]:
     """Return the matrices that have the same place in their layer together: name, rows, columns."""
-    found: dict[tuple[str, int, int], list[Row]] = {}
+    result: dict[tuple[str, int, int], list[Row]] = {}
     for row in matrices:
         name = re.sub(r"^layers\.\d+\.", "", row["name"])
-        found.setdefault((name, row["rows"], row["columns"]), []).append(row)
-    return found
+        result.setdefault((name, row["rows"], row["columns"]), []).append(row)
+    return result
 
 
-def weights_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
+def weights_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     """Return the ranks of all matrices, and what cutting them costs."""
-    matrices, cut = found["matrices"], found["cut"]
+    matrices, cut = result["matrices"], result["cut"]
     seen = [key for key in ("spectra", "cut") if results.has_figure(f"figures/lab-svd-{key}.svg")]
     listing = "[[tab:lab-svd-weights]] lists the weight matrices of the model"
     cutting = ""
@@ -38,9 +38,9 @@ def weights_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Bloc
         listing += ", and [[fig:lab-svd-spectra]] shows their spectra"
     if "cut" in seen:
         cutting = " ([[fig:lab-svd-cut]])"
-    made: list[Block] = [Paragraph(f"{listing}. {rank_comment(matrices)}")]
+    section: list[Block] = [Paragraph(f"{listing}. {rank_comment(matrices)}")]
     if "spectra" in seen:
-        made.append(
+        section.append(
             Figure(
                 "fig:lab-svd-spectra",
                 "figures/lab-svd-spectra.svg",
@@ -49,7 +49,7 @@ def weights_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Bloc
                 "Two panels of falling curves, one per matrix: spectra of weights and update.",
             )
         )
-    made += [
+    section += [
         _weights_table(matrices),
         Paragraph(
             "What a cut costs was measured as validation loss, with nothing trained after it: "
@@ -58,7 +58,7 @@ def weights_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Bloc
         ),
     ]
     if "cut" in seen:
-        made.append(
+        section.append(
             Figure(
                 "fig:lab-svd-cut",
                 "figures/lab-svd-cut.svg",
@@ -68,7 +68,7 @@ def weights_blocks(results: ReportInputs, found: Mapping[str, Any]) -> list[Bloc
                 "Error of the weights and validation loss against the share of numbers stored.",
             )
         )
-    return made
+    return section
 
 
 def rank_comment(matrices: Sequence[Row]) -> str:

@@ -7,80 +7,78 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Difference, Verdict
-from tinylm.report.blocks import Block, Heading, Paragraph, Table, literal
+from tinylm.report.blocks import Block, Heading, Table, literal
 from tinylm.report.formatting import count, duration, listed, percent, plural, significant
 from tinylm.report.measurements import hardware
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``precision``."""
-    found = results.results.get("precision")
-    if found is None:
+    result = results.results.get("precision")
+    if result is None:
         return []
+    tolerances = result[
+        "tolerances"
+    ]  # fixed bounds: on the same masks nothing but rounding differs
     return [
         Heading(1, "Number formats", "sec:precision"),
-        Paragraph(
-            "In mixed precision [[micikevicius2018]] matrix products are computed in bfloat16, "
-            "which keeps 8 bits of a number and the range of float32, while weights, optimizer "
-            "state, residual stream, norms and loss stay in float32. What this costs in accuracy "
-            f"was measured here. The model was trained twice for {plural(found['steps'], 'step')}, "
-            "from the same weights, on the same windows and with the same dropout masks. "
-            f"{loss_comment(found)}"
+        *TEXT.blocks(
+            "technique", steps=plural(result["steps"], "step"), comment=loss_comment(result)
         ),
-        Paragraph(gradient_comment(found)),
-        _table(found),
+        *TEXT.blocks(
+            "gradients",
+            error=percent(tolerances["error"], 0),
+            cosine=significant(tolerances["cosine"], 2),
+            comment=gradient_comment(result),
+        ),
+        _table(result),
     ]
 
 
-def loss_comment(found: Mapping[str, Any]) -> str:
+def loss_comment(result: Mapping[str, Any]) -> str:
     """Return both losses, whether they agree, and how long both trainings took."""
-    plain, low = found["trained"]["fp32"], found["trained"]["bf16"]
-    bound = found["tolerances"]["loss"]
+    plain, low = result["trained"]["fp32"], result["trained"]["bf16"]
+    bound = result["tolerances"]["loss"]
     beside = {
         Verdict.LESS: "measurably lower, by",
         Verdict.MORE: "measurably higher, by",
         Verdict.ALIKE: "not measurably different, with a difference of",
         Verdict.UNKNOWN: "with a difference of",
-    }[Difference.from_result(found.get("loss_change")).verdict]
+    }[Difference.from_result(result.get("loss_change")).verdict]
     text = (
         f"The validation loss, computed in float32 for both, is then "
         f"{plain['validation_loss']:.4f} nats per token after float32 and "
         f"{low['validation_loss']:.4f} after bfloat16, {beside} "
-        f"{percent(found['loss_difference'], 2)}. Up to {percent(bound)} is allowed"
+        f"{percent(result['loss_difference'], 2)}. Up to {percent(bound)} is allowed"
     )
     text += (
         ". "
-        if "loss" not in found["failed"]
+        if "loss" not in result["failed"]
         else ": it is *outside*, so train this model with `training.precision=fp32`. "
     )
     text += (
         f"The trainings took {duration(plain['seconds'])} and {duration(low['seconds'])}, one "
-        f"after the other, on {hardware(found)}"
+        f"after the other, on {hardware(result)}"
     )
-    if not found["native"]:
+    if not result["native"]:
         text += "; this processor has no instructions for products in bfloat16"
     return f"{text}."
 
 
-def gradient_comment(found: Mapping[str, Any]) -> str:
+def gradient_comment(result: Mapping[str, Any]) -> str:
     """Return how well the gradients agree, and whether that is within the tolerances."""
-    # Fixed bounds: on the same masks nothing but rounding differs.
-    tolerances = found["tolerances"]
-    failed = [name for name in found["failed"] if name != "loss"]
+    failed = [name for name in result["failed"] if name != "loss"]
     worst = {
         place: max(one["error"] for one in parts.values())
-        for place, parts in found["agreement"].items()
+        for place, parts in result["agreement"].items()
     }
-    text = (
-        "[[tab:precision]] compares the gradients of one batch in both formats, at the weights of "
-        "the start and at those after the training in float32. No part's gradient may differ by "
-        f"more than {percent(tolerances['error'], 0)} of its norm, or have a cosine below "
-        f"{significant(tolerances['cosine'], 2)} with that in float32. "
-    )
     if failed:
         are = "is" if len(failed) == 1 else "are"
-        return f"{text}The {listed(failed, 'and the')} {are} *outside*."
-    text += (
+        return f"The {listed(failed, 'and the')} {are} *outside*."
+    text = (
         f"All are within: the largest errors are {percent(worst['start'])} at the start and "
         f"{percent(worst['end'])} at the end."
     )
@@ -92,8 +90,8 @@ def gradient_comment(found: Mapping[str, Any]) -> str:
     return text
 
 
-def _table(found: Mapping[str, Any]) -> Table:
-    start, end = found["agreement"]["start"], found["agreement"]["end"]
+def _table(result: Mapping[str, Any]) -> Table:
+    start, end = result["agreement"]["start"], result["agreement"]["end"]
     rows = tuple(
         (
             "whole gradient" if part == "all" else literal(part),
@@ -107,12 +105,10 @@ def _table(found: Mapping[str, Any]) -> Table:
     )
     return Table(
         "tab:precision",
-        f"Gradients in bfloat16 against those in float32, at the start and after "
-        f"{plural(found['steps'], 'step')}.",
+        TEXT.line("table", steps=plural(result["steps"], "step")),
         ("Part", "Cosine, start", "Error, start", "Cosine, end", "Error, end"),
         rows,
         "lrrrr",
-        "Error: norm of the difference, relative to that of the gradient in float32. A batch of "
-        f"{count(found['tokens_per_step'])} tokens.",
+        TEXT.line("table's note", tokens=count(result["tokens_per_step"])),
         emphasised=(0,),
     )

@@ -6,46 +6,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
-from tinylm.report.blocks import Block, Heading, Paragraph, Table, code, literal
+from tinylm.report.blocks import Block, Heading, Table, code, literal
 from tinylm.report.formatting import count, duration, listed, setting, significant
 from tinylm.report.measurements import hardware
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``verification``."""
-    found = results.results.get("verification")
-    if found is None or not found["rows"]:
+    result = results.results.get("verification")
+    if result is None or not result["rows"]:
         return []
-    rows = found["rows"]
+    rows = result["rows"]
     return [
         Heading(1, "Verification", "sec:verification"),
-        Paragraph(
-            "Every fast or intricate path of the program was run on the trained model beside a "
-            "plain or independent version, and both must give the same result. "
-            "[[tab:verification]] names both, the path in use first, with the largest difference "
-            "found over all cases and the bound up to which it counts as rounding; where the bound "
-            f"is *exact*, every bit must agree. {verdict(found)}"
-        ),
+        *TEXT.blocks("what was compared", verdict=verdict(result)),
         Table(
             "tab:verification",
-            "What was compared, and the largest difference found.",
+            TEXT.line("table"),
             ("Check", "Compared", "Cases", "Difference", "Bound", "Result"),
             tuple(_row(row) for row in rows),
             "lprrrl",
-            "Cases: how many values, tokens or texts were compared. Measured on "
-            f"{hardware(found)}.",
+            TEXT.line("table's note", hardware=hardware(result)),
             emphasised=tuple(i for i, row in enumerate(rows) if not row["passed"]),
         ),
-        Paragraph(
-            "`tinylm verify RUN`, with a run's folder for `RUN`, repeats the checks and ends with "
-            "an error if one fails."
-        ),
+        *TEXT.blocks("repeating the checks"),
     ]
 
 
-def verdict(found: Mapping[str, Any]) -> str:
+def verdict(result: Mapping[str, Any]) -> str:
     """Return whether all checks passed, and what follows if not."""
-    rows = found["rows"]
+    rows = result["rows"]
     failed = [row["name"] for row in rows if not row["passed"]]
     if failed:
         names = listed([code(name) for name in failed])
