@@ -12,6 +12,9 @@ from tinylm.measurement import mean as mean_difference
 from tinylm.report.blocks import Block, Figure, Paragraph, Table, literal
 from tinylm.report.formatting import count, listed, percent, plural, setting, significant
 from tinylm.report.measurements import dagger, disturbances, factor, hardware, seconds
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 Row = Mapping[str, Any]
 Tests = Sequence[Mapping[str, Any]]
@@ -30,15 +33,14 @@ def comparison_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[
     rates = listed([setting(rate) for rate in settings["learning_rates"]], "or")
     best = ", whichever is best for it on validation" if len(settings["learning_rates"]) > 1 else ""
     section: list[Block] = [
-        Paragraph(
-            f"Every method continues from the same network for {plural(settings['steps'], 'step')} "
-            f"on the same batches, {percent(settings['hard_share'], 0)} of which are images of "
-            f"{the_hard(result['baseline']['hard'])} and the rest of the others, which are "
-            "rehearsed so that they are not forgotten. Each uses the learning rate "
-            f"{rates}{best}. LoRA adapts all three layers. Two methods bound it: training the "
-            "output layer alone, and training everything. A control trains everything on ordinary "
-            "batches, to separate the gain from the choice of "
-            f"batches from that of training longer. {listed(shown)} show the outcome."
+        *TEXT.blocks(
+            "comparison",
+            steps=plural(settings["steps"], "step"),
+            hard_share=percent(settings["hard_share"], 0),
+            hard=the_hard(result["baseline"]["hard"]),
+            rates=rates,
+            best=best,
+            shown=listed(shown),
         ),
         Paragraph(lora_comment(result)),
         Paragraph(methods_comment(result)),
@@ -48,10 +50,8 @@ def comparison_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[
             Figure(
                 "fig:lab-mnist-methods",
                 "figures/lab-mnist-methods.svg",
-                "Test accuracy. Left: by class, hard ones in bold. Right: mean over the classes "
-                "against the parameters trained, LoRA with its rank *r*. Bars and points are means "
-                "over the seeds, lines their range.",
-                "Bars of accuracy by class before and after LoRA; accuracy against parameters.",
+                TEXT.line("comparison, figure"),
+                TEXT.line("comparison, figure, without seeing it"),
             )
         )
     section += [_methods_table(result), _classes_table(result)]
@@ -60,10 +60,8 @@ def comparison_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[
             Figure(
                 "fig:lab-mnist-confusion",
                 "figures/lab-mnist-confusion.svg",
-                "Test images of each class by predicted class, in percent of the class, the "
-                "networks of all seeds together; hard classes in bold. A dot: less than half a "
-                "percent.",
-                "Two confusion matrices, of the baseline and with LoRA.",
+                TEXT.line("confusions"),
+                TEXT.line("confusions, without seeing them"),
                 width=0.92,
             )
         )
@@ -226,14 +224,17 @@ def _methods_table(result: Mapping[str, Any]) -> Table:
     timed = "median over the seeds" if len(result["seeds"]) > 1 else "one training"
     return Table(
         "tab:lab-mnist-methods",
-        "Methods compared: trained parameters, bytes of their file, learning rate, test accuracy "
-        f"on all images, on the hard {classes_of(hard)}, on the other ones and on the worst class, "
-        "and time of training.",
+        TEXT.line("comparison, table of methods", hard=classes_of(hard)),
         ("Trained", "Parameters", "", "Bytes", "Rate", "All", "Hard", "Other", "Worst", "Time"),
         tuple(rows),
         "lrrrrrrrrr",
-        f"Accuracy: {seeds_of(result)}. Time: {timed}. Measured on {hardware(result)}."
-        f"{disturbances(times, repeated=False)}",
+        TEXT.line(
+            "comparison, note to the table of methods",
+            seeds=seeds_of(result),
+            time=timed,
+            hardware=hardware(result),
+            disturbances=disturbances(times, repeated=False),
+        ),
         emphasised=(1 + names.index(chosen(result)),),
     )
 
@@ -245,7 +246,7 @@ def _classes_table(result: Mapping[str, Any]) -> Table:
     digits = range(len(tests[0][1][0]["classes"]))
     return Table(
         "tab:lab-mnist-classes",
-        "Test accuracy of each class in percent; hard classes in italics.",
+        TEXT.line("comparison, table of classes"),
         ("Trained", *(f"*{digit}*" if digit in hard else str(digit) for digit in digits)),
         tuple(
             (name, *(f"{100 * on(one, [digit]):.1f}" for digit in digits)) for name, one in tests

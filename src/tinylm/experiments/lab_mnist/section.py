@@ -22,8 +22,11 @@ from tinylm.experiments.lab_mnist.methods import (
     the_hard,
 )
 from tinylm.measurement import CONFIDENCE, Verdict
-from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, literal
+from tinylm.report.blocks import Block, Figure, Heading, Paragraph, literal
 from tinylm.report.formatting import count, listed, percent, plural
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 _SOURCES = {"MNIST": " [[lecun1998]]", "digits": " [[alpaydin1998]]"}
 """Set of images -> who made it, behind its name."""
@@ -72,36 +75,29 @@ def _technique(result: Mapping[str, Any]) -> list[Block]:
     rows, columns = result["data"]["shape"]
     source = _SOURCES.get(result["data"]["name"], "")
     scatter = (
-        f"All numbers are means over {len(result['seeds'])} seeds, each with its own initial "
-        "weights and batches; two methods are said to differ if the interval of "
-        f"{percent(CONFIDENCE, 0)} of their difference, seed by seed, leaves 0 out."
+        TEXT.line(
+            "technique, several seeds",
+            seeds=str(len(result["seeds"])),
+            confidence=percent(CONFIDENCE, 0),
+        )
         if len(result["seeds"]) > 1
-        else "All numbers are of one seed, which shows no scatter, so that no difference is judged."
+        else TEXT.line("technique, one seed")
     )
-    return [
-        Paragraph(
-            "LoRA [[hu2022]] leaves a trained weight $W_0$ of $m times n$ numbers as it is and "
-            "adds a product of two trained factors of rank $r$, with $B = 0$ at the start, so that "
-            "training begins at the trained network:"
-        ),
-        Equation(
-            "W = W_0 + alpha / r B A, wide B in RR^(m times r), wide A in RR^(r times n), wide "
-            '"trained:" r (m + n) "in place of" m n'
-        ),
-        Paragraph(
-            "That this is not specific to language is shown here with images of digits"
-            f"{source}. {literal(result['data']['description'])}. Of the "
-            f"training images {count(images['validation'])} are held out for validation: weak "
-            "classes are identified and learning rates chosen on them, and the test images are "
-            f"used once, at the end. The network takes {rows} × {columns} pixels through "
-            f"{plural(len(network['sizes']) - 2, 'hidden layer')} of "
-            f"{plural(network['sizes'][1], 'unit')} with ReLU to {network['sizes'][-1]} classes, "
-            f"{count(network['parameters'])} parameters. It is trained by Adam for "
-            f"{plural(network['steps'], 'step')} of "
-            f"{plural(network['batch_size'], 'image')} only, so that there is something left to "
-            f"improve. {scatter}"
-        ),
-    ]
+    return TEXT.blocks(
+        "technique",
+        source=source,
+        description=literal(result["data"]["description"]),
+        validation=count(images["validation"]),
+        rows=str(rows),
+        columns=str(columns),
+        layers=plural(len(network["sizes"]) - 2, "hidden layer"),
+        units=plural(network["sizes"][1], "unit"),
+        classes=str(network["sizes"][-1]),
+        parameters=count(network["parameters"]),
+        steps=plural(network["steps"], "step"),
+        images=plural(network["batch_size"], "image"),
+        scatter=scatter,
+    )
 
 
 def _weakness(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
@@ -111,10 +107,8 @@ def _weakness(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
             Figure(
                 "fig:lab-mnist-examples",
                 "figures/lab-mnist-examples.svg",
-                "Validation images of the most frequent confusions. Above each its class, below "
-                "what the baseline of the first seed predicts and what it predicts with LoRA; "
-                "green and bold: corrected.",
-                "A row of digits that the baseline took for others.",
+                TEXT.line("weakness, figure"),
+                TEXT.line("weakness, figure, without seeing it"),
             )
         )
     return section

@@ -10,7 +10,6 @@ from tinylm.experiments.lab_svd.update import rank_kept_comment, update_blocks
 from tinylm.experiments.lab_svd.weights import mean_share, saving_comment, weights_blocks
 from tinylm.report.blocks import (
     Block,
-    Equation,
     Heading,
     Paragraph,
     Table,
@@ -18,6 +17,9 @@ from tinylm.report.blocks import (
 )
 from tinylm.report.formatting import count, listed, percent, plural, significant
 from tinylm.report.measurements import signed
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 _ROUNDING = 1e-9
 """Relative difference up to which two errors computed in float64 are the same: a fixed bound, since
@@ -30,10 +32,7 @@ def summary(result: Mapping[str, Any]) -> str:
     """Return the lab in a paragraph, as inline markup."""
     matrices, update = result["matrices"], result["update"]
     best = result["best"]["rows"]
-    sentences = [
-        "The singular value decomposition replaces a matrix by two factors of a chosen rank, with "
-        "the least error that the rank allows."
-    ]
+    sentences = [TEXT.line("summary")]
     if best:
         sentences.append(_winner(result["best"], "a trained matrix"))
     weights, updates = (mean_share(matrices, part) for part in ("weight", "update"))
@@ -58,7 +57,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         return []
     return [
         Heading(1, "Low-rank factorisation by SVD", "sec:lab-svd"),
-        *_technique(),
+        *TEXT.blocks("technique"),
         Heading(2, "A matrix of low rank, and one that is not", "sec:lab-svd-best"),
         Paragraph(example_comment(result["example"])),
         _example_table(result["example"]),
@@ -67,28 +66,6 @@ def blocks(results: ReportInputs) -> list[Block]:
         *weights_blocks(results, result),
         Heading(2, "A fine-tuning update", "sec:lab-svd-update"),
         *update_blocks(results, result),
-    ]
-
-
-def _technique() -> list[Block]:
-    return [
-        Paragraph(
-            "Every matrix $W$ of $m times n$ numbers is a sum of $min(m, n)$ products of a column "
-            "and a row, weighted by its singular values $sigma_1 >= sigma_2 >= dots >= 0$. The "
-            "first $r$ of them make two factors, which hold $r (m + n)$ numbers:"
-        ),
-        Equation(
-            "W_r = sum_(i=1)^r sigma_i u_i v_i^top = (U_r Sigma_r^(1\\/2)) "
-            "(Sigma_r^(1\\/2) V_r^top), wide norm(W - W_r)_2 = sigma_(r+1), wide "
-            "norm(W - W_r)_F = sqrt(sum_(i > r) sigma_i^2)"
-        ),
-        Paragraph(
-            "No matrix of rank $r$ is nearer to $W$, in the Frobenius norm [[eckart1936]] and in "
-            "the spectral one [[mirsky1960]]. If $W$ has rank $r$, nothing is lost. Numbers are "
-            "saved only below the *break-even rank* $m n \\/ (m + n)$, for a square matrix half of "
-            "its full rank. How many singular values carry weight is measured by the *effective "
-            "rank* [[roy2007]], exp of the entropy of their shares: $k$ for $k$ equal values."
-        ),
     ]
 
 
@@ -129,8 +106,7 @@ def _example_table(example: Mapping[str, Any]) -> Table:
         rows.append((*row, *right))
     return Table(
         "tab:lab-svd-example",
-        f"A matrix of rank {example['rank']} and its two factors, the right one turned on its "
-        "side.",
+        TEXT.line("example, table", rank=str(example["rank"])),
         ("Matrix", "Left", "Right"),
         tuple(rows),
         "r" * (columns + 2 * factors),
@@ -143,17 +119,15 @@ def _best(best: Mapping[str, Any]) -> list[Block]:
     if not rows:
         return []
     return [
-        Paragraph(
-            f"{code(best['matrix'])}, a trained matrix of the model, is not of this kind. "
-            f"[[tab:lab-svd-best]] gives the error of cutting it, from the singular values alone "
-            f"and measured on the difference, beside the least error of "
-            f"{plural(best['competitors'], 'competitor')} of the same rank, each the nearest "
-            f"matrix within a column space drawn at random. {best_comment(best)}"
+        *TEXT.blocks(
+            "nearest matrix",
+            matrix=code(best["matrix"]),
+            competitors=plural(best["competitors"], "competitor"),
+            comment=best_comment(best),
         ),
         Table(
             "tab:lab-svd-best",
-            f"Error of {code(best['matrix'])} cut to a rank: by the formula, measured, and of the "
-            "best competitor.",
+            TEXT.line("nearest matrix, table", matrix=code(best["matrix"])),
             ("Rank", "Of its norm", "Frobenius", "measured", "competitor", "Spectral", "measured",
              "competitor"),
             tuple(

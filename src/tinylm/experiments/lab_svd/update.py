@@ -8,9 +8,12 @@ from typing import Any
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.lab_svd.weights import mean_share
 from tinylm.measurement import Difference, Verdict
-from tinylm.report.blocks import Block, Figure, Paragraph, Table, literal
+from tinylm.report.blocks import Block, Figure, Table, literal
 from tinylm.report.formatting import count, duration, percent, plural, setting
 from tinylm.report.measurements import hardware
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 _MOST_OF = 0.9
 """Share of the gain of fine-tuning that counts as most of it: a word, no test of a difference."""
@@ -24,35 +27,33 @@ def update_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Bloc
     drawn = results.has_figure("figures/lab-svd-update.svg")
     before, after = update["before"], update["after"]
     chosen, others = _change(update, "chosen"), _change(update, "others")
-    kind = literal(update["kind"])
     forgets = ": it forgets" if others.verdict is Verdict.MORE else ""
     shown = ", [[fig:lab-svd-update]]" if drawn else ""
-    stories = plural(update["batch_size"], "story", "stories")
-    section: list[Block] = [
-        Paragraph(
-            "LoRA trains two factors of low rank in place of a whole update [[hu2022]], in the "
-            "belief that little is lost. To test this, the whole model was fine-tuned for "
-            f"{plural(update['steps'], 'step')} of {stories} at a learning rate of "
-            f"{setting(update['learning_rate'])} on the "
-            f"{plural(update['train_stories'], 'training story', 'training stories')} with the "
-            f"most {kind} ({literal(update['description'])}). On validation stories of that kind "
-            f"the loss went from {before['chosen']:.4f} to {after['chosen']:.4f} nats per token "
-            f"({chosen.word}), on those with the least of it from {before['others']:.4f} to "
-            f"{after['others']:.4f} ({others.word}{forgets}). {update_comment(result['matrices'])}"
-        ),
-        Paragraph(
-            f"The update of every matrix was then cut to each rank ([[tab:lab-svd-update]]{shown});"
-            f" vectors kept theirs. {kept_comment(result)}"
-        ),
-    ]
+    section = TEXT.blocks(
+        "update",
+        steps=plural(update["steps"], "step"),
+        stories=plural(update["batch_size"], "story", "stories"),
+        learning_rate=setting(update["learning_rate"]),
+        train_stories=plural(update["train_stories"], "training story", "training stories"),
+        kind=literal(update["kind"]),
+        description=literal(update["description"]),
+        chosen_before=f"{before['chosen']:.4f}",
+        chosen_after=f"{after['chosen']:.4f}",
+        chosen=chosen.word,
+        others_before=f"{before['others']:.4f}",
+        others_after=f"{after['others']:.4f}",
+        others=f"{others.word}{forgets}",
+        comment=update_comment(result["matrices"]),
+        figure=shown,
+        kept=kept_comment(result),
+    )
     if drawn:
         section.append(
             Figure(
                 "fig:lab-svd-update",
                 "figures/lab-svd-update.svg",
-                "Loss with the update of every matrix cut to a rank: on stories of the kind that "
-                "the model was fine-tuned on, and on the others.",
-                "Loss against the rank of the update, on two kinds of stories.",
+                TEXT.line("update, figure"),
+                TEXT.line("update, figure, without seeing it"),
             )
         )
     return [*section, _update_table(result)]
@@ -171,13 +172,15 @@ def _update_table(result: Mapping[str, Any]) -> Table:
     )
     return Table(
         "tab:lab-svd-update",
-        f"The update cut to a rank: numbers that it holds, and loss in nats per token on stories "
-        f"with the most {literal(update['kind'])} and with the least.",
+        TEXT.line("update, table", kind=literal(update["kind"])),
         ("Rank", "Numbers", "Most", "Of the gain", "Least"),
         rows,
         "rrrrr",
-        f"{count(update['validation_stories']['chosen'])} and "
-        f"{count(update['validation_stories']['others'])} validation stories, the same at every "
-        "rank. Fine-tuning took "
-        f"{duration(update['seconds'])} on {hardware(result)}.",
+        TEXT.line(
+            "update, table's note",
+            chosen=count(update["validation_stories"]["chosen"]),
+            others=count(update["validation_stories"]["others"]),
+            duration=duration(update["seconds"]),
+            hardware=hardware(result),
+        ),
     )

@@ -11,6 +11,9 @@ from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Difference, Verdict
 from tinylm.report.blocks import Block, Figure, Paragraph, Table, code
 from tinylm.report.formatting import count, listed, percent, plural, significant
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 _NEARLY_RANDOM = 0.9
 """From this share of the effective rank of random numbers on, a matrix has hardly a lower one. A
@@ -44,28 +47,21 @@ def weights_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Blo
             Figure(
                 "fig:lab-svd-spectra",
                 "figures/lab-svd-spectra.svg",
-                "Singular values of every matrix, as shares of its largest: of the trained weights "
-                "and of what fine-tuning added to them.",
-                "Two panels of falling curves, one per matrix: spectra of weights and update.",
+                TEXT.line("weights, spectra"),
+                TEXT.line("weights, spectra, without seeing them"),
             )
         )
     section += [
         _weights_table(matrices),
-        Paragraph(
-            "What a cut costs was measured as validation loss, with nothing trained after it: "
-            "matrices of attention, of the feed-forward parts, or of both cut to each rank"
-            f"{cutting}. {cut_comment(cut)}"
-        ),
+        *TEXT.blocks("cut", figure=cutting, comment=cut_comment(cut)),
     ]
     if "cut" in seen:
         section.append(
             Figure(
                 "fig:lab-svd-cut",
                 "figures/lab-svd-cut.svg",
-                "Weights cut to a rank, one point per rank: relative error of the group's matrices "
-                "and validation loss, against the numbers that the factors hold; beyond 100\u202f% "
-                "these are more than the matrices' own.",
-                "Error of the weights and validation loss against the share of numbers stored.",
+                TEXT.line("cut, figure"),
+                TEXT.line("cut, figure, without seeing it"),
             )
         )
     return section
@@ -135,9 +131,7 @@ def _weights_table(matrices: Sequence[Row]) -> Table:
     energies = [percent(float(one), 0) for one in shares]
     return Table(
         "tab:lab-svd-weights",
-        "Matrices of the model: break-even rank, effective rank of random numbers of that shape, "
-        "and of weights and update the effective rank and the ranks that hold "
-        f"{listed(energies)} of the squared singular values; means over the layers.",
+        TEXT.line("weights, table", energies=listed(energies)),
         ("Matrix", "Shape", "Break-even", "Random", "Weights", *energies, "Update", *energies),
         tuple(rows),
         "ll" + "r" * (len(rows[0]) - 2),
