@@ -47,6 +47,11 @@ def test_a_value_is_put_in_as_it_is(tmp_path: Path) -> None:
     assert text.blocks("first", a="{b}\n\n- x", b="$") == [Paragraph("{b}\n\n- x$")]
 
 
+def test_an_equation_holds_values(tmp_path: Path) -> None:
+    text = written(tmp_path, "## first\n$$d = {size}, wide\n \\{x}$$\n")
+    assert text.blocks("first", size="64") == [Equation("d = 64, wide {x}")]
+
+
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [

@@ -48,7 +48,7 @@ class Passages:
         made: list[Block] = []
         for part in re.split(r"\n\s*\n", self._text(name)):
             if part.startswith("$$") and part.endswith("$$") and len(part) > len("$$$$"):
-                made.append(Equation(_one_line(part[2:-2])))
+                made.append(Equation(self._filled(name, part[2:-2], values)))
             elif part.startswith("- "):
                 items = _ITEM.split(part)[1:]
                 made.append(Bullets(tuple(self._filled(name, item, values) for item in items)))

@@ -13,7 +13,9 @@ from tinylm.interpretability.head_roles import CLOSE, MIXED, STANDS_OUT
 from tinylm.measurement import Difference, Verdict
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import count, listed, percent, plural
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 Head = Mapping[str, Any]
 
 _HEADS = "figures/attention-heads.svg"
@@ -32,10 +34,16 @@ def blocks(results: ReportInputs) -> list[Block]:
     heads = result["heads"]
     return [
         Heading(1, "What the attention looks at", "sec:attention"),
-        *_method(result),
+        *TEXT.blocks(
+            "method",
+            stories=plural(result["stories"], "validation story", "validation stories"),
+            stands_out=percent(STANDS_OUT, 0),
+            close=percent(CLOSE, 0),
+            mixed=MIXED,
+        ),
         *_overview(results, result),
         Paragraph(worth_comment(result)),
-        Paragraph("In words, the sharpest head of every role and those of most worth:"),
+        *TEXT.blocks("heads in words"),
         Bullets(
             tuple(
                 f"*Head {_name(head)}.* {literal(head['interpretation'])} "
@@ -45,33 +53,6 @@ def blocks(results: ReportInputs) -> list[Block]:
         ),
         *_sentences(results, result["sentences"]),
         *_page(results, result),
-    ]
-
-
-def _method(result: Mapping[str, Any]) -> list[Block]:
-    return [
-        Paragraph(
-            "An attention weight says how much of another token's value a head takes in. Where "
-            f"the weight of each head goes was measured on {_stories(result)}: on the token "
-            "itself, on its neighbours, on the first token, on earlier occurrences of the same "
-            "word and on what followed them, on punctuation [[clark2019]] and on words outside the "
-            "most frequent ones, which make up half of the text."
-        ),
-        Paragraph(
-            "A share says something by its distance from what is expected. Of a place that is a "
-            "matter of position, that is the share of a head that spreads its weight evenly. Of "
-            "one that is a matter of words, it is what those words would get from a head that "
-            "looks equally far back and knows nothing of words. A head is called after the place "
-            "that takes it furthest from there to all of the weight, if that is at least "
-            f"{percent(STANDS_OUT, 0)} of the way; a second is named if it comes at least "
-            f"{percent(CLOSE, 0)} as far. Otherwise the head is called {MIXED}."
-        ),
-        Paragraph(
-            "That a head looks at a word does not prove that the prediction depends on it "
-            "[[jain2019]]. So each head's output was also replaced by its mean over the same text, "
-            "which takes away what the head tells of it, one head at a time [[michel2019]]; the "
-            "rise of the loss is what the head is worth."
-        ),
     ]
 
 
@@ -85,13 +66,8 @@ def _overview(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
             Figure(
                 "fig:heads",
                 _HEADS,
-                "Left: the share of each head's weight that goes to every place, in percent; "
-                "darker is further above what is expected, and the place a head is called after "
-                "is bold. A token can count in several columns. Right: how much the validation "
-                "loss rises without the head, with the interval of 95\u202f%; grey where it "
-                "includes 0.",
-                "A table of heads by places with the share of the weight, and a plot of each "
-                "head's worth.",
+                TEXT.line("figure of the heads"),
+                TEXT.line("figure of the heads, without seeing it"),
             )
         )
     return [Paragraph(f"{text}."), _table(heads), *made]
@@ -217,13 +193,11 @@ def _table(heads: Sequence[Head]) -> Table:
         )
     return Table(
         "tab:heads",
-        "Every head, named *layer.head*.",
+        TEXT.line("table of the heads"),
         ("Head", "Role", "Share", "Expected", "Second", "Back", "Entropy", "Worth"),
         tuple(rows),
         "llrrlrrr",
-        "Share: of the head's weight, and what is expected of it. Back: tokens, on average over "
-        "the weight that does not rest on the first token. Entropy: 1 for an even spread, 0 for "
-        "one token only. Worth: rise of the loss without the head, in nats a token.",
+        TEXT.line("table of the heads, note"),
     )
 
 
@@ -246,7 +220,7 @@ def _sentences(results: ReportInputs, sentences: Sequence[Mapping[str, Any]]) ->
     keys = {id(sentence): f"fig:attention-{i}" for i, sentence in enumerate(shown, 1)}
     made: list[Block] = [
         Heading(2, "Sentence by sentence", "sec:attention-sentences"),
-        Paragraph(_choice(shown)),
+        *_choice(shown),
         Bullets(
             tuple(
                 f"“{literal(s['text'])}” ([[{keys[id(s)]}]]) {sentence_comment(s)}" for s in shown
@@ -258,26 +232,20 @@ def _sentences(results: ReportInputs, sentences: Sequence[Mapping[str, Any]]) ->
             Figure(
                 keys[id(sentence)],
                 sentence["figures"]["heatmaps"],
-                f"Attention in every head for “{literal(sentence['text'])}” A row is the token "
-                "that looks, a column the token looked at; darker is more weight. The upper right "
-                "is empty because no token sees those after it.",
-                f"Heatmaps of the attention of every head for: {sentence['text']}",
+                TEXT.line("figure of a sentence", sentence=literal(sentence["text"])),
+                TEXT.line("figure of a sentence, without seeing it", sentence=sentence["text"]),
             )
         )
     return [*made, *_lines(shown)]
 
 
-def _choice(sentences: Sequence[Mapping[str, Any]]) -> str:
+def _choice(sentences: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Return where the sentences come from."""
-    reasons = [str(sentence["reason"]) for sentence in sentences]
+    reasons = [literal(str(sentence["reason"])) for sentence in sentences]
+    number = plural(len(sentences), "sentence")
     if len({*reasons}) == 1:
-        return f"{plural(len(sentences), 'sentence')}, {literal(reasons[0])}, drawn in every head:"
-    return (
-        f"The {plural(len(sentences), 'sentence')} drawn here are sentences of the validation "
-        "split that the model was not trained on. They were chosen by a rule: of the sentences of "
-        "8 to 16 tokens, all of them in the vocabulary, "
-        f"{listed([literal(reason) for reason in reasons])}, each from another story."
-    )
+        return TEXT.blocks("sentences of one kind", sentences=number, reason=reasons[0])
+    return TEXT.blocks("sentences of the split", sentences=number, reasons=listed(reasons))
 
 
 def sentence_comment(sentence: Mapping[str, Any]) -> str:
@@ -316,18 +284,17 @@ def _lines(sentences: Sequence[Mapping[str, Any]]) -> list[Block]:
     strongest = max(linked, key=lambda sentence: float(sentence["link"]["weight"]))
     layer = int(str(strongest["link"]["head"]).partition(".")[0])
     path = strongest["figures"]["lines"][layer - 1]
-    text = literal(strongest["text"])
     return [
-        Paragraph(
-            f"[[fig:attention-lines]] draws the layer of the strongest link of all, layer {layer}, "
-            "as lines."
-        ),
+        *TEXT.blocks("lines", layer=str(layer)),
         Figure(
             "fig:attention-lines",
             path,
-            f"The heads of layer {layer} on “{text}”, drawn as lines from the token that looks "
-            "(left) to those looked at (right), as strong as the weight.",
-            f"Lines of attention of layer {layer} for: {strongest['text']}",
+            TEXT.line("figure of the lines", layer=str(layer), sentence=literal(strongest["text"])),
+            TEXT.line(
+                "figure of the lines, without seeing it",
+                layer=str(layer),
+                sentence=strongest["text"],
+            ),
         ),
     ]
 
@@ -335,16 +302,7 @@ def _lines(sentences: Sequence[Mapping[str, Any]]) -> list[Block]:
 def _page(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     if not results.has_figure(result["html"]):
         return []
-    return [
-        Paragraph(
-            f"The weights can be explored one by one in `{literal(result['html'])}` in the run's "
-            "folder."
-        )
-    ]
-
-
-def _stories(result: Mapping[str, Any]) -> str:
-    return plural(result["stories"], "validation story", "validation stories")
+    return TEXT.blocks("page", page=literal(result["html"]))
 
 
 def _name(head: Head) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tinylm.report.blocks import Block, Paragraph, Table
+from tinylm.report.blocks import Block, Table
 from tinylm.report.formatting import count, percent, plural
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 
 def round_trip_blocks(result: Mapping[str, Any] | None) -> list[Block]:
@@ -24,30 +27,27 @@ def round_trip_blocks(result: Mapping[str, Any] | None) -> list[Block]:
         if result["with_unknown"]
         else ""
     )
-    marks = (
-        f" Typographic quotes and dashes, which the tokenizer reads as plain ones, stand in "
-        f"{count(result['typographic'])} of them and are not counted as differences."
+    typographic = (
+        " " + TEXT.line("typographic marks", number=count(result["typographic"]))
         if result["typographic"]
         else ""
     )
     same = result["same"] == texts
     return [
-        Paragraph(
-            "Line breaks, and on which side a quotation mark stands, are part of the tokens; "
-            "case is not, and is restored from the words before. [[tab:round-trip]] says how often "
-            "a validation story is the same after encoding and decoding, and what differs "
-            f"otherwise.{marks}"
-        ),
+        *TEXT.blocks("round trip", typographic=typographic),
         Table(
             "tab:round-trip",
-            "Validation stories after encoding and decoding "
-            f"({plural(texts, 'story', 'stories')}{without}).",
+            TEXT.line(
+                "table of the round trip",
+                stories=plural(texts, "story", "stories"),
+                unknown=without,
+            ),
             ("", "Stories", "Share"),
             (
                 row("Come back as they were", result["same"]),
                 *(row(f"Differ in {kind}", differing[kind]) for kind in differing),
             ),
             "lrr",
-            "" if same else "A story may differ in more than one way.",
+            "" if same else TEXT.line("table of the round trip, note"),
         ),
     ]

@@ -10,7 +10,9 @@ from tinylm.experiments.data.round_trip import round_trip_blocks
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code, literal
 from tinylm.report.formatting import count, listed, percent, plural, significant
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _EXAMPLE_TOKENS = 24
 _SPECIAL = 4
 """Special tokens of the vocabulary."""
@@ -33,7 +35,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         return []
     made: list[Block] = [Heading(1, "Data and preprocessing", "sec:data")]
     made += _corpus(data)
-    made += _tokens(results, data)
+    made += _tokens(data)
     made += _words(results, data)
     if data["vectors"]:
         made += _vectors(results, data["vectors"])
@@ -55,13 +57,10 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
         ("Unknown tokens", *(percent(data["splits"][name]["unknown_rate"], 2) for name in names)),
     ]
     return [
-        Paragraph(
-            f"The data are {literal(_sentence(data['corpus']))}{citation} [[tab:splits]] gives "
-            "the size."
-        ),
+        *TEXT.blocks("corpus", corpus=literal(_sentence(data["corpus"])), citation=citation),
         Table(
             "tab:splits",
-            f"The corpus {code(data['corpus_name'])} after tokenization.",
+            TEXT.line("table of the splits", name=code(data["corpus_name"])),
             ("", *(name.capitalize() for name in names)),
             tuple(tuple(row) for row in rows),
             "l" + "r" * len(names),
@@ -69,51 +68,45 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def _tokens(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
+def _tokens(data: Mapping[str, Any]) -> list[Block]:
     train, validation = data["splits"]["train"], data["splits"]["validation"]
-    example = data["example"]
-    shown = list(zip(example["tokens"], example["ids"], strict=False))
-    tokens = " ".join(code(f"{token}") for token, _ in shown[:_EXAMPLE_TOKENS])
-    ids = ", ".join(str(number) for _, number in shown[:_EXAMPLE_TOKENS])
-    more = "" if len(shown) <= _EXAMPLE_TOKENS else " …"
-    made: list[Block] = [
+    return [
         Heading(2, "From text to tokens", "sec:tokens"),
-        Paragraph(
-            "The tokenizer works on words: text is lower-cased and cut into words, numbers and "
-            "single punctuation marks by one rule; decoding puts spaces and capitals back. Four "
-            "special tokens come first in the vocabulary: `<pad>` (padding), `<unk>` (a word "
-            "outside the vocabulary), `<sos>` (start of a story) and `<eos>` (its end). The "
-            "vocabulary is built on the training split only, so that nothing about the "
-            "validation stories is known beforehand."
-        ),
+        *TEXT.blocks("tokenizer"),
         Paragraph(f"{vocabulary(data)} {_unknown(train, validation)}"),
+        *_example(data["example"]),
+        *round_trip_blocks(data.get("round_trip")),
     ]
-    if shown:
-        same = " ".join(example["text"].split()) == " ".join(example["decoded"].split())
-        made += [
-            Paragraph(
-                "[[tab:example]] follows the beginning of one story through the tokenizer. "
-                + (
-                    "Decoded, it is the original again."
-                    if same
-                    else "Decoded, it differs from the original: words may be unknown, and spaces "
-                    "and capitals that do not follow from the tokens are lost."
-                )
+
+
+def _example(example: Mapping[str, Any]) -> list[Block]:
+    """Return the beginning of a story in text, tokens and ids, or nothing if it has no token."""
+    if not example["tokens"]:
+        return []
+    tokens, ids = example["tokens"][:_EXAMPLE_TOKENS], example["ids"][:_EXAMPLE_TOKENS]
+    more = " …" if len(example["tokens"]) > _EXAMPLE_TOKENS else ""
+    same = " ".join(example["text"].split()) == " ".join(example["decoded"].split())
+    decoded = (
+        "Decoded, it is the original again."
+        if same
+        else "Decoded, it differs from the original: words may be unknown, and spaces and capitals "
+        "that do not follow from the tokens are lost."
+    )
+    return [
+        *TEXT.blocks("example", decoded=decoded),
+        Table(
+            "tab:example",
+            TEXT.line("table of the example"),
+            ("", "What the tokenizer makes of it"),
+            (
+                ("Text", literal(_cut(example["text"], 230))),
+                ("Tokens", " ".join(code(str(token)) for token in tokens) + more),
+                ("Ids", ", ".join(str(number) for number in ids) + more),
+                ("Decoded", literal(_cut(example["decoded"], 230))),
             ),
-            Table(
-                "tab:example",
-                "The first tokens of one story.",
-                ("", "What the tokenizer makes of it"),
-                (
-                    ("Text", literal(_cut(example["text"], 230))),
-                    ("Tokens", tokens + more),
-                    ("Ids", ids + more),
-                    ("Decoded", literal(_cut(example["decoded"], 230))),
-                ),
-                "lp",
-            ),
-        ]
-    return made + round_trip_blocks(data.get("round_trip"))
+            "lp",
+        ),
+    ]
 
 
 def vocabulary(data: Mapping[str, Any]) -> str:
@@ -164,9 +157,8 @@ def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
             Figure(
                 "fig:data",
                 "figures/data.svg",
-                "Left: how long the training stories are. Right: how often each word occurs, "
-                "against its rank, on logarithmic axes; a power law is a straight line.",
-                "Histogram of story lengths, and a log-log plot of word frequency against rank.",
+                TEXT.line("figure of lengths and frequencies"),
+                TEXT.line("figure of lengths and frequencies, without seeing it"),
             )
         )
     return made
@@ -244,13 +236,16 @@ def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
         else f"{percent(vectors['coverage'])} of the words in the vocabulary have a vector; the "
         "others, and the special tokens, start at random."
     )
-    near = " [[tab:neighbours]] shows the nearest neighbours of some words." if neighbours else ""
+    table = " " + TEXT.line("word vectors, their table") if neighbours else ""
     made: list[Block] = [
         Heading(2, "Word vectors", "sec:vectors"),
-        Paragraph(
-            "The embedding starts from fastText vectors [[bojanowski2017]] of dimension "
-            f"{vectors['dimension']}, in which a word is the sum of the vectors of its character "
-            f"n-grams. {origin}; {fate}. {covered}{near}"
+        *TEXT.blocks(
+            "word vectors",
+            dimension=str(vectors["dimension"]),
+            origin=origin,
+            fate=fate,
+            covered=covered,
+            table=table,
         ),
     ]
     if neighbours:
@@ -264,12 +259,11 @@ def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
         made.append(
             Table(
                 "tab:neighbours",
-                "Nearest words by the cosine of the vectors that the embedding starts from.",
+                TEXT.line("table of neighbours"),
                 ("Word", "Nearest words (cosine)"),
                 rows,
                 "lp",
-                "Words with similar spelling are near each other because they share n-grams, "
-                "words with similar use because they share contexts.",
+                TEXT.line("table of neighbours, note"),
             )
         )
     return made
@@ -283,15 +277,12 @@ def _windows(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
     )
     return [
         Heading(2, "Windows and labels", "sec:windows"),
-        Paragraph(
-            f"The model sees at most {count(windows['context_length'])} tokens at once. The "
-            "stories, each framed by `<sos>` and `<eos>`, are joined and cut into windows of that "
-            f"length, regardless of where a story begins: {percent(windows['fit_share'])} of the "
-            f"training stories are short enough for a window, and "
-            f"{percent(windows['whole_share'])} stand whole in one; the model sees the others in "
-            "pieces. The label of every token is the token after it, which is also the next input, "
-            "whatever the model itself predicted (teacher forcing [[williams1989]]). Only padding, "
-            f"which only the last window may need, is ignored in the loss.{number}"
+        *TEXT.blocks(
+            "windows",
+            context=count(windows["context_length"]),
+            fit=percent(windows["fit_share"]),
+            whole=percent(windows["whole_share"]),
+            epoch=number,
         ),
     ]
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.registry import EXPERIMENTS
 from tinylm.report.formatting import millions, plural
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 
 def abstract(inputs: ReportInputs) -> str:
     """Return inline markup: a sentence on the model, and those of the experiments."""
     model, training = inputs.config.model, inputs.results.get("training")
     size = f" of {millions(training['parameters']['total'])} parameters" if training else ""
-    sentences = [
-        f"A decoder-only Transformer{size} ({plural(model.num_layers, 'layer')}, "
-        f"{plural(model.num_heads, 'head')}, hidden size {model.hidden_size}, context of "
-        f"{plural(model.context_length, 'token')}) was built from basic tensor operations."
-    ]
-    told = (EXPERIMENTS.load(name).told(inputs) for name in EXPERIMENTS)
-    return " ".join([*sentences, *(sentence for sentence in told if sentence)])
+    opening = TEXT.line(
+        "abstract",
+        size=size,
+        layers=plural(model.num_layers, "layer"),
+        heads=plural(model.num_heads, "head"),
+        hidden=str(model.hidden_size),
+        context=plural(model.context_length, "token"),
+    )
+    results = (EXPERIMENTS.load(name).told(inputs) for name in EXPERIMENTS)
+    return " ".join([opening, *(sentence for sentence in results if sentence)])

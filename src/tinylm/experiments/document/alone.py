@@ -19,17 +19,12 @@ from tinylm.experiments.document.build import (
 from tinylm.experiments.document.inputs import ReportInputs, load_inputs
 from tinylm.experiments.experiment import Experiment
 from tinylm.registry import EXPERIMENTS
-from tinylm.report.blocks import (
-    Block,
-    Code,
-    Document,
-    Heading,
-    Paragraph,
-    code,
-    plain_text,
-)
+from tinylm.report.blocks import Block, Code, Document, Heading, code, plain_text
 from tinylm.report.formatting import duration
 from tinylm.report.measurements import hardware
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 
 def build_alone(
@@ -86,18 +81,24 @@ def _reproduction(inputs: ReportInputs, name: str, section: str) -> list[Block]:
     settings = to_dict(inputs.config)["experiments"].get(section, {})
     took = ""
     if "seconds" in found:
-        took = f"It took {duration(found['seconds'])} on {hardware(found)}. "
+        took = (
+            TEXT.line(
+                "one experiment, its time",
+                time=duration(found["seconds"]),
+                hardware=hardware(found),
+            )
+            + " "
+        )
     made: list[Block] = [
         Heading(1, "Reproduction", "sec:own-reproduction", after_floats=True),
-        Paragraph(
-            "Every number, figure and comparison above is computed from "
-            f"{code(f'results/{name}.json')}. {took}It is run again by"
+        *TEXT.blocks(
+            "one experiment, reproduction", result=code(f"results/{name}.json"), took=took
         ),
         Code("\n".join(inputs.commands)),
     ]
     if settings:
         made += [
-            Paragraph(f"with these settings, each a key of {code(f'experiments.{section}')}:"),
+            *TEXT.blocks("one experiment, settings", key=code(f"experiments.{section}")),
             Code("\n".join(f"{key}: {json.dumps(value)}" for key, value in settings.items())),
         ]
     return made

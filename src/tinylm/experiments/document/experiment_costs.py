@@ -5,6 +5,9 @@ from __future__ import annotations
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.report.blocks import Block, Paragraph, Table, literal
 from tinylm.report.formatting import duration, plural, significant
+from tinylm.report.passages import passages
+
+TEXT = passages(__file__)
 
 
 def blocks(results: ReportInputs) -> list[Block]:
@@ -16,19 +19,18 @@ def blocks(results: ReportInputs) -> list[Block]:
         return []
     peaks = {name: results.results[name].get("peak_resident_bytes") for name in seconds}
     largest = max(peaks, key=lambda name: peaks[name] or 0)
-    text = (
-        f"{plural(len(seconds), 'experiment').capitalize()} took {duration(sum(seconds.values()))} "
-        "in all ([[tab:experiments]])."
+    text = TEXT.line(
+        "costs",
+        experiments=plural(len(seconds), "experiment").capitalize(),
+        time=duration(sum(seconds.values())),
     )
     if peaks[largest] is not None:
-        text += (
-            f" The process held {_gigabytes(peaks[largest])} of memory at most, in "
-            f"{literal(largest)}; libraries that are loaded once are part of every number."
-        )
+        memory = _gigabytes(peaks[largest])
+        text += " " + TEXT.line("costs in memory", memory=memory, experiment=literal(largest))
     rows = tuple(
         (literal(name), duration(seconds[name]), _gigabytes(peaks[name])) for name in seconds
     )
-    caption = "Time of each experiment, and the most memory that the process held during it."
+    caption = TEXT.line("table of the costs")
     header = ("Experiment", "Time", "Peak memory")
     return [Paragraph(text), Table("tab:experiments", caption, header, rows, "lrr")]
 

@@ -7,9 +7,11 @@ from typing import Any
 from tinylm.config import dump_yaml
 from tinylm.experiments.document import experiment_costs
 from tinylm.experiments.document.inputs import ReportInputs
-from tinylm.report.blocks import Block, Code, Heading, Paragraph, Table, literal
+from tinylm.report.blocks import Block, Code, Heading, Table, literal
 from tinylm.report.formatting import significant
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _NAMES = {
     "tinylm": "tinylm",
     "python": "Python",
@@ -34,28 +36,26 @@ def blocks(results: ReportInputs) -> list[Block]:
     )
     if rows:
         made += [
-            Paragraph("The run was made on the machine of [[tab:environment]]."),
-            Table("tab:environment", "Environment of the run.", ("", ""), rows, "lp"),
+            *TEXT.blocks("environment"),
+            Table("tab:environment", TEXT.line("table of the environment"), ("", ""), rows, "lp"),
         ]
     made += experiment_costs.blocks(results)
     if results.commands:
         made += [
             Heading(2, "Commands", "sec:commands"),
-            Paragraph("The run and this report are made again by"),
+            *TEXT.blocks("commands"),
             Code("\n".join(results.commands)),
-            Paragraph(
-                f"Every random choice depends on a seed: {results.config.data.seed} for the data, "
-                f"{results.config.training.seed} for initialisation, dropout and data order, "
-                f"{results.config.evaluation.seed} for the continuations. On one machine, with "
-                "the same versions and number of threads, a CPU run gives the same numbers bit "
-                "for bit; on another machine or on a GPU they can differ in the last digits, and "
-                "such differences grow during training."
+            *TEXT.blocks(
+                "seeds",
+                data=str(results.config.data.seed),
+                training=str(results.config.training.seed),
+                evaluation=str(results.config.evaluation.seed),
             ),
         ]
     made += [
-        Paragraph("[[sec:configuration]] is the configuration with every setting resolved."),
+        *TEXT.blocks("where the configuration stands"),
         Heading(1, "Configuration", "sec:configuration", appendix=True),
-        Paragraph("What the results of this report were made with, every setting resolved."),
+        *TEXT.blocks("configuration"),
         Code(dump_yaml(results.config).rstrip()),
     ]
     return made

@@ -8,18 +8,11 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Difference, Verdict
-from tinylm.report.blocks import (
-    Block,
-    Bullets,
-    Equation,
-    Heading,
-    Paragraph,
-    Sample,
-    Table,
-    code,
-)
+from tinylm.report.blocks import Block, Heading, Paragraph, Sample, Table, code
 from tinylm.report.formatting import count, listed, percent, plural, setting, significant
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _SHOWN = 5
 """Continuations that are printed."""
 _MODERATE, _HIGH = 10, 30
@@ -43,14 +36,14 @@ def _prediction(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
     validation = found["validation"]
     return [
         Heading(2, "Prediction", "sec:prediction"),
-        Paragraph(
-            f"Over all {count(validation['tokens'])} tokens of the validation split the loss of "
-            f"the checkpoint {code(found['checkpoint'])} is {significant(validation['loss'], 4)} "
-            f"nats per token, a perplexity of {significant(validation['perplexity'], 4)}. "
-            f"{beside_training(results, found)}A perplexity can be compared only between models "
-            "with the same vocabulary, since it counts choices per token. Spread over the bytes "
-            f"of the text, the same loss is {significant(validation['bits_per_byte'])} bits per "
-            "byte, which can be compared between any models."
+        *TEXT.blocks(
+            "prediction",
+            tokens=count(validation["tokens"]),
+            checkpoint=code(found["checkpoint"]),
+            loss=significant(validation["loss"], 4),
+            perplexity=significant(validation["perplexity"], 4),
+            training=beside_training(results, found),
+            bits=significant(validation["bits_per_byte"]),
         ),
     ]
 
@@ -58,7 +51,7 @@ def _prediction(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
 def beside_training(results: ReportInputs, found: Mapping[str, Any]) -> str:
     """Return why this perplexity is not the one that was validated during training, if it is not.
 
-    Empty, or a sentence with a space behind it.
+    Empty, or a sentence with a space in front.
     """
     training = results.results.get("training")
     here = significant(found["validation"]["perplexity"], 4)
@@ -72,7 +65,7 @@ def beside_training(results: ReportInputs, found: Mapping[str, Any]) -> str:
         reasons.append("with matrix products in bfloat16 instead of float32")
     why = f"measured {listed(reasons)}" if reasons else "measured of another checkpoint"
     best = significant(training["best"]["perplexity"], 4)
-    return f"The {best} of [[sec:training]] differs because it was {why}. "
+    return f" The {best} of [[sec:training]] differs because it was {why}."
 
 
 def _continuations(found: Mapping[str, Any]) -> list[Block]:
@@ -96,45 +89,27 @@ def _continuations(found: Mapping[str, Any]) -> list[Block]:
     bleu = found["bleu"]
     return [
         Heading(2, "Continuations", "sec:continuations"),
-        Paragraph(
-            f"{plural(found['num_stories'], 'validation story', 'validation stories')} were cut "
-            f"after {plural(found['prompt_tokens'], 'token')} and continued by the model for at "
-            f"most {plural(found['max_new_tokens'], 'token')}, {decoding} "
-            f"(seed {found['seed']}). [[tab:continuations]] compares these continuations with the "
-            "true ones by three measures:"
-        ),
-        Bullets(
-            (
-                "*Perplexity* under the model itself: how surprising it finds each text. "
-                "Token-weighted is the exponential of the mean over all tokens; the mean of the "
-                "texts' own perplexities is another number, in which short and unusual texts have "
-                "more weight.",
-                "*Distinct-n* [[li2016]]: the number of different n-grams divided by that of all "
-                "n-grams. It falls when texts repeat one another.",
-                "*Repetition*: the share of 4-grams that occurred before in the same text. It "
-                "rises when a text goes round in circles.",
-            )
+        *TEXT.blocks(
+            "continuations",
+            stories=plural(found["num_stories"], "validation story", "validation stories"),
+            prompt=plural(found["prompt_tokens"], "token"),
+            limit=plural(found["max_new_tokens"], "token"),
+            decoding=decoding,
+            seed=str(found["seed"]),
         ),
         Table(
             "tab:continuations",
-            "Generated and true continuations of the same beginnings.",
+            TEXT.line("table of the continuations"),
             ("", "Generated", "True"),
             tuple(tuple(row) for row in rows),
             "lrr",
         ),
         Paragraph(" ".join(comparison(found))),
         Heading(2, "Agreement with the true continuations", "sec:bleu"),
-        Paragraph(
-            "BLEU [[papineni2002]] measures how many n-grams of a text occur in a reference: the "
-            "geometric mean of the n-gram precisions $p_n$, times a penalty $b$ for texts that "
-            "are too short, on a scale of 0 to 100:"
-        ),
-        Equation('"BLEU" = 100 dot b dot exp(1/4 sum_(n=1)^4 log p_n)'),
-        Paragraph(f"{bleu_comment(found)} [[tab:bleu]] gives both forms of the score."),
+        *TEXT.blocks("BLEU", comment=bleu_comment(found)),
         Table(
             "tab:bleu",
-            "BLEU of the generated continuations against the true ones, with the signatures "
-            "that state how each was computed [[post2018]].",
+            TEXT.line("table of BLEU"),
             ("", "BLEU", "Signature"),
             (
                 ("Corpus", f"{bleu['corpus']:.2f}", code(bleu["signature"])),
@@ -142,7 +117,7 @@ def _continuations(found: Mapping[str, Any]) -> list[Block]:
                  code(bleu["sentence_signature"])),
             ),
             "lrp",
-            "Corpus BLEU pools the counts of all texts and is not the mean of sentence scores.",
+            TEXT.line("table of BLEU, note"),
         ),
     ]  # fmt: skip
 
@@ -243,11 +218,7 @@ def _examples(found: Mapping[str, Any]) -> list[Block]:
     first = f"the first {_SHOWN} of {every}" if len(found["texts"]) > _SHOWN else every
     made: list[Block] = [
         Heading(2, "Examples", "sec:examples"),
-        Paragraph(
-            f"Here {'is' if len(texts) == 1 else 'are'} {first}, unselected, each with "
-            "the true one below it; the given beginning is in bold. `results/evaluation.json` "
-            "holds every one of them."
-        ),
+        *TEXT.blocks("examples", are="is" if len(texts) == 1 else "are", texts=first),
     ]
     for i, example in enumerate(texts, 1):
         made += [

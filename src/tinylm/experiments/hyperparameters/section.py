@@ -11,9 +11,11 @@ from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Difference, Noise, Verdict
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table
 from tinylm.report.formatting import count, listed, plural, setting, significant
+from tinylm.report.passages import passages
 
 Row = Mapping[str, Any]
 
+TEXT = passages(__file__)
 _NAMES = {"num_layers": "layers", "num_heads": "heads", "learning_rate": "learning rate"}
 _SVG = "figures/hyperparameters.svg"
 
@@ -25,38 +27,33 @@ def blocks(results: ReportInputs) -> list[Block]:
         return []
     made: list[Block] = [
         Heading(1, "Hyperparameters", "sec:hyperparameters"),
-        Paragraph(_setting(result)),
+        *_method(result),
         Paragraph(hyperparameters_comment(result)),
         _table(result),
     ]
     if results.has_figure(_SVG):
         made += [
-            Paragraph("[[fig:hyperparameters]] draws the same."),
+            *TEXT.blocks("figure, where it is drawn"),
             Figure(
                 "fig:hyperparameters",
                 _SVG,
-                "Validation perplexity after a short training, one setting changed at a time. "
-                "Filled: the run's own settings, of which each training is a point.",
-                "Perplexity against depth, number of heads and learning rate.",
+                TEXT.line("figure"),
+                TEXT.line("figure, without seeing it"),
             ),
         ]
     return made
 
 
-def _setting(result: Row) -> str:
+def _method(result: Row) -> list[Block]:
     own = result["own"]
-    return (
-        f"How much do depth, number of heads and learning rate matter? Models like that of this "
-        f"run were trained for {plural(result['steps'], 'step')} each, on "
-        f"{plural(result['tokens'], 'token')}, with the run's schedule shortened to that. One "
-        f"setting at a time was changed from the run's own: {plural(own['num_layers'], 'layer')}, "
-        f"{plural(own['num_heads'], 'head')} and a learning rate of "
-        f"{setting(own['learning_rate'])}. The width of a head follows from their number, so that "
-        "attention keeps its parameters. The run's own settings were trained "
-        f"{count(len(result['repeats']))} times, with other random numbers each time. A change is "
-        "said to make a difference if the interval of 95\u202f% of the difference, by the scatter "
-        "of these trainings, leaves 0 out. So short a training shows what is learned soonest; a "
-        "longer one may order the settings otherwise."
+    return TEXT.blocks(
+        "method",
+        steps=plural(result["steps"], "step"),
+        tokens=plural(result["tokens"], "token"),
+        layers=plural(own["num_layers"], "layer"),
+        heads=plural(own["num_heads"], "head"),
+        rate=setting(own["learning_rate"]),
+        repeats=count(len(result["repeats"])),
     )
 
 
@@ -111,17 +108,12 @@ def _table(result: Row) -> Table:
     ]
     return Table(
         "tab:hyperparameters",
-        "Validation perplexity after short trainings that differ in one setting.",
+        TEXT.line("table"),
         ("Changed", "Parameters", "Perplexity", "Beside the run's own"),
         tuple(rows),
         "lrrl",
-        f"Perplexity on {_windows(result)} of the validation split, the same for all. First row: "
-        "the mean of several trainings, and the range of them.",
+        TEXT.line("table's note", windows=plural(result["validation_windows"], "window")),
     )
-
-
-def _windows(result: Row) -> str:
-    return plural(result["validation_windows"], "window")
 
 
 def _ppl(loss: float) -> str:

@@ -10,7 +10,9 @@ from tinylm.measurement import Verdict
 from tinylm.report.blocks import Block, Heading, Paragraph, Sample, Table, literal
 from tinylm.report.formatting import listed, percent, plural, significant
 from tinylm.report.measurements import difference, leaders, named
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 Setting = Mapping[str, Any]
 _TRUE = "true"
 
@@ -24,30 +26,22 @@ def blocks(results: ReportInputs) -> list[Block]:
     nearest, _ = _nearest(found)
     made: list[Block] = [
         Heading(1, "Sample generations", "sec:samples"),
-        Paragraph(
-            f"The model continues the same beginnings, by at most "
-            f"{plural(found['max_new_tokens'], 'token')}, at "
-            f"{plural(len(settings), 'decoding setting')}: "
-            f"{listed([literal(setting['name']) for setting in settings])}. Greedy decoding "
-            "always takes the most likely token. Sampling draws from the prediction; a temperature "
-            "below 1 sharpens it first, top-k draws from the $k$ most likely tokens only, and "
-            "top-p from the fewest tokens whose probabilities add up to $p$ [[holtzman2020]]."
+        *TEXT.blocks(
+            "decoding settings",
+            limit=plural(found["max_new_tokens"], "token"),
+            number=plural(len(settings), "decoding setting"),
+            settings=listed([literal(setting["name"]) for setting in settings]),
         ),
         Heading(2, "Quality in numbers", "sec:quality"),
-        Paragraph(
-            f"For [[tab:samples]], the first {plural(found['prompt_tokens'], 'token')} of "
-            f"{plural(found['num_stories'], 'validation story', 'validation stories')} were "
-            "continued at every setting. A difference is claimed only where it holds story by "
-            "story, by its 95\u202f% interval."
+        *TEXT.blocks(
+            "method",
+            prompt=plural(found["prompt_tokens"], "token"),
+            stories=plural(found["num_stories"], "validation story", "validation stories"),
         ),
         _table(settings, found["reference"]),
         *(Paragraph(text) for text in comments(found)),
         Heading(2, "The texts", "sec:texts"),
-        Paragraph(
-            "The given beginning is in bold. The texts are not selected: the first text of every "
-            f"setting is shown, and with {named([nearest])[0]} that of every prompt. “Ended” means "
-            "that the model ended the story by itself; the others were cut at the limit."
-        ),
+        *TEXT.blocks("texts", nearest=named([nearest])[0]),
     ]
     for setting in settings:
         outputs = setting["outputs"]
@@ -77,13 +71,12 @@ def _table(settings: Sequence[Setting], reference: Mapping[str, Any]) -> Table:
     rows.append(_row("true stories", reference))
     return Table(
         "tab:samples",
-        "What the settings do to the text, beside how the stories really continue.",
+        TEXT.line("table"),
         ("Setting", "Perplexity", "Distinct-1", "Distinct-2", "Repeated", "Unknown", "Length",
          "Ended"),
         tuple(rows),
         "lrrrrrrr",
-        "Perplexity under the model itself; repeated: share of 4-grams that occurred before in the "
-        "same text; length in tokens; ended: share of texts that end within the limit.",
+        TEXT.line("table's note"),
         emphasised=(len(rows) - 1,),
     )  # fmt: skip
 
@@ -201,7 +194,5 @@ def _against(found: Mapping[str, Any]) -> str:
         Verdict.ALIKE: f", and its text is not measurably more or less predictable {pair}.",
         Verdict.UNKNOWN: f", and its perplexity cannot be compared with theirs {pair}.",
     }[difference(found, "log_probability_per_token", nearest, _TRUE).verdict]
-    return (
-        f"{text} These numbers see single words and short phrases. They cannot tell whether a "
-        "story holds together from beginning to end; for that, the texts have to be read."
-    )
+    limits = TEXT.line("limits of the measures")
+    return f"{text} {limits}"

@@ -10,7 +10,9 @@ from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.registry import ACTIVATIONS, POSITIONS
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table
 from tinylm.report.formatting import count, percent, plural, setting
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _SVG = "figures/architecture.svg"
 
 
@@ -22,15 +24,10 @@ def blocks(results: ReportInputs) -> list[Block]:
     model = results.config.model
     layers, heads = plural(model.num_layers, "layer"), plural(model.num_heads, "head")
     drawn = results.has_figure(_SVG)
-    shown = " [[fig:architecture]] draws it with the sizes of this run." if drawn else ""
-    made: list[Block] = [
+    shown = " " + TEXT.line("architecture, where it is drawn") if drawn else ""
+    blocks: list[Block] = [
         Heading(1, "Architecture", "sec:architecture"),
-        Paragraph(
-            "The model is the decoder of the Transformer [[vaswani2017]] without the encoder and "
-            f"the attention to it: an embedding with positions, {layers} of masked self-attention "
-            "and feed-forward, and a linear map to one score for each word of the vocabulary."
-            f"{shown}"
-        ),
+        *TEXT.blocks("architecture", layers=layers, drawn=shown),
     ]
     if drawn:
         frame = (
@@ -39,39 +36,45 @@ def blocks(results: ReportInputs) -> list[Block]:
             else f"The frame is repeated {model.num_layers} times, each time with parameters of "
             "its own"
         )
-        made.append(
+        blocks.append(
             Figure(
                 "fig:architecture",
                 _SVG,
-                f"The model of this run, read from the bottom up. {frame}; *seq* is the number of "
-                "tokens read.",
-                f"Diagram of a decoder with {layers}, {heads} of {model.resolved_head_dim}, hidden "
-                f"size {model.hidden_size}.",
+                TEXT.line("figure of the architecture", frame=frame),
+                TEXT.line(
+                    "figure of the architecture, without seeing it",
+                    layers=layers,
+                    heads=heads,
+                    size=str(model.resolved_head_dim),
+                    hidden=str(model.hidden_size),
+                ),
             )
         )
-    made += _embedding(model)
-    made += _attention(model)
-    made += _rest(model)
-    made += _parameters(results, training)
-    return made
+    blocks += _embedding(model)
+    blocks += _attention(model)
+    blocks += _rest(model)
+    blocks += _parameters(results, training)
+    return blocks
 
 
 def _embedding(model: ModelConfig) -> list[Block]:
     """Return how a token enters, and how its position does."""
     encoding = POSITIONS.load(model.positions)
-    start = "Token $w$ enters as row $w$ of the embedding matrix"
-    if model.scale_embeddings:
-        start += f", multiplied by $sqrt({model.hidden_size})$"
-        if encoding.adds():
-            start += " so that the positions do not drown it"
+    hidden = str(model.hidden_size)
+    if not model.scale_embeddings:
+        embedding = TEXT.line("embedding, not scaled")
+    elif encoding.adds():
+        embedding = TEXT.line("embedding, scaled", hidden=hidden)
+    else:
+        embedding = TEXT.line("embedding, scaled where nothing is added", hidden=hidden)
     explanation = encoding.explanation(model)
-    made: list[Block] = [
+    blocks: list[Block] = [
         Heading(2, "Embedding and positions", "sec:embedding"),
-        Paragraph(f"{start}. {explanation.text}"),
+        Paragraph(f"{embedding} {explanation.text}"),
     ]
     if explanation.equation:
-        made += [Equation(explanation.equation), Paragraph(explanation.rest)]
-    return made
+        blocks += [Equation(explanation.equation), Paragraph(explanation.rest)]
+    return blocks
 
 
 def _attention(model: ModelConfig) -> list[Block]:
@@ -89,68 +92,32 @@ def _attention(model: ModelConfig) -> list[Block]:
         sizes = f"Each of the {heads} heads has {dim} dimensions, {width} in all."
     return [
         Heading(2, "Masked self-attention", "sec:selfattention"),
-        Paragraph(
-            "Every token asks a question (its query) of itself and of the tokens before it. Each "
-            "of these answers with its key and passes on its value. With queries $Q$, keys $K$ and "
-            "values $V$ as rows, a head computes [[vaswani2017]]"
-        ),
-        Equation('"attention"(Q, K, V) = "softmax"((Q K^top) / sqrt(d_"head") + M) V'),
-        Paragraph(
-            "where $M_(i j)$ is 0 for $j <= i$ and $-infinity$ for $j > i$. No token sees those "
-            "after it; otherwise predicting the next token would be mere copying. The division "
-            "keeps the scores near unit variance; larger ones would push the softmax to where "
-            f"its gradient vanishes. {sizes}"
-        ),
+        *TEXT.blocks("self-attention", sizes=sizes),
     ]
 
 
 def _rest(model: ModelConfig) -> list[Block]:
     hidden, ffn = model.hidden_size, model.resolved_ffn_size
-    if model.norm_placement == "post":
-        placement = (
-            "It comes after each residual sum, $x arrow.l \"LayerNorm\"(x + \"part\"(x))$, as in "
-            "the original (*post-norm*). Such a model tends to need a careful learning rate when "
-            "it is deep [[xiong2020]]; how this one trained is told in [[sec:training]]."
-        )  # fmt: skip
-    else:
-        placement = (
-            'It comes before each part, $x arrow.l x + "part"("LayerNorm"(x))$, with one more at '
-            "the end (*pre-norm*), which keeps a straight path for the gradient through all "
-            "layers [[xiong2020]]."
-        )
     activation = ACTIVATIONS.load(model.activation)
-    function = activation.formula.format(x="x W_1 + b_1") + " W_2 + b_2"
-    dropout = (
-        f" Dropout [[srivastava2014]] with probability {setting(model.dropout)} acts on the "
-        "embedding, on the attention pattern and on what each part adds, in training only."
-        if model.dropout
-        else " There is no dropout."
-    )
-    tied = (
-        "The output map is the embedding matrix itself [[press2017]], which saves parameters and "
-        "gives words with similar vectors similar probabilities."
-        if model.tie_embeddings
-        else "The output map has weights of its own; tying it to the embedding [[press2017]] is "
-        "an option that was not used."
-    )
     return [
         Heading(2, "Feed-forward, normalisation, output", "sec:rest"),
-        Paragraph(
-            f"Attention moves information between positions; the feed-forward part works on each "
-            f"position by itself, through {plural(ffn, 'inner unit')} {activation.source}:"
+        *TEXT.blocks(
+            "feed-forward and norms",
+            units=plural(ffn, "inner unit"),
+            source=activation.source,
+            function=activation.formula.format(x="x W_1 + b_1") + " W_2 + b_2",
+            hidden=str(hidden),
+            ffn=str(ffn),
+            placement=TEXT.line("post-norm")
+            if model.norm_placement == "post"
+            else TEXT.line("pre-norm"),
+            dropout=TEXT.line("dropout", probability=setting(model.dropout))
+            if model.dropout
+            else TEXT.line("no dropout"),
+            output=TEXT.line("tied output")
+            if model.tie_embeddings
+            else TEXT.line("output with weights of its own"),
         ),
-        Equation(
-            f'"feed-forward"(x) = {function}, wide '
-            f"W_1 in RR^({hidden} times {ffn}), thick W_2 in RR^({ffn} times {hidden})"
-        ),
-        Paragraph(
-            "Both are bypassed by a residual connection, so that a layer adds to its input "
-            "instead of replacing it. Layer normalisation [[ba2016]] keeps the residual stream at "
-            "one scale, with mean $mu$ and variance $sigma^2$ over the "
-            f"{hidden} dimensions and learned $gamma$ and $beta$:"
-        ),
-        Equation('"LayerNorm"(x) = gamma dot (x - mu) / sqrt(sigma^2 + epsilon) + beta'),
-        Paragraph(f"{placement}{dropout} {tied}"),
     ]
 
 
@@ -203,14 +170,18 @@ def _parameters(results: ReportInputs, training: Mapping[str, Any]) -> list[Bloc
     )
     return [
         Heading(2, "Parameters", "sec:parameters"),
-        Paragraph(
-            f"The model has {count(total)} parameters ([[tab:parameters]]). {shares} {trained}"
-        ),
+        *TEXT.blocks("parameters", total=count(total), shares=shares, trained=trained),
         Table(
             "tab:parameters",
-            f"Parameters by part, for a vocabulary of {count(vocab)}, hidden size {hidden}, "
-            f"{plural(layers, 'layer')}, {plural(model.num_heads, 'head')} of "
-            f"{model.resolved_head_dim} and {plural(ffn, 'inner feed-forward unit')}.",
+            TEXT.line(
+                "table of parameters",
+                vocabulary=count(vocab),
+                hidden=str(hidden),
+                layers=plural(layers, "layer"),
+                heads=plural(model.num_heads, "head"),
+                size=str(model.resolved_head_dim),
+                units=plural(ffn, "inner feed-forward unit"),
+            ),
             ("Part", "Sum", "Parameters", "Share"),
             tuple(rows),
             "llrr",

@@ -11,10 +11,12 @@ from tinylm.config import TrainingConfig
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.training.architecture import blocks as architecture
 from tinylm.measurement import Difference, Measurement, Verdict
-from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table, code
+from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code
 from tinylm.report.formatting import count, duration, percent, plural, setting, significant
 from tinylm.report.measurements import DAGGER, dagger
+from tinylm.report.passages import passages
 
+TEXT = passages(__file__)
 _DECAYED = 0.5
 """Share of the largest learning rate below which a schedule has lowered it, at the end."""
 _PECULIAR, _WIDE = 0.05, 0.3
@@ -42,71 +44,47 @@ def training_blocks(results: ReportInputs) -> list[Block]:
 
 
 def _method(config: TrainingConfig, training: Mapping[str, Any]) -> list[Block]:
-    made: list[Block] = [
+    clipping = _clipping(config, training)
+    return [
         Heading(2, "Objective and optimizer", "sec:optimizer"),
-        Paragraph(
-            "The loss is the mean negative log-likelihood of the true next tokens, over all "
-            "tokens that are not padding; perplexity is its exponential [[jelinek1977]]:"
+        *TEXT.blocks("objective"),
+        *(
+            TEXT.blocks("Adam", decay=_decay(config), clipping=clipping)
+            if "adam" in config.optimizer
+            else TEXT.blocks("another optimizer", optimizer=config.optimizer, clipping=clipping)
         ),
-        Equation(
-            'cal(L) = -1/N sum_(t=1)^N log p_theta (w_t | w_(<t)), wide "perplexity" = e^(cal(L))'
-        ),
-        Paragraph(
-            "A perplexity of $k$ means that the model is as uncertain as if it had to choose among "
-            "$k$ equally likely words."
-        ),
-    ]
-    if "adam" in config.optimizer:
-        decoupled = (
-            " There is no weight decay."
-            if not config.weight_decay
-            else f" Weight decay of {setting(config.weight_decay)} acts on the weights directly "
-            "[[loshchilov2019]]."
-            if config.optimizer.endswith("adamw")
-            else f" The gradient includes a weight decay of {setting(config.weight_decay)}."
-        )
-        made += [
-            Paragraph(
-                "The weights are moved by Adam [[kingma2015]], which keeps a running mean $m$ of "
-                "the gradient $g$ and a running mean $v$ of its square, and so gives every weight "
-                "a step size of its own:"
-            ),
-            Equation(
-                "m arrow.l beta_1 m + (1 - beta_1) g, wide "
-                "v arrow.l beta_2 v + (1 - beta_2) g^2, wide "
-                "theta arrow.l theta - eta / (sqrt(hat(v)) + epsilon) hat(m)"
-            ),
-            Paragraph(
-                "with $hat(m) = m slash (1 - beta_1^t)$ and $hat(v) = v slash (1 - beta_2^t)$ "
-                f"at step $t$.{decoupled} {_clipping(config, training)}"
-            ),
-        ]
-    else:
-        made.append(Paragraph(f"The optimizer is `{config.optimizer}`. "
-                              f"{_clipping(config, training)}"))  # fmt: skip
-    made += [
-        Paragraph(
-            f"The {plural(training['steps'], 'step')} took "
-            f"{duration(training['seconds_training'])} ([[tab:training]])."
+        *TEXT.blocks(
+            "duration",
+            steps=plural(training["steps"], "step"),
+            time=duration(training["seconds_training"]),
         ),
         _settings(config, training),
     ]
-    return made
+
+
+def _decay(config: TrainingConfig) -> str:
+    if not config.weight_decay:
+        return TEXT.line("no weight decay")
+    decay = setting(config.weight_decay)
+    if config.optimizer.endswith("adamw"):
+        return TEXT.line("weight decay apart from the gradient", decay=decay)
+    return TEXT.line("weight decay in the gradient", decay=decay)
 
 
 def _clipping(config: TrainingConfig, training: Mapping[str, Any]) -> str:
     if not config.gradient_clip:
-        return "Gradients are not clipped."
-    text = (
-        f"A gradient whose norm exceeds {setting(config.gradient_clip)} is scaled down to it "
-        f"[[pascanu2013]]. Averaged over {plural(config.log_interval, 'step')}, the norm "
-    )
+        return TEXT.line("no clipping")
     norms = [point["gradient_norm"] for point in training["curve"]]
     share = sum(norm > config.gradient_clip for norm in norms) / len(norms)
-    if share == 0:
-        return f"{text}never exceeded it."
     entries = plural(len(norms), "log entry", "log entries")
-    return f"{text}exceeded it in {percent(share)} of the {entries}."
+    return TEXT.line(
+        "clipping",
+        limit=setting(config.gradient_clip),
+        steps=plural(config.log_interval, "step"),
+        exceeded=f"exceeded it in {percent(share)} of the {entries}."
+        if share
+        else "never exceeded it.",
+    )
 
 
 def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
@@ -142,16 +120,18 @@ def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
     ]  # fmt: skip
     return Table(
         "tab:training",
-        "How the model was trained.",
+        TEXT.line("table of settings"),
         ("Setting", "Value"),
         tuple(rows),
         "ll",
-        f"Speed: median of {plural(len(speed.rounds), 'log entry', 'log entries')}. The distance "
-        f"between their quartiles is {percent(speed.spread)} of it"
-        + (
-            f". {DAGGER}: disturbed; neither the speed nor the time of the steps is a finding."
+        TEXT.line(
+            "table of settings, note",
+            entries=plural(len(speed.rounds), "log entry", "log entries"),
+            spread=percent(speed.spread),
+            disturbed=f". {DAGGER}: disturbed; neither the speed nor the time of the steps is a "
+            "finding."
             if speed.disturbed
-            else "."
+            else ".",
         ),
     )
 
@@ -166,15 +146,14 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
             Figure(
                 "fig:loss",
                 "figures/loss.svg",
-                "Training loss at every logged step, its moving average, and validation loss, on a "
-                "logarithmic axis, which shows the beginning and the end alike.",
-                "Training and validation loss against optimizer steps.",
+                TEXT.line("figure of the loss"),
+                TEXT.line("figure of the loss, without seeing it"),
             )
         )
-    made.append(Paragraph(gap(training)))
     if len(training["validations"]) > 1:
-        made[-1] = Paragraph(f"{gap(training)} [[tab:validations]] lists the validations.")
-        made.append(_validations(training))
+        made += [*TEXT.blocks("gap", gap=gap(training)), _validations(training)]
+    else:
+        made.append(Paragraph(gap(training)))
     made.append(Paragraph(baselines(results, training)))
     if results.has_figure("figures/perplexity.svg"):
         made.append(
@@ -182,8 +161,7 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
                 "fig:perplexity",
                 "figures/perplexity.svg",
                 _perplexity_caption(training),
-                "Training and validation perplexity against optimizer steps: from the start, with "
-                "two baselines, and the later part by itself.",
+                TEXT.line("figure of the perplexity, without seeing it"),
             )
         )
     if results.has_figure("figures/schedule.svg"):
@@ -192,30 +170,26 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
             Figure(
                 "fig:schedule",
                 "figures/schedule.svg",
-                "Learning rate and gradient norm during training.",
-                "Learning rate and gradient norm against optimizer steps.",
+                TEXT.line("figure of the schedule"),
+                TEXT.line("figure of the schedule, without seeing it"),
             ),
         ]
     return made
 
 
 def _perplexity_caption(training: Mapping[str, Any]) -> str:
-    lines = (
-        "Left: from the untrained model on, with what a model reaches that knows nothing and one "
-        "that knows only how frequent each word is. Right: the later part by itself."
-    )
+    panels = TEXT.line("figure of the perplexity, its panels")
     validations = training["validations"]
     if all(point["training_perplexity"] is None for point in validations):
-        return f"Validation perplexity. {lines}"
+        return TEXT.line("figure of the perplexity, validation only", panels=panels)
     number, windows = training["validation_windows"], training["windows_per_epoch"]
-    sample = (
-        f"{count(number)} of the {count(windows)} training windows"
+    return TEXT.line(
+        "figure of the perplexity, both splits",
+        sample=f"{count(number)} of the {count(windows)} training windows"
         if number < windows
-        else "the training windows"
-    )
-    return (
-        f"Perplexity on {sample} and on {plural(number, 'window')} of the validation split, always "
-        f"the same and both without dropout, so that the two can be compared. {lines}"
+        else "the training windows",
+        windows=plural(number, "window"),
+        panels=panels,
     )
 
 
@@ -404,7 +378,7 @@ def _validations(training: Mapping[str, Any]) -> Table:
     partly = "" if len(kept) == len(validations) else f" ({len(kept)} of {len(validations)})"
     return Table(
         "tab:validations",
-        f"Validations during training{partly}; the best in bold.",
+        TEXT.line("table of validations", partly=partly),
         ("Step", "Epoch", "Training perplexity", "Validation loss", "Validation perplexity"),
         rows,
         "rrrrr",
