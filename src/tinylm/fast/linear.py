@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from tinylm.fast import loops
 from tinylm.fast.autograd import apply
-from tinylm.fast.onednn import can_pack, onednn_linear
+from tinylm.fast.onednn import can_pack, input_gradient, onednn_linear, weight_gradient
 from tinylm.model.activations.relu import relu as relu_of
 
 
@@ -78,9 +78,9 @@ class _Float32Linear(torch.autograd.Function):
         rows = gradient.reshape(-1, gradient.shape[-1])
         to_x = to_weight = None
         if wants_x:
-            to_x = onednn_linear(rows, weight.T, None).view(*gradient.shape[:-1], -1)
+            to_x = input_gradient(rows, weight).view(*gradient.shape[:-1], -1)
         if wants_weight:
-            to_weight = onednn_linear(rows.T, x.reshape(-1, x.shape[-1]).T, None)
+            to_weight = weight_gradient(rows, x.reshape(-1, x.shape[-1]))
         return to_x, to_weight, rows.sum(0) if wants_bias else None
 
 

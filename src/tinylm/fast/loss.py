@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from tinylm.fast import loops
 from tinylm.fast.autograd import apply
-from tinylm.fast.onednn import linear_map
+from tinylm.fast.onednn import input_gradient, linear_map, weight_gradient
 
 _CHUNK_BYTES, _MOST_ROWS = 40 * 2**20, 2048  # of logits held: enough for quick products
 _TILE = 64  # rows whose softmax is taken at once: with 10,000 types 2.5 MB, which stay in a cache
@@ -71,15 +71,15 @@ class _OutputLoss(torch.autograd.Function):
                 scores = to_logits(inputs)  # (rows, vocab)
                 total += _losses_to_gradients(scores, targets[part], precise, grad_bias)
                 if grad_x is not None:
-                    grad_x[part] = scores @ matrix
+                    grad_x[part] = input_gradient(scores, matrix)
                 if wants_weight:
                     # Sums over chunks are kept in float32 at least; one alone, where a loop will
                     # scale it, as it is.
-                    found = scores.T @ inputs
-                    if len(inputs) < len(x) or not loops.suit(found, weight):
-                        found = found.to(precise)
-                    grad_weight = found if grad_weight is None else grad_weight.add_(found)
-                    del found
+                    product = weight_gradient(scores, inputs)
+                    if len(inputs) < len(x) or not loops.suit(product, weight):
+                        product = product.to(precise)
+                    grad_weight = product if grad_weight is None else grad_weight.add_(product)
+                    del product
                 del scores  # before the next chunk's are made
         if wants_weight and grad_weight is None:
             grad_weight = torch.zeros_like(weight)
@@ -95,11 +95,11 @@ class _OutputLoss(torch.autograd.Function):
                 "output_loss: its gradients were given away by the first backward pass; "
                 "compute the loss again"
             )
-        found, ctx.gradients = ctx.gradients, None
+        gradients, ctx.gradients = ctx.gradients, None
         return (
             *(
                 None if made is None else _scaled(made, gradient, kind)
-                for made, kind in zip(found, ctx.kinds, strict=True)
+                for made, kind in zip(gradients, ctx.kinds, strict=True)
             ),
             None,
         )

@@ -51,6 +51,41 @@ def onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = F
     return product
 
 
+def input_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    """Return ``gradient @ weight``, (rows, in), as ``linear_map``'s products are computed.
+
+    Args:
+        gradient: (rows, out).
+        weight: (out, in), as it is.
+    """
+    if not _slower_elsewhere(gradient):
+        return gradient @ weight
+    return onednn_linear(gradient, weight.T, None)
+
+
+def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
+    """Return ``gradient.T @ x``, (out, in), contiguous.
+
+    Args:
+        gradient: (rows, out).
+        x: (rows, in).
+    """
+    if not _slower_elsewhere(gradient):
+        return gradient.T @ x
+    # The operator copies its first matrix if it is transposed, so that is the narrower one.
+    if x.shape[1] < gradient.shape[1]:
+        return onednn_linear(x.T, gradient.T, None).T.contiguous()
+    return onednn_linear(gradient.T, x.T, None)
+
+
+def _slower_elsewhere(matrix: Tensor) -> bool:
+    """Whether torch would give its products to another library than oneDNN, which is slower.
+
+    That library is MKL, which computes those in float32 and does so slowly on AMD's processors.
+    """
+    return matrix.dtype == torch.float32 and can_pack(matrix)
+
+
 def linear_map(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
     """Return the quickest function for ``x @ weight.T + bias``, without gradients.
 
