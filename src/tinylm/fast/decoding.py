@@ -19,7 +19,7 @@ from tinylm.fast.attention import FastAttention
 from tinylm.fast.cache import StepCache
 from tinylm.fast.decoder import FastDecoderLM
 from tinylm.fast.encodings import tables_of
-from tinylm.fast.kept import kept
+from tinylm.fast.kept import kept, numbers_of, state_of
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import watched
 from tinylm.fast.packed import LINEARS
@@ -95,7 +95,7 @@ class SteppingDecoderLM(FastDecoderLM):
             or not loops.suit(x, output.weight)
         ):
             return super().unembed(x, hooks)
-        matrix = kept(self, "output", [output], lambda: matrix_of(output, self.numbers))
+        matrix = kept(self, "output", numbers_of(output), lambda: matrix_of(output, self.numbers))
         logits = loops.single_token.linear(x.reshape(-1, x.shape[-1]), matrix)
         return logits.view(*x.shape[:-1], -1)
 
@@ -110,10 +110,10 @@ class SteppingDecoderLM(FastDecoderLM):
         tables = kept(
             self,
             f"tables {prefix}",
-            [self.positions],
+            state_of([self.positions]),
             lambda: tables_of(self.positions, self.config, prefix),
         )
-        layers = kept(self, "layers", self.layers.modules(), lambda: layers_of(self))
+        layers = kept(self, "layers", state_of(self.layers.modules()), lambda: layers_of(self))
         return StepCache(self.config, dtype=dtype, tables=tables, layers=layers, **sizes)
 
 

@@ -26,22 +26,22 @@ class _Kept(dict[str, tuple[list[Any], Any]]):
         return _Kept, ()
 
 
-def kept(
-    owner: nn.Module, name: str, modules: Iterable[nn.Module], make: Callable[[], Made]
-) -> Made:
+def kept(owner: nn.Module, name: str, state: Any, make: Callable[[], Made]) -> Made:
     """Return what was made last, or make it anew where something has changed since.
 
     Args:
         owner: whose it is; it is no part of its ``state_dict`` or of copies.
         name: of what is made.
-        modules: what it depends on, as far as ``state_of`` tells.
+        state: of what it is made of: ``state_of`` modules, or ``numbers_of`` one.
         make: makes it.
     """
-    held: _Kept = owner.__dict__.setdefault(_NAME, _Kept())
-    state = state_of(modules)
-    if name not in held or held[name][0] != state:
-        held[name] = (state, make())
-    value: Made = held[name][1]
+    held = owner.__dict__.get(_NAME)
+    if held is None:
+        held = owner.__dict__[_NAME] = _Kept()
+    last = held.get(name)
+    if last is None or last[0] != state:
+        last = held[name] = (state, make())
+    value: Made = last[1]
     return value
 
 
@@ -53,15 +53,27 @@ def forget(owner: nn.Module) -> None:
 def state_of(modules: Iterable[nn.Module]) -> list[Any]:
     """Return what tells whether modules are as they were, in a form that can be compared.
 
-    Which modules, their mode, whether somebody watches them, their parameters and buffers, and the
-    numbers in these, by torch's count of changes in place, which sees all but those made through
-    ``.data``.
+    Which modules, their mode, whether hooks are on them, and ``numbers_of`` each.
     """
+    return [
+        (id(module), module.training, watched(module), numbers_of(module)) for module in modules
+    ]
+
+
+def numbers_of(module: nn.Module) -> list[Any]:
+    """Return what tells whether a module's own parameters and buffers are as they were.
+
+    Which tensors, and the numbers in them by torch's count of changes in place, which sees all but
+    those made through ``.data``.
+    """
+    # A step of decoding asks every linear map, so this is written to be quick.
     state: list[Any] = []
-    for module in modules:
-        state.append((id(module), module.training, watched(module)))
-        for held in (*module._parameters.values(), *module._buffers.values()):
-            state.append(None if held is None else (id(held), held.data_ptr(), _version(held)))
+    for tensors in (module._parameters, module._buffers):
+        for tensor in tensors.values():
+            if tensor is None:
+                state.append(None)
+            else:
+                state += (id(tensor), tensor.data_ptr(), _version(tensor))
     return state
 
 

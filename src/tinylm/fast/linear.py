@@ -16,14 +16,16 @@ from tinylm.model.activations.relu import relu as relu_of
 
 
 def watched(*modules: nn.Module) -> bool:
-    """Whether somebody sees what goes into or comes out of one of these modules."""
-    return any(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        for module in modules
-    )
+    """Whether a hook sees what goes into or comes out of one of these modules."""
+    for module in modules:
+        if (
+            module._forward_hooks
+            or module._forward_pre_hooks
+            or module._backward_hooks
+            or module._backward_pre_hooks
+        ):
+            return True
+    return False
 
 
 class QuickLinear(nn.Linear):

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from tinylm.fast.kept import kept
+from tinylm.fast.kept import kept, numbers_of
 from tinylm.fast.linear import QuickLinear
 from tinylm.fast.onednn import onednn_linear, pack
 from tinylm.numbers.int8 import row_scales
@@ -32,7 +32,7 @@ class _InferenceLinear(QuickLinear):
         """Return ``x @ weight.T + bias``, or ReLU of it; see ``QuickLinear``."""
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):
             return super().forward(x, low, relu)
-        return self._multiply(x, low, relu, kept(self, "packed", [self], self._pack))
+        return self._multiply(x, low, relu, kept(self, "packed", numbers_of(self), self._pack))
 
     def _pack(self) -> Any:
         raise NotImplementedError
