@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.model.helpers import ENCODINGS, build, build_random, largest_difference, random_ids
-from tinylm.fast import install
+from tinylm.fast import install, loops
 from tinylm.fast.attention import FastAttention
+from tinylm.model.attention import Attention
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
 
@@ -41,6 +44,39 @@ def test_blocks_of_queries_give_the_outputs_and_gradients_of_all_at_once(
     monkeypatch.setattr("tinylm.fast.attention._BLOCK", size)
     for block, reference in zip(run(), whole, strict=True):
         assert largest_difference(block, reference) < 1e-10 * (1 + float(reference.abs().max()))
+
+
+class Nearer(Positions):
+    """Lowers the score of a key by its distance, and by the number of its head."""
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        distance = query_positions[:, None, :, None] - key_positions[:, None, None, :]
+        return -torch.arange(1.0, 4.0)[:, None, None] * distance
+
+
+@pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux")
+@pytest.mark.parametrize("low", [False, True])
+def test_biased_scores_are_mixed_by_the_loop(low: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 3, 7, 4).to(torch.bfloat16 if low else torch.float32)
+    places = torch.arange(7)[None]
+    bias = Nearer(build().config).bias(places, places)
+    blocked = torch.ones(1, 1, 7, 7, dtype=torch.bool).triu(1)
+    attention = quick_attention()
+    took: list[Tensor] = []
+    mix = loops.attention.mix_values
+
+    def mix_values(*arguments: Any) -> Tensor:
+        took.append(arguments[0])
+        return mix(*arguments)
+
+    monkeypatch.setattr(loops.attention, "mix_values", mix_values)
+    quick = attention.mix(query, key, value, blocked, bias)
+    assert len(took) == 1
+    given = [one.double() for one in (query, key, value)]
+    expected = Attention.mix(attention, *given, blocked, bias)
+    assert quick.dtype == value.dtype
+    assert largest_difference(quick.double(), expected) < (0.05 if low else 1e-5)
 
 
 def test_blocks_of_queries_see_whatever_is_not_blocked(monkeypatch: pytest.MonkeyPatch) -> None:

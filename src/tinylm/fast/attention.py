@@ -85,14 +85,16 @@ class FastAttention(Attention):
         query = query.to(key.dtype)  # a cache may hold another format
         if (
             blocked is not None
-            and bias is None
             and not hooks.active
             and isinstance(self.dropout, FastDropout)
             and not watched(self.dropout)
             and loops.suit(query, key, value)
         ):
             factor, drawn = 1 / math.sqrt(self.head_dim), self.dropout.draw()
-            return loops.attention.mix_values(query @ key.mT, value, blocked[:, 0], factor, *drawn)
+            scores = query @ key.mT
+            if bias is not None:  # the loop multiplies it by the factor, too
+                scores += bias / factor
+            return loops.attention.mix_values(scores, value, blocked[:, 0], factor, *drawn)
         return super().mix(query, key, value, blocked, bias, hooks)
 
     def join(self, mixed: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:

@@ -188,9 +188,12 @@ def extended(model: GenerativeModel, context_length: int) -> GenerativeModel:
             f"context_length {context_length:,} is more than any memory holds: give a smaller one"
         )
     if next(model.positions.parameters(), None) is not None:
+        computed = [
+            name for name in POSITIONS if not POSITIONS.load(name).num_parameters(model.config)
+        ]
         raise AdapterError(
             f"model.positions = {model.config.positions}: there are none beyond the context that "
-            "was trained; train with sinusoidal or rotary positions"
+            f"was trained; train with one of {', '.join(computed)}"
         )
     config = replace(model.config, context_length=context_length)
     refuse_model(config)

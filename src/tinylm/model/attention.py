@@ -94,7 +94,7 @@ class Attention(nn.Module):
         """
         scores = query / math.sqrt(self.head_dim) @ key.mT  # (batch, heads, queries, keys)
         if bias is not None:
-            scores = scores + bias
+            scores = scores + bias.to(scores.dtype)
         scores = hooks(f"{self.name}.scores", scores)
         if blocked is not None:
             # A finite number, not -inf: a padded query may see no key at all, and its row must not
