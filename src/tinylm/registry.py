@@ -94,6 +94,7 @@ POSITIONS = Registry(
         "sinusoidal": "tinylm.model.positions.sinusoidal:SinusoidalPositions",
         "learned": "tinylm.model.positions.learned:LearnedPositions",
         "rotary": "tinylm.model.positions.rotary:RotaryPositions",
+        "alibi": "tinylm.model.positions.alibi:AlibiPositions",
     },
 )
 

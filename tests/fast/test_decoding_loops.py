@@ -41,15 +41,6 @@ def build(**changes: Any) -> DecoderLM:
     return model
 
 
-class ByDistance(Positions):
-    """Scores fall with the distance, at a slope of each head's own (Press et al. 2022)."""
-
-    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
-        slopes = 2.0 ** -torch.arange(1, CONFIG.num_heads + 1)
-        distance = query_positions[:, :, None] - key_positions[:, None, :]
-        return -slopes[None, :, None, None] * distance[:, None]
-
-
 class Turned(Positions):
     """Turns by a matrix of each position's and head's own."""
 
@@ -79,7 +70,6 @@ class Squared(Positions):
 
 ENCODINGS: dict[str, type[Positions] | None] = {
     **dict.fromkeys(POSITIONS),
-    "by distance": ByDistance,
     "turned": Turned,
 }
 

@@ -90,7 +90,9 @@ def test_activations_are_those_that_autograd_saves(
 
 @pytest.mark.parametrize("seq", [256, 300, 520])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(("positions", "batch"), [("sinusoidal", 2), ("rotary", 2), ("rotary", 1)])
+@pytest.mark.parametrize(
+    ("positions", "batch"), [("sinusoidal", 2), ("rotary", 2), ("rotary", 1), ("alibi", 2)]
+)
 @pytest.mark.parametrize("quick", [False, True])
 def test_activations_of_attention_in_blocks(
     seq: int, precision: str, positions: str, batch: int, quick: bool

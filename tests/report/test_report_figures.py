@@ -48,6 +48,13 @@ def test_architecture_follows_the_configuration() -> None:
     assert words(architecture_figure(ModelConfig(), 100)).count("LayerNorm") == 2
 
 
+def test_architecture_shows_a_bias_of_the_scores() -> None:
+    shown = words(architecture_figure(ModelConfig(positions="alibi"), 100))
+    assert "Bias by position" in shown
+    assert "linear biases act" in shown
+    assert "Bias by position" not in words(architecture_figure(ModelConfig(), 100))
+
+
 @pytest.mark.parametrize("placement", ["post", "pre"])
 def test_norms_stand_where_they_act(placement: str) -> None:
     config = ModelConfig(norm_placement=placement)  # type: ignore[arg-type]

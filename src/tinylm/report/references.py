@@ -50,6 +50,13 @@ REFERENCES: dict[str, Reference] = {
         "arXiv:2104.09864",
         "https://arxiv.org/abs/2104.09864",
     ),
+    "press2022": Reference(
+        "O. Press, N. A. Smith and M. Lewis",
+        2022,
+        "Train short, test long: attention with linear biases enables input length extrapolation",
+        "International Conference on Learning Representations",
+        "https://arxiv.org/abs/2108.12409",
+    ),
     "radford2019": Reference(
         "A. Radford, J. Wu, R. Child, D. Luan, D. Amodei and I. Sutskever",
         2019,

@@ -70,6 +70,8 @@ CASES = [
     model("A learned vector for each of the 64 positions is added", "waves", positions="learned"),
     model("multiplied by sqrt(300). Order enters inside the attention: queries and", "drown",
           positions="rotary"),
+    model("of the head's own, from 0.5 to 0.0039 press2022, so that near", "drown",
+          positions="alibi"),
     # Heads.
     model("Because 8 heads of 38 dimensions make 304 and not 300, the projections lead from 300"),
     model("the scores are divided by sqrt(38), the head's own dimension."),
