@@ -171,3 +171,21 @@ def test_data_that_are_not_there_can_be_left_out(plan: Command, tmp_path: Path) 
     assert (status, output) == (1, "")
     assert "none.txt" in error and "--tokens N" in error and len(error.splitlines()) == 1
     assert plan(*missing, "--tokens", 1e6)[0] == 0
+
+
+def test_data_that_a_plan_for_tokens_leaves_out_are_told(plan: Command, tmp_path: Path) -> None:
+    wanted = ("--preset", "baseline", "--rate", 100, "--tokens", 1e6, "--json")
+    status, output, errors = plan(*wanted, "--data", tmp_path / "stories.txt")
+    assert status == 0
+    assert errors.count("\n") == 1
+    assert f"{tmp_path / 'stories.txt'} is not read" in errors
+    assert (status, output, "") == plan(*wanted)
+
+
+def test_a_setting_given_twice_is_told(plan: Command) -> None:
+    wanted = ("--preset", "baseline", "--rate", 100, "--tokens", 1e6, "--json")
+    status, output, errors = plan(*wanted, "-o", "model.num_layers=2", "-o", "model.num_layers=4")
+    assert status == 0
+    assert errors == "-o model.num_layers is given 2 times: only the last counts, 4\n"
+    assert (status, output, "") == plan(*wanted, "-o", "model.num_layers=4")
+    assert (status, output, "") == plan(*wanted, *("-o", "model.num_layers=4") * 2)

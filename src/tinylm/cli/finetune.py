@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tinylm.cli.options import Data, data_overrides
+from tinylm.cli.options import Data, data_overrides, tell_repeated
 from tinylm.cli.output import say
 from tinylm.registry import METHODS
 
@@ -22,7 +22,13 @@ def finetune(
     data: Data = None,
     option: Annotated[
         list[str],
-        typer.Option("--option", "-o", metavar="KEY=VALUE", help="Of the method, such as rank=8."),
+        typer.Option(
+            "--option",
+            "-o",
+            metavar="KEY=VALUE",
+            help="Of the method, such as rank=8.",
+            callback=tell_repeated,
+        ),
     ] = [],  # noqa: B006
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="It becomes RUN/adapters/NAME.")

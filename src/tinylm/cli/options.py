@@ -7,10 +7,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tinylm.cli.output import say
 from tinylm.names import checked_name
 
 if TYPE_CHECKING:
     from tinylm.config import RunConfig
+
+
+def tell_repeated(settings: list[str]) -> list[str]:
+    """Say which keys are set more than once, to different values: only the last counts.
+
+    Args:
+        settings: ``KEY=VALUE``, which are returned as they are.
+    """
+    values: dict[str, list[str]] = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if separator:
+            values.setdefault(key.strip(), []).append(value.strip())
+    for key, given in values.items():
+        if len(set(given)) > 1:
+            say(
+                f"-o {key} is given {len(given)} times: only the last counts, {given[-1]}", err=True
+            )
+    return settings
+
 
 Overrides = Annotated[
     list[str],
@@ -19,6 +40,7 @@ Overrides = Annotated[
         "-o",
         metavar="KEY=VALUE",
         help="Set one key, such as training.learning_rate=1e-3; `tinylm config` lists them all.",
+        callback=tell_repeated,
     ),
 ]
 Preset = Annotated[

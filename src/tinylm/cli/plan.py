@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuration
-from tinylm.cli.output import say_json
+from tinylm.cli.output import say, say_json
 from tinylm.cli.plan_lora import lora
 
 if TYPE_CHECKING:
@@ -60,6 +60,12 @@ def plan(
         result = _plan(wanted, run["tokens_seen"], rate, utilisation, memory)
         _put_measured(result, run)
     else:
+        if data is not None:
+            say(
+                f"--tokens plans for {tokens:,.0f} tokens without looking at any data: {data} is "
+                "not read; leave --tokens out to plan the run that it makes",
+                err=True,
+            )
         result = _plan(wanted, tokens, rate, utilisation, memory)
     if as_json:
         say_json(result)
