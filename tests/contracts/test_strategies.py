@@ -126,6 +126,34 @@ def test_it_is_a_chooser_or_a_searcher_and_only_a_search_has_scores(
             assert (one.score, one.alternatives) == (None, ())
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+@pytest.mark.parametrize("penalty", [1.0, 1.5])
+def test_a_chooser_that_takes_the_likeliest_token_does(
+    strategy: str, temperature: float, penalty: float
+) -> None:
+    settings = config(strategy, temperature=temperature, repetition_penalty=penalty)
+    made = STRATEGIES.load(strategy)(settings)
+    if hasattr(made, "search"):
+        assert not hasattr(made, "takes_likeliest")
+        return
+    logits = torch.randn(200, 9, generator=torch.Generator().manual_seed(3))
+    seen = torch.rand(200, 9, generator=torch.Generator().manual_seed(4)) < 0.5
+    chosen = made.choose(logits, None if penalty == 1 else seen, torch.arange(200))
+    assert torch.equal(chosen, logits.argmax(-1)) == made.takes_likeliest
+
+
+def test_settings_without_effect_are_told_where_they_have_none(strategy: str) -> None:
+    usual = config(strategy)
+    made = STRATEGIES.load(strategy)
+    names = {"top_k", "num_beams", "seed", "length_penalty", "min_p"} - set(made.uses(usual))
+    assert names
+    for name in names:
+        assert made.where_unused(usual, name) == f"with generation.strategy = {strategy}"
+    cold = config(strategy, temperature=0)
+    for name in set(made.uses(usual)) - set(made.uses(cold)):
+        assert made.where_unused(cold, name).startswith("at temperature 0")
+
+
 def test_the_models_logits_are_left_alone(
     small_model: MakeModel, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:

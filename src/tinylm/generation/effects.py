@@ -37,10 +37,7 @@ def refuse_without_effect(config: GenerationConfig, given: Iterable[str]) -> Non
     for name in given:
         if name in used:
             continue
-        if config.strategy == "sampling" and config.temperature == 0 and name != "num_return":
-            where = "at temperature 0, which takes the likeliest token"
-        else:
-            where = f"with generation.strategy = {config.strategy}"
+        where = STRATEGIES.load(config.strategy).where_unused(config, name)
         takers = [
             other
             for other in STRATEGIES

@@ -19,7 +19,6 @@ from tinylm.generation.forbidden import forbid, forbidden_ids
 from tinylm.generation.results import Generated, SpecialIds, slides
 from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import Chooser
-from tinylm.generation.strategies.greedy import Greedy
 from tinylm.generation.streams import equal_before, streams_of
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
@@ -129,9 +128,9 @@ def _choose_steps(
     if config.repetition_penalty != 1:  # nothing else asks for it
         vocab_size = stepper.model.config.resolved_vocab_size
         seen = filters.seen_tokens(stepper.rows, vocab_size, stepper.device)
-    # Where nothing else is asked for, one loop finds the likeliest tokens and their probabilities.
-    greedy = isinstance(chooser, Greedy) and seen is None and stepper.compiled
-    if greedy:
+    # One loop finds the likeliest tokens and their probabilities where these are all that counts.
+    quick = chooser.takes_likeliest and stepper.compiled
+    if quick:
         from tinylm.fast.loops import choosing
     new: list[list[int]] = [[] for _ in lengths]
     finished = [False] * len(lengths)
@@ -140,7 +139,7 @@ def _choose_steps(
 
     for step in range(config.max_new_tokens):
         logits = stepper.logits()  # (active, vocab)
-        if greedy:
+        if quick:
             never = forbidden_ids(logits.shape[-1], config, special, step)
             chosen, found = (best[:, 0] for best in choosing.likeliest(logits, never, 1))
         else:

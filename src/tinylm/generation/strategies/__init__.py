@@ -15,16 +15,38 @@ from tinylm.generation.results import Generated, SpecialIds
 from tinylm.generation.stepper import Stepper
 
 
-class Chooser(Protocol):
+class Strategy(Protocol):
+    """What every strategy says of itself."""
+
+    @staticmethod
+    def uses(config: GenerationConfig) -> tuple[str, ...]:
+        """Return the settings that have an effect here, beside those that every strategy has."""
+        ...
+
+    @staticmethod
+    def where_unused(config: GenerationConfig, name: str) -> str:
+        """Return where a setting has no effect: what follows "has no effect" in the message.
+
+        Args:
+            config: all settings.
+            name: of one that ``uses`` does not name.
+        """
+        return f"with generation.strategy = {config.strategy}"
+
+
+class Chooser(Strategy, Protocol):
     """Made from the settings, then asked once a step."""
 
     def __init__(self, config: GenerationConfig) -> None:
         """Prepare for the texts of one call of ``generate``."""
         ...
 
-    @staticmethod
-    def uses(config: GenerationConfig) -> tuple[str, ...]:
-        """Return the settings that have an effect here, beside those that every strategy has."""
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether it always takes the likeliest token of the logits as they are.
+
+        Loops that find it quickly may then stand in for ``choose``.
+        """
         ...
 
     def choose(self, logits: Tensor, seen: Tensor | None, streams: Tensor) -> Tensor:
@@ -43,7 +65,7 @@ class Chooser(Protocol):
         ...
 
 
-class Searcher(Protocol):
+class Searcher(Strategy, Protocol):
     """Made from the settings, then asked once for the whole texts."""
 
     def __init__(self, config: GenerationConfig) -> None:
@@ -52,11 +74,6 @@ class Searcher(Protocol):
         Raises:
             ConfigError: if settings contradict each other.
         """
-        ...
-
-    @staticmethod
-    def uses(config: GenerationConfig) -> tuple[str, ...]:
-        """Return the settings that have an effect here, beside those that every strategy has."""
         ...
 
     def search(self, stepper: Stepper, special: SpecialIds) -> list[Generated]:

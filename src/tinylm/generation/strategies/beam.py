@@ -43,6 +43,7 @@ from tinylm.generation import filters
 from tinylm.generation.forbidden import forbid, forbidden_ids
 from tinylm.generation.results import Generated, SpecialIds, slides
 from tinylm.generation.stepper import Stepper
+from tinylm.generation.strategies import Searcher
 from tinylm.model.loss import at_least_float32
 
 _LARGEST_EXPONENT = 700.0  # of e, that float64 holds
@@ -69,7 +70,7 @@ class _Hypothesis(NamedTuple):
     log_probability: float
 
 
-class BeamSearch:
+class BeamSearch(Searcher):
     """Finds likely whole texts rather than likely next tokens."""
 
     @staticmethod

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from tinylm.config import GenerationConfig
 from tinylm.generation import filters
+from tinylm.generation.strategies import Chooser
 
 
-class Greedy:
+class Greedy(Chooser):
     """Takes the likeliest token; only the repetition penalty of the settings applies."""
 
     @staticmethod
@@ -18,6 +19,11 @@ class Greedy:
 
     def __init__(self, config: GenerationConfig) -> None:
         self.config = config
+
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether tokens are not penalised."""
+        return self.config.repetition_penalty == 1
 
     def choose(self, logits: Tensor, seen: Tensor | None, streams: Tensor) -> Tensor:
         """Return the likeliest ids, (batch,); shapes as in ``Chooser.choose``."""

@@ -13,7 +13,11 @@ from torch import Tensor
 
 from tinylm.config import GenerationConfig
 from tinylm.generation import filters
+from tinylm.generation.strategies import Chooser
 
+_ALWAYS = ("temperature", "repetition_penalty")
+_DRAWING = ("top_k", "top_p", "min_p", "seed")
+"""Settings that have an effect only where tokens are drawn."""
 _STRIDE = 0x9E3779B97F4A7C15  # an odd constant, so that streams of neighbouring seeds differ
 
 
@@ -32,18 +36,29 @@ def filtered_logits(config: GenerationConfig, logits: Tensor, seen: Tensor | Non
     return logits
 
 
-class Sampling:
+class Sampling(Chooser):
     """Draws the next token; temperature 0 takes the likeliest."""
 
     @staticmethod
     def uses(config: GenerationConfig) -> tuple[str, ...]:
         """Return the settings that have an effect; at temperature 0 there is nothing to filter."""
-        always = ("temperature", "repetition_penalty")
-        return always if config.temperature == 0 else (*always, "top_k", "top_p", "min_p", "seed")
+        return _ALWAYS if config.temperature == 0 else (*_ALWAYS, *_DRAWING)
+
+    @staticmethod
+    def where_unused(config: GenerationConfig, name: str) -> str:
+        """Return where a setting has no effect: those of drawing have none at temperature 0."""
+        if name in _DRAWING:
+            return "at temperature 0, which takes the likeliest token"
+        return Chooser.where_unused(config, name)
 
     def __init__(self, config: GenerationConfig) -> None:
         self.config = config
         self._generators: dict[int, torch.Generator] = {}
+
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether the temperature is 0 and tokens are not penalised."""
+        return self.config.temperature == 0 and self.config.repetition_penalty == 1
 
     def choose(self, logits: Tensor, seen: Tensor | None, streams: Tensor) -> Tensor:
         """Return drawn ids, (batch,); shapes as in ``Chooser.choose``."""
