@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,7 @@ def tune(tinylm: Command, run: Path, text: Path, method: str = "lora", *more: ob
         *("finetune", run, "--method", method, "--data", text, "--steps", 20, *more)
     )
     assert status == 0, err
+    assert re.search(rf"^{method}: [\d,]+ numbers are trained, the model has [\d,]+$", err, re.M)
     return out.strip()
 
 

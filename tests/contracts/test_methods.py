@@ -176,6 +176,26 @@ def test_only_its_parameters_are_trained_and_all_of_them_are(base: DecoderLM, na
 
 
 @EVERY
+def test_it_says_how_many_numbers_it_trains(base: DecoderLM, name: str) -> None:
+    method = METHODS.load(name)
+    for chosen in (SETTINGS[name], method.Settings()):
+        before = list(snapshot(base))
+        planned = method.num_trained(base, chosen)
+        assert list(snapshot(base)) == before
+        model = attach(copy.deepcopy(base), name, chosen)
+        assert planned == sum(p.numel() for p in trained_parameters(model, "default").values())
+
+
+@EVERY
+def test_a_type_of_peft_is_read_as_one_method(name: str) -> None:
+    kind = METHODS.load(name).peft_type
+    if kind:
+        assert [other for other in METHODS if METHODS.load(other).peft_type == kind] == [name]
+        for function in ("to_peft", "from_peft", "settings_from_peft"):
+            assert callable(getattr(METHODS.load(name), function))
+
+
+@EVERY
 def test_it_learns(base: DecoderLM, name: str) -> None:
     model = adapted(base, name)
     before = loss_of(model).item()

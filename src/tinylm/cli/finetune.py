@@ -77,6 +77,9 @@ def finetune(
     ).data
     training = chosen.training(context.config.training, RATES[method], {"epochs": 1})
     lm = LanguageModel.load(run)
+    total = lm.model.parameter_counts()["total"]
+    trained = total if settings is None else METHODS.load(method).num_trained(lm.model, settings)
+    console.note(f"{method}: {trained:,} numbers are trained, the model has {total:,}")
     length = context_length or lm.model.config.context_length
     recipe = Recipe(method, settings, training, source, length)
     folder = chosen.folder(run, method)

@@ -30,6 +30,21 @@ class Method(Protocol):
     """A sentence of the report for where it is slower than training everything; empty: none."""
     changes_of_lora: ClassVar[str] = ""
     """What tells it from LoRA, a noun of the report, where it is a kind of LoRA."""
+    peft_type: ClassVar[str] = ""
+    """PEFT's name of the method whose folders are read as this one; empty: none are."""
+
+    @staticmethod
+    def num_trained(model: nn.Module, settings: Any) -> int:
+        """Return how many numbers ``attach`` would train, from sizes alone.
+
+        Args:
+            model: left alone.
+            settings: of the type ``Settings``.
+
+        Raises:
+            AdapterError: for targets that match nothing.
+        """
+        ...
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: Any) -> tuple[nn.Module, list[str]]:
@@ -50,3 +65,4 @@ class Method(Protocol):
         Raises:
             AdapterError: for targets that match nothing and sizes that cannot be.
         """
+        ...

@@ -102,6 +102,13 @@ class Bottleneck(Method):
     )
 
     @staticmethod
+    def num_trained(model: nn.Module, settings: BottleneckConfig) -> int:
+        """Return ``2 m d + m + d`` a target, of size m and width d (``base.Method``)."""
+        found = find_modules(model, settings.targets, (nn.Module,), "module")
+        widths = [_width(path, module)[0] for path, module in found.items()]
+        return sum(settings.size * (2 * width + 1) + width for width in widths)
+
+    @staticmethod
     def attach(
         model: nn.Module, name: str, settings: BottleneckConfig
     ) -> tuple[nn.Module, list[str]]:
@@ -111,14 +118,17 @@ class Bottleneck(Method):
             AdapterError: if a target matches nothing, or has no linear map that tells its width.
         """
         found = find_modules(model, settings.targets, (nn.Module,), "module")
-        parts = {path: _part(path, module, settings) for path, module in found.items()}
+        parts = {}
+        for path, module in found.items():
+            width, like = _width(path, module)
+            parts[path] = BottleneckPart(width, settings, like)
         for path, part in parts.items():
             _following(model, path).parts.add(name, part)
         return model, []
 
 
-def _part(path: str, module: nn.Module, settings: BottleneckConfig) -> BottleneckPart:
-    """Return a bottleneck as wide as a module's output, which its last linear map tells."""
+def _width(path: str, module: nn.Module) -> tuple[int, Tensor]:
+    """Return the width of a module's output, which its last linear map tells, and its weight."""
     if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
         raise AdapterError(
             f"target {path} is a list of modules, after which nothing stands: take {path}.*"
@@ -129,8 +139,7 @@ def _part(path: str, module: nn.Module, settings: BottleneckConfig) -> Bottlenec
             f"target {path} holds no linear map, so that the width of its output is not known: "
             "take a module that ends in one"
         )
-    like = linears[-1].weight
-    return BottleneckPart(sizes(linears[-1])[0], settings, like)
+    return sizes(linears[-1])[0], linears[-1].weight
 
 
 def _following(model: nn.Module, path: str) -> FollowedModule:

@@ -22,7 +22,7 @@ from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import adapter_of, adapters, choose_rank, is_merged
 from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import add_parts, find_linears
-from tinylm.finetuning.lora import LowRank, check_rank
+from tinylm.finetuning.lora import LowRank, check_rank, low_rank_numbers
 from tinylm.finetuning.lora_files import LoraFiles
 from tinylm.finetuning.sites import wrappers
 from tinylm.numbers.linear import LinearMap
@@ -104,6 +104,11 @@ class DyLora(LoraFiles, Method):
         "$b$ rows and columns only, so that one training serves every rank up to {rank}."
     )
     changes_of_lora = "serving every rank"
+
+    @staticmethod
+    def num_trained(model: nn.Module, settings: DyLoraConfig) -> int:
+        """Return ``r (in + out)`` a map (``base.Method``)."""
+        return low_rank_numbers(find_linears(model, settings.targets), settings.rank)
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: DyLoraConfig) -> tuple[nn.Module, list[str]]:

@@ -84,6 +84,11 @@ class Intrinsic(Method):
     slow_because = "SAID computes the whole update from its numbers in every pass."
 
     @staticmethod
+    def num_trained(model: nn.Module, settings: IntrinsicConfig) -> int:
+        """Return the dimension of the subspace (``base.Method``)."""
+        return settings.dimension
+
+    @staticmethod
     def attach(
         model: nn.Module, name: str, settings: IntrinsicConfig
     ) -> tuple[nn.Module, list[str]]:

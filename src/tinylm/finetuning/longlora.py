@@ -25,8 +25,14 @@ from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import adapters
 from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import find_linears
-from tinylm.finetuning.lora import add_low_rank, check_rank
-from tinylm.finetuning.sites import Wrapper, module_at, plain_modules, replace_module
+from tinylm.finetuning.lora import add_low_rank, check_rank, low_rank_numbers
+from tinylm.finetuning.sites import (
+    Wrapper,
+    module_at,
+    plain_modules,
+    plain_parameters,
+    replace_module,
+)
 from tinylm.model.attention import Attention
 from tinylm.model.base import GenerativeModel
 from tinylm.model.changes import note
@@ -114,6 +120,14 @@ class LongLora(Method):
         "*LongLoRA* [[chen2023]] is LoRA on attention alone, with embeddings and norms "
         "trained as well; on texts longer than a group it attends within groups."
     )
+
+    @staticmethod
+    def num_trained(model: nn.Module, settings: LongLoraConfig) -> int:
+        """Return ``r (in + out)`` a map, and the embeddings and norms (``base.Method``)."""
+        parameters = plain_parameters(model)
+        return low_rank_numbers(find_linears(model, settings.targets), settings.rank) + sum(
+            parameters[name].numel() for name in _trained_with_it(model, settings)
+        )
 
     @staticmethod
     def attach(

@@ -80,12 +80,23 @@ class Lora(LoraFiles, Method):
 
     Settings = LoraConfig
     learning_rate = 3e-3
+    peft_type = "LORA"
     label = "LoRA"
     noun = "LoRA"
     explanation = (
         "*LoRA* [[hu2022]] adds to a frozen matrix $W$ a product of two thin ones, "
         "$W + alpha/r B A$ with $r$ rows in $A$; $A$ starts random and $B$ at zero."
     )
+
+    @staticmethod
+    def num_trained(model: nn.Module, settings: LoraConfig) -> int:
+        """Return ``r (in + out)`` a map, and the biases trained as well (``base.Method``)."""
+        linears = find_linears(model, settings.targets)
+        parameters = plain_parameters(model)
+        biases = trained_biases(model, linears, settings.bias)
+        return low_rank_numbers(linears, settings.rank) + sum(
+            parameters[name].numel() for name in biases
+        )
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: LoraConfig) -> tuple[nn.Module, list[str]]:
@@ -127,6 +138,11 @@ def add_low_rank(
         return LowRank(linear, rank, scale, dropout, learning_rate_ratio)
 
     add_parts(model, name, linears, make)
+
+
+def low_rank_numbers(linears: Mapping[str, LinearMap], rank: int) -> int:
+    """Return how many numbers the low-rank updates of linear maps have, ``r (in + out)`` each."""
+    return rank * sum(sum(sizes(linear)) for linear in linears.values())
 
 
 def check_rank(linears: Mapping[str, LinearMap], rank: int) -> None:

@@ -153,12 +153,23 @@ class Prefix(Method):
 
     Settings = PrefixConfig
     learning_rate = 5e-3
+    peft_type = "PREFIX_TUNING"
     label = "prefix"
     noun = "prefix tuning"
     explanation = (
         "*Prefix* tuning [[li2021]] learns the keys and values of {length} virtual tokens in "
         "every layer, made by a small network while they are trained."
     )
+
+    @staticmethod
+    def num_trained(model: nn.Module, settings: PrefixConfig) -> int:
+        """Return those of the network and its input, or of keys and values (``base.Method``)."""
+        attentions = [m for _, m in plain_modules(model) if isinstance(m, Attention)]
+        width = attentions[0].num_heads * attentions[0].head_dim if attentions else 0
+        outputs, inner = 2 * len(attentions) * width, settings.inner_size
+        if not inner:
+            return settings.length * outputs
+        return settings.length * width + inner * (width + 1) + outputs * (inner + 1)
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: PrefixConfig) -> tuple[nn.Module, list[str]]:

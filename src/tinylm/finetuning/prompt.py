@@ -159,11 +159,17 @@ class Prompt(Method):
 
     Settings = PromptConfig
     learning_rate = 3e-2
+    peft_type = "PROMPT_TUNING"
     label = "prompt"
     noun = "prompt tuning"
     explanation = (
         "*Prompt* tuning [[lester2021]] learns the input embeddings of {length} virtual tokens."
     )
+
+    @staticmethod
+    def num_trained(model: nn.Module, settings: PromptConfig) -> int:
+        """Return an embedding a virtual token (``base.Method``)."""
+        return settings.length * _decoder(model).config.hidden_size
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: PromptConfig) -> tuple[nn.Module, list[str]]:

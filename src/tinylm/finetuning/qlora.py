@@ -19,7 +19,7 @@ from tinylm.config.finetuning import QLoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import find_linears
-from tinylm.finetuning.lora import add_low_rank, check_rank
+from tinylm.finetuning.lora import add_low_rank, check_rank, low_rank_numbers
 from tinylm.finetuning.lora_files import LoraFiles
 from tinylm.finetuning.sites import Wrapper, module_at, plain_modules, replace_module
 from tinylm.numbers.linear import LinearMap
@@ -39,6 +39,11 @@ class QLora(LoraFiles, Method):
     )
     slow_because = "QLoRA computes its matrices from 4 bits whenever it multiplies by them."
     changes_of_lora = "4 bits"
+
+    @staticmethod
+    def num_trained(model: nn.Module, settings: QLoraConfig) -> int:
+        """Return ``r (in + out)`` a map (``base.Method``)."""
+        return low_rank_numbers(find_linears(model, settings.targets), settings.rank)
 
     @staticmethod
     def attach(model: nn.Module, name: str, settings: QLoraConfig) -> tuple[nn.Module, list[str]]:

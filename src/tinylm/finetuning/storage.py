@@ -61,7 +61,6 @@ _TENSORS = "adapter_model.safetensors"
 _PEFT = "adapter_config.json"
 OURS = "tinylm.json"
 _REVISION = "tinylm"
-_PEFT_METHODS = {"LORA": "lora", "PREFIX_TUNING": "prefix", "PROMPT_TUNING": "prompt"}
 
 
 @dataclass(frozen=True)
@@ -284,13 +283,14 @@ def _read_peft(
 ) -> StoredAdapter:
     source = f"{folder}/{_PEFT}"
     kind = fields.get("peft_type")
-    method = METHODS.load(_PEFT_METHODS[kind]) if kind in _PEFT_METHODS else None
-    if method is None or not hasattr(method, "settings_from_peft"):
+    types = {METHODS.load(name).peft_type: name for name in METHODS}
+    types.pop("")
+    own = types.get(kind) if isinstance(kind, str) else None
+    if own is None:
         raise AdapterError(
-            f"{source}: peft_type {shown(kind)} cannot be read; those that can: "
-            + ", ".join(_PEFT_METHODS)
+            f"{source}: peft_type {shown(kind)} cannot be read; those that can: {', '.join(types)}"
         )
-    own, written_by, base = _PEFT_METHODS[str(kind)], "", None
+    written_by, base = "", None
     if str(fields.get("revision")).startswith(f"{_REVISION}:"):
         written_by, _, base = fields["revision"].removeprefix(f"{_REVISION}:").partition(":")
     if written_by not in ("", own):
@@ -298,6 +298,7 @@ def _read_peft(
             f"{folder}: {OURS} is missing, without which an adapter of method {written_by} cannot "
             "be read: copy the folder whole, or train the adapter again"
         )
+    method = METHODS.load(own)
     tensors = method.from_peft(tensors)
     settings = method.settings_from_peft(fields, tensors, source)
     return StoredAdapter(own, settings, tensors, base=base)
