@@ -91,6 +91,6 @@ def test_a_word_that_returns_is_told_with_the_head_that_looks_back_most() -> Non
     sentence = SentenceAttention(
         ("<sos>", "lily", "saw", "that", "lily", "ran"), tuple(range(6)), patterns
     )
-    found = attention._returning("Lily saw that Lily ran", sentence)
-    assert found == {"word": "lily", "head": "2.1", "weight": 0.75, "even": 0.2, "back": 3}
+    word = attention._returning("Lily saw that Lily ran", sentence)
+    assert word == {"word": "lily", "head": "2.1", "weight": 0.75, "even": 0.2, "back": 3}
     assert attention._returning("Lily saw that Tom ran", sentence) is None

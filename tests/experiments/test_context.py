@@ -209,12 +209,12 @@ def test_run_of_finds_the_run_of_a_checkpoint_and_guesses_nothing(
 
 
 def test_the_environment_is_told() -> None:
-    told = environment()
-    assert told["torch"] == torch.__version__
-    assert told["threads"] == torch.get_num_threads()
-    assert told["cpu"]
-    assert told["memory_gib"] > 0.1
-    assert json.loads(json.dumps(told)) == told
+    values = environment()
+    assert values["torch"] == torch.__version__
+    assert values["threads"] == torch.get_num_threads()
+    assert values["cpu"]
+    assert values["memory_gib"] > 0.1
+    assert json.loads(json.dumps(values)) == values
 
 
 def test_threads_are_put_back_also_after_an_error() -> None:

@@ -16,8 +16,8 @@ from tinylm.registry import EXPERIMENTS
 
 @pytest.fixture(scope="module")
 def result(tiny_context: Context) -> dict[str, Any]:
-    made: dict[str, Any] = EXPERIMENTS.load("data").run(tiny_context)
-    return made
+    result: dict[str, Any] = EXPERIMENTS.load("data").run(tiny_context)
+    return result
 
 
 @pytest.mark.parametrize("length", [24, 300])
@@ -32,9 +32,9 @@ def test_stories_in_windows_are_counted_one_by_one(tiny_context: Context, length
         fit += tokens <= length + 1
         inside = set(range(start + 1, start + tokens))
         whole += any(inside <= window for window in predicted[max(0, start // length - 1) :][:3])
-    made = data._in_windows(train, length)
-    assert made["fit_share"] == pytest.approx(fit / len(train))
-    assert made["whole_share"] == pytest.approx(whole / len(train))
+    shares = data._in_windows(train, length)
+    assert shares["fit_share"] == pytest.approx(fit / len(train))
+    assert shares["whole_share"] == pytest.approx(whole / len(train))
 
 
 @pytest.mark.parametrize(

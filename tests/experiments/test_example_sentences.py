@@ -28,9 +28,9 @@ def tokenizer(*texts: str) -> WordTokenizer:
 
 
 def test_one_of_each_kind_from_another_story_each() -> None:
-    found = choose_sentences(STORIES, tokenizer(), 64)
-    assert [one.text for one in found] == [PLAIN, SPEECH, NAMES]
-    assert [one.reason for one in found] == [
+    sentences = choose_sentences(STORIES, tokenizer(), 64)
+    assert [sentence.text for sentence in sentences] == [PLAIN, SPEECH, NAMES]
+    assert [sentence.reason for sentence in sentences] == [
         "the first without direct speech",
         "the first with direct speech",
         "the first in which a name or a long word returns",
@@ -40,20 +40,20 @@ def test_one_of_each_kind_from_another_story_each() -> None:
 def test_sentences_that_are_too_long_or_have_unknown_words_are_passed_over() -> None:
     long = "The dog ran and ran over the hill and over the tree and over the ball and slept."
     unknown = "The old zyzzyva ran over the green hill."
-    found = choose_sentences([long, unknown, *STORIES], tokenizer(long), 64)
-    assert found[0].text == PLAIN
+    sentences = choose_sentences([long, unknown, *STORIES], tokenizer(long), 64)
+    assert sentences[0].text == PLAIN
 
 
 def test_a_short_context_takes_short_sentences() -> None:
-    found = choose_sentences([f"The old dog ran over the green hill and slept. {PLAIN}"],
+    sentences = choose_sentences([f"The old dog ran over the green hill and slept. {PLAIN}"],
                              tokenizer(), 10)  # fmt: skip
-    assert [one.text for one in found] == [PLAIN]  # 9 tokens with its stop, and <sos>
+    assert [sentence.text for sentence in sentences] == [PLAIN]  # 9 tokens with its stop, and <sos>
 
 
 def test_without_a_sentence_the_beginning_of_the_first_story_is_taken() -> None:
-    found = choose_sentences(["", "the dog ran over the hill"], tokenizer(), 4)
-    assert [one.text for one in found] == ["the dog ran"]
-    assert found[0].reason == "the beginning of the first story"
+    sentences = choose_sentences(["", "the dog ran over the hill"], tokenizer(), 4)
+    assert [sentence.text for sentence in sentences] == ["the dog ran"]
+    assert sentences[0].reason == "the beginning of the first story"
     with pytest.raises(DataError, match="no validation story has a word"):
         choose_sentences(["", " \n"], tokenizer(), 64)
 

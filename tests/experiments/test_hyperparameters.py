@@ -24,8 +24,10 @@ SETTINGS = HyperparametersExperiment(
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    made = tiny_run(tmp_path / "run", tmp_path / "cache", "model.num_layers=1", "model.num_heads=2")
-    return with_settings(made, hyperparameters=SETTINGS)
+    config = tiny_run(
+        tmp_path / "run", tmp_path / "cache", "model.num_layers=1", "model.num_heads=2"
+    )
+    return with_settings(config, hyperparameters=SETTINGS)
 
 
 def test_one_setting_changes_at_a_time(context: Context) -> None:

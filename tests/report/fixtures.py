@@ -139,7 +139,7 @@ def training(steps: int = 4_860) -> dict[str, Any]:
          "training_perplexity": math.exp(seen)}
         for step in range(0, steps + 1, 243)
     ]  # fmt: skip
-    best = min(validations[1:], key=lambda one: one["loss"])
+    best = min(validations[1:], key=lambda validation: validation["loss"])
     parameters = {
         "embedding": 4812 * 300,
         "positions": 0,
@@ -398,12 +398,14 @@ def results() -> dict[str, dict[str, Any]]:
     }
 
 
-def write_run(folder: Path, found: dict[str, dict[str, Any]], run: RunConfig | None = None) -> Path:
+def write_run(
+    folder: Path, results: dict[str, dict[str, Any]], run: RunConfig | None = None
+) -> Path:
     """Write a run's folder as the experiments leave it."""
     (folder / "results").mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text(dump_yaml(run or config()), "utf-8")
     os.utime(folder / "config.yaml", (WRITTEN, WRITTEN))
-    for name, values in found.items():
+    for name, values in results.items():
         path = folder / "results" / f"{name}.json"
         write_result(path, values)
         os.utime(path, (WRITTEN, WRITTEN))

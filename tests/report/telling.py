@@ -89,8 +89,8 @@ def all_of(*changes: Change) -> Change:
     """Return the change that makes these, one after the other."""
 
     def change(result: Any) -> None:
-        for one in changes:
-            one(result)
+        for step in changes:
+            step(result)
 
     return change
 
@@ -121,17 +121,17 @@ def text(case: Case) -> str:
 def blocks_without_results(section: str) -> list[Any]:
     """Return what a section says if no experiment has run."""
     inputs = ReportInputs(fixtures.config(), {}, Path("none"))
-    made: list[Any] = SECTIONS[section](inputs)
-    return made
+    blocks: list[Any] = SECTIONS[section](inputs)
+    return blocks
 
 
 def table_of(section: str, *rows: tuple[Any, ...], **common: Any) -> list[Case]:
     """Return the cases of a section: rows of ``(change, said)`` or ``(change, said, unsaid)``."""
-    made = []
+    cases = []
     for change, said, *unsaid in rows:
         case = Case(section, said, change or (lambda result: None), **common)
-        made.append(replace(case, unsaid=unsaid[0]) if unsaid else case)
-    return made
+        cases.append(replace(case, unsaid=unsaid[0]) if unsaid else case)
+    return cases
 
 
 def _words(blocks: list[Any]) -> Iterator[str]:

@@ -43,15 +43,15 @@ def patterns(layers: int, heads: int, seq: int) -> Tensor:
 @pytest.fixture
 def result() -> dict[str, Any]:
     """Attention of words that are markup elsewhere, by heads of every role."""
-    found = fixtures.attention()
-    first = found["sentences"][0]
+    result = fixtures.attention()
+    first = result["sentences"][0]
     weights = patterns(3, 8, len(WORDS))
     rounded = [
         [[[round(w, 4) for w in row] for row in head] for head in layer]
         for layer in weights.tolist()
     ]
     first.update(words=WORDS, patterns=rounded)
-    return found
+    return result
 
 
 def test_figures_are_written_alike_each_time(tmp_path: Path) -> None:
@@ -112,11 +112,11 @@ def test_grids_fit_a_page(layers: int, heads: int, seq: int) -> None:
     panels = figure.axes[:-1]  # the last is the colour bar
     assert len(panels) == layers * heads
     boxes = [panel.get_position() for panel in panels]
-    for i, one in enumerate(boxes):
-        assert one.x0 >= 0 and one.x1 <= 1 and one.y0 >= 0 and one.y1 <= 1
+    for i, box in enumerate(boxes):
+        assert box.x0 >= 0 and box.x1 <= 1 and box.y0 >= 0 and box.y1 <= 1
         for other in boxes[i + 1 :]:
-            apart = one.x1 <= other.x0 or other.x1 <= one.x0
-            assert apart or one.y1 <= other.y0 or other.y1 <= one.y0
+            apart = box.x1 <= other.x0 or other.x1 <= box.x0
+            assert apart or box.y1 <= other.y0 or other.y1 <= box.y0
     shown = {text.get_text() for panel in panels for text in panel.get_yticklabels()}
     listed = " ".join(text.get_text() for text in figure.texts)
     assert all(word in shown or word in listed for word in words)
@@ -150,9 +150,9 @@ def test_wrong_shapes_are_refused() -> None:
 
 
 def page_data(page: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
-    assert found is not None
-    data: dict[str, Any] = json.loads(found[1])
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert match is not None
+    data: dict[str, Any] = json.loads(match[1])
     return data
 
 

@@ -69,9 +69,9 @@ def test_html_needs_nothing_but_itself(run_folder: Path) -> None:
 
     text = (run_folder / "report.html").read_text("utf-8")
     Reader().feed(text)
-    assert loads and all(str(one).startswith("data:image/") for one in loads)
+    assert loads and all(str(address).startswith("data:image/") for address in loads)
     assert len(set(ids)) == len(ids)
-    inner = {str(one)[1:] for one in targets if str(one).startswith("#")}
+    inner = {str(target)[1:] for target in targets if str(target).startswith("#")}
     assert inner <= set(ids)
     assert set(re.findall(r"url\((.{5})", text)) == {"data:"} and "@import" not in text
 

@@ -13,15 +13,15 @@ Change = Callable[[Result], object]
 
 def heads(**values: Any) -> Change:
     """Give every head these values."""
-    return lambda found: [head.update(values) for head in found["heads"]]
+    return lambda result: [head.update(values) for head in result["heads"]]
 
 
 def distances(*layers: float) -> Change:
     """Let the heads of each layer look so far back; there are no other layers."""
 
-    def change(found: Result) -> None:
-        found["heads"] = [head for head in found["heads"] if head["layer"] < len(layers)]
-        for head in found["heads"]:
+    def change(result: Result) -> None:
+        result["heads"] = [head for head in result["heads"] if head["layer"] < len(layers)]
+        for head in result["heads"]:
             head["distance"] = layers[head["layer"]]
 
     return change
@@ -30,41 +30,41 @@ def distances(*layers: float) -> Change:
 def worth(*values: tuple[float | None, ...]) -> Change:
     """Let the first heads be worth this, all others 0.01; whoever shows nothing is idle."""
 
-    def change(found: Result) -> None:
-        found["idle"] = []
-        for i, head in enumerate(found["heads"]):
+    def change(result: Result) -> None:
+        result["idle"] = []
+        for i, head in enumerate(result["heads"]):
             head["worth"] = list(values[i]) if i < len(values) else [0.01, 0.005, 0.015]
             _, low, high = head["worth"]
             if low is not None and high is not None and low <= 0 <= high:
-                found["idle"].append(f"{head['layer'] + 1}.{head['head'] + 1}")
-        found["without_idle"] = None
+                result["idle"].append(f"{head['layer'] + 1}.{head['head'] + 1}")
+        result["without_idle"] = None
 
     return change
 
 
 def together(*worth: float) -> Change:
-    return lambda found: found.update(without_idle=list(worth))
+    return lambda result: result.update(without_idle=list(worth))
 
 
 def returning(weight: float) -> Change:
-    return lambda found: found["sentences"][2]["returning"].update(weight=weight, even=0.1)
+    return lambda result: result["sentences"][2]["returning"].update(weight=weight, even=0.1)
 
 
-def no_links(found: Result) -> None:
-    for sentence in found["sentences"]:
+def no_links(result: Result) -> None:
+    for sentence in result["sentences"]:
         sentence["link"] = None
 
 
-def named(found: Result) -> None:
-    for sentence in found["sentences"]:
+def named(result: Result) -> None:
+    for sentence in result["sentences"]:
         sentence["reason"] = "named by the reader"
 
 
 def one_head(*worth: float) -> Change:
-    def change(found: Result) -> None:
-        del found["heads"][1:]
-        found["heads"][0]["worth"] = list(worth)
-        found.update(idle=[], without_idle=None)
+    def change(result: Result) -> None:
+        del result["heads"][1:]
+        result["heads"][0]["worth"] = list(worth)
+        result.update(idle=[], without_idle=None)
 
     return change
 

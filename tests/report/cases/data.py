@@ -14,26 +14,26 @@ Change = Callable[[Result], None]
 def zipf(exponent: float, end: float = 1.0) -> Change:
     """Words fall like this; those beyond rank 1,000 are rarer by the factor ``end``."""
 
-    def change(found: Result) -> None:
-        ranks = [rank for rank, _ in found["rank_frequency"]]
-        found["rank_frequency"] = [
+    def change(result: Result) -> None:
+        ranks = [rank for rank, _ in result["rank_frequency"]]
+        result["rank_frequency"] = [
             [rank, 1e9 / rank**exponent / (end if rank > 1_000 else 1)] for rank in ranks
         ]
 
     return change
 
 
-def few_types(found: Result) -> None:
-    found["rank_frequency"] = [point for point in found["rank_frequency"] if point[0] <= 1_000]
+def few_types(result: Result) -> None:
+    result["rank_frequency"] = [point for point in result["rank_frequency"] if point[0] <= 1_000]
 
 
-def hardly_any(found: Result) -> None:
-    found["rank_frequency"] = found["rank_frequency"][:5]
+def hardly_any(result: Result) -> None:
+    result["rank_frequency"] = result["rank_frequency"][:5]
 
 
 def unknown(train: int, validation: int, rate: float = 0.001) -> Change:
-    def change(found: Result) -> None:
-        splits = found["splits"]
+    def change(result: Result) -> None:
+        splits = result["splits"]
         splits["train"].update(unknown=train, unknown_rate=rate)
         splits["validation"].update(unknown=validation, unknown_rate=rate)
 
@@ -41,15 +41,15 @@ def unknown(train: int, validation: int, rate: float = 0.001) -> Change:
 
 
 def vectors(**values: Any) -> Change:
-    return lambda found: found["vectors"].update(values)
+    return lambda result: result["vectors"].update(values)
 
 
 def lengths(mean: float, median: float) -> Change:
-    return lambda found: found["lengths"]["train"].update(mean=mean, median=median)
+    return lambda result: result["lengths"]["train"].update(mean=mean, median=median)
 
 
 def types(seen: int, held: int, most: int = 10_000) -> Change:
-    return lambda found: found.update(types_seen=seen, vocab_size=held, max_size=most)
+    return lambda result: result.update(types_seen=seen, vocab_size=held, max_size=most)
 
 
 CASES = [

@@ -11,14 +11,14 @@ Result = dict[str, Any]
 
 
 def counts(**changes: int) -> Callable[[Result], None]:
-    def change(found: Result) -> None:
-        found["round_trip"].update(changes)
+    def change(result: Result) -> None:
+        result["round_trip"].update(changes)
 
     return change
 
 
-def unmeasured(found: Result) -> None:
-    del found["round_trip"]
+def unmeasured(result: Result) -> None:
+    del result["round_trip"]
 
 
 CASES = table_of(

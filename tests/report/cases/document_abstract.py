@@ -33,9 +33,9 @@ def tokens(number: float) -> Callable[[Results], None]:
 
 def checks(number: int, failed: int = 0) -> Callable[[Results], None]:
     def change(results: Results) -> None:
-        found = results["verification"]
-        found["rows"] = found["rows"][:number]
-        for row in found["rows"][:failed]:
+        result = results["verification"]
+        result["rows"] = result["rows"][:number]
+        for row in result["rows"][:failed]:
             row["passed"] = False
 
     return change

@@ -32,7 +32,7 @@ CASES = [
     for case in table_of(
         lab,
         (None, "It took 1\u00a0min"),
-        (lambda found: found.pop("seconds"), f"results/{lab}.json. It is run again by",
+        (lambda result: result.pop("seconds"), f"results/{lab}.json. It is run again by",
          "It took"),
         alone=True,
     )

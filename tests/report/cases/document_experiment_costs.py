@@ -13,8 +13,8 @@ Results = dict[str, dict[str, Any]]
 def only(**costs: tuple[float, float | None]) -> Callable[[Results], None]:
     """Leave the seconds and bytes of these experiments alone."""
 
-    def change(found: Results) -> None:
-        for name, result in found.items():
+    def change(results: Results) -> None:
+        for name, result in results.items():
             result.pop("seconds")
             if name in costs:
                 result["seconds"], result["peak_resident_bytes"] = costs[name]
@@ -22,9 +22,9 @@ def only(**costs: tuple[float, float | None]) -> Callable[[Results], None]:
     return change
 
 
-def before_memory_was_told(found: Results) -> None:
-    only(data=(61, None))(found)
-    del found["data"]["peak_resident_bytes"]
+def without_memory(results: Results) -> None:
+    only(data=(61, None))(results)
+    del results["data"]["peak_resident_bytes"]
 
 
 CASES = table_of(
@@ -36,6 +36,6 @@ CASES = table_of(
     ),
     (only(data=(61, 4e8), training=(120, None)), "2 experiments took 3\u00a0min 1\u00a0s in all"),
     (only(data=(61, 4e8), training=(120, None)), "held 0.400\u00a0GB of memory at most, in data"),
-    (before_memory_was_told, "1 experiment took 1\u00a0min 1\u00a0s in all", "The process held"),
+    (without_memory, "1 experiment took 1\u00a0min 1\u00a0s in all", "The process held"),
     about="*",
 )

@@ -13,25 +13,25 @@ Result = dict[str, Any]
 def differs(measure: str, sign: int, **settings: float) -> Callable[[Result], None]:
     """The generated texts lie above the true ones, below, or not measurably (0)."""
 
-    def change(found: Result) -> None:
-        found["differences"][measure] = [sign, sign - 0.5, sign + 0.5]
-        found.update(settings)
+    def change(result: Result) -> None:
+        result["differences"][measure] = [sign, sign - 0.5, sign + 0.5]
+        result.update(settings)
 
     return change
 
 
 def unknown(measure: str) -> Callable[[Result], None]:
-    return lambda found: found["differences"].update({measure: [0.1, None, None]})
+    return lambda result: result["differences"].update({measure: [0.1, None, None]})
 
 
 def bleu(score: float, interval: list[float | None] | None = None) -> Callable[[Result], None]:
-    return lambda found: found["bleu"].update(corpus=score, interval=interval or [score] * 3)
+    return lambda result: result["bleu"].update(corpus=score, interval=interval or [score] * 3)
 
 
 def varied(sign: int, likelihood: int) -> Callable[[Result], None]:
-    def change(found: Result) -> None:
-        differs("distinct_3", sign)(found)
-        differs("log_probability_per_token", likelihood)(found)
+    def change(result: Result) -> None:
+        differs("distinct_3", sign)(result)
+        differs("log_probability_per_token", likelihood)(result)
 
     return change
 
@@ -47,7 +47,7 @@ def trained(**values: Any) -> Callable[[dict[str, Result]], None]:
 
 
 def texts(number: int) -> Callable[[Result], None]:
-    return lambda found: found.update(texts=found["texts"][:number])
+    return lambda result: result.update(texts=result["texts"][:number])
 
 
 LIKELY = "log_probability_per_token"

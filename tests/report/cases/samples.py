@@ -15,20 +15,20 @@ Change = Callable[[Result], None]
 def values(key: str, *of: float, true: float | None = None, reach: float = 0.03) -> Change:
     """Greedy, temperature 0.7, temperature 1 and top-p 0.9 (and true texts) have these values."""
 
-    def change(found: Result) -> None:
-        for setting, value in zip(found["settings"], of, strict=True):
+    def change(result: Result) -> None:
+        for setting, value in zip(result["settings"], of, strict=True):
             setting["metrics"][key] = value
         if true is not None:
-            found["reference"][key] = true
-        metrics = {setting["name"]: setting["metrics"] for setting in found["settings"]}
-        found["differences"] = sample_differences(metrics, found["reference"], reach)
+            result["reference"][key] = true
+        metrics = {setting["name"]: setting["metrics"] for setting in result["settings"]}
+        result["differences"] = sample_differences(metrics, result["reference"], reach)
 
     return change
 
 
 def unknown(measure: str) -> Change:
-    def change(found: Result) -> None:
-        for pairs in found["differences"][measure].values():
+    def change(result: Result) -> None:
+        for pairs in result["differences"][measure].values():
             for pair in pairs.values():
                 pair[1:] = [None, None]
 
@@ -36,8 +36,8 @@ def unknown(measure: str) -> Change:
 
 
 def ended(*shares: float) -> Change:
-    def change(found: Result) -> None:
-        for setting, share in zip(found["settings"], shares, strict=True):
+    def change(result: Result) -> None:
+        for setting, share in zip(result["settings"], shares, strict=True):
             setting["metrics"]["finished_share"] = share
 
     return change

@@ -13,16 +13,16 @@ LESS, MORE, ALIKE, UNKNOWN = [-0.2, -0.3, -0.1], [0.2, 0.1, 0.3], [0, -0.1, 0.1]
 
 
 def moved(**changes: list[float | None] | None) -> Change:
-    return lambda found: found["changes"].update(changes)
+    return lambda result: result["changes"].update(changes)
 
 
 def ended(previous: list[Any], rate: float) -> Change:
     """The loss moved like this at the end, the learning rate being this share of its largest."""
 
-    def change(found: Result) -> None:
-        found["changes"].update(best_to_last=ALIKE, previous_to_last=previous)
-        largest = max(point["learning_rate"] for point in found["curve"])
-        found["curve"][-1]["learning_rate"] = rate * largest
+    def change(result: Result) -> None:
+        result["changes"].update(best_to_last=ALIKE, previous_to_last=previous)
+        largest = max(point["learning_rate"] for point in result["curve"])
+        result["curve"][-1]["learning_rate"] = rate * largest
 
     return change
 
@@ -36,35 +36,35 @@ def apart(difference: list[Any]) -> Change:
     return moved(training_to_validation=difference)
 
 
-def unseen(found: Result) -> None:
-    for point in found["validations"]:
+def unseen(result: Result) -> None:
+    for point in result["validations"]:
         point.update(training_loss=None, training_perplexity=None)
 
 
-def once(found: Result) -> None:
-    found["validations"] = found["validations"][-1:]
+def once(result: Result) -> None:
+    result["validations"] = result["validations"][-1:]
 
 
-def few(found: Result) -> None:
-    found["validations"] = found["validations"][-12:]
+def few(result: Result) -> None:
+    result["validations"] = result["validations"][-12:]
 
 
-def late(found: Result) -> None:
-    del found["validations"][0]
+def late(result: Result) -> None:
+    del result["validations"][0]
 
 
 def norms(*values: float) -> Change:
-    def change(found: Result) -> None:
-        found["curve"] = found["curve"][: len(values)]
-        for point, value in zip(found["curve"], values, strict=True):
+    def change(result: Result) -> None:
+        result["curve"] = result["curve"][: len(values)]
+        for point, value in zip(result["curve"], values, strict=True):
             point["gradient_norm"] = value
 
     return change
 
 
 def speeds(*values: float) -> Change:
-    def change(found: Result) -> None:
-        for i, point in enumerate(found["curve"]):
+    def change(result: Result) -> None:
+        for i, point in enumerate(result["curve"]):
             point["tokens_per_second"] = values[i % len(values)]
 
     return change
@@ -73,10 +73,10 @@ def speeds(*values: float) -> Change:
 def best(distance: list[Any], perplexity: float = 8.1) -> Change:
     """The best loss is so far from that of the word frequencies."""
 
-    def change(found: Result) -> None:
-        found["best"]["perplexity"] = perplexity
-        found["unigram_perplexity"] = 1.0
-        found["changes"]["best"] = distance
+    def change(result: Result) -> None:
+        result["best"]["perplexity"] = perplexity
+        result["unigram_perplexity"] = 1.0
+        result["changes"]["best"] = distance
 
     return change
 

@@ -21,21 +21,21 @@ def parameters(
 ) -> Callable[[Result], None]:
     """So many parameters are in rows for words, in layers and in positions; all are trained."""
 
-    def change(found: Result) -> None:
-        counts = found["parameters"]
+    def change(result: Result) -> None:
+        counts = result["parameters"]
         counts.clear()
         counts.update(embedding=words - (0 if tied else 1), attention=inside - 1)
         counts["feed-forward"] = 1
         counts["positions"] = positions
         if not tied:
             counts["unembedding"] = 1
-        counts["total"] = found["parameters_trained"] = words + inside + positions
+        counts["total"] = result["parameters_trained"] = words + inside + positions
 
     return change
 
 
-def frozen(found: Result) -> None:
-    found["parameters_trained"] -= 1_443_600
+def frozen(result: Result) -> None:
+    result["parameters_trained"] -= 1_443_600
 
 
 CASES = [

@@ -116,19 +116,21 @@ def heads_result(
         return in_line(tokenizer.token(token))
 
     def row(head: HeadMeasure) -> dict[str, Any]:
-        found = role(head.shares)
+        named = role(head.shares)
         value = worth.heads[head.layer, head.head]
         return {
             "layer": head.layer,
             "head": head.head,
-            "role": found.name,
-            "second": found.second_name,
+            "role": named.name,
+            "second": named.second_name,
             "interpretation": describe(head, spell),
             "shares": {name: asdict(share) for name, share in head.shares.items()},
             "distance": head.distance,
             "even_distance": head.even_distance,
             "entropy": head.entropy,
-            "favourites": [[spell(one.token), one.factor] for one in head.favourites],
+            "favourites": [
+                [spell(favourite.token), favourite.factor] for favourite in head.favourites
+            ],
             "worth": value.as_result(),
             "worth_told": describe_worth(value),
         }

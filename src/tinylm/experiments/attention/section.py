@@ -20,7 +20,7 @@ Head = Mapping[str, Any]
 
 _HEADS = "figures/attention-heads.svg"
 _SHOWN = 8
-"""Heads told in words."""
+"""Heads that are described in words."""
 _APART = 1.15
 """Ratio of two layers' mean distances from which one is said to look further back. A word for a
 size and no test: over the thousands of tokens that are read, a mean distance hardly scatters."""
@@ -59,10 +59,10 @@ def blocks(results: ReportInputs) -> list[Block]:
 def _overview(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     heads = result["heads"]
     text = f"{roles_comment(heads)} {reach_comment(heads)} [[tab:heads]] lists them"
-    made: list[Block] = []
+    blocks: list[Block] = []
     if results.has_figure(_HEADS):
         text += ", and [[fig:heads]] shows every share"
-        made.append(
+        blocks.append(
             Figure(
                 "fig:heads",
                 _HEADS,
@@ -70,7 +70,7 @@ def _overview(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
                 TEXT.line("figure of the heads, without seeing it"),
             )
         )
-    return [Paragraph(f"{text}."), _table(heads), *made]
+    return [Paragraph(f"{text}."), _table(heads), *blocks]
 
 
 def roles_comment(heads: Sequence[Head]) -> str:
@@ -95,10 +95,10 @@ def reach_comment(heads: Sequence[Head]) -> str:
             f"The weight that does not rest on the first token lies {means[0]:.1f} tokens back on "
             f"average; {against}."
         )
-    told = listed([f"{each:.1f}" for each in means])
+    distances = listed([f"{distance:.1f}" for distance in means])
     text = (
         "The weight that does not rest on the first token lies, from the first layer to the last, "
-        f"{told} tokens back on average ({against}): "
+        f"{distances} tokens back on average ({against}): "
     )
     steps = [later / earlier for earlier, later in pairwise(means)]
     if all(step >= _APART for step in steps):
@@ -115,8 +115,8 @@ def worth_comment(result: Mapping[str, Any]) -> str:
     """Return which heads matter most, and which show nothing."""
     heads = result["heads"]
     worth = {_name(head): Difference.from_result(head["worth"]) for head in heads}
-    more = {name: one for name, one in worth.items() if one.verdict is Verdict.MORE}
-    less = [name for name, one in worth.items() if one.verdict is Verdict.LESS]
+    more = {name: rise for name, rise in worth.items() if rise.verdict is Verdict.MORE}
+    less = [name for name, rise in worth.items() if rise.verdict is Verdict.LESS]
     text = (
         "*What the heads are worth.* The loss on these texts is "
         f"{result['loss']:.4f} nats a token. "
@@ -218,7 +218,7 @@ def _sentences(results: ReportInputs, sentences: Sequence[Mapping[str, Any]]) ->
     if not shown:
         return []
     keys = {id(sentence): f"fig:attention-{i}" for i, sentence in enumerate(shown, 1)}
-    made: list[Block] = [
+    blocks: list[Block] = [
         Heading(2, "Sentence by sentence", "sec:attention-sentences"),
         *_choice(shown),
         Bullets(
@@ -228,7 +228,7 @@ def _sentences(results: ReportInputs, sentences: Sequence[Mapping[str, Any]]) ->
         ),
     ]
     for sentence in shown:
-        made.append(
+        blocks.append(
             Figure(
                 keys[id(sentence)],
                 sentence["figures"]["heatmaps"],
@@ -236,7 +236,7 @@ def _sentences(results: ReportInputs, sentences: Sequence[Mapping[str, Any]]) ->
                 TEXT.line("figure of a sentence, without seeing it", sentence=sentence["text"]),
             )
         )
-    return [*made, *_lines(shown)]
+    return [*blocks, *_lines(shown)]
 
 
 def _choice(sentences: Sequence[Mapping[str, Any]]) -> list[Block]:

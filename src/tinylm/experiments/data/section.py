@@ -33,14 +33,14 @@ def blocks(results: ReportInputs) -> list[Block]:
     data = results.results.get("data")
     if data is None:
         return []
-    made: list[Block] = [Heading(1, "Data and preprocessing", "sec:data")]
-    made += _corpus(data)
-    made += _tokens(data)
-    made += _words(results, data)
+    blocks: list[Block] = [Heading(1, "Data and preprocessing", "sec:data")]
+    blocks += _corpus(data)
+    blocks += _tokens(data)
+    blocks += _words(results, data)
     if data["vectors"]:
-        made += _vectors(results, data["vectors"])
-    made += _windows(results, data)
-    return made
+        blocks += _vectors(results, data["vectors"])
+    blocks += _windows(results, data)
+    return blocks
 
 
 def _corpus(data: Mapping[str, Any]) -> list[Block]:
@@ -148,12 +148,12 @@ def _unknown(train: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
 
 def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
     drawn = results.has_figure("figures/data.svg")
-    made: list[Block] = [
+    blocks: list[Block] = [
         Heading(2, "What the stories are like", "sec:words"),
         Paragraph(f"{lengths_comment(data, drawn)} {words_comment(data, drawn)}"),
     ]
     if drawn:
-        made.append(
+        blocks.append(
             Figure(
                 "fig:data",
                 "figures/data.svg",
@@ -161,7 +161,7 @@ def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
                 TEXT.line("figure of lengths and frequencies, without seeing it"),
             )
         )
-    return made
+    return blocks
 
 
 def lengths_comment(data: Mapping[str, Any], drawn: bool) -> str:
@@ -237,7 +237,7 @@ def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
         "others, and the special tokens, start at random."
     )
     table = " " + TEXT.line("word vectors, their table") if neighbours else ""
-    made: list[Block] = [
+    blocks: list[Block] = [
         Heading(2, "Word vectors", "sec:vectors"),
         *TEXT.blocks(
             "word vectors",
@@ -256,7 +256,7 @@ def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
             )
             for word, near in neighbours.items()
         )
-        made.append(
+        blocks.append(
             Table(
                 "tab:neighbours",
                 TEXT.line("table of neighbours"),
@@ -266,7 +266,7 @@ def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
                 TEXT.line("table of neighbours, note"),
             )
         )
-    return made
+    return blocks
 
 
 def _windows(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:

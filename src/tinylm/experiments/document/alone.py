@@ -77,19 +77,19 @@ def document(inputs: ReportInputs, name: str) -> Document:
 
 
 def _reproduction(inputs: ReportInputs, name: str, section: str) -> list[Block]:
-    found = inputs.results[name]
+    result = inputs.results[name]
     settings = to_dict(inputs.config)["experiments"].get(section, {})
     took = ""
-    if "seconds" in found:
+    if "seconds" in result:
         took = (
             TEXT.line(
                 "one experiment, its time",
-                time=duration(found["seconds"]),
-                hardware=hardware(found),
+                time=duration(result["seconds"]),
+                hardware=hardware(result),
             )
             + " "
         )
-    made: list[Block] = [
+    blocks: list[Block] = [
         Heading(1, "Reproduction", "sec:own-reproduction", after_floats=True),
         *TEXT.blocks(
             "one experiment, reproduction", result=code(f"results/{name}.json"), took=took
@@ -97,8 +97,8 @@ def _reproduction(inputs: ReportInputs, name: str, section: str) -> list[Block]:
         Code("\n".join(inputs.commands)),
     ]
     if settings:
-        made += [
+        blocks += [
             *TEXT.blocks("one experiment, settings", key=code(f"experiments.{section}")),
             Code("\n".join(f"{key}: {json.dumps(value)}" for key, value in settings.items())),
         ]
-    return made
+    return blocks

@@ -13,7 +13,7 @@ TEXT = passages(__file__)
 def blocks(results: ReportInputs) -> list[Block]:
     """Return a sentence and a table, or nothing where no experiment says its time."""
     seconds = {
-        name: found["seconds"] for name, found in results.results.items() if "seconds" in found
+        name: result["seconds"] for name, result in results.results.items() if "seconds" in result
     }
     if not seconds:
         return []

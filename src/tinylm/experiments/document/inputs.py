@@ -75,7 +75,7 @@ def load_inputs(
             results[name] = result
     environments = [results[name].get("environment") for name in ("training", *results)
                     if name in results]  # fmt: skip
-    environment = next((found for found in environments if isinstance(found, Mapping)), {})
+    environment = next((kept for kept in environments if isinstance(kept, Mapping)), {})
     return ReportInputs(
         config=used,
         results=results,

@@ -28,20 +28,20 @@ _NAMES = {
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section; environment and times appear as far as experiments left them."""
-    made: list[Block] = [Heading(1, "Reproduction", "sec:reproduction", after_floats=True)]
+    blocks: list[Block] = [Heading(1, "Reproduction", "sec:reproduction", after_floats=True)]
     rows = tuple(
         (_NAMES.get(key, literal(key)), literal(_value(key, results.environment[key])))
         for key in [*_NAMES, *(key for key in results.environment if key not in _NAMES)]
         if results.environment.get(key) is not None
     )
     if rows:
-        made += [
+        blocks += [
             *TEXT.blocks("environment"),
             Table("tab:environment", TEXT.line("table of the environment"), ("", ""), rows, "lp"),
         ]
-    made += experiment_costs.blocks(results)
+    blocks += experiment_costs.blocks(results)
     if results.commands:
-        made += [
+        blocks += [
             Heading(2, "Commands", "sec:commands"),
             *TEXT.blocks("commands"),
             Code("\n".join(results.commands)),
@@ -52,13 +52,13 @@ def blocks(results: ReportInputs) -> list[Block]:
                 evaluation=str(results.config.evaluation.seed),
             ),
         ]
-    made += [
+    blocks += [
         *TEXT.blocks("where the configuration stands"),
         Heading(1, "Configuration", "sec:configuration", appendix=True),
         *TEXT.blocks("configuration"),
         Code(dump_yaml(results.config).rstrip()),
     ]
-    return made
+    return blocks
 
 
 def _value(key: str, value: Any) -> str:

@@ -21,40 +21,40 @@ _MODERATE, _HIGH = 10, 30
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``evaluation``."""
-    found = results.results.get("evaluation")
-    if found is None:
+    result = results.results.get("evaluation")
+    if result is None:
         return []
     return [
         Heading(1, "Evaluation", "sec:evaluation"),
-        *_prediction(results, found),
-        *_continuations(found),
-        *_examples(found),
+        *_prediction(results, result),
+        *_continuations(result),
+        *_examples(result),
     ]
 
 
-def _prediction(results: ReportInputs, found: Mapping[str, Any]) -> list[Block]:
-    validation = found["validation"]
+def _prediction(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
+    validation = result["validation"]
     return [
         Heading(2, "Prediction", "sec:prediction"),
         *TEXT.blocks(
             "prediction",
             tokens=count(validation["tokens"]),
-            checkpoint=code(found["checkpoint"]),
+            checkpoint=code(result["checkpoint"]),
             loss=significant(validation["loss"], 4),
             perplexity=significant(validation["perplexity"], 4),
-            training=beside_training(results, found),
+            training=beside_training(results, result),
             bits=significant(validation["bits_per_byte"]),
         ),
     ]
 
 
-def beside_training(results: ReportInputs, found: Mapping[str, Any]) -> str:
+def beside_training(results: ReportInputs, result: Mapping[str, Any]) -> str:
     """Return why this perplexity is not the one that was validated during training, if it is not.
 
     Empty, or a sentence with a space in front.
     """
     training = results.results.get("training")
-    here = significant(found["validation"]["perplexity"], 4)
+    here = significant(result["validation"]["perplexity"], 4)
     if training is None or significant(training["best"]["perplexity"], 4) == here:
         return ""
     used, every = training["validation_windows"], training["validation_split_windows"]
@@ -68,34 +68,34 @@ def beside_training(results: ReportInputs, found: Mapping[str, Any]) -> str:
     return f" The {best} of [[sec:training]] differs because it was {why}."
 
 
-def _continuations(found: Mapping[str, Any]) -> list[Block]:
+def _continuations(result: Mapping[str, Any]) -> list[Block]:
     decoding = (
         "drawn from the model's own distribution"
-        if _is_free(found)
-        else f"sampled with temperature {setting(found['temperature'])} and top-p "
-        f"{setting(found['top_p'])}"
+        if _is_free(result)
+        else f"sampled with temperature {setting(result['temperature'])} and top-p "
+        f"{setting(result['top_p'])}"
     )
-    perplexity, distinct = found["perplexity"], found["distinct"]
+    perplexity, distinct = result["perplexity"], result["distinct"]
     rows = [
         ("Perplexity, token-weighted", *_both(perplexity, "token_weighted")),
         ("Perplexity, mean of the texts", *_both(perplexity, "sequence_mean")),
         *((f"Distinct-{n}", *(f"{distinct[side][n]:.3f}" for side in ("generated", "true")))
           for n in sorted(distinct["generated"])),
-        ("Repeated 4-grams", percent(found["repetition"]["generated"]),
-         percent(found["repetition"]["true"])),
-        ("Unknown tokens", percent(found["unk_rate"]["generated"], 2),
-         percent(found["unk_rate"]["true"], 2)),
+        ("Repeated 4-grams", percent(result["repetition"]["generated"]),
+         percent(result["repetition"]["true"])),
+        ("Unknown tokens", percent(result["unk_rate"]["generated"], 2),
+         percent(result["unk_rate"]["true"], 2)),
     ]  # fmt: skip
-    bleu = found["bleu"]
+    bleu = result["bleu"]
     return [
         Heading(2, "Continuations", "sec:continuations"),
         *TEXT.blocks(
             "continuations",
-            stories=plural(found["num_stories"], "validation story", "validation stories"),
-            prompt=plural(found["prompt_tokens"], "token"),
-            limit=plural(found["max_new_tokens"], "token"),
+            stories=plural(result["num_stories"], "validation story", "validation stories"),
+            prompt=plural(result["prompt_tokens"], "token"),
+            limit=plural(result["max_new_tokens"], "token"),
             decoding=decoding,
-            seed=str(found["seed"]),
+            seed=str(result["seed"]),
         ),
         Table(
             "tab:continuations",
@@ -104,9 +104,9 @@ def _continuations(found: Mapping[str, Any]) -> list[Block]:
             tuple(tuple(row) for row in rows),
             "lrr",
         ),
-        Paragraph(" ".join(comparison(found))),
+        Paragraph(" ".join(comparison(result))),
         Heading(2, "Agreement with the true continuations", "sec:bleu"),
-        *TEXT.blocks("BLEU", comment=bleu_comment(found)),
+        *TEXT.blocks("BLEU", comment=bleu_comment(result)),
         Table(
             "tab:bleu",
             TEXT.line("table of BLEU"),
@@ -122,22 +122,22 @@ def _continuations(found: Mapping[str, Any]) -> list[Block]:
     ]  # fmt: skip
 
 
-def _is_free(found: Mapping[str, Any]) -> bool:
+def _is_free(result: Mapping[str, Any]) -> bool:
     """Whether the texts are drawn from the model's own distribution."""
-    return bool(found["temperature"] == 1 and found["top_p"] == 1)
+    return bool(result["temperature"] == 1 and result["top_p"] == 1)
 
 
-def comparison(found: Mapping[str, Any]) -> list[str]:
+def comparison(result: Mapping[str, Any]) -> list[str]:
     """Return sentences on how generated text differs from true text, by measure."""
-    own = found["perplexity"]["generated"]["token_weighted"]
-    true = found["perplexity"]["true"]["token_weighted"]
+    own = result["perplexity"]["generated"]["token_weighted"]
+    true = result["perplexity"]["true"]["token_weighted"]
     pair = f"(perplexity {significant(own)} against {significant(true)})"
-    likelier = _difference(found, "log_probability_per_token")
-    sentences = {
+    likelier = _difference(result, "log_probability_per_token")
+    predicted = {
         Verdict.MORE: f"The model finds its own text easier to predict than the true one {pair}"
         + (
             "; a well-calibrated model would find both equally easy."
-            if _is_free(found)
+            if _is_free(result)
             else ": cutting off unlikely words makes text more predictable than a person's."
         ),
         Verdict.LESS: f"The model finds its own text harder to predict than the true one {pair}: "
@@ -148,10 +148,10 @@ def comparison(found: Mapping[str, Any]) -> list[str]:
         Verdict.UNKNOWN: "Which of the texts the model finds easier to predict could not be "
         f"measured {pair}.",
     }
-    told = [sentences[likelier.verdict]]
-    repeated, natural = found["repetition"]["generated"], found["repetition"]["true"]
+    sentences = [predicted[likelier.verdict]]
+    repeated, natural = result["repetition"]["generated"], result["repetition"]["true"]
     pair = f"({percent(repeated)} of the 4-grams against {percent(natural)})"
-    told.append(
+    sentences.append(
         {
             Verdict.MORE: f"It repeats itself more than the true stories do {pair}.",
             Verdict.LESS: f"It repeats itself less than the true stories do {pair}: it misses some "
@@ -159,12 +159,12 @@ def comparison(found: Mapping[str, Any]) -> list[str]:
             Verdict.ALIKE: "How much it repeats itself is not measurably different from the true "
             f"stories {pair}.",
             Verdict.UNKNOWN: f"Its repetition could not be compared {pair}.",
-        }[_difference(found, "repetition").verdict]
+        }[_difference(result, "repetition").verdict]
     )
-    n = max(found["distinct"]["generated"])
-    varied, wanted = found["distinct"]["generated"][n], found["distinct"]["true"][n]
+    n = max(result["distinct"]["generated"])
+    varied, wanted = result["distinct"]["generated"][n], result["distinct"]["true"][n]
     pair = f"(distinct-{n} {varied:.3f} against {wanted:.3f})"
-    told.append(
+    sentences.append(
         {
             Verdict.LESS: f"Across stories its phrases are less varied {pair}.",
             Verdict.MORE: f"Across stories its phrases are more varied {pair}"
@@ -177,20 +177,20 @@ def comparison(found: Mapping[str, Any]) -> list[str]:
             Verdict.ALIKE: "The variety of phrases across stories is not measurably different "
             f"{pair}.",
             Verdict.UNKNOWN: f"The variety of phrases could not be compared {pair}.",
-        }[_difference(found, f"distinct_{n}").verdict]
+        }[_difference(result, f"distinct_{n}").verdict]
     )
-    return told
+    return sentences
 
 
-def _difference(found: Mapping[str, Any], measure: str) -> Difference:
+def _difference(result: Mapping[str, Any], measure: str) -> Difference:
     """Return how much the generated texts are above the true ones."""
-    return Difference.from_result(found["differences"][measure])
+    return Difference.from_result(result["differences"][measure])
 
 
-def bleu_comment(found: Mapping[str, Any]) -> str:
+def bleu_comment(result: Mapping[str, Any]) -> str:
     """Return what the BLEU score means here."""
-    corpus = found["bleu"]["corpus"]
-    low, high = Difference.from_result(found["bleu"]["interval"]).ends
+    corpus = result["bleu"]["corpus"]
+    low, high = Difference.from_result(result["bleu"]["interval"]).ends
     level = "low" if corpus < _MODERATE else "moderate" if corpus < _HIGH else "high"
     between = (
         ""
@@ -202,9 +202,9 @@ def bleu_comment(found: Mapping[str, Any]) -> str:
         return text + (
             "A higher score cannot be expected: BLEU was made for translation, where the reference "
             "says what the text has to say. A story of which only "
-            f"{plural(found['prompt_tokens'], 'token')} are given can go on in many good ways, and "
-            "a good continuation shares little more than common phrases with the one that happened "
-            "to be written. The score serves to compare models, not to grade the text."
+            f"{plural(result['prompt_tokens'], 'token')} are given can go on in many good ways, "
+            "and a good continuation shares little more than common phrases with the one that "
+            "happened to be written. The score serves to compare models, not to grade the text."
         )
     return text + (
         "For open-ended text that is a warning rather than praise: either the stories are so "
@@ -212,16 +212,16 @@ def bleu_comment(found: Mapping[str, Any]) -> str:
     )
 
 
-def _examples(found: Mapping[str, Any]) -> list[Block]:
-    texts = found["texts"][:_SHOWN]
-    every = plural(len(found["texts"]), "continuation")
-    first = f"the first {_SHOWN} of {every}" if len(found["texts"]) > _SHOWN else every
-    made: list[Block] = [
+def _examples(result: Mapping[str, Any]) -> list[Block]:
+    texts = result["texts"][:_SHOWN]
+    every = plural(len(result["texts"]), "continuation")
+    first = f"the first {_SHOWN} of {every}" if len(result["texts"]) > _SHOWN else every
+    blocks: list[Block] = [
         Heading(2, "Examples", "sec:examples"),
         *TEXT.blocks("examples", are="is" if len(texts) == 1 else "are", texts=first),
     ]
     for i, example in enumerate(texts, 1):
-        made += [
+        blocks += [
             Sample(
                 f"{i}. Generated",
                 example["generated"],
@@ -230,7 +230,7 @@ def _examples(found: Mapping[str, Any]) -> list[Block]:
             ),
             Sample(f"{i}. True", example["true"], example["prompt"]),
         ]
-    return made
+    return blocks
 
 
 def _both(values: Mapping[str, Any], key: str) -> tuple[str, str]:

@@ -25,14 +25,14 @@ def blocks(results: ReportInputs) -> list[Block]:
     result = results.results.get("hyperparameters")
     if result is None:
         return []
-    made: list[Block] = [
+    blocks: list[Block] = [
         Heading(1, "Hyperparameters", "sec:hyperparameters"),
         *_method(result),
         Paragraph(hyperparameters_comment(result)),
         _table(result),
     ]
     if results.has_figure(_SVG):
-        made += [
+        blocks += [
             *TEXT.blocks("figure, where it is drawn"),
             Figure(
                 "fig:hyperparameters",
@@ -41,7 +41,7 @@ def blocks(results: ReportInputs) -> list[Block]:
                 TEXT.line("figure, without seeing it"),
             ),
         ]
-    return made
+    return blocks
 
 
 def _method(result: Row) -> list[Block]:
@@ -66,12 +66,12 @@ def hyperparameters_comment(result: Row) -> str:
     for varied in _NAMES:
         rows = [row for row in result["changes"] if row["varied"] == varied]
         if rows:
-            told = [
+            perplexities = [
                 f"{_ppl(row['validation_loss'])} with {_change(row)} "
                 f"({difference(result, row).word})"
                 for row in rows
             ]
-            text += f"It is {listed(told)}. "
+            text += f"It is {listed(perplexities)}. "
     better = [row for row in result["changes"] if difference(result, row).verdict is Verdict.LESS]
     if better:
         best = min(better, key=lambda row: float(row["validation_loss"]))

@@ -19,27 +19,27 @@ _TRUE = "true"
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section, or nothing without the experiment ``samples``."""
-    found = results.results.get("samples")
-    if found is None:
+    result = results.results.get("samples")
+    if result is None:
         return []
-    settings = found["settings"]
-    nearest, _ = _nearest(found)
-    made: list[Block] = [
+    settings = result["settings"]
+    nearest, _ = _nearest(result)
+    blocks: list[Block] = [
         Heading(1, "Sample generations", "sec:samples"),
         *TEXT.blocks(
             "decoding settings",
-            limit=plural(found["max_new_tokens"], "token"),
+            limit=plural(result["max_new_tokens"], "token"),
             number=plural(len(settings), "decoding setting"),
             settings=listed([literal(setting["name"]) for setting in settings]),
         ),
         Heading(2, "Quality in numbers", "sec:quality"),
         *TEXT.blocks(
             "method",
-            prompt=plural(found["prompt_tokens"], "token"),
-            stories=plural(found["num_stories"], "validation story", "validation stories"),
+            prompt=plural(result["prompt_tokens"], "token"),
+            stories=plural(result["num_stories"], "validation story", "validation stories"),
         ),
-        _table(settings, found["reference"]),
-        *(Paragraph(text) for text in comments(found)),
+        _table(settings, result["reference"]),
+        *(Paragraph(text) for text in comments(result)),
         Heading(2, "The texts", "sec:texts"),
         *TEXT.blocks("texts", nearest=named([nearest])[0]),
     ]
@@ -49,8 +49,8 @@ def blocks(results: ReportInputs) -> list[Block]:
             state = "ended" if output["finished"] else "cut at the limit"
             note = f"{plural(output['num_tokens'], 'token')}, {state}"
             text = output["text"].removeprefix(output["prompt"]).lstrip()
-            made.append(Sample(setting["name"], text, output["prompt"], note))
-    return made
+            blocks.append(Sample(setting["name"], text, output["prompt"], note))
+    return blocks
 
 
 def _row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
@@ -81,42 +81,44 @@ def _table(settings: Sequence[Setting], reference: Mapping[str, Any]) -> Table:
     )  # fmt: skip
 
 
-def comments(found: Mapping[str, Any]) -> list[str]:
+def comments(result: Mapping[str, Any]) -> list[str]:
     """Return paragraphs that judge the settings by repetition, variety and perplexity."""
-    settings = found["settings"]
-    made = [_between(found), _against(found)]
+    settings = result["settings"]
+    paragraphs = [_between(result), _against(result)]
     unfinished = [s["name"] for s in settings if s["metrics"]["finished_share"] < 0.5]
     if len(unfinished) == len(settings):
-        made.append(
+        paragraphs.append(
             "At no setting does the model end most of its stories within the limit; most of the "
             "texts below stop where they were cut."
         )
     elif unfinished:
-        made.append(f"With {listed(named(unfinished))} most texts were cut before they had ended.")
-    return made
+        paragraphs.append(
+            f"With {listed(named(unfinished))} most texts were cut before they had ended."
+        )
+    return paragraphs
 
 
 def _extremes(
-    found: Mapping[str, Any], measure: str, values: Mapping[str, float]
+    result: Mapping[str, Any], measure: str, values: Mapping[str, float]
 ) -> tuple[str, str] | None:
     """Return the settings with the highest and the lowest value, if these differ measurably."""
     most, least = (choose(values, key=values.__getitem__) for choose in (max, min))
-    if most == least or difference(found, measure, most, least).verdict is not Verdict.MORE:
+    if most == least or difference(result, measure, most, least).verdict is not Verdict.MORE:
         return None
     return most, least
 
 
-def _between(found: Mapping[str, Any]) -> str:
-    metrics = {setting["name"]: setting["metrics"] for setting in found["settings"]}
+def _between(result: Mapping[str, Any]) -> str:
+    metrics = {setting["name"]: setting["metrics"] for setting in result["settings"]}
 
     def values(key: str) -> dict[str, float]:
         return {name: float(of[key]) for name, of in metrics.items()}
 
     repeated, varied, surprising = map(values, ("repetition", "distinct_2", "perplexity"))
     less_likely = {name: -value for name, value in surprising.items()}
-    repetition = _extremes(found, "repetition", repeated)
-    variety = _extremes(found, "distinct_2", varied)
-    likelihood = _extremes(found, "log_probability_per_token", less_likely)
+    repetition = _extremes(result, "repetition", repeated)
+    variety = _extremes(result, "distinct_2", varied)
+    likelihood = _extremes(result, "log_probability_per_token", less_likely)
     sentences = []
     if repetition:
         most, least = repetition
@@ -163,17 +165,17 @@ def _distance(metrics: Mapping[str, Any], reference: Mapping[str, Any]) -> float
     return float(sum(abs(metrics[key] - reference[key]) for key in ("distinct_2", "repetition")))
 
 
-def _nearest(found: Mapping[str, Any]) -> tuple[str, list[str]]:
+def _nearest(result: Mapping[str, Any]) -> tuple[str, list[str]]:
     """Return the setting nearest to the true texts, and those that are not measurably farther."""
-    reference = found["reference"]
-    near = {s["name"]: -_distance(s["metrics"], reference) for s in found["settings"]}
-    return leaders(found, "distance", near)
+    reference = result["reference"]
+    near = {s["name"]: -_distance(s["metrics"], reference) for s in result["settings"]}
+    return leaders(result, "distance", near)
 
 
-def _against(found: Mapping[str, Any]) -> str:
-    nearest, alike = _nearest(found)
-    reference = found["reference"]
-    metrics = next(s["metrics"] for s in found["settings"] if s["name"] == nearest)
+def _against(result: Mapping[str, Any]) -> str:
+    nearest, alike = _nearest(result)
+    reference = result["reference"]
+    metrics = next(s["metrics"] for s in result["settings"] if s["name"] == nearest)
     are = "is" if len(alike) == 1 else "are"
     but = f", but {listed(named(alike))} {are} not measurably farther" if alike else ""
     text = (
@@ -186,13 +188,13 @@ def _against(found: Mapping[str, Any]) -> str:
         Verdict.LESS: f"It repeats itself less than they do {pair}",
         Verdict.ALIKE: f"It does not repeat itself measurably more or less than they do {pair}",
         Verdict.UNKNOWN: f"Its repetition cannot be compared with theirs {pair}",
-    }[difference(found, "repetition", nearest, _TRUE).verdict]
+    }[difference(result, "repetition", nearest, _TRUE).verdict]
     pair = f"({significant(metrics['perplexity'])} against {significant(reference['perplexity'])})"
     text += {
         Verdict.MORE: f", and its text is more predictable than theirs {pair}.",
         Verdict.LESS: f", and its text is less predictable than theirs {pair}.",
         Verdict.ALIKE: f", and its text is not measurably more or less predictable {pair}.",
         Verdict.UNKNOWN: f", and its perplexity cannot be compared with theirs {pair}.",
-    }[difference(found, "log_probability_per_token", nearest, _TRUE).verdict]
+    }[difference(result, "log_probability_per_token", nearest, _TRUE).verdict]
     limits = TEXT.line("limits of the measures")
     return f"{text} {limits}"

@@ -390,9 +390,9 @@ def blocks_loss(sums: Sequence[float] | None, targets: Sequence[int]) -> Replica
     return mean_replicates(sums, targets)
 
 
-def more(one: Replicates | None, other: Replicates | None) -> list[float | None] | None:
+def more(first: Replicates | None, second: Replicates | None) -> list[float | None] | None:
     """Return how much more the first loss is than the second on the same blocks, as a result."""
-    return None if one is None or other is None else paired(one, other).as_result()
+    return None if first is None or second is None else paired(first, second).as_result()
 
 
 def unigram_perplexity(train: TokenFile, validation: TokenFile) -> float:

@@ -137,12 +137,12 @@ def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
 
 
 def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
-    made: list[Block] = [
+    blocks: list[Block] = [
         Heading(2, "Loss and perplexity", "sec:curves"),
         Paragraph(progress(results, training)),
     ]
     if results.has_figure("figures/loss.svg"):
-        made.append(
+        blocks.append(
             Figure(
                 "fig:loss",
                 "figures/loss.svg",
@@ -151,12 +151,12 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
             )
         )
     if len(training["validations"]) > 1:
-        made += [*TEXT.blocks("gap", gap=gap(training)), _validations(training)]
+        blocks += [*TEXT.blocks("gap", gap=gap(training)), _validations(training)]
     else:
-        made.append(Paragraph(gap(training)))
-    made.append(Paragraph(baselines(results, training)))
+        blocks.append(Paragraph(gap(training)))
+    blocks.append(Paragraph(baselines(results, training)))
     if results.has_figure("figures/perplexity.svg"):
-        made.append(
+        blocks.append(
             Figure(
                 "fig:perplexity",
                 "figures/perplexity.svg",
@@ -165,7 +165,7 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
             )
         )
     if results.has_figure("figures/schedule.svg"):
-        made += [
+        blocks += [
             Paragraph(steadiness(training)),
             Figure(
                 "fig:schedule",
@@ -174,7 +174,7 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
                 TEXT.line("figure of the schedule, without seeing it"),
             ),
         ]
-    return made
+    return blocks
 
 
 def _perplexity_caption(training: Mapping[str, Any]) -> str:
