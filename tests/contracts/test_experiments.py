@@ -48,7 +48,7 @@ def test_what_it_depends_on_is_a_setting_or_is_looked_at(name: str) -> None:
 
 def test_its_example_survives_json_and_is_drawn_and_written(name: str) -> None:
     made = experiment(name)
-    result = json.loads(json.dumps(fixtures.results()[name]))
+    result = json.loads(json.dumps(fixtures.example(name)))
     drawn = dict(made.draw(result, fixtures.config()))
     assert bool(drawn) == (made.figures is not None)
     assert all(text.lower().startswith("<!doctype html>") for _, text in made.write(result))

@@ -43,7 +43,7 @@ def patterns(layers: int, heads: int, seq: int) -> Tensor:
 @pytest.fixture
 def result() -> dict[str, Any]:
     """Attention of words that are markup elsewhere, by heads of every role."""
-    result = fixtures.attention()
+    result = fixtures.example("attention")
     first = result["sentences"][0]
     weights = patterns(3, 8, len(WORDS))
     rounded = [
@@ -192,7 +192,7 @@ def test_page_refuses_nothing(result: dict[str, Any]) -> None:
 
 
 def test_every_head_has_its_row_of_shares_and_its_worth() -> None:
-    heads = fixtures.attention()["heads"]
+    heads = fixtures.example("attention")["heads"]
     heads[0]["worth"] = [None, None, None]
     shares, worth = heads_figure(heads).axes
     assert [label.get_text() for label in shares.get_yticklabels()] == [

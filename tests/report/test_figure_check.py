@@ -95,7 +95,7 @@ def test_architectures_are_drawn_clear(positions: str) -> None:
 @pytest.mark.parametrize("end", [1.0, 3.5, 8.0])
 def test_training_curves_are_drawn_clear(end: float) -> None:
     """Of a loss that falls, that levels out, and that rises again."""
-    training = fixtures.training()
+    training = fixtures.example("training")
     for rows in (training["curve"], training["validations"]):
         for i, row in enumerate(rows):
             row["loss"] = 8 + (end - 8) * math.sin(math.pi * i / len(rows))
@@ -108,7 +108,7 @@ def test_training_curves_are_drawn_clear(end: float) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_fine_tuning_labels_are_drawn_clear(seed: int) -> None:
     chance = random.Random(seed)
-    finetuning = fixtures.results()["finetuning"]
+    finetuning = fixtures.example("finetuning")
     for row in finetuning["methods"]:
         row["trained"] = int(10 ** chance.uniform(3, 7))
         row["target_loss"] = finetuning["before"]["target_loss"] - chance.uniform(0.05, 0.6)

@@ -12,7 +12,6 @@ import pytest
 from matplotlib.text import Text
 
 from tests.report import fixtures
-from tests.report.finetuning_fixtures import finetuning
 from tinylm.experiments.document.build import assemble
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.finetuning.figures import finetuning_figure, ranks_figure
@@ -42,7 +41,7 @@ def test_without_the_experiment_there_is_no_section() -> None:
 
 def test_every_method_has_a_name_and_a_row() -> None:
     assert set(NAMES) >= {"full", "lora+", *METHODS}
-    found = finetuning()
+    found = fixtures.example("finetuning")
     assert [cells[0] for cells in table(found, "tab:ft-quality").rows] == [
         "the base",
         *(NAMES[one["name"]] for one in found["methods"]),
@@ -51,7 +50,7 @@ def test_every_method_has_a_name_and_a_row() -> None:
 
 
 def test_the_tables_show_what_was_measured() -> None:
-    found = finetuning()
+    found = fixtures.example("finetuning")
     quality = {cells[0]: cells for cells in table(found, "tab:ft-quality").rows}
     # exp(2.90) = 18.17, exp(2.40) = 11.02; LoRA exp(2.62) = 13.74 and exp(2.46) = 11.70
     assert quality["the base"] == ("the base", "–", "–", "–", "18.2", "–", "11.0", "–")
@@ -75,7 +74,7 @@ def test_the_tables_show_what_was_measured() -> None:
 
 
 def test_parts_that_were_not_measured_are_left_out() -> None:
-    found = finetuning()
+    found = fixtures.example("finetuning")
     found.update(ranks=[], dylora=[])
     found["dimensions"] = {"rows": [], "d90": None}
     found.update(long=None, samples=[])
@@ -106,7 +105,7 @@ def test_a_changed_number_changes_the_text(path: str, value: float, shown: str) 
         html = page(assemble(inputs(found)), Path("none"))
         return re.sub(r"[ \n]+", " ", re.sub("<[^>]*>", "", html.partition("<body>")[2]))
 
-    found = finetuning()
+    found = fixtures.example("finetuning")
     assert shown not in told(found)
     *parents, last = path.split(".")
     place: Any = found
@@ -122,7 +121,7 @@ def test_a_changed_number_changes_the_text(path: str, value: float, shown: str) 
 
 def test_labels_of_the_figure_cover_nothing() -> None:
     for nudge in (0.0, 0.3):  # the second time the points of LoRA's kin lie on top of each other
-        found = finetuning()
+        found = fixtures.example("finetuning")
         for one in found["methods"]:
             one["target_loss"] += nudge * (2.62 - one["target_loss"])
         figure = finetuning_figure(found)
@@ -138,7 +137,7 @@ def test_labels_of_the_figure_cover_nothing() -> None:
 
 
 def test_the_figures_hold_the_measured_points() -> None:
-    found = finetuning()
+    found = fixtures.example("finetuning")
     left, right = ranks_figure(found).axes
     lora, dylora, *levels = left.lines
     assert [line.get_label() for line in levels] == ["the base", "everything"]

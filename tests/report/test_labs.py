@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typst
 
-from tests.report import fixtures, lab_fixtures
+from tests.report import fixtures
 from tinylm.errors import DataError
 from tinylm.experiments.document.alone import build_alone, document
 from tinylm.experiments.document.inputs import ReportInputs, load_inputs
@@ -27,14 +27,14 @@ LABS = ("lab-svd", "lab-mnist")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("labs")
-    fixtures.write_run(made, lab_fixtures.results())
+    fixtures.write_run(made, {name: fixtures.example(name) for name in LABS})
     for name in LABS:
         build_alone(made, name, fixtures.config(), [f"tinylm {name.replace('-', ' ')} there"])
     return made
 
 
 def text_of(name: str, results: dict[str, Any] | None = None) -> str:
-    inputs = ReportInputs(fixtures.config(), {name: results or lab_fixtures.results()[name]},
+    inputs = ReportInputs(fixtures.config(), {name: results or fixtures.example(name)},
                           Path("none"))  # fmt: skip
     html = page(document(inputs, name), inputs.folder)
     return re.sub(r"[ \n]+", " ", re.sub("<[^>]*>", "", html.partition("<body>")[2]))
@@ -87,7 +87,7 @@ def test_what_is_missing_or_unusable_is_one_line(tmp_path: Path) -> None:
 
 
 def test_figures_hold_the_numbers() -> None:
-    found = lab_fixtures.lab_svd()
+    found = fixtures.example("lab-svd")
     drawn = dict(EXPERIMENTS.load("lab-svd").draw(found, fixtures.config()))
     weights, update = drawn["lab-svd-spectra"].axes
     for axes, part in ((weights, "weight"), (update, "update")):
@@ -103,7 +103,7 @@ def test_figures_hold_the_numbers() -> None:
     for axes, kind in ((chosen, "chosen"), (others, "others")):
         losses = [row["losses"][kind] for row in found["update"]["ranks"]]
         assert list(axes.lines[0].get_ydata()) == losses  # type: ignore[arg-type]
-    digits = lab_fixtures.lab_mnist()
+    digits = fixtures.example("lab-mnist")
     drawn = dict(EXPERIMENTS.load("lab-mnist").draw(digits, fixtures.config()))
     before, after = drawn["lab-mnist-confusion"].axes
     assert [text.get_text() for text in before.texts][:2] == ["96", "4"]
@@ -115,12 +115,12 @@ def test_figures_hold_the_numbers() -> None:
 
 
 def test_figures_of_little_can_be_drawn() -> None:
-    found = lab_fixtures.lab_svd()
+    found = fixtures.example("lab-svd")
     found["matrices"] = found["matrices"][:1]
     found["update"]["ranks"] = found["update"]["ranks"][:1]
     for one in found["cut"]["groups"].values():
         one["rows"] = one["rows"][-1:]
-    digits = lab_fixtures.lab_mnist()
+    digits = fixtures.example("lab-mnist")
     digits["methods"] = [row for row in digits["methods"] if row["name"] == "lora-4"]
     for row in (digits["methods"][0], digits["baseline"]):
         row["test"] = row["test"][:1]
@@ -150,7 +150,7 @@ def test_figures_of_little_can_be_drawn() -> None:
 )
 def test_a_changed_number_changes_the_text_of_svd(path: str, value: float, shown: str) -> None:
     assert shown not in text_of("lab-svd")
-    assert shown in text_of("lab-svd", changed(lab_fixtures.lab_svd(), path, value))
+    assert shown in text_of("lab-svd", changed(fixtures.example("lab-svd"), path, value))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_changed_number_changes_the_text_of_svd(path: str, value: float, shown
 )
 def test_a_changed_number_changes_the_text_of_mnist(path: str, value: float, shown: str) -> None:
     assert shown not in text_of("lab-mnist")
-    assert shown in text_of("lab-mnist", changed(lab_fixtures.lab_mnist(), path, value))
+    assert shown in text_of("lab-mnist", changed(fixtures.example("lab-mnist"), path, value))
 
 
 def changed(found: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
@@ -181,5 +181,5 @@ def changed(found: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 
 
 def test_matrices_of_the_same_place_are_one_row() -> None:
-    matrices = lab_fixtures.lab_svd()["matrices"]
+    matrices = fixtures.example("lab-svd")["matrices"]
     assert [len(same) for same in kinds(matrices).values()] == [1, 2, 1, 2, 1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.report import method_fixtures
+from tests.report import fixtures
 from tinylm.experiments.accumulation.figures import accumulation_figure
 from tinylm.experiments.beam_search.figures import decoding_figure
 from tinylm.experiments.efficiency.figures import cost_figure
@@ -13,7 +13,7 @@ from tinylm.experiments.kv_cache.figures import growth_figure
 
 
 def test_figures_hold_the_measured_points() -> None:
-    found = method_fixtures.results()
+    found = fixtures.results()
     growth = found["kv-cache"]["growth"]
     left, right = growth_figure(growth).axes
     assert list(left.lines[0].get_ydata()) == growth["cached"]["step_ms"]  # type: ignore[arg-type]
@@ -29,12 +29,15 @@ def test_figures_hold_the_measured_points() -> None:
         "segments of 3",
     ]
     left, bleu, _ = decoding_figure(found["beam-search"]["comparisons"][1]).axes
-    assert [line.get_label() for line in left.lines] == [*method_fixtures.STRATEGIES, "true texts"]
+    assert [line.get_label() for line in left.lines] == [
+        *("greedy", "sampling", "beam 5", "beam 10"),
+        "true texts",
+    ]
     assert [bar.get_width() for bar in bleu.patches][:2] == [8.9, 6.1]  # type: ignore[attr-defined]
 
 
 def test_planned_time_meets_the_measured_one_at_the_largest_size() -> None:
-    series = method_fixtures.efficiency()["growth"]
+    series = fixtures.example("efficiency")["growth"]
     drawn = cost_figure(series)
     assert len(drawn.axes) == 8
     measured, planned = drawn.axes[0].lines
@@ -47,7 +50,7 @@ def test_planned_time_meets_the_measured_one_at_the_largest_size() -> None:
 
 
 def test_figures_of_little_can_be_drawn() -> None:
-    found = method_fixtures.results()
+    found = fixtures.results()
     runs = found["accumulation"]["runs"]
     for run in runs:
         run["curve"] = run["curve"][:1]

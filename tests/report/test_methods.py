@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.report import fixtures, method_fixtures
+from tests.report import fixtures, made_up
 from tests.report.telling import SECTIONS
 from tests.report.test_build import text_of
 from tinylm.experiments.beam_search.section import beside_first
@@ -16,7 +16,10 @@ from tinylm.experiments.gradient_checkpointing.section import slopes
 from tinylm.report.blocks import Block, Heading, Table, plain_text
 from tinylm.report.measurements import mib
 
-NAMES = list(method_fixtures.results())
+NAMES = (
+    *("hyperparameters", "kv-cache", "beam-search", "accumulation", "gradient-checkpointing"),
+    *("efficiency", "precision", "verification"),
+)
 
 
 def blocks(name: str, result: dict[str, Any] | None) -> list[Block]:
@@ -26,20 +29,20 @@ def blocks(name: str, result: dict[str, Any] | None) -> list[Block]:
 
 
 def tables(name: str) -> dict[str, Table]:
-    made = blocks(name, method_fixtures.results()[name])
+    made = blocks(name, fixtures.example(name))
     return {block.key: block for block in made if isinstance(block, Table)}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_its_result_a_section_is_empty(name: str) -> None:
     assert blocks(name, None) == []
-    heading = blocks(name, method_fixtures.results()[name])[0]
+    heading = blocks(name, fixtures.example(name))[0]
     assert isinstance(heading, Heading) and heading.key == f"sec:{name}" and heading.level == 1
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_section_stands_alone_and_refers_to_nothing_missing(name: str) -> None:
-    assert len(text_of({name: method_fixtures.results()[name]})) > 1_000
+    assert len(text_of({name: fixtures.example(name)})) > 1_000
 
 
 @pytest.mark.parametrize(
@@ -60,12 +63,12 @@ def test_every_timing_shows_rounds_spread_and_machine(name: str) -> None:
 
 
 def test_the_table_of_growth_is_never_long() -> None:
-    found = method_fixtures.kv_cache()
+    found = fixtures.example("kv-cache")
     growth = found["growth"]
     growth["lengths"] = list(range(16, 657, 16))
     for way in ("cached", "uncached"):
         totals = [float(n) for n in growth["lengths"]]
-        growth[way] = method_fixtures.way(totals, totals, 1.0)
+        growth[way] = made_up.way(totals, totals, 1.0)
     for memory in (found["memory"], []):
         found["memory"] = memory
         table = next(b for b in blocks("kv-cache", found)
@@ -87,7 +90,7 @@ def test_slopes_are_bytes_a_layer() -> None:
 
 
 def test_failed_checks_are_emphasised() -> None:
-    found = method_fixtures.verification()
+    found = fixtures.example("verification")
     for row in found["rows"][4:6]:
         row["passed"] = False
     table = next(b for b in blocks("verification", found) if isinstance(b, Table))
@@ -106,7 +109,7 @@ def test_bounds_of_nothing_are_exact() -> None:
 
 
 def test_one_size_has_no_exponent_and_is_shown_all_the_same() -> None:
-    found = method_fixtures.efficiency()
+    found = fixtures.example("efficiency")
     for series in found["growth"]:
         series["rows"] = series["rows"][:1]
         series["exponents"] = {
@@ -119,7 +122,7 @@ def test_one_size_has_no_exponent_and_is_shown_all_the_same() -> None:
 
 def test_the_table_of_plans_shows_both_sides() -> None:
     rows = {row[0]: row[1:] for row in tables("efficiency")["tab:efficiency"].rows}
-    found = method_fixtures.efficiency()["own"]
+    found = fixtures.example("efficiency")["own"]
     kept = mib(found["planned"]["saved_bytes"])
     assert rows["Activations kept, MiB"] == (kept, kept, "none")
     assert rows["Peak memory of a step, MiB"][2] == "+4.0\u202f%"

@@ -76,7 +76,7 @@ def curves(axes: Axes) -> dict[str, Line2D]:
 
 
 def test_perplexity_is_drawn_from_the_untrained_model_on_and_then_the_end_alone() -> None:
-    training = fixtures.training()
+    training = fixtures.example("training")
     whole, end = perplexity_figure(training).axes
     for axes, first in ((whole, 0), (end, 1_215)):
         lines = curves(axes)
@@ -91,7 +91,7 @@ def test_perplexity_is_drawn_from_the_untrained_model_on_and_then_the_end_alone(
 
 
 def test_a_run_of_an_older_version_has_the_validation_curve_alone() -> None:
-    training = fixtures.training()
+    training = fixtures.example("training")
     for record in training["validations"]:
         del record["training_loss"], record["training_perplexity"]
     whole, end = perplexity_figure(training).axes
@@ -100,7 +100,7 @@ def test_a_run_of_an_older_version_has_the_validation_curve_alone() -> None:
 
 
 def test_no_point_of_the_loss_leaves_the_frame() -> None:
-    training = fixtures.training()
+    training = fixtures.example("training")
     axes = loss_figure(training).axes[0]
     low, high = axes.get_ylim()
     losses = [point["loss"] for key in ("curve", "validations") for point in training[key]]
@@ -121,7 +121,7 @@ def test_zipf_exponent_is_found_from_thinned_ranks() -> None:
 
 
 def test_curves_hold_the_measured_points() -> None:
-    training = fixtures.training()
+    training = fixtures.example("training")
     lines = loss_figure(training).axes[0].lines
     measured = [point["loss"] for point in training["curve"]]
     assert list(lines[0].get_ydata()) == measured  # type: ignore[arg-type]
@@ -131,13 +131,13 @@ def test_curves_hold_the_measured_points() -> None:
 
 
 def test_figures_of_a_very_short_run_can_be_drawn() -> None:
-    training = fixtures.training()
+    training = fixtures.example("training")
     training["steps"], training["curve"] = 20, training["curve"][:2]
     training["validations"] = [{"step": 20, "epoch": 1.0, "loss": 3.0, "perplexity": 20.1}]
     training["best"] = training["validations"][0]
     for figure in (loss_figure(training), perplexity_figure(training), schedule_figure(training)):
         figure.canvas.draw()
-    data = fixtures.data()
+    data = fixtures.example("data")
     data["rank_frequency"] = [[1, 5], [2, 1]]
     data["length_histogram"] = {"edges": [0, 10], "counts": [3]}
     data_figure(data).canvas.draw()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.report.method_fixtures import timing
+from tests.report.made_up import timing
 from tests.report.telling import all_of, table_of
 
 Result = dict[str, Any]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.report.cases.finetuning import row, without
-from tests.report.method_fixtures import timing
+from tests.report.made_up import timing
 from tests.report.telling import table_of
 
 Result = dict[str, Any]

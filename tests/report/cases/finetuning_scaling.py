@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.report.cases.finetuning import losses
-from tests.report.finetuning_fixtures import places
-from tests.report.method_fixtures import timing
+from tests.report.made_up import places, timing
 from tests.report.telling import Case, all_of, table_of
 
 Result = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.report.method_fixtures import timing
+from tests.report.made_up import timing
 from tests.report.telling import Phrase
 from tinylm.measurement import Comparison, Difference
 from tinylm.report.measurements import (
