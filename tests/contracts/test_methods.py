@@ -123,7 +123,9 @@ def test_it_says_what_the_report_tells_of_it(name: str) -> None:
     method = METHODS.load(name)
     assert method.label
     assert method.noun
-    values = {key: 1 for key, value in vars(SETTINGS[name]).items() if isinstance(value, int)}
+    values = {
+        key: 1 for key, value in vars(SETTINGS[name]).items() if isinstance(value, int | float)
+    }
     told = method.explanation.format(**values)
     assert told.endswith(".")
     sources = set(re.findall(r"\[\[(\w+)\]\]", told))

@@ -78,8 +78,8 @@ class Intrinsic(Method):
     label = "SAID"
     noun = "SAID"
     explanation = (
-        "*SAID* [[aghajanyan2021]] moves all matrices together by {dimension} numbers, "
-        "through a fixed random projection [[le2013]]."
+        "*SAID* [[aghajanyan2021]] changes all matrices together by a fixed random projection "
+        "[[le2013]] of {dimension} trained numbers."
     )
     slow_because = "SAID computes the whole update from its numbers in every pass."
 

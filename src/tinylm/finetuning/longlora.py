@@ -118,7 +118,8 @@ class LongLora(Method):
     noun = "LongLoRA"
     explanation = (
         "*LongLoRA* [[chen2023]] is LoRA on attention alone, with embeddings and norms "
-        "trained as well; on texts longer than a group it attends within groups."
+        "trained as well; in training on texts of more than {group_size} tokens, attention is "
+        "limited to groups of that many."
     )
 
     @staticmethod

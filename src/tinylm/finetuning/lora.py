@@ -85,7 +85,8 @@ class Lora(LoraFiles, Method):
     noun = "LoRA"
     explanation = (
         "*LoRA* [[hu2022]] adds to a frozen matrix $W$ a product of two thin ones, "
-        "$W + alpha/r B A$ with $r$ rows in $A$; $A$ starts random and $B$ at zero."
+        "$W + alpha/r B A$ with $r$ rows in $A$; $A$ starts random and $B$ at zero. Here "
+        "$r = {rank}$ and $alpha = {alpha}$."
     )
 
     @staticmethod

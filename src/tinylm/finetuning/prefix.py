@@ -158,7 +158,7 @@ class Prefix(Method):
     noun = "prefix tuning"
     explanation = (
         "*Prefix* tuning [[li2021]] learns the keys and values of {length} virtual tokens in "
-        "every layer, made by a small network while they are trained."
+        "every layer, which a small network makes of trained vectors."
     )
 
     @staticmethod

@@ -34,8 +34,8 @@ class QLora(LoraFiles, Method):
     label = "QLoRA"
     noun = "QLoRA"
     explanation = (
-        "*QLoRA* [[dettmers2023]] is LoRA over matrices that are kept in 4-bit NormalFloat, "
-        "one constant for {block_size} weights, the constants in 8 bits."
+        "*QLoRA* [[dettmers2023]] is LoRA on matrices that are stored in 4-bit NormalFloat, with "
+        "one scale per block of {block_size} weights, itself stored in 8 bits."
     )
     slow_because = "QLoRA computes its matrices from 4 bits whenever it multiplies by them."
     changes_of_lora = "4 bits"

@@ -33,7 +33,7 @@ def merging_helps_all_but_lora(result: Result) -> None:
 
 
 def steps(seconds: float) -> Callable[[Result], None]:
-    """Let every method but training everything take so long for a step."""
+    """Let every method but full fine-tuning take so long for a step."""
 
     def change(result: Result) -> None:
         for each in result["methods"]:
@@ -43,7 +43,7 @@ def steps(seconds: float) -> Callable[[Result], None]:
     return change
 
 
-def only_prompt_is_quicker(result: Result) -> None:
+def only_prompt_is_faster(result: Result) -> None:
     alike(result)
     row(result, "prompt")["step"] = timing(0.1)
 
@@ -64,29 +64,33 @@ def quantized(**values: Any) -> Callable[[Result], None]:
 
 CASES = table_of(
     "finetuning",
-    (None, "peaks at 148 MiB, one of prefix tuning at 95.0, 36\u202f% less"),
-    (alike, "None lowers the peak of a training step"),
-    (None, "the least with prefix tuning (1.27× as fast). With SAID it takes longer than with "
-           "training everything (1.14× the time). "),
-    (only_prompt_is_quicker, "With prompt tuning a step takes less time than with training every"
-                             "thing (", "the least"),
+    (None, "is 148 MiB in full fine-tuning and lowest in prefix tuning, 95.0 MiB, 36\u202f% less.",
+     "More than in full fine-tuning"),
+    (alike, "No method lowers the peak memory", "More than in full fine-tuning is needed"),
+    (lambda result: row(result, "intrinsic").update(peak_bytes=160 * 2**20),
+     "36\u202f% less. More than in full fine-tuning is needed in SAID (160 MiB)."),
+    (None, "the least with prefix tuning (79\u202f% of the time). A step takes more time than in "
+           "full fine-tuning with SAID (1.14× the time). "),
+    (only_prompt_is_faster, "A step takes less time than in full fine-tuning with prompt tuning (",
+     "the least"),
     (None, "SAID computes the whole update", "QLoRA computes"),  # it was no slower
-    (steps(0.1), "With every method a step takes less time than with", "it takes longer"),
-    (steps(0.5), "With every method it takes longer than with training everything, the longest "
-                 "with LoRA (", "less time"),
+    (steps(0.1), "A step takes less time than in full fine-tuning with every method", "more time"),
+    (steps(0.5), "A step takes more time than in full fine-tuning with every method, the most with "
+                 "LoRA (", "less time"),
     (steps(0.5), "QLoRA computes its matrices"),
-    (alike, "In time none is measurably different from training everything"),
-    (None, "most for SAID, 2.36×; merged, none is measurably different from the plain model."),
+    (alike, "The times of a step are not measurably different from that of full fine-tuning"),
+    (None, "most for SAID, by a factor of 2.36; merged, none is measurably different from the "
+           "plain model."),
     (merging_helps_all_but_lora, "Merging makes generation faster for LoRA+, DyLoRA, QLoRA",
      "merged, none is"),
     (alike, "Merging made generation measurably faster in no case"),
     (unmerged, "No adapter here can be merged"),
     (disturbed, "†: disturbed", ""),
     (None, "Measured on", "†"),
-    # Bytes in 4 bits.
-    (None, "8/64 + 32/(64 · 256) = 0.127", "make the difference"),
+    # Weights in 4 bits.
+    (None, "8/64 + 32/(64 · 256) = 0.127", "account for the difference"),
     (quantized(constants=2), "blocks that are not full, and the mean of each matrix"),
     (quantized(double_quantization=False), "32/64 = 0.500"),
-    (without("qlora"), "What it costs", "Bytes in 4 bits"),
-    (lambda result: row(result, "qlora").update(quantized=None), "QLoRA", "Bytes in 4 bits"),
+    (without("qlora"), "Costs.", "Memory of weights in 4 bits"),
+    (lambda result: row(result, "qlora").update(quantized=None), "QLoRA", "Memory of weights in"),
 )  # fmt: skip

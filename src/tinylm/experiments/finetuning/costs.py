@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinylm.experiments.finetuning.rows import Row, few_rows, full_row, shown, told
+from tinylm.experiments.finetuning.rows import Row, few_rows, full_row, label, noun
 from tinylm.measurement import Verdict
 from tinylm.registry import METHODS
 from tinylm.report.blocks import Table, literal
@@ -33,7 +33,7 @@ def cost_table(result: Mapping[str, Any]) -> Table:
         merged = row["generation_merged"]
         rows.append(
             (
-                shown(row),
+                label(row),
                 _kib(row),
                 mib(row["peak_bytes"]),
                 median(row["step"]),
@@ -47,7 +47,7 @@ def cost_table(result: Mapping[str, Any]) -> Table:
     return Table(
         "tab:ft-costs",
         TEXT.line("costs, table"),
-        ("Trained", "Disk, KiB", "Peak, MiB", "Step", "Tokens/s", "Generation", "Merged"),
+        ("Method", "Disk, KiB", "Peak, MiB", "Step", "Tokens/s", "Generation", "Merged"),
         tuple(rows),
         "lrrrrrr",
         TEXT.line(
@@ -68,21 +68,23 @@ def cost_comment(result: Mapping[str, Any]) -> str:
     small, large = (of(few, key=lambda row: float(row["bytes"])) for of in (min, max))
     lean = min(few, key=lambda row: float(row["peak_bytes"]))
     text = (
-        f"*What it costs* is in [[tab:ft-costs]]. A fully tuned copy takes {_kib(full)} KiB; the "
-        f"adapters take from {_kib(small)} ({told(small)}) to {_kib(large)} ({told(large)}). "
+        f"*Costs.* The fully fine-tuned model takes {_kib(full)} KiB on disk, what the other "
+        f"methods save from {_kib(small)} KiB ({noun(small)}) to {_kib(large)} KiB "
+        f"({noun(large)}) ([[tab:ft-costs]]). "
     )
     saved = 1 - lean["peak_bytes"] / full["peak_bytes"]
     if saved > 0:
         text += (
-            f"A step of training everything peaks at {mib(full['peak_bytes'])} MiB, one of "
-            f"{told(lean)} at {mib(lean['peak_bytes'])}, {percent(saved, 0)} less: frozen weights "
-            "need neither gradients nor optimizer state, while activations stay. "
+            f"The peak memory of a training step is {mib(full['peak_bytes'])} MiB in full "
+            f"fine-tuning and lowest in {noun(lean)}, {mib(lean['peak_bytes'])} MiB, "
+            f"{percent(saved, 0)} less. "
         )
     else:
-        text += (
-            "None lowers the peak of a training step: activations, which every method needs, are "
-            "most of it. "
-        )
+        text += "No method lowers the peak memory of a training step. "
+    more = [row for row in few if row["peak_bytes"] > full["peak_bytes"]]
+    if more:
+        needed = listed([f"{noun(row)} ({mib(row['peak_bytes'])} MiB)" for row in more])
+        text += f"More than in full fine-tuning is needed in {needed}. "
     text += _step_comment(full, few)
     return text + _generation_comment(full, few)
 
@@ -92,69 +94,57 @@ def _kib(row: Row) -> str:
 
 
 def _step_comment(full: Row, few: Sequence[Row]) -> str:
-    quicker = [row for row in few if _verdict(row, full) is Verdict.LESS]
-    slower = [row for row in few if _verdict(row, full) is Verdict.MORE]
+    ratios = {id(row): compared(row["step"], full["step"]) for row in few}
+    faster = [row for row in few if ratios[id(row)].verdict is Verdict.LESS]
+    slower = [row for row in few if ratios[id(row)].verdict is Verdict.MORE]
     text = ""
-    if quicker:
-        best = min(quicker, key=lambda row: float(row["step"]["median_s"]))
-        ratio = full["step"]["median_s"] / best["step"]["median_s"]
+    if faster:
+        best = min(faster, key=lambda row: ratios[id(row)].ratio)
         text += (
-            f"With {_of(quicker, few)} a step takes less time than with training everything"
-            f"{f', the least with {told(best)}' if len(quicker) > 1 else ''} ({times(ratio)} as "
-            "fast). "
+            f"A step takes less time than in full fine-tuning with {_of(faster, few)}"
+            f"{f', the least with {noun(best)}' if len(faster) > 1 else ''} "
+            f"({percent(ratios[id(best)].ratio, 0)} of the time). "
         )
     if slower:
-        worst = max(slower, key=lambda row: float(row["step"]["median_s"]))
-        ratio = worst["step"]["median_s"] / full["step"]["median_s"]
+        worst = max(slower, key=lambda row: ratios[id(row)].ratio)
         text += (
-            f"With {_of(slower, few)} it takes longer than with training everything"
-            f"{f', the longest with {told(worst)}' if len(slower) > 1 else ''} ({times(ratio)} the "
-            "time). "
+            f"A step takes more time than in full fine-tuning with {_of(slower, few)}"
+            f"{f', the most with {noun(worst)}' if len(slower) > 1 else ''} "
+            f"({times(ratios[id(worst)].ratio)} the time). "
         )
         reasons = [METHODS.load(row["method"]).slow_because for row in slower]
         text += "".join(f"{reason} " for reason in reasons if reason)
-    if not quicker and not slower:
-        text += "In time none is measurably different from training everything. "
+    if not faster and not slower:
+        text += "The times of a step are not measurably different from that of full fine-tuning. "
     return text
-
-
-def _verdict(row: Row, full: Row) -> Verdict:
-    return compared(row["step"], full["step"]).verdict
 
 
 def _of(rows: Sequence[Row], among: Sequence[Row]) -> str:
     if len(rows) == len(among):
         return "every method"
-    return listed([told(row) for row in rows])
+    return listed([noun(row) for row in rows])
 
 
 def _generation_comment(full: Row, few: Sequence[Row]) -> str:
     pairs = [row for row in few if row["generation_merged"]]
     if not pairs:
         return "No adapter here can be merged."
-    gained = [
-        row
-        for row in pairs
-        if compared(row["generation_merged"], row["generation"]).verdict is Verdict.LESS
-    ]
-    if not gained:
+    ratios = {id(row): compared(row["generation"], row["generation_merged"]) for row in pairs}
+    faster = [row for row in pairs if ratios[id(row)].verdict is Verdict.MORE]
+    if not faster:
         return "Merging made generation measurably faster in no case."
-    most = max(gained, key=_merging_ratio)
+    most = max(faster, key=lambda row: ratios[id(row)].ratio)
     plain = full["generation"]
     same = [
         row for row in pairs if compared(row["generation_merged"], plain).verdict is Verdict.ALIKE
     ]
     text = (
-        f"Merging makes generation faster for {listed([told(row) for row in gained])}, most for "
-        f"{told(most)}, {times(_merging_ratio(most))}"
+        f"Merging makes generation faster for {listed([noun(row) for row in faster])}, most for "
+        f"{noun(most)}, by a factor of {significant(ratios[id(most)].ratio)}"
     )
     if len(same) == len(pairs):
         return f"{text}; merged, none is measurably different from the plain model."
     return f"{text}."
-
-
-def _merging_ratio(row: Row) -> float:
-    return float(row["generation"]["median_s"] / row["generation_merged"]["median_s"])
 
 
 def quantization_comment(result: Mapping[str, Any]) -> str:
@@ -173,16 +163,18 @@ def quantization_comment(result: Mapping[str, Any]) -> str:
         formula = f"8/{block} + 32/({block} · 256) = {significant(expected)}"
     bits = 8 * constants / weights
     text = (
-        f"*Bytes in 4 bits.* QLoRA keeps {count(weights)} weights of the base in "
-        f"{count(codes)} bytes of codes, {significant(codes / weights)} a weight, and "
-        f"{count(constants)} bytes of constants, {significant(bits)} bits a weight, where the "
+        f"*Memory of weights in 4 bits.* QLoRA keeps {count(weights)} weights of the base in "
+        f"{count(codes)} bytes of codes, {significant(codes / weights)} bytes per weight, and "
+        f"{count(constants)} bytes of constants, {significant(bits)} bits per weight, where the "
         f"formula gives {formula}"
     )
     if bits > 1.02 * expected:  # bytes are counted: what exceeds the formula is there
-        text += "; blocks that are not full, and the mean of each matrix, make the difference"
+        text += (
+            "; blocks that are not full, and the mean of each matrix, account for the difference"
+        )
     total = codes + constants
     return (
-        f"{text}. Together they take {mib(total)} MiB in place of {mib(held['float_bytes'])}, "
-        f"{times(held['float_bytes'] / total)} less. Embeddings, output layer, norms and biases "
-        "stay as they are."
+        f"{text}. Together they take {mib(total)} MiB in place of {mib(held['float_bytes'])} MiB, "
+        f"less by a factor of {significant(held['float_bytes'] / total)}. Embeddings, unembedding, "
+        "norms and biases stay as they are."
     )

@@ -34,22 +34,22 @@ _LINE = 1.5
 _DOT = 0.008
 """Half the width of a point, as a share of the axes' width."""
 _SHARE = 0.9
-"""Of the gain of training everything that counts as reaching it."""
+"""Of the gain of full fine-tuning that counts as reaching it."""
 
 
-def finetuning_figure(found: Mapping[str, Any]) -> Figure:
-    """Draw the perplexity on the new kind against the parameters trained, every method named.
+def finetuning_figure(result: Mapping[str, Any]) -> Figure:
+    """Draw the perplexity on the target against the parameters trained, every method named.
 
     Args:
-        found: the result of the experiment ``finetuning``.
+        result: the result of the experiment ``finetuning``.
     """
-    rows = found["methods"]
+    rows = result["methods"]
     with style():
         figure = new_figure(height_cm=8.0)
         axes = figure.subplots()
         series = (
-            ("LoRA by rank", found["ranks"], "trained", COLOURS[0]),
-            ("SAID by dimension", found["dimensions"]["rows"], "dimension", COLOURS[2]),
+            ("LoRA by rank", result["ranks"], "trained", COLOURS[0]),
+            ("SAID by dimension", result["dimensions"]["rows"], "dimension", COLOURS[2]),
         )
         for label, several, key, colour in series:
             if len(several) > 1:
@@ -60,13 +60,13 @@ def finetuning_figure(found: Mapping[str, Any]) -> Figure:
         for row, (x, y) in zip(rows, points, strict=True):
             axes.plot(x, y, linestyle="none", marker="o", markersize=5.5,
                       color=COLOURS[1] if row["method"] == "full" else INK)  # fmt: skip
-        before = _perplexity(found["before"]["target_loss"])
+        before = _perplexity(result["before"]["target_loss"])
         axes.set_xscale("log")
         axes.set_yscale("log")
         _spread(axes, points, before)
-        axes.axhline(before, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="the base")
+        axes.axhline(before, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="base model")
         axes.set_xlabel("trained parameters, logarithmic")
-        axes.set_ylabel("perplexity, new kind, logarithmic")
+        axes.set_ylabel("perplexity, target, logarithmic")
         axes.xaxis.set_major_locator(LogLocator(10))
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -88,30 +88,30 @@ def finetuning_figure(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def ranks_figure(found: Mapping[str, Any]) -> Figure:
-    """Draw the perplexity on the new kind against rank, and against the dimension of a subspace.
+def ranks_figure(result: Mapping[str, Any]) -> Figure:
+    """Draw the perplexity on the target against rank, and against the dimension of a subspace.
 
     Args:
-        found: the result of the experiment ``finetuning``.
+        result: the result of the experiment ``finetuning``.
     """
-    dimensions = bool(found["dimensions"]["rows"])
-    before = _perplexity(found["before"]["target_loss"])
-    full = next(row for row in found["methods"] if row["method"] == "full")
+    dimensions = bool(result["dimensions"]["rows"])
+    before = _perplexity(result["before"]["target_loss"])
+    full = next(row for row in result["methods"] if row["method"] == "full")
     after = _perplexity(full["target_loss"])
     with style():
         figure = new_figure(height_cm=6.4)
         left, *right = figure.subplots(1, 1 + dimensions, squeeze=False)[0]
-        ways = (("LoRA, one training a rank", found["ranks"], "-", "o"),
-                ("DyLoRA, one training", found["dylora"], (0, (5, 1.5)), "s"))  # fmt: skip
+        ways = (("LoRA, trained once per rank", result["ranks"], "-", "o"),
+                ("DyLoRA, trained once", result["dylora"], (0, (5, 1.5)), "s"))  # fmt: skip
         for i, (label, rows, dashes, marker) in enumerate(ways):
             if rows:
                 line = sorted((row["rank"], _perplexity(row["target_loss"])) for row in rows)
                 left.plot(*zip(*line, strict=True), color=COLOURS[i], linestyle=dashes,
                           marker=marker, label=label)  # fmt: skip
         left.set_xlabel("rank, logarithmic")
-        _powers(left, [row["rank"] for row in (*found["ranks"], *found["dylora"])])
+        _powers(left, [row["rank"] for row in (*result["ranks"], *result["dylora"])])
         if right:
-            rows = sorted(found["dimensions"]["rows"], key=lambda row: int(row["dimension"]))
+            rows = sorted(result["dimensions"]["rows"], key=lambda row: int(row["dimension"]))
             right[0].plot(
                 [row["dimension"] for row in rows],
                 [_perplexity(row["target_loss"]) for row in rows],
@@ -122,14 +122,16 @@ def ranks_figure(found: Mapping[str, Any]) -> Figure:
             left.set_title("Against rank")
             right[0].set_title("Against dimension")
         for axes in (left, *right):
-            axes.axhline(before, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="the base")
-            axes.axhline(after, color=COLOURS[1], linewidth=1, label="everything")
-        if right and full["target_loss"] < found["before"]["target_loss"]:
-            start, end = found["before"]["target_loss"], full["target_loss"]
+            axes.axhline(
+                before, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="base model"
+            )
+            axes.axhline(after, color=COLOURS[1], linewidth=1, label="full fine-tuning")
+        if right and full["target_loss"] < result["before"]["target_loss"]:
+            start, end = result["before"]["target_loss"], full["target_loss"]
             enough = _perplexity(start - _SHARE * (start - end))
             right[0].axhline(enough, color=COLOURS[1], linewidth=1, linestyle=(0, (1, 1.5)),
                              label="nine tenths of its gain")  # fmt: skip
-        left.set_ylabel("perplexity, new kind, logarithmic")
+        left.set_ylabel("perplexity, target, logarithmic")
         for axes in (left, *right):
             axes.set_yscale("log")
             axes.grid(axis="y")
@@ -180,8 +182,8 @@ def _label_places(
             left, right = sorted((start, start + side * width))
             middle = y + distance * high / 2
             clear = all(
-                right < one or left > other or abs(middle - height) >= high
-                for one, other, height in taken
+                right < taken_left or left > taken_right or abs(middle - height) >= high
+                for taken_left, taken_right, height in taken
             )
             if clear and left > 0 and right < 1 and high / 2 < middle < 1 - high / 2:
                 free.append((abs(distance) + 3 * out, -side, left, right, middle, start))

@@ -1,11 +1,11 @@
-"""The fine-tuning experiment: the run's model, adapted to another kind of text by every method.
+"""The fine-tuning experiment: the run's model, adapted to text of another kind by every method.
 
-The run's best checkpoint is adapted to text that it has not seen the like of (letters, unless a
-setting names other text): by training everything and by every method of the registry METHODS, for
-as many steps and on the same batches. Validation texts of that kind and of the run's own are
-measured before and after, so that what is forgotten shows beside what is learned. LoRA is trained
-several times with other random numbers: how far those results lie apart is the measure of every
-difference. Texts longer than the context are cut into pieces that fill it.
+The run's best checkpoint is adapted to text of another kind, the target (letters, unless a setting
+names other text), by full fine-tuning and by every method of the registry METHODS, for the same
+number of steps and on the same batches. Losses on validation texts of the target and of the run's
+own kind, the source, are measured before and after, and show what is learned and what is forgotten.
+LoRA is trained with several seeds; the spread of the results decides which differences are
+measurable. Texts longer than the context are cut into pieces of its length.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ PLUS_RATIO = 16.0
 PLUS_RATE = RATES["lora"] / 4
 """A's, so that A learns more slowly than in LoRA, and B faster."""
 _SAMPLED = (FULL, "lora")
-"""Ways that continue prompts, beside the base."""
+"""Methods whose models continue prompts, besides the base."""
 _PROMPT_TOKENS = 4
-"""Tokens of a text of the new kind that are continued."""
+"""Tokens of a target text that are continued."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +78,18 @@ class Way:
 
 @dataclass(frozen=True)
 class Texts:
-    """Rows to train on, and validation rows of both kinds."""
+    """Sequences to train on, and validation sequences of target and source."""
 
     train: list[Story]
     target: list[Story]
-    """Of the new kind, that nothing was trained on."""
+    """Validation texts of the target."""
     own: list[Story]
-    """Of the run's own kind."""
+    """Validation texts of the run's own kind, the source."""
 
 
 @dataclass(frozen=True)
 class _Setting:
-    """What every adaptation shares."""
+    """What all adaptations have in common."""
 
     base: GenerativeModel
     texts: Texts
@@ -98,7 +98,7 @@ class _Setting:
     step_done: Callable[[], None]
 
     def adapted(self, way: Way, seed: int | None = None) -> GenerativeModel:
-        """Return the base adapted to the new kind; the order of the rows is always the same."""
+        """Return the base adapted to the target; the order of the sequences is always the same."""
         give_back_freed_memory()  # of the training before
         training = replace(self.training, learning_rate=way.learning_rate)
         model = way.start(self.base, training.seed if seed is None else seed)
@@ -107,7 +107,7 @@ class _Setting:
         return model
 
     def losses(self, model: GenerativeModel) -> dict[str, float]:
-        """Return the validation loss on either kind, in nats a token."""
+        """Return the validation loss on target and source, in nats per token."""
         rows = self.training.batch_size
         return {
             "target_loss": rows_loss(model, self.texts.target, rows),
@@ -119,11 +119,11 @@ def run(context: Context) -> dict[str, Any]:
     """Adapt the run's best checkpoint by every method, and measure.
 
     Returns:
-        ``target`` (the text), ``before`` (losses of the base), ``methods`` (a row a way: losses,
-        sizes, memory, times), ``repeats`` (LoRA's losses by seed), ``samples``, ``ranks`` (LoRA),
-        ``dylora`` (one training, a row a rank), ``dimensions`` (SAID, and d90), ``long`` (extension
-        of the context; None if it was not asked for). Losses are in nats a token, ``target_loss``
-        that of the new kind.
+        ``target`` (the text), ``before`` (losses of the base), ``methods`` (a row per method:
+        losses, sizes, memory, times), ``repeats`` (LoRA's losses by seed), ``samples``, ``ranks``
+        (LoRA), ``dylora`` (one training, a row per rank), ``dimensions`` (SAID, and d90), ``long``
+        (extension of the context; None without it). Losses are in nats per token: ``target_loss``
+        on the target, ``base_loss`` on the source.
 
     Raises:
         CheckpointError: if the run has no checkpoint.
@@ -235,14 +235,14 @@ def target_data(config: RunConfig) -> DataConfig:
     own = config.data
     name = settings.target or ("stories" if own.corpus == "letters" else "letters")
     if name in CORPORA and name != "files":
-        made = replace(own, corpus=name, path=None)
+        data = replace(own, corpus=name, path=None)
     else:
-        made = replace(own, corpus="files", path=name)
-    return replace(made, train_stories=settings.texts, validation_stories=settings.stories)
+        data = replace(own, corpus="files", path=name)
+    return replace(data, train_stories=settings.texts, validation_stories=settings.stories)
 
 
 def ways(rank: int, model: GenerativeModel) -> list[Way]:
-    """Return what is compared: training everything, every method, and LoRA+.
+    """Return what is compared: full fine-tuning, every method, and LoRA+.
 
     Args:
         rank: of the methods that have one.
@@ -294,7 +294,7 @@ def _largest_rank(model: GenerativeModel) -> int:
 def _methods(
     setting: _Setting, compared: Sequence[Way]
 ) -> tuple[dict[str, GenerativeModel], list[dict[str, Any]]]:
-    """Adapt in every way."""
+    """Adapt the base by every method."""
     models: dict[str, GenerativeModel] = {}
     rows = []
     for way in compared:
@@ -318,7 +318,7 @@ def _methods(
 def _repeats(
     setting: _Setting, lora: Way, row: Mapping[str, Any], seeds: int
 ) -> dict[str, list[float]]:
-    """Train LoRA again with other random numbers; the first result is the row's.
+    """Train LoRA with further seeds; the first result is that of ``row``.
 
     Returns:
         ``target_loss`` and ``base_loss`` of every training.
@@ -334,10 +334,10 @@ def _repeats(
 def _samples(
     lm: LanguageModel, models: Mapping[str, GenerativeModel], target: TokenFile, config: RunConfig
 ) -> list[dict[str, Any]]:
-    """Continue prompts of both kinds by the base, LoRA and the model trained whole.
+    """Continue prompts of target and source with the base, after LoRA and full fine-tuning.
 
     Returns:
-        A row a prompt: ``prompt``, its ``kind`` (``target`` or ``own``), and ``texts`` by way.
+        A row per prompt: ``prompt``, its ``kind`` (``target`` or ``own``), and ``texts`` by way.
     """
     number = config.experiments.finetuning.sample_tokens
     wanted = replace(config.generation, strategy="sampling", max_new_tokens=number, num_return=1)
@@ -345,11 +345,11 @@ def _samples(
     begun = [target.story(i)[1 : 1 + _PROMPT_TOKENS].tolist() for i in places]
     prompts = [("target", lm.tokenizer.decode(ids)) for ids in begun]
     prompts += [("own", prompt) for prompt in config.report.prompts[:1]]
-    told = [prompt for _, prompt in prompts]
+    prompt_texts = [prompt for _, prompt in prompts]
 
     def texts(model: GenerativeModel) -> list[str]:
         speaker = LanguageModel(model.eval(), lm.tokenizer)
-        return [text.text for text in speaker.generate(told, wanted)]
+        return [text.text for text in speaker.generate(prompt_texts, wanted)]
 
     by_way = {"base": texts(lm.model), **{name: texts(models[name]) for name in _SAMPLED}}
     return [
@@ -361,7 +361,7 @@ def _samples(
 def _ranks(
     setting: _Setting, ranks: Iterable[int], lora: Way, row: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Adapt by LoRA at every rank but that of the row which is there already."""
+    """Adapt by LoRA at every rank except that of ``row``, which is trained already."""
     kept = ("trained", "target_loss", "base_loss")
     rows = [{"rank": lora.settings.rank, **{key: row[key] for key in kept}}]
     for rank in ranks:
@@ -369,7 +369,7 @@ def _ranks(
         model = setting.adapted(replace(lora, settings=settings))
         trained = sum(p.numel() for p in trained_parameters(model, "default").values())
         rows.append({"rank": rank, "trained": trained, **setting.losses(model)})
-    return sorted(rows, key=lambda found: int(found["rank"]))
+    return sorted(rows, key=lambda ranked: int(ranked["rank"]))
 
 
 def _dylora(setting: _Setting, model: GenerativeModel) -> list[dict[str, Any]]:
@@ -394,9 +394,9 @@ def _dimensions(
         settings = METHODS.load("intrinsic").Settings(dimension=dimension)
         model = setting.adapted(Way("intrinsic", "intrinsic", settings, RATES["intrinsic"]))
         rows.append({"dimension": dimension, **setting.losses(model)})
-    found = None
+    reached = None
     start, end = before["target_loss"], full["target_loss"]
     if end < start:
         losses = {int(row["dimension"]): float(row["target_loss"]) for row in rows}
-        found = d90(losses, start, end)
-    return {"rows": rows, "d90": found}
+        reached = d90(losses, start, end)
+    return {"rows": rows, "d90": reached}

@@ -30,11 +30,11 @@ from tinylm.training.step import TrainingStep
 
 _PROMPTS, _PROMPT_TOKENS = 8, 5
 _NOTHING = 1e-30
-"""A learning rate that moves no weight."""
+"""A learning rate so small that no weight changes."""
 
 
 def size(model: GenerativeModel) -> dict[str, int]:
-    """Return how many parameters are ``trained``, and ``bytes``: what has to be kept of them."""
+    """Return the number of parameters ``trained``, and the ``bytes`` of what is saved."""
     if not adapters(model):
         parameters = list(model.parameters())
         count = sum(parameter.numel() for parameter in parameters)
@@ -46,21 +46,21 @@ def size(model: GenerativeModel) -> dict[str, int]:
 
 
 def quantized(model: nn.Module) -> dict[str, int] | None:
-    """Return what 4 bits make of the matrices that are kept in them, or None if none is.
+    """Return the sizes of the matrices that are kept in 4 bits, or None if none is.
 
     Returns:
         ``weights``, ``code_bytes`` (4 bits each), ``constant_bytes`` (of the blocks), and
         ``float_bytes``, what the same matrices take in the model's own format.
     """
-    found = [module.quantized for module in model.modules() if isinstance(module, NF4Linear)]
-    if not found:
+    matrices = [module.quantized for module in model.modules() if isinstance(module, NF4Linear)]
+    if not matrices:
         return None
-    codes = tensor_bytes([held.codes for held in found])
+    codes = tensor_bytes([held.codes for held in matrices])
     return {
-        "weights": sum(held.shape.numel() for held in found),
+        "weights": sum(held.shape.numel() for held in matrices),
         "code_bytes": codes,
-        "constant_bytes": sum(held.num_bytes for held in found) - codes,
-        "float_bytes": sum(held.shape.numel() * held.dtype.itemsize for held in found),
+        "constant_bytes": sum(held.num_bytes for held in matrices) - codes,
+        "float_bytes": sum(held.shape.numel() * held.dtype.itemsize for held in matrices),
     }
 
 
@@ -88,7 +88,7 @@ def step_memory(model: GenerativeModel, training: TrainingConfig, stories: Seque
 def timed_step(
     model: GenerativeModel, training: TrainingConfig, stories: Sequence[Story]
 ) -> tuple[TrainingStep[GenerativeModel], Callable[[], None]]:
-    """Return a training step, always on the same batch, at a rate that moves nothing."""
+    """Return a training step, always on the same batch, at a rate that changes no weight."""
     work = TrainingStep(model, next_token_loss, replace(training, learning_rate=_NOTHING))
     batch = _batch(training, stories)
 
@@ -115,7 +115,7 @@ def measure_speeds(
         stories: of the step's batch.
         prompts: ids, from whose first few tokens texts are generated.
         settings: tokens a text, and rounds; all models take turns.
-        console: who watches.
+        console: shows the progress.
 
     Returns:
         name -> ``step`` (seconds), ``generation`` and ``generation_merged``, which is None where

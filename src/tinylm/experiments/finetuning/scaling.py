@@ -12,14 +12,17 @@ from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.finetuning.rows import (
     NAMES,
     Row,
+    against_lora,
+    beside_full,
     full_row,
     gain,
     gain_shown,
     learned,
+    lora_row,
     moved,
     ppl,
 )
-from tinylm.measurement import Verdict, mean
+from tinylm.measurement import Difference, Verdict, mean
 from tinylm.report.blocks import Block, Figure, Heading, Table
 from tinylm.report.formatting import count, keyed, listed, percent, plural, setting, significant
 from tinylm.report.measurements import compared, hardware, median, mib, rounds
@@ -31,9 +34,9 @@ TEXT = passages(__file__)
 def rank_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     """Return LoRA and DyLoRA by rank, and the intrinsic dimension."""
     lora, dylora = result["ranks"], result["dylora"]
-    made: list[Block] = []
+    blocks: list[Block] = []
     if lora or dylora:
-        made += [
+        blocks += [
             Heading(2, "How large a rank", "sec:ft-ranks"),
             *TEXT.blocks("ranks", comment=rank_comment(result)),
             _rank_table(result),
@@ -42,12 +45,12 @@ def rank_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]
         dimensions = bool(result["dimensions"]["rows"])
         text = caption = ""
         if dimensions:
-            text = ", and SAID by the dimension of its subspace"
+            text = ", and that of SAID by the dimension of its subspace"
             caption = (
-                "; on the right against the dimension of the random subspace of SAID. The dotted "
-                "line is nine tenths of the gain of training everything"
+                "; on the right that of SAID by the dimension of its random subspace. The dotted "
+                "line is nine tenths of the gain of full fine-tuning"
             )
-        made += [
+        blocks += [
             *TEXT.blocks("ranks, before the figure", dimensions=text),
             Figure(
                 "fig:ft-ranks",
@@ -57,12 +60,12 @@ def rank_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]
             ),
         ]
     if result["dimensions"]["rows"]:
-        made += [
+        blocks += [
             Heading(2, "Intrinsic dimension", "sec:ft-dimension"),
             *TEXT.blocks("intrinsic dimension", comment=dimension_comment(result)),
             _dimension_table(result),
         ]
-    return made
+    return blocks
 
 
 def _rank_table(result: Mapping[str, Any]) -> Table:
@@ -90,7 +93,7 @@ def _rank_table(result: Mapping[str, Any]) -> Table:
             if largest
             else "",
         ),
-        ("Rank", "LoRA, parameters", "new kind", "base kind", "DyLoRA, new kind", "base kind"),
+        ("Rank", "LoRA, parameters", "target", "source", "DyLoRA, target", "source"),
         tuple(rows),
         "rrrrrr",
         TEXT.line("ranks, table's note"),
@@ -107,27 +110,29 @@ def rank_comment(result: Mapping[str, Any]) -> str:
         text += (
             f"From rank {first['rank']} to {last['rank']}, with "
             f"{setting(last['trained'] / first['trained'])} times the parameters, LoRA's "
-            f"perplexity {_moves(result, first, last)}; "
+            f"perplexity {_moves(result, first, last)}. "
         )
         enough = next(row for row in lora if row is best or not _differ(result, row, best))
         text += (
-            f"the best is rank {best['rank']}. "
-            if enough is best
-            else f"rank {enough['rank']} is not measurably different from the best. "
+            f"Its lowest is {ppl(best['target_loss'])}, at rank {best['rank']}, "
+            f"{beside_full(result, best)} ({ppl(full_row(result)['target_loss'])})"
         )
+        if enough is not best:
+            text += f"; that at rank {enough['rank']} is not measurably different from it"
+        text += ". "
     return (text + _dylora_comment(result)).strip()
 
 
-def _differ(result: Mapping[str, Any], one: Row, other: Row) -> bool:
-    verdict = learned(result, one["target_loss"], other["target_loss"]).verdict
+def _differ(result: Mapping[str, Any], first: Row, second: Row) -> bool:
+    verdict = learned(result, first["target_loss"], second["target_loss"]).verdict
     return verdict in (Verdict.LESS, Verdict.MORE)
 
 
-def _moves(result: Mapping[str, Any], one: Row, other: Row) -> str:
-    """Return how the perplexity goes from one row to another."""
-    if not _differ(result, one, other):
+def _moves(result: Mapping[str, Any], first: Row, second: Row) -> str:
+    """Return how the perplexity changes from one row to another."""
+    if not _differ(result, first, second):
         return "does not change measurably"
-    difference = other["target_loss"] - one["target_loss"]
+    difference = second["target_loss"] - first["target_loss"]
     return f"{'rises' if difference > 0 else 'falls'} by {moved(difference)}"
 
 
@@ -139,14 +144,11 @@ def _dylora_comment(result: Mapping[str, Any]) -> str:
     text = f"DyLoRA was trained with a largest rank of {largest['rank']}. "
     if len(cut) > 1:
         text += (
-            f"From rank {cut[0]['rank']} to that its perplexity {_moves(result, cut[0], largest)}. "
+            f"From rank {cut[0]['rank']} to {largest['rank']} its perplexity "
+            f"{_moves(result, cut[0], largest)}. "
         )
     lora = keyed(result["ranks"], "rank")
-    gaps = {
-        row["rank"]: learned(result, row["target_loss"], lora[row["rank"]]["target_loss"])
-        for row in cut
-        if row["rank"] in lora
-    }
+    gaps = {row["rank"]: _gap(result, row, lora[row["rank"]]) for row in cut if row["rank"] in lora}
     if not gaps:
         return text
     above = [rank for rank, gap in gaps.items() if gap.verdict is Verdict.MORE]
@@ -154,17 +156,21 @@ def _dylora_comment(result: Mapping[str, Any]) -> str:
     parts = []
     if above:
         worst = max(gaps[rank].value for rank in above)
-        parts.append(
-            f"worse than a LoRA trained for that rank alone at {_ranks(above)} "
-            f"(by up to {moved(worst)})"
-        )
+        parts.append(f"higher at {_ranks(above)} (by up to {moved(worst)})")
     if below:
         best = min(gaps[rank].value for rank in below)
-        parts.append(f"better at {_ranks(below)} (by up to {moved(best)})")
+        parts.append(f"lower at {_ranks(below)} (by up to {moved(best)})")
     equal = [rank for rank in gaps if rank not in above and rank not in below]
     if equal:
-        parts.append(f"not measurably different from it at {_ranks(equal)}")
-    return f"{text}It is {listed(parts)}."
+        parts.append(f"not measurably different at {_ranks(equal)}")
+    return f"{text}Compared with LoRA of the same rank it is {listed(parts)}."
+
+
+def _gap(result: Mapping[str, Any], cut: Row, lora: Row) -> Difference:
+    """Compare DyLoRA cut to a rank with LoRA of that rank, with all its trainings if repeated."""
+    if lora["rank"] == lora_row(result)["settings"]["rank"]:
+        return against_lora(result, cut)
+    return learned(result, cut["target_loss"], lora["target_loss"])
 
 
 def _ranks(ranks: Sequence[int]) -> str:
@@ -177,7 +183,7 @@ def dimension_comment(result: Mapping[str, Any]) -> str:
     rows = sorted(dimensions["rows"], key=lambda row: int(row["dimension"]))
     full = full_row(result)
     if gain(result, full) is None:
-        return "Training everything gained nothing, so that there is no $d_90$."
+        return "Full fine-tuning gained nothing, so that there is no $d_90$."
     reached = dimensions["d90"]
     if reached is None:
         best = min(rows, key=lambda row: float(row["target_loss"]))
@@ -194,8 +200,8 @@ def dimension_comment(result: Mapping[str, Any]) -> str:
     )
     return (
         f"Nine tenths are reached in {count(reached)} dimensions, "
-        f"{percent(reached / full['trained'], 3)} of the model's parameters: $d_90$ is {between} "
-        "for a training of this length."
+        f"{percent(reached / full['trained'], 3)} as many as the model has parameters: $d_90$ is "
+        f"{between} for a training of this length."
     )
 
 
@@ -214,7 +220,7 @@ def _dimension_table(result: Mapping[str, Any]) -> Table:
     return Table(
         "tab:ft-dimension",
         TEXT.line("intrinsic dimension, table"),
-        ("Dimensions", "New kind", "Gain", "Base kind"),
+        ("Dimensions", "Target", "Gain", "Source"),
         cells,
         "rrrr",
         emphasised=tuple(i for i, row in enumerate(rows) if row["dimension"] == reached),
@@ -248,7 +254,7 @@ def _context_table(result: Mapping[str, Any], rows: Sequence[Row]) -> Table:
         trained = "step" in row
         cells.append(
             (
-                NAMES.get(row["method"], "the base, as it is"),
+                NAMES.get(row["method"], "base model"),
                 count(row["trained"]) if trained else "–",
                 ppl(row["within"]),
                 ppl(row["beyond"]),
@@ -274,7 +280,7 @@ def _context_table(result: Mapping[str, Any], rows: Sequence[Row]) -> Table:
 
 
 def context_comment(long: Mapping[str, Any]) -> str:
-    """Return what longer texts do to the base, and what either training makes of them.
+    """Return what longer texts do to the base, and what both methods change.
 
     Losses are compared window by window.
     """
@@ -282,32 +288,31 @@ def context_comment(long: Mapping[str, Any]) -> str:
     base = rows["none"]
     beyond = mean(_windows(base, "beyond") - _windows(base, "within"))
     text = (
-        f"As it is, the base has perplexity {ppl(base['within'])} within its context and "
+        f"The base model has a perplexity of {ppl(base['within'])} within its context and of "
         f"{ppl(base['beyond'])} beyond it"
     )
     text += {
-        Verdict.MORE: f", higher by {moved(beyond.value)}: it has not learned what those "
-        "positions mean. ",
-        Verdict.LESS: f", lower by {moved(beyond.value)}: positions that it has not seen do not "
-        "disturb it, and more text before a token helps. ",
-        Verdict.ALIKE: ", not measurably different: positions that it has not seen do not disturb "
-        "it. ",
-        Verdict.UNKNOWN: ", too few windows to compare. ",
+        Verdict.MORE: f", higher by {moved(beyond.value)}. ",
+        Verdict.LESS: f", lower by {moved(beyond.value)}, although positions beyond the context "
+        "did not occur in training. ",
+        Verdict.ALIKE: ", not measurably different, although positions beyond the context did not "
+        "occur in training. ",
+        Verdict.UNKNOWN: "; there are too few windows to compare them. ",
     }[beyond.verdict]
     trained = [name for name in ("lora", "longlora") if name in rows]
     for name in trained:
         row = rows[name]
-        text += f"{NAMES[name]} brings them to {ppl(row['within'])} and {ppl(row['beyond'])}. "
+        text += f"{NAMES[name]} reaches {ppl(row['within'])} and {ppl(row['beyond'])}. "
     if len(trained) < 2:
         return text.strip()
     whole, grouped = rows["lora"], rows["longlora"]
     gap = mean(_windows(grouped, "beyond") - _windows(whole, "beyond"))
     size = significant(grouped["trained"] / whole["trained"])
     text += {
-        Verdict.LESS: f"Beyond the old context LongLoRA is lower, by {moved(gap.value)}, with "
-        f"{size} times the parameters. ",
-        Verdict.MORE: f"Beyond the old context LongLoRA is higher, by {moved(gap.value)}, with "
-        f"{size} times the parameters. ",
+        Verdict.LESS: f"Beyond the old context that of LongLoRA is lower, by {moved(gap.value)}, "
+        f"with {size} times the parameters. ",
+        Verdict.MORE: f"Beyond the old context that of LongLoRA is higher, by {moved(gap.value)}, "
+        f"with {size} times the parameters. ",
         Verdict.ALIKE: "Beyond the old context the two are not measurably different. ",
         Verdict.UNKNOWN: "",
     }[gap.verdict]
@@ -324,10 +329,7 @@ def _step_comment(whole: Row, grouped: Row) -> str:
     if step.verdict is Verdict.LESS:
         return f"A step of LongLoRA takes {percent(step.ratio, 0)} of the time of one of LoRA."
     if step.verdict is Verdict.MORE:
-        return (
-            f"A step of LongLoRA takes {significant(step.ratio)} times as long: at these lengths "
-            "what groups save in attention is less than the trained embeddings cost."
-        )
+        return f"A step of LongLoRA takes {significant(step.ratio)} times as long as one of LoRA."
     if step.verdict is Verdict.ALIKE:
         return "The times of their steps are not measurably different."
-    return "Which of their steps is quicker could not be measured."
+    return "Which of their steps is faster could not be measured."

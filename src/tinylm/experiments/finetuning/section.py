@@ -1,7 +1,8 @@
-"""Fine-tuning with few parameters: what every method learns and forgets."""
+"""Parameter-efficient fine-tuning: what every method learns and forgets."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,20 +10,20 @@ from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.finetuning.costs import cost_comment, cost_table, quantization_comment
 from tinylm.experiments.finetuning.rows import (
     NAMES,
-    beside_lora,
+    against_lora,
+    beside_full,
     few_rows,
     forgotten,
     full_row,
     gain_shown,
     gained,
-    learned,
+    label,
     lora_row,
     moved,
+    noun,
     part_of_gain,
     ppl,
     ratio,
-    shown,
-    told,
 )
 from tinylm.experiments.finetuning.scaling import context_blocks, rank_blocks
 from tinylm.experiments.recipes import MANY_UNKNOWN
@@ -41,10 +42,9 @@ from tinylm.report.formatting import count, listed, percent, plural, setting
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
-_CHANGES_OF_LORA = {
+_CHANGES_OF_LORA: dict[str, str] = {
     "full": "",
     **{name: METHODS.load(name).changes_of_lora for name in METHODS},
-    "lora+": "a higher rate for $B$",
 }
 """Name in the results -> what tells it from LoRA; empty: it is no kind of LoRA."""
 _LONGEST_SAMPLE = 260
@@ -57,14 +57,14 @@ def blocks(results: ReportInputs) -> list[Block]:
     if result is None:
         return []
     return [
-        Heading(1, "Fine-tuning with few parameters", "sec:finetuning"),
+        Heading(1, "Parameter-efficient fine-tuning", "sec:finetuning"),
         *_technique(result),
         *_setting(result),
-        Paragraph(quality_comment(result)),
+        Paragraph(quality_comment(result, results.config.model.vocab_size or math.inf)),
         _quality_table(result),
         *_figure(results),
-        Paragraph(forgetting_comment(result)),
-        *_samples(result["samples"]),
+        *TEXT.blocks("forgetting", comment=forgetting_comment(result)),
+        *_samples(results, result["samples"]),
         Paragraph(cost_comment(result)),
         cost_table(result),
         *_quantization(result),
@@ -110,8 +110,8 @@ def _explanation(row: Mapping[str, Any]) -> str:
 def _setting(result: Mapping[str, Any]) -> list[Block]:
     target, repeats = result["target"], result["repeats"]["target_loss"]
     warning = (
-        "So many are unknown that the losses below tell little of the text itself; other text can "
-        "be named with `experiments.finetuning.target`. "
+        "With so many unknown words the losses below say little about the texts; others can be "
+        "chosen with `experiments.finetuning.target`. "
         if target["unknown_rate"] > MANY_UNKNOWN
         else ""
     )
@@ -121,7 +121,7 @@ def _setting(result: Mapping[str, Any]) -> list[Block]:
         unknown=percent(target["unknown_rate"]),
         warning=warning,
         steps=plural(result["steps"], "step"),
-        rows=plural(result["batch_size"], "row"),
+        sequences=plural(result["batch_size"], "sequence"),
         validation_texts=plural(target["validation_texts"], "validation text"),
         own_texts=count(result["own_texts"]),
         repeats=count(len(repeats)),
@@ -134,14 +134,14 @@ def _quality_table(result: Mapping[str, Any]) -> Table:
     before, whole = result["before"], full_row(result)["trained"]
     rows = [
         (
-            *("the base", "–", "–", "–"),
+            *("base model", "–", "–", "–"),
             *(ppl(before["target_loss"]), "–", ppl(before["base_loss"]), "–"),
         )
     ]
     for row in result["methods"]:
         rows.append(
             (
-                shown(row),
+                label(row),
                 setting(row["learning_rate"]),
                 count(row["trained"]),
                 percent(row["trained"] / whole, 2),
@@ -155,7 +155,7 @@ def _quality_table(result: Mapping[str, Any]) -> Table:
     return Table(
         "tab:ft-quality",
         TEXT.line("quality, table"),
-        ("Trained", "Rate", "Parameters", "Share", "New kind", "Gain", "Own kind", "Ratio"),
+        ("Method", "Rate", "Parameters", "Share", "Target", "Gain", "Source", "Ratio"),
         tuple(rows),
         "lrrrrrrr",
         TEXT.line("quality, table's note"),
@@ -163,98 +163,110 @@ def _quality_table(result: Mapping[str, Any]) -> Table:
     )
 
 
-def quality_comment(result: Mapping[str, Any]) -> str:
-    """Return what training everything and LoRA gain, and which methods come near."""
+def quality_comment(result: Mapping[str, Any], vocab_size: float) -> str:
+    """Return what full fine-tuning and LoRA gain, and which methods come near.
+
+    Args:
+        result: of the experiment.
+        vocab_size: of the model, or infinity where it is not known; it is the perplexity where
+            all tokens are equally likely.
+    """
     before, full, few = result["before"], full_row(result), few_rows(result)
     text = (
-        "*What is learned* is in [[tab:ft-quality]]. Training everything takes perplexity on the "
-        f"new kind from {ppl(before['target_loss'])} to {ppl(full['target_loss'])}. "
+        "*What is learned.* Full fine-tuning takes the perplexity on the target from "
+        f"{ppl(before['target_loss'])}{_beyond_uniform(before['target_loss'], vocab_size)} to "
+        f"{ppl(full['target_loss'])} ([[tab:ft-quality]]). "
     )
     verdict = gained(result, full).verdict
     if verdict is Verdict.UNKNOWN:
-        return text + (
-            "How far such trainings lie apart is not known, so that nothing is said of differences."
-        )
+        return f"{text}The spread of such trainings is not known, so that none are compared."
     if verdict is not Verdict.LESS:
         return text + (
-            "That is *no measurable gain*, so that there is nothing to compare the others with: "
-            "the base knew the new kind, or the learning rate does not suit it."
+            "That is *no measurable gain* with which the other methods could be compared. Possible "
+            "reasons are that the base model knew such texts already, or an unsuitable learning "
+            "rate."
         )
     lora = lora_row(result)
     share = lora["trained"] / full["trained"]
     text += (
-        f"LoRA, which trains {percent(share, 2)} of the parameters, reaches "
-        f"{ppl(lora['target_loss'])}: {gain_shown(result, lora)} of the gain in loss. "
+        f"LoRA, which trains {count(lora['trained'])} added parameters ({percent(share, 2)} as "
+        f"many as the model has), reaches {ppl(lora['target_loss'])}, with "
+        f"{gain_shown(result, lora)} of the gain in loss. "
     )
     best = min(few, key=lambda row: float(row["target_loss"]))
-    verdict = learned(result, best["target_loss"], full["target_loss"]).verdict
-    word = {
-        Verdict.LESS: "lower than after training everything",
-        Verdict.MORE: "higher than after training everything",
-        Verdict.ALIKE: "not measurably different from training everything",
-        Verdict.UNKNOWN: "not compared with training everything",
-    }[verdict]
     text += (
-        f"Of the methods with few parameters {told(best)} does best, {ppl(best['target_loss'])}, "
-        f"{word}. "
+        "The lowest perplexity of a parameter-efficient method in the table is that of "
+        f"{noun(best)}, {ppl(best['target_loss'])}, {beside_full(result, best)}. "
     )
     gains = {id(row): part_of_gain(result, row) for row in few}
-    most = [told(row) for row in few if gains[id(row)] >= 0.9]
-    none = [told(row) for row in few if gained(result, row).verdict is not Verdict.LESS]
+    most = [noun(row) for row in few if gains[id(row)] >= 0.9]
+    none = [noun(row) for row in few if gained(result, row).verdict is not Verdict.LESS]
     if most:
-        text += f"At least nine tenths of the gain are reached by {listed(most)}. "
+        text += f"At least 90\u202f% of the gain is reached by {listed(most)}. "
     else:
-        text += f"None reaches nine tenths of the gain in {plural(result['steps'], 'step')}. "
+        text += f"None reaches 90\u202f% of the gain in {plural(result['steps'], 'step')}. "
     if none:
-        names = listed(none)
-        text += f"{names[0].upper()}{names[1:]} gained nothing measurable. "
+        text += f"No measurable gain is reached by {listed(none)}. "
     worst = min(few, key=lambda row: gains[id(row)])
     if not none and gains[id(worst)] < 0.9:
-        text += f"The least is gained by {told(worst)}, {percent(gains[id(worst)], 0)}. "
-    return (text + _kin_comment(result)).strip()
+        text += f"The smallest gain, {percent(gains[id(worst)], 0)}, is that of {noun(worst)}. "
+    return (text + _variants_comment(result)).strip()
 
 
-def _kin_comment(result: Mapping[str, Any]) -> str:
-    """Return how LoRA's kin compare with it."""
+def _beyond_uniform(loss: float, vocab_size: float) -> str:
+    """Return a remark on a loss that is above that of the uniform distribution, else nothing."""
+    if loss <= math.log(vocab_size):
+        return ""
+    return f" (all tokens equally likely: {count(vocab_size)})"
+
+
+def _variants_comment(result: Mapping[str, Any]) -> str:
+    """Return how LoRA's variants compare with it."""
     parts = []
     for row in result["methods"]:
-        change = _CHANGES_OF_LORA[row["name"]]
+        change = _change_of_lora(row)
         if not change:
             continue
-        difference = beside_lora(result, row)
+        difference = against_lora(result, row)
         effect = {
-            Verdict.LESS: f"lowers perplexity by {moved(difference.value)}",
-            Verdict.MORE: f"raises perplexity by {moved(difference.value)}",
-            Verdict.ALIKE: "makes no measurable difference",
+            Verdict.LESS: f"is lower by {moved(difference.value)}",
+            Verdict.MORE: f"is higher by {moved(difference.value)}",
+            Verdict.ALIKE: "is not measurably different",
             Verdict.UNKNOWN: "could not be compared",
         }[difference.verdict]
-        parts.append(f"{change} ({NAMES[row['name']]}) {effect}")
-    return f"Beside LoRA, {listed(parts)}." if parts else ""
+        parts.append(f"that of {NAMES[row['name']]} ({change}) {effect}")
+    return f"Compared with the perplexity of LoRA, {listed(parts)}." if parts else ""
+
+
+def _change_of_lora(row: Mapping[str, Any]) -> str:
+    """Return what tells a variant from LoRA; nothing of another method."""
+    if row["name"] == "lora+":
+        rate = row["learning_rate"]
+        higher = rate * row["settings"]["learning_rate_ratio"]
+        return f"learning rates of {setting(rate)} for $A$ and {setting(higher)} for $B$"
+    return _CHANGES_OF_LORA[row["name"]]
 
 
 def forgetting_comment(result: Mapping[str, Any]) -> str:
-    """Return who forgets most and least."""
+    """Return which methods raise the perplexity on the source most and least."""
     before = result["before"]["base_loss"]
     verdicts = {id(row): forgotten(result, row).verdict for row in result["methods"]}
     worse = [row for row in result["methods"] if verdicts[id(row)] is Verdict.MORE]
     better = [row for row in result["methods"] if verdicts[id(row)] is Verdict.LESS]
-    text = "*What is forgotten.* On the run's own kind perplexity rises measurably after "
+    text = "The perplexity on the source rises measurably after "
     if not worse:
-        text += "none of the ways. "
+        text += "none of the methods."
     elif len(worse) == 1:
-        text += f"{told(worst := worse[0])} alone, {_rise(worst, before)}. "
+        text += f"{noun(worse[0])} alone, {_rise(worse[0], before)}."
     else:
         worst, least = (of(worse, key=lambda row: float(row["base_loss"])) for of in (max, min))
         text += (
-            f"{_all(worse, result['methods'])}: most after {told(worst)}, {_rise(worst, before)}, "
-            f"and least after {told(least)}, {_rise(least, before)}. "
+            f"{_all(worse, result['methods'])}: most after {noun(worst)}, {_rise(worst, before)}, "
+            f"and least after {noun(least)}, {_rise(least, before)}."
         )
     if better:
-        text += f"It *falls* after {_all(better, result['methods'])}. "
-    return text + (
-        "With an adapter nothing is lost for good: the base's weights are untouched, and the "
-        "adapter can be switched off."
-    )
+        text += f" It *falls* after {_all(better, result['methods'])}."
+    return text
 
 
 def _rise(row: Mapping[str, Any], before: float) -> str:
@@ -262,33 +274,34 @@ def _rise(row: Mapping[str, Any], before: float) -> str:
 
 
 def _all(rows: Sequence[Mapping[str, Any]], among: Sequence[Mapping[str, Any]]) -> str:
-    others = [told(row) for row in among if row not in rows]
+    others = [noun(row) for row in among if row not in rows]
     if not others:
-        return "every way"
+        return "every method"
     if len(others) < len(rows) / 2:
-        return f"every way but {listed(others)}"
-    return listed([told(row) for row in rows])
+        return f"every method but {listed(others)}"
+    return listed([noun(row) for row in rows])
 
 
-def _samples(samples: Sequence[Mapping[str, Any]]) -> list[Block]:
+def _samples(results: ReportInputs, samples: Sequence[Mapping[str, Any]]) -> list[Block]:
     """Return what the model writes before and after, side by side."""
     if not samples:
         return []
-    ways = {"base": "The base", "lora": "After LoRA", "full": "After training everything"}
+    tokens = results.config.experiments.finetuning.sample_tokens
+    headers = {"base": "Base model", "lora": "After LoRA", "full": "After full fine-tuning"}
     rows = tuple(
-        tuple(literal(_cut(str(sample["texts"][way]))) for way in ways) for sample in samples
+        tuple(literal(_cut(str(sample["texts"][name]))) for name in headers) for sample in samples
     )
     own = (
-        "; the last row begins as the run's own stories do, and shows what was forgotten"
+        ". The last row has a prompt of the source, and shows what was forgotten"
         if any(sample["kind"] == "own" for sample in samples)
         else ""
     )
     return [
-        *TEXT.blocks("samples", own=own),
+        *TEXT.blocks("samples", tokens=plural(tokens, "token"), own=own),
         Table(
             "tab:ft-samples",
             TEXT.line("samples, table"),
-            tuple(ways.values()),
+            tuple(headers.values()),
             rows,
             "ppp",
             TEXT.line("samples, table's note", length=count(_LONGEST_SAMPLE)),

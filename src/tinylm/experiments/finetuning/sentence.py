@@ -21,8 +21,8 @@ def sentence(inputs: ReportInputs) -> str:
             whole["target_loss"],
         )
     )
+    share = percent(lora["trained"] / whole["trained"])
     return (
-        f"On stories of another kind, LoRA takes the perplexity of the run's model from {before} "
-        f"to {after} by training {percent(lora['trained'] / whole['trained'])} of its parameters; "
-        f"training all of them takes it to {full}."
+        f"On texts of another kind the model has a perplexity of {before}; LoRA, which trains "
+        f"{share} as many parameters as the model has, reaches {after}, full fine-tuning {full}."
     )

@@ -1,4 +1,4 @@
-"""The settings of the experiment on fine-tuning with few parameters."""
+"""The settings of the experiment on parameter-efficient fine-tuning."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class FinetuningExperiment:
     batch_size: PositiveInt = 16
     """Rows in a batch: texts, or pieces of them as long as the context."""
     seeds: Annotated[Int, Field(ge=2)] = 3
-    """Times that LoRA is trained, which shows what random numbers do to a result."""
+    """Seeds with which LoRA is trained; the spread of its results shows the effect of the seed."""
     rank: PositiveInt = 8
     """Rank of the methods that have one."""
     ranks: Sizes = (1, 2, 4, 8, 16, 32)
     """Ranks of LoRA, one adaptation each."""
     dimensions: tuple[PositiveInt, ...] = (32, 128, 512, 2_048, 8_192)
-    """Dimensions of SAID, one adaptation each, in which the intrinsic one is looked for; none:
-    it is not looked for."""
+    """Dimensions of SAID, one adaptation each, among which the intrinsic dimension is found; none:
+    it is not measured."""
     context_factor: Annotated[Int, Field(ge=2)] = 4
-    """LongLoRA extends the context so many times."""
+    """Length of the context that LongLoRA extends to, as a multiple of the model's."""
     context_steps: NonNegativeInt = 100
-    """Optimizer steps of each way of extending it; 0: it is not extended."""
+    """Optimizer steps of each method that extends it; 0: it is not extended."""
     sample_tokens: PositiveInt = 60
     """Tokens of the samples before and after."""
     new_tokens: PositiveInt = 40
