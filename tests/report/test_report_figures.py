@@ -126,7 +126,7 @@ def test_curves_hold_the_measured_points() -> None:
     measured = [point["loss"] for point in training["curve"]]
     assert list(lines[0].get_ydata()) == measured  # type: ignore[arg-type]
     shown = words(perplexity_figure(training))
-    assert "word frequencies only (215)" in shown and "4,812" in shown
+    assert "unigram model (215)" in shown and "4,812" in shown
     assert len(schedule_figure(training).axes) == 2
 
 

@@ -31,6 +31,12 @@ def tokens(number: float) -> Callable[[Results], None]:
     return lambda results: results["data"]["splits"]["train"].update(tokens=number)
 
 
+def disturbed(results: Results) -> None:
+    """The speed of the training varied by more than a tenth."""
+    for i, point in enumerate(results["training"]["curve"]):
+        point["tokens_per_second"] = 20_000 + 10_000 * (i % 2)
+
+
 def checks(number: int, failed: int = 0) -> Callable[[Results], None]:
     def change(results: Results) -> None:
         result = results["verification"]
@@ -50,10 +56,16 @@ CASES = table_of(
     (tokens(1_000_000), "1.00 million word-level tokens"),
     (tokens(1e9 - 1e6), "999 million word-level tokens"),
     (tokens(1e9), "1.00 billion word-level tokens"),
+    (None, "In 4,860 steps and 7\u00a0min 54\u00a0s on 9.95 million tokens, the model reached"),
+    (disturbed, "In 4,860 steps on 9.95 million tokens, the model reached", "min 54"),
     # The perplexity of the whole split, where it was measured.
-    (None, "validation perplexity reached 8.10, where word frequencies alone give 215."),
-    (without("evaluation"), "validation perplexity reached 7.85", "Continuations"),
-    (lambda r: r["training"].update(unigram_perplexity=None), "reached 8.10. Cont", "frequencies"),
+    (None, "the model reached a validation perplexity of 8.10; a unigram model has 215."),
+    (without("evaluation"), "a validation perplexity of 7.85", "Continuations"),
+    (
+        lambda r: r["training"].update(unigram_perplexity=None),
+        "perplexity of 8.10. Cont",
+        "unigram",
+    ),
     (None, "Continuations of 50 unseen stories reach a corpus BLEU of 6.4"),
     (None, "The 24 attention heads are measured one by one and fall into"),
     (without("attention"), "checks of the program", "attention heads"),

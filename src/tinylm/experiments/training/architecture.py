@@ -31,10 +31,10 @@ def blocks(results: ReportInputs) -> list[Block]:
     ]
     if drawn:
         frame = (
-            "The frame stands once"
+            "The blue frame stands once"
             if model.num_layers == 1
-            else f"The frame is repeated {model.num_layers} times, each time with parameters of "
-            "its own"
+            else f"The blue frame is repeated {model.num_layers} times, each time with its own "
+            "parameters"
         )
         blocks.append(
             Figure(
@@ -100,7 +100,7 @@ def _rest(model: ModelConfig) -> list[Block]:
     hidden, ffn = model.hidden_size, model.resolved_ffn_size
     activation = ACTIVATIONS.load(model.activation)
     return [
-        Heading(2, "Feed-forward, normalisation, output", "sec:rest"),
+        Heading(2, "Feed-forward, normalization, unembedding", "sec:rest"),
         *TEXT.blocks(
             "feed-forward and norms",
             units=plural(ffn, "inner unit"),
@@ -114,9 +114,9 @@ def _rest(model: ModelConfig) -> list[Block]:
             dropout=TEXT.line("dropout", probability=setting(model.dropout))
             if model.dropout
             else TEXT.line("no dropout"),
-            output=TEXT.line("tied output")
+            unembedding=TEXT.line("tied unembedding")
             if model.tie_embeddings
-            else TEXT.line("output with weights of its own"),
+            else TEXT.line("unembedding with weights of its own"),
         ),
     ]
 
@@ -151,16 +151,27 @@ def _parameters(results: ReportInputs, training: Mapping[str, Any]) -> list[Bloc
         for name in names
     ]
     rows.append(("Total", "", count(total), percent(1.0)))
-    words = counts["embedding"] + counts.get("unembedding", 0)
-    inside = counts["attention"] + counts["feed-forward"]
-    single, reading = percent(words / total), percent(inside / total)
-    are_rows = "are rows for single words in embedding and output"
-    if words > total / 2:
-        shares = f"More than half of them, {single}, {are_rows}; {reading} belong to the layers."
+    outside = counts["embedding"] + counts.get("unembedding", 0)
+    # The norm behind the last layer of a pre-norm model is in no layer.
+    inside = counts["attention"] + counts["feed-forward"] + counts["norms"] * 2 * layers // norms
+    share_outside, share_inside = percent(outside / total), percent(inside / total)
+    in_embedding = (
+        "are in the embedding, which is the unembedding as well"
+        if model.tie_embeddings
+        else "are in the embedding and the unembedding"
+    )
+    if outside > total / 2:
+        shares = (
+            f"More than half of them, {share_outside}, {in_embedding}; {share_inside} are in the "
+            "layers."
+        )
     elif inside > total / 2:
-        shares = f"More than half of them, {reading}, belong to the layers; {single} {are_rows}."
+        shares = (
+            f"More than half of them, {share_inside}, are in the layers; {share_outside} "
+            f"{in_embedding}."
+        )
     else:
-        shares = f"Of these {single} {are_rows}, and {reading} belong to the layers."
+        shares = f"Of these {share_outside} {in_embedding}, and {share_inside} are in the layers."
     trained_count = training["parameters_trained"]
     trained = (
         "All of them are trained."

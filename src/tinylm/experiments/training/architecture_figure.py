@@ -320,7 +320,7 @@ def _draw_attention(drawing: _Drawing, config: ModelConfig, opened: tuple[float,
         )
     )  # fmt: skip
     drawing.axes.text(
-        x, top - 0.28, "Masked self-attention, opened", fontsize=7.5, fontweight="bold",
+        x, top - 0.28, "Masked self-attention in detail", fontsize=7.5, fontweight="bold",
         va="center", ha="center", color=INK,
     )  # fmt: skip
     for inner, outer in zip(opened, (bottom + 0.1, top - 0.1), strict=True):

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tinylm.config import RunConfig
 from tinylm.experiments.training.architecture_figure import architecture_figure
+from tinylm.experiments.training.section import FEWEST_TO_SMOOTH
 from tinylm.report.axes import log_ticks, smooth, smoothing_span
 from tinylm.report.drawing import (
     COLOURS,
@@ -24,8 +25,6 @@ from tinylm.report.drawing import (
 
 _EARLY = 0.25
 """Share of the steps after which a curve is drawn once more, by itself."""
-_FEWEST_TO_SMOOTH = 12
-"""Points from which a moving average says more than the points themselves."""
 
 
 def loss_figure(training: Mapping[str, Any]) -> Figure:
@@ -40,7 +39,7 @@ def loss_figure(training: Mapping[str, Any]) -> Figure:
     with style():
         figure = new_figure(height_cm=7.4)
         axes = figure.subplots()
-        if len(steps) >= _FEWEST_TO_SMOOTH:
+        if len(steps) >= FEWEST_TO_SMOOTH:
             span = smoothing_span(len(steps))
             axes.plot(steps, losses, color=COLOURS[0], alpha=0.28, linewidth=0.7, label="training")
             axes.plot(
@@ -69,9 +68,9 @@ def loss_figure(training: Mapping[str, Any]) -> Figure:
 
 
 def perplexity_figure(training: Mapping[str, Any]) -> Figure:
-    """Draw training and validation perplexity: all of it beside two baselines, then the later part.
+    """Draw training and validation perplexity: all validations with two baselines, then the later.
 
-    The baselines are what a model reaches that knows nothing, and one that knows word counts only.
+    The baselines are the uniform and the unigram model.
 
     Args:
         training: the result of the experiment ``training``.
@@ -92,8 +91,8 @@ def perplexity_figure(training: Mapping[str, Any]) -> Figure:
                     axes.plot(*zip(*shown, strict=True), color=colour, marker=marker,
                               markersize=3.5, label=name)  # fmt: skip
         for key, name, colour in (
-            ("uniform_perplexity", "every word equally likely", MUTED),
-            ("unigram_perplexity", "word frequencies only", COLOURS[2]),
+            ("uniform_perplexity", "uniform model", MUTED),
+            ("unigram_perplexity", "unigram model", COLOURS[2]),
         ):
             if training.get(key):
                 whole.axhline(

@@ -10,10 +10,10 @@ from typing import Any
 from tinylm.config import TrainingConfig
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.training.architecture import blocks as architecture
-from tinylm.measurement import Difference, Measurement, Verdict
+from tinylm.measurement import LIMIT, Difference, Measurement, Verdict
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code
 from tinylm.report.formatting import count, duration, percent, plural, setting, significant
-from tinylm.report.measurements import DAGGER, dagger
+from tinylm.report.measurements import DAGGER, dagger, signed
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
@@ -21,6 +21,9 @@ _DECAYED = 0.5
 """Share of the largest learning rate below which a schedule has lowered it, at the end."""
 _PECULIAR, _WIDE = 0.05, 0.3
 """Nats from which a measurable gap of training and validation loss is called a part, and wide."""
+FEWEST_TO_SMOOTH = 12
+"""Log entries from which a moving average says more than the entries themselves."""
+_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 _FEWEST_NORMS = 12
 _SPIKE = 5.0
 """A gradient so many times the median norm is a spike."""
@@ -53,11 +56,7 @@ def _method(config: TrainingConfig, training: Mapping[str, Any]) -> list[Block]:
             if "adam" in config.optimizer
             else TEXT.blocks("another optimizer", optimizer=config.optimizer, clipping=clipping)
         ),
-        *TEXT.blocks(
-            "duration",
-            steps=plural(training["steps"], "step"),
-            time=duration(training["seconds_training"]),
-        ),
+        *_duration(training),
         _settings(config, training),
     ]
 
@@ -74,17 +73,31 @@ def _decay(config: TrainingConfig) -> str:
 def _clipping(config: TrainingConfig, training: Mapping[str, Any]) -> str:
     if not config.gradient_clip:
         return TEXT.line("no clipping")
+    limit = setting(config.gradient_clip)
     norms = [point["gradient_norm"] for point in training["curve"]]
     share = sum(norm > config.gradient_clip for norm in norms) / len(norms)
     entries = plural(len(norms), "log entry", "log entries")
+    averaged = f", averaged over the {config.log_interval} steps of a log entry,"
     return TEXT.line(
         "clipping",
-        limit=setting(config.gradient_clip),
-        steps=plural(config.log_interval, "step"),
-        exceeded=f"exceeded it in {percent(share)} of the {entries}."
+        limit=limit,
+        averaged=averaged if config.log_interval > 1 else "",
+        exceeded=f"exceeded {limit} in {percent(share)} of the {entries}."
         if share
-        else "never exceeded it.",
+        else f"never exceeded {limit}.",
     )
+
+
+def speed(training: Mapping[str, Any]) -> Measurement:
+    """Return the tokens per second of the log entries; if disturbed, no time is reliable."""
+    return Measurement.of([point["tokens_per_second"] for point in training["curve"]])
+
+
+def _duration(training: Mapping[str, Any]) -> list[Block]:
+    if speed(training).disturbed:
+        return TEXT.blocks("duration, not reliable")
+    time = duration(training["seconds_training"])
+    return TEXT.blocks("duration", steps=plural(training["steps"], "step"), time=time)
 
 
 def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
@@ -92,7 +105,8 @@ def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
     if config.warmup_steps:
         schedule += f" after {plural(config.warmup_steps, 'warm-up step')}"
     adam = "adam" in config.optimizer
-    speed = Measurement.of([point["tokens_per_second"] for point in training["curve"]])
+    rate = speed(training)
+    mark = dagger(rate)
     batch = f"{config.batch_size} windows"
     if config.accumulation_steps > 1:
         batch += f" × {config.accumulation_steps} passes"
@@ -113,10 +127,10 @@ def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
         ("Tokens per step", count(training["tokens_per_step"])),
         ("Steps", f"{count(training['steps'])} ({significant(training['epochs'])} epochs)"),
         ("Tokens seen", count(training["tokens_seen"])),
-        ("Precision", str(training["precision"])),
+        ("Precision", code(_PRECISIONS.get(training["precision"], training["precision"]))),
         ("Seed", str(config.seed)),
-        ("Time of the steps", duration(training["seconds_training"])),
-        ("Speed", f"{count(speed.median)}{dagger(speed)} tokens per second"),
+        ("Time of the steps", f"{duration(training['seconds_training'])}{mark}"),
+        ("Speed", f"{count(rate.median)} tokens per second{mark}"),
     ]  # fmt: skip
     return Table(
         "tab:training",
@@ -126,12 +140,12 @@ def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
         "ll",
         TEXT.line(
             "table of settings, note",
-            entries=plural(len(speed.rounds), "log entry", "log entries"),
-            spread=percent(speed.spread),
-            disturbed=f". {DAGGER}: disturbed; neither the speed nor the time of the steps is a "
-            "finding."
-            if speed.disturbed
-            else ".",
+            entries=plural(len(rate.rounds), "log entry", "log entries"),
+            spread=percent(rate.spread),
+            disturbed=f" {DAGGER}: the middle half of the log entries spans more than "
+            f"{percent(LIMIT, 0)} of the median; speed and time are not reliable."
+            if rate.disturbed
+            else "",
         ),
     )
 
@@ -146,21 +160,26 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
             Figure(
                 "fig:loss",
                 "figures/loss.svg",
-                TEXT.line("figure of the loss"),
+                TEXT.line(
+                    "figure of the loss",
+                    average=", its moving average"
+                    if len(training["curve"]) >= FEWEST_TO_SMOOTH
+                    else "",
+                ),
                 TEXT.line("figure of the loss, without seeing it"),
             )
         )
     if len(training["validations"]) > 1:
-        blocks += [*TEXT.blocks("gap", gap=gap(training)), _validations(training)]
+        blocks += [*TEXT.blocks("gap", gap=gap(results, training)), _validations(training)]
     else:
-        blocks.append(Paragraph(gap(training)))
+        blocks.append(Paragraph(gap(results, training)))
     blocks.append(Paragraph(baselines(results, training)))
     if results.has_figure("figures/perplexity.svg"):
         blocks.append(
             Figure(
                 "fig:perplexity",
                 "figures/perplexity.svg",
-                _perplexity_caption(training),
+                _perplexity_caption(results, training),
                 TEXT.line("figure of the perplexity, without seeing it"),
             )
         )
@@ -177,7 +196,7 @@ def _curves(results: ReportInputs, training: Mapping[str, Any]) -> list[Block]:
     return blocks
 
 
-def _perplexity_caption(training: Mapping[str, Any]) -> str:
+def _perplexity_caption(results: ReportInputs, training: Mapping[str, Any]) -> str:
     panels = TEXT.line("figure of the perplexity, its panels")
     validations = training["validations"]
     if all(point["training_perplexity"] is None for point in validations):
@@ -189,6 +208,7 @@ def _perplexity_caption(training: Mapping[str, Any]) -> str:
         if number < windows
         else "the training windows",
         windows=plural(number, "window"),
+        dropout=", measured without dropout" if results.config.model.dropout else "",
         panels=panels,
     )
 
@@ -199,15 +219,15 @@ def _change(training: Mapping[str, Any], name: str) -> Difference:
 
 
 def progress(results: ReportInputs, training: Mapping[str, Any]) -> str:
-    """Return how far perplexity fell, where it was best, and whether training went on too long."""
+    """Return how far the validation loss fell, where it was least, and how it moved at the end."""
     validations, best = training["validations"], training["best"]
     first = validations[0]
-    seen = " ([[fig:loss]])" if results.has_figure("figures/loss.svg") else ""
+    shown = " ([[fig:loss]])" if results.has_figure("figures/loss.svg") else ""
     if len(validations) == 1:
         return (
-            f"Validation perplexity at step {count(first['step'])} is "
-            f"{significant(first['perplexity'])}, a loss of {significant(first['loss'], 4)} nats "
-            f"per token{seen}."
+            f"The validation loss at step {count(first['step'])} is "
+            f"{significant(first['loss'], 4)} nats per token, a perplexity of "
+            f"{significant(first['perplexity'], 4)}{shown}."
         )
     since = f"after {_epochs(first['epoch'])}" if first["step"] else "before the first step"
     way = {
@@ -217,9 +237,10 @@ def progress(results: ReportInputs, training: Mapping[str, Any]) -> str:
         Verdict.UNKNOWN: "went",
     }[_change(training, "first_to_best").verdict]
     text = (
-        f"Validation perplexity {way} from {significant(first['perplexity'], 4)} {since} to "
-        f"{significant(best['perplexity'], 4)}, its best, at step {count(best['step'])}{seen}. "
-        f"{_ending(training)}"
+        f"The validation loss {way} from {significant(first['loss'], 4)} nats per token {since} "
+        f"to {significant(best['loss'], 4)}, its lowest value, at step {count(best['step'])}"
+        f"{shown}; that is from a perplexity of {significant(first['perplexity'], 4)} to one of "
+        f"{significant(best['perplexity'], 4)}. {_ending(training)}"
     )
     if training["stopped_early"]:
         patience = plural(results.config.training.early_stop_patience, "validation")
@@ -233,12 +254,11 @@ def _ending(training: Mapping[str, Any]) -> str:
     rise = _change(training, "best_to_last")
     if rise.verdict is Verdict.MORE:
         text = (
-            f"After that it rose again: until step {count(last['step'])} the loss grew by "
-            f"{significant(rise.value, 2)} nats. The checkpoint to use is the best one, not the "
-            "last."
+            f"After that the loss rose by {significant(rise.value, 2)} nats until step "
+            f"{count(last['step'])}. The checkpoint to use is the best, not the last."
         )
         if _change(training, "training_best_to_last").verdict is Verdict.LESS:
-            return f"{text} Meanwhile the loss on the training stories fell: the model overfits."
+            return f"{text} Meanwhile the loss on training stories fell: the model overfits."
         return text
     step = _change(training, "previous_to_last")
     rates = [point["learning_rate"] for point in training["curve"]]
@@ -250,99 +270,103 @@ def _ending(training: Mapping[str, Any]) -> str:
         )
         if share < _DECAYED:
             return (
-                f"{text}. By then the schedule had lowered the learning rate to {percent(share)} "
-                "of its largest value: a lower loss would take a longer schedule, not more steps "
-                "at its end."
+                f"{text}. By then the learning rate was {percent(share)} of its largest value, so "
+                "further steps at this rate would probably change the loss little."
             )
-        return f"{text}: more steps would have lowered it further."
+        return f"{text}: more steps would probably have lowered it further."
     if step.verdict is Verdict.MORE:
         return (
             f"Between the last two validations the loss rose by {significant(step.value, 2)} nats."
         )
     if step.verdict is Verdict.UNKNOWN:
-        return "How it moved at the end could not be measured."
+        return "How it changed at the end could not be measured."
     return (
-        "Between the last two validations the loss did not change measurably: at the end of its "
-        "schedule training had levelled out."
+        "Between the last two validations, at the end of the schedule, the loss did not change "
+        "measurably."
         if share < _DECAYED
-        else "Between the last two validations the loss did not change measurably: at this "
-        "learning rate training had levelled out."
+        else "Between the last two validations the loss did not change measurably: more steps at "
+        "this learning rate would probably change it little."
     )
 
 
-def gap(training: Mapping[str, Any]) -> str:
-    """Return what the distance between training and validation loss means."""
-    last = training["validations"][-1]
+def gap(results: ReportInputs, training: Mapping[str, Any]) -> str:
+    """Return what the difference between training and validation loss means."""
+    first, last = training["validations"][0], training["validations"][-1]
     if last["training_loss"] is None:
         return (
             "The loss on training stories was not measured as that on validation stories was, so "
             "nothing can be said about overfitting."
         )
+    dropout = ", both measured without dropout" if results.config.model.dropout else ""
     text = (
-        f"At the last validation the loss on training stories is {last['training_loss']:.3f} and "
-        f"that on validation stories {last['loss']:.3f}, both measured without dropout"
+        f"At the last validation the loss on training stories is {last['training_loss']:.4f} and "
+        f"that on validation stories {last['loss']:.4f}{dropout}"
     )
     difference = _change(training, "training_to_validation")
-    size = significant(abs(difference.value), 2)
+    size = f"{significant(abs(difference.value), 2)} nats"
     if difference.verdict is Verdict.UNKNOWN:
         return f"{text}. Whether they differ could not be measured."
     if difference.verdict is Verdict.ALIKE:
-        return (
-            f"{text}. They are not measurably different: the model predicts stories that it has "
-            "not seen as well as those that it has, and has hardly memorised any."
-        )
+        return f"{text}. They are not measurably different: there is no sign of overfitting."
     if difference.verdict is Verdict.LESS:
         return (
-            f"{text}. The validation stories are easier for it by {size} nats, so there is no sign "
-            "of memorising."
+            f"{text}. The loss on validation stories is lower by {size}, so there is no sign of "
+            "overfitting."
         )
+    if not first["step"] and first["training_loss"] is not None:
+        # The two sets of windows are different texts, of which one may be harder.
+        size += f" ({signed(first['loss'] - first['training_loss'], 3)} before training)"
     if difference.value < _PECULIAR:
         return (
-            f"{text}. The gap of {size} nats is small: most of what the model has learned is "
-            "common to all stories, and little is memorised."
+            f"{text}. The loss on validation stories is higher by only {size}, so nearly all that "
+            "was learned holds for unseen stories as well."
         )
     if difference.value < _WIDE:
         return (
-            f"{text}. The gap of {size} nats shows that a part of what was learned is peculiar to "
-            "the training stories."
+            f"{text}. The loss on validation stories is higher by {size}, so part of what was "
+            "learned holds for the training stories only."
         )
     return (
-        f"{text}. The gap of {size} nats is wide: the model memorises training stories. More data, "
-        "more dropout or fewer steps would help."
+        f"{text}. The loss on validation stories is higher by {size}, so much of what was learned "
+        "holds for the training stories only: the model overfits. More data, more dropout or fewer "
+        "steps can reduce this."
     )
 
 
 def baselines(results: ReportInputs, training: Mapping[str, Any]) -> str:
-    """Return how the best perplexity compares with knowing nothing and with word counts."""
+    """Return how the best perplexity compares with the uniform and the unigram model."""
     uniform, unigram = training["uniform_perplexity"], training["unigram_perplexity"]
     best = training["best"]["perplexity"]
-    seen = " ([[fig:perplexity]])" if results.has_figure("figures/perplexity.svg") else ""
+    shown = " ([[fig:perplexity]])" if results.has_figure("figures/perplexity.svg") else ""
     text = (
-        f"Two baselines give the number a scale{seen}. A model to which all words are equally "
-        f"likely has a perplexity of {count(uniform)}, the size of the vocabulary; one that knows "
-        "the frequency of every word and nothing of its context has one of "
+        f"Two baselines help to judge the perplexity{shown}. The uniform model, to which all "
+        f"tokens are equally likely, has a perplexity of {count(uniform)}, the size of the "
+        "vocabulary; the unigram model, which uses token frequencies only, has one of "
         f"{significant(unigram)}. "
     )
     own, known = _change(training, "best"), math.log(unigram)
     verdict = Difference(own.value - known, own.low - known, own.high - known).verdict
-    reached = f"{text}The {significant(best, 4)} reached here is"
+    reached = f"{text}The {significant(best, 4)} of the model is"
     if verdict is Verdict.LESS:
         return (
-            f"{reached} lower than the second by a factor of {significant(unigram / best, 2)}, "
-            "which is what the model takes from context."
+            f"{reached} lower than that of the unigram model by a factor of "
+            f"{significant(unigram / best, 2)}, because it uses the context."
         )
     if verdict is Verdict.MORE:
-        return f"{reached} *above* the second: the model has not learned to use the context."
+        return (
+            f"{reached} *higher* than that of the unigram model: the model has not learned to use "
+            "the context."
+        )
     if verdict is Verdict.ALIKE:
         return (
-            f"{reached} not measurably different from the second: the model has not yet learned "
-            "to use the context."
+            f"{reached} not measurably different from that of the unigram model: the model has not "
+            "yet learned to use the context."
         )
-    return f"{reached} to be compared with the second."
+    return f"{reached} to be compared with that of the unigram model."
 
 
 def steadiness(training: Mapping[str, Any]) -> str:
-    """Return what the gradient's norm tells about how steadily training went."""
+    """Return how large the gradient norm was, and whether it had spikes."""
     norms = [point["gradient_norm"] for point in training["curve"]]
     text = "[[fig:schedule]] shows the learning rate and the norm of the gradient."
     if len(norms) < _FEWEST_NORMS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.training.section import speed
 from tinylm.report.formatting import duration, millions, plural, significant
 
 
@@ -12,9 +13,10 @@ def sentence(inputs: ReportInputs) -> str:
     # Training itself may have validated on a part of the split.
     reached = evaluation["validation"] if evaluation else training["best"]
     unigram = training.get("unigram_perplexity")
-    against = f", where word frequencies alone give {significant(unigram)}" if unigram else ""
+    took = "" if speed(training).disturbed else f" and {duration(training['seconds_training'])}"
+    against = f"; a unigram model has {significant(unigram)}" if unigram else ""
     return (
-        f"In {plural(training['steps'], 'step')} and {duration(training['seconds_training'])} "
-        f"of training on {millions(training['tokens_seen'])} tokens, validation perplexity "
-        f"reached {significant(reached['perplexity'])}{against}."
+        f"In {plural(training['steps'], 'step')}{took} on {millions(training['tokens_seen'])} "
+        "tokens, the model reached a validation perplexity of "
+        f"{significant(reached['perplexity'])}{against}."
     )

@@ -44,9 +44,10 @@ class AlibiPositions(Positions):
             else f"{heads[0]} here"
         )
         return Explanation(
-            "Order enters inside the attention: from the score of a key its distance from the "
-            f"query is taken away, times a slope of the head's own, {steepness} [[press2022]], so "
-            "that near tokens count for more, in some heads much and in others little."
+            "The order of the tokens enters in the attention: from each score the distance between "
+            f"query and key is subtracted, times a slope that differs by head, {steepness} "
+            "[[press2022]], so that near tokens count for more, in some heads much and in others "
+            "little."
         )
 
     @classmethod

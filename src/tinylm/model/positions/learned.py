@@ -26,7 +26,8 @@ class LearnedPositions(Positions):
         """Return what the report says of it."""
         return Explanation(
             f"A learned vector for each of the {config.context_length} positions is added "
-            "[[radford2019]], because attention by itself does not know the order of its inputs."
+            "[[radford2019]], because attention by itself takes no account of the order of "
+            "the tokens."
         )
 
     @classmethod

@@ -47,9 +47,9 @@ class RotaryPositions(Positions):
     def explanation(cls, config: ModelConfig) -> Explanation:
         """Return what the report says of it."""
         return Explanation(
-            "Order enters inside the attention: queries and keys are turned by angles in "
-            "proportion to their position [[su2021]], so that a score depends on the distance "
-            "between two tokens and not on where they stand."
+            "The order of the tokens enters in the attention: queries and keys are rotated by "
+            "angles in proportion to their positions [[su2021]], so that a score depends on the "
+            "distance between two tokens and not on their absolute positions."
         )
 
     @classmethod

@@ -37,12 +37,14 @@ class SinusoidalPositions(Positions):
     def explanation(cls, config: ModelConfig) -> Explanation:
         """Return what the report says of it."""
         return Explanation(
-            "Attention by itself does not know the order of its inputs, so a fixed pattern of "
-            "waves, from short to long, is added for each position $p$ [[vaswani2017]]:",
+            "Attention by itself takes no account of the order of the tokens, so a fixed encoding "
+            "of sine and cosine waves with increasing wavelengths is added at each position $p$ "
+            "[[vaswani2017]]:",
             "P_(p, 2i) = sin(p / 10000^(2i slash d)), wide "
             f"P_(p, 2i+1) = cos(p / 10000^(2i slash d)), wide d = {config.hidden_size}",
-            "The pattern has no parameters. The pattern $k$ positions later is a rotation of it "
-            "that is the same everywhere, which makes relative distance easy to learn.",
+            "It has no parameters. The encoding of position $p + k$ is a rotation of that of "
+            "position $p$ which depends only on $k$; Vaswani et al. [[vaswani2017]] expected this "
+            "to make attention to relative positions easy to learn.",
         )
 
     @classmethod
