@@ -81,7 +81,7 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
                 label=f"{name} {lengths[key]:,.0f}",
             )  # fmt: skip
         left.set_title("Length of the training stories")
-        left.set_xlabel("tokens a story")
+        left.set_xlabel("tokens per story")
         left.set_ylabel("stories")
         left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         legend_below(left)

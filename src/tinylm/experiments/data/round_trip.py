@@ -1,4 +1,4 @@
-"""What comes back from token ids: a part of the section on the data."""
+"""Texts after encoding and decoding: a part of the section on the data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEXT = passages(__file__)
 
 
 def round_trip_blocks(result: Mapping[str, Any] | None) -> list[Block]:
-    """Return the rates at which texts come back, or nothing without the measurement."""
+    """Return how many texts are the same after decoding, or nothing without the measurement."""
     if not result or not result["texts"]:
         return []
     texts, differing = result["texts"], result["differing"]
@@ -44,7 +44,7 @@ def round_trip_blocks(result: Mapping[str, Any] | None) -> list[Block]:
             ),
             ("", "Stories", "Share"),
             (
-                row("Come back as they were", result["same"]),
+                row("Identical", result["same"]),
                 *(row(f"Differ in {kind}", differing[kind]) for kind in differing),
             ),
             "lrr",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,11 +19,11 @@ _EXAMPLE_TOKENS = 24
 _SPECIAL = 4
 """Special tokens of the vocabulary."""
 _MANY_UNKNOWN = 0.02
-"""Share of unknown tokens from which they are called a relief to the model."""
+"""Share of unknown tokens from which the task is called easier for them."""
 _CLOSE = 0.1
 """Relative difference of mean and median up to which they are called close."""
 _ZIPF = 0.15
-"""Difference from Zipf's exponent up to which a corpus is called like ordinary language."""
+"""Difference from Zipf's exponent up to which an exponent is called close to it."""
 _RARER = 2.0
 """How many times rarer the rarest words may be than the power law says.
 
@@ -45,7 +47,8 @@ def blocks(results: ReportInputs) -> list[Block]:
 
 def _corpus(data: Mapping[str, Any]) -> list[Block]:
     names = list(data["splits"])
-    citation = " [[eldan2023]]" if "tinystories" in data["corpus_name"].lower() else ""
+    corpus = literal(_sentence(data["corpus"]))
+    cited = re.sub(r"TinyStories(?=\.?( |$))", r"\g<0> [[eldan2023]]", corpus, count=1)
     rows = [
         ("Stories", *(count(data["splits"][name]["stories"]) for name in names)),
         ("Tokens", *(count(data["splits"][name]["tokens"]) for name in names)),
@@ -57,13 +60,14 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
         ("Unknown tokens", *(percent(data["splits"][name]["unknown_rate"], 2) for name in names)),
     ]
     return [
-        *TEXT.blocks("corpus", corpus=literal(_sentence(data["corpus"])), citation=citation),
+        *TEXT.blocks("corpus", corpus=cited),
         Table(
             "tab:splits",
             TEXT.line("table of the splits", name=code(data["corpus_name"])),
             ("", *(name.capitalize() for name in names)),
             tuple(tuple(row) for row in rows),
             "l" + "r" * len(names),
+            TEXT.line("table of the splits, note"),
         ),
     ]
 
@@ -87,17 +91,17 @@ def _example(example: Mapping[str, Any]) -> list[Block]:
     more = " …" if len(example["tokens"]) > _EXAMPLE_TOKENS else ""
     same = " ".join(example["text"].split()) == " ".join(example["decoded"].split())
     decoded = (
-        "Decoded, it is the original again."
+        "The decoded text is equal to the original."
         if same
-        else "Decoded, it differs from the original: words may be unknown, and spaces and capitals "
-        "that do not follow from the tokens are lost."
+        else "The decoded text differs from the original: words may be unknown, and spaces and "
+        "capitals that do not follow from the tokens are lost."
     )
     return [
         *TEXT.blocks("example", decoded=decoded),
         Table(
             "tab:example",
-            TEXT.line("table of the example"),
-            ("", "What the tokenizer makes of it"),
+            TEXT.line("table of the example", tokens=plural(len(tokens), "token")),
+            ("", ""),
             (
                 ("Text", literal(_cut(example["text"], 230))),
                 ("Tokens", " ".join(code(str(token)) for token in tokens) + more),
@@ -111,23 +115,26 @@ def _example(example: Mapping[str, Any]) -> list[Block]:
 
 def vocabulary(data: Mapping[str, Any]) -> str:
     """Return how many words there are, and which of them the vocabulary holds."""
-    text = f"The training split holds {count(data['types_seen'])} different words. "
-    least = data["min_frequency"]
-    if least > 1:
-        text += f"A word has to occur at least {least} times to enter the vocabulary. "
-    held = f"the vocabulary has {count(data['vocab_size'])} entries, special tokens included"
-    if data["vocab_size"] >= data["max_size"]:
-        text += f"Of these words the most frequent are kept: {held}, which is its limit. "
+    kept = data["vocab_size"] - _SPECIAL
+    dropped = data["types_seen"] - kept
+    full = data["vocab_size"] >= data["max_size"]
+    if full:
+        which = f"The {count(kept)} most frequent of them enter"
+    elif dropped > 0:
+        which = f"The {count(kept)} that occur at least {data['min_frequency']} times enter"
     else:
-        text += (
-            f"All of these words are kept: {held}, below its limit of {count(data['max_size'])}. "
-        )
-    dropped = data["types_seen"] - data["vocab_size"] + _SPECIAL
+        which = "All of them enter"
+    limit = "its limit" if full else f"below its limit of {count(data['max_size'])}"
+    text = (
+        f"The training split contains {count(data['types_seen'])} different words. {which} the "
+        f"vocabulary, which with the {_SPECIAL} special tokens has {count(data['vocab_size'])} "
+        f"entries, {limit}."
+    )
     if dropped <= 0:
-        return f"{text}No word was left out."
+        return text
     if dropped == 1:
-        return f"{text}One word was left out and became `<unk>`."
-    return f"{text}The other {count(dropped)} words became `<unk>`."
+        return f"{text} The other word is replaced by `<unk>`."
+    return f"{text} The other {count(dropped)} words are replaced by `<unk>`."
 
 
 def _unknown(train: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
@@ -141,8 +148,8 @@ def _unknown(train: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
     if validation["unknown_rate"] < _MANY_UNKNOWN:
         return f"{text}."
     return (
-        f"{text}. The model does not have to predict these words, so its task is "
-        "easier than predicting the whole text."
+        f"{text}. The model has to predict only `<unk>` in their place, so its task is easier than "
+        "predicting the whole text."
     )
 
 
@@ -157,15 +164,23 @@ def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
             Figure(
                 "fig:data",
                 "figures/data.svg",
-                TEXT.line("figure of lengths and frequencies"),
+                TEXT.line("figure of lengths and frequencies", cut=_cut_off(data)),
                 TEXT.line("figure of lengths and frequencies, without seeing it"),
             )
         )
     return blocks
 
 
+def _cut_off(data: Mapping[str, Any]) -> str:
+    """Return which stories the histogram does not show, in brackets, or nothing."""
+    longest = data["length_histogram"]["edges"][-1]
+    if data["lengths"]["train"]["max"] <= longest:
+        return ""
+    return f" (those of more than {count(math.floor(longest))} tokens are not shown)"
+
+
 def lengths_comment(data: Mapping[str, Any], drawn: bool) -> str:
-    """Return how long the stories are, and whether a few of them weigh on the mean."""
+    """Return how long the stories are, and whether a few long or short ones change the mean."""
     lengths = data["lengths"]["train"]
     ratio = lengths["mean"] / lengths["median"]
     shape = "mean and median are close to each other"
@@ -173,10 +188,10 @@ def lengths_comment(data: Mapping[str, Any], drawn: bool) -> str:
         shape = "a number of long stories raise the mean"
     elif ratio < 1 - _CLOSE:
         shape = "a number of short stories lower the mean"
-    seen = " ([[fig:data]], left)" if drawn else ""
+    shown = " ([[fig:data]], left)" if drawn else ""
     return (
-        f"The median length of a training story is {count(lengths['median'])} tokens and the mean "
-        f"{significant(lengths['mean'])}: {shape}{seen}."
+        f"The median length of a training story is {count(lengths['median'])} tokens{shown} and "
+        f"the mean {significant(lengths['mean'])}: {shape}."
     )
 
 
@@ -192,27 +207,27 @@ def words_comment(data: Mapping[str, Any], drawn: bool) -> str:
     exponent = zipf_exponent(data["rank_frequency"])
     if exponent is None:
         return text
-    seen = " ([[fig:data]], right)" if drawn else ""
+    shown = " ([[fig:data]], right)" if drawn else ""
     text += (
         " Ranked by frequency, the words between ranks 10 and 1,000 follow a power law with an "
-        f"exponent of {significant(exponent)}{seen}; Zipf's law [[zipf1949]] expects about 1. "
+        f"exponent of {significant(exponent)}{shown}; in ordinary language it is about 1 "
+        "(Zipf's law [[zipf1949]]). "
     )
     if exponent > 1 + _ZIPF:
         text += "Frequencies thus fall more steeply than in ordinary language."
     elif exponent < 1 - _ZIPF:
         text += "Frequencies thus fall less steeply than in ordinary language."
     else:
-        text += "In this range the corpus is like ordinary language."
+        text += "In this range the exponent is close to that of ordinary language."
     excess = zipf_excess(data["rank_frequency"])
     if excess is None:
         return text
     if excess > _RARER:
         return text + (
-            f" Beyond it the curve falls off: the word at nine tenths of all ranks is "
-            f"{significant(excess, 2)} times rarer than the power law says. In ordinary language "
-            "there are always rarer words; here there are few of them."
+            " At higher ranks the frequencies are below the power law: the word at 90\u202f% of "
+            f"all ranks is {significant(excess, 2)} times rarer than the power law predicts."
         )
-    return f"{text} Beyond it the rare words continue the power law."
+    return f"{text} At higher ranks the frequencies continue the power law."
 
 
 def _vectors(results: ReportInputs, vectors: Mapping[str, Any]) -> list[Block]:
