@@ -46,8 +46,8 @@ class QuickLinear(nn.Linear):
 class FastLinear(QuickLinear):
     """``nn.Linear`` whose products under autocast are oneDNN's, and give float32 gradients.
 
-    In float32 they are oneDNN's too: torch would take them from MKL, which uses half of an AMD
-    processor.
+    In float32 they are oneDNN's too: torch would take them from MKL, which is slower on AMD's
+    processors.
     """
 
     def forward(self, x: Tensor, low: Tensor | None = None, relu: bool = False) -> Tensor:
