@@ -77,13 +77,13 @@ CASES = table_of(
     # The cache.
     (
         cache(1.0, 3.0),
-        "A key-value cache makes generation of 20 texts as one batch quicker, by a factor of 3.0",
+        "A key-value cache makes generation of 20 texts as one batch faster, by a factor of 3.0",
     ),
     (cache(3.0, 1.0), "as one batch slower, by a factor of 3.00 (95\u202f% interval: 2."),
     (cache(1.0, 1.01), "times of the generation of 20 texts as one batch are not measurably dif"),
     (
         cache(1.0, 1.01, 0.9),
-        "Whether a key-value cache makes generation of 20 texts as one batch qu",
+        "Whether a key-value cache makes generation of 20 texts as one batch fa",
     ),
     (without("kv-cache"), "LoRA", "key-value cache"),
     # LoRA+ stands behind LoRA in the results and has the same method.

@@ -68,7 +68,7 @@ def run(subject: Subject) -> Finding:
         unit="tokens and sums",
         difference=worst([one.difference for one in results]),
         bound=1e-9,
-        note=f"{sum(one.ended for one in results)} of the wide beam's texts end with <eos>",
+        note=f"{sum(one.ended for one in results)} of the texts of width {_WIDTH} end with <eos>",
     )
 
 

@@ -45,7 +45,7 @@ def run(subject: Subject) -> Finding:
     logits = [_decoded(model.eval(), subject, on) for on in (False, True)]
     return Finding(
         compared=f"loss and gradients of a training step (float32, dropout {dropout:g}) and logits "
-        "of decoding steps that swap texts, by compiled loops, against torch's operations "
+        "of decoding steps that reorder texts, by compiled loops, against torch's operations "
         "(relative to the largest)",
         cases=sum(p.numel() for p in model.parameters()) + logits[0].numel(),
         unit="gradient components and logits",

@@ -42,8 +42,8 @@ def run(subject: Subject) -> Finding:
         ]
     return Finding(
         compared="logits with cache and packed weights, up to "
-        f"{max(long) + _STEPS - 1} tokens in a context of {context}, against reading each row's "
-        "last window alone and anew (relative to the largest)",
+        f"{max(long) + _STEPS - 1} tokens in a context of {context}, against recomputing each "
+        "row's last window separately (relative to the largest)",
         cases=len(differences),
         unit="distributions",
         difference=worst(differences),

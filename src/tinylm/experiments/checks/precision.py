@@ -26,7 +26,7 @@ def run(subject: Subject) -> Finding:
     found = gradient_agreement(subject.config, model, windows.batch(range(len(windows))))
     return Finding(
         compared="gradients of a training step with matrix products in bfloat16, against float32 "
-        "(norm of the difference, relative to the gradient's; the worst part)",
+        "(norm of the difference, relative to the gradient's; the largest of the parts)",
         cases=sum(p.numel() for p in model.parameters() if p.requires_grad),
         unit="gradient components",
         difference=worst([part["error"] for part in found.values()]),

@@ -61,13 +61,13 @@ def run(subject: Subject) -> Finding:
     elsewhere = float(_place(resumed) != _place(whole))
     return Finding(
         compared=f"weights, optimizer and random state after {_STEPS} steps, against stopping "
-        f"after step {_STOP} and going on from its files ({whole.config.optimizer}, dropout "
+        f"after step {_STOP} and resuming from its files ({whole.config.optimizer}, dropout "
         f"{model.config.dropout:g}, {whole.precision})",
         cases=sum(tensor.numel() for tensor in expected.values()),
         unit="numbers",
         difference=worst([largest_of_named(found, expected), elsewhere]),
         bound=0.0,
-        note="the place in the data is another" if elsewhere else "",
+        note="the position in the data differs" if elsewhere else "",
     )
 
 

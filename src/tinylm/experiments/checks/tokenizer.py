@@ -35,9 +35,7 @@ def run(subject: Subject) -> Finding:
         unit="stories",
         difference=float(len(lost | apart)),
         bound=0.0,
-        note=f"came back otherwise: {len(lost)}; paths differ: {len(apart)}"
-        if lost or apart
-        else "",
+        note=f"changed: {len(lost)}; paths differ: {len(apart)}" if lost or apart else "",
     )
 
 

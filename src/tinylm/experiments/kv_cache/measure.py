@@ -1,4 +1,4 @@
-"""The KV-cache experiment: what generation costs with and without a cache, step by step."""
+"""The KV-cache experiment: the cost of generation with and without a cache, step by step."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _samples(context: Context, lm: LanguageModel) -> dict[str, Any]:
 
     times = _time_both(context, "Sampling with and without the cache", sample)
     tokens = {
-        name: sum(len(one.ids) + one.finished for one in generated)
+        name: sum(len(text.ids) + text.finished for text in generated)
         for name, generated in outputs.items()
     }
     return {
@@ -114,8 +114,8 @@ def _samples(context: Context, lm: LanguageModel) -> dict[str, Any]:
             name: timing.as_result() | {"tokens_per_second": tokens[name] / timing.median}
             for name, timing in times.items()
         },
-        "identical": [one.ids for one in outputs["cached"]]
-        == [one.ids for one in outputs["uncached"]],
+        "identical": [text.ids for text in outputs["cached"]]
+        == [text.ids for text in outputs["uncached"]],
     }
 
 

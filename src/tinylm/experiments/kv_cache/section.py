@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
-from tinylm.measurement import Verdict
+from tinylm.measurement import CONFIDENCE, Verdict
 from tinylm.report.blocks import Block, Figure, Heading, Table
 from tinylm.report.formatting import count, keyed, listed, percent, plural, significant
 from tinylm.report.measurements import (
@@ -26,9 +26,6 @@ from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
 _MOST_ROWS = 8
-_NEAR_LINEAR, _NEAR_QUADRATIC = 1.25, 1.75
-"""Exponents up to and from which growth is called close to linear and to quadratic: names of
-ranges, beside which the exponent stands with its interval."""
 
 
 def blocks(results: ReportInputs) -> list[Block]:
@@ -101,27 +98,26 @@ def _samples_table(result: Mapping[str, Any]) -> Table:
 
 
 def samples_comment(samples: Mapping[str, Any]) -> str:
-    """Return which way was quicker, and whether both gave the same texts."""
+    """Return whether the cache saves time, and whether the texts are the same without it."""
     cached = compared(samples["cached"], samples["uncached"])
     how = {
-        Verdict.LESS: f"The cache makes generation quicker, by a factor of "
+        Verdict.LESS: f"The cache makes generation faster, by a factor of "
         f"{factor(cached.inverse)}. ",
-        Verdict.MORE: f"The cache makes generation *slower*, by a factor of {factor(cached)}: at "
-        "this length managing it costs more than it saves. ",
+        Verdict.MORE: f"The cache makes generation *slower*, by a factor of {factor(cached)}. ",
         Verdict.ALIKE: "The two times are not measurably different (ratio "
         f"{factor(cached.inverse)}). ",
-        Verdict.UNKNOWN: "Which of the two is quicker could not be measured. ",
+        Verdict.UNKNOWN: "Which of the two is faster could not be measured. ",
     }
     same = (
-        "Both generated the same tokens."
+        "The generated tokens were identical."
         if samples["identical"]
-        else "The two did *not* generate the same tokens, so the times are not those of equal work."
+        else "The generated tokens were *not* identical, so the times are not those of equal work."
     )
     return f"{how[cached.verdict]}{same}"
 
 
 def growth_comment(growth: Mapping[str, Any], drawn: bool) -> str:
-    """Return how time grows with length, beside what theory expects."""
+    """Return how time grows with length, compared with what theory expects."""
     lengths = growth["lengths"]
     ways = [(growth["cached"], "with the cache"), (growth["uncached"], "without it")]
     shown = "[[fig:kv-cache]] and [[tab:kv-growth]] show" if drawn else "[[tab:kv-growth]] shows"
@@ -129,23 +125,24 @@ def growth_comment(growth: Mapping[str, Any], drawn: bool) -> str:
     if len(lengths) > 1:
         steps = listed([f"{_step_growth(way['steps'])} {name}" for way, name in ways])
         text += f"From length {count(lengths[0])} to {count(lengths[-1])}, one step {steps}. "
-    powers = [f"{_exponent(way['exponent'])} {name}" for way, name in ways]
+    powers = [f"{_power(way['exponent'], i == 0)} {name}" for i, (way, name) in enumerate(ways)]
     text += (
-        f"From {count(growth['fitted_from'])} tokens on, the total time grows as the length to the "
-        f"power of {listed(powers)}. "
+        f"From {count(growth['fitted_from'])} tokens on, the total time for $T$ tokens grows as "
+        f"{listed(powers)}. "
     )
-    if growth["uncached"]["exponent"][0] < _NEAR_QUADRATIC:
+    _, _, high = growth["uncached"]["exponent"]
+    if high is not None and high < 2:
         text += (
-            "Theory expects a power of at least 2 without the cache, but only for long texts: a "
+            "Without the cache an exponent of at least 2 is expected, but for long texts only: "
             "part of every step does not depend on the length (reading the weights, starting each "
-            "operation), and at such lengths it still counts. "
+            "operation). "
         )
     return text + _speedups(growth)
 
 
 def _step_growth(steps: Sequence[Mapping[str, Any]]) -> str:
     change = compared(steps[-1], steps[0])
-    ends = f"({seconds(steps[0]['median_s'])} to {seconds(steps[-1]['median_s'])})"
+    ends = f"(medians: {seconds(steps[0]['median_s'])} and {seconds(steps[-1]['median_s'])})"
     return {
         Verdict.MORE: f"becomes {significant(change.ratio, 2)} times as long {ends}",
         Verdict.LESS: f"becomes shorter {ends}",
@@ -154,45 +151,35 @@ def _step_growth(steps: Sequence[Mapping[str, Any]]) -> str:
     }[change.verdict]
 
 
-def _exponent(fitted: Sequence[float | None]) -> str:
-    value, low, high = (0.0 if part is None else part for part in fitted)
-    between = "" if low == high else f" ({low:.2f} to {high:.2f})"
-    return f"{value:.2f}{between}, {_growth_name(value)},"
-
-
-def _growth_name(exponent: float) -> str:
-    if exponent < 1 - (_NEAR_LINEAR - 1):
-        return "below linear"
-    if exponent <= _NEAR_LINEAR:
-        return "close to linear"
-    if exponent < _NEAR_QUADRATIC:
-        return "between linear and quadratic"
-    if exponent <= 2 + (2 - _NEAR_QUADRATIC):
-        return "close to quadratic"
-    return "above quadratic"
+def _power(fitted: Sequence[float | None], named: bool) -> str:
+    """Return a fitted power of T with its interval, called so where ``named``."""
+    value, low, high = fitted
+    name = f"{percent(CONFIDENCE, 0)} interval: " if named else ""
+    between = "" if low is None or high is None else f" ({name}{low:.2f} to {high:.2f})"
+    return f"$T^{value:.2f}${between}"
 
 
 def _speedups(growth: Mapping[str, Any]) -> str:
-    """Return at which lengths the whole text is generated more quickly with the cache."""
+    """Return at which lengths the whole text is generated faster with the cache."""
     lengths = growth["lengths"]
     totals = list(zip(growth["cached"]["totals"], growth["uncached"]["totals"], strict=True))
     verdicts = [compared(cached, uncached).verdict for cached, uncached in totals]
-    quicker = [length for length, verdict in zip(lengths, verdicts, strict=True)
+    faster = [length for length, verdict in zip(lengths, verdicts, strict=True)
                if verdict is Verdict.LESS]  # fmt: skip
     last = compared(totals[-1][1], totals[-1][0])
-    if not quicker:
+    if not faster:
         return (
-            "At none of these lengths is the whole text generated measurably more quickly with "
+            "At none of these lengths is the whole text generated measurably faster with "
             f"the cache; at the last one the ratio is {factor(last)}."
         )
-    if len(quicker) == len(lengths):
+    if len(faster) == len(lengths):
         where = "at every length measured"
-    elif quicker == lengths[-len(quicker) :]:
-        where = f"from a length of {count(quicker[0])} on"
+    elif faster == lengths[-len(faster) :]:
+        where = f"from a length of {count(faster[0])} on"
     else:
-        where = f"at {len(quicker)} of {len(lengths)} lengths measured"
+        where = f"at {len(faster)} of {len(lengths)} lengths measured"
     return (
-        f"The whole text is generated more quickly with the cache {where}; at "
+        f"The whole text is generated faster with the cache {where}; at "
         f"{count(lengths[-1])} tokens the ratio is {factor(last)}."
     )
 

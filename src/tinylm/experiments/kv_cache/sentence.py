@@ -14,10 +14,10 @@ def sentence(inputs: ReportInputs) -> str:
     effect = compared(samples["cached"], samples["uncached"])
     batch = f"generation of {plural(samples['batch'], 'text')} as one batch"
     return {
-        Verdict.LESS: f"A key-value cache makes {batch} quicker, by a factor of "
+        Verdict.LESS: f"A key-value cache makes {batch} faster, by a factor of "
         f"{factor(effect.inverse)}.",
         Verdict.MORE: f"A key-value cache makes {batch} slower, by a factor of {factor(effect)}.",
         Verdict.ALIKE: f"With and without a key-value cache the times of the {batch} are not "
         "measurably different.",
-        Verdict.UNKNOWN: f"Whether a key-value cache makes {batch} quicker could not be measured.",
+        Verdict.UNKNOWN: f"Whether a key-value cache makes {batch} faster could not be measured.",
     }[effect.verdict]

@@ -1,10 +1,10 @@
-"""Every quick path on this model, beside a plain one."""
+"""Optimised parts on this model, compared with plain versions."""
 
 from tinylm.experiments.experiment import TEXT, WEIGHTS, Experiment
 
 EXPERIMENT = Experiment(
     name="verification",
-    summary="Every quick path on this model, beside a plain one",
+    summary="Optimised parts on this model, compared with plain versions",
     chapter="Proof",
     depends_on=(*TEXT, "training", "evaluation", "generation", "report.prompts", WEIGHTS),
     measure=f"{__name__}.measure:run",

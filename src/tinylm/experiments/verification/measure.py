@@ -1,4 +1,4 @@
-"""The verification experiment: every clever path on this run's model, beside its naive version.
+"""The verification experiment: optimised parts on this run's model, compared with plain versions.
 
 Each check of the registry runs on the run's best checkpoint and its own data, and says how far
 apart the two sides are. The result is one row a check; ``difference`` is null where none could be
@@ -112,6 +112,6 @@ def _note(finding: Finding) -> str:
 
 @contextmanager
 def _same_random_state(device: torch.device) -> Iterator[None]:
-    """Leave torch's random numbers as they were, whatever a check or loading a model draws."""
+    """Restore the state of torch's random numbers after checks and loading draw from them."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield

@@ -1,4 +1,4 @@
-"""Verification: what was checked against an independent way, and how it came out."""
+"""Verification: what was compared with an independent implementation, and the results."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def verdict(result: Mapping[str, Any]) -> str:
     failed = [row["name"] for row in rows if not row["passed"]]
     if failed:
         names = listed([code(name) for name in failed])
-        told = f"{len(failed)} of {len(rows)} checks" if len(rows) > 1 else "The one check"
+        subject = f"{len(failed)} of {len(rows)} checks" if len(rows) > 1 else "The one check"
         parts, until = (
             ("this part", "it passes") if len(failed) == 1 else ("these parts", "they pass")
         )
         return (
-            f"{told} *FAILED*: {names}. The numbers in this report that depend on {parts} must not "
-            f"be trusted until {until}."
+            f"{subject} *FAILED*: {names}. The numbers in this report that depend on {parts} must "
+            f"not be trusted until {until}."
         )
     took = sum(row["seconds"] for row in rows)
     text = f"All {len(rows)} checks passed" if len(rows) > 1 else "The one check passed"
