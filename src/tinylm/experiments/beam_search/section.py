@@ -42,8 +42,6 @@ _OTHERS = 3
 """Further prompts, in a table."""
 _SHORT = 220
 """Characters of the other prompts' texts."""
-_VARIANTS = 0.5
-"""Share of words in common from which hypotheses are called variants of one text."""
 _AROUND = 2
 """Words that stay on either side of what differs from the best hypothesis."""
 _ENDING = {
@@ -166,12 +164,13 @@ def _cost(result: Mapping[str, Any]) -> Table:
     return Table(
         "tab:beam-cost",
         TEXT.line("cost, table", rounds=rounds(*timings)),
-        ("Prompts", "Strategy", "Time", "Range", "Spread", f"To {literal(first['name'])}",
+        ("Prompts", "Strategy", "Time", "Range", "Spread", "Ratio",
          "Tokens per second"),
         tuple(rows),
         "rlrrrrr",
         TEXT.line(
             "cost, table's note",
+            first=named([result["comparisons"][0]["rows"][0]["name"]])[0],
             hardware=hardware(result),
             disturbances=disturbances(map(measured, timings)),
             corpus=code(result["signature"]),
@@ -275,7 +274,7 @@ def _n_best(result: Mapping[str, Any]) -> list[Block]:
 def beside_first(first: str, text: str) -> str:
     """Return a text with … for each long run of words that the first one has in the same order.
 
-    Two words beside what differs stay, so that one sees where it stands.
+    Two words on either side of a difference are kept to show where it is.
     """
     words, others = first.split(), text.split()
     shown: list[str] = []
@@ -302,10 +301,7 @@ def likeness(texts: Sequence[str]) -> str:
         return f"All {len(texts)} consist of the same words."
     shares = [SequenceMatcher(None, best, words, autojunk=False).ratio() for words in others]
     share = sum(shares) / len(shares)
-    text = (
-        f"On average {percent(share, 0)} of the words of another hypothesis and of the best one "
-        "are the same and in the same order"
+    return (
+        f"In this search the other hypotheses share, on average, {percent(share, 0)} of their "
+        "words, in the same order, with the best."
     )
-    if share >= _VARIANTS:
-        return f"{text}: they are variants of one text rather than different texts."
-    return f"{text}."
