@@ -21,7 +21,7 @@ def blocks(results: ReportInputs) -> list[Block]:
     largest = max(peaks, key=lambda name: peaks[name] or 0)
     text = TEXT.line(
         "costs",
-        experiments=plural(len(seconds), "experiment").capitalize(),
+        experiments=plural(len(seconds), "experiment"),
         time=duration(sum(seconds.values())),
     )
     if peaks[largest] is not None:
