@@ -191,6 +191,7 @@ METHODS = Registry(
         "prefix": "tinylm.finetuning.prefix:Prefix",
         "prompt": "tinylm.finetuning.prompt:Prompt",
         "intrinsic": "tinylm.finetuning.intrinsic:Intrinsic",
+        "ia3": "tinylm.finetuning.ia3:IA3",
     },
 )
 

@@ -20,7 +20,7 @@ from torch import nn
 
 from tinylm.errors import AdapterError, nearest, shown
 from tinylm.finetuning.base import Method
-from tinylm.finetuning.linear import AdaptedLinear
+from tinylm.finetuning.linear import MergeableLinear
 from tinylm.finetuning.record import Adapter, Record, keep_record, record_of
 from tinylm.finetuning.sites import (
     Parts,
@@ -410,7 +410,7 @@ def _refuse_shared(model: nn.Module) -> None:
     for path, wrapper in wrappers(model):
         names = uses.get(id(unwrapped(wrapper)._parameters.get("weight")), [])
         acts = next(wrapper.parts.acting(), None) is not None
-        if isinstance(wrapper, AdaptedLinear) and acts and len(names) > 1:
+        if isinstance(wrapper, MergeableLinear) and acts and len(names) > 1:
             raise AdapterError(
                 f"{' and '.join(names)} are one tensor: an adapter on {path} cannot be folded into "
                 "it; use it attached or merged, or leave it out of the targets"

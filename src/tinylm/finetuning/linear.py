@@ -5,12 +5,14 @@ is linear itself also has ``weight_update``, (out, in), and can be merged:
 ``W' = W + sum of updates``. The merged weight is a tensor of its own beside the base's, which is
 never written to: unmerging gives the same bits back, weights tied to it elsewhere do not move, and
 a quantized base stays what it is. The price is a second copy of the matrix while merged.
+
+Parts that do something else to the map than add to it stand in another ``MergeableLinear``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +29,7 @@ from tinylm.numbers.linear import LinearLike, LinearMap
 
 LINEARS = (nn.Linear, LinearLike)
 """The kinds of module that count as linear maps."""
+Mergeable = TypeVar("Mergeable", bound="MergeableLinear")
 
 
 @runtime_checkable
@@ -38,15 +41,15 @@ class WeightUpdate(Protocol):
         ...
 
 
-class AdaptedLinear(Wrapper):
-    """A linear map and the updates that adapters add to its output."""
+class MergeableLinear(Wrapper):
+    """A linear map with parts that can become part of a copy of its weight."""
 
     base: LinearMap | Wrapper
 
     def __init__(self, base: nn.Module) -> None:
         super().__init__(base)
         self.merged: nn.Linear | None = None
-        """The map with the updates in its weight, while merged."""
+        """The map that does what base and parts do, while merged."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x``, (..., in), to (..., out).
@@ -58,6 +61,78 @@ class AdaptedLinear(Wrapper):
             self._refuse_training()
             merged: Tensor = self.merged(x)
             return merged
+        return self.apart(x)
+
+    def apart(self, x: Tensor) -> Tensor:
+        """Map ``x`` by the base and the parts that act, each by itself."""
+        raise NotImplementedError
+
+    def joint(self) -> tuple[Tensor, Tensor | None]:
+        """Return the weight that base and parts make together, and the bias."""
+        raise NotImplementedError
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, (out,)."""
+        bias: Tensor | None = self.base.bias
+        return bias
+
+    @property
+    def in_features(self) -> int:
+        """Width of the input."""
+        return int(self.base.in_features)
+
+    @property
+    def out_features(self) -> int:
+        """Width of the output."""
+        return int(self.base.out_features)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Let a copy of the weight, with the parts that act in it, stand for all.
+
+        A model in training mode may be merged, not trained. In a format shorter than float32 the
+        result is rounded once. Does nothing if merged already.
+
+        Raises:
+            AdapterError: if a part cannot be merged.
+        """
+        self.refuse_merge()
+        if self.merged is not None or next(self.parts.acting(), None) is None:
+            return
+        weight, bias = self.joint()
+        merged = nn.Linear(self.in_features, self.out_features, bias is not None, device="meta")
+        merged.weight = nn.Parameter(weight.to(self.base.weight.dtype), requires_grad=False)
+        if bias is not None and not isinstance(bias, nn.Parameter):
+            bias = nn.Parameter(bias, requires_grad=False)
+        merged.register_parameter("bias", bias)
+        self.merged = merged.train(self.training)
+
+    def in_steps(self) -> nn.Module:
+        """Return the merged map, or the base where no part acts, or this one itself."""
+        return super().in_steps() if self.merged is None else self.merged
+
+    def unmerge(self) -> None:
+        """Use the base's weight and the parts again; nothing if not merged."""
+        self.merged = None
+
+    def folded(self) -> nn.Module:
+        """Return the merged map, or the base where nothing is merged."""
+        return self.base if self.merged is None else self.merged
+
+    def _refuse_training(self) -> None:
+        if self.training and torch.is_grad_enabled():
+            raise AdapterError(
+                "a merged adapter cannot be trained: unmerge it first, or call model.eval() or "
+                "torch.no_grad() to compute outputs"
+            )
+
+
+class AdaptedLinear(MergeableLinear):
+    """A linear map and the updates that adapters add to its output."""
+
+    def apart(self, x: Tensor) -> Tensor:
+        """Map ``x``, (..., in), to (..., out)."""
         y: Tensor = self.base(x)
         for part in self.parts.acting():
             y = y + part(x).to(y.dtype)
@@ -80,22 +155,6 @@ class AdaptedLinear(Wrapper):
             weight = weight + update.to(weight.dtype)
         return weight
 
-    @property
-    def bias(self) -> nn.Parameter | None:
-        """The base's bias, (out,)."""
-        bias: nn.Parameter | None = self.base.bias
-        return bias
-
-    @property
-    def in_features(self) -> int:
-        """Width of the input."""
-        return int(self.base.in_features)
-
-    @property
-    def out_features(self) -> int:
-        """Width of the output."""
-        return int(self.base.out_features)
-
     def refuse_merge(self) -> None:
         """Do nothing if every part that acts here has a weight update.
 
@@ -104,40 +163,13 @@ class AdaptedLinear(Wrapper):
         """
         self._updating()
 
-    @torch.no_grad()
-    def merge(self) -> None:
-        """Add the updates of the parts that act to a copy of the weight, and use that alone.
-
-        A model in training mode may be merged, not trained. In a format shorter than float32 the
-        sum is rounded once. Does nothing if merged already.
-
-        Raises:
-            AdapterError: if a part cannot be merged.
-        """
-        updating = self._updating()
-        if self.merged is not None or not updating:
-            return
+    def joint(self) -> tuple[Tensor, Tensor | None]:
+        """Return the sum of the weight and its updates, in float32 at least, and the bias."""
         weight: Tensor = self.base.weight
         total = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        for part in updating:
+        for part in self._updating():
             total = total + part.weight_update().to(total.dtype)
-        has_bias = self.bias is not None
-        merged = nn.Linear(self.in_features, self.out_features, has_bias, device="meta")
-        merged.weight = nn.Parameter(total.to(weight.dtype), requires_grad=False)
-        merged.register_parameter("bias", self.bias)
-        self.merged = merged.train(self.training)
-
-    def in_steps(self) -> nn.Module:
-        """Return the merged map, or the base where no part acts, or this one itself."""
-        return super().in_steps() if self.merged is None else self.merged
-
-    def unmerge(self) -> None:
-        """Use the base's weight and the parts again; nothing if not merged."""
-        self.merged = None
-
-    def folded(self) -> nn.Module:
-        """Return the merged map, or the base where nothing is merged."""
-        return self.base if self.merged is None else self.merged
+        return total, self.bias
 
     def _updating(self) -> list[WeightUpdate]:
         """Return the parts that act here; AdapterError if one is no update of the weight."""
@@ -161,13 +193,6 @@ class AdaptedLinear(Wrapper):
                 )
             yield part.weight_update()
 
-    def _refuse_training(self) -> None:
-        if self.training and torch.is_grad_enabled():
-            raise AdapterError(
-                "a merged adapter cannot be trained: unmerge it first, or call model.eval() or "
-                "torch.no_grad() to compute outputs"
-            )
-
 
 def plain_linear(module: nn.Module) -> LinearMap:
     """Return the linear map inside all wrappers.
@@ -189,13 +214,17 @@ def find_linears(model: nn.Module, patterns: Sequence[str]) -> dict[str, LinearM
 
 def adapt_linear(model: nn.Module, path: str) -> AdaptedLinear:
     """Return the wrapper of the linear map at a path, put there if there is none yet."""
+    return _wrapped(model, path, AdaptedLinear)
+
+
+def _wrapped(model: nn.Module, path: str, kind: type[Mergeable]) -> Mergeable:
     there = module_at(model, path)
     inside = there
     while isinstance(inside, Wrapper):
-        if isinstance(inside, AdaptedLinear):
+        if isinstance(inside, kind):
             return inside
         inside = inside.base
-    adapted = AdaptedLinear(there)
+    adapted = kind(there)
     replace_module(model, path, adapted)
     return adapted
 
@@ -205,6 +234,7 @@ def add_parts(
     name: str,
     linears: Mapping[str, LinearMap],
     make_part: Callable[[str, LinearMap], nn.Module],
+    kind: type[MergeableLinear] = AdaptedLinear,
 ) -> None:
     """Give each linear map a part of the adapter ``name``.
 
@@ -213,7 +243,8 @@ def add_parts(
         name: of the adapter.
         linears: path -> linear map, as from ``find_linears``.
         make_part: gets a path and the map there; all parts are made before one is attached.
+        kind: of the wrappers, which say what the parts do.
     """
     parts = {path: make_part(path, linear) for path, linear in linears.items()}
     for path, part in parts.items():
-        adapt_linear(model, path).parts.add(name, part)
+        _wrapped(model, path, kind).parts.add(name, part)

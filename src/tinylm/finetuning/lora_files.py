@@ -13,7 +13,8 @@ from tinylm.config.finetuning import LoraConfig
 from tinylm.errors import AdapterError, key_shown, shown
 from tinylm.finetuning.sites import plain_modules
 
-_PREFIX = "base_model.model."
+PREFIX = "base_model.model."
+"""What PEFT writes before every name."""
 _BIAS = {"none": "none", "adapted": "lora_only", "all": "all"}
 # Fields that say nothing of how the saved update acts. Which maps it is on is read from the names
 # of the tensors.
@@ -51,7 +52,7 @@ class LoraFiles:
             "lora_dropout": settings.dropout,
             "use_rslora": getattr(settings, "scaling", "standard") == "rank-stabilised",
             "bias": _BIAS[getattr(settings, "bias", "none")],
-            "target_modules": _targets(model, paths),
+            "target_modules": target_modules(model, paths),
             "fan_in_fan_out": False,
             "init_lora_weights": True,
             "modules_to_save": None,
@@ -106,7 +107,7 @@ class LoraFiles:
         return from_dict(LoraConfig, chosen, source)
 
 
-def _targets(model: nn.Module, paths: list[str]) -> list[str] | str:
+def target_modules(model: nn.Module, paths: list[str]) -> list[str] | str:
     """Return the paths as PEFT takes them: a list of ends of paths, or an expression for all."""
     others = {path for path, _ in plain_modules(model)}.difference(paths)
     if any(other.endswith(f".{path}") for other in others for path in paths):
@@ -116,14 +117,14 @@ def _targets(model: nn.Module, paths: list[str]) -> list[str] | str:
 
 def _to_peft(name: str, biases: set[str]) -> str:
     if name.endswith((".lora_A", ".lora_B")):
-        return f"{_PREFIX}{name}.weight"
+        return f"{PREFIX}{name}.weight"
     if name in biases:
-        return f"{_PREFIX}{name.removesuffix('bias')}base_layer.bias"
-    return f"{_PREFIX}{name}"
+        return f"{PREFIX}{name.removesuffix('bias')}base_layer.bias"
+    return f"{PREFIX}{name}"
 
 
 def _from_peft(name: str) -> str:
-    name = name.removeprefix(_PREFIX)
+    name = name.removeprefix(PREFIX)
     if name.endswith((".lora_A.weight", ".lora_B.weight")):
         return name.removesuffix(".weight")
     if name.endswith(".base_layer.bias"):

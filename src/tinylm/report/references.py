@@ -337,6 +337,13 @@ REFERENCES: dict[str, Reference] = {
         "Association for Computational Linguistics",
         "https://arxiv.org/abs/2101.00190",
     ),
+    "liu2022": Reference(
+        "H. Liu, D. Tam, M. Muqeeth, J. Mohta, T. Huang, M. Bansal and C. Raffel",
+        2022,
+        "Few-shot parameter-efficient fine-tuning is better and cheaper than in-context learning",
+        "Advances in Neural Information Processing Systems",
+        "https://arxiv.org/abs/2205.05638",
+    ),
     "lester2021": Reference(
         "B. Lester, R. Al-Rfou and N. Constant",
         2021,

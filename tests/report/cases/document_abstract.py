@@ -37,6 +37,13 @@ def disturbed(results: Results) -> None:
         point["tokens_per_second"] = 20_000 + 10_000 * (i % 2)
 
 
+def repetition(*difference: float | None) -> Callable[[Results], None]:
+    def change(results: Results) -> None:
+        results["evaluation"]["differences"]["repetition"] = list(difference)
+
+    return change
+
+
 def checks(number: int, failed: int = 0) -> Callable[[Results], None]:
     def change(results: Results) -> None:
         result = results["verification"]
@@ -67,6 +74,13 @@ CASES = table_of(
         "unigram",
     ),
     (None, "Continuations of 50 unseen stories reach a corpus BLEU of 6.4"),
+    (
+        repetition(1, 0.5, 2),
+        "% of their 4-grams are repeats, more than the ",
+    ),
+    (repetition(-1, -2, -0.5), "are repeats, fewer than the"),
+    (repetition(1, -0.5, 2), "are repeats, not measurably different from the"),
+    (repetition(1, None, None), "are repeats, which could not be compared with the"),
     (None, "The 24 attention heads are measured one by one and fall into"),
     (without("attention"), "checks of the program", "attention heads"),
     (lambda r: r["attention"].update(heads=[]), "checks of the program", "attention heads"),

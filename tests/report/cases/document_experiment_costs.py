@@ -29,13 +29,13 @@ def without_memory(results: Results) -> None:
 
 CASES = table_of(
     "reproduction",
-    (only(), "made on the machine", "experiment took"),
+    (only(), "describes the machine", "experiment took"),
     (
         only(data=(61, 4e8), training=(120, 1.25e9)),
-        "The process held 1.16\u00a0GiB of memory at most, in training; libraries",
+        "The peak memory of the process was 1.25\u00a0GB, in training, including",
     ),
-    (only(data=(61, 4e8), training=(120, None)), "2 experiments took 3\u00a0min 1\u00a0s in all"),
-    (only(data=(61, 4e8), training=(120, None)), "held 0.373\u00a0GiB of memory at most, in data"),
-    (without_memory, "1 experiment took 1\u00a0min 1\u00a0s in all", "The process held"),
+    (only(data=(61, 4e8), training=(120, None)), "In all, 2 experiments took 3\u00a0min 1\u00a0s"),
+    (only(data=(61, 4e8), training=(120, None)), "the process was 0.400\u00a0GB, in data"),
+    (without_memory, "In all, 1 experiment took 1\u00a0min 1\u00a0s", "The peak memory"),
     about="*",
 )

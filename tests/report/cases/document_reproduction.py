@@ -7,15 +7,15 @@ from tests.report.telling import Case, table_of
 CASES = [
     *table_of(
         "reproduction",
-        (None, "The run was made on the machine of tab:environment."),
+        (None, "tab:environment describes the machine of the run."),
         (None, "Memory\n15.6 GiB"),
-        (None, "sec:configuration is the configuration", "are made again by"),
+        (None, "sec:configuration gives the complete configuration", "commands repeat"),
     ),
-    Case("reproduction", "Reproduction", unsaid="made on the machine", environment={}),
+    Case("reproduction", "Reproduction", unsaid="describes the machine", environment={}),
     Case("reproduction", "odd\nvalue", environment={"odd": "value"}),
     Case("reproduction", "odd\nvalue", environment={"odd": "value", "cpu": None}, unsaid="Proc"),
     Case("reproduction", "Every random choice depends on a seed: 0 for the data, 0 for init",
          commands=("tinylm train",)),
-    Case("reproduction", "7 for the continuations", commands=("tinylm train",),
-         settings={"evaluation": {"seed": 7}}),
+    Case("reproduction", "7 for the continuations, 8 for the samples", commands=("tinylm train",),
+         settings={"evaluation": {"seed": 7}, "generation": {"seed": 8}}),
 ]  # fmt: skip

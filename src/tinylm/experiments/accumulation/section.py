@@ -141,8 +141,8 @@ def loss_comment(runs: Sequence[Run]) -> str:
         else f"The runs saw {count(min(tokens))} to {count(max(tokens))} tokens"
     )
     text += (
-        f", in {plural(first['steps'], 'update')} with $k = {first['accumulation_steps']}$ and in "
-        f"{count(last['steps'])} with $k = {last['accumulation_steps']}$. "
+        f", in {plural(first['steps'], 'update')} with $k$ = {first['accumulation_steps']} and in "
+        f"{count(last['steps'])} with $k$ = {last['accumulation_steps']}. "
     )
     text += _losses(runs, same)
     early = _at_equal_steps(first, last)
@@ -179,7 +179,7 @@ def _losses(runs: Sequence[Run], same: bool) -> str:
         )
     if len(runs) == 2:
         return f"The validation loss goes {ends}, which is not measurably different."
-    told = [f"{step.word} ($k = {run['accumulation_steps']}$)" for step, run in
+    told = [f"{step.word} ($k$ = {run['accumulation_steps']})" for step, run in
             zip(steps, runs[1:], strict=True)]  # fmt: skip
     return (
         f"The validation loss goes {ends}. From each setting to the next it is {listed(told)}; the "
@@ -195,8 +195,8 @@ def _at_equal_steps(first: Run, last: Run) -> str:
     ratio = f"{significant(last['effective_batch'] / first['effective_batch'], 2)} times the tokens"
     text = (
         f"At equal *steps*, {count(last['equal_steps']['step'])} of each, the validation loss is "
-        f"{early[0]:.3f} with $k = {first['accumulation_steps']}$ and {early[1]:.3f} with "
-        f"$k = {last['accumulation_steps']}$"
+        f"{early[0]:.3f} with $k$ = {first['accumulation_steps']} and {early[1]:.3f} with "
+        f"$k$ = {last['accumulation_steps']}"
     )
     return (
         text
@@ -236,10 +236,10 @@ def memory_comment(runs: Sequence[Run]) -> str:
     )
     if saved > 0:
         return (
-            f"{text}; with $k = {last['accumulation_steps']}$ accumulation saves "
+            f"{text}; with $k$ = {last['accumulation_steps']} accumulation saves "
             f"{percent(saved, 0)} of it."
         )
-    return f"{text}; with $k = {last['accumulation_steps']}$ accumulation saves none of it."
+    return f"{text}; with $k$ = {last['accumulation_steps']} accumulation saves none of it."
 
 
 def time_comment(runs: Sequence[Run]) -> str:
@@ -249,8 +249,8 @@ def time_comment(runs: Sequence[Run]) -> str:
     first, last = runs[0], runs[-1]
     one, other = _epoch(first), _epoch(last)
     text = (
-        f"An epoch takes {duration(one.median)} with $k = {first['accumulation_steps']}$ and "
-        f"{duration(other.median)} with $k = {last['accumulation_steps']}$, measured one after the "
+        f"An epoch takes {duration(one.median)} with $k$ = {first['accumulation_steps']} and "
+        f"{duration(other.median)} with $k$ = {last['accumulation_steps']}, measured one after the "
         "other. "
     )
     comparison = compare_unpaired(other, one)

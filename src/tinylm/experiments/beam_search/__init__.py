@@ -1,10 +1,10 @@
-"""Beams beside greedy decoding and sampling."""
+"""Beam search compared with greedy decoding and sampling."""
 
 from tinylm.experiments.experiment import TEXT, WEIGHTS, Experiment
 
 EXPERIMENT = Experiment(
     name="beam-search",
-    summary="Beams beside greedy decoding and sampling",
+    summary="Beam search compared with greedy decoding and sampling",
     chapter="Text",
     depends_on=(*TEXT, "training", "evaluation", "experiments.beam_search", WEIGHTS),
     measure=f"{__name__}.measure:run",

@@ -24,7 +24,7 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def decoding_figure(comparison: Mapping[str, Any]) -> Figure:
-    """Draw likelihood against speed, and BLEU beside distinct-2, by strategy.
+    """Draw likelihood against speed, and BLEU and distinct-2, by strategy.
 
     Args:
         comparison: one of the ``comparisons`` of the experiment ``beam-search``.
@@ -61,7 +61,7 @@ def _trade_off(
             label="true texts",
         )  # fmt: skip
     axes.set_title("Likelihood against speed")
-    axes.set_xlabel("tokens a second, logarithmic")
+    axes.set_xlabel("tokens per second, logarithmic")
     axes.set_ylabel("log p per token (nats)")
     speeds = [row["tokens_per_second"] for row in rows]
     axes.set_xscale("log")

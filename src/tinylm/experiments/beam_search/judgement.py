@@ -1,4 +1,4 @@
-"""What the numbers of beam search, greedy decoding and sampling say about one another."""
+"""Comparison of beam search, greedy decoding and sampling."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Row = Mapping[str, Any]
 Comparison = Mapping[str, Any]
 _TRUE = "true"
 
-_NOT_APART = "So BLEU does not tell the strategies apart."
+_NOT_APART = "BLEU therefore does not separate the strategies."
 
 
 def judgement(comparisons: Sequence[Comparison]) -> list[str]:
-    """Return paragraphs that judge the strategies; the largest comparison speaks for all."""
+    """Return paragraphs that compare the strategies: quality in the largest comparison alone."""
     largest = max(comparisons, key=lambda comparison: comparison["num_prompts"])
-    return [likelihood(largest), variety(largest), cost(largest), agreement(comparisons)]
+    return [likelihood(largest), variety(largest), cost(comparisons), agreement(comparisons)]
 
 
 def _ladder(comparison: Comparison) -> list[Row]:
@@ -41,9 +41,12 @@ def likelihood(comparison: Comparison) -> str:
     text = (
         f"*Likelihood.* With {plural(comparison['num_prompts'], 'prompt')} the mean "
         f"log-probability of a text in nats is {_each(ladder, 'log_probability', 1)}: {whole}. "
-        f"Per token it is {_each(ladder, 'log_probability_per_token', 3)}"
-        f"{', which says the same' if each == whole else f': {each}'}. "
     )
+    if len({row["mean_length"] for row in ladder}) > 1:
+        text += (
+            f"Per token it is {_each(ladder, 'log_probability_per_token', 3)}"
+            f"{'' if each == whole else f': {each}'}. "
+        )
     longer = difference(comparison, "length", widest["name"], first["name"])
     change = widest["mean_length"] / first["mean_length"] - 1
     if longer.verdict is Verdict.MORE:
@@ -119,8 +122,9 @@ def variety(comparison: Comparison) -> str:
         distinct.verdict is Verdict.LESS or repeated.verdict is Verdict.MORE
     ):
         text += (
-            " The search thus finds text that is more likely under the model than the true one, "
-            "and more uniform: the most likely text is not the most human [[holtzman2020]]."
+            " The search thus finds text that is more likely under the model than the true "
+            "continuations, and less varied or more repetitive; Holtzman et al. [[holtzman2020]] "
+            "report the same for human text."
         )
     return text
 
@@ -160,38 +164,46 @@ def _unless_alike(alike: Sequence[str], among: int, word: str) -> str:
     return f", but {listed(named(alike))} {are} not measurably {word}"
 
 
-def cost(comparison: Comparison) -> str:
-    """Return what each beam costs beside greedy decoding."""
+def cost(comparisons: Sequence[Comparison]) -> str:
+    """Return the time of each beam relative to greedy decoding, by number of prompts."""
+    largest_first = sorted(comparisons, key=lambda comparison: -comparison["num_prompts"])
+    text = "*Cost.* For every prompt a step computes as many rows as there are beams. "
+    return text + " ".join(_cost(comparison) for comparison in largest_first)
+
+
+def _cost(comparison: Comparison) -> str:
     greedy, *beams = _ladder(comparison)
     parts: list[str] = []
-    below: list[Row] = []
-    above: list[Row] = []
+    below: list[str] = []
+    above: list[str] = []
     for row in beams:
-        slower = compared(row["seconds"], greedy["seconds"])
+        ratio = compared(row["seconds"], greedy["seconds"])
         parts.append(
             {
-                Verdict.MORE: f"{_name(row)} takes {times(slower.ratio)} the time",
-                Verdict.LESS: f"{_name(row)} is quicker ({times(slower.ratio)} the time)",
+                Verdict.MORE: f"{_name(row)} takes {times(ratio.ratio)} the time",
+                Verdict.LESS: f"{_name(row)} is faster ({times(ratio.ratio)} the time)",
                 Verdict.ALIKE: f"the time of {_name(row)} is not measurably different",
                 Verdict.UNKNOWN: f"the time of {_name(row)} could not be measured",
-            }[slower.verdict]
+            }[ratio.verdict]
         )
-        if slower.high < row["num_beams"]:
-            below.append(row)
-        elif slower.low > row["num_beams"]:
-            above.append(row)
-    text = f"*Cost.* Beside {_name(greedy)} decoding, {listed(parts)}."
-    if len(below) == len(beams):
-        text += (
-            " That is measurably less than the number of beams, by which the rows of every step "
-            "are multiplied: the fixed costs of a step are shared by more rows."
-        )
-    elif len(above) == len(beams):
-        text += (
-            " That is measurably more than the number of beams: apart from that many rows, a step "
-            "has to sort the extensions and reorder the cache."
-        )
-    return text
+        if ratio.high < row["num_beams"]:
+            below.append(_name(row))
+        elif ratio.low > row["num_beams"]:
+            above.append(_name(row))
+    prompts = plural(comparison["num_prompts"], "prompt")
+    text = f"With {prompts}, compared with {_name(greedy)} decoding, {listed(parts)}"
+    sides = [(below, "less"), (above, "more")]
+    judged = [
+        f"measurably {word} than the number of beams{_for(names, len(beams))}"
+        for names, word in sides
+        if names
+    ]
+    return f"{text}; this is {listed(judged)}." if judged else f"{text}."
+
+
+def _for(names: Sequence[str], among: int) -> str:
+    """Return of which of so many strategies something is said; nothing if of all."""
+    return "" if len(names) == among else f" for {listed(names)}"
 
 
 def agreement(comparisons: Sequence[Comparison]) -> str:

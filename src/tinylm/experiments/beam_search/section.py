@@ -17,10 +17,9 @@ from tinylm.report.blocks import (
     Sample,
     Table,
     code,
-    joint,
     literal,
 )
-from tinylm.report.formatting import count, excerpt, listed, open_end, percent, plural, setting
+from tinylm.report.formatting import count, listed, percent, plural, setting
 from tinylm.report.measurements import (
     compared,
     disturbances,
@@ -43,8 +42,6 @@ _OTHERS = 3
 """Further prompts, in a table."""
 _SHORT = 220
 """Characters of the other prompts' texts."""
-_VARIANTS = 0.5
-"""Share of words in common from which hypotheses are called variants of one text."""
 _AROUND = 2
 """Words that stay on either side of what differs from the best hypothesis."""
 _ENDING = {
@@ -69,7 +66,7 @@ def blocks(results: ReportInputs) -> list[Block]:
             length_penalty=setting(result["length_penalty"]),
         ),
         *_setting(result),
-        *(_quality(result, i) for i in range(len(comparisons))),
+        *(_quality(comparison, i) for i, comparison in enumerate(comparisons)),
         _cost(result),
     ]
     first, *rest = judgement(comparisons)
@@ -116,8 +113,7 @@ def _setting(result: Mapping[str, Any]) -> list[Block]:
     )
 
 
-def _quality(result: Mapping[str, Any], index: int) -> Table:
-    comparison = result["comparisons"][index]
+def _quality(comparison: Mapping[str, Any], index: int) -> Table:
     rows = [_quality_row(literal(row["name"]), row) for row in comparison["rows"]]
     rows.append(_quality_row("true texts", comparison["true"]))
     return Table(
@@ -127,13 +123,7 @@ def _quality(result: Mapping[str, Any], index: int) -> Table:
          "Rep.", "Length", "Ended"),
         tuple(rows),
         "lrrrrrrrrrr",
-        TEXT.line("quality, a further table's note")
-        if index
-        else TEXT.line(
-            "quality, table's note",
-            corpus=code(result["signature"]),
-            sentences=code(result["sentence_signature"]),
-        ),
+        TEXT.line("quality, table's note"),
         emphasised=(len(rows) - 1,),
     )  # fmt: skip
 
@@ -174,14 +164,17 @@ def _cost(result: Mapping[str, Any]) -> Table:
     return Table(
         "tab:beam-cost",
         TEXT.line("cost, table", rounds=rounds(*timings)),
-        ("Prompts", "Strategy", "Time", "Range", "Spread", f"To {literal(first['name'])}",
+        ("Prompts", "Strategy", "Time", "Range", "Spread", "Ratio",
          "Tokens per second"),
         tuple(rows),
         "rlrrrrr",
         TEXT.line(
             "cost, table's note",
+            first=named([result["comparisons"][0]["rows"][0]["name"]])[0],
             hardware=hardware(result),
             disturbances=disturbances(map(measured, timings)),
+            corpus=code(result["signature"]),
+            sentences=code(result["sentence_signature"]),
         ),
     )  # fmt: skip
 
@@ -200,7 +193,7 @@ def _examples(comparisons: Sequence[Mapping[str, Any]]) -> list[Block]:
     for i, example in enumerate(whole, 1):
         prompt = example["prompt"]
         section += [
-            Sample(f"{i}. {name}", open_end(_continuation(text, prompt)), prompt)
+            Sample(f"{i}. {name}", _continuation(text, prompt), prompt)
             for name, text in [*example["outputs"].items(), ("true", example["true"])]
         ]
     return [*section, _side_by_side(others)] if others else section
@@ -211,11 +204,9 @@ def _side_by_side(examples: Sequence[Mapping[str, Any]]) -> Table:
     shown = [names[0], names[-1]]
     rows = tuple(
         tuple(
-            f"*{literal(example['prompt'])}*{joint(text)}{literal(text)}"
-            for text in (
-                excerpt(_continuation(whole, example["prompt"]), _SHORT)
-                for whole in [*(example["outputs"][name] for name in shown), example["true"]]
-            )
+            f"*{literal(example['prompt'])}*{_joint(text, example['prompt'])}"
+            f"{literal(_cut(text, example['prompt']))}"
+            for text in [*(example["outputs"][name] for name in shown), example["true"]]
         )
         for example in examples
     )
@@ -228,9 +219,22 @@ def _side_by_side(examples: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
+def _joint(text: str, prompt: str) -> str:
+    """Return what stands between a prompt and its continuation: nothing before a full stop."""
+    rest = text.removeprefix(prompt)
+    return "" if len(rest) < len(text) and rest[:1].strip() else " "
+
+
 def _continuation(text: str, prompt: str) -> str:
     """Return a text without the prompt, which it may or may not begin with, on one line."""
     return " ".join(text.removeprefix(prompt).split())
+
+
+def _cut(text: str, prompt: str) -> str:
+    whole = _continuation(text, prompt)
+    if len(whole) <= _SHORT:
+        return whole
+    return whole[:_SHORT].rsplit(" ", 1)[0] + " …"
 
 
 def _n_best(result: Mapping[str, Any]) -> list[Block]:
@@ -270,7 +274,7 @@ def _n_best(result: Mapping[str, Any]) -> list[Block]:
 def beside_first(first: str, text: str) -> str:
     """Return a text with … for each long run of words that the first one has in the same order.
 
-    Two words beside what differs stay, so that one sees where it stands.
+    Two words on either side of a difference are kept to show where it is.
     """
     words, others = first.split(), text.split()
     shown: list[str] = []
@@ -297,10 +301,7 @@ def likeness(texts: Sequence[str]) -> str:
         return f"All {len(texts)} consist of the same words."
     shares = [SequenceMatcher(None, best, words, autojunk=False).ratio() for words in others]
     share = sum(shares) / len(shares)
-    text = (
-        f"On average {percent(share, 0)} of the words of another hypothesis and of the best one "
-        "are the same and in the same order"
+    return (
+        f"In this search the other hypotheses share, on average, {percent(share, 0)} of their "
+        "words, in the same order, with the best."
     )
-    if share >= _VARIANTS:
-        return f"{text}: they are variants of one text rather than different texts."
-    return f"{text}."

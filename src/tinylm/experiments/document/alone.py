@@ -92,7 +92,10 @@ def _reproduction(inputs: ReportInputs, name: str, section: str) -> list[Block]:
     blocks: list[Block] = [
         Heading(1, "Reproduction", "sec:own-reproduction", after_floats=True),
         *TEXT.blocks(
-            "one experiment, reproduction", result=code(f"results/{name}.json"), took=took
+            "one experiment, reproduction",
+            result=code(f"results/{name}.json"),
+            differences=TEXT.line("measurable differences"),
+            took=took,
         ),
         Code("\n".join(inputs.commands)),
     ]

@@ -50,6 +50,7 @@ def blocks(results: ReportInputs) -> list[Block]:
                 data=str(results.config.data.seed),
                 training=str(results.config.training.seed),
                 evaluation=str(results.config.evaluation.seed),
+                generation=str(results.config.generation.seed),
             ),
         ]
     blocks += [

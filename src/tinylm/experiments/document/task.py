@@ -37,5 +37,5 @@ def blocks(results: ReportInputs) -> list[Block]:
                 TEXT.line("task, reproduction"),
             )
         ),
-        *TEXT.blocks("what the report holds"),
+        *TEXT.blocks("what the report holds", differences=TEXT.line("measurable differences")),
     ]

@@ -9,7 +9,7 @@ from typing import Any
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Difference, Verdict
 from tinylm.report.blocks import Block, Heading, Paragraph, Sample, Table, code
-from tinylm.report.formatting import count, listed, open_end, percent, plural, setting, significant
+from tinylm.report.formatting import count, listed, percent, plural, setting, significant
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
@@ -63,14 +63,15 @@ def beside_training(results: ReportInputs, result: Mapping[str, Any]) -> str:
         reasons.append(f"on {count(used)} of the {plural(every, 'window')} of the split only")
     if training["precision"] == "bf16":
         reasons.append("with matrix products in bfloat16 instead of float32")
-    why = f"measured {listed(reasons)}" if reasons else "measured of another checkpoint"
     best = significant(training["best"]["perplexity"], 4)
-    return f" The {best} of [[sec:training]] differs because it was {why}."
+    if not reasons:
+        return f" The {best} of [[sec:training]] is that of another checkpoint."
+    return f" The {best} of [[sec:training]] differs because it was measured {listed(reasons)}."
 
 
 def _continuations(result: Mapping[str, Any]) -> list[Block]:
     decoding = (
-        "drawn from the model's own distribution"
+        "sampled from the model's distribution"
         if _is_free(result)
         else f"sampled with temperature {setting(result['temperature'])} and top-p "
         f"{setting(result['top_p'])}"
@@ -113,7 +114,7 @@ def _continuations(result: Mapping[str, Any]) -> list[Block]:
             ("", "BLEU", "Signature"),
             (
                 ("Corpus", f"{bleu['corpus']:.2f}", code(bleu["signature"])),
-                ("Mean of sentences", f"{bleu['sentence_mean']:.2f}",
+                ("Mean of the texts (sentence BLEU)", f"{bleu['sentence_mean']:.2f}",
                  code(bleu["sentence_signature"])),
             ),
             "lrp",
@@ -134,31 +135,31 @@ def comparison(result: Mapping[str, Any]) -> list[str]:
     pair = f"(perplexity {significant(own)} against {significant(true)})"
     likelier = _difference(result, "log_probability_per_token")
     predicted = {
-        Verdict.MORE: f"The model finds its own text easier to predict than the true one {pair}"
+        Verdict.MORE: f"Under the model, its own text is more predictable than the true one {pair}"
         + (
-            "; a well-calibrated model would find both equally easy."
+            "; under a well-calibrated model both would be equally predictable."
             if _is_free(result)
-            else ": cutting off unlikely words makes text more predictable than a person's."
+            else ": leaving out unlikely tokens makes text more predictable."
         ),
-        Verdict.LESS: f"The model finds its own text harder to predict than the true one {pair}: "
-        "an unlikely word, once drawn, leads to places that training never showed, and errors "
-        "accumulate.",
-        Verdict.ALIKE: "The model's own text and the true one are not measurably different in "
-        f"how well it predicts them {pair}.",
-        Verdict.UNKNOWN: "Which of the texts the model finds easier to predict could not be "
-        f"measured {pair}.",
+        Verdict.LESS: "Under the model, its own text is less predictable than the true one "
+        f"{pair}. A possible reason is that one unlikely token leads to contexts that do not occur "
+        "in the training split.",
+        Verdict.ALIKE: "Under the model, the predictability of its own text is not measurably "
+        f"different from that of the true one {pair}.",
+        Verdict.UNKNOWN: "Whether the model's own text is more predictable than the true one could "
+        f"not be measured {pair}.",
     }
     sentences = [predicted[likelier.verdict]]
     repeated, natural = result["repetition"]["generated"], result["repetition"]["true"]
     pair = f"({percent(repeated)} of the 4-grams against {percent(natural)})"
     sentences.append(
         {
-            Verdict.MORE: f"It repeats itself more than the true stories do {pair}.",
-            Verdict.LESS: f"It repeats itself less than the true stories do {pair}: it misses some "
-            "of the refrains and returning phrases of such stories.",
-            Verdict.ALIKE: "How much it repeats itself is not measurably different from the true "
+            Verdict.MORE: f"The generated text repeats itself more than the true stories {pair}.",
+            Verdict.LESS: f"The generated text repeats itself less than the true stories {pair}.",
+            Verdict.ALIKE: "Its repetition is not measurably different from that of the true "
             f"stories {pair}.",
-            Verdict.UNKNOWN: f"Its repetition could not be compared {pair}.",
+            Verdict.UNKNOWN: "Its repetition could not be compared with that of the true stories "
+            f"{pair}.",
         }[_difference(result, "repetition").verdict]
     )
     n = max(result["distinct"]["generated"])
@@ -166,17 +167,17 @@ def comparison(result: Mapping[str, Any]) -> list[str]:
     pair = f"(distinct-{n} {varied:.3f} against {wanted:.3f})"
     sentences.append(
         {
-            Verdict.LESS: f"Across stories its phrases are less varied {pair}.",
-            Verdict.MORE: f"Across stories its phrases are more varied {pair}"
+            Verdict.LESS: f"Its phrases are less varied than those of the true stories {pair}.",
+            Verdict.MORE: f"Its phrases are more varied than those of the true stories {pair}"
             + (
-                "; with the perplexities above, that points to word combinations that people would "
-                "not use rather than to imagination."
+                "; with the higher perplexity, this suggests unusual combinations of words."
                 if likelier.verdict is Verdict.LESS
                 else "."
             ),
-            Verdict.ALIKE: "The variety of phrases across stories is not measurably different "
-            f"{pair}.",
-            Verdict.UNKNOWN: f"The variety of phrases could not be compared {pair}.",
+            Verdict.ALIKE: "The variety of its phrases is not measurably different from that of "
+            f"the true stories {pair}.",
+            Verdict.UNKNOWN: "The variety of its phrases could not be compared with that of the "
+            f"true stories {pair}.",
         }[_difference(result, f"distinct_{n}").verdict]
     )
     return sentences
@@ -188,7 +189,7 @@ def _difference(result: Mapping[str, Any], measure: str) -> Difference:
 
 
 def bleu_comment(result: Mapping[str, Any]) -> str:
-    """Return what the BLEU score means here."""
+    """Return how high the BLEU score is, and what is to be expected."""
     corpus = result["bleu"]["corpus"]
     low, high = Difference.from_result(result["bleu"]["interval"]).ends
     level = "low" if corpus < _MODERATE else "moderate" if corpus < _HIGH else "high"
@@ -200,25 +201,26 @@ def bleu_comment(result: Mapping[str, Any]) -> str:
     text = f"A corpus BLEU of {corpus:.1f}{between} is {level}. "
     if corpus < _HIGH:
         return text + (
-            "A higher score cannot be expected: BLEU was made for translation, where the reference "
-            "says what the text has to say. A story of which only "
-            f"{plural(result['prompt_tokens'], 'token')} are given can go on in many good ways, "
-            "and a good continuation shares little more than common phrases with the one that "
-            "happened to be written. The score serves to compare models, not to grade the text."
+            "This is expected: BLEU was designed for translation, where the reference fixes the "
+            f"content; the first {plural(result['prompt_tokens'], 'token')} of a story do not. The "
+            "score serves to compare models."
         )
     return text + (
-        "For open-ended text that is a warning rather than praise: either the stories are so "
-        "alike that any continuation matches, or validation stories occur in the training split."
+        "Such a score is unusual for open-ended text: the stories may be much alike, or validation "
+        "stories may occur in the training split."
     )
 
 
 def _examples(result: Mapping[str, Any]) -> list[Block]:
     texts = result["texts"][:_SHOWN]
-    every = plural(len(result["texts"]), "continuation")
-    first = f"the first {_SHOWN} of {every}" if len(result["texts"]) > _SHOWN else every
+    number = len(result["texts"])
+    if number > len(texts):
+        which = f"The first {len(texts)} of the {count(number)} continuations follow"
+    else:
+        which = "The continuation follows" if number == 1 else f"All {number} continuations follow"
     blocks: list[Block] = [
         Heading(2, "Examples", "sec:examples"),
-        *TEXT.blocks("examples", are="is" if len(texts) == 1 else "are", texts=first),
+        *TEXT.blocks("examples", texts=which),
     ]
     for i, example in enumerate(texts, 1):
         blocks += [
@@ -228,7 +230,7 @@ def _examples(result: Mapping[str, Any]) -> list[Block]:
                 example["prompt"],
                 f"BLEU {example['bleu']:.1f} · perplexity {significant(example['perplexity'])}",
             ),
-            Sample(f"{i}. True", open_end(example["true"]), example["prompt"]),
+            Sample(f"{i}. True", example["true"], example["prompt"]),
         ]
     return blocks
 

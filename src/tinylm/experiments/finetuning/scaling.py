@@ -93,11 +93,10 @@ def _rank_table(result: Mapping[str, Any]) -> Table:
             if largest
             else "",
         ),
-        ("Rank", "LoRA", "DyLoRA"),
+        ("Rank", "LoRA, parameters", "target", "source", "DyLoRA, target", "source"),
         tuple(rows),
         "rrrrrr",
         TEXT.line("ranks, table's note"),
-        spans=(1, 3, 2),
     )
 
 

@@ -32,16 +32,15 @@ def blocks(results: ReportInputs) -> list[Block]:
         _table(result),
     ]
     if results.has_figure(_SVG):
-        comment = " ".join([hyperparameters_comment(result), TEXT.line("before the figure")])
-        blocks[-2] = Paragraph(comment)
-        blocks.append(
+        blocks += [
+            *TEXT.blocks("figure, where it is drawn"),
             Figure(
                 "fig:hyperparameters",
                 _SVG,
                 TEXT.line("figure"),
                 TEXT.line("figure, without seeing it"),
-            )
-        )
+            ),
+        ]
     return blocks
 
 
@@ -96,7 +95,8 @@ def _change(row: Row) -> str:
 
 def _table(result: Row) -> Table:
     own, repeats = result["own"], result["repeats"]
-    rows = [("the run's own", count(own["parameters"]), _ppl(mean(repeats)), "–")]
+    around = f"{_ppl(min(repeats))} to {_ppl(max(repeats))}"
+    rows = [("the run's own", count(own["parameters"]), _ppl(mean(repeats)), around)]
     rows += [
         (
             _change(row),
@@ -112,13 +112,7 @@ def _table(result: Row) -> Table:
         ("Changed", "Parameters", "Perplexity", "Beside the run's own"),
         tuple(rows),
         "lrrl",
-        TEXT.line(
-            "table's note",
-            windows=plural(result["validation_windows"], "window"),
-            repeats=plural(len(repeats), "training"),
-            lowest=_ppl(min(repeats)),
-            highest=_ppl(max(repeats)),
-        ),
+        TEXT.line("table's note", windows=plural(result["validation_windows"], "window")),
     )
 
 

@@ -24,6 +24,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         return []
     settings = result["settings"]
     nearest, _ = _nearest(result)
+    prompts = [f"“{literal(output['prompt'])}”" for output in settings[0]["outputs"]]
     blocks: list[Block] = [
         Heading(1, "Sample generations", "sec:samples"),
         *TEXT.blocks(
@@ -41,7 +42,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         _table(settings, result["reference"]),
         *(Paragraph(text) for text in comments(result)),
         Heading(2, "The texts", "sec:texts"),
-        *TEXT.blocks("texts", nearest=named([nearest])[0]),
+        *TEXT.blocks("texts", prompts=listed(prompts), nearest=named([nearest])[0]),
     ]
     for setting in settings:
         outputs = setting["outputs"]
@@ -89,12 +90,10 @@ def comments(result: Mapping[str, Any]) -> list[str]:
     if len(unfinished) == len(settings):
         paragraphs.append(
             "At no setting does the model end most of its stories within the limit; most of the "
-            "texts below stop where they were cut."
+            "texts below are cut there."
         )
     elif unfinished:
-        paragraphs.append(
-            f"With {listed(named(unfinished))} most texts were cut before they had ended."
-        )
+        paragraphs.append(f"With {listed(named(unfinished))} most texts were cut before their end.")
     return paragraphs
 
 
@@ -146,14 +145,11 @@ def _between(result: Mapping[str, Any]) -> str:
         sentences.append("In perplexity no two settings are measurably different.")
     if likelihood and repetition and likelihood[0] == repetition[0]:
         sentences.append(
-            "The most predictable text is thus also the most repetitive: a low perplexity alone is "
-            "no sign of good writing [[holtzman2020]]."
+            "The setting with the lowest perplexity is also the most repetitive, so a low "
+            "perplexity alone does not indicate good text [[holtzman2020]]."
         )
     if likelihood and variety and likelihood[1] == variety[0]:
-        sentences.append(
-            "The most varied text is also the one that the model finds least likely, which is the "
-            "price of variety."
-        )
+        sentences.append("The most varied text is also the least likely under the model.")
     return " ".join(sentences)
 
 
@@ -183,18 +179,20 @@ def _against(result: Mapping[str, Any]) -> str:
         f"differences: {_distance(metrics, reference):.3f}) is {named([nearest])[0]}{but}. "
     )
     pair = f"({percent(metrics['repetition'])} against {percent(reference['repetition'])})"
+    text += f"With {named([nearest])[0]}, repetition "
     text += {
-        Verdict.MORE: f"It still repeats itself more than they do {pair}",
-        Verdict.LESS: f"It repeats itself less than they do {pair}",
-        Verdict.ALIKE: f"It does not repeat itself measurably more or less than they do {pair}",
-        Verdict.UNKNOWN: f"Its repetition cannot be compared with theirs {pair}",
+        Verdict.MORE: "is higher than in the true stories",
+        Verdict.LESS: "is lower than in the true stories",
+        Verdict.ALIKE: "is not measurably different from that of the true stories",
+        Verdict.UNKNOWN: "could not be compared with that of the true stories",
     }[difference(result, "repetition", nearest, _TRUE).verdict]
+    text += f" {pair}, and perplexity "
     pair = f"({significant(metrics['perplexity'])} against {significant(reference['perplexity'])})"
     text += {
-        Verdict.MORE: f", and its text is more predictable than theirs {pair}.",
-        Verdict.LESS: f", and its text is less predictable than theirs {pair}.",
-        Verdict.ALIKE: f", and its text is not measurably more or less predictable {pair}.",
-        Verdict.UNKNOWN: f", and its perplexity cannot be compared with theirs {pair}.",
+        Verdict.MORE: f"is lower {pair}.",
+        Verdict.LESS: f"is higher {pair}.",
+        Verdict.ALIKE: f"is not measurably different {pair}.",
+        Verdict.UNKNOWN: f"could not be compared {pair}.",
     }[difference(result, "log_probability_per_token", nearest, _TRUE).verdict]
     limits = TEXT.line("limits of the measures")
     return f"{text} {limits}"
