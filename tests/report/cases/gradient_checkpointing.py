@@ -12,34 +12,34 @@ Result = dict[str, Any]
 ALL = ("depth", "context")
 
 
-def rows(found: Result) -> list[Result]:
-    return [row for series in ALL for row in found[series]]
+def rows(result: Result) -> list[Result]:
+    return [row for series in ALL for row in result[series]]
 
 
 def ratio(value: float, spread: float = 0.02) -> Callable[[Result], None]:
     """Steps with recomputation take so many times as long."""
 
-    def change(found: Result) -> None:
-        for row in rows(found):
+    def change(result: Result) -> None:
+        for row in rows(result):
             row["step"] = timing(value if row["segment"] else 1.0, spread, 5)
 
     return change
 
 
-def one_ratio(found: Result) -> None:
-    ratio(4 / 3)(found)
-    found["depth"][-2]["step"] = timing(1.2, 0.02, 5)
-    found["depth"][-1]["step"] = timing(1.6, 0.02, 5)
+def one_ratio(result: Result) -> None:
+    ratio(4 / 3)(result)
+    result["depth"][-2]["step"] = timing(1.2, 0.02, 5)
+    result["depth"][-1]["step"] = timing(1.6, 0.02, 5)
 
 
-def without_plain(found: Result) -> None:
+def without_plain(result: Result) -> None:
     for series in ALL:
-        found[series] = [row for row in found[series] if row["segment"]]
+        result[series] = [row for row in result[series] if row["segment"]]
 
 
 def every(**values: Any) -> Callable[[Result], None]:
-    def change(found: Result) -> None:
-        for row in rows(found):
+    def change(result: Result) -> None:
+        for row in rows(result):
             row.update(values)
 
     return change
@@ -48,8 +48,8 @@ def every(**values: Any) -> Callable[[Result], None]:
 def growth(plain: float, again: float) -> Callable[[Result], None]:
     """What is kept becomes so many times as large from the shortest context to the longest."""
 
-    def change(found: Result) -> None:
-        for row in found["context"]:
+    def change(result: Result) -> None:
+        for row in result["context"]:
             factor = again if row["segment"] else plain
             row["saved_bytes"] = 1_000 * (factor if row["context_length"] == 256 else 1)
 
@@ -57,8 +57,8 @@ def growth(plain: float, again: float) -> Callable[[Result], None]:
 
 
 def only(series: str, keep: Callable[[Result], bool]) -> Callable[[Result], None]:
-    def change(found: Result) -> None:
-        found[series] = [row for row in found[series] if keep(row)]
+    def change(result: Result) -> None:
+        result[series] = [row for row in result[series] if keep(row)]
 
     return change
 
@@ -83,10 +83,10 @@ CASES = [
         (lambda f: [row.update(saved_bytes=row["num_layers"]) for row in f["depth"]],
          "48\u202f% less.", "in the formula is"),
         # Time.
-        (ratio(4 / 3), "No ratio is measurably different from the 4/3 expected.", "measurably be"),
-        (ratio(1.2), "1.20). 10 ratios are measurably below the 4/3 expected. A ratio between"),
-        (ratio(1.6), "1.60). 10 ratios are measurably above the 4/3 expected. A higher"),
-        (one_ratio, "1 ratio is measurably below and 1 ratio is measurably above the 4/3"),
+        (ratio(4 / 3), "No ratio is measurably different from the expected 4/3.", "measurably be"),
+        (ratio(1.2), "1.20). Of the 10 ratios, 10 are measurably below the expected 4/3. A"),
+        (ratio(1.6), "1.60). Of the 10 ratios, 10 are measurably above the expected 4/3. A higher"),
+        (one_ratio, "Of the 10 ratios, 1 is measurably below and 1 is measurably above the"),
         (ratio(1.6), "takes 1.60 to 1.60 times as long (median of 10 comparisons: 1.60)"),
         (ratio(1.6), "with and without recomputation in turns", "Not all of these"),
         (ratio(0.8), "Not all of these times are measurably longer: 10 measurably shorter."),
@@ -97,10 +97,10 @@ CASES = [
         # Memory against context.
         (growth(2.0, 1.0), "with the same number of tokens in a batch, what the forward pass keep"),
         (growth(2.0, 1.0), "becomes 2.00 times as large without recomputation, 1.00 times as larg"),
-        (growth(1.06, 1.0), "grows faster than the number of tokens"),
-        (growth(1.06, 1.0), "With recomputation they are not kept, and the memory"),
-        (growth(1.06, 1.06), "grows faster than the number of tokens", "they are not kept"),
-        (growth(1.04, 1.0), "grows no faster than the number of tokens", "they are not kept"),
+        (growth(1.06, 1.0), "grows by more than the number of tokens: the attention patterns"),
+        (growth(1.06, 1.0), "With recomputation the patterns are not kept, and what is kept"),
+        (growth(1.06, 1.06), "grows by more than the number of tokens", "are not kept"),
+        (growth(1.04, 1.0), "grows by no more than the number of tokens", "are not kept"),
         (every(batch_size=8), "with 4.00 times the tokens in a batch"),
         (only("context", lambda row: row["context_length"] == 64), "Only one context length was"),
         (only("context", lambda row: row["segment"] > 0), "with segments of 1 layer and", "grows"),

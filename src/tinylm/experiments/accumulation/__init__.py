@@ -1,10 +1,10 @@
-"""Gradients accumulated over more and more mini-batches."""
+"""Gradients accumulated over different numbers of mini-batches."""
 
 from tinylm.experiments.experiment import TEXT, Experiment
 
 EXPERIMENT = Experiment(
     name="accumulation",
-    summary="Gradients accumulated over more and more mini-batches",
+    summary="Gradients accumulated over different numbers of mini-batches",
     chapter="Training",
     depends_on=(*TEXT, "training", "experiments.accumulation"),
     measure=f"{__name__}.measure:run",

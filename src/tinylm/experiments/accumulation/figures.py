@@ -15,6 +15,12 @@ from tinylm.report.drawing import COLOURS, Drawn, new_figure, shared_legend, sty
 _FEWEST_TO_SMOOTH = 24
 
 
+def smoothed_over(run: Mapping[str, Any]) -> int:
+    """Return over how many log entries the losses of a training are averaged; 1: they are not."""
+    entries = len(run["curve"])
+    return smoothing_span(entries) if entries >= _FEWEST_TO_SMOOTH else 1
+
+
 def accumulation_figure(runs: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the training losses of all runs, against optimizer steps and against tokens.
 
@@ -30,8 +36,8 @@ def accumulation_figure(runs: Sequence[Mapping[str, Any]]) -> Figure:
             losses = [point["loss"] for point in run["curve"]]
             if not losses:
                 continue
-            if len(losses) >= _FEWEST_TO_SMOOTH:
-                losses = list(smooth(losses, smoothing_span(len(losses))))
+            if (span := smoothed_over(run)) > 1:
+                losses = list(smooth(losses, span))
             look = {
                 "color": COLOURS[i % len(COLOURS)],
                 "linestyle": DASHES[i % len(DASHES)],

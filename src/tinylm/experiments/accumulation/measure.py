@@ -1,4 +1,4 @@
-"""The accumulation experiment: one mini-batch size, more and more of them to an optimizer step.
+"""The accumulation experiment: optimizer steps of different numbers of mini-batches of one size.
 
 The losses of two trainings are compared block by block of the same validation windows, at the end
 and after as many steps as the training with the largest batch makes.
@@ -62,18 +62,20 @@ def run(context: Context) -> dict[str, Any]:
         refuse_step(config.model, whole_step)
     rows, measured = [], []
     for steps in sorted(set(settings.steps)):
-        one = _config(config, steps, len(windows), common)
+        trial = _config(config, steps, len(windows), common)
         context.console.note(
             f"Training with {steps} x {settings.batch_size} windows a step "
-            f"({one.training.max_steps:,} steps)"
+            f"({trial.training.max_steps:,} steps)"
         )
         remedy = Remedy(
             "run all at a lower rate",
-            f"experiments.accumulation.learning_rate={lower(one.training.learning_rate)}",
+            f"experiments.accumulation.learning_rate={lower(trial.training.learning_rate)}",
         )
-        trained = train_trial(context, one, _FOLDER, f"steps-{steps}", remedy)
+        trained = train_trial(context, trial, _FOLDER, f"steps-{steps}", remedy)
         records = read_metrics(context.folder / _FOLDER / f"steps-{steps}")
-        validations = {one["step"]: one for one in records if one["kind"] == "validation"}
+        validations = {
+            record["step"]: record for record in records if record["kind"] == "validation"
+        }
         measured.append(
             {
                 step: blocks_loss(record.get("block_losses"), targets)
@@ -82,8 +84,8 @@ def run(context: Context) -> dict[str, Any]:
         )
         effective = steps * settings.batch_size
         with threads(config.training.threads):
-            peak = step_memory(one, first_batches(windows, settings.batch_size, steps)).peak_bytes
-            whole = step_memory(one, first_batches(windows, effective, 1)).peak_bytes
+            peak = step_memory(trial, first_batches(windows, settings.batch_size, steps)).peak_bytes
+            whole = step_memory(trial, first_batches(windows, effective, 1)).peak_bytes
         # The first line holds what is done only once, such as making the optimizer's state.
         speeds = [record["tokens_per_second"] for record in trained["curve"]]
         speeds = speeds[1:] or speeds
@@ -118,7 +120,7 @@ def run(context: Context) -> dict[str, Any]:
     return {
         "batch_size": settings.batch_size,
         "context_length": config.model.context_length,
-        "learning_rate": one.training.learning_rate,
+        "learning_rate": trial.training.learning_rate,
         "epochs": rows[0]["tokens"] / (data.train.header.num_tokens - 1),
         "windows": _num_windows(config, len(windows)),
         "precision": trained["precision"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.experiments.accumulation.figures import smoothed_over
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import CONFIDENCE, Difference, Measurement, Verdict, compare_unpaired
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, literal
@@ -57,13 +58,23 @@ def blocks(results: ReportInputs) -> list[Block]:
             Figure(
                 "fig:accumulation",
                 "figures/accumulation.svg",
-                TEXT.line("figure"),
+                TEXT.line("figure", smoothed=_smoothed(runs)),
                 TEXT.line("figure, without seeing it"),
             )
         )
     section += [Paragraph(text) for text in (loss_comment(runs), memory_comment(runs),
                                           time_comment(runs)) if text]  # fmt: skip
     return section
+
+
+def _smoothed(runs: Sequence[Run]) -> str:
+    """Return over how many log entries the drawn losses are averaged, if any are."""
+    # As many entries to either side of each.
+    spans = sorted({2 * (smoothed_over(run) // 2) + 1 for run in runs} - {1})
+    if not spans:
+        return ""
+    text = TEXT.line("figure, moving averages", spans=listed([str(span) for span in spans], "or"))
+    return f" ({text})"
 
 
 def _setting(result: Mapping[str, Any], runs: Sequence[Run], figure: str) -> list[Block]:
@@ -169,21 +180,21 @@ def _losses(runs: Sequence[Run], same: bool) -> str:
         )
         if same:
             text += (
-                " At equal tokens and an equal learning rate, fewer updates bring less progress."
+                " At equal tokens and an equal learning rate, fewer updates led to a higher loss."
             )
         return text
     if verdicts == {Verdict.LESS}:
         return (
             f"The validation loss *falls* with every increase of the batch, {ends}, by "
-            f"{in_nats(-whole)}: fewer but less noisy updates brought more progress."
+            f"{in_nats(-whole)}: fewer updates with larger batches led to a lower loss."
         )
     if len(runs) == 2:
         return f"The validation loss goes {ends}, which is not measurably different."
-    told = [f"{step.word} ($k$ = {run['accumulation_steps']})" for step, run in
+    changes = [f"{step.word} ($k$ = {run['accumulation_steps']})" for step, run in
             zip(steps, runs[1:], strict=True)]  # fmt: skip
     return (
-        f"The validation loss goes {ends}. From each setting to the next it is {listed(told)}; the "
-        f"last beside the first is {whole.word}."
+        f"The validation loss goes {ends}. From each setting to the next it is {listed(changes)}; "
+        f"the last compared with the first is {whole.word}."
     )
 
 
@@ -192,7 +203,7 @@ def _at_equal_steps(first: Run, last: Run) -> str:
     early = [run.get("equal_steps", {}).get("validation_loss") for run in (first, last)]
     if None in early:
         return ""
-    ratio = f"{significant(last['effective_batch'] / first['effective_batch'], 2)} times the tokens"
+    ratio = f"{count(last['effective_batch'] / first['effective_batch'])} times the tokens"
     text = (
         f"At equal *steps*, {count(last['equal_steps']['step'])} of each, the validation loss is "
         f"{early[0]:.3f} with $k$ = {first['accumulation_steps']} and {early[1]:.3f} with "
@@ -201,10 +212,10 @@ def _at_equal_steps(first: Run, last: Run) -> str:
     return (
         text
         + {
-            Verdict.LESS: ": each update with the larger batch brings more progress, but it costs "
+            Verdict.LESS: ": an update with the larger batch reduces the loss by more, for "
             f"{ratio}.",
-            Verdict.MORE: ": with the larger batch even a single update brings less progress.",
-            Verdict.ALIKE: f", which is not measurably different: {ratio} do not make the updates "
+            Verdict.MORE: ": with the larger batch an update reduces the loss by less.",
+            Verdict.ALIKE: f", which is not measurably different: {ratio} do not make an update "
             "measurably better.",
             Verdict.UNKNOWN: "; whether they differ could not be measured.",
         }[_beside(last, "equal_steps").verdict]
@@ -226,20 +237,17 @@ def memory_comment(runs: Sequence[Run]) -> str:
     )
     first, last = runs[0], runs[-1]
     growth = last["whole_batch_peak_bytes"] / first["whole_batch_peak_bytes"]
-    batches = last["effective_batch"] / first["effective_batch"]
     if growth <= 1 + _SAME:
-        return f"{text}, and the same batches in one piece need no more either."
+        return f"{text}, and the same batches without accumulation need no more either."
     saved = 1 - last["peak_bytes"] / last["whole_batch_peak_bytes"]
     text += (
-        f". The same batches in one piece grow to {mib(last['whole_batch_peak_bytes'])} MiB, "
-        f"{significant(growth, 2)} times as much for {significant(batches, 2)} times the windows"
+        f". Without accumulation the peak with {plural(last['effective_batch'], 'window')} is "
+        f"{mib(last['whole_batch_peak_bytes'])} MiB, {significant(growth, 2)} times that with "
+        f"{count(first['effective_batch'])}; "
     )
     if saved > 0:
-        return (
-            f"{text}; with $k$ = {last['accumulation_steps']} accumulation saves "
-            f"{percent(saved, 0)} of it."
-        )
-    return f"{text}; with $k$ = {last['accumulation_steps']} accumulation saves none of it."
+        return f"{text}accumulation saves {percent(saved, 0)} of it."
+    return f"{text}accumulation saves none of it."
 
 
 def time_comment(runs: Sequence[Run]) -> str:
@@ -247,20 +255,19 @@ def time_comment(runs: Sequence[Run]) -> str:
     if len(runs) == 1:
         return ""
     first, last = runs[0], runs[-1]
-    one, other = _epoch(first), _epoch(last)
+    early, late = _epoch(first), _epoch(last)
     text = (
-        f"An epoch takes {duration(one.median)} with $k$ = {first['accumulation_steps']} and "
-        f"{duration(other.median)} with $k$ = {last['accumulation_steps']}, measured one after the "
-        "other. "
+        f"An epoch takes {duration(early.median)} with $k$ = {first['accumulation_steps']} and "
+        f"{duration(late.median)} with $k$ = {last['accumulation_steps']}"
     )
-    comparison = compare_unpaired(other, one)
-    if comparison.verdict is Verdict.LESS:
-        return (
-            f"{text}Accumulation is quicker, by a factor of {factor(comparison.inverse)}: the "
-            "optimizer moves the weights less often."
-        )
-    if comparison.verdict is Verdict.MORE:
-        return f"{text}Accumulation is slower, by a factor of {factor(comparison)}."
-    if comparison.verdict is Verdict.ALIKE:
-        return f"{text}The two are not measurably different."
-    return f"{text}Which of them is quicker could not be measured."
+    comparison = compare_unpaired(late, early)
+    effect = {
+        Verdict.LESS: f", less by a factor of {factor(comparison.inverse)}",
+        Verdict.MORE: f", more by a factor of {factor(comparison)}",
+        Verdict.ALIKE: ", which is not measurably different",
+        Verdict.UNKNOWN: "; whether the times differ could not be measured",
+    }[comparison.verdict]
+    return (
+        f"{text}{effect}. The trainings ran one after the other, so that changes of the machine "
+        "between them are not excluded."
+    )

@@ -14,7 +14,7 @@ class AccumulationExperiment:
     batch_size: PositiveInt = 16
     """Windows in a mini-batch."""
     steps: Sizes = (1, 2, 4, 8)
-    """Mini-batches an optimizer step, one training each."""
+    """Mini-batches per optimizer step, one training each."""
     epochs: PositiveInt = 1
     """Passes over the training windows, unless windows is set."""
     windows: PositiveInt | None = None

@@ -48,13 +48,13 @@ def run(context: Context) -> dict[str, Any]:
             model = replace(config.model, num_layers=depth, context_length=length)
             windows = TokenWindows(data.train, length)
             batch_size = max(1, tokens // length)
-            one = replace(
+            sized = replace(
                 config,
                 model=model,
                 training=replace(config.training, batch_size=batch_size, accumulation_steps=1),
             )
             segments = [0, *(k for k in sorted(set(settings.segments)) if k <= depth)]
-            measured[depth, length] = _rows(one, windows, segments, settings.repeats, progress)
+            measured[depth, length] = _rows(sized, windows, segments, settings.repeats, progress)
     device = resolve_device(config.training.device)
     own = TokenWindows(data.train, config.model.context_length)
     return {
@@ -85,8 +85,10 @@ def _rows(
         segment: replace(config, training=replace(config.training, gradient_checkpointing=segment))
         for segment in segments
     }
-    memory = {segment: step_memory(one, batches) for segment, one in configs.items()}
-    steps = {str(segment): prepare_step(one, batches)[1] for segment, one in configs.items()}
+    memory = {segment: step_memory(variant, batches) for segment, variant in configs.items()}
+    steps = {
+        str(segment): prepare_step(variant, batches)[1] for segment, variant in configs.items()
+    }
     times = run_interleaved(steps, repeats, warmup=2, progress=progress)
     rows = []
     for segment in segments:

@@ -35,7 +35,7 @@ _OTHERWISE = {
     Verdict.ALIKE: "not measurably different",
     Verdict.UNKNOWN: "that could not be measured",
 }
-"""What a time with recomputation may be, but for longer."""
+"""Verdict on a time with recomputation that is not longer."""
 
 Row = Mapping[str, Any]
 
@@ -153,13 +153,13 @@ def _table(
 
 
 def slopes(rows: Sequence[Row], key: str) -> dict[int, float]:
-    """Return segment -> bytes that one more layer costs, by least squares over the depths."""
-    section: dict[int, float] = {}
+    """Return segment -> bytes that a further layer costs, by least squares over the depths."""
+    by_segment: dict[int, float] = {}
     for segment in sorted({row["segment"] for row in rows}):
         points = [(row["num_layers"], row[key]) for row in rows if row["segment"] == segment]
         if len({layers for layers, _ in points}) > 1:
-            section[segment] = statistics.linear_regression(*zip(*points, strict=True)).slope
-    return section
+            by_segment[segment] = statistics.linear_regression(*zip(*points, strict=True)).slope
+    return by_segment
 
 
 def depth_comment(rows: Sequence[Row]) -> str:
@@ -203,7 +203,7 @@ def _way(segment: int) -> str:
 
 
 def time_comment(rows: Sequence[Row]) -> str:
-    """Return the measured price in time beside the theoretical one."""
+    """Return the measured cost in time, compared with the theoretical one."""
     # A size that both series hold is one comparison.
     sizes = ("num_layers", "context_length", "batch_size", "segment")
     pairs = {
@@ -227,11 +227,11 @@ def time_comment(rows: Sequence[Row]) -> str:
     below = sum(pair.high < _THEORY for pair in pairs.values())
     above = sum(pair.low > _THEORY for pair in pairs.values())
     if not below and not above:
-        return f"{text}No ratio is measurably different from the 4/3 expected."
+        return f"{text}No ratio is measurably different from the expected 4/3."
     sides = [(below, "below"), (above, "above")]
-    told = [f"{plural(number, 'ratio')} {'is' if number == 1 else 'are'} measurably {side}"
-            for number, side in sides if number]  # fmt: skip
-    text += f"{listed(told)} the 4/3 expected."
+    counted = [f"{number} {'is' if number == 1 else 'are'} measurably {side}"
+               for number, side in sides if number]  # fmt: skip
+    text += f"Of the {plural(len(ratios), 'ratio')}, {listed(counted)} the expected 4/3."
     if below:
         text += (
             " A ratio between 1 and 4/3 is expected where other parts of the step, which are not "
@@ -239,8 +239,8 @@ def time_comment(rows: Sequence[Row]) -> str:
         )
     if above:
         text += (
-            " A higher ratio means that the backward pass costs less than twice the forward pass, "
-            "or that saving and restoring the state takes time of its own."
+            " A higher ratio is possible if the backward pass costs less than twice the forward "
+            "pass, or if saving and restoring the states takes time of its own."
         )
     return text
 
@@ -282,20 +282,20 @@ def context_comment(rows: Sequence[Row]) -> str:
         return f"{text}."
     if growths[0] > (1 + _SAME) * tokens:
         text += (
-            ". Without recomputation it grows faster than the number of tokens: the attention "
-            "patterns hold one number for every pair of tokens in a window, and so grow with the "
-            "square of its length"
+            ". Without recomputation it grows by more than the number of tokens: the attention "
+            "patterns hold one number per pair of tokens in a window, so that for a fixed number "
+            "of tokens they grow in proportion to the context"
         )
     else:
         text += (
-            ". Without recomputation it grows no faster than the number of tokens: at these "
-            "lengths the attention patterns, with one number for every pair of tokens in a window, "
-            "take little of it"
+            ". Without recomputation it grows by no more than the number of tokens: at these "
+            "lengths the attention patterns, with one number per pair of tokens in a window, are a "
+            "small part of it"
         )
     kept = [growths[segment] for segment in growths if segment]
     if kept and max(kept) <= (1 + _SAME) * tokens < growths[0]:
         text += (
-            ". With recomputation they are not kept, and the memory between the passes grows only "
-            "with the number of tokens"
+            ". With recomputation the patterns are not kept, and what is kept grows by no more "
+            "than the number of tokens"
         )
     return f"{text}."
