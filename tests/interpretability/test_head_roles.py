@@ -73,13 +73,13 @@ def test_a_tie_goes_to_the_place_named_first() -> None:
 def test_the_sentence_of_a_role_has_share_and_expectation() -> None:
     text = describe(head(previous_token=Share(0.62, 0.08, 900)), str)
     assert text == (
-        "Gives 62\u00a0% of its weight to the previous token (8\u00a0% by an even spread); looks "
+        "Gives 62\u202f% of its weight to the previous token (8\u202f% by an even spread); looks "
         "4.2 tokens back on average."
     )
     text = describe(head(same_word=Share(0.5, 0.1, 900), previous_token=Share(0.4, 0.08, 900)), str)
     assert text.startswith(
-        "Gives 50\u00a0% of its weight to the same word earlier, where there is one (10\u00a0% by "
-        "its distances alone) and 40\u00a0% to the previous token (8\u00a0% by an even spread);"
+        "Gives 50\u202f% of its weight to the same word earlier, where there is one (10\u202f% by "
+        "its distances alone) and 40\u202f% to the previous token (8\u202f% by an even spread);"
     )
 
 
@@ -88,8 +88,8 @@ def test_a_mixed_head_is_told_by_what_it_mixes() -> None:
         head(previous_token=Share(0.12, 0.1, 900), nearby_tokens=Share(0.15, 0.1, 900)), str
     )
     assert text.startswith(
-        "No place stands out. Gives 15\u00a0% of its weight to the tokens three to eight back "
-        "(10\u00a0% by an even spread) and 12\u00a0% to the previous token"
+        "No place stands out. Gives 15\u202f% of its weight to the tokens three to eight back "
+        "(10\u202f% by an even spread) and 12\u202f% to the previous token"
     )
     assert describe(head(), str).startswith("No place stands out. Gives no more than expected")
 

@@ -51,6 +51,19 @@ def test_code_and_emphasis_hold_any_text(text: str, after: str) -> None:
     assert spans(f"*{literal(text)}*{literal(after)}")[0] == Span("emphasis", text)
 
 
+def test_prose_has_apostrophes_and_what_is_quoted_keeps_its_own() -> None:
+    quoted, emphasised = literal("'Tis the boy's dog's."), literal("don't")
+    markup = f"The model's *Zipf's* `it's` {quoted} *{emphasised}*"
+    texts = [span.text for span in spans(markup, typeset=True)]
+    assert texts == ["The model’s ", "Zipf’s", " ", "it's", " 'Tis the boy's dog's. ", "don't"]
+    assert plain_text(markup) == "The model's Zipf's it's 'Tis the boy's dog's. don't"
+
+
+def test_the_number_of_a_name_stays_on_its_line() -> None:
+    assert spans("*beam 5* of 8", typeset=True)[0] == Span("emphasis", "beam\u00a05")
+    assert spans("*beam 5*")[0] == Span("emphasis", "beam 5")
+
+
 def test_numbering_counts_each_kind_and_cites_in_order() -> None:
     blocks = [
         Heading(1, "One", "sec:one"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,20 @@ import typst
 
 from tests.report import fixtures
 from tinylm.errors import ConfigError, DataError
+from tinylm.experiments.document.alone import document
 from tinylm.experiments.document.build import assemble, build_report, incomplete
 from tinylm.experiments.document.inputs import ReportInputs, load_inputs
 from tinylm.reading import signed
 from tinylm.registry import EXPERIMENTS
-from tinylm.report.blocks import Heading, number, plain_text
+from tinylm.report.blocks import (
+    Figure,
+    Heading,
+    Table,
+    inline_texts,
+    number,
+    plain_text,
+    spans,
+)
 from tinylm.report.html import page
 
 
@@ -143,6 +153,22 @@ def test_every_reference_and_number_is_resolved() -> None:
     numbering = number(document.blocks, [document.abstract])
     assert "[[" not in plain_text(document.abstract, numbering)
     assert {"vaswani2017", "kingma2015", "ba2016", "papineni2002"} <= set(numbering.cited)
+
+
+def test_the_text_names_every_figure_and_table(run_folder: Path) -> None:
+    whole = load_inputs(run_folder)
+    alone = [
+        document(replace(whole, results={name: result}), name)
+        for name, result in whole.results.items()
+    ]
+    undrawn = replace(whole, folder=Path("none"))
+    for made in [assemble(whole), assemble(undrawn), *alone]:
+        named: set[str] = set()
+        for block in made.blocks:  # a table may be named in the note of another
+            own = {span.text for text in inline_texts(block) for span in spans(text)}
+            named |= own - {getattr(block, "key", "")}
+        keys = {block.key for block in made.blocks if isinstance(block, (Figure, Table))}
+        assert keys <= named, keys - named
 
 
 def test_unusable_folders_are_told_in_one_line(tmp_path: Path) -> None:

@@ -110,8 +110,8 @@ def _gives(pairs: Sequence[tuple[str, Share]]) -> str:
         whole = "" if told else " of its weight"
         beside = "by its distances alone" if name in _OF_WORDS else "by an even spread"
         told.append(
-            f"{100 * share.share:.0f}\u00a0%{whole} {_PHRASES[name]} "
-            f"({100 * share.expected:.0f}\u00a0% {beside})"
+            f"{100 * share.share:.0f}\u202f%{whole} {_PHRASES[name]} "
+            f"({100 * share.expected:.0f}\u202f% {beside})"
         )
     return f"Gives {_listed(told)}"
 

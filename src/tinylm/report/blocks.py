@@ -6,7 +6,9 @@ cannot say different things. Prose carries a minimal inline markup:
 - ``*emphasis*``, `` `code` ``, ``$x^2$`` (mathematics in Typst's notation);
 - ``[[key]]`` refers to the figure, table or section with that key ("Figure 3") or cites the
   reference with that name ("[2]");
-- a backslash before one of ``\\*`$[`` makes it an ordinary character.
+- a backslash before one of ``\\*`$['`` makes it an ordinary character.
+
+An apostrophe of prose is printed as one (’); that of a text which is quoted stays as it is.
 
 Whatever comes from results or from a configuration goes through ``literal`` before it is put into
 prose, so that a story's ``*`` stays a ``*``.
@@ -161,8 +163,8 @@ class Sample:
 
     @property
     def joint(self) -> str:
-        """What stands between prompt and text: nothing before a mark that closes, else a space."""
-        return "" if self.text[:1] in tuple(".,;:!?’”)") else " "
+        """What stands between prompt and text."""
+        return joint(self.text)
 
 
 @dataclass(frozen=True)
@@ -226,13 +228,15 @@ class Numbering:
 
 
 _INLINE = re.compile(
-    r"\\(?P<escaped>[\\*`$\[])"
+    r"\\(?P<escaped>[\\*`$\['])"
     r"|\*(?P<emphasis>(?:\\.|[^*\\])+)\*"
     r"|`(?P<code>(?:\\.|[^`\\])+)`"
     r"|\$(?P<math>[^$]+)\$"
     r"|\[\[(?P<link>[\w:.-]+)\]\]"
 )
-_SPECIAL = re.compile(r"([\\*`$\[])")
+_SPECIAL = re.compile(r"([\\*`$\['])")
+_APOSTROPHE = re.compile(r"(?<=\w)'|'(?=s\b)")
+_BEFORE_NUMBER = re.compile(r" (?=\d)")
 
 
 def literal(text: str) -> str:
@@ -240,14 +244,26 @@ def literal(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", text)
 
 
+def joint(text: str) -> str:
+    """Return what stands before a text that goes on: nothing before a mark that closes."""
+    return "" if text[:1] in tuple(".,;:!?’”)") else " "
+
+
 def code(text: str) -> str:
     """Return inline markup that prints ``text`` as code (an empty text as nothing)."""
     return f"`{literal(text)}`" if text else ""
 
 
-def spans(markup: str) -> list[Span]:
-    """Parse inline markup; what is not markup is text."""
+def spans(markup: str, typeset: bool = False) -> list[Span]:
+    """Parse inline markup; what is not markup is text.
+
+    Args:
+        markup: inline markup.
+        typeset: whether apostrophes and spaces become those of print: a number in an emphasised
+            name, as in *beam 5*, stays on the line of the name.
+    """
     found: list[Span] = []
+    curl = (lambda text: _APOSTROPHE.sub("’", text)) if typeset else str
 
     def add(kind: SpanKind, text: str) -> None:
         if found and kind == "text" and found[-1].kind == "text":
@@ -257,19 +273,20 @@ def spans(markup: str) -> list[Span]:
 
     end = 0
     for match in _INLINE.finditer(markup):
-        add("text", markup[end : match.start()])
+        add("text", curl(markup[end : match.start()]))
         end = match.end()
         if match["escaped"] is not None:
             add("text", match["escaped"])
         elif match["emphasis"] is not None:
-            add("emphasis", _unescape(match["emphasis"]))
+            text = _unescape(curl(match["emphasis"]))
+            add("emphasis", _BEFORE_NUMBER.sub("\u00a0", text) if typeset else text)
         elif match["code"] is not None:
             add("code", _unescape(match["code"]))
         elif match["math"] is not None:
             add("math", match["math"])
         else:
             add("link", match["link"])
-    add("text", markup[end:])
+    add("text", curl(markup[end:]))
     return found
 
 
@@ -391,4 +408,4 @@ def _refuse_other_than_text(*values: object) -> None:
 
 
 def _unescape(text: str) -> str:
-    return re.sub(r"\\([\\*`$\[])", r"\1", text)
+    return re.sub(r"\\([\\*`$\['])", r"\1", text)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+_ENDED = re.compile(r"(^|[.!?…][\"'”’)\]]*)\s*$")
 
 
 def count(value: float) -> str:
@@ -75,6 +78,17 @@ def listed(items: Sequence[str], last: str = "and") -> str:
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} {last} {items[-1]}"
+
+
+def excerpt(text: str, length: int) -> str:
+    """Return a text on one line, with … where it is cut after a number of characters."""
+    text = " ".join(text.split())
+    return open_end(text if len(text) <= length else text[:length].rsplit(" ", 1)[0])
+
+
+def open_end(text: str) -> str:
+    """Return a text with … behind it if it stops in the middle of a sentence."""
+    return text if _ENDED.search(text) else f"{text} …"
 
 
 def plural(value: float, singular: str, many: str = "") -> str:

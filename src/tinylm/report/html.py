@@ -81,7 +81,7 @@ class _Printer:
     def inline(self, markup: str) -> Markup:
         """Return inline markup as HTML."""
         parts = []
-        for span in spans(printable(markup)):
+        for span in spans(printable(markup), typeset=True):
             match span.kind:
                 case "emphasis":
                     parts.append(Markup("<em>{}</em>").format(span.text))

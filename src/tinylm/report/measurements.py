@@ -30,7 +30,8 @@ def hardware(result: Mapping[str, Any]) -> str:
     threads, cores = environment.get("threads"), environment.get("cores")
     parts = [plural(threads, "thread")] if threads else []
     parts += [plural(cores, "core")] if cores else []
-    host = f"{processor} ({' on '.join(parts)})" if parts else processor
+    used = " on ".join(part.replace(" ", "\u00a0") for part in parts)
+    host = f"{processor} ({used})" if parts else processor
     device = str(environment.get("device") or "cpu")
     return host if device == "cpu" else f"{literal(device)}, with {host} as host"
 

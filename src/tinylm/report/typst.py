@@ -60,7 +60,7 @@ def string(text: str) -> str:
 
 def inline(markup: str, numbering: Numbering) -> str:
     """Return inline markup as Typst markup."""
-    return "".join(_span(span, numbering) for span in spans(markup))
+    return "".join(_span(span, numbering) for span in spans(markup, typeset=True))
 
 
 def source(document: Document, created: datetime) -> str:

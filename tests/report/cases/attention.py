@@ -114,8 +114,8 @@ CASES = [
         # Words of a few heads: the sharpest of every role, and those of most worth.
         (
             None,
-            "Head 2.1. Gives 62\u00a0% of its weight to earlier words that are not among the most "
-            "frequent (8\u00a0% by its distances alone); looks 7.0 tokens back on average. Without "
+            "Head 2.1. Gives 62\u202f% of its weight to earlier words that are not among the most "
+            "frequent (8\u202f% by its distances alone); looks 7.0 tokens back on average. Without "
             "it the validation loss is higher, by 0.0111 nats (0.0091 to 0.0131).",
             "Head 3.7.",
         ),
@@ -125,8 +125,8 @@ CASES = [
         # Sentences.
         (None, "They were chosen by a rule: of the sentences of 8 to 16 tokens"),
         (named, "3 sentences, named by the reader, drawn in every head:", "by a rule"),
-        (returning(0.21), "From the second “lily” head"),
-        (returning(0.2), "No head looks much from the second “lily” to the first: the most is "
+        (returning(0.21), "From the second lily head"),
+        (returning(0.2), "No head looks much from the second lily to the first: the most is "
                          "20\u202f%"),
         (None, "The strongest link of words that are no neighbours leads"),
         (no_links, "Sentence by sentence", "strongest link"),

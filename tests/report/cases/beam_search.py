@@ -31,15 +31,15 @@ def few(number: int) -> Change:
 
 
 def shorten(result: Result) -> None:
-    result["comparisons"][0]["texts"][2]["true"] = "A short one"
+    result["comparisons"][0]["texts"][2]["true"] = "A short one."
 
 
-def joined(rest: str) -> Change:
-    """A true text goes on after its prompt like this."""
+def joined(rest: str, apart: bool = False) -> Change:
+    """A true text goes on after its prompt like this; ``apart``: and does not hold the prompt."""
 
     def change(result: Result) -> None:
         example = result["comparisons"][0]["texts"][2]
-        example["prompt"], example["true"] = "A word", f"A word{rest}"
+        example["prompt"], example["true"] = "A word", rest if apart else f"A word{rest}"
 
     return change
 
@@ -55,9 +55,10 @@ CASES = [
         (few(2), "The first 2 prompts are", "tab:beam-texts"),
         (few(1), "The first prompt is shown with the continuations"),
         (None, " …"),
-        (shorten, "short one", "short one …"),
+        (shorten, "A short one.", "short one. …"),
         (joined(". He ran."), "word. He ran."),
         (joined(" and ran."), "word and ran."),
+        (joined(". He ran.", apart=True), "word. He ran."),
         (hypotheses("a b c d e f", "a b c d e g"), "… d e g", "a b c d e g"),
         (hypotheses("a b c d e f", "a b c d e g"), "… replaces words shared with the first"),
         (hypotheses("a b c d", "a b x y"), "a b x y", "… replaces"),

@@ -124,7 +124,7 @@ CASES = table_of(
     (seconds(1, 1, 0.5, 5), "beam 5 is faster (0.500× the time)"),
     (seconds(1, 1, 1.01, 5), "the time of beam 5 is not measurably different and beam 10"),
     (seconds(1, 1, 1.1, 1.2, spread=1.2), "the time of beam 5 could not be measured"),
-    (seconds(1, 1, 1.1, 1.2, spread=1.2), "although the measurement was repeated. Corpus BLEU"),
+    (seconds(1, 1, 1.1, 1.2, spread=1.2), "although the measurement was repeated."),
     # BLEU.
     (values("bleu_corpus", 5, 3, 5.1, 9), "With 50 prompts beam 10 has the highest corpus BLEU "
      "(9.00). Its text is also the most likely per token: the two measures agree."),

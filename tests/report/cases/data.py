@@ -74,7 +74,7 @@ CASES = [
         (None, "The beginning of a training story and its first"),
         (lambda f: f["example"].update(decoded="Once"), "The decoded text differs from the orig"),
         (lambda f: f["example"].update(tokens=[]), "Windows and labels", "tab:example"),
-        (lambda f: f["example"].update(tokens=["a"], text="a", decoded="a"), "\na\n", " …"),
+        (lambda f: f["example"].update(tokens=["a"], text="A.", decoded="A."), "\nA.\n", " …"),
         (lambda f: f["example"].update(tokens=["a"] * 25, ids=[7] * 25), "a a a …\nIds"),
         (lambda f: f["example"].update(tokens=["a"] * 24, ids=[7] * 24), "a a a\nIds"),
         # Lengths and frequencies.

@@ -32,10 +32,10 @@ CASES = table_of(
     (only(), "describes the machine", "experiment took"),
     (
         only(data=(61, 4e8), training=(120, 1.25e9)),
-        "The peak memory of the process was 1.25\u00a0GB, in training, including",
+        "The peak memory of the process was 1.16\u00a0GiB, in training, including",
     ),
     (only(data=(61, 4e8), training=(120, None)), "In all, 2 experiments took 3\u00a0min 1\u00a0s"),
-    (only(data=(61, 4e8), training=(120, None)), "the process was 0.400\u00a0GB, in data"),
+    (only(data=(61, 4e8), training=(120, None)), "the process was 0.373\u00a0GiB, in data"),
     (without_memory, "In all, 1 experiment took 1\u00a0min 1\u00a0s", "The peak memory"),
     about="*",
 )

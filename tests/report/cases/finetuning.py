@@ -58,6 +58,15 @@ def own_prompts_only(result: Result) -> None:
     result["samples"] = [sample for sample in result["samples"] if sample["kind"] == "target"]
 
 
+def one_rank(result: Result) -> None:
+    result["ranks"] = result["ranks"][:1]
+
+
+def no_lines(result: Result) -> None:
+    one_rank(result)
+    result["dimensions"]["rows"] = result["dimensions"]["rows"][:1]
+
+
 def long_sample(result: Result) -> None:
     result["samples"][0]["texts"]["lora"] = "word " * 100
 
@@ -111,6 +120,8 @@ CASES = [
         (own_prompts_only, "continuations of the first words", "The last row"),
         (lambda result: result["samples"].clear(), "Costs.", "Before and after"),
         (long_sample, "word word …"),
+        (one_rank, "further left is better. Broken lines join SAID in several dimensions."),
+        (no_lines, "lower and further left is better.", "Broken lines join"),
         (None, "shows the perplexity on the target against the number of trained parameters"),
     ),
     Case("finetuning", "from 22,026 to 13.5", before(10.0),

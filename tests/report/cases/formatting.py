@@ -8,9 +8,11 @@ from tests.report.telling import Phrase
 from tinylm.report.formatting import (
     count,
     duration,
+    excerpt,
     keyed,
     listed,
     millions,
+    open_end,
     percent,
     plural,
     setting,
@@ -69,5 +71,11 @@ PHRASES = [
     Phrase("1 story", lambda: plural(1, "story", "stories")),
     Phrase("2 stories", lambda: plural(2, "story", "stories")),
     Phrase("1,000 tokens", lambda: plural(1_000, "token")),
+    Phrase("A boy ran …", lambda: excerpt("A boy\n\nran home.", 10)),
+    Phrase("A boy ran home.", lambda: excerpt(" A boy ran\nhome. ", 15)),
+    Phrase("A boy ran …", lambda: excerpt("A boy ran", 15)),
+    Phrase("“He ran!”", lambda: open_end("“He ran!”")),
+    Phrase("He ran, …", lambda: open_end("He ran,")),
+    Phrase("", lambda: open_end("")),
     Phrase("two rows with name = 'lora'", refused),
 ]

@@ -41,10 +41,11 @@ def apart(low: float, high: float) -> tuple[str, list[str]]:
 
 PHRASES = [
     Phrase(
-        "A\\* (1 thread on 4 cores)", lambda: machine(cpu="A*", cores=4, threads=1, device="cpu")
+        "A\\* (1\u00a0thread on 4\u00a0cores)",
+        lambda: machine(cpu="A*", cores=4, threads=1, device="cpu"),
     ),
-    Phrase("A (2 threads)", lambda: machine(cpu="A", threads=2)),
-    Phrase("A (1 core)", lambda: machine(cpu="A", cores=1)),
+    Phrase("A (2\u00a0threads)", lambda: machine(cpu="A", threads=2)),
+    Phrase("A (1\u00a0core)", lambda: machine(cpu="A", cores=1)),
     Phrase("NVIDIA H200, with A as host", lambda: machine(cpu="A", device="NVIDIA H200")),
     Phrase("an unnamed processor", lambda: hardware({})),
     Phrase("median of 1 round", lambda: rounds({"seconds": [1.0]})),

@@ -98,8 +98,9 @@ CASES = [
         (lambda f: [late(f), f["validations"][0].update(epoch=1.0)], "after epoch 1 to"),
         (once, "The validation loss at step 4,860 is", "tab:validations"),
         (None, "(fig:loss)"),
-        (None, "Validations during training (11 of 21); the best in bold."),
-        (few, "Validations during training; the best in bold."),
+        (None, "Validations during training (11 of 21); losses in nats per token, the best in "
+               "bold."),
+        (few, "Validations during training; losses in nats per token, the best in bold."),
         (None, "its lowest value, at step 4,860 (fig:loss); that is from a perp", "stopped ea"),
         # The end of it.
         (ended(LESS, 0.49), "By then the learning rate was 49.0\u202f% of its largest value, so "

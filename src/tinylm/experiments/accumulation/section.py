@@ -152,8 +152,8 @@ def loss_comment(runs: Sequence[Run]) -> str:
         else f"The runs saw {count(min(tokens))} to {count(max(tokens))} tokens"
     )
     text += (
-        f", in {plural(first['steps'], 'update')} with $k$ = {first['accumulation_steps']} and in "
-        f"{count(last['steps'])} with $k$ = {last['accumulation_steps']}. "
+        f", in {plural(first['steps'], 'update')} with $k = {first['accumulation_steps']}$ and in "
+        f"{count(last['steps'])} with $k = {last['accumulation_steps']}$. "
     )
     text += _losses(runs, same)
     early = _at_equal_steps(first, last)
@@ -190,7 +190,7 @@ def _losses(runs: Sequence[Run], same: bool) -> str:
         )
     if len(runs) == 2:
         return f"The validation loss goes {ends}, which is not measurably different."
-    changes = [f"{step.word} ($k$ = {run['accumulation_steps']})" for step, run in
+    changes = [f"{step.word} ($k = {run['accumulation_steps']}$)" for step, run in
             zip(steps, runs[1:], strict=True)]  # fmt: skip
     return (
         f"The validation loss goes {ends}. From each setting to the next it is {listed(changes)}; "
@@ -206,8 +206,8 @@ def _at_equal_steps(first: Run, last: Run) -> str:
     ratio = f"{count(last['effective_batch'] / first['effective_batch'])} times the tokens"
     text = (
         f"At equal *steps*, {count(last['equal_steps']['step'])} of each, the validation loss is "
-        f"{early[0]:.3f} with $k$ = {first['accumulation_steps']} and {early[1]:.3f} with "
-        f"$k$ = {last['accumulation_steps']}"
+        f"{early[0]:.3f} with $k = {first['accumulation_steps']}$ and {early[1]:.3f} with "
+        f"$k = {last['accumulation_steps']}$"
     )
     return (
         text
@@ -257,8 +257,8 @@ def time_comment(runs: Sequence[Run]) -> str:
     first, last = runs[0], runs[-1]
     early, late = _epoch(first), _epoch(last)
     text = (
-        f"An epoch takes {duration(early.median)} with $k$ = {first['accumulation_steps']} and "
-        f"{duration(late.median)} with $k$ = {last['accumulation_steps']}"
+        f"An epoch takes {duration(early.median)} with $k = {first['accumulation_steps']}$ and "
+        f"{duration(late.median)} with $k = {last['accumulation_steps']}$"
     )
     comparison = compare_unpaired(late, early)
     effect = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -11,7 +12,7 @@ from typing import Any
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.interpretability.head_roles import CLOSE, MIXED, STANDS_OUT
 from tinylm.measurement import Difference, Verdict
-from tinylm.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Table, literal
+from tinylm.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Table, code, literal
 from tinylm.report.formatting import count, listed, percent, plural
 from tinylm.report.passages import passages
 
@@ -46,7 +47,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         *TEXT.blocks("heads in words"),
         Bullets(
             tuple(
-                f"*Head {_name(head)}.* {literal(head['interpretation'])} "
+                f"*Head {_name(head)}.* {_told(head['interpretation'])} "
                 f"{literal(head['worth_told'])}"
                 for head in _chosen(heads)
             )
@@ -221,18 +222,14 @@ def _sentences(results: ReportInputs, sentences: Sequence[Mapping[str, Any]]) ->
     blocks: list[Block] = [
         Heading(2, "Sentence by sentence", "sec:attention-sentences"),
         *_choice(shown),
-        Bullets(
-            tuple(
-                f"“{literal(s['text'])}” ([[{keys[id(s)]}]]) {sentence_comment(s)}" for s in shown
-            )
-        ),
+        Bullets(tuple(f"{_quoted(s)} ([[{keys[id(s)]}]]) {sentence_comment(s)}" for s in shown)),
     ]
     for sentence in shown:
         blocks.append(
             Figure(
                 keys[id(sentence)],
                 sentence["figures"]["heatmaps"],
-                TEXT.line("figure of a sentence", sentence=literal(sentence["text"])),
+                TEXT.line("figure of a sentence", sentence=_quoted(sentence)),
                 TEXT.line("figure of a sentence, without seeing it", sentence=sentence["text"]),
             )
         )
@@ -254,24 +251,24 @@ def sentence_comment(sentence: Mapping[str, Any]) -> str:
     returning = sentence["returning"]
     if returning is not None:
         share, even = percent(returning["weight"], 0), percent(returning["even"], 0)
-        word, head = literal(str(returning["word"])), returning["head"]
+        word, head = code(str(returning["word"])), returning["head"]
         if returning["weight"] > 2 * returning["even"]:
             parts.append(
-                f"From the second “{word}” head {head} gives {share} of its weight to the first, "
+                f"From the second {word} head {head} gives {share} of its weight to the first, "
                 f"{plural(returning['back'], 'token')} back, where an even spread would give "
                 f"{even}."
             )
         else:
             parts.append(
-                f"No head looks much from the second “{word}” to the first: the most is {share}, "
+                f"No head looks much from the second {word} to the first: the most is {share}, "
                 f"in head {head}, where an even spread would give {even}."
             )
     link = sentence["link"]
     if link is not None:
         parts.append(
             "The strongest link of words that are no neighbours leads "
-            f"{plural(link['back'], 'token')} back, from “{literal(str(link['query']))}” to "
-            f"“{literal(str(link['key']))}”: {percent(link['weight'], 0)}, in head {link['head']}."
+            f"{plural(link['back'], 'token')} back, from {code(str(link['query']))} to "
+            f"{code(str(link['key']))}: {percent(link['weight'], 0)}, in head {link['head']}."
         )
     return " ".join(parts)
 
@@ -289,7 +286,7 @@ def _lines(sentences: Sequence[Mapping[str, Any]]) -> list[Block]:
         Figure(
             "fig:attention-lines",
             path,
-            TEXT.line("figure of the lines", layer=str(layer), sentence=literal(strongest["text"])),
+            TEXT.line("figure of the lines", layer=str(layer), sentence=_quoted(strongest)),
             TEXT.line(
                 "figure of the lines, without seeing it",
                 layer=str(layer),
@@ -303,6 +300,17 @@ def _page(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     if not results.has_figure(result["html"]):
         return []
     return TEXT.blocks("page", page=literal(result["html"]))
+
+
+def _quoted(sentence: Mapping[str, Any]) -> str:
+    """Return a sentence in italics: some hold quotation marks themselves."""
+    return f"*{literal(sentence['text'])}*"
+
+
+def _told(interpretation: str) -> str:
+    """Return what a head does as inline markup, the tokens in it as code."""
+    marked = re.split(r"“(.+?)”(?= \()", interpretation)
+    return "".join(code(part) if i % 2 else literal(part) for i, part in enumerate(marked))
 
 
 def _name(head: Head) -> str:

@@ -17,9 +17,10 @@ from tinylm.report.blocks import (
     Sample,
     Table,
     code,
+    joint,
     literal,
 )
-from tinylm.report.formatting import count, listed, percent, plural, setting
+from tinylm.report.formatting import count, excerpt, listed, open_end, percent, plural, setting
 from tinylm.report.measurements import (
     compared,
     disturbances,
@@ -66,7 +67,7 @@ def blocks(results: ReportInputs) -> list[Block]:
             length_penalty=setting(result["length_penalty"]),
         ),
         *_setting(result),
-        *(_quality(comparison, i) for i, comparison in enumerate(comparisons)),
+        *(_quality(result, i) for i in range(len(comparisons))),
         _cost(result),
     ]
     first, *rest = judgement(comparisons)
@@ -113,7 +114,8 @@ def _setting(result: Mapping[str, Any]) -> list[Block]:
     )
 
 
-def _quality(comparison: Mapping[str, Any], index: int) -> Table:
+def _quality(result: Mapping[str, Any], index: int) -> Table:
+    comparison = result["comparisons"][index]
     rows = [_quality_row(literal(row["name"]), row) for row in comparison["rows"]]
     rows.append(_quality_row("true texts", comparison["true"]))
     return Table(
@@ -123,7 +125,13 @@ def _quality(comparison: Mapping[str, Any], index: int) -> Table:
          "Rep.", "Length", "Ended"),
         tuple(rows),
         "lrrrrrrrrrr",
-        TEXT.line("quality, table's note"),
+        TEXT.line("quality, a further table's note")
+        if index
+        else TEXT.line(
+            "quality, table's note",
+            corpus=code(result["signature"]),
+            sentences=code(result["sentence_signature"]),
+        ),
         emphasised=(len(rows) - 1,),
     )  # fmt: skip
 
@@ -173,8 +181,6 @@ def _cost(result: Mapping[str, Any]) -> Table:
             first=named([result["comparisons"][0]["rows"][0]["name"]])[0],
             hardware=hardware(result),
             disturbances=disturbances(map(measured, timings)),
-            corpus=code(result["signature"]),
-            sentences=code(result["sentence_signature"]),
         ),
     )  # fmt: skip
 
@@ -193,7 +199,7 @@ def _examples(comparisons: Sequence[Mapping[str, Any]]) -> list[Block]:
     for i, example in enumerate(whole, 1):
         prompt = example["prompt"]
         section += [
-            Sample(f"{i}. {name}", _continuation(text, prompt), prompt)
+            Sample(f"{i}. {name}", open_end(_continuation(text, prompt)), prompt)
             for name, text in [*example["outputs"].items(), ("true", example["true"])]
         ]
     return [*section, _side_by_side(others)] if others else section
@@ -204,9 +210,11 @@ def _side_by_side(examples: Sequence[Mapping[str, Any]]) -> Table:
     shown = [names[0], names[-1]]
     rows = tuple(
         tuple(
-            f"*{literal(example['prompt'])}*{_joint(text, example['prompt'])}"
-            f"{literal(_cut(text, example['prompt']))}"
-            for text in [*(example["outputs"][name] for name in shown), example["true"]]
+            f"*{literal(example['prompt'])}*{joint(text)}{literal(text)}"
+            for text in (
+                excerpt(_continuation(whole, example["prompt"]), _SHORT)
+                for whole in [*(example["outputs"][name] for name in shown), example["true"]]
+            )
         )
         for example in examples
     )
@@ -219,22 +227,9 @@ def _side_by_side(examples: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _joint(text: str, prompt: str) -> str:
-    """Return what stands between a prompt and its continuation: nothing before a full stop."""
-    rest = text.removeprefix(prompt)
-    return "" if len(rest) < len(text) and rest[:1].strip() else " "
-
-
 def _continuation(text: str, prompt: str) -> str:
     """Return a text without the prompt, which it may or may not begin with, on one line."""
     return " ".join(text.removeprefix(prompt).split())
-
-
-def _cut(text: str, prompt: str) -> str:
-    whole = _continuation(text, prompt)
-    if len(whole) <= _SHORT:
-        return whole
-    return whole[:_SHORT].rsplit(" ", 1)[0] + " …"
 
 
 def _n_best(result: Mapping[str, Any]) -> list[Block]:

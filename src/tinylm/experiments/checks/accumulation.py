@@ -51,7 +51,7 @@ def run(subject: Subject) -> Finding:
     scale = max(float(gradient.abs().max()) for gradient in expected.values())
     targets = ", ".join(str(part.num_targets) for part in parts)
     return Finding(
-        compared=f"gradients of a step over padded micro-batches of {targets} targets, against the "
+        compared=f"gradients of a step over padded mini-batches of {targets} targets, against the "
         "mean loss of all in one batch (float64, relative to the largest)",
         cases=sum(gradient.numel() for gradient in expected.values()),
         unit="gradient components",

@@ -11,7 +11,7 @@ from tinylm.experiments.data.figures import zipf_excess, zipf_exponent
 from tinylm.experiments.data.round_trip import round_trip_blocks
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code, literal
-from tinylm.report.formatting import count, listed, percent, plural, significant
+from tinylm.report.formatting import count, excerpt, listed, percent, plural, significant
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
@@ -55,8 +55,11 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
         ("Bytes of text", *(count(data["splits"][name]["text_bytes"]) for name in names)),
         ("Mean tokens per story", *(significant(data["lengths"][name]["mean"]) for name in names)),
         ("Median tokens per story", *(count(data["lengths"][name]["median"]) for name in names)),
-        ("95 % have at most", *(count(data["lengths"][name]["p95"]) for name in names)),
-        ("Longest story", *(count(data["lengths"][name]["max"]) for name in names)),
+        (
+            "95\u202f% have at most (tokens)",
+            *(count(data["lengths"][name]["p95"]) for name in names),
+        ),
+        ("Longest story (tokens)", *(count(data["lengths"][name]["max"]) for name in names)),
         ("Unknown tokens", *(percent(data["splits"][name]["unknown_rate"], 2) for name in names)),
     ]
     return [
@@ -103,10 +106,10 @@ def _example(example: Mapping[str, Any]) -> list[Block]:
             TEXT.line("table of the example", tokens=plural(len(tokens), "token")),
             ("", ""),
             (
-                ("Text", literal(_cut(example["text"], 230))),
+                ("Text", literal(excerpt(example["text"], 230))),
                 ("Tokens", " ".join(code(str(token)) for token in tokens) + more),
                 ("Ids", ", ".join(str(number) for number in ids) + more),
-                ("Decoded", literal(_cut(example["decoded"], 230))),
+                ("Decoded", literal(excerpt(example["decoded"], 230))),
             ),
             "lp",
         ),
@@ -202,7 +205,7 @@ def words_comment(data: Mapping[str, Any], drawn: bool) -> str:
     covered = sum(number for _, number in top) / total
     text = (
         f"The {len(top)} most frequent tokens make up {percent(covered)} of the training split; "
-        f"the first are {listed([f'“{literal(word)}”' for word, _ in top[:8]])}."
+        f"the first are {listed([code(word) for word, _ in top[:8]])}."
     )
     exponent = zipf_exponent(data["rank_frequency"])
     if exponent is None:
@@ -305,8 +308,3 @@ def _windows(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
 def _sentence(text: str) -> str:
     text = text.strip()
     return text if not text or text[-1] in ".!?" else f"{text}."
-
-
-def _cut(text: str, length: int) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= length else f"{text[:length].rsplit(' ', 1)[0]} …"

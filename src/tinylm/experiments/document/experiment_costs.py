@@ -25,15 +25,13 @@ def blocks(results: ReportInputs) -> list[Block]:
         time=duration(sum(seconds.values())),
     )
     if peaks[largest] is not None:
-        memory = _gigabytes(peaks[largest])
+        memory = _gib(peaks[largest])
         text += " " + TEXT.line("costs in memory", memory=memory, experiment=literal(largest))
-    rows = tuple(
-        (literal(name), duration(seconds[name]), _gigabytes(peaks[name])) for name in seconds
-    )
+    rows = tuple((literal(name), duration(seconds[name]), _gib(peaks[name])) for name in seconds)
     caption = TEXT.line("table of the costs")
     header = ("Experiment", "Time", "Peak memory")
     return [Paragraph(text), Table("tab:experiments", caption, header, rows, "lrr")]
 
 
-def _gigabytes(size: float | None) -> str:
-    return "unknown" if size is None else f"{significant(size / 1e9)}\u00a0GB"
+def _gib(size: float | None) -> str:
+    return "unknown" if size is None else f"{significant(size / 2**30)}\u00a0GiB"

@@ -9,7 +9,7 @@ from typing import Any
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Difference, Verdict
 from tinylm.report.blocks import Block, Heading, Paragraph, Sample, Table, code
-from tinylm.report.formatting import count, listed, percent, plural, setting, significant
+from tinylm.report.formatting import count, listed, open_end, percent, plural, setting, significant
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
@@ -230,7 +230,7 @@ def _examples(result: Mapping[str, Any]) -> list[Block]:
                 example["prompt"],
                 f"BLEU {example['bleu']:.1f} · perplexity {significant(example['perplexity'])}",
             ),
-            Sample(f"{i}. True", example["true"], example["prompt"]),
+            Sample(f"{i}. True", open_end(example["true"]), example["prompt"]),
         ]
     return blocks
 

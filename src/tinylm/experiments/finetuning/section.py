@@ -38,7 +38,7 @@ from tinylm.report.blocks import (
     Table,
     literal,
 )
-from tinylm.report.formatting import count, listed, percent, plural, setting
+from tinylm.report.formatting import count, excerpt, listed, percent, plural, setting
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
@@ -62,7 +62,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         *_setting(result),
         Paragraph(quality_comment(result, results.config.model.vocab_size or math.inf)),
         _quality_table(result),
-        *_figure(results),
+        *_figure(results, result),
         *TEXT.blocks("forgetting", comment=forgetting_comment(result)),
         *_samples(results, result["samples"]),
         Paragraph(cost_comment(result)),
@@ -73,15 +73,20 @@ def blocks(results: ReportInputs) -> list[Block]:
     ]
 
 
-def _figure(results: ReportInputs) -> list[Block]:
+def _figure(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     if not results.has_figure("figures/finetuning.svg"):
         return []
+    lines = {"LoRA at several ranks": result["ranks"],
+             "SAID in several dimensions": result["dimensions"]["rows"]}  # fmt: skip
+    joined = [name for name, rows in lines.items() if len(rows) > 1]
     return [
         *TEXT.blocks("quality, before the figure"),
         Figure(
             "fig:finetuning",
             "figures/finetuning.svg",
-            TEXT.line("quality, figure"),
+            TEXT.line(
+                "quality, figure", lines=f" Broken lines join {listed(joined)}." if joined else ""
+            ),
             TEXT.line("quality, figure, without seeing it"),
         ),
     ]
@@ -288,9 +293,7 @@ def _samples(results: ReportInputs, samples: Sequence[Mapping[str, Any]]) -> lis
         return []
     tokens = results.config.experiments.finetuning.sample_tokens
     headers = {"base": "Base model", "lora": "After LoRA", "full": "After full fine-tuning"}
-    rows = tuple(
-        tuple(literal(_cut(str(sample["texts"][name]))) for name in headers) for sample in samples
-    )
+    rows = tuple(tuple(_sample(sample, name) for name in headers) for sample in samples)
     own = (
         ". The last row has a prompt of the source, and shows what was forgotten"
         if any(sample["kind"] == "own" for sample in samples)
@@ -309,8 +312,10 @@ def _samples(results: ReportInputs, samples: Sequence[Mapping[str, Any]]) -> lis
     ]
 
 
-def _cut(text: str) -> str:
-    text = " ".join(text.split())
-    if len(text) <= _LONGEST_SAMPLE:
-        return text
-    return f"{text[:_LONGEST_SAMPLE].rsplit(' ', 1)[0]} …"
+def _sample(sample: Mapping[str, Any], way: str) -> str:
+    """Return a text that begins with its prompt, the prompt in italics."""
+    text = excerpt(str(sample["texts"][way]), _LONGEST_SAMPLE)
+    prompt = " ".join(str(sample["prompt"]).split())
+    if not text.startswith(prompt):
+        return literal(text)
+    return f"*{literal(prompt)}*{literal(text.removeprefix(prompt))}"

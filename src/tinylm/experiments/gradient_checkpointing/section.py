@@ -54,6 +54,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         Paragraph(depth_comment(depth)),
     ]
     if results.has_figure("figures/gradient-checkpointing.svg"):
+        section[-1] = Paragraph(" ".join([depth_comment(depth), TEXT.line("before the figure")]))
         section.append(
             Figure(
                 "fig:gradient-checkpointing",
@@ -136,19 +137,25 @@ def _table(
         if varied == "num_layers"
         else plural(rows[0]["num_layers"], "layer")
     )
+    columns = (
+        TEXT.line("table's note, columns of the first")
+        if varied == "num_layers"
+        else TEXT.line("table's note, columns of the second")
+    )
     return Table(
         key,
         TEXT.line("table", fixed=fixed),
-        (header, "Batch", "Segment", "State", "Saved", "Peak", "rel.", "Step", "rel.", "Spread",
-         "Epoch"),
+        (header, "Batch", "Segment", "State", "Saved", "Peak", "Step", "Spread", "Epoch"),
         tuple(cells),
         "rrrrrrrrrrr",
         TEXT.line(
             "table's note",
+            columns=columns,
             rounds=rounds(*(row["step"] for row in rows)),
             hardware=hardware(result),
             disturbances=disturbances(measured(row["step"]) for row in rows),
         ),
+        spans=(1, 1, 1, 1, 1, 2, 2, 1, 1),
     )  # fmt: skip
 
 
@@ -191,7 +198,7 @@ def depth_comment(rows: Sequence[Row]) -> str:
     return (
         f"{text}. By the saved bytes, $a$ in the formula is {mib(saved[1])} MiB for a layer's "
         f"input and $b$ is {mib(saved[0])} MiB for its inside, so the least memory is expected "
-        f"near $k$ = {best:.1f}{' (that is, with one layer per segment)' if best < 1 else ''}; if "
+        f"near $k = {best:.1f}${' (that is, with one layer per segment)' if best < 1 else ''}; if "
         f"$a$ and $b$ were equal, it would be near {deepest**0.5:.1f}."
     )
 

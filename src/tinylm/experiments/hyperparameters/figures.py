@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from statistics import mean
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -23,6 +24,7 @@ def hyperparameters_figure(result: Mapping[str, Any]) -> Figure:
         result: of the experiment ``hyperparameters``.
     """
     own = [math.exp(loss) for loss in result["repeats"]]
+    average = math.exp(mean(result["repeats"]))
     with style():
         figure = new_figure(height_cm=5.6)
         panels = figure.subplots(1, len(_PANELS), sharey=True)
@@ -31,12 +33,13 @@ def hyperparameters_figure(result: Mapping[str, Any]) -> Figure:
             changed = {row["value"]: math.exp(row["validation_loss"]) for row in rows}
             places = sorted({*changed, result["own"][varied]})
             middle = places.index(result["own"][varied])
-            line = [changed.get(place, sum(own) / len(own)) for place in places]
+            line = [changed.get(place, average) for place in places]
             axes.plot(range(len(places)), line, color=COLOURS[0], linewidth=1, zorder=1)
             others = [i for i in range(len(places)) if i != middle]
             axes.plot(others, [line[i] for i in others], linestyle="none", marker="o",
                       markerfacecolor="white", markeredgecolor=COLOURS[0])  # fmt: skip
             axes.plot([middle] * len(own), own, linestyle="none", marker="o", color=INK)
+            axes.plot(middle, average, marker="_", markersize=10, markeredgewidth=1.4, color=INK)
             axes.set_xticks(range(len(places)), [setting(place) for place in places])
             axes.set_xlabel(label)
             axes.margins(x=0.15)

@@ -32,15 +32,16 @@ def blocks(results: ReportInputs) -> list[Block]:
         _table(result),
     ]
     if results.has_figure(_SVG):
-        blocks += [
-            *TEXT.blocks("figure, where it is drawn"),
+        comment = " ".join([hyperparameters_comment(result), TEXT.line("before the figure")])
+        blocks[-2] = Paragraph(comment)
+        blocks.append(
             Figure(
                 "fig:hyperparameters",
                 _SVG,
                 TEXT.line("figure"),
                 TEXT.line("figure, without seeing it"),
-            ),
-        ]
+            )
+        )
     return blocks
 
 
@@ -95,8 +96,7 @@ def _change(row: Row) -> str:
 
 def _table(result: Row) -> Table:
     own, repeats = result["own"], result["repeats"]
-    around = f"{_ppl(min(repeats))} to {_ppl(max(repeats))}"
-    rows = [("the run's own", count(own["parameters"]), _ppl(mean(repeats)), around)]
+    rows = [("the run's own", count(own["parameters"]), _ppl(mean(repeats)), "–")]
     rows += [
         (
             _change(row),
@@ -112,7 +112,13 @@ def _table(result: Row) -> Table:
         ("Changed", "Parameters", "Perplexity", "Beside the run's own"),
         tuple(rows),
         "lrrl",
-        TEXT.line("table's note", windows=plural(result["validation_windows"], "window")),
+        TEXT.line(
+            "table's note",
+            windows=plural(result["validation_windows"], "window"),
+            repeats=plural(len(repeats), "training"),
+            lowest=_ppl(min(repeats)),
+            highest=_ppl(max(repeats)),
+        ),
     )
 
 
