@@ -2,7 +2,7 @@
 
 Each competitor trains in processes of its own: alone, beside a program that keeps one core busy,
 and twice at once. All of it is done with threads that sleep while they wait, as tinylm sets them
-(``tinylm.openmp``) and as its peer is given them here, and with torch's own setting.
+(``tinylm.native``) and as its peer is given them here, and with torch's own setting.
 
     python benchmarks/busy.py [--shape first] [--rounds 7] [--json FILE]
 """
@@ -23,7 +23,7 @@ from typing import Any
 from tables import hardware_line, print_table, table
 
 from tinylm.measurement import Measurement
-from tinylm.openmp import SET_BY_USERS, SLEEPING
+from tinylm.native import SET_BY_USERS, SLEEPING
 
 COMPETITORS = ("tinylm", "transformers GPT-2")
 SETTINGS = {"sleeping": SLEEPING, "spinning": {"GOMP_SPINCOUNT": "300000"}}  # the library's own

@@ -8,7 +8,7 @@ asked, so that all do the same number of steps. Each runs with one thread and wi
 
 from __future__ import annotations
 
-from tinylm import openmp  # noqa: F401 - before torch, so that nobody's threads spin
+from tinylm import native  # noqa: F401 - before torch, which reads its settings once
 
 # isort: split
 import argparse

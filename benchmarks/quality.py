@@ -10,7 +10,7 @@ its own initialisation. Both are measured by the same function on the whole vali
 
 from __future__ import annotations
 
-from tinylm import openmp  # noqa: F401 - before torch, so that nobody's threads spin
+from tinylm import native  # noqa: F401 - before torch, which reads its settings once
 
 # isort: split
 import argparse

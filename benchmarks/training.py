@@ -11,7 +11,7 @@ in one process.
 
 from __future__ import annotations
 
-from tinylm import openmp  # noqa: F401 - before torch, so that nobody's threads spin
+from tinylm import native  # noqa: F401 - before torch, which reads its settings once
 
 # isort: split
 import argparse

@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 BASE_MODULES = {
     *("config", "registry", "errors", "atomic", "fingerprints", "folders", "locks"),
-    *("measurement", "names", "openmp", "perplexity", "printable", "reading", "value_types", ""),
+    *("measurement", "names", "native", "perplexity", "printable", "reading", "value_types", ""),
 }
 FORBIDDEN_MODULES = {
     *("transformers", "peft", "trl", "transformer_lens", "bitsandbytes", "pickle", "dill"),
@@ -58,7 +58,7 @@ FORBIDDEN_NAMES = {
 }
 NO_TORCH = {
     *("config", "registry.py", "errors.py", "atomic.py", "fingerprints.py", "folders.py"),
-    *("locks.py", "measurement.py", "names.py", "openmp.py", "printable.py", "reading"),
+    *("locks.py", "measurement.py", "names.py", "native.py", "printable.py", "reading"),
 }
 
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -6,7 +6,7 @@ The names below are imported when first used, so that ``import tinylm`` costs no
 
 from typing import Any
 
-from tinylm.openmp import sleep_while_waiting
+from tinylm.native import cache_fewer_products, sleep_while_waiting
 
 __version__ = "0.1.0"
 __all__ = ["LanguageModel", "RunConfig", "TinylmError", "__version__", "load_config"]
@@ -19,7 +19,8 @@ _LAZY = {
 }
 
 
-sleep_while_waiting()  # before anything loads torch
+sleep_while_waiting()  # both before anything loads torch
+cache_fewer_products()
 
 
 def __dir__() -> list[str]:
