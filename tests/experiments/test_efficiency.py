@@ -62,7 +62,7 @@ def test_the_cache_changes_no_text_and_takes_what_the_formula_says(tiny_context:
         assert totals[0] > 0
         assert len(growth[name]["step_ms"]) == 3
         assert math.isfinite(growth[name]["exponent"][0])
-        assert [one["median_s"] for one in growth[name]["totals"]] == totals
+        assert [timing["median_s"] for timing in growth[name]["totals"]] == totals
     # layers x 2 x heads x head_dim x bytes of a number: 1 x 2 x 2 x 8 x 4
     assert result["formula"]["kv_bytes_per_token"] == 128
     for row in result["memory"]:
@@ -97,7 +97,7 @@ def test_medians_are_taken_over_the_rounds() -> None:
 
 def test_the_interval_of_an_exponent_is_that_of_the_rounds_own() -> None:
     linear, square = [1.0] * 64, [float(n) for n in range(1, 65)]
-    own = [kv_cache._curves([one], [16, 64], 16)["exponent"][0] for one in (linear, square)]
+    own = [kv_cache._curves([seconds], [16, 64], 16)["exponent"][0] for seconds in (linear, square)]
     value, low, high = kv_cache._curves([linear, square], [16, 64], 16)["exponent"]
     assert value == pytest.approx(sum(own) / 2)
     reach = 12.706 * (own[1] - own[0]) / 2  # Student's quantile at one degree of freedom
@@ -126,17 +126,17 @@ def test_every_training_sees_the_same_tokens(
     remove, kept = folders.remove, trained_here.folder / "accumulation"
     monkeypatch.setattr(folders, "remove", lambda path: path == kept or remove(path))
     result = accumulation.run(trained_here)
-    one, four = result["runs"]
-    assert (one["steps"], four["steps"]) == (8, 2)
-    assert (one["effective_batch"], four["effective_batch"]) == (2, 8)
-    assert one["tokens"] == four["tokens"] == 16 * 16
+    first, last = result["runs"]
+    assert (first["steps"], last["steps"]) == (8, 2)
+    assert (first["effective_batch"], last["effective_batch"]) == (2, 8)
+    assert first["tokens"] == last["tokens"] == 16 * 16
     # One line for the same number of tokens, so that the curves have the same points.
-    assert [point["tokens"] for point in one["curve"]] == [128, 256]
-    assert [point["tokens"] for point in four["curve"]] == [128, 256]
-    assert [point["step"] for point in one["curve"]] == [4, 8]
+    assert [point["tokens"] for point in first["curve"]] == [128, 256]
+    assert [point["tokens"] for point in last["curve"]] == [128, 256]
+    assert [point["step"] for point in first["curve"]] == [4, 8]
     # Accumulation holds one mini-batch's activations at a time, the whole batch all of them.
-    assert one["peak_bytes"] == one["whole_batch_peak_bytes"]
-    assert four["whole_batch_peak_bytes"] > 1.3 * four["peak_bytes"]
+    assert first["peak_bytes"] == first["whole_batch_peak_bytes"]
+    assert last["whole_batch_peak_bytes"] > 1.3 * last["peak_bytes"]
     for row in result["runs"]:
         assert row["validation_perplexity"] == pytest.approx(math.exp(row["validation_loss"]))
         epoch = row["epoch"]
@@ -163,9 +163,9 @@ def losses_are_compared_window_by_window(context: Context, rows: list[dict[str, 
     error = math.sqrt((len(left) - 1) / len(left) * ((left - left.mean()) ** 2).sum())
     reach = stats.t.ppf(0.975, len(left) - 1) * error
     expected = [gaps.sum() / tokens.sum() + way * reach for way in (0, -1, 1)]
-    one, four = (row["beside"] for row in rows)
-    assert four["first"] == four["previous"] == pytest.approx(expected, abs=1e-4)
-    assert one["previous"] is None and one["first"] == [0, 0, 0]
+    first, last = (row["beside"] for row in rows)
+    assert last["first"] == last["previous"] == pytest.approx(expected, abs=1e-4)
+    assert first["previous"] is None and first["first"] == [0, 0, 0]
     # After two steps, which the last makes in all.
     early = [
         line["loss"]
@@ -177,15 +177,15 @@ def losses_are_compared_window_by_window(context: Context, rows: list[dict[str, 
         {"step": 2, "validation_loss": loss} for loss in early
     ]
     assert early[1] == rows[1]["validation_loss"]
-    assert four["equal_steps"][0] == pytest.approx(early[1] - early[0], abs=1e-4)
+    assert last["equal_steps"][0] == pytest.approx(early[1] - early[0], abs=1e-4)
 
 
 def test_validations_stay_few(tiny_context: Context) -> None:
     settings = AccumulationExperiment(batch_size=1, steps=(1, 64), windows=128)
     context = with_settings(tiny_context, accumulation=settings)
-    made = [accumulation._config(context.config, steps, 100, 2).training for steps in (1, 64)]
-    assert [one.max_steps for one in made] == [128, 2]
-    assert [one.validation_interval for one in made] == [128, 2]
+    trainings = [accumulation._config(context.config, steps, 100, 2).training for steps in (1, 64)]
+    assert [training.max_steps for training in trainings] == [128, 2]
+    assert [training.validation_interval for training in trainings] == [128, 2]
 
 
 def test_an_interrupted_training_goes_on(

@@ -219,14 +219,14 @@ def test_lora_plus_differs_from_lora_in_its_rates_alone(result: dict[str, Any]) 
 
 def test_merged_where_there_is_something_to_merge(result: dict[str, Any]) -> None:
     merged = {row["name"] for row in result["methods"] if row["generation_merged"]}
-    assert merged == {"lora", LORA_PLUS, "dylora", "qlora", "longlora", "intrinsic"}
+    assert merged == {"lora", LORA_PLUS, "dylora", "qlora", "longlora", "intrinsic", "ia3"}
 
 
 def test_ranks_and_dimensions_are_those_asked_for(result: dict[str, Any]) -> None:
     rows = {row["name"]: row for row in result["methods"]}
     assert [row["rank"] for row in result["ranks"]] == [1, 4]
-    one, four = result["ranks"]
-    assert four["trained"] == 4 * one["trained"] == rows["lora"]["trained"]
+    first, second = result["ranks"]
+    assert second["trained"] == 4 * first["trained"] == rows["lora"]["trained"]
     assert [row["rank"] for row in result["dylora"]] == [1, 2, 3, 4]
     assert result["dylora"][-1]["target_loss"] == rows["dylora"]["target_loss"]
     assert len({row["target_loss"] for row in result["dylora"]}) == 4
@@ -270,12 +270,12 @@ def test_memory_counts_what_is_held(
     model: Any = attach(small_model(), method, METHODS.load(method).Settings(rank=2))
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
     monkeypatch.setattr(finetuning_costs, "peak_bytes", lambda work, device: work() or 0)
-    found = finetuning_costs.step_memory(model, training, stories)
+    measured = finetuning_costs.step_memory(model, training, stories)
     held = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers()))
     trained = trained_parameters(model, "default").values()
     moments = sum(8 * p.numel() + 4 for p in trained)  # two, and the count of steps
     own = sum(4 * p.numel() for p in adapter_of(model, "default").own.values())
-    assert found == held + moments + own
+    assert measured == held + moments + own
     assert (own > 0) == (method == "longlora")
     assert any(m.num_bytes for m in model.modules() if isinstance(m, NF4Weight)) == (
         method == "qlora"
@@ -290,9 +290,9 @@ def test_sizes_are_those_of_the_files(small_model: Any) -> None:
     assert finetuning_costs.size(model) == {"trained": parameters, "bytes": 4 * parameters}
     adapted: Any = attach(model, "lora", METHODS.load("lora").Settings(rank=2))
     trained = sum(p.numel() for p in trained_parameters(adapted, "default").values())
-    found = finetuning_costs.size(adapted)
-    assert found["trained"] == trained
-    assert 4 * trained < found["bytes"] < 4 * trained + 4096
+    measured = finetuning_costs.size(adapted)
+    assert measured["trained"] == trained
+    assert 4 * trained < measured["bytes"] < 4 * trained + 4096
 
 
 def test_merging_for_the_clock_leaves_the_model_alone(small_model: Any) -> None:
@@ -339,7 +339,7 @@ def test_a_longer_context_leaves_the_base_alone(small_model: Any, context: Conte
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     rows = [list(range(3, 20)) for _ in range(4)]
     done: list[int] = []
-    found = extend_context(
+    result = extend_context(
         base,
         stories_of(*rows),
         stories_of(*rows[1:]),
@@ -350,19 +350,19 @@ def test_a_longer_context_leaves_the_base_alone(small_model: Any, context: Conte
         1,
         lambda: done.append(1),
     )
-    assert (found["context_length"], found["extended"], found["windows"]) == (8, 16, 3)
-    assert [row["method"] for row in found["rows"]] == ["none", "lora", "longlora"]
+    assert (result["context_length"], result["extended"], result["windows"]) == (8, 16, 3)
+    assert [row["method"] for row in result["rows"]] == ["none", "lora", "longlora"]
     assert len(done) == 2
     assert all(math.isfinite(row["within"]) and math.isfinite(row["beyond"])
-               for row in found["rows"])  # fmt: skip
+               for row in result["rows"])  # fmt: skip
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
     assert base.config.context_length == 8
-    assert "step" not in found["rows"][0]
-    assert found["rows"][2]["trained"] > found["rows"][1]["trained"]  # embeddings and norms
+    assert "step" not in result["rows"][0]
+    assert result["rows"][2]["trained"] > result["rows"][1]["trained"]  # embeddings and norms
 
 
 def test_too_little_text_for_a_window_is_no_error(small_model: Any, context: Context) -> None:
-    found = extend_context(
+    result = extend_context(
         small_model(context_length=8),
         stories_of(list(range(5))),
         stories_of(list(range(5))),
@@ -374,14 +374,14 @@ def test_too_little_text_for_a_window_is_no_error(small_model: Any, context: Con
         lambda: None,
     )
     empty: dict[str, Any] = {"within": [], "beyond": []}
-    assert found["rows"] == [{"method": "none", "within": None, "beyond": None, "windows": empty}]
+    assert result["rows"] == [{"method": "none", "within": None, "beyond": None, "windows": empty}]
 
 
 def test_the_speeds_are_of_equal_texts(small_model: Any, context: Context) -> None:
     lora: Any = attach(small_model(), "lora", METHODS.load("lora").Settings(rank=2))
     training = replace(context.config.training, batch_size=2, precision="fp32")
     stories = [np.arange(9) % 20 + 2] * 4
-    found = finetuning_costs.measure_speeds(
+    result = finetuning_costs.measure_speeds(
         {"full": small_model().requires_grad_(), "lora": lora},
         training,
         stories,
@@ -389,13 +389,13 @@ def test_the_speeds_are_of_equal_texts(small_model: Any, context: Context) -> No
         replace(SETTINGS, new_tokens=4),
         SilentConsole(),
     )
-    assert found["full"]["generation_merged"] is None
+    assert result["full"]["generation_merged"] is None
     for name, key in (
         ("full", "generation"),
         ("lora", "generation"),
         ("lora", "generation_merged"),
     ):
-        timing = found[name][key]
+        timing = result[name][key]
         assert timing["tokens_per_second"] == pytest.approx(3 * 4 / timing["median_s"])
     assert GenerationConfig().linear == "packed"
 

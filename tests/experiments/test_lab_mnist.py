@@ -74,16 +74,16 @@ def test_it_is_json_and_the_same_every_time(tmp_path: Path, result: dict[str, An
     again = lab_mnist.run(context(tmp_path))
     assert torch.equal(torch.get_rng_state(), state)
 
-    def untimed(found: dict[str, Any]) -> dict[str, Any]:
-        rows = [row | {"seconds": 0} for row in found["methods"]]
-        return found | {"methods": rows, "network": found["network"] | {"seconds": 0}}
+    def untimed(result: dict[str, Any]) -> dict[str, Any]:
+        rows = [row | {"seconds": 0} for row in result["methods"]]
+        return result | {"methods": rows, "network": result["network"] | {"seconds": 0}}
 
     assert untimed(again) == untimed(result)
 
 
 def test_hard_classes_are_the_worst_on_validation(result: dict[str, Any]) -> None:
     baseline = result["baseline"]
-    mean = np.mean([one["classes"] for one in baseline["validation"]], axis=0)
+    mean = np.mean([seed["classes"] for seed in baseline["validation"]], axis=0)
     hard = baseline["hard"]
     assert len(hard) == SETTINGS.hard_classes
     assert mean[hard].max() <= np.delete(mean, hard).min()
@@ -93,12 +93,12 @@ def test_confusions_are_counted_from_the_table(result: dict[str, Any]) -> None:
     table = np.array(result["baseline"]["confusion"])
     assert table.sum() == SETTINGS.seeds * result["data"]["images"]["validation"]
     wrong = table - np.diag(table.diagonal())
-    told = [one["count"] for one in result["baseline"]["confusions"]]
-    assert told == sorted(wrong.flatten(), reverse=True)[: len(told)]
-    for one in result["baseline"]["confusions"]:
-        assert one["true"] != one["predicted"]
-        assert one["count"] == table[one["true"], one["predicted"]]
-        assert one["share"] == pytest.approx(one["count"] / table[one["true"]].sum())
+    counts = [pair["count"] for pair in result["baseline"]["confusions"]]
+    assert counts == sorted(wrong.flatten(), reverse=True)[: len(counts)]
+    for pair in result["baseline"]["confusions"]:
+        assert pair["true"] != pair["predicted"]
+        assert pair["count"] == table[pair["true"], pair["predicted"]]
+        assert pair["share"] == pytest.approx(pair["count"] / table[pair["true"]].sum())
     for example in result["examples"]:
         assert example["before"] != example["true"]
 
@@ -124,7 +124,7 @@ def test_lora_lifts_the_hard_classes(result: dict[str, Any]) -> None:
     (lora,) = [row for row in result["methods"] if row["name"] == "lora-4"]
 
     def on_hard(tests: list[dict[str, Any]]) -> float:
-        return float(np.mean([np.array(one["classes"])[hard] for one in tests]))
+        return float(np.mean([np.array(test["classes"])[hard] for test in tests]))
 
     assert on_hard(lora["test"]) > on_hard(result["baseline"]["test"]) + 0.05
 
@@ -145,7 +145,9 @@ def test_flips_account_for_the_change_of_accuracy(result: dict[str, Any]) -> Non
         (tables["before"], result["baseline"]["test"]),
         (tables["after"], lora["test"]),
     ):
-        assert table.trace() / table.sum() == pytest.approx(np.mean([one["all"] for one in tests]))
+        assert table.trace() / table.sum() == pytest.approx(
+            np.mean([test["all"] for test in tests])
+        )
 
 
 def test_merged_and_unmerged_are_the_same(result: dict[str, Any]) -> None:
@@ -213,12 +215,12 @@ def test_hard_classes_get_their_share_of_the_batches() -> None:
 
 def test_accuracies_are_those_of_the_predictions(base: torch.nn.Module, digits: Pixels) -> None:
     predicted = base(digits.images).argmax(1)
-    found = accuracies(base, digits)
-    assert found["all"] == pytest.approx(float((predicted == digits.labels).float().mean()))
-    for digit, share in enumerate(found["classes"]):
+    measured = accuracies(base, digits)
+    assert measured["all"] == pytest.approx(float((predicted == digits.labels).float().mean()))
+    for digit, share in enumerate(measured["classes"]):
         own = predicted[digits.labels == digit]
         assert share == pytest.approx(float((own == digit).float().mean()))
-    assert found["mean"] == pytest.approx(sum(found["classes"]) / 10)
+    assert measured["mean"] == pytest.approx(sum(measured["classes"]) / 10)
     assert int(torch.tensor(confusion(base, digits)).sum()) == len(digits.labels)
 
 
@@ -237,7 +239,7 @@ def test_test_images_choose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     second = lab_mnist.run(context(tmp_path, settings))
     assert second["baseline"]["test"] != first["baseline"]["test"]
     assert second["baseline"]["hard"] == first["baseline"]["hard"]
-    rates = [[row["learning_rate"] for row in one["methods"]] for one in (first, second)]
+    rates = [[row["learning_rate"] for row in result["methods"]] for result in (first, second)]
     assert rates[0] == rates[1]
 
 
@@ -255,13 +257,13 @@ def test_a_result_of_other_images_is_stale(tmp_path: Path) -> None:
     write_idx(folder / "t10k-labels-idx1-ubyte", data.labels)
     settings = replace(SETTINGS, data=str(folder), seeds=1, steps=3, baseline_steps=20, ranks=())
     run = context(tmp_path / "run", settings)
-    found = run_experiment("lab-mnist", run)
-    assert "10,000" not in found["data"]["description"]
-    assert f"{len(data):,} test images" in found["data"]["description"]
-    assert run_experiment("lab-mnist", run) == found
+    result = run_experiment("lab-mnist", run)
+    assert "10,000" not in result["data"]["description"]
+    assert f"{len(data):,} test images" in result["data"]["description"]
+    assert run_experiment("lab-mnist", run) == result
     write_idx(folder / "t10k-images-idx3-ubyte.gz", data.images[::-1])
     other = run_experiment("lab-mnist", run)
-    assert other["data"]["fingerprint"] != found["data"]["fingerprint"]
+    assert other["data"]["fingerprint"] != result["data"]["fingerprint"]
     (folder / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte"):
         run_experiment("lab-mnist", run)

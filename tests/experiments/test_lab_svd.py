@@ -41,8 +41,8 @@ def result(tiny_context: Context) -> dict[str, Any]:
 
 def test_it_is_json_and_leaves_torch_as_it_was(tiny_context: Context) -> None:
     threads = torch.get_num_threads()
-    found = lab_svd.run(with_lab(tiny_context, replace(SETTINGS, steps=1)))
-    json.dumps(found, allow_nan=False)
+    result = lab_svd.run(with_lab(tiny_context, replace(SETTINGS, steps=1)))
+    json.dumps(result, allow_nan=False)
     assert torch.get_num_threads() == threads
 
 
@@ -58,8 +58,8 @@ def test_a_matrix_of_rank_two_is_recovered() -> None:
     assert example["rank_1_error"] == pytest.approx(example["values"][1])
     assert example["parameters"] == 2 * (6 + 5)
     a, b, *others = matrix
-    for row, made in zip(others, (a + b, a - b, 2 * a, 2 * b - a), strict=True):
-        assert (row == made).all()
+    for row, expected in zip(others, (a + b, a - b, 2 * a, 2 * b - a), strict=True):
+        assert (row == expected).all()
 
 
 def test_truncation_is_the_best_that_a_rank_allows(result: dict[str, Any]) -> None:
@@ -168,8 +168,8 @@ def test_the_same_settings_give_the_same_numbers(
     tiny_context: Context, result: dict[str, Any]
 ) -> None:
     again = lab_svd.run(with_lab(tiny_context, SETTINGS))
-    for found in (again, result):
-        found["update"]["seconds"] = 0.0
+    for timed in (again, result):
+        timed["update"]["seconds"] = 0.0
     assert again == result
 
 
@@ -177,9 +177,9 @@ def test_ranks_are_chosen_by_the_largest_matrix(tiny_context: Context) -> None:
     assert lab_svd.default_ranks([3, 128]) == (1, 2, 4, 8, 16, 32, 64, 96, 128)
     assert lab_svd.default_ranks([1]) == (1,)
     # A rank above a matrix's own leaves it whole.
-    found = lab_svd.run(with_lab(tiny_context, replace(SETTINGS, steps=1, ranks=(999,))))
-    assert found["cut"]["groups"]["all"]["rows"][0]["loss"] == found["cut"]["loss"]
-    assert found["best"]["rows"] == []
+    result = lab_svd.run(with_lab(tiny_context, replace(SETTINGS, steps=1, ranks=(999,))))
+    assert result["cut"]["groups"]["all"]["rows"][0]["loss"] == result["cut"]["loss"]
+    assert result["best"]["rows"] == []
 
 
 # --- two kinds of stories ---

@@ -93,8 +93,8 @@ CASES = [
         # The setting.
         (None, "The same model was trained 4 times from the same initial weights"),
         (single, "The same model was trained from the same initial weights"),
-        (None, "Two losses are called different if the 95\u202f% confidence interval of their"),
-        (single, "not adapted to the batch.", "Two losses are called"),
+        (None, "Losses are compared over the validation windows; each setting was trained once"),
+        (single, "not adapted to the batch.", "Losses are compared"),
         (None, "with 1, 2, 4 and 8 of them to an optimizer step"),
         (single, "with 1 of them to an optimizer step"),
         (None, "(one pass over the training split)"),

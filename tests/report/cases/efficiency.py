@@ -13,14 +13,14 @@ Change = Callable[[Result], None]
 
 
 def own(part: str, **values: Any) -> Change:
-    return lambda found: found["own"][part].update(values)
+    return lambda result: result["own"][part].update(values)
 
 
 def measured(*keys: str, factor: float = 1.1) -> Change:
     """These measurements of the run's own sizes differ from the plan."""
 
-    def change(found: Result) -> None:
-        sizes = found["own"]
+    def change(result: Result) -> None:
+        sizes = result["own"]
         for key in sizes["measured"]:
             if key in sizes["planned"]:
                 sizes["measured"][key] = sizes["planned"][key] * (factor if key in keys else 1)
@@ -29,26 +29,26 @@ def measured(*keys: str, factor: float = 1.1) -> Change:
 
 
 def step(spread: float, utilisation: float) -> Change:
-    return lambda found: found["own"].update(step=timing(0.1, spread, 8), utilisation=utilisation)
+    return lambda result: result["own"].update(step=timing(0.1, spread, 8), utilisation=utilisation)
 
 
 def growing(cost: str, over: float | None, spread: float = 0.01) -> Change:
     """The batch alone is varied, and a cost grows with this much more than the planned power."""
 
-    def change(found: Result) -> None:
-        found["growth"] = found["growth"][:1]
-        for other, fitted in found["growth"][0]["exponents"].items():
+    def change(result: Result) -> None:
+        result["growth"] = result["growth"][:1]
+        for other, fitted in result["growth"][0]["exponents"].items():
             more = over if other == cost else 0.0
             fitted.update(planned=1.0, measured=None if more is None else 1.0 + more)
-        for row in found["growth"][0]["rows"]:
+        for row in result["growth"][0]["rows"]:
             row[cost] = timing(0.1, spread, 8)
 
     return change
 
 
-def unplanned(found: Result) -> None:
-    growing("step", 0.0)(found)
-    found["growth"][0]["exponents"]["step"]["planned"] = None
+def unplanned(result: Result) -> None:
+    growing("step", 0.0)(result)
+    result["growth"][0]["exponents"]["step"]["planned"] = None
 
 
 ALL = ("parameters", "flops_per_token", "saved_bytes", "kv_bytes")
@@ -57,7 +57,7 @@ CASES = [
         "efficiency",
         (None, "the greatest number of bytes of tensors alive at once."),
         (lambda f: f.update(measure="a meter"), "peak memory measured is that of a meter"),
-        (None, "fig:efficiency draws time and memory of a step."),
+        (None, "fig:efficiency shows time and memory of a step."),
         # The run's own sizes.
         (measured(), "The plans of parameters, FLOPs, activations and the cache hold exactly."),
         (measured(), "hold exactly. Memory is planned", "differ from the plan"),
@@ -71,8 +71,8 @@ CASES = [
         (own("peak_parts", weights=1e12), "where weights take the largest part"),
         (own("peak_parts", temporary=1e12), "where temporary arrays take the largest part"),
         (step(0.19, 0.99), "20,480 tokens per second and a utilisation of 99.0\u202f%.", "†"),
-        (step(0.19, 1.01), "so nothing is said of its utilisation."),
-        (step(0.9, 0.5), "so nothing is said of its utilisation.", "a utilisation of"),
+        (step(0.19, 1.01), "so its utilisation is not given."),
+        (step(0.9, 0.5), "so its utilisation is not given.", "a utilisation of"),
         (step(0.9, 0.5), "†: disturbed"),
         # Growth.
         (growing("step", 0.149), "The time of a step grows as its FLOPs do with batch (1.15 again"),

@@ -13,9 +13,9 @@ QUIET, NOISY = 0.02, 0.9
 
 
 def samples(cached: float, uncached: float, spread: float = QUIET) -> Callable[[Result], None]:
-    def change(found: Result) -> None:
+    def change(result: Result) -> None:
         for name, seconds in (("cached", cached), ("uncached", uncached)):
-            found["samples"][name].update(timing(seconds, spread, 5))
+            result["samples"][name].update(timing(seconds, spread, 5))
 
     return change
 
@@ -25,28 +25,28 @@ def growth(
 ) -> Callable[[Result], None]:
     """Steps and whole texts take these seconds at the five lengths."""
 
-    def change(found: Result) -> None:
+    def change(result: Result) -> None:
         for name, totals in (("cached", cached), ("uncached", uncached)):
-            found["growth"][name] = way([1000 * s for s in totals], totals, exponent)
+            result["growth"][name] = way([1000 * s for s in totals], totals, exponent)
             for key in ("steps", "totals"):
-                found["growth"][name][key] = [timing(s, spread, 5) for s in totals]
+                result["growth"][name][key] = [timing(s, spread, 5) for s in totals]
 
     return change
 
 
-def one_length(found: Result) -> None:
-    found["growth"]["lengths"] = [16]
+def one_length(result: Result) -> None:
+    result["growth"]["lengths"] = [16]
     for name in ("cached", "uncached"):
-        found["growth"][name].update(way([1.0], [1.0], 1.0))
+        result["growth"][name].update(way([1.0], [1.0], 1.0))
 
 
 RISING = [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
 def exponents(cached: float, uncached: float) -> Callable[[Result], None]:
-    def change(found: Result) -> None:
+    def change(result: Result) -> None:
         for name, value in (("cached", cached), ("uncached", uncached)):
-            found["growth"][name]["exponent"] = [value, value - 0.1, value + 0.1]
+            result["growth"][name]["exponent"] = [value, value - 0.1, value + 0.1]
 
     return change
 

@@ -9,14 +9,14 @@ from tests.report.telling import table_of
 
 
 def hard(*digits: int) -> Callable[[Result], None]:
-    return lambda found: found["baseline"].update(hard=list(digits))
+    return lambda result: result["baseline"].update(hard=list(digits))
 
 
 def confusions(*pairs: tuple[int, int]) -> Callable[[Result], None]:
     """These classes are taken for these, in 21 % of their images."""
 
-    def change(found: Result) -> None:
-        found["baseline"]["confusions"] = [
+    def change(result: Result) -> None:
+        result["baseline"]["confusions"] = [
             {"true": true, "predicted": predicted, "count": 126, "share": 0.21}
             for true, predicted in pairs
         ]
@@ -24,21 +24,21 @@ def confusions(*pairs: tuple[int, int]) -> Callable[[Result], None]:
     return change
 
 
-def narrow(found: Result) -> None:
-    found["network"].update(sizes=[784, 1, 10], batch_size=1, steps=1)
+def narrow(result: Result) -> None:
+    result["network"].update(sizes=[784, 1, 10], batch_size=1, steps=1)
 
 
 CASES = [
     *table_of(
         "lab-mnist",
-        (None, "here with images of digits lecun1998. MNIST's own splits"),
-        (lambda f: f["data"].update(name="mine"), "here with images of digits. MNIST's own"),
+        (None, "here it is applied to images of digits lecun1998. MNIST's own splits"),
+        (lambda f: f["data"].update(name="mine"), "applied to images of digits. MNIST's own"),
         (None, "through 2 hidden layers of 64 units with ReLU to 10 classes, 55,050 parameters."),
         (None, "It is trained by Adam for 150 steps of 64 images only"),
         (narrow, "through 1 hidden layer of 1 unit with ReLU to 10 classes, 55,050 parameters. It "
          "is trained by Adam for 1 step of 1 image only"),
         (None, "All numbers are means over 3 seeds, each with its own initial weights and batches"),
-        (one_seed, "All numbers are of one seed, which shows no scatter", "All numbers are means"),
+        (one_seed, "All numbers are of one seed, whose spread is not", "All numbers are means"),
         # Weak classes.
         (None, "The 3 classes with the lowest accuracy are 2 (82.0\u202f%), 4 (78.0\u202f%) and 5"),
         (None, "for the rest: these are the hard classes."),

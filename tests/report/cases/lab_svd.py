@@ -11,14 +11,14 @@ Result = dict[str, Any]
 
 
 def example(**values: Any) -> Callable[[Result], None]:
-    return lambda found: found["example"].update(values)
+    return lambda result: result["example"].update(values)
 
 
 def competitor(factor: float) -> Callable[[Result], None]:
     """The best competitor of rank 2 errs so many times as much as the SVD, the others twice."""
 
-    def change(found: Result) -> None:
-        for row in found["best"]["rows"]:
+    def change(result: Result) -> None:
+        for row in result["best"]["rows"]:
             for norm, error in row["measured"].items():
                 row["competitor"][norm] = error * (factor if row["rank"] == 2 else 2)
 
@@ -26,16 +26,16 @@ def competitor(factor: float) -> Callable[[Result], None]:
 
 
 def formula(factor: float) -> Callable[[Result], None]:
-    def change(found: Result) -> None:
-        row = found["best"]["rows"][0]
+    def change(result: Result) -> None:
+        row = result["best"]["rows"][0]
         row["tail"] = {norm: factor * error for norm, error in row["measured"].items()}
 
     return change
 
 
 def without_error(*norms: str) -> Callable[[Result], None]:
-    def change(found: Result) -> None:
-        for row in found["best"]["rows"]:
+    def change(result: Result) -> None:
+        for row in result["best"]["rows"]:
             row["measured"].update(dict.fromkeys(norms, 0.0))
 
     return change
@@ -56,9 +56,9 @@ CASES = [
             "so that nothing",
         ),
         # Against competitors.
-        (None, "is not of this kind. tab:lab-svd-best gives the error"),
+        (None, "is not of this kind. tab:lab-svd-best compares the error"),
         (lambda f: f["best"].update(rows=[]), "A matrix of low rank", "is not of this kind"),
-        (None, "beside the least error of 5 competitors of the same rank"),
+        (None, "with the least error of 5 competitors of the same rank"),
         (competitor(1.5), "No random factorisation, 5 of each rank, came nearer to it than the tr"),
         (competitor(1.5), "is between 1.50 times (rank 2) and 2.00 times as large."),
         (competitor(1.0), "is between 1.00 times (rank 2) and 2.00 times as large."),

@@ -13,14 +13,14 @@ LESS, MORE, ALIKE, UNKNOWN = [-0.1, -0.2, -0.05], [0.1, 0.05, 0.2], [0, -0.1, 0.
 
 def moved(**changes: list[Any]) -> Callable[[Result], None]:
     """Fine-tuning changed the losses on these kinds of stories like this."""
-    return lambda found: found["update"]["change"].update(changes)
+    return lambda result: result["update"]["change"].update(changes)
 
 
 def shares(weight: float, update: float) -> Callable[[Result], None]:
     """Effective ranks of weights and update, as shares of that of random numbers."""
 
-    def change(found: Result) -> None:
-        for row in found["matrices"]:
+    def change(result: Result) -> None:
+        for row in result["matrices"]:
             row["weight"]["effective_rank"] = weight * row["random_effective_rank"]
             row["update"]["effective_rank"] = update * row["random_effective_rank"]
 
@@ -30,8 +30,8 @@ def shares(weight: float, update: float) -> Callable[[Result], None]:
 def kept(*shares: float) -> Callable[[Result], None]:
     """Ranks 0, 1, 2, 4 and 8 keep these shares of the gain of 0.1 nats."""
 
-    def change(found: Result) -> None:
-        for row, share in zip(found["update"]["ranks"], shares, strict=True):
+    def change(result: Result) -> None:
+        for row, share in zip(result["update"]["ranks"], shares, strict=True):
             row["losses"]["chosen"] = 2.111 - 0.1 * share
 
     return change
@@ -40,8 +40,8 @@ def kept(*shares: float) -> Callable[[Result], None]:
 def beside_whole(*intervals: list[Any]) -> Callable[[Result], None]:
     """The losses of ranks 4 and 8 differ like this from that of the whole update."""
 
-    def change(found: Result) -> None:
-        for row, interval in zip(found["update"]["ranks"][-2:], intervals, strict=True):
+    def change(result: Result) -> None:
+        for row, interval in zip(result["update"]["ranks"][-2:], intervals, strict=True):
             row["whole"]["chosen"] = interval
 
     return change
@@ -50,20 +50,20 @@ def beside_whole(*intervals: list[Any]) -> Callable[[Result], None]:
 def others(rank_2: float) -> Callable[[Result], None]:
     """Rank 2 raises the loss on the other stories so much, the whole update by 0.04."""
 
-    def change(found: Result) -> None:
-        found["update"]["ranks"][2]["losses"]["others"] = 2.034 + rank_2
+    def change(result: Result) -> None:
+        result["update"]["ranks"][2]["losses"]["others"] = 2.034 + rank_2
 
     return change
 
 
-def before_intervals(found: Result) -> None:
-    found["update"].pop("change")
-    for row in found["update"]["ranks"]:
+def before_intervals(result: Result) -> None:
+    result["update"].pop("change")
+    for row in result["update"]["ranks"]:
         row.pop("whole")
 
 
-def batches_of_one(found: Result) -> None:
-    found["update"].update(batch_size=1, steps=1, train_stories=1)
+def batches_of_one(result: Result) -> None:
+    result["update"].update(batch_size=1, steps=1, train_stories=1)
 
 
 CASES = [
@@ -75,9 +75,9 @@ CASES = [
         (moved(chosen=LESS), "from 2.1110 to 2.0110 nats per token (lower), on those with the l"),
         (moved(chosen=MORE), "to 2.0110 nats per token (higher), on those"),
         (moved(chosen=ALIKE), "to 2.0110 nats per token (not measurably different), on those"),
-        (moved(others=MORE), "from 2.0340 to 2.0740 (higher: it forgets). The update"),
-        (moved(others=ALIKE), "2.0740 (not measurably different). The update", "forgets"),
-        (moved(others=LESS), "to 2.0740 (lower). The update", "forgets"),
+        (moved(others=MORE), "from 2.0340 to 2.0740 (higher, forgetting). The update"),
+        (moved(others=ALIKE), "2.0740 (not measurably different). The update", "forgetting"),
+        (moved(others=LESS), "to 2.0740 (lower). The update", "forgetting"),
         (shares(0.95, 0.94), "effective rank of the updates is lower than that of the weights (94"),
         (shares(0.95, 0.949), "is no lower than that of the weights (95\u202f% of that of random "),
         # What a cut keeps.
@@ -102,7 +102,7 @@ CASES = [
         (others(-0.01), "rank 2 takes none of the whole update's rise in loss."),
         (moved(others=ALIKE), "Cut to rank 2", "On the other stories"),
         # Figures.
-        (None, "cut to each rank (tab:lab-svd-update, fig:lab-svd-update); vectors kept theirs."),
+        (None, "cut to each rank (tab:lab-svd-update, fig:lab-svd-update); the updates of"),
     ),
-    *table_of("lab-svd", (None, "rank (tab:lab-svd-update); vectors kept", "fig:"), drawn=False),
+    *table_of("lab-svd", (None, "rank (tab:lab-svd-update); the updates", "fig:"), drawn=False),
 ]  # fmt: skip

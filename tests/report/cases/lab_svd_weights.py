@@ -14,10 +14,10 @@ LESS, MORE, ALIKE, UNKNOWN = [-0.2, -0.3, -0.1], [0.2, 0.1, 0.3], [0, -0.1, 0.1]
 def ranks(share: float, **first: float) -> Callable[[Result], None]:
     """Weights have this share of the effective rank of random numbers; one has other values."""
 
-    def change(found: Result) -> None:
-        for row in found["matrices"]:
+    def change(result: Result) -> None:
+        for row in result["matrices"]:
             row["weight"]["effective_rank"] = share * row["random_effective_rank"]
-        found["matrices"][2]["weight"].update(first)
+        result["matrices"][2]["weight"].update(first)
 
     return change
 
@@ -25,29 +25,29 @@ def ranks(share: float, **first: float) -> Callable[[Result], None]:
 def steps(*changes: list[float | None] | None) -> Callable[[Result], None]:
     """From each rank to the next the loss changes like this."""
 
-    def change(found: Result) -> None:
-        rows = found["cut"]["groups"]["all"]["rows"]
+    def change(result: Result) -> None:
+        rows = result["cut"]["groups"]["all"]["rows"]
         for row, moved in zip(rows, [None, *changes], strict=False):
             row["before"] = moved
 
     return change
 
 
-def only_rank(found: Result) -> None:
-    for group in found["cut"]["groups"].values():
+def only_rank(result: Result) -> None:
+    for group in result["cut"]["groups"].values():
         group["rows"] = group["rows"][:1]
 
 
-def before_intervals(found: Result) -> None:
-    for row in found["cut"]["groups"]["all"]["rows"]:
+def before_intervals(result: Result) -> None:
+    for row in result["cut"]["groups"]["all"]["rows"]:
         row.pop("before")
 
 
 def stored(group: str, number: int) -> Callable[[Result], None]:
     """Factors of every rank hold so many numbers."""
 
-    def change(found: Result) -> None:
-        for row in found["cut"]["groups"][group]["rows"]:
+    def change(result: Result) -> None:
+        for row in result["cut"]["groups"][group]["rows"]:
             row["stored"] = number
 
     return change
@@ -59,9 +59,9 @@ CASES = [
         # Ranks.
         (ranks(0.95), "All have full rank up to rounding, so no factorisation is free."),
         (ranks(0.95, rank=3), "Not all have full rank: some can be factorised without loss."),
-        (ranks(0.95, effective_rank=0.8), "for the lowest, layers.0.attention.output: training"),
-        (ranks(0.9), "training has left them nearly as full as random numbers."),
-        (ranks(0.89), "training has gathered their weight in fewer directions."),
+        (ranks(0.95, effective_rank=0.8), "for the lowest, layers.0.attention.output: after tr"),
+        (ranks(0.9), "after training they are nearly as high as those of"),
+        (ranks(0.89), "after training their weight lies in fewer directions."),
         # Cuts.
         (None, "With both cut, 5 matrices in all, rank 4 costs least of the ranks tried that sav"),
         (None, "67\u202f% of them stay, the error is 71\u202f% of the weights' norm, and the loss "
@@ -83,7 +83,7 @@ CASES = [
         (stored("attention", 447), "At rank 4, cutting attention alone"),
         # Figures.
         (None, "lists the weight matrices of the model, and fig:lab-svd-spectra shows their"),
-        (None, "cut to each rank (fig:lab-svd-cut). With both cut"),
+        (None, "truncated to each rank (fig:lab-svd-cut). With both cut"),
     ),
     *table_of("lab-svd", (None, "matrices of the model. All have", "fig:"), drawn=False),
 ]  # fmt: skip

@@ -11,19 +11,19 @@ Result = dict[str, Any]
 
 
 def change_of(*interval: float | None) -> Callable[[Result], None]:
-    return lambda found: found.update(loss_change=list(interval))
+    return lambda result: result.update(loss_change=list(interval))
 
 
 def failed(*names: str) -> Callable[[Result], None]:
-    return lambda found: found.update(failed=list(names))
+    return lambda result: result.update(failed=list(names))
 
 
 def worst(start: float, end: float) -> Callable[[Result], None]:
     """The largest errors of the gradients."""
 
-    def change(found: Result) -> None:
+    def change(result: Result) -> None:
         for place, error in (("start", start), ("end", end)):
-            for part in found["agreement"][place].values():
+            for part in result["agreement"][place].values():
                 part["error"] = error
 
     return change
@@ -40,18 +40,18 @@ CASES = table_of(
      "0.04\u202f%."),
     (change_of(0.002, None, None), "after bfloat16, with a difference of 0.04\u202f%.", "measurab"),
     (lambda f: f.pop("loss_change"), "after bfloat16, with a difference of 0.04", "measurab"),
-    (None, "Up to 0.5\u202f% is allowed. The trainings took", "outside"),
-    (failed("loss"), "is allowed: it is outside, so train this model with training.precision="),
-    (failed("loss"), "All are within: the largest errors"),
+    (None, "Up to 0.5\u202f% is allowed. The trainings took", "exceeded"),
+    (failed("loss"), "is allowed: this is exceeded, so train this model with training.precision="),
+    (failed("loss"), "All are within these bounds: the largest errors"),
     (None, "The trainings took 1\u00a0min 21\u00a0s and 44\u00a0s, one after the other, on Intel",
      "no instructions"),
     (lambda f: f.update(native=False), "; this processor has no instructions for products in bf"),
     # The gradients.
-    (failed("gradient at the end"), "The gradient at the end is outside.", "All are within"),
+    (failed("gradient at the end"), "The gradient at the end is outside these", "All are within"),
     (failed("gradient at the start", "gradient at the end"), "The gradient at the start and the "
-     "gradient at the end are outside."),
-    (worst(0.02, 0.05), "All are within: the largest errors are 2.0\u202f% at the start and 5.0"),
-    (worst(0.02, 0.05), "at the end. Near a minimum the gradient is what is left"),
-    (worst(0.05, 0.05), "5.0\u202f% at the end.", "Near a minimum"),
+     "gradient at the end are outside these bounds."),
+    (worst(0.02, 0.05), "All are within these bounds: the largest errors are 2.0\u202f% at the"),
+    (worst(0.02, 0.05), "at the end. A possible reason is that near a minimum"),
+    (worst(0.05, 0.05), "5.0\u202f% at the end.", "near a minimum"),
     (None, "whole gradient\n"),
 )  # fmt: skip

@@ -13,10 +13,10 @@ Result = dict[str, Any]
 def failing(*places: int, of: int = 12) -> Callable[[Result], None]:
     """Of so many checks these failed."""
 
-    def change(found: Result) -> None:
-        found["rows"] = found["rows"][:of]
+    def change(result: Result) -> None:
+        result["rows"] = result["rows"][:of]
         for place in places:
-            found["rows"][place].update(passed=False, difference=None, note="RuntimeError: no")
+            result["rows"][place].update(passed=False, difference=None, note="RuntimeError: no")
 
     return change
 

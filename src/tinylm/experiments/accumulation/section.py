@@ -7,7 +7,7 @@ from typing import Any
 
 from tinylm.experiments.accumulation.figures import smoothed_over
 from tinylm.experiments.document.inputs import ReportInputs
-from tinylm.measurement import CONFIDENCE, Difference, Measurement, Verdict, compare_unpaired
+from tinylm.measurement import Difference, Measurement, Verdict, compare_unpaired
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import (
     count,
@@ -87,7 +87,7 @@ def _setting(result: Mapping[str, Any], runs: Sequence[Run], figure: str) -> lis
     )
     passes = "one pass" if abs(epochs - 1) < _SAME else f"{significant(epochs)} passes"
     several = len(runs) > 1
-    comparing = TEXT.line("setting, what counts as a difference", confidence=percent(CONFIDENCE, 0))
+    comparing = TEXT.line("setting, how losses are compared")
     return TEXT.blocks(
         "setting",
         times=f" {len(runs)} times" if several else "",

@@ -108,10 +108,10 @@ def _compare(
     outputs: dict[str, list[Generated]] = {}
 
     def decode(name: str) -> Callable[[], None]:
-        one = replace(compared[name], max_new_tokens=prompts.most)
+        limited = replace(compared[name], max_new_tokens=prompts.most)
 
         def work() -> None:
-            outputs[name] = generate_in_batches(lm.model, prompts.prompts, one, batch_size)
+            outputs[name] = generate_in_batches(lm.model, prompts.prompts, limited, batch_size)
 
         return work
 
@@ -123,7 +123,7 @@ def _compare(
     rows = []
     measured: dict[str, dict[str, Any]] = {}
     sets: dict[str, TextSet] = {}
-    for name, one in compared.items():
+    for name, generation in compared.items():
         measured[name] = measure_continuations(
             lm.model, lm.tokenizer, prompts.continued(outputs[name]), context.config.evaluation
         )
@@ -133,7 +133,7 @@ def _compare(
         rows.append(
             {
                 "name": name,
-                "num_beams": one.num_beams if one.strategy == "beam" else None,
+                "num_beams": generation.num_beams if generation.strategy == "beam" else None,
                 "seconds": timing.as_result(),
                 "tokens_per_second": num_tokens / timing.median,
                 "bleu_corpus": measured[name]["bleu"]["corpus"],
@@ -203,21 +203,23 @@ def _text_measures(texts: TextSet, finished: Sequence[bool]) -> dict[str, Any]:
     }
 
 
-def _n_best(lm: LanguageModel, prompts: StoryPrompts, one: GenerationConfig) -> dict[str, Any]:
+def _n_best(
+    lm: LanguageModel, prompts: StoryPrompts, generation: GenerationConfig
+) -> dict[str, Any]:
     """Return all hypotheses that a beam ends with, for the first prompt."""
     prompt = prompts.prompts[0]
-    all_of_them = replace(one, max_new_tokens=prompts.most, num_return=one.num_beams)
+    all_of_them = replace(generation, max_new_tokens=prompts.most, num_return=generation.num_beams)
     (best,) = generate(lm.model, [prompt], all_of_them, SPECIAL_IDS)
     return {
         "prompt": lm.tokenizer.decode(prompt),
-        "num_beams": one.num_beams,
+        "num_beams": generation.num_beams,
         "hypotheses": [
             {
-                "text": continuation_text(lm.tokenizer, prompt, found.ids),
-                "score": found.score,
-                "log_probability": found.log_probability,
-                "num_tokens": len(found.ids) + found.finished,
+                "text": continuation_text(lm.tokenizer, prompt, hypothesis.ids),
+                "score": hypothesis.score,
+                "log_probability": hypothesis.log_probability,
+                "num_tokens": len(hypothesis.ids) + hypothesis.finished,
             }
-            for found in (best, *best.alternatives)
+            for hypothesis in (best, *best.alternatives)
         ],
     }

@@ -1,4 +1,4 @@
-"""Efficiency: what was planned beside what was measured, and how cost grows."""
+"""Efficiency: plans compared with measurements, and how cost grows."""
 
 from __future__ import annotations
 
@@ -164,12 +164,12 @@ def own_comment(result: Mapping[str, Any]) -> str:
     if Measurement.from_result(own["step"]).disturbed or own["utilisation"] > 1:
         return (
             f"{text}. The machine was disturbed while its steps or its matrix products were "
-            "measured, so nothing is said of its utilisation."
+            "measured, so its utilisation is not given."
         )
     return (
         f"{text}, which is {count(tokens)} tokens per second and a utilisation of "
-        f"{percent(own['utilisation'])}. The rest is what the count leaves out: norms, softmax, "
-        "dropout, the optimizer, moving numbers, and products too small to fill the machine."
+        f"{percent(own['utilisation'])}. The FLOPs leave out norms, softmax, dropout, the "
+        "optimizer, memory traffic, and the fact that small products do not use the whole machine."
     )
 
 
@@ -184,15 +184,15 @@ def growth_comment(growth: Sequence[Mapping[str, Any]]) -> str:
         growth,
         "step",
         "The time of a step",
-        "larger products use the machine better, or a part of the step does not depend on this "
+        "larger products may use the machine better, or a part of the step may not depend on this "
         "size",
     )
     generation = _compared(
         growth,
         "generation",
         "The time of generation",
-        "with one token at a time the products are small, and starting them and reading the "
-        "weights costs the same whatever the size",
+        "with one token at a time the products are small, and the time to start them and to read "
+        "the weights does not depend on the size",
     )
     return " ".join([*step, *generation])
 
@@ -216,8 +216,8 @@ def _compared(
     sentences = {
         "as": "grows as its FLOPs do with {}.",
         "slower": f"grows more slowly than its FLOPs with {{}}: {reason}.",
-        "faster": "grows faster than its FLOPs with {}: what is not counted gains weight, or "
-        "numbers no longer fit into the processor's caches.",
+        "faster": "grows faster than its FLOPs with {}. Possible reasons are operations that are "
+        "not counted and arrays that no longer fit into the processor's caches.",
         "unknown": "was disturbed while it was measured against {}, so its growth is not judged.",
     }
     return [f"{subject} {sentences[way].format(listed(on))}" for way, on in ways.items() if on]

@@ -197,8 +197,8 @@ def confusion(model: nn.Module, digits: Pixels) -> list[list[int]]:
     predicted = model(digits.images).argmax(1)
     places = digits.labels * NUM_CLASSES + predicted
     counts = torch.bincount(places, minlength=NUM_CLASSES**2).reshape(NUM_CLASSES, NUM_CLASSES)
-    found: list[list[int]] = counts.tolist()
-    return found
+    table: list[list[int]] = counts.tolist()
+    return table
 
 
 def accuracies(model: nn.Module, digits: Pixels) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from tinylm.report.drawing import (
     style,
 )
 
-_LOOKS = {"lora": ("LoRA", "o"), "head": ("output layer", "s"), "full": ("everything", "^"),
-          "full-ordinary": ("everything, ordinary batches", "D")}  # fmt: skip
+_LOOKS = {"lora": ("LoRA", "o"), "head": ("output layer", "s"), "full": ("all layers", "^"),
+          "full-ordinary": ("all layers, ordinary batches", "D")}  # fmt: skip
 _APART = {"full": 0.93, "full-ordinary": 1.07}
 """Factors that draw two methods of the same number of parameters side by side."""
 _FROM_DARK = 0.55
@@ -90,7 +90,7 @@ def _classes(axes: Axes, result: Mapping[str, Any]) -> None:
     rank = result["settings"]["rank"]
     (lora,) = [row for row in result["methods"] if row["name"] == f"lora-{rank}"]
     before, after = (
-        100 * np.array([one["classes"] for one in tests])
+        100 * np.array([test["classes"] for test in tests])
         for tests in (result["baseline"]["test"], lora["test"])
     )  # (seeds, 10)
     places = np.arange(before.shape[1])
@@ -120,12 +120,12 @@ def _classes(axes: Axes, result: Mapping[str, Any]) -> None:
 
 
 def _against_parameters(axes: Axes, result: Mapping[str, Any]) -> None:
-    base = 100 * np.mean([one["mean"] for one in result["baseline"]["test"]])
+    base = 100 * np.mean([test["mean"] for test in result["baseline"]["test"]])
     named: set[str] = set()
     for row in result["methods"]:
         kind = "lora" if row["name"].startswith("lora-") else row["name"]
         label, marker = _LOOKS.get(kind, (kind, "x"))
-        values = 100 * np.array([one["mean"] for one in row["test"]])
+        values = 100 * np.array([test["mean"] for test in row["test"]])
         mean = values.mean()
         axes.errorbar(
             row["parameters"] * _APART.get(kind, 1), mean,
@@ -135,13 +135,13 @@ def _against_parameters(axes: Axes, result: Mapping[str, Any]) -> None:
         )  # fmt: skip
         named.add(kind)
     lora = sorted(
-        (row["parameters"], 100 * np.mean([one["mean"] for one in row["test"]]), row["name"])
+        (row["parameters"], 100 * np.mean([test["mean"] for test in row["test"]]), row["name"])
         for row in result["methods"]
         if row["name"].startswith("lora-")
     )
     axes.plot(
-        [one[0] for one in lora],
-        [one[1] for one in lora],
+        [point[0] for point in lora],
+        [point[1] for point in lora],
         color=COLOURS[0],
         linewidth=0.8,
         zorder=1,
@@ -180,14 +180,14 @@ def examples_figure(examples: Sequence[Mapping[str, Any]]) -> Figure:
         every = figure.subplots(1, max(10, len(examples)), squeeze=False)[0]
         for axes in every:
             axes.set_axis_off()
-        for axes, one in zip(every, examples, strict=False):
-            axes.imshow(one["pixels"], cmap="gray_r")
-            right = one["after"] == one["true"]
+        for axes, example in zip(every, examples, strict=False):
+            axes.imshow(example["pixels"], cmap="gray_r")
+            right = example["after"] == example["true"]
             axes.set_title(
-                f"is {one['true']}", loc="center", fontsize=7, pad=3, fontweight="normal"
+                f"is {example['true']}", loc="center", fontsize=7, pad=3, fontweight="normal"
             )
             axes.text(
-                0.5, -0.08, f"{one['before']} → {one['after']}", transform=axes.transAxes,
+                0.5, -0.08, f"{example['before']} → {example['after']}", transform=axes.transAxes,
                 ha="center", va="top", fontsize=7, color=COLOURS[2] if right else COLOURS[1],
                 fontweight="bold" if right else "normal",
             )  # fmt: skip

@@ -3,7 +3,7 @@
 A small network is trained for so short that some classes stay weak. Which ones is read from its
 confusions on validation images. LoRA on the frozen network is then trained on batches that hold
 more of these classes, the others rehearsed, and compared at equal steps and on equal batches with
-training everything, training the output layer alone, and training everything on ordinary batches.
+training all layers, training the output layer alone, and training all layers on ordinary batches.
 The test images are looked at once, at the end.
 """
 
@@ -73,7 +73,9 @@ def run(context: Context) -> dict[str, Any]:
         weakness = _weakness(bases, splits.validation, settings.hard_classes)
         with context.console.task("Fine-tuning by every method", 1.0) as done:
             tuned = _all_methods(bases, splits, weakness["hard"], settings, seeds, done)
-        methods = [_row(name, rate, found, splits.test) for name, (rate, found) in tuned.items()]
+        methods = [
+            _row(name, rate, networks, splits.test) for name, (rate, networks) in tuned.items()
+        ]
         chosen = tuned[f"lora-{settings.rank}"][1]
         check = adapter_check(bases[0][0], chosen[0].model, splits.test)
         examples = _examples(bases[0][0], chosen[0].model, parts[1], splits.validation, weakness)
@@ -108,7 +110,7 @@ def run(context: Context) -> dict[str, Any]:
             "check": check,
             "confusion": {
                 "before": _pooled([base for base, _ in bases], splits.test),
-                "after": _pooled([one.model for one in chosen], splits.test),
+                "after": _pooled([tuned_network.model for tuned_network in chosen], splits.test),
             },
             "flips": _flips(bases, chosen, splits.test),
             "examples": examples,
@@ -191,22 +193,27 @@ def _all_methods(
         for focused in (True, False)
     }  # fmt: skip
     tries = [(rate, place) for rate in settings.learning_rates for place in range(len(bases))]
-    found: dict[str, dict[float, list[Tuned]]] = {
+    trained: dict[str, dict[float, list[Tuned]]] = {
         name: {rate: [] for rate in settings.learning_rates} for name in names
     }
     # Methods take turns, so that a slow moment of the machine falls on all of them.
     for number, (rate, place) in enumerate(tries):
         for name in names:
             focused = name != METHODS.ordinary
-            found[name][rate].append(
+            trained[name][rate].append(
                 finetune(
                     bases[place][0], name, splits.fit, batches[focused][place], rate, seeds[place]
                 )
             )
         progress((number + 1) / len(tries))
-    for name, by_rate in found.items():
+    for name, by_rate in trained.items():
         scores = {
-            rate: np.mean([accuracies(one.model, splits.validation)["mean"] for one in several])
+            rate: np.mean(
+                [
+                    accuracies(tuned_network.model, splits.validation)["mean"]
+                    for tuned_network in several
+                ]
+            )
             for rate, several in by_rate.items()
         }
         best = max(scores, key=lambda rate: scores[rate])
@@ -214,14 +221,14 @@ def _all_methods(
     return result
 
 
-def _row(name: str, rate: float, found: Sequence[Tuned], test: Pixels) -> dict[str, Any]:
+def _row(name: str, rate: float, networks: Sequence[Tuned], test: Pixels) -> dict[str, Any]:
     return {
         "name": name,
-        "parameters": found[0].parameters,
-        "bytes": found[0].num_bytes,
+        "parameters": networks[0].parameters,
+        "bytes": networks[0].num_bytes,
         "learning_rate": rate,
-        "test": [accuracies(one.model, test) for one in found],
-        "seconds": [one.seconds for one in found],
+        "test": [accuracies(tuned_network.model, test) for tuned_network in networks],
+        "seconds": [tuned_network.seconds for tuned_network in networks],
     }
 
 
@@ -235,8 +242,8 @@ def _flips(
 ) -> dict[str, list[int]]:
     """Count the test images that became right and that became wrong, by seed."""
     gained, lost = [], []
-    for (base, _), one in zip(bases, tuned, strict=True):
-        before, after = (_right(model, test) for model in (base, one.model))
+    for (base, _), tuned_network in zip(bases, tuned, strict=True):
+        before, after = (_right(model, test) for model in (base, tuned_network.model))
         gained.append(int((~before & after).sum()))
         lost.append(int((before & ~after).sum()))
     return {"gained": gained, "lost": lost}

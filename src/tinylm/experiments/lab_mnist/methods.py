@@ -1,4 +1,4 @@
-"""LoRA on handwritten digits: what each method makes of the hard classes, and at what cost."""
+"""LoRA on handwritten digits: the accuracy of each method on the hard classes, and its cost."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ def lora_comment(result: Mapping[str, Any]) -> str:
     lost = [digit for digit in rest if changes[digit].verdict is Verdict.LESS]
     if lost:
         lost.sort(key=lambda digit: changes[digit].value)
-        told = listed([f"{digit} ({_points(changes[digit].value)})" for digit in lost])
+        losing = listed([f"{digit} ({_points(changes[digit].value)})" for digit in lost])
         text += (
-            f"Among them class {told} loses. "
+            f"Among them class {losing} loses. "
             if len(lost) == 1
-            else f"Among them the classes {told} lose. "
+            else f"Among them the classes {losing} lose. "
         )
     elif on_rest.verdict is not Verdict.UNKNOWN:
         text += "None of them loses measurably. "
@@ -120,17 +120,17 @@ def methods_comment(result: Mapping[str, Any]) -> str:
     share = lora["parameters"] / full["parameters"]
     control, aimed = percent(on(plain["test"], hard)), percent(on(full["test"], hard))
     batches = {
-        Verdict.MORE: "the choice of batches helps, and not only the longer training.",
-        Verdict.LESS: "the choice of batches *harms*.",
+        Verdict.MORE: "the choice of batches raises accuracy beyond what longer training does.",
+        Verdict.LESS: "the choice of batches *lowers* accuracy.",
         Verdict.ALIKE: "the choice of batches makes no measurable difference.",
         Verdict.UNKNOWN: "what the choice of batches adds could not be measured.",
     }[more_on(full["test"], plain["test"], hard).verdict]
     return (
-        f"{_against(lora, full, 'training everything')} It trains {percent(share)} of the "
+        f"{_against(lora, full, 'training all layers')} It trains {percent(share)} of the "
         f"parameters and its file has {count(lora['bytes'])} bytes in place of "
         f"{count(full['bytes'])}. {_against(lora, head, 'training the output layer alone')} "
         f"{_ranks_comment(result['methods'])}{_time_comment(lora, full)}"
-        f"Training everything on ordinary batches brings {the_hard(hard)} to {control}, on the "
+        f"Training all layers on ordinary batches brings {the_hard(hard)} to {control}, on the "
         f"targeted ones to {aimed}: {batches}"
     )
 
@@ -139,7 +139,7 @@ def _ranks_comment(methods: Sequence[Row]) -> str:
     rows = [row for row in methods if row["name"].startswith(METHODS.lora)]
     if len(rows) < 2:
         return ""
-    told = listed(
+    by_rank = listed(
         [f"{percent(mean(row['test'], 'mean'))} at rank {_rank(row['name'])}" for row in rows]
     )
     effect = {
@@ -148,23 +148,24 @@ def _ranks_comment(methods: Sequence[Row]) -> str:
         Verdict.ALIKE: "is not measurably different between the smallest rank and the largest:",
         Verdict.UNKNOWN: "is",
     }[more_on(rows[-1]["test"], rows[0]["test"], _every(rows[0])).verdict]
-    return f"LoRA's accuracy over all classes {effect} {told}. "
+    return f"LoRA's accuracy over all classes {effect} {by_rank}. "
 
 
 def _time_comment(lora: Row, full: Row) -> str:
-    one, other = (Measurement.of(row["seconds"]) for row in (lora, full))
+    lora_time, full_time = (Measurement.of(row["seconds"]) for row in (lora, full))
     # Methods took turns at each learning rate.
     in_turns = lora["learning_rate"] == full["learning_rate"]
-    effect = compare(one, other) if in_turns else compare_unpaired(one, other)
-    took = f"{seconds(one.median)}{dagger(one)} against {seconds(other.median)}{dagger(other)}"
+    effect = compare(lora_time, full_time) if in_turns else compare_unpaired(lora_time, full_time)
+    took = " against ".join(
+        f"{seconds(time.median)}{dagger(time)}" for time in (lora_time, full_time)
+    )
     return {
-        Verdict.MORE: f"Time is not what LoRA saves here: {took}, slower by a factor of "
-        f"{factor(effect)}. The factors add work to the forward pass, and a network so small "
-        "spends little on the gradients that are saved. ",
-        Verdict.LESS: f"LoRA is quicker, {took}, by a factor of {factor(effect.inverse)}. ",
-        Verdict.ALIKE: f"In time LoRA and training everything are not measurably different "
+        Verdict.MORE: f"LoRA does not save time here: {took}, slower by a factor of "
+        f"{factor(effect)}. The factors add operations to the forward pass. ",
+        Verdict.LESS: f"LoRA is faster, {took}, by a factor of {factor(effect.inverse)}. ",
+        Verdict.ALIKE: f"The times of LoRA and of training all layers are not measurably different "
         f"({took}). ",
-        Verdict.UNKNOWN: f"Whether LoRA or training everything is quicker could not be measured "
+        Verdict.UNKNOWN: f"Whether LoRA or training all layers is faster could not be measured "
         f"({took}). ",
     }[effect.verdict]
 
@@ -182,8 +183,8 @@ def check_comment(check: Mapping[str, Any]) -> str:
         f"at most {significant(check['merged'], 2)} from those of the unmerged one (the largest "
         f"logit is {significant(check['largest_logit'])}), and predictions are {same_class}. "
     )
-    good = [name for name, one in same.items() if one]
-    bad = [name for name, one in same.items() if not one]
+    good = [name for name, identical in same.items() if identical]
+    bad = [name for name, identical in same.items() if not identical]
     if good:
         text += f"They are identical bit for bit when the adapter is {listed(good)}. "
     if bad:
@@ -249,7 +250,8 @@ def _classes_table(result: Mapping[str, Any]) -> Table:
         TEXT.line("comparison, table of classes"),
         ("Trained", *(f"*{digit}*" if digit in hard else str(digit) for digit in digits)),
         tuple(
-            (name, *(f"{100 * on(one, [digit]):.1f}" for digit in digits)) for name, one in tests
+            (name, *(f"{100 * on(accuracies, [digit]):.1f}" for digit in digits))
+            for name, accuracies in tests
         ),
         "l" + "r" * len(digits),
         emphasised=tuple(
@@ -258,15 +260,15 @@ def _classes_table(result: Mapping[str, Any]) -> Table:
     )
 
 
-def _against(one: Row, other: Row, words: str) -> str:
+def _against(first: Row, second: Row, words: str) -> str:
     """Return how a method compares with another in the mean over the classes."""
-    first, second = (percent(mean(row["test"], "mean")) for row in (one, other))
+    ours, theirs = (percent(mean(row["test"], "mean")) for row in (first, second))
     beside = {
-        Verdict.MORE: f"is better than {words}, {first} against {second}",
-        Verdict.LESS: f"is worse than {words}, {first} against {second}",
-        Verdict.ALIKE: f"is not measurably different from {words}, {first} against {second}",
-        Verdict.UNKNOWN: f"reaches {first}, {words} {second}",
-    }[more_on(one["test"], other["test"], _every(one)).verdict]
+        Verdict.MORE: f"is better than {words}, {ours} against {theirs}",
+        Verdict.LESS: f"is worse than {words}, {ours} against {theirs}",
+        Verdict.ALIKE: f"is not measurably different from {words}, {ours} against {theirs}",
+        Verdict.UNKNOWN: f"reaches {ours}, {words} {theirs}",
+    }[more_on(first["test"], second["test"], _every(first)).verdict]
     return f"Over all classes it {beside}."
 
 
@@ -274,9 +276,9 @@ def _every(row: Row) -> Sequence[int]:
     return range(len(row["test"][0]["classes"]))
 
 
-def more_on(one: Tests, other: Tests, digits: Sequence[int]) -> Difference:
+def more_on(first: Tests, second: Tests, digits: Sequence[int]) -> Difference:
     """Return how much more accurate the first is on some classes, compared seed by seed."""
-    gaps = [on([a], digits) - on([b], digits) for a, b in zip(one, other, strict=True)]
+    gaps = [on([a], digits) - on([b], digits) for a, b in zip(first, second, strict=True)]
     return mean_difference(gaps)
 
 
@@ -301,8 +303,8 @@ def name_of(name: str) -> str:
         return f"LoRA, rank {_rank(name)}"
     return {
         METHODS.head: "output layer",
-        METHODS.full: "everything",
-        METHODS.ordinary: "everything, ordinary batches",
+        METHODS.full: "all layers",
+        METHODS.ordinary: "all layers, ordinary batches",
     }.get(name, literal(name))
 
 
@@ -318,8 +320,8 @@ def the_hard(hard: Sequence[int]) -> str:
 
 def classes_of(digits: Sequence[int]) -> str:
     """Return ``class 7``, or ``classes 1, 2 and 3``."""
-    told = listed([str(digit) for digit in digits])
-    return f"class {told}" if len(digits) == 1 else f"classes {told}"
+    names = listed([str(digit) for digit in digits])
+    return f"class {names}" if len(digits) == 1 else f"classes {names}"
 
 
 def _average(values: Sequence[float]) -> float:
@@ -328,12 +330,12 @@ def _average(values: Sequence[float]) -> float:
 
 def mean(tests: Tests, key: str) -> float:
     """Return the mean of an accuracy over the seeds."""
-    return _average([one[key] for one in tests])
+    return _average([test[key] for test in tests])
 
 
 def on(tests: Tests, digits: Sequence[int]) -> float:
     """Return the mean accuracy of some classes, over the seeds."""
-    return _average([one["classes"][digit] for one in tests for digit in digits])
+    return _average([test["classes"][digit] for test in tests for digit in digits])
 
 
 def _from_to(before: Tests, after: Tests, digits: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""LoRA on handwritten digits: weak classes of a network, lifted by few parameters."""
+"""LoRA on handwritten digits: raising the accuracy on weak classes with few parameters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tinylm.experiments.lab_mnist.methods import (
     seeds_of,
     the_hard,
 )
-from tinylm.measurement import CONFIDENCE, Verdict
+from tinylm.measurement import Verdict
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, literal
 from tinylm.report.formatting import count, listed, percent, plural
 from tinylm.report.passages import passages
@@ -49,7 +49,7 @@ def summary(result: Mapping[str, Any]) -> str:
         f"{percent(on(base['test'], hard))} to {percent(on(lora['test'], hard))} with "
         f"{plural(lora['parameters'], 'trained parameter')}; on the other classes accuracy goes "
         f"from {percent(on(base['test'], others(hard)))} to "
-        f"{percent(on(lora['test'], others(hard)))}. Training everything reaches "
+        f"{percent(on(lora['test'], others(hard)))}. Training all layers reaches "
         f"{percent(on(full['test'], hard))} and {percent(on(full['test'], others(hard)))} "
         f"({seeds_of(result)})."
     )
@@ -75,11 +75,7 @@ def _technique(result: Mapping[str, Any]) -> list[Block]:
     rows, columns = result["data"]["shape"]
     source = _SOURCES.get(result["data"]["name"], "")
     scatter = (
-        TEXT.line(
-            "technique, several seeds",
-            seeds=str(len(result["seeds"])),
-            confidence=percent(CONFIDENCE, 0),
-        )
+        TEXT.line("technique, several seeds", seeds=str(len(result["seeds"])))
         if len(result["seeds"]) > 1
         else TEXT.line("technique, one seed")
     )
@@ -115,17 +111,17 @@ def _weakness(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
 
 
 def weakness_comment(result: Mapping[str, Any], shown: bool) -> str:
-    """Return which classes are the worst, and what they are taken for."""
+    """Return which classes are the worst, and with which classes they are confused."""
     base, hard = result["baseline"], result["baseline"]["hard"]
     validation = base["validation"]
     classes = [(digit, on(validation, [digit])) for digit in hard]
-    told = listed([f"{digit} ({percent(share)})" for digit, share in classes])
+    worst = listed([f"{digit} ({percent(share)})" for digit, share in classes])
     right = percent(mean(validation, "all"))
     text = f"On validation the network is right in {right} of the images. "
     if len(hard) == 1:
-        text += f"The class with the lowest accuracy is {told}"
+        text += f"The class with the lowest accuracy is {worst}"
     else:
-        text += f"The {len(hard)} classes with the lowest accuracy are {told}"
+        text += f"The {len(hard)} classes with the lowest accuracy are {worst}"
     text += f", against {percent(on(validation, others(hard)))} for the rest: "
     text += "this is the *hard* class." if len(hard) == 1 else "these are the *hard* classes."
     pairs = base["confusions"]
@@ -135,7 +131,7 @@ def weakness_comment(result: Mapping[str, Any], shown: bool) -> str:
     confused = [
         f"{first['true']} is taken for {first['predicted']} ({percent(first['share'])} of its "
         "images)",
-        *(f"{one['true']} for {one['predicted']} ({percent(one['share'])})" for one in more),
+        *(f"{pair['true']} for {pair['predicted']} ({percent(pair['share'])})" for pair in more),
     ]
     text += f" Most often {listed(confused)}"
     text += " ([[fig:lab-mnist-examples]])." if shown else "."

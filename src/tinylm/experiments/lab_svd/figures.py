@@ -73,10 +73,10 @@ def cut_figure(cut: Mapping[str, Any]) -> Figure:
     with style():
         figure = new_figure(height_cm=6.0)
         left, right = figure.subplots(1, 2)
-        for i, (group, found) in enumerate(cut["groups"].items()):
+        for i, (group, cut_group) in enumerate(cut["groups"].items()):
             # At full rank the matrices are kept as they are: no error, the loss of the dotted line.
-            rows = [row for row in found["rows"] if row["relative_error"] > 0]
-            shares = [100 * row["stored"] / found["parameters"] for row in rows]
+            rows = [row for row in cut_group["rows"] if row["relative_error"] > 0]
+            shares = [100 * row["stored"] / cut_group["parameters"] for row in rows]
             name = "both" if group == "all" else group
             for axes, key, factor in ((left, "relative_error", 100), (right, "loss", 1)):
                 axes.plot(

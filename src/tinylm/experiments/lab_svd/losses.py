@@ -41,7 +41,7 @@ def group_of(path: str) -> str:
 
 def cut_weights(
     model: GenerativeModel,
-    found: Mapping[str, Decomposition],
+    decompositions: Mapping[str, Decomposition],
     ranks: Sequence[int],
     config: RunConfig,
     windows: TokenWindows,
@@ -51,7 +51,7 @@ def cut_weights(
 
     Args:
         model: left alone.
-        found: path -> decomposition of its weights.
+        decompositions: path -> decomposition of its weights.
         ranks: to cut at; a matrix of a smaller full rank stays whole.
         config: of the run.
         windows: the validation split.
@@ -65,10 +65,12 @@ def cut_weights(
     """
     subset = windows.fixed_subset(config.experiments.lab_svd.validation_windows)
 
-    def loss(one: GenerativeModel) -> Replicates:
-        return split_loss(one, windows, config.evaluation.batch_size, subset).replicates()
+    def loss(candidate: GenerativeModel) -> Replicates:
+        return split_loss(candidate, windows, config.evaluation.batch_size, subset).replicates()
 
-    projections = [path for path in found if group_of(path) in ("attention", "feed-forward")]
+    projections = [
+        path for path in decompositions if group_of(path) in ("attention", "feed-forward")
+    ]
     groups = {
         group: [path for path in projections if group in (_EVERYTHING, group_of(path))]
         for group in ("attention", "feed-forward", _EVERYTHING)
@@ -79,13 +81,15 @@ def cut_weights(
         before = None
         for place, rank in enumerate(ranks):
             cut = copy.deepcopy(model)
-            wanted = {path: min(rank, found[path].full_rank) for path in paths}
+            wanted = {path: min(rank, decompositions[path].full_rank) for path in paths}
             with torch.no_grad():
-                for path, one in wanted.items():
-                    if one < found[path].full_rank:
-                        _weight_at(cut, path).copy_(found[path].truncated(one))
-            error = sum(frobenius_error(found[path].values, wanted[path]) ** 2 for path in paths)
-            whole = sum(float(found[path].values.norm()) ** 2 for path in paths)
+                for path, kept in wanted.items():
+                    if kept < decompositions[path].full_rank:
+                        _weight_at(cut, path).copy_(decompositions[path].truncated(kept))
+            error = sum(
+                frobenius_error(decompositions[path].values, wanted[path]) ** 2 for path in paths
+            )
+            whole = sum(float(decompositions[path].values.norm()) ** 2 for path in paths)
             now = loss(cut)
             rows.append(
                 {
@@ -93,7 +97,9 @@ def cut_weights(
                     "loss": now.value,
                     "before": None if before is None else paired(now, before).as_result(),
                     "relative_error": math.sqrt(error / whole),
-                    "stored": sum(_stored(found[path], one) for path, one in wanted.items()),
+                    "stored": sum(
+                        _stored(decompositions[path], kept) for path, kept in wanted.items()
+                    ),
                 }
             )
             before = now
@@ -168,12 +174,12 @@ def cut_update(
         cut = copy.deepcopy(tuned)
         stored = 0
         with torch.no_grad():
-            for path, found in updates.items():
+            for path, update in updates.items():
                 base = _weight_at(model, path)
-                used = min(rank, found.full_rank)
-                stored += _stored(found, used)
-                if used < found.full_rank:
-                    _weight_at(cut, path).copy_(base.double() + found.truncated(used))
+                used = min(rank, update.full_rank)
+                stored += _stored(update, used)
+                if used < update.full_rank:
+                    _weight_at(cut, path).copy_(base.double() + update.truncated(used))
         losses = _losses(cut, kinds, config)
         rows.append(
             {
@@ -187,10 +193,10 @@ def cut_update(
     return rows
 
 
-def _stored(found: Decomposition, rank: int) -> int:
+def _stored(decomposition: Decomposition, rank: int) -> int:
     """Return the numbers that stand for a matrix: its factors', or its own at the full rank."""
-    rows, columns = len(found.left), found.right.shape[1]
-    whole = rank == found.full_rank
+    rows, columns = len(decomposition.left), decomposition.right.shape[1]
+    whole = rank == decomposition.full_rank
     return rows * columns if whole else factor_parameters(rank, rows, columns)
 
 
@@ -206,8 +212,8 @@ def _means(losses: Losses) -> dict[str, float]:
     return {kind: loss.value for kind, loss in losses.items()}
 
 
-def _more(one: Losses, other: Losses) -> dict[str, list[float | None]]:
-    return {kind: paired(one[kind], other[kind]).as_result() for kind in one}
+def _more(first: Losses, second: Losses) -> dict[str, list[float | None]]:
+    return {kind: paired(first[kind], second[kind]).as_result() for kind in first}
 
 
 def _weight_at(model: nn.Module, path: str) -> Tensor:

@@ -75,13 +75,13 @@ def run(context: Context) -> dict[str, Any]:
     weights = weight_matrices(model)
     with threads(config.training.threads):
         with context.console.task("Decomposing the weights"):
-            found = {path: decompose(weight) for path, weight in weights.items()}
+            decompositions = {path: decompose(weight) for path, weight in weights.items()}
         ranks = tuple(sorted(set(settings.ranks))) or default_ranks(
-            one.full_rank for one in found.values()
+            decomposition.full_rank for decomposition in decompositions.values()
         )
         windows = TokenWindows(validation, config.model.context_length)
         with context.console.task("Cutting the weights", 1.0) as done:
-            cut = cut_weights(model, found, ranks, config, windows, done)
+            cut = cut_weights(model, decompositions, ranks, config, windows, done)
         kinds = two_kinds(train, validation, lm.tokenizer, settings.share, settings.stories,
                           config.model.context_length)  # fmt: skip
         with context.console.task("Fine-tuning", 1.0) as done:
@@ -100,7 +100,11 @@ def run(context: Context) -> dict[str, Any]:
         "best": {
             "matrix": subject,
             "rows": competition(
-                weights[subject], found[subject], ranks, settings.competitors, config.training.seed
+                weights[subject],
+                decompositions[subject],
+                ranks,
+                settings.competitors,
+                config.training.seed,
             ),
             "competitors": settings.competitors,
         },
@@ -112,9 +116,11 @@ def run(context: Context) -> dict[str, Any]:
                 "columns": weight.shape[1],
                 "break_even_rank": break_even_rank(*weight.shape),
                 "random_effective_rank": random_effective_rank(weight, config.training.seed),
-                "weight": spectrum(found[path], weight.dtype),
+                "weight": spectrum(decompositions[path], weight.dtype),
                 "update": spectrum(updates[path], weight.dtype),
-                "relative_norm": float(updates[path].values.norm() / found[path].values.norm()),
+                "relative_norm": float(
+                    updates[path].values.norm() / decompositions[path].values.norm()
+                ),
             }
             for path, weight in weights.items()
         ],
@@ -126,18 +132,18 @@ def run(context: Context) -> dict[str, Any]:
 def worked_example() -> dict[str, Any]:
     """Factorise ``EXAMPLE`` and return what there is to see: factors, values and errors."""
     matrix = torch.tensor(EXAMPLE, dtype=torch.float64)
-    found = decompose(matrix)
-    left, right = found.factors(_EXAMPLE_RANK)
+    decomposition = decompose(matrix)
+    left, right = decomposition.factors(_EXAMPLE_RANK)
     rows, columns = matrix.shape
     return {
         "matrix": matrix.tolist(),
-        "rank": numerical_rank(found.values, rows, columns, matrix.dtype),
-        "values": found.values.tolist(),
+        "rank": numerical_rank(decomposition.values, rows, columns, matrix.dtype),
+        "values": decomposition.values.tolist(),
         "left": left.tolist(),
         "right": right.tolist(),
         "largest_error": float((matrix - left @ right).abs().max()),
         "parameters": factor_parameters(_EXAMPLE_RANK, rows, columns),
-        "rank_1_error": float((matrix - found.truncated(1)).norm()),
+        "rank_1_error": float((matrix - decomposition.truncated(1)).norm()),
     }
 
 
@@ -146,13 +152,13 @@ def weight_matrices(model: nn.Module) -> dict[str, Tensor]:
 
     Weights are (out, in), embeddings (vocab, hidden).
     """
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     seen: set[int] = set()
     for path, module in model.named_modules():
         if isinstance(module, (nn.Linear, nn.Embedding)) and id(module.weight) not in seen:
             seen.add(id(module.weight))
-            found[path] = module.weight.detach()
-    return found
+            weights[path] = module.weight.detach()
+    return weights
 
 
 def _is_projection(path: str) -> bool:
@@ -166,19 +172,21 @@ def default_ranks(full: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted({*powers, max(1, 3 * most // 4), most}))
 
 
-def spectrum(found: Decomposition, dtype: torch.dtype) -> dict[str, Any]:
+def spectrum(decomposition: Decomposition, dtype: torch.dtype) -> dict[str, Any]:
     """Return the singular values of a matrix and its ranks.
 
     Args:
-        found: its decomposition.
+        decomposition: its decomposition.
         dtype: the format that it is stored in.
     """
-    values = found.values
+    values = decomposition.values
     return {
         "values": [float(f"{value:.{_DIGITS}g}") for value in values.tolist()],
         "norm": float(values.norm()),
-        "full_rank": found.full_rank,
-        "rank": numerical_rank(values, len(found.left), found.right.shape[1], dtype),
+        "full_rank": decomposition.full_rank,
+        "rank": numerical_rank(
+            values, len(decomposition.left), decomposition.right.shape[1], dtype
+        ),
         "effective_rank": effective_rank(values),
         "energy_ranks": {f"{share:g}": energy_rank(values, share) for share in _ENERGIES},
     }
@@ -192,7 +200,7 @@ def random_effective_rank(like: Tensor, seed: int) -> float:
 
 
 def competition(
-    matrix: Tensor, found: Decomposition, ranks: Sequence[int], competitors: int, seed: int
+    matrix: Tensor, decomposition: Decomposition, ranks: Sequence[int], competitors: int, seed: int
 ) -> list[dict[str, Any]]:
     """Compare truncated SVD with random factorisations of the same rank.
 
@@ -208,9 +216,9 @@ def competition(
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for rank in ranks:
-        if rank >= found.full_rank:
+        if rank >= decomposition.full_rank:
             continue
-        rest = matrix - found.truncated(rank)
+        rest = matrix - decomposition.truncated(rank)
         others = []
         for _ in range(competitors):
             base = torch.randn(len(matrix), rank, generator=generator, dtype=torch.float64)
@@ -221,15 +229,15 @@ def competition(
             {
                 "rank": rank,
                 "tail": {
-                    "frobenius": frobenius_error(found.values, rank),
-                    "spectral": spectral_error(found.values, rank),
+                    "frobenius": frobenius_error(decomposition.values, rank),
+                    "spectral": spectral_error(decomposition.values, rank),
                 },
                 "measured": {"frobenius": float(rest.norm()), "spectral": _largest_value(rest)},
                 "competitor": {
-                    "frobenius": min(one[0] for one in others),
-                    "spectral": min(one[1] for one in others),
+                    "frobenius": min(errors[0] for errors in others),
+                    "spectral": min(errors[1] for errors in others),
                 },
-                "relative": relative_error(found.values, rank),
+                "relative": relative_error(decomposition.values, rank),
             }
         )
     return rows

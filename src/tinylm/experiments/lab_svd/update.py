@@ -27,7 +27,7 @@ def update_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Bloc
     drawn = results.has_figure("figures/lab-svd-update.svg")
     before, after = update["before"], update["after"]
     chosen, others = _change(update, "chosen"), _change(update, "others")
-    forgets = ": it forgets" if others.verdict is Verdict.MORE else ""
+    forgets = ", forgetting" if others.verdict is Verdict.MORE else ""
     shown = ", [[fig:lab-svd-update]]" if drawn else ""
     section = TEXT.blocks(
         "update",
@@ -95,7 +95,7 @@ def kept_comment(result: Mapping[str, Any]) -> str:
         best = min(better, key=lambda row: float(row["losses"]["chosen"]))
         text += (
             f" With rank {best['rank']} the loss, {best['losses']['chosen']:.4f}, is lower than "
-            "with the whole update: on unseen stories the directions left out were harmful."
+            "with the whole update: on validation stories the directions left out raise it."
         )
     first = _first(update)
     if _change(update, "others").verdict is Verdict.MORE and first is not None:

@@ -83,9 +83,9 @@ def rank_comment(matrices: Sequence[Row]) -> str:
         f"{code(lowest['name'])}"
     )
     return text + (
-        ": training has left them nearly as full as random numbers."
+        ": after training they are nearly as high as those of random numbers."
         if share >= _NEARLY_RANDOM
-        else ": training has gathered their weight in fewer directions."
+        else ": after training their weight lies in fewer directions."
     )
 
 
@@ -123,12 +123,12 @@ def _weights_table(matrices: Sequence[Row]) -> Table:
                 count(same[0]["break_even_rank"]),
                 significant(same[0]["random_effective_rank"]),
                 significant(mean(same, "weight", "effective_rank")),
-                *(count(mean(same, "weight", "energy_ranks", one)) for one in shares),
+                *(count(mean(same, "weight", "energy_ranks", energy)) for energy in shares),
                 significant(mean(same, "update", "effective_rank")),
-                *(count(mean(same, "update", "energy_ranks", one)) for one in shares),
+                *(count(mean(same, "update", "energy_ranks", energy)) for energy in shares),
             )
         )
-    energies = [percent(float(one), 0) for one in shares]
+    energies = [percent(float(energy), 0) for energy in shares]
     return Table(
         "tab:lab-svd-weights",
         TEXT.line("weights, table", energies=listed(energies)),
@@ -193,22 +193,22 @@ def _more_than_before(row: Row) -> Difference:
 
 
 def _sensitive(cut: Mapping[str, Any]) -> list[str]:
-    groups = {name: one for name, one in cut["groups"].items() if name != "all"}
+    groups = {name: group for name, group in cut["groups"].items() if name != "all"}
     below = [
         pair
-        for pair in zip(*(one["rows"] for one in groups.values()), strict=True)
+        for pair in zip(*(group["rows"] for group in groups.values()), strict=True)
         if all(
-            row["stored"] < one["parameters"]
-            for row, one in zip(pair, groups.values(), strict=True)
+            row["stored"] < group["parameters"]
+            for row, group in zip(pair, groups.values(), strict=True)
         )
     ]
     if not below:
         return []
-    told = [
+    sentences = [
         f"cutting {_group(name)} alone brings the loss to {significant(row['loss'])}"
         for name, row in zip(groups, below[-1], strict=True)
     ]
-    return [f"At rank {below[-1][0]['rank']}, {listed(told)}."]
+    return [f"At rank {below[-1][0]['rank']}, {listed(sentences)}."]
 
 
 def _group(name: str) -> str:

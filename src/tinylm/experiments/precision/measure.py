@@ -80,12 +80,12 @@ def run(context: Context) -> dict[str, Any]:
                     done(number * settings.steps + len(losses))
                 seconds = time.perf_counter() - began
                 models[name] = step.model
-                found = split_loss(step.model, validation, config.evaluation.batch_size, subset)
-                losses_by_block[name] = found.replicates()
+                evaluated = split_loss(step.model, validation, config.evaluation.batch_size, subset)
+                losses_by_block[name] = evaluated.replicates()
                 trained[name] = {
                     "curve": losses,
                     "seconds": seconds,
-                    "validation_loss": found.mean,
+                    "validation_loss": evaluated.mean,
                 }
         batch = windows.batch(range(min(len(windows), config.training.batch_size)))
         with context.console.task("Comparing gradients in two number formats"):
@@ -117,8 +117,8 @@ def outside(difference: float, agreement: Mapping[str, Mapping[str, Any]]) -> li
     failed = [] if difference <= LOSS_TOLERANCE else ["loss"]
     for place, parts in agreement.items():
         if not all(
-            one["cosine"] >= COSINE_TOLERANCE and one["error"] <= ERROR_TOLERANCE
-            for one in parts.values()
+            comparison["cosine"] >= COSINE_TOLERANCE and comparison["error"] <= ERROR_TOLERANCE
+            for comparison in parts.values()
         ):
             failed.append(f"gradient at the {place}")
     return failed
@@ -142,9 +142,9 @@ def train(
     for number in range(steps):
         set_learning_rate(step.optimizer, learning_rate_factor(config, number, steps))
         batches = [windows.batch(order.next()) for _ in range(config.accumulation_steps)]
-        found = step.backward(batches)
+        summed = step.backward(batches)
         step.update()
-        yield found.loss / max(1, found.num_targets)
+        yield summed.loss / max(1, summed.num_targets)
 
 
 def gradient_agreement(
@@ -165,13 +165,13 @@ def gradient_agreement(
         TrainingError: if a parameter has a gradient in one format alone.
     """
     unclipped = replace(config, training=replace(config.training, gradient_clip=0.0))
-    found = []
+    by_format = []
     for precision in FORMATS:
         step = training_step(unclipped, model, precision)
         with seeded(config.training.seed, step.device):
             step.backward([batch])
-        found.append(gradients(step.model))
-    plain, low = found
+        by_format.append(gradients(step.model))
+    plain, low = by_format
     for name in plain.keys() ^ low.keys():
         raise TrainingError(f"{name} has a gradient in {' or '.join(FORMATS)} alone, not in both")
     parts: dict[str, list[str]] = {"all": list(plain)}
@@ -194,8 +194,9 @@ def _part(name: str) -> str:
 def _compare(
     plain: Mapping[str, Tensor], low: Mapping[str, Tensor], names: Sequence[str]
 ) -> dict[str, float]:
-    one, other = (
-        torch.cat([found[name].flatten() for name in names]).double() for found in (plain, low)
+    reference, lower = (
+        torch.cat([gradients_of[name].flatten() for name in names]).double()
+        for gradients_of in (plain, low)
     )
-    cosine = one @ other / (one.norm() * other.norm())
-    return {"cosine": float(cosine), "error": float((one - other).norm() / one.norm())}
+    cosine = reference @ lower / (reference.norm() * lower.norm())
+    return {"cosine": float(cosine), "error": float((reference - lower).norm() / reference.norm())}

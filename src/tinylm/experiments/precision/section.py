@@ -57,7 +57,7 @@ def loss_comment(result: Mapping[str, Any]) -> str:
     text += (
         ". "
         if "loss" not in result["failed"]
-        else ": it is *outside*, so train this model with `training.precision=fp32`. "
+        else ": this is *exceeded*, so train this model with `training.precision=fp32`. "
     )
     text += (
         f"The trainings took {duration(plain['seconds'])} and {duration(low['seconds'])}, one "
@@ -72,20 +72,20 @@ def gradient_comment(result: Mapping[str, Any]) -> str:
     """Return how well the gradients agree, and whether that is within the tolerances."""
     failed = [name for name in result["failed"] if name != "loss"]
     worst = {
-        place: max(one["error"] for one in parts.values())
+        place: max(comparison["error"] for comparison in parts.values())
         for place, parts in result["agreement"].items()
     }
     if failed:
         are = "is" if len(failed) == 1 else "are"
-        return f"The {listed(failed, 'and the')} {are} *outside*."
+        return f"The {listed(failed, 'and the')} {are} *outside* these bounds."
     text = (
-        f"All are within: the largest errors are {percent(worst['start'])} at the start and "
-        f"{percent(worst['end'])} at the end."
+        f"All are within these bounds: the largest errors are {percent(worst['start'])} at the "
+        f"start and {percent(worst['end'])} at the end."
     )
     if worst["end"] > worst["start"]:
         text += (
-            " Near a minimum the gradient is what is left of large terms that cancel, and their "
-            "rounding has more weight."
+            " A possible reason is that near a minimum the gradient is a sum of large terms that "
+            "cancel, so that their rounding has more weight."
         )
     return text
 
@@ -97,8 +97,8 @@ def _table(result: Mapping[str, Any]) -> Table:
             "whole gradient" if part == "all" else literal(part),
             *(
                 cell
-                for one in (start[part], end[part])
-                for cell in (f"{one['cosine']:.5f}", percent(one["error"], 2))
+                for comparison in (start[part], end[part])
+                for cell in (f"{comparison['cosine']:.5f}", percent(comparison["error"], 2))
             ),
         )
         for part in start
