@@ -64,11 +64,11 @@ def quantized(**values: Any) -> Callable[[Result], None]:
 
 CASES = table_of(
     "finetuning",
-    (None, "is 148 MiB in full fine-tuning and lowest in prefix tuning, 95.0 MiB, 36\u202f% less.",
+    (None, "in full fine-tuning and lowest with prefix tuning, 95.0 MiB, 36\u202f% less.",
      "More than in full fine-tuning"),
     (alike, "No method lowers the peak memory", "More than in full fine-tuning is needed"),
     (lambda result: row(result, "intrinsic").update(peak_bytes=160 * 2**20),
-     "36\u202f% less. More than in full fine-tuning is needed in SAID (160 MiB)."),
+     "36\u202f% less. More than in full fine-tuning is needed with SAID (160 MiB)."),
     (None, "the least with prefix tuning (79\u202f% of the time). A step takes more time than in "
            "full fine-tuning with SAID (1.14× the time). "),
     (only_prompt_is_faster, "A step takes less time than in full fine-tuning with prompt tuning (",

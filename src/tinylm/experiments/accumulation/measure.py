@@ -31,7 +31,7 @@ _MOST_VALIDATIONS = 32
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train a model for every number of mini-batches a step, all on the same windows.
+    """Train a model for every number of mini-batches per step, all on the same windows.
 
     Each is a run of its own below ``RUN/accumulation``, so that a training that was interrupted
     goes on where it stopped; they are deleted once all are measured.

@@ -1,4 +1,4 @@
-"""Gradient accumulation: what it does to the loss, the memory and the time."""
+"""Gradient accumulation: its effect on loss, memory and time."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _epoch(run: Run) -> Measurement:
 
 
 def loss_comment(runs: Sequence[Run]) -> str:
-    """Return what fewer, larger updates do to the loss, at equal tokens and at equal steps."""
+    """Return how the loss depends on the size of the batch, at equal tokens and at equal steps."""
     first, last = runs[0], runs[-1]
     if len(runs) == 1:
         return f"The validation loss is {first['validation_loss']:.3f}."

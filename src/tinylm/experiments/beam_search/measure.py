@@ -1,4 +1,4 @@
-"""The beam-search experiment: beams beside greedy decoding and sampling on validation stories."""
+"""The beam-search experiment: beams compared with greedy decoding and sampling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Beam search beside greedy decoding and sampling."""
+"""Beam search compared with greedy decoding and sampling."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from tinylm.value_types import FROZEN, Float, PositiveInt, Sizes
 
 @dataclass(frozen=True, config=FROZEN)
 class BeamSearchExperiment:
-    """Beam search beside greedy decoding and sampling."""
+    """Beam search compared with greedy decoding and sampling."""
 
     widths: Sizes = (5, 10)
     """Beam widths."""

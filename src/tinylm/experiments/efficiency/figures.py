@@ -22,7 +22,7 @@ _MIB = 2**20
 
 
 def cost_figure(growth: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw time and peak memory of a step, measured and planned, a column a size.
+    """Draw time and peak memory of a step, measured and planned, one column per size.
 
     Args:
         growth: the part ``growth`` of the result of the experiment ``efficiency``.

@@ -76,7 +76,7 @@ def cost_comment(result: Mapping[str, Any]) -> str:
     if saved > 0:
         text += (
             f"The peak memory of a training step is {mib(full['peak_bytes'])} MiB in full "
-            f"fine-tuning and lowest in {noun(lean)}, {mib(lean['peak_bytes'])} MiB, "
+            f"fine-tuning and lowest with {noun(lean)}, {mib(lean['peak_bytes'])} MiB, "
             f"{percent(saved, 0)} less. "
         )
     else:
@@ -84,7 +84,7 @@ def cost_comment(result: Mapping[str, Any]) -> str:
     more = [row for row in few if row["peak_bytes"] > full["peak_bytes"]]
     if more:
         needed = listed([f"{noun(row)} ({mib(row['peak_bytes'])} MiB)" for row in more])
-        text += f"More than in full fine-tuning is needed in {needed}. "
+        text += f"More than in full fine-tuning is needed with {needed}. "
     text += _step_comment(full, few)
     return text + _generation_comment(full, few)
 

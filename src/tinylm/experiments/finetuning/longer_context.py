@@ -54,7 +54,7 @@ def extend_context(
 
     Returns:
         Both lengths and, by method, the validation loss ``within`` the base's context and
-        ``beyond`` it, in nats a token, and what a step of training takes.
+        ``beyond`` it, in nats per token, and what a step of training takes.
     """
     short = base.config.context_length
     windows, measured = _windows(stories, length), _windows(held_out, length)
@@ -101,7 +101,7 @@ def _windows(stories: Sequence[Story], length: int) -> list[Story]:
 
 @torch.no_grad()
 def _by_place(model: GenerativeModel, windows: Sequence[Story], short: int) -> dict[str, Any]:
-    """Return the loss ``within`` the context that was trained and ``beyond`` it, in nats a token.
+    """Return the loss ``within`` the context that was trained and ``beyond`` it, in nats per token.
 
     ``windows`` holds both of every window; without a window the losses are None.
     """

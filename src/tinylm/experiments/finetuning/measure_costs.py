@@ -107,7 +107,7 @@ def measure_speeds(
     settings: FinetuningExperiment,
     console: Console,
 ) -> dict[str, dict[str, Any]]:
-    """Time a step of every model, and generation with its adapter beside the weights and merged.
+    """Time a step of every model, and generation with its adapter attached and merged.
 
     Args:
         models: name -> adapted model.
@@ -119,7 +119,7 @@ def measure_speeds(
 
     Returns:
         name -> ``step`` (seconds), ``generation`` and ``generation_merged``, which is None where
-        nothing is merged: timings, with tokens a second.
+        nothing is merged: timings, with tokens per second.
     """
     steps = {name: timed_step(model, training, stories)[1] for name, model in models.items()}
     with console.task("Timing steps of training", 1.0) as done:

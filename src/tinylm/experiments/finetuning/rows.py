@@ -30,17 +30,17 @@ _FAR = 1.5
 
 
 def label(row: Row) -> str:
-    """Return how a row's method is called, as inline markup."""
+    """Return the name of a row's method in a table, as inline markup."""
     return NAMES.get(row["name"], literal(str(row["name"])))
 
 
 def noun(row: Row) -> str:
-    """Return how a sentence calls a row's method, as inline markup."""
+    """Return the name of a row's method in a sentence, as inline markup."""
     return _NOUNS.get(row["name"], label(row))
 
 
 def ppl(loss: float) -> str:
-    """Return the perplexity of a loss in nats a token, with three digits."""
+    """Return the perplexity of a loss in nats per token, with three digits."""
     return significant(math.exp(min(loss, 700.0)))
 
 

@@ -1,4 +1,4 @@
-"""How few numbers are enough (ranks, intrinsic dimension), and how a context is made longer."""
+"""Ranks, intrinsic dimension, and the extension of the context."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _rank_table(result: Mapping[str, Any]) -> Table:
 
 
 def rank_comment(result: Mapping[str, Any]) -> str:
-    """Return what a larger rank brings, and what DyLoRA gives away for serving all of them."""
+    """Return how perplexity depends on LoRA's rank, and how DyLoRA compares at each rank."""
     text = ""
     lora = sorted(result["ranks"], key=lambda row: int(row["rank"]))
     if len(lora) > 1:

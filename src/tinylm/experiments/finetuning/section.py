@@ -169,7 +169,7 @@ def _quality_table(result: Mapping[str, Any]) -> Table:
 
 
 def quality_comment(result: Mapping[str, Any], vocab_size: float) -> str:
-    """Return what full fine-tuning and LoRA gain, and which methods come near.
+    """Return the gain of full fine-tuning and of LoRA, and how the other methods compare.
 
     Args:
         result: of the experiment.

@@ -17,7 +17,7 @@ class GradientCheckpointingExperiment:
     """Context lengths; the depth is then the smallest of the depths and every other size the
     run's own."""
     segments: Sizes = (1, 3)
-    """Layers a segment; each is a row beside training without recomputation."""
+    """Layers per segment, each compared with training without recomputation."""
     tokens_per_batch: NonNegativeInt = 0
     """Tokens in a batch, the same for every context length; 0: those of a batch of the run."""
     repeats: PositiveInt = 5

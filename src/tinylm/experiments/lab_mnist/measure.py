@@ -48,7 +48,7 @@ class _Splits:
 
 
 def run(context: Context) -> dict[str, Any]:
-    """Train the baseline, find its weak classes, lift them by every method, and compare.
+    """Train the baseline, find its weak classes, fine-tune on them by every method, and compare.
 
     Returns:
         ``data``, ``network``, ``baseline`` (accuracies on validation and test, confusions, the

@@ -18,7 +18,7 @@ TEXT = passages(__file__)
 
 Row = Mapping[str, Any]
 Tests = Sequence[Mapping[str, Any]]
-"""Accuracies of the same network, one a seed."""
+"""Accuracies of the same network, one per seed."""
 
 
 def comparison_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
@@ -69,7 +69,7 @@ def comparison_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[
 
 
 def lora_comment(result: Mapping[str, Any]) -> str:
-    """Return what LoRA did to hard and other classes, and to single images."""
+    """Return the effect of LoRA on hard and other classes, and on single images."""
     lora, base = method(result, chosen(result))["test"], result["baseline"]["test"]
     hard = result["baseline"]["hard"]
     rest = others(hard)
@@ -80,7 +80,7 @@ def lora_comment(result: Mapping[str, Any]) -> str:
         Verdict.ALIKE: "does *not* measurably lift",
         Verdict.UNKNOWN: "changes",
     }[on_hard.verdict]
-    beside = {
+    trend = {
         Verdict.MORE: "rises",
         Verdict.LESS: "falls",
         Verdict.ALIKE: "does not measurably change",
@@ -89,7 +89,7 @@ def lora_comment(result: Mapping[str, Any]) -> str:
     text = (
         f"{name_of(chosen(result))}, {effect} {the_hard(hard)}: {_from_to(base, lora, hard)} of "
         f"the test images there are right, {_points(on_hard.value)}. On the rest accuracy "
-        f"{beside}: {_from_to(base, lora, rest)}, {_points(on_rest.value)}. "
+        f"{trend}: {_from_to(base, lora, rest)}, {_points(on_rest.value)}. "
     )
     changes = {digit: more_on(lora, base, [digit]) for digit in rest}
     lost = [digit for digit in rest if changes[digit].verdict is Verdict.LESS]
@@ -263,13 +263,13 @@ def _classes_table(result: Mapping[str, Any]) -> Table:
 def _against(first: Row, second: Row, words: str) -> str:
     """Return how a method compares with another in the mean over the classes."""
     ours, theirs = (percent(mean(row["test"], "mean")) for row in (first, second))
-    beside = {
+    comparison = {
         Verdict.MORE: f"is better than {words}, {ours} against {theirs}",
         Verdict.LESS: f"is worse than {words}, {ours} against {theirs}",
         Verdict.ALIKE: f"is not measurably different from {words}, {ours} against {theirs}",
         Verdict.UNKNOWN: f"reaches {ours}, {words} {theirs}",
     }[more_on(first["test"], second["test"], _every(first)).verdict]
-    return f"Over all classes it {beside}."
+    return f"Over all classes it {comparison}."
 
 
 def _every(row: Row) -> Sequence[int]:
@@ -283,7 +283,7 @@ def more_on(first: Tests, second: Tests, digits: Sequence[int]) -> Difference:
 
 
 def chosen(result: Mapping[str, Any]) -> str:
-    """Return the name of the LoRA that is looked at closely."""
+    """Return the name of the LoRA that the text describes."""
     return f"{METHODS.lora}{result['settings']['rank']}"
 
 

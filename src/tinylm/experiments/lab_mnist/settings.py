@@ -31,7 +31,7 @@ class MnistLab:
     baseline_learning_rate: PositiveFloat = 1e-3
     """Its learning rate at the start."""
     hard_classes: Annotated[PositiveInt, Field(le=9)] = 3
-    """How many classes, the worst ones, are to be lifted."""
+    """Number of classes, those with the lowest accuracy, that are fine-tuned for."""
     hard_share: Share = 0.4
     """Share of each batch drawn from them; the rest rehearses the other classes."""
     steps: PositiveInt = 300
@@ -39,7 +39,7 @@ class MnistLab:
     batch_size: PositiveInt = 64
     """Images in a batch."""
     rank: Rank = 4
-    """Rank of the LoRA that is looked at closely; 10 at most, the rows of the last layer."""
+    """Rank of the LoRA that the report describes; 10 at most, the rows of the last layer."""
     ranks: tuple[Rank, ...] = (1, 2, 8)
     """Other ranks, for accuracy against parameters."""
     learning_rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)] = (3e-3, 1e-2, 3e-2)

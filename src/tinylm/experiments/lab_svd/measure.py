@@ -244,6 +244,6 @@ def competition(
 
 
 def _largest_value(matrix: Tensor) -> float:
-    """Return the spectral norm, from the smaller of the two Gram matrices: far quicker than SVD."""
+    """Return the spectral norm, from the smaller of the two Gram matrices, faster than by SVD."""
     gram = matrix @ matrix.T if len(matrix) < matrix.shape[1] else matrix.T @ matrix
     return math.sqrt(max(0.0, float(torch.linalg.eigvalsh(gram)[-1])))

@@ -81,7 +81,7 @@ def update_comment(matrices: Sequence[Row]) -> str:
 
 
 def kept_comment(result: Mapping[str, Any]) -> str:
-    """Return which rank keeps most of the gain, and what it does to the other stories."""
+    """Return which rank keeps most of the gain, and its effect on the other stories."""
     update, whole = result["update"], _numbers(result)
     text = rank_kept_comment(result)
     if _change(update, "chosen").verdict is not Verdict.LESS:

@@ -68,7 +68,7 @@ def weights_blocks(results: ReportInputs, result: Mapping[str, Any]) -> list[Blo
 
 
 def rank_comment(matrices: Sequence[Row]) -> str:
-    """Return how low the ranks of weights are, beside those of random numbers."""
+    """Return the effective ranks of weights, relative to those of random numbers."""
     full = all(row["weight"]["rank"] == row["weight"]["full_rank"] for row in matrices)
     share = mean_share(matrices, "weight")
     lowest = min(matrices, key=lambda row: _share(row, "weight"))

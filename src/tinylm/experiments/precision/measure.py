@@ -135,7 +135,7 @@ def training_step(
 def train(
     step: TrainingStep[GenerativeModel], windows: TokenWindows, steps: int
 ) -> Iterator[float]:
-    """Take optimizer steps as a run does, seeded like it, and yield the loss a token of each."""
+    """Take optimizer steps with the seeds of a run, and yield the loss per token of each."""
     config = step.config
     torch.manual_seed(config.seed)
     order = ShuffledOrder(len(windows), config.batch_size, config.seed)

@@ -42,7 +42,7 @@ def loss_comment(result: Mapping[str, Any]) -> str:
     """Return both losses, whether they agree, and how long both trainings took."""
     plain, low = result["trained"]["fp32"], result["trained"]["bf16"]
     bound = result["tolerances"]["loss"]
-    beside = {
+    change = {
         Verdict.LESS: "measurably lower, by",
         Verdict.MORE: "measurably higher, by",
         Verdict.ALIKE: "not measurably different, with a difference of",
@@ -51,7 +51,7 @@ def loss_comment(result: Mapping[str, Any]) -> str:
     text = (
         f"The validation loss, computed in float32 for both, is then "
         f"{plain['validation_loss']:.4f} nats per token after float32 and "
-        f"{low['validation_loss']:.4f} after bfloat16, {beside} "
+        f"{low['validation_loss']:.4f} after bfloat16, {change} "
         f"{percent(result['loss_difference'], 2)}. Up to {percent(bound)} is allowed"
     )
     text += (
