@@ -13,6 +13,7 @@ from tests.report import fixtures
 from tinylm.experiments.attention.figures import heatmap, heatmap_grid, line_figure
 from tinylm.experiments.attention.heads_figure import heads_figure
 from tinylm.experiments.attention.page import attention_html
+from tinylm.interpretability.places import PLACES, label
 from tinylm.measurement import Difference
 from tinylm.report.drawing import TEXT_HEIGHT_CM, new_figure, save_figure, style
 
@@ -167,11 +168,15 @@ def test_page_holds_the_numbers(result: dict[str, Any]) -> None:
             given = result["sentences"][0]["patterns"][layer][head]
             assert first["weights"][layer][head] == [row[: i + 1] for i, row in enumerate(given)]
     for shown, head in zip(data["heads"], result["heads"], strict=True):
-        for key in ("layer", "head", "role", "second", "interpretation", "worth_told"):
+        for key in ("layer", "head", "interpretation", "worth_told"):
             assert shown[key] == head[key]
-        for name, (share, expected) in shown["shares"].items():
-            assert share == pytest.approx(head["shares"][name]["share"], abs=5.1e-5)
-            assert expected == pytest.approx(head["shares"][name]["expected"], abs=5.1e-5)
+        assert shown["role"] == label(head["role"])
+        assert shown["second"] == (head["second"] and label(head["second"]))
+        assert {*shown["shares"]} == {label(name) for name in head["shares"]} <= {*data["places"]}
+        for name, kept in head["shares"].items():
+            share, expected = shown["shares"][label(name)]
+            assert share == pytest.approx(kept["share"], abs=5.1e-5)
+            assert expected == pytest.approx(kept["expected"], abs=5.1e-5)
         assert shown["worth"] == head["worth"][0]
 
 
@@ -195,16 +200,18 @@ def test_every_head_has_its_row_of_shares_and_its_worth() -> None:
     heads = fixtures.example("attention")["heads"]
     heads[0]["worth"] = [None, None, None]
     shares, worth = heads_figure(heads).axes
-    assert [label.get_text() for label in shares.get_yticklabels()] == [
+    assert [tick.get_text() for tick in shares.get_yticklabels()] == [
         f"{layer}.{head}" for layer in (1, 2, 3) for head in range(1, 9)
     ]
-    columns = [label.get_text() for label in shares.get_xticklabels()]
+    columns = [tick.get_text() for tick in shares.get_xticklabels()]
     cells = {(round(t.get_position()[0]), round(t.get_position()[1])): t for t in shares.texts}
+    assert columns == [place.label for place in PLACES]
+    assert {"second previous token", "tokens 3 to 8 back"} < {*columns}
     assert len(cells) == len(columns) * len(heads)
     for (column, row), text in cells.items():
-        share = heads[row]["shares"][columns[column]]["share"]
+        share = heads[row]["shares"][PLACES[column].name]["share"]
         assert text.get_text() == f"{100 * share:.0f}"
-        bold = heads[row]["role"] == columns[column]
+        bold = heads[row]["role"] == PLACES[column].name
         assert text.get_fontweight() == ("bold" if bold else "normal")
     points = {container.lines[0].get_xydata()[0][1]: container for container in worth.containers}
     assert sorted(points) == list(range(1, 24))  # the first could not be measured

@@ -1,4 +1,4 @@
-"""The places where a head may look: which keys belong to each, for every query of a text.
+"""Categories of keys by which heads are described: which keys belong to each, for every query.
 
 They are those by which heads have been told apart before: the token itself, its neighbours, the
 first token and punctuation (Clark et al. 2019, "What Does BERT Look At?", sections 3.1 to 3.3), the
@@ -33,13 +33,20 @@ class Place:
     """A kind of key; a head that gives most of its weight to it is called after it."""
 
     name: str
-    """As in tables: "previous token"."""
+    """In results: "previous token"."""
     phrase: str
     """As in a sentence: "to the previous token"."""
     of_words: bool
     """Whether it depends on what the words are, and not on where they stand alone."""
     keys: Callable[[Text], Tensor]
     """Text -> (seq, seq), bool, True where the key (column) is one for the query (row)."""
+    shown: str = ""
+    """Its name for a reader, where results hold another."""
+
+    @property
+    def label(self) -> str:
+        """Its name for a reader."""
+        return self.shown or self.name
 
 
 def is_punctuation(word: str) -> bool:
@@ -81,7 +88,7 @@ def _previous(text: Text) -> Tensor:
     return _behind_the_first(_back(text) == 1)
 
 
-def _next_to_last(text: Text) -> Tensor:
+def _second_previous(text: Text) -> Tensor:
     return _behind_the_first(_back(text) == 2)
 
 
@@ -118,8 +125,20 @@ def _rarer(text: Text) -> Tensor:
 PLACES = (
     Place("own position", "to the token itself", False, _own),
     Place("previous token", "to the previous token", False, _previous),
-    Place("next-to-last token", "to the token two back", False, _next_to_last),
-    Place("nearby tokens", "to the tokens three to eight back", False, _nearby),
+    Place(
+        "next-to-last token",
+        "to the token two back",
+        False,
+        _second_previous,
+        "second previous token",
+    ),
+    Place(
+        "nearby tokens",
+        "to the tokens three to eight back",
+        False,
+        _nearby,
+        "tokens 3 to 8 back",
+    ),
     Place("first token", "to <sos>", False, _first),
     Place("same word", "to the same word earlier, where there is one", True, _same_word),
     Place(
@@ -132,3 +151,9 @@ PLACES = (
     Place("rarer words", "to earlier words that are not among the most frequent", True, _rarer),
 )
 """Every place, in the order in which tables have them; a tie goes to the one named first."""
+_LABELS = {place.name: place.label for place in PLACES}
+
+
+def label(name: str) -> str:
+    """Return the name for a reader of a category, or of a role that is none, such as ``mixed``."""
+    return _LABELS.get(name, name)

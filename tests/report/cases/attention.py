@@ -74,25 +74,26 @@ IDLE, NEEDED, HARMFUL = (0.0, -0.001, 0.001), (0.3, 0.2, 0.4), (-0.02, -0.03, -0
 CASES = [
     *table_of(
         "attention",
-        (None, "fall into 10 roles: mixed (15), own position (1)"),
+        (None, "The 24 heads have 10 roles: mixed (15), own position (1), previous token (1), "
+         "second previous token (1), tokens 3 to 8 back (1)", "next-to-last"),
         (heads(role="mixed"), "All 24 heads have one role: mixed."),
-        (one_head(0.3, 0.2, 0.4), "The one head has the role: own position."),
+        (one_head(0.3, 0.2, 0.4), "The only head has the role own position."),
         (one_head(0.3, 0.2, 0.4), "Removing the only head raises the loss."),
         (one_head(0.0, -0.1, 0.1), "Removing the only head does not measurably raise the loss."),
         # How far back the layers look.
-        (distances(4.0), "lies 4.0 tokens back on average; an even spread would look 16.0 back"),
-        (distances(4.0, 4.6, 5.3), "the higher a layer, the further back it looks"),
-        (distances(5.3, 4.6, 4.0), "the higher a layer, the nearer it looks", "further back it"),
-        (distances(4.0, 4.5), "the layers differ little in reach", "the higher a layer"),
-        (distances(4.5, 4.0), "the layers differ little in reach", "the higher a layer"),
-        (distances(4.0, 8.0, 4.1), "layer 2 looks furthest back, and reach does not follow"),
-        (distances(4.0, 4.1, 8.0), "layer 3 looks furthest back, and reach does not follow"),
-        (distances(8.0, 4.1, 4.0), "layer 1 looks furthest back, and reach does not follow"),
+        (distances(4.0), "lies 4.0 tokens back on average (uniform attention: 16.0)."),
+        (distances(4.0, 4.6, 5.3), "each layer attends further back than the one below"),
+        (distances(5.3, 4.6, 4.0), "each layer attends less far back than the one below"),
+        (distances(4.0, 4.5), "the layers differ little in this", "than the one below"),
+        (distances(4.5, 4.0), "the layers differ little in this", "than the one below"),
+        (distances(4.0, 8.0, 4.1), "layer 2 attends furthest back, and the distances do not"),
+        (distances(4.0, 4.1, 8.0), "layer 3 attends furthest back, and the distances do not"),
+        (distances(8.0, 4.1, 4.0), "layer 1 attends furthest back, and the distances do not"),
         # What heads are worth.
         (
             worth(NEEDED),
-            "depends most on head 1.1 (own position): without it the loss is 0.3000 nats (0.2000 "
-            "to 0.4000) higher. Removing any one of the 24 heads raises the loss.",
+            "The most important head is 1.1 (own position): without it the loss is higher by 0.3000"
+            " nats (0.2000 to 0.4000). Removing any one of the 24 heads raises the loss.",
             "what such a head does",
         ),
         (
@@ -102,37 +103,32 @@ CASES = [
             "any one of",
         ),
         (worth(IDLE, IDLE), "Without any one of 1.1 and 1.2 the loss is not measurably different"),
-        (worth(HARMFUL), "Without head 1.1 the loss is even lower."),
-        (worth(HARMFUL, HARMFUL), "Without any one of 1.1 and 1.2 the loss is even lower."),
-        (worth(*[IDLE] * 24), "one of the 24 heads does not measurably raise", "depends most on"),
+        (worth(HARMFUL), "Without head 1.1 the loss is lower."),
+        (worth(HARMFUL, HARMFUL), "Without any one of 1.1 and 1.2 the loss is lower."),
+        (worth(*[IDLE] * 24), "one of the 24 heads does not measurably raise", "most important"),
         (worth(NEEDED, *[IDLE] * 23), "Of the 24 heads 1 raises the loss measurably when"),
         (worth((0.1, None, None)), "Of the 24 heads 23 raise the loss"),
-        (together(0.02, 0.01, 0.03), "at once the loss is 0.0200 nats (0.0100 to 0.0300) higher, "
-                                     "so that they stand in"),
-        (together(-0.02, -0.03, -0.01), "at once the loss is 0.0200 nats (0.0100 to 0.0300) lower"),
+        (together(0.02, 0.01, 0.03), "at once the loss is higher by 0.0200 nats (0.0100 to 0.0300)"
+                                     ", so they can replace"),
+        (together(-0.02, -0.03, -0.01), "at once the loss is lower by 0.0200 nats (0.0100 to 0.03"),
         (together(0.02, -0.01, 0.03), "at once it is not measurably different either"),
-        # Words of a few heads: the sharpest of every role, and those of most worth.
-        (
-            None,
-            "Head 2.1. Gives 62\u202f% of its weight to earlier words that are not among the most "
-            "frequent (8\u202f% by its distances alone); looks 7.0 tokens back on average. Without "
-            "it the validation loss is higher, by 0.0111 nats (0.0091 to 0.0131).",
-            "Head 3.7.",
-        ),
-        (heads(role="mixed", second=None), "Head 1.2.", "Head 3.7."),
+        # Words of a few heads: that of least entropy of every role, and the most important ones.
+        (heads(favourites=[["because", 3.34], ["there", 1.8]]), "Head 2.1 attends to because 3.3 "
+         "times and to there 1.8 times as much.", "Head 3.7"),
+        (heads(role="mixed", favourites=[["a", 2.0]]), "Head 1.2 attends to a", "Head 3.7 attends"),
+        (heads(favourites=[]), "Sentence by sentence", "times as much"),
         (heads(second="punctuation"), "punctuation\n3.0"),
         (heads(role="punctuation", shares={}), "punctuation\n–\n–"),
         # Sentences.
         (None, "They were chosen by a rule: of the sentences of 8 to 16 tokens"),
-        (named, "3 sentences, named by the reader, drawn in every head:", "by a rule"),
+        (named, "3 sentences, named by the reader, with the attention of every head:", "by a rule"),
         (returning(0.21), "From the second lily head"),
-        (returning(0.2), "No head looks much from the second lily to the first: the most is "
-                         "20\u202f%"),
-        (None, "The strongest link of words that are no neighbours leads"),
-        (no_links, "Sentence by sentence", "strongest link"),
-        (None, "draws the layer of the strongest link of all, layer"),
+        (returning(0.2), "From the second lily to the first no head gives more than 20\u202f%"),
+        (None, "The largest weight between tokens that are not adjacent is"),
+        (no_links, "Sentence by sentence", "not adjacent"),
+        (None, "which has the largest of these weights, as lines."),
         (None, "figures/attention.html in the run's folder"),
     ),
-    Case("attention", "lists them", unsaid="shows every share", drawn=False),
-    Case("attention", "lists them", unsaid="Sentence by sentence", drawn=False),
+    Case("attention", "lists the heads", unsaid="shows all shares", drawn=False),
+    Case("attention", "lists the heads", unsaid="Sentence by sentence", drawn=False),
 ]  # fmt: skip

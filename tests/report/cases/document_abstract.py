@@ -81,12 +81,12 @@ CASES = table_of(
     (repetition(-1, -2, -0.5), "are repeats, fewer than the"),
     (repetition(1, -0.5, 2), "are repeats, not measurably different from the"),
     (repetition(1, None, None), "are repeats, which could not be compared with the"),
-    (None, "The 24 attention heads are measured one by one and fall into"),
+    (None, "The 24 attention heads were measured one by one; they have 10 roles."),
     (without("attention"), "checks of the program", "attention heads"),
     (lambda r: r["attention"].update(heads=[]), "checks of the program", "attention heads"),
     (
         lambda r: r["attention"].update(heads=r["attention"]["heads"][:1]),
-        "What the one attention head does is measured.",
+        "The role of the single attention head was measured.",
     ),
     # The cache.
     (

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from tinylm.interpretability.places import PLACES
+from tinylm.interpretability.places import PLACES, label
 from tinylm.measurement import Difference, Verdict
 from tinylm.report.drawing import (
     COLOURS,
@@ -33,7 +33,7 @@ _FULL = 0.5
 
 
 def heads_figure(heads: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw a row a head: the share of its weight at every place, and its worth with its interval.
+    """Draw a row per head: its share of each category, and its importance with the interval.
 
     Args:
         heads: of the result of the experiment ``attention``.
@@ -66,7 +66,9 @@ def _draw_shares(axes: Axes, heads: Sequence[Mapping[str, Any]], names: Sequence
                     fontweight="bold" if leads else "normal",
                     color="white" if shades(focus[i, j]) > _DARK else INK,
                 )  # fmt: skip
-    axes.set_xticks(range(len(names)), names, rotation=40, ha="left", rotation_mode="anchor")
+    axes.set_xticks(
+        range(len(names)), list(map(label, names)), rotation=40, ha="left", rotation_mode="anchor"
+    )
     axes.xaxis.tick_top()
     axes.set_yticks(range(len(heads)), [f"{h['layer'] + 1}.{h['head'] + 1}" for h in heads])
     axes.tick_params(length=0, labelsize=7)
@@ -92,7 +94,7 @@ def _draw_worth(axes: Axes, heads: Sequence[Mapping[str, Any]]) -> None:
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_xlabel("loss without it, nats more")
+    axes.set_xlabel("increase of the loss (nats)")
     axes.grid(axis="x")
 
 

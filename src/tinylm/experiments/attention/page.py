@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from tinylm.interpretability.places import PLACES
+from tinylm.interpretability.places import PLACES, label
 from tinylm.printable import in_line, printable
 
 _DIGITS = 4
@@ -45,7 +45,7 @@ def attention_html(result: Mapping[str, Any], title: str = "Where each head look
     data = {
         "sentences": [_sentence(sentence) for sentence in result["sentences"]],
         "heads": [_head(head) for head in result["heads"]],
-        "places": [place.name for place in PLACES],
+        "places": [place.label for place in PLACES],
         "stories": result["stories"],
     }
     parts = {"TITLE": html.escape(printable(title)), "DATA": _script_json(_shown(data))}
@@ -63,13 +63,15 @@ def _sentence(sentence: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _head(head: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("layer", "head", "role", "second", "interpretation", "worth_told")
+    kept = ("layer", "head", "interpretation", "worth_told")
     shares = {
-        name: [round(share["share"], _DIGITS), round(share["expected"], _DIGITS)]
+        label(name): [round(share["share"], _DIGITS), round(share["expected"], _DIGITS)]
         for name, share in head["shares"].items()
     }
     return {
         **{key: head[key] for key in kept},
+        "role": label(head["role"]),
+        "second": head["second"] and label(head["second"]),
         "shares": shares,
         "distance": round(head["distance"], 2),
         "entropy": round(head["entropy"], _DIGITS),

@@ -1,8 +1,7 @@
-"""What the attention heads look at, and what each is worth."""
+"""Where each attention head attends, and how important it is."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -11,6 +10,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.interpretability.head_roles import CLOSE, MIXED, STANDS_OUT
+from tinylm.interpretability.places import label
 from tinylm.measurement import Difference, Verdict
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Table, code, literal
 from tinylm.report.formatting import count, listed, percent, plural
@@ -21,9 +21,9 @@ Head = Mapping[str, Any]
 
 _HEADS = "figures/attention-heads.svg"
 _SHOWN = 8
-"""Heads that are described in words."""
+"""Heads whose words are listed, at most."""
 _APART = 1.15
-"""Ratio of two layers' mean distances from which one is said to look further back. A word for a
+"""Ratio of two layers' mean distances from which one is said to attend further back. A word for a
 size and no test: over the thousands of tokens that are read, a mean distance hardly scatters."""
 
 
@@ -43,15 +43,8 @@ def blocks(results: ReportInputs) -> list[Block]:
             mixed=MIXED,
         ),
         *_overview(results, result),
-        Paragraph(worth_comment(result)),
-        *TEXT.blocks("heads in words"),
-        Bullets(
-            tuple(
-                f"*Head {_name(head)}.* {_told(head['interpretation'])} "
-                f"{literal(head['worth_told'])}"
-                for head in _chosen(heads)
-            )
-        ),
+        Paragraph(importance_comment(result)),
+        *_words(heads),
         *_sentences(results, result["sentences"]),
         *_page(results, result),
     ]
@@ -59,10 +52,10 @@ def blocks(results: ReportInputs) -> list[Block]:
 
 def _overview(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     heads = result["heads"]
-    text = f"{roles_comment(heads)} {reach_comment(heads)} [[tab:heads]] lists them"
+    text = f"{roles_comment(heads)} {reach_comment(heads)} [[tab:heads]] lists the heads"
     blocks: list[Block] = []
     if results.has_figure(_HEADS):
-        text += ", and [[fig:heads]] shows every share"
+        text += ", and [[fig:heads]] shows all shares"
         blocks.append(
             Figure(
                 "fig:heads",
@@ -74,98 +67,115 @@ def _overview(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
     return [Paragraph(f"{text}."), _table(heads), *blocks]
 
 
+def _words(heads: Sequence[Head]) -> list[Block]:
+    """Return the words to which the chosen heads attend beyond their positions, if to any."""
+    items = [
+        f"*Head {_name(head)}* attends "
+        + listed(
+            [f"to {code(str(word))} {factor:.1f} times" for word, factor in head["favourites"]]
+        )
+        + " as much."
+        for head in _chosen(heads)
+        if head["favourites"]
+    ]
+    return [*TEXT.blocks("words of heads"), Bullets(tuple(items))] if items else []
+
+
 def roles_comment(heads: Sequence[Head]) -> str:
     """Return how many heads have each role."""
     roles = Counter(str(head["role"]) for head in heads).most_common()
+    first = literal(label(roles[0][0]))
     if len(heads) == 1:
-        return f"The one head has the role: {literal(roles[0][0])}."
+        return f"The only head has the role {first}."
     if len(roles) == 1:
-        return f"All {plural(len(heads), 'head')} have one role: {literal(roles[0][0])}."
-    counted = listed([f"{literal(role)} ({number})" for role, number in roles])
-    return f"The {plural(len(heads), 'head')} fall into {len(roles)} roles: {counted}."
+        return f"All {plural(len(heads), 'head')} have one role: {first}."
+    counted = listed([f"{literal(label(role))} ({number})" for role, number in roles])
+    return f"The {plural(len(heads), 'head')} have {len(roles)} roles: {counted}."
 
 
 def reach_comment(heads: Sequence[Head]) -> str:
-    """Return how far back each layer looks, and whether that follows the order of the layers."""
+    """Return how far back each layer attends, and whether that follows the order of the layers."""
     layers = sorted({head["layer"] for head in heads})
     means = [mean([float(h["distance"]) for h in heads if h["layer"] == n]) for n in layers]
-    even = heads[0]["even_distance"]
-    against = f"an even spread would look {even:.1f} back"
+    uniform = f"uniform attention: {heads[0]['even_distance']:.1f}"
     if len(means) == 1:
         return (
-            f"The weight that does not rest on the first token lies {means[0]:.1f} tokens back on "
-            f"average; {against}."
+            f"The weight that is not on the first token lies {means[0]:.1f} tokens back on "
+            f"average ({uniform})."
         )
     distances = listed([f"{distance:.1f}" for distance in means])
     text = (
-        "The weight that does not rest on the first token lies, from the first layer to the last, "
-        f"{distances} tokens back on average ({against}): "
+        "The weight that is not on the first token lies, from the first layer to the last, "
+        f"{distances} tokens back on average ({uniform}): "
     )
     steps = [later / earlier for earlier, later in pairwise(means)]
     if all(step >= _APART for step in steps):
-        return text + "the higher a layer, the further back it looks."
+        return text + "each layer attends further back than the one below."
     if all(step <= 1 / _APART for step in steps):
-        return text + "the higher a layer, the nearer it looks."
+        return text + "each layer attends less far back than the one below."
     if max(means) / min(means) < _APART:
-        return text + "the layers differ little in reach."
+        return text + "the layers differ little in this."
     furthest = means.index(max(means)) + 1
-    return text + f"layer {furthest} looks furthest back, and reach does not follow the order."
+    return text + (
+        f"layer {furthest} attends furthest back, and the distances do not follow the order of the "
+        "layers."
+    )
 
 
-def worth_comment(result: Mapping[str, Any]) -> str:
-    """Return which heads matter most, and which show nothing."""
+def importance_comment(result: Mapping[str, Any]) -> str:
+    """Return which heads are most important, and which show no effect."""
     heads = result["heads"]
-    worth = {_name(head): Difference.from_result(head["worth"]) for head in heads}
-    more = {name: rise for name, rise in worth.items() if rise.verdict is Verdict.MORE}
-    less = [name for name, rise in worth.items() if rise.verdict is Verdict.LESS]
+    rises = {_name(head): Difference.from_result(head["worth"]) for head in heads}
+    more = {name: rise for name, rise in rises.items() if rise.verdict is Verdict.MORE}
+    less = [name for name, rise in rises.items() if rise.verdict is Verdict.LESS]
     text = (
-        "*What the heads are worth.* The loss on these texts is "
-        f"{result['loss']:.4f} nats a token. "
+        "*Importance of the heads.* The loss on these stories, each read from its beginning, is "
+        f"{result['loss']:.4f} nats per token. "
     )
     if more:
         best = max(more, key=lambda name: more[name].value)
         role = next(head["role"] for head in heads if _name(head) == best)
         text += (
-            f"It depends most on head {best} ({literal(role)}): without it the loss is "
-            f"{_nats(more[best])} higher. "
+            f"The most important head is {best} ({literal(label(role))}): without it the loss is "
+            f"higher by {_nats(more[best])}. "
         )
-    if len(worth) == 1:
+    if len(rises) == 1:
         text += (
             f"Removing the only head {'raises' if more else 'does not measurably raise'} the loss. "
         )
-    elif len(more) == len(worth):
-        text += f"Removing any one of the {len(worth)} heads raises the loss. "
+    elif len(more) == len(rises):
+        text += f"Removing any one of the {len(rises)} heads raises the loss. "
     elif more:
         raises = "raises" if len(more) == 1 else "raise"
         text += (
-            f"Of the {len(worth)} heads {count(len(more))} {raises} the loss measurably when they "
+            f"Of the {len(rises)} heads {count(len(more))} {raises} the loss measurably when they "
             "are removed one at a time. "
         )
     else:
-        text += f"Removing one of the {len(worth)} heads does not measurably raise the loss. "
+        text += f"Removing one of the {len(rises)} heads does not measurably raise the loss. "
     if less:
-        text += f"Without {_one_of(less)} the loss is even lower. "
+        text += f"Without {_any_of(less)} the loss is lower. "
     idle = result["idle"]
     if idle:
         text += (
-            f"Without {_one_of(idle)} the loss is not measurably different: what such a head does "
-            "is not needed on these texts, or other heads do it too. "
+            f"Without {_any_of(idle)} the loss is not measurably different: these texts do not "
+            "need what such a head does, or other heads do it as well. "
         )
     if result["without_idle"] is not None:
         together = Difference.from_result(result["without_idle"])
         if together.verdict is Verdict.MORE:
             text += (
-                f"Without all of these at once the loss is {_nats(together)} higher, so that they "
-                "stand in for one another."
+                f"Without all of these at once the loss is higher by {_nats(together)}, so they "
+                "can replace one another in part."
             )
         elif together.verdict is Verdict.LESS:
-            text += f"Without all of these at once the loss is {_nats(-together)} lower."
+            text += f"Without all of these at once the loss is lower by {_nats(-together)}."
         else:
             text += "Without all of these at once it is not measurably different either."
     return text.strip()
 
 
-def _one_of(names: Sequence[str]) -> str:
+def _any_of(names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"head {names[0]}"
     return f"any one of {listed(list(names))}"
@@ -183,10 +193,10 @@ def _table(heads: Sequence[Head]) -> Table:
         rows.append(
             (
                 _name(head),
-                literal(str(head["role"])),
+                literal(label(str(head["role"]))),
                 "–" if leading is None else percent(leading["share"], 0),
                 "–" if leading is None else percent(leading["expected"], 0),
-                literal(str(head["second"] or "–")),
+                literal(label(str(head["second"] or "–"))),
                 f"{head['distance']:.1f}",
                 f"{head['entropy']:.2f}",
                 "–" if worth.verdict is Verdict.UNKNOWN else f"{worth.value:.4f}",
@@ -195,7 +205,7 @@ def _table(heads: Sequence[Head]) -> Table:
     return Table(
         "tab:heads",
         TEXT.line("table of the heads"),
-        ("Head", "Role", "Share", "Expected", "Second", "Back", "Entropy", "Worth"),
+        ("Head", "Role", "Share", "Expected", "Second", "Back", "Entropy", "Importance"),
         tuple(rows),
         "llrrlrrr",
         TEXT.line("table of the heads, note"),
@@ -203,7 +213,7 @@ def _table(heads: Sequence[Head]) -> Table:
 
 
 def _chosen(heads: Sequence[Head]) -> list[Head]:
-    """Return the sharpest head of each role, then those of most worth, up to ``_SHOWN``."""
+    """Return the head of least entropy of each role, then the most important, ``_SHOWN`` in all."""
     best: dict[str, Head] = {}
     for head in sorted(heads, key=lambda head: float(head["entropy"])):
         best.setdefault(str(head["role"]), head)
@@ -246,35 +256,36 @@ def _choice(sentences: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 
 def sentence_comment(sentence: Mapping[str, Any]) -> str:
-    """Return what stands out in a sentence: a word that returns, or the strongest link."""
+    """Return what stands out in a sentence: a word that returns, or the largest weight."""
     parts = []
     returning = sentence["returning"]
     if returning is not None:
-        share, even = percent(returning["weight"], 0), percent(returning["even"], 0)
+        share, uniform = percent(returning["weight"], 0), percent(returning["even"], 0)
         word, head = code(str(returning["word"])), returning["head"]
         if returning["weight"] > 2 * returning["even"]:
             parts.append(
                 f"From the second {word} head {head} gives {share} of its weight to the first, "
-                f"{plural(returning['back'], 'token')} back, where an even spread would give "
-                f"{even}."
+                f"{plural(returning['back'], 'token')} back; uniform attention would give "
+                f"{uniform}."
             )
         else:
             parts.append(
-                f"No head looks much from the second {word} to the first: the most is {share}, "
-                f"in head {head}, where an even spread would give {even}."
+                f"From the second {word} to the first no head gives more than {share} (head "
+                f"{head}); uniform attention would give {uniform}."
             )
     link = sentence["link"]
     if link is not None:
         parts.append(
-            "The strongest link of words that are no neighbours leads "
-            f"{plural(link['back'], 'token')} back, from {code(str(link['query']))} to "
-            f"{code(str(link['key']))}: {percent(link['weight'], 0)}, in head {link['head']}."
+            "The largest weight between tokens that are not adjacent is "
+            f"{percent(link['weight'], 0)}, from {code(str(link['query']))} to "
+            f"{code(str(link['key']))} {plural(link['back'], 'token')} back, in head "
+            f"{link['head']}."
         )
     return " ".join(parts)
 
 
 def _lines(sentences: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """Return the layer of the strongest link as lines."""
+    """Return the layer of the largest weight as lines."""
     linked = [sentence for sentence in sentences if sentence["link"] is not None]
     if not linked:
         return []
@@ -305,12 +316,6 @@ def _page(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
 def _quoted(sentence: Mapping[str, Any]) -> str:
     """Return a sentence in italics: some hold quotation marks themselves."""
     return f"*{literal(sentence['text'])}*"
-
-
-def _told(interpretation: str) -> str:
-    """Return what a head does as inline markup, the tokens in it as code."""
-    marked = re.split(r"“(.+?)”(?= \()", interpretation)
-    return "".join(code(part) if i % 2 else literal(part) for i, part in enumerate(marked))
 
 
 def _name(head: Head) -> str:

@@ -12,6 +12,6 @@ def sentence(inputs: ReportInputs) -> str:
     if not heads:
         return ""
     if len(heads) == 1:
-        return "What the one attention head does is measured."
-    kinds = plural(len({head["role"] for head in heads}), "kind")
-    return f"The {len(heads)} attention heads are measured one by one and fall into {kinds}."
+        return "The role of the single attention head was measured."
+    roles = plural(len({head["role"] for head in heads}), "role")
+    return f"The {len(heads)} attention heads were measured one by one; they have {roles}."

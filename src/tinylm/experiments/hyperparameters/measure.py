@@ -33,7 +33,7 @@ def run(context: Context) -> dict[str, Any]:
     Returns:
         ``repeats`` (validation losses of the run's own settings, by seed), ``own`` (the first of
         them) and ``changes``: rows of ``varied``, ``value``, ``parameters``, ``validation_loss``
-        in nats a token, and ``seconds``.
+        in nats per token, and ``seconds``.
 
     Raises:
         StoppedBySignalError: if a signal stopped one of them; its state is saved.
@@ -91,7 +91,8 @@ def short(config: RunConfig) -> RunConfig:
 def variants(config: RunConfig) -> Iterator[tuple[str, int | float, RunConfig]]:
     """Yield every change: the setting, its value, and the configuration with it.
 
-    The width of a head follows from their number, so that attention has as many parameters.
+    The head size is the hidden size divided by the number of heads, so that attention has as many
+    parameters.
     """
     settings, model, training = config.experiments.hyperparameters, config.model, config.training
     for layers in settings.num_layers:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Difference, Noise, Verdict
-from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table
+from tinylm.report.blocks import Block, Figure, Heading, Table
 from tinylm.report.formatting import count, listed, plural, setting, significant
 from tinylm.report.passages import passages
 
@@ -25,15 +25,19 @@ def blocks(results: ReportInputs) -> list[Block]:
     result = results.results.get("hyperparameters")
     if result is None:
         return []
+    comment = hyperparameters_comment(result)
+    drawn = results.has_figure(_SVG)
     blocks: list[Block] = [
         Heading(1, "Hyperparameters", "sec:hyperparameters"),
         *_method(result),
-        Paragraph(hyperparameters_comment(result)),
+        *(
+            TEXT.blocks("results, with the figure", comment=comment)
+            if drawn
+            else TEXT.blocks("results", comment=comment)
+        ),
         _table(result),
     ]
-    if results.has_figure(_SVG):
-        comment = " ".join([hyperparameters_comment(result), TEXT.line("before the figure")])
-        blocks[-2] = Paragraph(comment)
+    if drawn:
         blocks.append(
             Figure(
                 "fig:hyperparameters",
@@ -59,31 +63,42 @@ def _method(result: Row) -> list[Block]:
 
 
 def hyperparameters_comment(result: Row) -> str:
-    """Return what each change makes of the perplexity, and whether any is for the better."""
-    text = (
-        f"With its own settings the model reaches a validation perplexity of "
-        f"{_ppl(mean(result['repeats']))}, the mean of its trainings ([[tab:hyperparameters]]). "
-    )
-    for varied in _NAMES:
-        rows = [row for row in result["changes"] if row["varied"] == varied]
-        if rows:
-            perplexities = [
-                f"{_ppl(row['validation_loss'])} with {_change(row)} "
-                f"({difference(result, row).word})"
-                for row in rows
-            ]
-            text += f"It is {listed(perplexities)}. "
-    better = [row for row in result["changes"] if difference(result, row).verdict is Verdict.LESS]
-    if better:
-        best = min(better, key=lambda row: float(row["validation_loss"]))
-        text += f"In a training of this length {_change(best)} would be the best of these changes."
+    """Return which changes lower or raise the perplexity measurably."""
+    own = mean(result["repeats"])
+    rows = result["changes"]
+    if not rows:
+        return "No other settings were trained."
+    by_verdict: dict[Verdict, list[Row]] = {verdict: [] for verdict in Verdict}
+    for row in rows:
+        by_verdict[difference(result, row).verdict].append(row)
+    lower, higher = by_verdict[Verdict.LESS], by_verdict[Verdict.MORE]
+    start = "In a training of this length"
+    if lower:
+        best = min(lower, key=lambda row: float(row["validation_loss"]))
+        lowest = f"; it is lowest with {_change(best)}" if len(lower) > 1 else ""
+        text = (
+            f"{start} the perplexity is measurably lower with {listed(list(map(_change, lower)))}"
+            f"{lowest}, {_ppl(best['validation_loss'])} against {_ppl(own)} with the run's own "
+            "settings."
+        )
+    elif higher:
+        text = f"{start} no change lowers the perplexity of {_ppl(own)} measurably."
+    elif by_verdict[Verdict.UNKNOWN]:
+        return "Whether the changes make a difference could not be measured."
     else:
-        text += "None of these changes is measurably better in a training of this length."
+        farthest = max(rows, key=lambda row: abs(float(row["validation_loss"]) - own))
+        return (
+            f"{start} no change makes a measurable difference: with "
+            f"{plural(len(result['repeats']), 'seed')} even a perplexity of "
+            f"{_ppl(farthest['validation_loss'])} is not measurably different from {_ppl(own)}."
+        )
+    if higher:
+        text += f" It is measurably higher with {listed(list(map(_change, higher)))}."
     return text
 
 
 def difference(result: Row, row: Row) -> Difference:
-    """Compare a changed training with the mean of the run's own, in nats a token."""
+    """Compare a changed training with the mean of the run's own, in nats per token."""
     repeats = result["repeats"]
     return Noise.of(repeats).difference(row["validation_loss"], mean(repeats), (1, len(repeats)))
 
@@ -109,7 +124,7 @@ def _table(result: Row) -> Table:
     return Table(
         "tab:hyperparameters",
         TEXT.line("table"),
-        ("Changed", "Parameters", "Perplexity", "Beside the run's own"),
+        ("Changed", "Parameters", "Perplexity", "Compared with the run's own"),
         tuple(rows),
         "lrrl",
         TEXT.line(
