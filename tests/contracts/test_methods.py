@@ -62,7 +62,7 @@ ON_LINEARS: dict[str, dict[str, Any]] = {
     "dylora": {},
     "qlora": {},
     "intrinsic": {},
-    "ia3": {"inputs": (".4",)},
+    "ia3": {"feed_forward": (".4",)},
 }
 # Stored with numbers that are fixed, as peft has them: the ones of the queries of two layers.
 FIXED = {"ia3": 2 * 12}

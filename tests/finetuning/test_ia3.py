@@ -26,7 +26,7 @@ IDS = torch.randint(0, 23, (3, 8), generator=torch.Generator().manual_seed(3))
 WEIGHTS = torch.randn(3, 8, 23, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
 EVERYTHING = IA3Config(
     targets=("attention.*", "feed_forward.*", "unembedding"),
-    inputs=("attention.output", "feed_forward.contract"),
+    feed_forward=("attention.output", "feed_forward.contract"),
 )
 
 
@@ -211,6 +211,8 @@ def test_scaled_queries_are_refused(base: DecoderLM, tmp_path: Path) -> None:
 
 def test_an_input_that_is_no_target_is_refused(base: DecoderLM) -> None:
     settings = IA3Config(targets=("attention.query_key_value",))
-    with pytest.raises(AdapterError, match=r"input 'feed_forward.contract' matches none.*\[\]"):
+    with pytest.raises(
+        AdapterError, match=r"feed_forward 'feed_forward.contract' matches none.*\[\]"
+    ):
         attach(base, "ia3", settings)
-    attach(base, "ia3", IA3Config(targets=("attention.query_key_value",), inputs=()))
+    attach(base, "ia3", IA3Config(targets=("attention.query_key_value",), feed_forward=()))

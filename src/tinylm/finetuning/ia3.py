@@ -44,8 +44,9 @@ class IA3Config:
 
     targets: Targets = ("attention.query_key_value", "feed_forward.contract")
     """Linear maps that are scaled: paths or their ends, with * for anything."""
-    inputs: tuple[str, ...] = ("feed_forward.contract",)
-    """Those of the targets whose input is scaled; of the others it is the output."""
+    feed_forward: tuple[str, ...] = ("feed_forward.contract",)
+    """Those of the targets that end a feed-forward part: what goes into them is scaled, of the
+    others what comes out."""
 
 
 class Scale(nn.Module):
@@ -163,7 +164,7 @@ class IA3(Method):
         """Give every target a vector of ones (``base.Method``).
 
         Raises:
-            AdapterError: if a target matches nothing, or an input no target.
+            AdapterError: if a target matches nothing, or ``feed_forward`` no target.
         """
         linears = find_linears(model, settings.targets)
         inputs = _inputs(linears, settings)
@@ -240,18 +241,18 @@ class IA3(Method):
                 )
         paths = {f".{name.removesuffix(_VECTOR)}": vector for name, vector in vectors.items()}
         inputs = [path for path, vector in paths.items() if len(vector) == 1]
-        return from_dict(IA3Config, {"targets": list(paths), "inputs": inputs}, source)
+        return from_dict(IA3Config, {"targets": list(paths), "feed_forward": inputs}, source)
 
 
 def _inputs(linears: Mapping[str, LinearMap], settings: IA3Config) -> set[str]:
     """Return the paths of the targets whose inputs are scaled."""
     chosen: set[str] = set()
-    for pattern in settings.inputs:
+    for pattern in settings.feed_forward:
         matching = {path for path in linears if matches(path, pattern)}
         if not matching:
             raise AdapterError(
-                f"input {shown(pattern)} matches none of the targets: set inputs to some of them, "
-                "or to [] to scale outputs alone"
+                f"feed_forward {shown(pattern)} matches none of the targets: set it to some of "
+                "them, or to [] to scale what comes out of all"
             )
         chosen |= matching
     return chosen
