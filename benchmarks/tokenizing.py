@@ -29,11 +29,11 @@ import tokenizers
 from tables import hardware_line, print_table, table
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from tinylm.config import DataConfig, TokenizerConfig
+from tinylm.config import DataConfig
 from tinylm.data.corpora import open_corpus
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.tokenizers import word_counts
-from tinylm.tokenizers.word import WordTokenizer
+from tinylm.tokenizers.word import WordSettings, WordTokenizer
 from tinylm.tokenizers.word_rule import AFTER_SPACE, NAMED, OPENING, normalise
 
 BASELINE = "Hugging Face, pre-normalised"
@@ -95,7 +95,7 @@ def main() -> None:
 
     texts = read_texts(arguments.path, arguments.stories)
     megabytes = sum(len(text.encode("utf-8")) for text in texts) / 1e6
-    ours = WordTokenizer.train(texts, TokenizerConfig())
+    ours = WordTokenizer.train(texts, WordSettings())
     normal = [ours.rule.marked(normalise(text)) for text in texts]
     whole = hugging_face(ours, typographic=True)
     bare = hugging_face(ours, typographic=False)
@@ -139,7 +139,7 @@ def main() -> None:
     training = table(
         run_interleaved(
             {
-                "tinylm": lambda: WordTokenizer.train(texts, TokenizerConfig()),
+                "tinylm": lambda: WordTokenizer.train(texts, WordSettings()),
                 "tinylm reference": reference_counts,
             },
             min(arguments.rounds, 5),

@@ -31,7 +31,7 @@ from tinylm.config import (
 from tinylm.config.finetuning import ClassificationConfig, LoraConfig
 from tinylm.config.keys import ALSO_CALLED
 from tinylm.errors import ConfigError
-from tinylm.registry import METHODS
+from tinylm.registry import METHODS, TOKENIZERS
 
 PRESET_FILES = Path(module.__file__).parents[1] / "presets"
 
@@ -41,7 +41,8 @@ KINDS = [
     for value in vars(module).values()
     if isinstance(value, type) and dataclasses.is_dataclass(value)
 ] + [type(getattr(RunConfig().experiments, field.name))
-     for field in dataclasses.fields(RunConfig().experiments)]  # fmt: skip
+     for field in dataclasses.fields(RunConfig().experiments)
+] + [TOKENIZERS.load(name).Settings for name in TOKENIZERS]  # fmt: skip
 
 
 def message(*overrides: str, **options: Any) -> str:
@@ -122,7 +123,7 @@ def test_a_key_like_no_other_gets_the_list() -> None:
     sections = "data, tokenizer, vectors, model, training, generation, evaluation, "
     sections += "experiments, report"
     assert message("zzz=1") == f"-o: unknown key zzz; allowed: {sections}"
-    names = ("kind", "line_breaks", "max_size", "min_frequency", "rule")
+    names = ("kind", "line_breaks", "max_size", "min_frequency", "rule", "special_tokens")
     keys = ", ".join(f"tokenizer.{name}" for name in names)
     assert message("tokenizer.zzz=1") == f"-o: unknown key tokenizer.zzz; allowed: {keys}"
     assert message("training.zzz=1") == (
@@ -509,7 +510,7 @@ def test_every_field_has_help() -> None:
 
 
 def test_every_kind_is_documented_and_frozen() -> None:
-    assert len(KINDS) == 21
+    assert len(KINDS) == 20 + len(TOKENIZERS)
     for kind in KINDS:
         assert kind.__doc__
         with pytest.raises(dataclasses.FrozenInstanceError):

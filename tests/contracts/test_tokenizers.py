@@ -1,17 +1,31 @@
-"""What every tokenizer must hold."""
+"""What every tokenizer must hold, and what those hold that are trained on texts."""
 
+import dataclasses
+import json
+import re
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tinylm.config import TokenizerConfig
-from tinylm.errors import DataError
+from tinylm.config import RunConfig, field_help, from_dict, load_config, to_dict
+from tinylm.errors import ConfigError, DataError
 from tinylm.registry import TOKENIZERS
-from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, SPECIAL_TOKENS, UNK_ID, Tokenizer
+from tinylm.report.references import REFERENCES
+from tinylm.tokenizers.base import (
+    EOS_ID,
+    PAD_ID,
+    SOS_ID,
+    SPECIAL_TOKENS,
+    UNK_ID,
+    Tokenizer,
+    TokenizerSettings,
+)
 
 TEXTS = [
     "Once upon a time there was a little girl named Lily. She loved her red ball.",
@@ -21,11 +35,78 @@ TEXTS = [
 TRICKY = ["", " \n\t", "zyxwv Qqq", "<pad> <eos>", "Ünïcödé — “quotes”", "a" * 300, "I'm 3.5% !?"]
 
 
+SETTINGS: dict[str, Any] = {"word": {"min_frequency": 1}}
+"""Settings with which the training texts hold nothing unknown, where they are not the default."""
+TRAINED = [name for name in TOKENIZERS if TOKENIZERS.load(name).trained]
+EXTRA = ("<user>", "<assistant>")
+
+
+def made(name: str, texts: Iterable[str] = TEXTS, **settings: Any) -> Tokenizer:
+    kind = TOKENIZERS.load(name)
+    tokenizer: Tokenizer = kind.train(
+        iter(texts), kind.Settings(**SETTINGS.get(name, {}) | settings)
+    )
+    return tokenizer
+
+
 @pytest.fixture(scope="module", params=list(TOKENIZERS))
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
-    kind = TOKENIZERS.load(request.param)
-    made: Tokenizer = kind.train(iter(TEXTS), TokenizerConfig(kind=request.param, min_frequency=1))
-    return made
+    return made(request.param)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_it_has_settings_of_its_own_and_says_what_the_report_tells_of_it(name: str) -> None:
+    kind = TOKENIZERS.load(name)
+    assert issubclass(kind.Settings, TokenizerSettings)
+    assert kind.Settings().kind == name
+    assert kind.label
+    assert kind.explanation.endswith(".")
+    assert set(re.findall(r"\[\[(\w+)\]\]", kind.explanation)) <= REFERENCES.keys()
+    config = load_config(overrides=[f"tokenizer.kind={name}"])
+    assert config.tokenizer == kind.Settings()
+    assert from_dict(RunConfig, to_dict(config), "it") == config
+    help_of = dict(field_help())
+    for field in dataclasses.fields(kind.Settings):
+        assert help_of[f"tokenizer.{field.name}"]
+    wanted = {**SETTINGS.get(name, {}), "special_tokens": EXTRA}
+    assert made(name, **wanted).vocab_size <= kind.largest_vocabulary(kind.Settings(**wanted))
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_further_special_tokens_have_the_ids_after_the_standard_ones(
+    name: str, tmp_path: Path
+) -> None:
+    plain, tokenizer = made(name), made(name, special_tokens=EXTRA)
+    assert plain.special_tokens == SPECIAL_TOKENS
+    assert tokenizer.special_tokens == (*SPECIAL_TOKENS, *EXTRA)
+    assert [tokenizer.token(i) for i in range(6)] == [*SPECIAL_TOKENS, *EXTRA]
+    assert tokenizer.fingerprint() != plain.fingerprint()
+    for text in (*TEXTS[:3], *TRICKY, "<user> hello <assistant>", "<user>"):
+        ids = tokenizer.encode(text)
+        assert not {4, 5} & set(ids)  # no text becomes one
+        assert [i if i < 4 else i - 2 for i in ids] == plain.encode(text)
+        assert (
+            tokenizer.decode([4, *ids, 5])
+            == tokenizer.decode(ids)
+            == plain.decode(plain.encode(text))
+        )
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    again = type(tokenizer).load(path)
+    assert again.special_tokens == tokenizer.special_tokens
+    assert again.fingerprint() == tokenizer.fingerprint()
+    assert again.encode(TEXTS[1]) == tokenizer.encode(TEXTS[1])
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize(
+    "names", [("user",), ("<a b>",), ("<pad>",), ("<a>", "<a>"), ("<>",), ("<" + "a" * 80 + ">",)]
+)
+def test_names_that_no_special_token_can_have_are_refused(name: str, names: Any) -> None:
+    written = json.dumps(list(names))
+    with pytest.raises(ConfigError, match=r"tokenizer\.special_tokens") as raised:
+        load_config(overrides=[f"tokenizer.kind={name}", f"tokenizer.special_tokens={written}"])
+    assert "\n" not in str(raised.value)
 
 
 def test_special_tokens_come_first(tokenizer: Tokenizer) -> None:
@@ -51,6 +132,15 @@ def test_training_text_has_no_unknown_word_and_comes_back(tokenizer: Tokenizer) 
         assert UNK_ID not in ids
         assert tokenizer.encode(tokenizer.decode(ids)) == ids
         assert tokenizer.decode(ids).lower() == text.lower()
+
+
+@pytest.mark.parametrize("name", [name for name in TOKENIZERS if TOKENIZERS.load(name).lossless])
+@given(text=st.text())
+def test_a_lossless_one_gives_every_text_back(name: str, text: str) -> None:
+    tokenizer = made(name)
+    ids = tokenizer.encode(text)
+    assert UNK_ID not in ids
+    assert tokenizer.decode(ids) == text
 
 
 def test_encode_batch_and_encode_flat_equal_encode(tokenizer: Tokenizer) -> None:
@@ -105,21 +195,25 @@ def test_save_and_load(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_the_fingerprint_names_the_ids(tokenizer: Tokenizer) -> None:
-    kind = type(tokenizer)
-    config = TokenizerConfig(min_frequency=1)
-    assert kind.train(TEXTS, config).fingerprint() == tokenizer.fingerprint()
-    assert kind.train(TEXTS[::-1], config).fingerprint() == tokenizer.fingerprint()
-    other = kind.train([*TEXTS, "giraffe"], config)
-    assert other.fingerprint() != tokenizer.fingerprint()
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_the_order_of_the_texts_decides_nothing(name: str) -> None:
+    assert made(name, TEXTS[::-1]).fingerprint() == made(name).fingerprint()
 
 
-def test_max_size_and_min_frequency_hold(tokenizer: Tokenizer) -> None:
-    kind = type(tokenizer)
-    small = kind.train(TEXTS, TokenizerConfig(min_frequency=1, max_size=12))
-    assert small.vocab_size <= 12
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_the_texts_decide_the_ids_of_those_that_are_trained(name: str) -> None:
+    other = made(name, [*TEXTS, "giraffe"])
+    assert (other.fingerprint() != made(name).fingerprint()) == (name in TRAINED)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_max_size_and_min_frequency_hold(name: str) -> None:
+    assert made(name, max_size=12).vocab_size == 12
+    assert made(name, max_size=12, special_tokens=EXTRA).vocab_size == 12
+    with pytest.raises(ConfigError, match=r"tokenizer\.max_size = 6 .* set it to 7 or more"):
+        made(name, max_size=6, special_tokens=EXTRA)
     with pytest.raises(DataError):
-        kind.train(["one two three"], TokenizerConfig(min_frequency=9))
+        made(name, ["one two three"], min_frequency=9)
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[]", '{"format": "other"}', "\ufeff{"])

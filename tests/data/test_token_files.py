@@ -12,19 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tinylm.config import TokenizerConfig
 from tinylm.data import token_files
 from tinylm.data.token_files import TokenFile, TokenFileHeader, read_header, write_token_file
 from tinylm.errors import DataError
 from tinylm.reading import signed
 from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID, Tokenizer
-from tinylm.tokenizers.word import WordTokenizer
+from tinylm.tokenizers.word import WordSettings, WordTokenizer
 
 TEXTS = ["the cat sat .", "", "the dög ran !", "cat"]
 
 
 def tokenizer(texts: Sequence[str] = ("the cat sat .", "the dog ran !")) -> WordTokenizer:
-    return WordTokenizer.train(texts, TokenizerConfig(min_frequency=1))
+    return WordTokenizer.train(texts, WordSettings(min_frequency=1))
 
 
 class Numbers:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tinylm.config import TokenizerConfig
 from tinylm.errors import DataError
 from tinylm.experiments.attention.example_sentences import (
     choose_sentences,
     returning_word,
     sentences_of,
 )
-from tinylm.tokenizers.word import WordTokenizer
+from tinylm.tokenizers.word import WordSettings, WordTokenizer
 
 PLAIN = "The old dog ran over the green hill."
 SPEECH = '"I will find the ball," said the dog.'
@@ -24,7 +23,7 @@ STORIES = [
 
 
 def tokenizer(*texts: str) -> WordTokenizer:
-    return WordTokenizer.train([*STORIES, *texts], TokenizerConfig(min_frequency=1))
+    return WordTokenizer.train([*STORIES, *texts], WordSettings(min_frequency=1))
 
 
 def test_one_of_each_kind_from_another_story_each() -> None:

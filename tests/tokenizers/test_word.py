@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinylm.config import TokenizerConfig
 from tinylm.errors import DataError
 from tinylm.reading import signed
 from tinylm.tokenizers import word, word_arrays, word_counts
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, SPECIAL_TOKENS, UNK_ID, Tokenizer
-from tinylm.tokenizers.word import WordTokenizer
+from tinylm.tokenizers.word import WordSettings, WordTokenizer
 from tinylm.tokenizers.word_case import Place
 from tinylm.tokenizers.word_rule import NAMED, OPENING, Rule, normalise
 
@@ -41,7 +40,7 @@ any_text = st.text(
 
 
 def with_all_words(*texts: str) -> WordTokenizer:
-    return WordTokenizer.train(texts, TokenizerConfig(min_frequency=1, max_size=1_000_000))
+    return WordTokenizer.train(texts, WordSettings(min_frequency=1, max_size=1_000_000))
 
 
 def split_words(text: str, rule: Rule = RULES[0]) -> list[str]:
@@ -178,22 +177,22 @@ def test_split_agrees_with_a_scanner_written_from_the_rule(text: str) -> None:
 
 def test_vocabulary_order_thresholds_and_specials() -> None:
     texts = ["b b b a a a c c d <eos>", "e e e e ."]
-    tokenizer = WordTokenizer.train(texts, TokenizerConfig(min_frequency=2, max_size=100))
+    tokenizer = WordTokenizer.train(texts, WordSettings(min_frequency=2, max_size=100))
     assert tokenizer.words == ["e", "a", "b", "c"]
     assert [tokenizer.token(index) for index in range(8)] == [*SPECIAL_TOKENS, *"eabc"]
     assert tokenizer.vocab_size == 8
-    small = WordTokenizer.train(texts, TokenizerConfig(min_frequency=1, max_size=6))
+    small = WordTokenizer.train(texts, WordSettings(min_frequency=1, max_size=6))
     assert small.words == ["e", "a"]
     assert small.encode("e d") == [4, UNK_ID]
 
 
 def test_training_does_not_depend_on_order_or_batching(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [STORY, "Tom saw Lily. The “dog” ran.", "café Lily é", "we saw Lily and Tom"] * 3
-    first = WordTokenizer.train(texts, TokenizerConfig(min_frequency=1))
+    first = WordTokenizer.train(texts, WordSettings(min_frequency=1))
     monkeypatch.setattr(word, "_TRAINING_CHARS", 50)
     monkeypatch.setattr(word_arrays, "WINDOW_BYTES", 16)
     random.Random(0).shuffle(texts)
-    second = WordTokenizer.train(iter(texts), TokenizerConfig(min_frequency=1))
+    second = WordTokenizer.train(iter(texts), WordSettings(min_frequency=1))
     assert second.words == first.words
     assert second.case == first.case
     assert second.fingerprint() == first.fingerprint()
@@ -214,14 +213,14 @@ def test_training_reads_a_stream_without_holding_it(monkeypatch: pytest.MonkeyPa
             alive -= 1
 
     texts: Iterator[str] = (Text("the dog ran home") for _ in range(200))
-    tokenizer = WordTokenizer.train(texts, TokenizerConfig())
+    tokenizer = WordTokenizer.train(texts, WordSettings())
     assert tokenizer.words == ["dog", "home", "ran", "the"]
     assert peak < 20
 
 
 def test_training_on_nothing_is_an_error() -> None:
     with pytest.raises(DataError, match="occurs 2 times: give more text"):
-        WordTokenizer.train(["each word here only once"], TokenizerConfig())
+        WordTokenizer.train(["each word here only once"], WordSettings())
 
 
 def test_names_are_counted_where_no_sentence_starts() -> None:
@@ -299,7 +298,7 @@ def test_compiled_path_on_large_texts() -> None:
 @pytest.mark.skipif(not REAL_DATA.is_dir(), reason=f"no TinyStories files in {REAL_DATA}")
 def test_real_stories() -> None:
     stories = (REAL_DATA / "TinyStories-valid.txt").read_text("utf-8").split("<|endoftext|>")
-    tokenizer = WordTokenizer.train(stories, TokenizerConfig(min_frequency=1, max_size=1_000_000))
+    tokenizer = WordTokenizer.train(stories, WordSettings(min_frequency=1, max_size=1_000_000))
     rows = tokenizer.encode_batch(stories)
     assert rows == [tokenizer._encode_reference(story) for story in stories]
     assert tokenizer.encode_flat(stories)[0].tolist() == [index for row in rows for index in row]
@@ -429,7 +428,7 @@ def test_a_vocabulary_with_repeats_is_refused() -> None:
 
 
 def test_types_that_were_cut_are_counted_and_kept_for_the_record(tmp_path: Path) -> None:
-    tokenizer = WordTokenizer.train(["a a b b c d"], TokenizerConfig(min_frequency=2))
+    tokenizer = WordTokenizer.train(["a a b b c d"], WordSettings(min_frequency=2))
     assert tokenizer.words == ["a", "b"]
     assert tokenizer.types_seen == 4
     tokenizer.save(tmp_path / "tokenizer.json")

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinylm.config import TokenizerConfig
 from tinylm.errors import DataError
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID
-from tinylm.tokenizers.word import WordTokenizer
+from tinylm.tokenizers.word import WordSettings, WordTokenizer
 from tinylm.tokenizers.word_rule import Rule, normalise
 
 from .test_word import REAL_DATA, any_text, rewrite, with_all_words
@@ -45,7 +44,7 @@ def test_text_comes_back(text: str) -> None:
 
 def test_line_breaks_are_spaces_if_they_are_not_kept() -> None:
     text = "One day.\n\nTom ran. \nHe ran.\n- One"
-    config = TokenizerConfig(min_frequency=1, line_breaks=False)
+    config = WordSettings(min_frequency=1, line_breaks=False)
     tokenizer = WordTokenizer.train([text], config)
     assert "\n" not in tokenizer.words
     assert rewrite(text, tokenizer) == "One day. Tom ran. He ran. - One"
@@ -174,7 +173,7 @@ def test_most_real_stories_come_back() -> None:
         [story.strip() for story in path.read_text("utf-8").split("<|endoftext|>")[:-1]]
         for path in (REAL_DATA / "TinyStories-train.txt", REAL_DATA / "TinyStories-valid.txt")
     )
-    tokenizer = WordTokenizer.train(train, TokenizerConfig())
+    tokenizer = WordTokenizer.train(train, WordSettings())
     rows = zip(validation, tokenizer.encode_batch(validation), strict=True)
     known = [(story, ids) for story, ids in rows if UNK_ID not in ids]
     assert len(known) > 450

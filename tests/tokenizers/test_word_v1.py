@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinylm.config import TokenizerConfig
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, SPECIAL_TOKENS, UNK_ID
-from tinylm.tokenizers.word import WordTokenizer
+from tinylm.tokenizers.word import WordSettings, WordTokenizer
 from tinylm.tokenizers.word_rule import Rule
 
 NAMES = {"lily", "tom", "tim", "mom"}
@@ -131,7 +130,7 @@ def test_a_file_of_before_is_read_and_written_as_it_was(tmp_path: Path) -> None:
 
 def test_a_run_of_before_makes_the_same_vocabulary_again() -> None:
     texts = ['"Hi," said Lily - \'tis Lily\'s "ball".\n\nYes -- Lily\'s.'] * 2
-    config = TokenizerConfig(min_frequency=2, rule=1, line_breaks=False)
+    config = WordSettings(min_frequency=2, rule=1, line_breaks=False)
     tokenizer = WordTokenizer.train(texts, config)
     assert tokenizer.words == [
         *('"', "-", ".", "lily's", "'", ",", "ball", "hi", "lily", "said", "tis", "yes"),

@@ -12,7 +12,6 @@ import torch
 from tinylm.config import (
     ModelConfig,
     RunConfig,
-    TokenizerConfig,
     TrainingConfig,
     dump_yaml,
     load_config,
@@ -23,7 +22,7 @@ from tinylm.experiments.context import Context, SilentConsole, SilentListener, c
 from tinylm.experiments.preparation import prepare_data, resolve
 from tinylm.model.decoder import DecoderLM
 from tinylm.tasks.language_modelling import LanguageModelling
-from tinylm.tokenizers.word import WordTokenizer
+from tinylm.tokenizers.word import WordSettings, WordTokenizer
 from tinylm.training.commands import Commands
 from tinylm.training.loop import StepRecord, Trainer, ValidationRecord
 
@@ -75,7 +74,7 @@ def write_config(path: Path, cache: Path, *overrides: str) -> Path:
 
 
 def tiny_tokenizer() -> WordTokenizer:
-    return WordTokenizer.train(TEXTS, TokenizerConfig(min_frequency=1))
+    return WordTokenizer.train(TEXTS, WordSettings(min_frequency=1))
 
 
 def tiny_windows(folder: Path, context_length: int = 8, repeats: int = 1) -> TokenWindows:

@@ -106,10 +106,12 @@ def _plan(
     from tinylm.planning.flops import decoding_flops, flops_per_token, forward_flops
     from tinylm.planning.memory import kv_bytes, state_bytes
     from tinylm.planning.parameters import parameter_counts
+    from tinylm.registry import TOKENIZERS
 
     model, training = config.model, config.training
     if model.vocab_size is None:
-        model = replace(model, vocab_size=config.tokenizer.max_size)
+        tokenizer = TOKENIZERS.load(config.tokenizer.kind)
+        model = replace(model, vocab_size=tokenizer.largest_vocabulary(config.tokenizer))
     context = model.context_length
     counts = parameter_counts(model)
     forward = forward_flops(model, context)
@@ -272,7 +274,8 @@ def _print_tables(result: dict[str, Any]) -> None:
         terminal.print("something else kept the machine busy: time is not to be relied on")
     if result["vocab_size_assumed"]:
         terminal.print(
-            f"model.vocab_size is empty: {result['vocab_size']:,} (tokenizer.max_size) is assumed"
+            f"model.vocab_size is empty: {result['vocab_size']:,} is assumed, the largest that the "
+            "tokenizer may have"
         )
 
 

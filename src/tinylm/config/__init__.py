@@ -19,7 +19,6 @@ from tinylm.config.settings import (
     ModelConfig,
     ReportConfig,
     RunConfig,
-    TokenizerConfig,
     TrainingConfig,
     VectorsConfig,
 )
@@ -33,7 +32,6 @@ __all__ = [
     "ModelConfig",
     "ReportConfig",
     "RunConfig",
-    "TokenizerConfig",
     "TrainingConfig",
     "VectorsConfig",
     "absolute",

@@ -16,9 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from tinylm.config.keys import meant
 from tinylm.config.settings import RunConfig
+from tinylm.config.tokenizers import DEFAULT_TOKENIZER, settings_of
 from tinylm.errors import ConfigError, nearest
 from tinylm.reading import Yaml, key_shown, parse_yaml, read_yaml, refusal, shown, write_yaml
 from tinylm.reading.shapes import is_unknown_key, path_of, wording
+from tinylm.registry import TOKENIZERS
 
 Config = TypeVar("Config")
 Places = Mapping[tuple[str, ...], str]
@@ -63,7 +65,7 @@ def from_dict(
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         details = error.errors(include_url=False)[0]
-        path = path_of(details)
+        path = _without_tokenizer(path_of(details))
         ends = range(len(path), 0, -1)
         known = places or {}
         place = next((known[path[:end]] for end in ends if path[:end] in known), source)
@@ -134,7 +136,7 @@ def overrides_between(before: RunConfig, after: RunConfig) -> list[str]:
         for key, value in new.items():
             if isinstance(value, dict):
                 compare(old[key], value, f"{prefix}{key}.")
-            elif value != old[key]:
+            elif key not in old or value != old[key]:
                 # In a list a value has quotes wherever it needs them.
                 text = write_yaml([value], _ONE_LINE).strip().removeprefix("[").removesuffix("]")
                 made.append(f"{prefix}{key}={text}")
@@ -151,12 +153,24 @@ def dump_yaml(config: Any) -> str:
 def field_help(kind: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield ``(dotted key, help)`` for every setting below ``kind``."""
     default = kind()
-    for name, info in kind.__pydantic_fields__.items():  # type: ignore[attr-defined]
+    for name in kind.__pydantic_fields__:  # type: ignore[attr-defined]
         value = getattr(default, name)
-        if dataclasses.is_dataclass(value):
+        if value is DEFAULT_TOKENIZER:
+            of_kinds = [field_help(settings_of(one), f"{prefix}{name}.") for one in TOKENIZERS]
+            yield from {key: text for help_of in of_kinds for key, text in help_of}.items()
+        elif dataclasses.is_dataclass(value):
             yield from field_help(type(value), f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", " ".join((info.description or "").split())
+            yield f"{prefix}{name}", " ".join(_description(kind, name).split())
+
+
+def _description(kind: type, name: str) -> str:
+    """Return the docstring of a field, which pydantic reads in the class that it stands in."""
+    for base in kind.__mro__:
+        field = vars(base).get("__pydantic_fields__", {}).get(name)
+        if field is not None and field.description:
+            return str(field.description)
+    return ""
 
 
 def _sections(document: Yaml, source: str) -> dict[str, Any]:
@@ -221,6 +235,7 @@ def _nested(key: tuple[str, ...], value: Any) -> dict[str, Any]:
 
 def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
+    _leave_other_tokenizer(merged, update)
     for key, value in update.items():
         old = merged.get(key)
         if isinstance(value, dict) and isinstance(old, dict):
@@ -230,6 +245,22 @@ def _merge(base: Mapping[str, Any], update: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
+def _leave_other_tokenizer(values: dict[str, Any], update: Mapping[str, Any]) -> None:
+    """Leave out what was set of a tokenizer where an update chooses another one."""
+    old, new = values.get(_TOKENIZER), update.get(_TOKENIZER)
+    if not (isinstance(old, dict) and isinstance(new, dict) and "kind" in new):
+        return
+    kept = {field.name for field in dataclasses.fields(settings_of(new["kind"]))}
+    values[_TOKENIZER] = {key: value for key, value in old.items() if key in kept}
+
+
+def _without_tokenizer(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the path of a key without the kind of tokenizer whose settings are checked."""
+    within = path[:1] == (_TOKENIZER,) and path[1:2] and path[1] in TOKENIZERS
+    return (path[0], *path[2:]) if within else path
+
+
+_TOKENIZER = "tokenizer"
 _MOST_PARTS = 8
 _ONE_LINE = 10**6
 _TOKENIZER_BEFORE = {"kind", "min_frequency", "max_size"}
@@ -241,8 +272,15 @@ def _problem(kind: type, path: tuple[str, ...], details: Mapping[str, Any]) -> s
     if key in RETIRED:
         return f"{key} is a setting that earlier versions had: leave it out"
     if is_unknown_key(details):
+        known = list(dict(field_help(kind)))
+        if path[0] == _TOKENIZER and kind is RunConfig:
+            chosen = details["loc"][1]
+            if ".".join(path) in known:
+                return f"{key} has no effect with tokenizer.kind = {chosen}: leave it out"
+            own = {name for name, _ in field_help(settings_of(chosen), f"{_TOKENIZER}.")}
+            known = [one for one in known if one in own or not one.startswith(f"{_TOKENIZER}.")]
         sections = [field.name for field in dataclasses.fields(kind)]
-        return f"unknown key {key}{meant('.'.join(path), list(dict(field_help(kind))), sections)}"
+        return f"unknown key {key}{meant('.'.join(path), known, sections)}"
     value = shown(details["input"])
     if details["type"].startswith("dataclass_type"):
         return f"{key}: {_NO_SECTION}, found {value}"

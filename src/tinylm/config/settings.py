@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from tinylm import registry
 from tinylm.config.experiments import ExperimentsConfig
+from tinylm.config.tokenizers import DEFAULT_TOKENIZER, TokenizerConfig
 from tinylm.errors import ConfigError, shown
 from tinylm.value_types import (
     FROZEN,
@@ -53,23 +54,6 @@ class DataConfig:
     """Seed of the embedded story grammar and of the hold-out."""
     cache_folder: str = "runs/.cache"
     """Where tokenizers, token files and vectors are kept for the next run on the same data."""
-
-
-@dataclass(frozen=True, config=FROZEN)
-class TokenizerConfig:
-    """How text becomes ids."""
-
-    kind: Annotated[str, one_of(registry.TOKENIZERS)] = "word"
-    """The tokenizer."""
-    min_frequency: PositiveInt = 2
-    """A type seen less often than this in the training split becomes <unk>."""
-    max_size: Annotated[Int, Field(ge=5)] = 10_000
-    """Largest vocabulary, the four special tokens included."""
-    line_breaks: bool = True
-    """Keep line breaks, each as a token of the vocabulary; false: they are white space."""
-    rule: Literal[1, 2] = 2
-    """Version of the word rule; 1, of runs made before, knows no line breaks and takes quotes and
-    dashes as they stand."""
 
 
 @dataclass(frozen=True, config=FROZEN)
@@ -353,7 +337,7 @@ class RunConfig:
 
     data: DataConfig = DataConfig()
     """Corpus."""
-    tokenizer: TokenizerConfig = TokenizerConfig()
+    tokenizer: TokenizerConfig = DEFAULT_TOKENIZER
     """Tokenizer."""
     vectors: VectorsConfig = VectorsConfig()
     """fastText vectors."""

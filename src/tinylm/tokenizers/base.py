@@ -1,27 +1,74 @@
-"""What every tokenizer offers, and the four special tokens."""
+"""What every tokenizer offers, its settings, and the special tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import AfterValidator, Field
+from pydantic.dataclasses import dataclass
 
-from tinylm.config import TokenizerConfig
+from tinylm.errors import shown
+from tinylm.registry import TOKENIZERS
+from tinylm.value_types import FROZEN, one_of
 
 PAD, UNK, SOS, EOS = "<pad>", "<unk>", "<sos>", "<eos>"
 SPECIAL_TOKENS = (PAD, UNK, SOS, EOS)
 PAD_ID, UNK_ID, SOS_ID, EOS_ID = range(4)
 
 
+def special_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of further special tokens, checked.
+
+    Raises:
+        ValueError: if one stands there twice, or is that of a standard one.
+    """
+    every = [*SPECIAL_TOKENS, *names]
+    twice = next((name for name in names if every.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{shown(twice)} stands there twice, or is a special token anyway")
+    return tuple(names)
+
+
+@dataclass(frozen=True, config=FROZEN)
+class TokenizerSettings:
+    """What the settings of every tokenizer have; each has a class of its own."""
+
+    kind: Annotated[str, one_of(TOKENIZERS)] = "word"
+    """The tokenizer."""
+    special_tokens: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^<[!-;=?-~]+>$", max_length=64)], ...],
+        AfterValidator(special_names),
+    ] = ()
+    """Special tokens beside the standard ones, such as <user> and <assistant>, with the ids after
+    theirs; no text becomes one, and decoding leaves them out."""
+
+
 class Tokenizer(Protocol):
     """Text to ids and back. Ids 0 to 3 are ``<pad>``, ``<unk>``, ``<sos>``, ``<eos>``."""
 
+    Settings: ClassVar[type[TokenizerSettings]]
+    """The frozen dataclass of its settings."""
+    label: ClassVar[str]
+    """Its name for a reader."""
+    explanation: ClassVar[str]
+    """What the report says of it: whole sentences, as inline markup."""
+    trained: ClassVar[bool]
+    """Whether its vocabulary follows from the training texts."""
+    lossless: ClassVar[bool]
+    """Whether every text comes back exactly."""
+
     @classmethod
-    def train(cls, texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
-        """Build a tokenizer from training texts, read once as a stream."""
+    def train(cls, texts: Iterable[str], config: Any) -> Tokenizer:
+        """Build a tokenizer from training texts, read once as a stream, by its settings."""
+        ...
+
+    @classmethod
+    def largest_vocabulary(cls, config: Any) -> int:
+        """Return the most token types that it can have by its settings."""
         ...
 
     @classmethod
@@ -47,6 +94,11 @@ class Tokenizer(Protocol):
         """Types of the training texts, those left out of the vocabulary included."""
         ...
 
+    @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """The names of the special tokens, by id."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``, without framing tokens."""
         ...
@@ -62,7 +114,7 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return readable text; ``<pad>``, ``<sos>`` and ``<eos>`` are left out.
+        """Return readable text; special tokens other than ``<unk>`` are left out.
 
         The text of a prefix of ``ids`` is a prefix of the text of ``ids``, so that streaming can
         print what is new.

@@ -47,17 +47,17 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
+from pydantic.dataclasses import dataclass
 
-from tinylm.config import TokenizerConfig
 from tinylm.errors import ConfigError, DataError, shown
 from tinylm.tokenizers import word_file, word_writer, word_writer_v1
-from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID
-from tinylm.tokenizers.word_arrays import Lookup, ascii_tokens, text_ends
+from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID, TokenizerSettings
 from tinylm.tokenizers.word_case import Case
-from tinylm.tokenizers.word_counts import WordCounts
 from tinylm.tokenizers.word_rule import (
     CLOSING,
     DASH,
@@ -67,6 +67,10 @@ from tinylm.tokenizers.word_rule import (
     Rule,
     normalise,
 )
+from tinylm.value_types import FROZEN, Int, PositiveInt
+
+if TYPE_CHECKING:
+    from tinylm.tokenizers.word_arrays import Lookup
 
 _COMPILED_MIN_CHARS = 1 << 13
 """Below this the fixed cost of the compiled path (the hash table) exceeds its gain."""
@@ -78,6 +82,21 @@ _PAIRS = (
     *((OPENING[mark], CLOSING[mark]) for mark in OPENING),
 )
 """Marks of which one stands for the other if the vocabulary lacks it."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class WordSettings(TokenizerSettings):
+    """Words, numbers and punctuation marks."""
+
+    min_frequency: PositiveInt = 2
+    """A type seen less often than this in the training split becomes <unk>."""
+    max_size: Annotated[Int, Field(ge=5)] = 10_000
+    """Largest vocabulary, the special tokens included."""
+    line_breaks: bool = True
+    """Keep line breaks, each as a token of the vocabulary; false: they are white space."""
+    rule: Literal[1, 2] = 2
+    """Version of the word rule; 1, of runs made before, knows no line breaks and takes quotes and
+    dashes as they stand."""
 
 
 class WordTokenizer:
@@ -92,6 +111,8 @@ class WordTokenizer:
         max_size: the largest vocabulary that was allowed, kept for the record.
         types_seen: types of the training texts before any were cut, kept for the record; empty:
             as many as there are words.
+        special: names of special tokens beside the standard ones, whose ids follow theirs; those
+            of ``words`` follow these.
 
     Raises:
         DataError: if ``words`` repeats a type or contains the name of a special token.
@@ -106,8 +127,10 @@ class WordTokenizer:
         min_frequency: int = 1,
         max_size: int | None = None,
         types_seen: int | None = None,
+        special: Sequence[str] = (),
     ) -> None:
-        self._vocabulary = [*SPECIAL_TOKENS, *words]
+        self._special = (*SPECIAL_TOKENS, *special)
+        self._vocabulary = [*self._special, *words]
         self._ids = {word: index for index, word in enumerate(self._vocabulary)}
         if len(self._ids) != len(self._vocabulary):
             twice = next(word for word, count in Counter(self._vocabulary).items() if count > 1)
@@ -127,20 +150,44 @@ class WordTokenizer:
         self._lookup: Lookup | None = None
         self._integers: npt.NDArray[np.object_] | None = None
 
+    Settings = WordSettings
+    label = "words"
+    explanation = (
+        "The tokenizer works on words: text is lower-cased and split into words, numbers and "
+        "single punctuation marks by fixed rules; decoding restores spaces and capitals."
+    )
+    trained = True
+    lossless = False
+
     @classmethod
-    def train(cls, texts: Iterable[str], config: TokenizerConfig) -> WordTokenizer:
+    def largest_vocabulary(cls, config: WordSettings) -> int:
+        """Return the limit that was set."""
+        return config.max_size
+
+    @classmethod
+    def train(cls, texts: Iterable[str], config: WordSettings) -> WordTokenizer:
         """Build the vocabulary from training texts, read once as a stream.
 
         Memory grows with the number of distinct types, not with the corpus.
 
         Raises:
-            ConfigError: if version 1 of the rule is to keep line breaks.
+            ConfigError: if version 1 of the rule is to keep line breaks, or the special tokens fill
+                the vocabulary.
             DataError: if no type is frequent enough for the vocabulary.
         """
         if config.rule == 1 and config.line_breaks:
             raise ConfigError(
                 "tokenizer.rule = 1 has no line breaks: set tokenizer.line_breaks = false as well"
             )
+        first = len(SPECIAL_TOKENS) + len(config.special_tokens)
+        if config.max_size <= first:
+            raise ConfigError(
+                f"tokenizer.max_size = {config.max_size} leaves no word beside {first} special "
+                f"tokens: set it to {first + 1} or more"
+            )
+        # Here, not above: settings are read without Arrow.
+        from tinylm.tokenizers.word_counts import WordCounts
+
         counts = WordCounts()
         batch: list[str] = []
         size = 0
@@ -155,7 +202,7 @@ class WordTokenizer:
         kept = sorted(
             (word for word, count in uses.items() if count >= config.min_frequency),
             key=lambda word: (-uses[word], word),
-        )[: config.max_size - len(SPECIAL_TOKENS)]
+        )[: config.max_size - first]
         if not kept:
             raise DataError(
                 f"no word of the training texts occurs {config.min_frequency} times: "
@@ -168,6 +215,7 @@ class WordTokenizer:
             min_frequency=config.min_frequency,
             max_size=config.max_size,
             types_seen=len(uses),
+            special=config.special_tokens,
         )
 
     # --- text to ids ---
@@ -222,6 +270,8 @@ class WordTokenizer:
         self, texts: Sequence[str]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64], dict[int, list[int]]]:
         """Encode on the compiled path; rows that are not ASCII are empty there and in the dict."""
+        from tinylm.tokenizers.word_arrays import Lookup, ascii_tokens, text_ends
+
         plain = list(texts)
         others: dict[int, list[int]] = {}
         for row, text in enumerate(plain):
@@ -251,7 +301,7 @@ class WordTokenizer:
     # --- ids to text ---
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return readable text; ``<pad>``, ``<sos>`` and ``<eos>`` are left out.
+        """Return readable text; special tokens other than ``<unk>`` are left out.
 
         The text of a prefix of ``ids`` is a prefix of the text of ``ids``.
 
@@ -263,7 +313,11 @@ class WordTokenizer:
             writer = word_writer_v1.TextWriter(self._case.names)
         else:
             writer = word_writer.TextWriter(self._case)
-        return "".join(writer.write(int(index), self.token(int(index))) for index in ids)
+        return "".join(
+            writer.write(index, self.token(index))
+            for index in map(int, ids)
+            if not len(SPECIAL_TOKENS) <= index < len(self._special)
+        )
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
         """Return the readable text of each row.
@@ -281,14 +335,19 @@ class WordTokenizer:
         return len(self._vocabulary)
 
     @property
+    def special_tokens(self) -> tuple[str, ...]:
+        """The names of the special tokens, by id."""
+        return self._special
+
+    @property
     def types_seen(self) -> int:
         """Types of the training texts, those that became ``<unk>`` included."""
         return len(self.words) if self._types_seen is None else self._types_seen
 
     @property
     def words(self) -> list[str]:
-        """The vocabulary without the special tokens, in id order from 4 on."""
-        return self._vocabulary[len(SPECIAL_TOKENS) :]
+        """The vocabulary without the special tokens, in id order."""
+        return self._vocabulary[len(self._special) :]
 
     @property
     def case(self) -> Case:
@@ -330,6 +389,7 @@ class WordTokenizer:
             self._max_size,
             self.types_seen,
             self.fingerprint(),
+            self._special[len(SPECIAL_TOKENS) :],
         )
         word_file.write(path, content)
 
@@ -348,6 +408,7 @@ class WordTokenizer:
             min_frequency=content.min_frequency,
             max_size=content.max_size,
             types_seen=content.types_seen,
+            special=content.special,
         )
         if content.fingerprint != tokenizer.fingerprint():
             raise word_file.changed(path, content.fingerprint, tokenizer.fingerprint())

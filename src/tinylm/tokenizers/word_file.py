@@ -22,7 +22,7 @@ RULE_VERSIONS = (1, 2)
 _ADVICE = "train the tokenizer again, or give another file"
 _KEYS = {
     *("format", "version", "kind", "rule_version", "min_frequency", "max_size", "types_seen"),
-    *("fingerprint", "vocabulary"),
+    *("fingerprint", "vocabulary", "special_tokens"),
 }
 _CASE_KEY = {1: "capitalised", 2: "forms"}
 """What holds the case of words: a list of names, or forms by place and word."""
@@ -40,6 +40,8 @@ class Content:
     max_size: int | None
     types_seen: int | None
     fingerprint: Any
+    special: tuple[str, ...] = ()
+    """Special tokens beside the standard ones."""
 
 
 def write(path: str | Path, content: Content) -> None:
@@ -58,11 +60,13 @@ def write(path: str | Path, content: Content) -> None:
         "max_size": content.max_size,
         "types_seen": content.types_seen,
         "fingerprint": content.fingerprint,
-        "vocabulary": [*SPECIAL_TOKENS, *content.words],
+        "vocabulary": [*SPECIAL_TOKENS, *content.special, *content.words],
         key: sorted(content.case.names)
         if content.rule_version == 1
         else {place.name.lower(): forms for place, forms in content.case.forms.items()},
     }
+    if content.special:  # versions before know none
+        values["special_tokens"] = list(content.special)
     try:
         atomic.write_text(path, json.dumps(signed(values), indent=0) + "\n")
     except OSError as error:
@@ -96,7 +100,11 @@ def read(path: str | Path) -> Content:
     vocabulary = _words(content, "vocabulary", refuse)
     if tuple(vocabulary[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
         raise refuse(f"the vocabulary does not start with {', '.join(SPECIAL_TOKENS)}")
-    words = vocabulary[len(SPECIAL_TOKENS) :]
+    special = _words(content, "special_tokens", refuse) if "special_tokens" in content else []
+    first = len(SPECIAL_TOKENS) + len(special)
+    if vocabulary[len(SPECIAL_TOKENS) : first] != special:
+        raise refuse("the special tokens do not stand before the words of the vocabulary")
+    words = vocabulary[first:]
     case = _case(content, version, words, refuse)
     strange = content.keys() - {*_KEYS, _CASE_KEY[version]}
     if strange:
@@ -108,7 +116,14 @@ def read(path: str | Path) -> Content:
     if types_seen is not None and (type(types_seen) is not int or types_seen < len(words)):
         raise refuse("types_seen is not a whole number of at least the vocabulary's words")
     return Content(
-        version, words, case, min_frequency, max_size, types_seen, content.get("fingerprint")
+        version,
+        words,
+        case,
+        min_frequency,
+        max_size,
+        types_seen,
+        content.get("fingerprint"),
+        tuple(special),
     )
 
 

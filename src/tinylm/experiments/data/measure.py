@@ -42,8 +42,10 @@ def run(context: Context) -> dict[str, Any]:
         "corpus": data.corpus.describe(),
         "corpus_name": corpus_name(config.data),
         "vocab_size": data.tokenizer.vocab_size,
-        "min_frequency": config.tokenizer.min_frequency,
-        "max_size": config.tokenizer.max_size,
+        "tokenizer": config.tokenizer.kind,
+        "special_tokens": len(data.tokenizer.special_tokens),
+        "min_frequency": getattr(config.tokenizer, "min_frequency", None),
+        "max_size": getattr(config.tokenizer, "max_size", None),
         "types_seen": data.tokenizer.types_seen,
         "splits": {
             name: {
