@@ -131,6 +131,22 @@ def test_a_key_like_no_other_gets_the_list() -> None:
     )
 
 
+def test_a_setting_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
+    chosen = "tokenizer.kind=bytes"
+    expected = "-o: tokenizer.max_size has no effect with tokenizer.kind = bytes: leave it out"
+    assert message(chosen, "tokenizer.max_size=9") == expected
+    path = tmp_path / "it.yaml"
+    path.write_text("tokenizer:\n  kind: bytes\n  rule: 2\n", "utf-8")
+    assert message(path=path).startswith(f"{path}, line 3: tokenizer.rule has no effect with")
+    keys = "tokenizer.kind, tokenizer.special_tokens"
+    assert message(chosen, "tokenizer.zzz=1").endswith(
+        f"unknown key tokenizer.zzz; allowed: {keys}"
+    )
+    # A preset's settings of words go with the words.
+    assert load_config(preset="full", overrides=[chosen]).tokenizer.kind == "bytes"
+    assert load_config(path, overrides=["tokenizer.kind=word"]).tokenizer.rule == 2
+
+
 def test_an_unknown_key_of_a_single_section() -> None:
     with pytest.raises(ConfigError, match=r"^here: unknown key temprature; did you mean temp"):
         from_dict(GenerationConfig, {"temprature": 1}, "here")

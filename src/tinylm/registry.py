@@ -54,6 +54,7 @@ TOKENIZERS = Registry(
     "tokenizer",
     {
         "word": "tinylm.tokenizers.word:WordTokenizer",
+        "bytes": "tinylm.tokenizers.bytes:BytesTokenizer",
     },
 )
 
