@@ -31,6 +31,12 @@ def hardly_any(result: Result) -> None:
     result["rank_frequency"] = result["rank_frequency"][:5]
 
 
+def in_bytes(result: Result) -> None:
+    """The tokenizer's vocabulary is not trained, and nothing is lost."""
+    result.update(tokenizer="bytes", min_frequency=None, max_size=None)
+    unknown(0, 0, 0.0)(result)
+
+
 def unknown(train: int, validation: int, rate: float = 0.001) -> Change:
     def change(result: Result) -> None:
         splits = result["splits"]
@@ -64,6 +70,10 @@ CASES = [
         (types(5_531, 5_534), "The 5,530 that occur at least 2 times enter the vocabulary, which"),
         (types(5_531, 5_534), "The other word is replaced by <unk>."),
         (types(5_532, 5_534), "The other 2 words are replaced by <unk>."),
+        (in_bytes, "works on bytes: a token is one byte of a text's UTF-8"),
+        (in_bytes, "and <eos> (its end).\nNo token of either split is unknown.", "different words"),
+        (in_bytes, "tab:example shows", "tab:round-trip"),
+        (None, "<eos> (its end). The vocabulary is built on the training split only, so that it"),
         (unknown(0, 0), "No token of either split is unknown."),
         (unknown(1, 0), "1 token of the training split (0.10\u202f%) and 0 of the validation sp"),
         (unknown(0, 1), "0 tokens of the training split (0.10\u202f%) and 1 of the validation sp"),

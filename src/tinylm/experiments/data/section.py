@@ -10,6 +10,7 @@ from typing import Any
 from tinylm.experiments.data.figures import zipf_excess, zipf_exponent
 from tinylm.experiments.data.round_trip import round_trip_blocks
 from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.registry import TOKENIZERS
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code, literal
 from tinylm.report.formatting import count, excerpt, listed, percent, plural, significant
 from tinylm.report.passages import passages
@@ -17,7 +18,7 @@ from tinylm.report.passages import passages
 TEXT = passages(__file__)
 _EXAMPLE_TOKENS = 24
 _SPECIAL = 4
-"""Special tokens of the vocabulary."""
+"""Special tokens of the vocabulary, where a result does not say how many there are."""
 _MANY_UNKNOWN = 0.02
 """Share of unknown tokens from which the task is called easier for them."""
 _CLOSE = 0.1
@@ -77,12 +78,16 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
 
 def _tokens(data: Mapping[str, Any]) -> list[Block]:
     train, validation = data["splits"]["train"], data["splits"]["validation"]
+    tokenizer = TOKENIZERS.load(data.get("tokenizer", "word"))  # earlier results name none
+    trained, types = "", ""
+    if tokenizer.trained:
+        trained, types = " " + TEXT.line("tokenizer, trained"), f"{vocabulary(data)} "
     return [
         Heading(2, "From text to tokens", "sec:tokens"),
-        *TEXT.blocks("tokenizer"),
-        Paragraph(f"{vocabulary(data)} {_unknown(train, validation)}"),
+        *TEXT.blocks("tokenizer", explanation=tokenizer.explanation, trained=trained),
+        Paragraph(f"{types}{_unknown(train, validation)}"),
         *_example(data["example"]),
-        *round_trip_blocks(data.get("round_trip")),
+        *([] if tokenizer.lossless else round_trip_blocks(data.get("round_trip"))),
     ]
 
 
@@ -118,7 +123,8 @@ def _example(example: Mapping[str, Any]) -> list[Block]:
 
 def vocabulary(data: Mapping[str, Any]) -> str:
     """Return how many words there are, and which of them the vocabulary holds."""
-    kept = data["vocab_size"] - _SPECIAL
+    special = data.get("special_tokens", _SPECIAL)
+    kept = data["vocab_size"] - special
     dropped = data["types_seen"] - kept
     full = data["vocab_size"] >= data["max_size"]
     if full:
@@ -130,7 +136,7 @@ def vocabulary(data: Mapping[str, Any]) -> str:
     limit = "its limit" if full else f"below its limit of {count(data['max_size'])}"
     text = (
         f"The training split contains {count(data['types_seen'])} different words. {which} the "
-        f"vocabulary, which with the {_SPECIAL} special tokens has {count(data['vocab_size'])} "
+        f"vocabulary, which with the {special} special tokens has {count(data['vocab_size'])} "
         f"entries, {limit}."
     )
     if dropped <= 0:
