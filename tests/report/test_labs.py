@@ -26,11 +26,11 @@ LABS = ("lab-svd", "lab-mnist")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("labs")
-    fixtures.write_run(made, {name: fixtures.example(name) for name in LABS})
+    run = tmp_path_factory.mktemp("labs")
+    fixtures.write_run(run, {name: fixtures.example(name) for name in LABS})
     for name in LABS:
-        build_alone(made, name, fixtures.config(), [f"tinylm {name.replace('-', ' ')} there"])
-    return made
+        build_alone(run, name, fixtures.config(), [f"tinylm {name.replace('-', ' ')} there"])
+    return run
 
 
 def text_of(name: str, results: dict[str, Any] | None = None) -> str:
@@ -64,16 +64,16 @@ def test_building_again_gives_the_same_bytes(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", LABS)
 def test_its_heading_is_the_title_and_its_parts_are_the_sections(folder: Path, name: str) -> None:
-    made = document(load_inputs(folder, commands=["x"], experiments=[name]), name)
+    page = document(load_inputs(folder, commands=["x"], experiments=[name]), name)
     section = (svd_section if name == "lab-svd" else mnist_section).blocks(
         load_inputs(folder, experiments=[name])
     )
     first, *_ = section
     assert isinstance(first, Heading)
-    assert (first.key, first.text) == (f"sec:{name}", made.title)
-    headings = [block for block in made.blocks if isinstance(block, Heading)]
+    assert (first.key, first.text) == (f"sec:{name}", page.title)
+    headings = [block for block in page.blocks if isinstance(block, Heading)]
     assert {block.level for block in headings} == {1}
-    number(made.blocks, [made.abstract])  # every reference leads somewhere
+    number(page.blocks, [page.abstract])  # every reference leads somewhere
     assert text_of(name)  # also without figures
 
 
@@ -87,21 +87,21 @@ def test_what_is_missing_or_unusable_is_one_line(tmp_path: Path) -> None:
 
 
 def test_figures_hold_the_numbers() -> None:
-    found = fixtures.example("lab-svd")
-    drawn = dict(EXPERIMENTS.load("lab-svd").draw(found, fixtures.config()))
+    result = fixtures.example("lab-svd")
+    drawn = dict(EXPERIMENTS.load("lab-svd").draw(result, fixtures.config()))
     weights, update = drawn["lab-svd-spectra"].axes
     for axes, part in ((weights, "weight"), (update, "update")):
-        assert len(axes.lines) == len(found["matrices"])
-        values = found["matrices"][2][part]["values"]
+        assert len(axes.lines) == len(result["matrices"])
+        values = result["matrices"][2][part]["values"]
         assert list(axes.lines[2].get_ydata()) == [value / values[0] for value in values]  # type: ignore[arg-type]
     error, loss = drawn["lab-svd-cut"].axes
-    rows = found["cut"]["groups"]["attention"]["rows"]
+    rows = result["cut"]["groups"]["attention"]["rows"]
     # The whole matrices are no cut.
     assert list(error.lines[0].get_ydata()) == [100 * row["relative_error"] for row in rows[:-1]]  # type: ignore[arg-type]
     assert list(loss.lines[0].get_ydata()) == [row["loss"] for row in rows[:-1]]  # type: ignore[arg-type]
     chosen, others = drawn["lab-svd-update"].axes
     for axes, kind in ((chosen, "chosen"), (others, "others")):
-        losses = [row["losses"][kind] for row in found["update"]["ranks"]]
+        losses = [row["losses"][kind] for row in result["update"]["ranks"]]
         assert list(axes.lines[0].get_ydata()) == losses  # type: ignore[arg-type]
     digits = fixtures.example("lab-mnist")
     drawn = dict(EXPERIMENTS.load("lab-mnist").draw(digits, fixtures.config()))
@@ -115,18 +115,18 @@ def test_figures_hold_the_numbers() -> None:
 
 
 def test_figures_of_little_can_be_drawn() -> None:
-    found = fixtures.example("lab-svd")
-    found["matrices"] = found["matrices"][:1]
-    found["update"]["ranks"] = found["update"]["ranks"][:1]
-    for one in found["cut"]["groups"].values():
-        one["rows"] = one["rows"][-1:]
+    result = fixtures.example("lab-svd")
+    result["matrices"] = result["matrices"][:1]
+    result["update"]["ranks"] = result["update"]["ranks"][:1]
+    for group in result["cut"]["groups"].values():
+        group["rows"] = group["rows"][-1:]
     digits = fixtures.example("lab-mnist")
     digits["methods"] = [row for row in digits["methods"] if row["name"] == "lora-4"]
     for row in (digits["methods"][0], digits["baseline"]):
         row["test"] = row["test"][:1]
     digits["examples"] = []
     drawings = [
-        *EXPERIMENTS.load("lab-svd").draw(found, fixtures.config()),
+        *EXPERIMENTS.load("lab-svd").draw(result, fixtures.config()),
         *EXPERIMENTS.load("lab-mnist").draw(digits, fixtures.config()),
     ]
     assert len(drawings) == 5
@@ -169,15 +169,15 @@ def test_a_changed_number_changes_the_text_of_mnist(path: str, value: float, sho
     assert shown in text_of("lab-mnist", changed(fixtures.example("lab-mnist"), path, value))
 
 
-def changed(found: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
-    made = copy.deepcopy(found)
+def changed(result: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    copied = copy.deepcopy(result)
     *parents, last = path.split(".")
-    place: Any = made
+    place: Any = copied
     for key in parents:
         place = place[int(key) if isinstance(place, list) else key]
     assert last in place
     place[last] = value
-    return made
+    return copied
 
 
 def test_matrices_of_the_same_place_are_one_row() -> None:

@@ -13,22 +13,22 @@ from tinylm.experiments.kv_cache.figures import growth_figure
 
 
 def test_figures_hold_the_measured_points() -> None:
-    found = fixtures.results()
-    growth = found["kv-cache"]["growth"]
+    results = fixtures.results()
+    growth = results["kv-cache"]["growth"]
     left, right = growth_figure(growth).axes
     assert list(left.lines[0].get_ydata()) == growth["cached"]["step_ms"]  # type: ignore[arg-type]
     assert "without; slope on the right 1.86" in [line.get_label() for line in right.lines]
-    runs = found["accumulation"]["runs"]
+    runs = results["accumulation"]["runs"]
     left, right = accumulation_figure(runs).axes
     assert len(left.lines) == len(right.lines) == 4
-    checkpointing = found["gradient-checkpointing"]
+    checkpointing = results["gradient-checkpointing"]
     left, _ = checkpointing_figure(checkpointing["depth"], checkpointing["context"]).axes
     assert [line.get_label() for line in left.lines] == [
         "without",
         "segments of 1",
         "segments of 3",
     ]
-    left, bleu, _ = decoding_figure(found["beam-search"]["comparisons"][1]).axes
+    left, bleu, _ = decoding_figure(results["beam-search"]["comparisons"][1]).axes
     assert [line.get_label() for line in left.lines] == [
         *("greedy", "sampling", "beam 5", "beam 10"),
         "true texts",
@@ -50,16 +50,16 @@ def test_planned_time_meets_the_measured_one_at_the_largest_size() -> None:
 
 
 def test_figures_of_little_can_be_drawn() -> None:
-    found = fixtures.results()
-    runs = found["accumulation"]["runs"]
+    results = fixtures.results()
+    runs = results["accumulation"]["runs"]
     for run in runs:
         run["curve"] = run["curve"][:1]
     runs[0]["curve"] = []
-    comparison = found["beam-search"]["comparisons"][0]
+    comparison = results["beam-search"]["comparisons"][0]
     comparison.update(rows=comparison["rows"][:1], true=None)
     comparison["rows"][0].update(bleu_corpus=0.0, name="$x$")
-    depth = found["gradient-checkpointing"]["depth"][:1]
-    cost = found["efficiency"]["growth"][0]
+    depth = results["gradient-checkpointing"]["depth"][:1]
+    cost = results["efficiency"]["growth"][0]
     cost["rows"] = cost["rows"][:1]
     for figure in (
         accumulation_figure(runs),

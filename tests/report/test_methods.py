@@ -24,13 +24,13 @@ NAMES = (
 
 def blocks(name: str, result: dict[str, Any] | None) -> list[Block]:
     results = {} if result is None else {name: result}
-    made: list[Block] = SECTIONS[name](ReportInputs(fixtures.config(), results, Path("none")))
-    return made
+    section: list[Block] = SECTIONS[name](ReportInputs(fixtures.config(), results, Path("none")))
+    return section
 
 
 def tables(name: str) -> dict[str, Table]:
-    made = blocks(name, fixtures.example(name))
-    return {block.key: block for block in made if isinstance(block, Table)}
+    section = blocks(name, fixtures.example(name))
+    return {block.key: block for block in section if isinstance(block, Table)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -63,15 +63,15 @@ def test_every_timing_shows_rounds_spread_and_machine(name: str) -> None:
 
 
 def test_the_table_of_growth_is_never_long() -> None:
-    found = fixtures.example("kv-cache")
-    growth = found["growth"]
+    result = fixtures.example("kv-cache")
+    growth = result["growth"]
     growth["lengths"] = list(range(16, 657, 16))
     for way in ("cached", "uncached"):
         totals = [float(n) for n in growth["lengths"]]
         growth[way] = made_up.way(totals, totals, 1.0)
-    for memory in (found["memory"], []):
-        found["memory"] = memory
-        table = next(b for b in blocks("kv-cache", found)
+    for memory in (result["memory"], []):
+        result["memory"] = memory
+        table = next(b for b in blocks("kv-cache", result)
                      if isinstance(b, Table) and b.key == "tab:kv-growth")  # fmt: skip
         assert len(table.rows) <= 8 and len(table.columns) == (7 if memory else 4)
 
@@ -90,14 +90,14 @@ def test_slopes_are_bytes_a_layer() -> None:
 
 
 def test_failed_checks_are_emphasised() -> None:
-    found = fixtures.example("verification")
-    for row in found["rows"][4:6]:
+    result = fixtures.example("verification")
+    for row in result["rows"][4:6]:
         row["passed"] = False
-    table = next(b for b in blocks("verification", found) if isinstance(b, Table))
+    table = next(b for b in blocks("verification", result) if isinstance(b, Table))
     assert table.emphasised == (4, 5)
     failed = [i for i, row in enumerate(table.rows) if "*FAILED*" in row[0]]
     assert failed == [4, 5]
-    assert "2 of 12 checks" in text_of({"verification": found}).partition("Verification")[0]
+    assert "2 of 12 checks" in text_of({"verification": result}).partition("Verification")[0]
 
 
 def test_bounds_of_nothing_are_exact() -> None:
@@ -110,21 +110,23 @@ def test_bounds_of_nothing_are_exact() -> None:
 
 
 def test_one_size_has_no_exponent_and_is_shown_all_the_same() -> None:
-    found = fixtures.example("efficiency")
-    for series in found["growth"]:
+    result = fixtures.example("efficiency")
+    for series in result["growth"]:
         series["rows"] = series["rows"][:1]
         series["exponents"] = {
             cost: {"measured": None, "planned": None} for cost in series["exponents"]
         }
-    made = {block.key: block for block in blocks("efficiency", found) if isinstance(block, Table)}
-    assert made["tab:growth"].rows[0][1:] == ("–",) * 8
-    assert len(made["tab:growth-points"].rows) == 4
+    tables = {
+        block.key: block for block in blocks("efficiency", result) if isinstance(block, Table)
+    }
+    assert tables["tab:growth"].rows[0][1:] == ("–",) * 8
+    assert len(tables["tab:growth-points"].rows) == 4
 
 
 def test_the_table_of_plans_shows_both_sides() -> None:
     rows = {row[0]: row[1:] for row in tables("efficiency")["tab:efficiency"].rows}
-    found = fixtures.example("efficiency")["own"]
-    kept = mib(found["planned"]["saved_bytes"])
+    own = fixtures.example("efficiency")["own"]
+    kept = mib(own["planned"]["saved_bytes"])
     assert rows["Activations kept, MiB"] == (kept, kept, "none")
     assert rows["Peak memory of a step, MiB"][2] == "+4.0\u202f%"
 

@@ -184,8 +184,8 @@ def beam_forgets_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def without_end(self: beam._Beams, length: int) -> list[list[beam._Candidate]]:
         return [
             [
-                one._replace(log_probability=own[one.row]) if one.token == EOS_ID else one
-                for one in row
+                entry._replace(log_probability=own[entry.row]) if entry.token == EOS_ID else entry
+                for entry in row
             ]
             for own, row in zip(self._log_probabilities, original(self, length), strict=True)
         ]

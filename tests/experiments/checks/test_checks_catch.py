@@ -42,4 +42,4 @@ def test_it_sees_the_mistake(
 
 def test_every_mistake_is_seen_in_a_run() -> None:
     tried = {(case.values[1], case.values[2]) for case in CASES}
-    assert tried == {(name, one) for name, breakers in BREAKERS.items() for one in breakers}
+    assert tried == {(name, breaker) for name, breakers in BREAKERS.items() for breaker in breakers}

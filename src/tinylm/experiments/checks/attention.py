@@ -80,9 +80,9 @@ def _compare(kept: dict[str, Tensor], name: str, mask: Tensor, real: Tensor) -> 
         query, key, identity.expand(batch, heads, seq, seq), attn_mask=mask
     )
     mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    found = [kept[f"{name}.pattern"], kept[f"{name}.mixed"]]
+    computed = [kept[f"{name}.pattern"], kept[f"{name}.mixed"]]
     pairs = [
-        (one.transpose(1, 2)[real], other.transpose(1, 2)[real])
-        for one, other in zip(found, (pattern, mixed), strict=True)
+        (ours.transpose(1, 2)[real], reference.transpose(1, 2)[real])
+        for ours, reference in zip(computed, (pattern, mixed), strict=True)
     ]
-    return worst([largest(*pair) for pair in pairs]), sum(one.numel() for one, _ in pairs)
+    return worst([largest(*pair) for pair in pairs]), sum(values.numel() for values, _ in pairs)

@@ -45,11 +45,11 @@ def run(subject: Subject) -> Finding:
             strategy=strategy, max_new_tokens=_NEW_TOKENS, temperature=1.0, seed=subject.seed
         )
         together = generate(model, prompts, config, SPECIAL_IDS)
-        for prompt, one in zip(prompts, together, strict=True):
+        for prompt, batched in zip(prompts, together, strict=True):
             (alone,) = generate(model, [prompt], config, SPECIAL_IDS)
             cases += len(alone.ids) + alone.finished
-            differences.append(num_differing(one.ids, alone.ids))
-            differences.append(abs(one.log_probability - alone.log_probability))
+            differences.append(num_differing(batched.ids, alone.ids))
+            differences.append(abs(batched.log_probability - alone.log_probability))
     return Finding(
         compared=f"ids (greedy, sampled), sums, logits and scores of {_ROWS} texts of different "
         "lengths in one batch, against each alone (float64; an id that differs counts 1)",
@@ -67,7 +67,9 @@ def _forward(model: GenerativeModel, texts: Sequence[Sequence[int]]) -> float:
     batch = story_rows(texts).to(device)
     together = model(batch.ids, real=batch.real)
     alone = [model(torch.tensor([text[:-1]], device=device))[0] for text in texts]
-    return worst([largest(together[row, : len(one)], one) for row, one in enumerate(alone)])
+    return worst(
+        [largest(together[row, : len(logits)], logits) for row, logits in enumerate(alone)]
+    )
 
 
 def _scores(model: GenerativeModel, texts: Sequence[Sequence[int]]) -> float:
@@ -75,7 +77,7 @@ def _scores(model: GenerativeModel, texts: Sequence[Sequence[int]]) -> float:
     alone = [token_log_probabilities(model, [text])[0] for text in texts]
     return worst(
         [
-            largest(torch.tensor(one), torch.tensor(other))
-            for one, other in zip(together, alone, strict=True)
+            largest(torch.tensor(batched), torch.tensor(single))
+            for batched, single in zip(together, alone, strict=True)
         ]
     )

@@ -64,11 +64,12 @@ def run(subject: Subject) -> Finding:
     return Finding(
         compared="ids of a beam of width 1, against greedy decoding; sums and scores of one of "
         f"width {_WIDTH}, against scoring its texts (float64, nats; an id that differs counts 1)",
-        cases=sum(one.cases for one in results),
+        cases=sum(result.cases for result in results),
         unit="tokens and sums",
-        difference=worst([one.difference for one in results]),
+        difference=worst([result.difference for result in results]),
         bound=1e-9,
-        note=f"{sum(one.ended for one in results)} of the texts of width {_WIDTH} end with <eos>",
+        note=f"{sum(result.ended for result in results)} of the texts of width {_WIDTH} end with "
+        "<eos>",
     )
 
 
@@ -87,8 +88,8 @@ def _preferring_the_end(model: GenerativeModel, texts: Sequence[Sequence[int]]) 
     return other
 
 
-def _whole(one: Generated) -> list[int]:
-    return one.ids + [EOS_ID] * one.finished
+def _whole(text: Generated) -> list[int]:
+    return text.ids + [EOS_ID] * text.finished
 
 
 def _compare(
@@ -104,9 +105,9 @@ def _compare(
     """
     greedy = GenerationConfig(strategy="greedy", max_new_tokens=new)
     narrow = replace(greedy, strategy="beam", num_beams=1, early_stopping="full")
-    expected = [_whole(one) for one in generate(model, prompts, greedy, SPECIAL_IDS)]
-    found = [_whole(one) for one in generate(model, prompts, narrow, SPECIAL_IDS)]
-    wrong = [float(sum(map(num_differing, found, expected)))]
+    expected = [_whole(text) for text in generate(model, prompts, greedy, SPECIAL_IDS)]
+    narrow_ids = [_whole(text) for text in generate(model, prompts, narrow, SPECIAL_IDS)]
+    wrong = [float(sum(map(num_differing, narrow_ids, expected)))]
 
     wide = replace(
         narrow,
@@ -116,18 +117,18 @@ def _compare(
         length_penalty=length_penalty,
     )
     texts = [
-        (prompt, one)
+        (prompt, text)
         for prompt, best in zip(prompts, generate(model, prompts, wide, SPECIAL_IDS), strict=True)
-        for one in (best, *best.alternatives)
+        for text in (best, *best.alternatives)
     ]
-    scored = token_log_probabilities(model, [[*prompt, *_whole(one)] for prompt, one in texts])
-    for (prompt, one), values in zip(texts, scored, strict=True):
+    scored = token_log_probabilities(model, [[*prompt, *_whole(text)] for prompt, text in texts])
+    for (prompt, text), values in zip(texts, scored, strict=True):
         own = values[len(prompt) - 1 :]
-        wrong.append(abs(one.log_probability - sum(own)))
-        assert one.score is not None, "a search returns what it ranked a text by"
-        wrong.append(abs(one.score - sum(own) / len(own) ** length_penalty))
+        wrong.append(abs(text.log_probability - sum(own)))
+        assert text.score is not None, "a search returns what it ranked a text by"
+        wrong.append(abs(text.score - sum(own) / len(own) ** length_penalty))
     return _Compared(
         cases=sum(map(len, expected)) + 2 * len(texts),
         difference=worst(wrong),
-        ended=sum(one.finished for _, one in texts),
+        ended=sum(text.finished for _, text in texts),
     )

@@ -76,9 +76,9 @@ def _decoded(model: GenerativeModel, subject: Subject, compiled: bool) -> Tensor
     prompts = ragged_stories(subject.validation, _TEXTS, max(2, longest))
     remove(model)
     stepper = Stepper(for_decoding(model) if compiled else model, prompts, PAD_ID)
-    found = []
+    logits = []
     for step in range(_STEPS):
-        found.append(stepper.logits().float())
+        logits.append(stepper.logits().float())
         stepper.append(torch.arange(len(prompts)) + 4 + step)
         stepper.keep([(i + step) % len(prompts) for i in range(len(prompts))])
-    return torch.cat(found)
+    return torch.cat(logits)

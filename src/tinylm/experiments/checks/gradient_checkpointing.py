@@ -75,10 +75,10 @@ def _after_backward(
         for place in {torch.device("cpu"), device}:
             torch.rand((), device=place)  # something else draws before the backward pass
         torch.autograd.backward(loss)
-        found = {"loss": loss.detach(), "random state": torch.get_rng_state(), **gradients(model)}
+        state = {"loss": loss.detach(), "random state": torch.get_rng_state(), **gradients(model)}
         if device.type == "cuda":
-            found["random state of the device"] = torch.cuda.get_rng_state(device)
-    return found
+            state["random state of the device"] = torch.cuda.get_rng_state(device)
+    return state
 
 
 def _listed(segments: list[int]) -> str:

@@ -58,17 +58,17 @@ def _differences(model: GenerativeModel, tokens: TokenFile, lengths: Sequence[in
     rows = [stream(tokens, i * share, length) for i, length in enumerate(lengths)]
     following = stream(tokens, share // 2, _STEPS * len(lengths))  # for equal rows to part
     stepper = Stepper(for_decoding(model), rows, PAD_ID)  # as generation does
-    found = []
+    differences = []
     for step in range(_STEPS):
         logits = stepper.logits()
-        found += [relative(logits[i], _read_anew(model, row)) for i, row in enumerate(rows)]
+        differences += [relative(logits[i], _read_anew(model, row)) for i, row in enumerate(rows)]
         if step == _REORDER_AT:
             stepper.keep(_KEPT)
             rows = [list(rows[i]) for i in _KEPT]
         new = following[step * len(rows) : (step + 1) * len(rows)]
         stepper.append(torch.tensor(new, device=device_of(model)))
         rows = [[*row, token] for row, token in zip(rows, new, strict=True)]
-    return found
+    return differences
 
 
 def _read_anew(model: GenerativeModel, text: Sequence[int]) -> Tensor:

@@ -36,8 +36,8 @@ def run(subject: Subject) -> Finding:
     losses, slope = _by_loops(logits, stories)
 
     leaf = logits.clone().requires_grad_()
-    found = token_losses(leaf, batch.labels, IGNORED)
-    (gradient,) = torch.autograd.grad(found.sum(), leaf)
+    computed = token_losses(leaf, batch.labels, IGNORED)
+    (gradient,) = torch.autograd.grad(computed.sum(), leaf)
     # Mixed precision gives logits in bfloat16; the loss must not be computed in it.
     rounded = logits.bfloat16()
     losses_of_rounded, _ = _by_loops(rounded, stories)
@@ -54,7 +54,7 @@ def run(subject: Subject) -> Finding:
         unit="losses and gradient components",
         difference=worst(
             [
-                relative(found, losses),
+                relative(computed, losses),
                 relative(gradient, slope),
                 relative(found_of_rounded, losses_of_rounded),
                 relative(total, losses.sum()),

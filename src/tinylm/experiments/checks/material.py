@@ -98,21 +98,21 @@ def ragged_stories(tokens: TokenFile, count: int, longest: int) -> list[list[int
     return [stories[i % len(stories)][:length] for i, length in enumerate(lengths)]
 
 
-def largest(found: Tensor, expected: Tensor) -> float:
+def largest(actual: Tensor, expected: Tensor) -> float:
     """Return the largest absolute difference; infinite for other shapes, NaN if one is in it.
 
     Equal infinities differ by 0; of nothing the largest difference is 0.
     """
-    if found.shape != expected.shape:
+    if actual.shape != expected.shape:
         return math.inf
-    found, expected = found.detach().double().cpu(), expected.detach().double().cpu()
-    difference = torch.where(found == expected, 0.0, (found - expected).abs())
+    actual, expected = actual.detach().double().cpu(), expected.detach().double().cpu()
+    difference = torch.where(actual == expected, 0.0, (actual - expected).abs())
     return float(difference.max()) if difference.numel() else 0.0
 
 
-def relative(found: Tensor, expected: Tensor) -> float:
+def relative(actual: Tensor, expected: Tensor) -> float:
     """Return the largest difference, as a share of the largest magnitude of ``expected``."""
-    difference = largest(found, expected)
+    difference = largest(actual, expected)
     scale = float(expected.detach().abs().max()) if expected.numel() else 0.0
     return difference / scale if scale else difference
 
@@ -122,17 +122,17 @@ def worst(differences: Sequence[float]) -> float:
     return math.nan if any(map(math.isnan, differences)) else max(differences, default=0.0)
 
 
-def largest_of_named(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+def largest_of_named(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
     """Return the largest difference over tensors of the same names; infinite for other names."""
-    if found.keys() != expected.keys():
+    if actual.keys() != expected.keys():
         return math.inf
-    return worst([largest(found[name], expected[name]) for name in expected])
+    return worst([largest(actual[name], expected[name]) for name in expected])
 
 
-def num_differing(found: Sequence[int], expected: Sequence[int]) -> int:
+def num_differing(actual: Sequence[int], expected: Sequence[int]) -> int:
     """Return at how many places two sequences differ; a missing item differs."""
-    shared = sum(one != other for one, other in zip(found, expected, strict=False))
-    return shared + abs(len(found) - len(expected))
+    shared = sum(ours != theirs for ours, theirs in zip(actual, expected, strict=False))
+    return shared + abs(len(actual) - len(expected))
 
 
 def gradients(model: GenerativeModel) -> dict[str, Tensor]:

@@ -23,12 +23,12 @@ def run(subject: Subject) -> Finding:
     length = min(model.config.context_length, _LONGEST_WINDOW)
     windows = TokenWindows(excerpt(subject.train, int(_WINDOWS * length)), length)
     model.embedding.weight.requires_grad_(subject.config.vectors.trainable)
-    found = gradient_agreement(subject.config, model, windows.batch(range(len(windows))))
+    agreement = gradient_agreement(subject.config, model, windows.batch(range(len(windows))))
     return Finding(
         compared="gradients of a training step with matrix products in bfloat16, against float32 "
         "(norm of the difference, relative to the gradient's; the largest of the parts)",
         cases=sum(p.numel() for p in model.parameters() if p.requires_grad),
         unit="gradient components",
-        difference=worst([part["error"] for part in found.values()]),
+        difference=worst([part["error"] for part in agreement.values()]),
         bound=ERROR_TOLERANCE,
     )

@@ -57,7 +57,7 @@ def run(subject: Subject) -> Finding:
         kept = folder / "whole" / "checkpoints" / f"step-{_STOP}"
         resumed = _resumed(subject, blank, windows, kept, folder / "resumed")
         _train(resumed)
-        found = _end(resumed)
+        actual = _end(resumed)
     elsewhere = float(_place(resumed) != _place(whole))
     return Finding(
         compared=f"weights, optimizer and random state after {_STEPS} steps, against stopping "
@@ -65,7 +65,7 @@ def run(subject: Subject) -> Finding:
         f"{model.config.dropout:g}, {whole.precision})",
         cases=sum(tensor.numel() for tensor in expected.values()),
         unit="numbers",
-        difference=worst([largest_of_named(found, expected), elsewhere]),
+        difference=worst([largest_of_named(actual, expected), elsewhere]),
         bound=0.0,
         note="the position in the data differs" if elsewhere else "",
     )
@@ -93,9 +93,9 @@ def _trainer(
     return Trainer(model, task, settings, folder / "checkpoints", SilentListener())
 
 
-def _train(made: Trainer) -> None:
+def _train(trainer: Trainer) -> None:
     """Train to the end; a signal that arrives meanwhile acts afterwards as it usually does."""
-    outcome = made.run()
+    outcome = trainer.run()
     if outcome.reason.startswith("SIG"):
         signal.raise_signal(signal.Signals[outcome.reason])
 
@@ -107,19 +107,19 @@ def _resumed(
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    made = _trainer(subject, model, windows, folder)
+    trainer = _trainer(subject, model, windows, folder)
     load_weights(model, load_checkpoint(kept).weights, kept)
-    made.restore(load_training_state(kept))
-    return made
+    trainer.restore(load_training_state(kept))
+    return trainer
 
 
-def _end(made: Trainer) -> dict[str, Tensor]:
+def _end(trainer: Trainer) -> dict[str, Tensor]:
     """Return weights, optimizer state and random state, by name."""
-    weights = {name: tensor.detach().clone() for name, tensor in made.model.state_dict().items()}
-    return weights | {name: tensor.clone() for name, tensor in made.state().tensors.items()}
+    weights = {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
+    return weights | {name: tensor.clone() for name, tensor in trainer.state().tensors.items()}
 
 
-def _place(made: Trainer) -> dict[str, Any]:
+def _place(trainer: Trainer) -> dict[str, Any]:
     """Return where training is, without what depends on the clock."""
-    state = made.state()
+    state = trainer.state()
     return {"step": state.step} | {name: state.numbers[name] for name in _PLACE}

@@ -45,7 +45,7 @@ def _apart(
     """Return the texts whose ids differ between encoding one by one, a batch, and flat."""
     batch = tokenizer.encode_batch(texts)
     ids, bounds = tokenizer.encode_flat(texts)
-    found = set()
+    differing = set()
     for i, expected in enumerate(encoded):
         words = texts[i].split()
         by_word = [tokenizer.encode(word) for word in words]
@@ -54,5 +54,5 @@ def _apart(
             or list(expected) != ids[bounds[i] : bounds[i + 1]].tolist()
             or by_word != tokenizer.encode_batch(words)
         ):
-            found.add(i)
-    return found
+            differing.add(i)
+    return differing

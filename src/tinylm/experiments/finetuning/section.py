@@ -84,9 +84,7 @@ def _figure(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]:
         Figure(
             "fig:finetuning",
             "figures/finetuning.svg",
-            TEXT.line(
-                "quality, figure", lines=f" Broken lines join {listed(joined)}." if joined else ""
-            ),
+            TEXT.line("quality, figure", lines=f" Dashed: {listed(joined)}." if joined else ""),
             TEXT.line("quality, figure, without seeing it"),
         ),
     ]
