@@ -25,6 +25,7 @@ from tinylm.experiments.preparation import encoded_split
 from tinylm.generation.engine import Generated, generate
 from tinylm.generation.scoring import token_log_probabilities
 from tinylm.language_model import SPECIAL_IDS, LanguageModel
+from tinylm.registry import STRATEGIES
 from tinylm.tokenizers.base import EOS_ID
 from tinylm.training.precision import resolve_device
 
@@ -130,10 +131,11 @@ def _compare(
         sets[name] = _text_set(outputs[name], measured[name]["texts"])
         timing = times[name]
         num_tokens = sum(len(text.ids) + text.finished for text in outputs[name])
+        settings = STRATEGIES.load(generation.strategy).uses(generation)
         rows.append(
             {
                 "name": name,
-                "num_beams": generation.num_beams if generation.strategy == "beam" else None,
+                "num_beams": generation.num_beams if "num_beams" in settings else None,
                 "seconds": timing.as_result(),
                 "tokens_per_second": num_tokens / timing.median,
                 "bleu_corpus": measured[name]["bleu"]["corpus"],

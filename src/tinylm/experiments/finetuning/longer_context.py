@@ -64,7 +64,7 @@ def extend_context(
     for method in EXTENSIONS if windows else ():
         torch.manual_seed(training.seed)
         settings = settings_of(method, longer)
-        if method == "longlora":
+        if hasattr(settings, "group_size"):
             settings = replace(settings, group_size=short)
         model = attach(copy.deepcopy(longer), method, settings)
         own = replace(training, learning_rate=RATES[method])
