@@ -150,5 +150,8 @@ def _results() -> Results:
 def _config(settings: dict[str, dict[str, Any]] | None) -> RunConfig:
     values = to_dict(fixtures.config())
     for section, changes in (settings or {}).items():
-        values[section].update(changes)
+        if "kind" in changes:  # each kind has settings of its own
+            values[section] = dict(changes)
+        else:
+            values[section].update(changes)
     return from_dict(RunConfig, values, "test")

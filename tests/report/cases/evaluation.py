@@ -63,8 +63,8 @@ CASES = [
         (unknown(LIKELY), "own text is more predictable than the true one could not be measured"),
         (differs("repetition", 1), "repeats itself more than the true stories (2.1"),
         (differs("repetition", -1), "repeats itself less than the true stories (2.1"),
-        (differs("repetition", 0), "Its repetition is not measurably different from that of the t"),
-        (unknown("repetition"), "Its repetition could not be compared with that of the true stori"),
+        (differs("repetition", 0), "The repetition of the generated text is not measurabl"),
+        (unknown("repetition"), "The repetition of the generated text could not be compared"),
         (differs("distinct_3", -1), "phrases are less varied than those of the true stories (dist"),
         (varied(1, -1), "true stories (distinct-3 0.762 against 0.781); with the higher perplexit"),
         (varied(1, 1), "stories (distinct-3 0.762 against 0.781).", "with the higher"),
@@ -80,9 +80,15 @@ CASES = [
         (bleu(5.0, [5.0, None, None]), "A corpus BLEU of 5.0 is low."),
         # The texts.
         (None, "The first 5 of the 50 continuations follow with the true ones"),
+        (None, "if their tokenizers keep the whole text; that of this run does not."),
         (texts(5), "All 5 continuations follow with the true ones"),
         (texts(1), "The continuation follows with the true ones"),
         (None, "tokens sampled from the model's distribution (seed 0)"),
+    ),
+    *table_of(
+        "evaluation",
+        (None, "of other vocabularies whose tokenizers keep the whole text.", "of this run does"),
+        settings={"tokenizer": {"kind": "bytes"}},
     ),
     *table_of(
         "evaluation",

@@ -220,14 +220,14 @@ def words_comment(data: Mapping[str, Any], drawn: bool) -> str:
     text += (
         " Ranked by frequency, the words between ranks 10 and 1,000 follow a power law with an "
         f"exponent of {significant(exponent)}{shown}; in ordinary language it is about 1 "
-        "(Zipf's law [[zipf1949]]). "
+        "(Zipf's law [[zipf1949]])"
     )
     if exponent > 1 + _ZIPF:
-        text += "Frequencies thus fall more steeply than in ordinary language."
+        text += ", so the frequencies fall more steeply here."
     elif exponent < 1 - _ZIPF:
-        text += "Frequencies thus fall less steeply than in ordinary language."
+        text += ", so the frequencies fall less steeply here."
     else:
-        text += "In this range the exponent is close to that of ordinary language."
+        text += ", which is close."
     excess = zipf_excess(data["rank_frequency"])
     if excess is None:
         return text

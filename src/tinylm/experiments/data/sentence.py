@@ -14,6 +14,6 @@ def sentence(inputs: ReportInputs) -> str:
     return (
         f"The corpus {code(data['corpus_name'])} has "
         f"{plural(train['stories'], 'training story', 'training stories')} with "
-        f"{millions(train['tokens'])} word-level tokens and a vocabulary of "
+        f"{millions(train['tokens'])} tokens and a vocabulary of "
         f"{count(data['vocab_size'])}."
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Difference, Verdict
+from tinylm.registry import TOKENIZERS
 from tinylm.report.blocks import Block, Heading, Paragraph, Sample, Table, code
 from tinylm.report.formatting import count, listed, open_end, percent, plural, setting, significant
 from tinylm.report.passages import passages
@@ -44,6 +45,9 @@ def _prediction(results: ReportInputs, result: Mapping[str, Any]) -> list[Block]
             perplexity=significant(validation["perplexity"], 4),
             training=beside_training(results, result),
             bits=significant(validation["bits_per_byte"]),
+            whole=TEXT.line("texts that are kept whole")
+            if TOKENIZERS.load(results.config.tokenizer.kind).lossless
+            else TEXT.line("texts that are not kept whole"),
         ),
     ]
 
@@ -156,10 +160,10 @@ def comparison(result: Mapping[str, Any]) -> list[str]:
         {
             Verdict.MORE: f"The generated text repeats itself more than the true stories {pair}.",
             Verdict.LESS: f"The generated text repeats itself less than the true stories {pair}.",
-            Verdict.ALIKE: "Its repetition is not measurably different from that of the true "
-            f"stories {pair}.",
-            Verdict.UNKNOWN: "Its repetition could not be compared with that of the true stories "
-            f"{pair}.",
+            Verdict.ALIKE: "The repetition of the generated text is not measurably different from "
+            f"that of the true stories {pair}.",
+            Verdict.UNKNOWN: "The repetition of the generated text could not be compared with that "
+            f"of the true stories {pair}.",
         }[_difference(result, "repetition").verdict]
     )
     n = max(result["distinct"]["generated"])
