@@ -135,7 +135,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for place in ("alone", "busy", "two"):
         times = {
-            f"{name}, {setting}, {place}": Measurement.of([one[place] for one in measured])
+            f"{name}, {setting}, {place}": Measurement.of(
+                [by_place[place] for by_place in measured]
+            )
             for (name, setting), measured in rounds.items()
         }
         print_table(table(times, next(iter(times))), next(iter(times)))
@@ -143,8 +145,8 @@ def main() -> None:
         rows += table(times)
     shares = []
     for (name, setting), measured in rounds.items():
-        kept = Measurement.of([one["alone"] / one["busy"] for one in measured])
-        twice = Measurement.of([one["two"] / one["alone"] for one in measured])
+        kept = Measurement.of([by_place["alone"] / by_place["busy"] for by_place in measured])
+        twice = Measurement.of([by_place["two"] / by_place["alone"] for by_place in measured])
         shares.append({"name": name, "setting": setting, "kept": kept.median, "two": twice.median})
         print(
             f"{name}, {setting}: keeps {kept.median:.0%} of its speed beside a busy core "

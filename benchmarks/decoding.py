@@ -85,8 +85,8 @@ def main() -> None:
         def tinylm(
             linear: str, ids: torch.Tensor = ids, settings: GenerationConfig = settings
         ) -> Callable[[], Any]:
-            one = replace(settings, linear=linear)  # type: ignore[arg-type]
-            return lambda: generate(ours, ids.tolist(), one, SPECIAL)
+            changed = replace(settings, linear=linear)  # type: ignore[arg-type]
+            return lambda: generate(ours, ids.tolist(), changed, SPECIAL)
 
         def transformers(ids: torch.Tensor = ids, beams: int = beams) -> Any:
             with torch.no_grad():

@@ -201,7 +201,7 @@ def _serve(connection: Connection, folder: str, numbers: str, threads: int) -> N
             include_prompt_in_result=False,
             max_batch_size=0,
         )
-        connection.send(sum(len(one.sequences_ids[0]) for one in results))
+        connection.send(sum(len(result.sequences_ids[0]) for result in results))
 
 
 PEERS: dict[str, Callable[[Shape], nn.Module]] = {
@@ -215,7 +215,7 @@ PEERS: dict[str, Callable[[Shape], nn.Module]] = {
 def available() -> tuple[dict[str, Callable[[Shape], nn.Module]], list[str]]:
     """Return the peers that can be built here, and a line for each that cannot."""
     tiny = Shape(16, 8, 2, 1, 8, 1)
-    found, missing = {}, []
+    usable, missing = {}, []
     for name, build in PEERS.items():
         try:
             with torch.no_grad():
@@ -223,5 +223,5 @@ def available() -> tuple[dict[str, Callable[[Shape], nn.Module]], list[str]]:
         except ImportError as error:
             missing.append(f"{name}: {error}; left out (pip install -e .[bench])")
         else:
-            found[name] = build
-    return found, missing
+            usable[name] = build
+    return usable, missing

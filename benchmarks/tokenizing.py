@@ -109,13 +109,13 @@ def main() -> None:
     }
     expected = competitors["tinylm reference"]()
     for name, encode in competitors.items():
-        found = encode()
+        encoded = encode()
         if name == "tinylm flat":
-            ids, bounds = found
+            ids, bounds = encoded
             places = bounds.tolist()
-            found = [ids[a:b].tolist() for a, b in itertools.pairwise(places)]
-        if found != expected:
-            rows = zip(expected, found, texts, strict=True)
+            encoded = [ids[a:b].tolist() for a, b in itertools.pairwise(places)]
+        if encoded != expected:
+            rows = zip(expected, encoded, texts, strict=True)
             text = next(text for a, b, text in rows if a != b)
             sys.exit(f"{name} gives other ids than the reference path, first on {text[:80]!r}")
     tokens = sum(map(len, expected))

@@ -216,8 +216,8 @@ def prune(folder: Path, keep: int) -> None:
 
 def newest(folder: Path) -> Path | None:
     """Return the undamaged checkpoint with the highest step, or None."""
-    found, _ = newest_undamaged(folder)
-    return found
+    checkpoint, _ = newest_undamaged(folder)
+    return checkpoint
 
 
 def newest_undamaged(folder: Path) -> tuple[Path | None, list[str]]:

@@ -151,8 +151,8 @@ class LanguageModel:
         framed = self._framed(prompts)
         generated = generate_ids(self.model, framed, config, SPECIAL_IDS, progress=progress)
         results = [
-            self._result(text, ids, one)
-            for text, ids, one in zip(prompts, framed, generated, strict=True)
+            self._result(text, ids, continuation)
+            for text, ids, continuation in zip(prompts, framed, generated, strict=True)
         ]
         return results[0] if isinstance(prompt, str) else results
 
@@ -234,7 +234,9 @@ class LanguageModel:
             log_probability=generated.log_probability,
             notes=self.notes(prompt, len(generated.ids) + generated.finished),
             score=generated.score,
-            alternatives=[self._result(prompt, framed, one) for one in generated.alternatives],
+            alternatives=[
+                self._result(prompt, framed, alternative) for alternative in generated.alternatives
+            ],
         )
 
 
@@ -245,7 +247,7 @@ def _texts(prompt: str | Sequence[str]) -> list[str]:
         GenerationError: if they are no text.
     """
     prompts = [prompt] if isinstance(prompt, (str, bytes)) or prompt is None else prompt
-    if not isinstance(prompts, Sequence) or not all(isinstance(one, str) for one in prompts):
+    if not isinstance(prompts, Sequence) or not all(isinstance(text, str) for text in prompts):
         raise GenerationError(f"expected text, or a list of texts, not {shown(prompt)}")
     return list(prompts)
 

@@ -142,7 +142,7 @@ def _acquire(folder: Path, tell: Tell, wait: bool, made: list[Path]) -> FileLock
     """
     path = folder / LOCK
     lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
-    told, vanished, unread = False, 0, 0
+    announced, vanished, unread = False, 0, 0
     while True:
         try:
             made[:0] = folders.make(folder)
@@ -164,9 +164,9 @@ def _acquire(folder: Path, tell: Tell, wait: bool, made: list[Path]) -> FileLock
                 if holder is not None and holder["host"] == platform.node():
                     advice += f", or stop it: kill {holder['pid']}"
                 raise LockedError(f"{folder} is being written to by {who}", advice) from None
-            if not told:
+            if not announced:
                 tell(f"{folder} is being written to by {who}: waiting until it ends")
-                told = True
+                announced = True
             time.sleep(_SECONDS_BETWEEN_TRIES)
         except FileNotFoundError:  # an empty one that another process had made for its lock
             vanished += 1

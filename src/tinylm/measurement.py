@@ -245,61 +245,61 @@ class Noise:
         return cls(deviation, len(values) - 1)
 
     def difference(
-        self, one: float, other: float, repeats: tuple[float, float] = (1, 1)
+        self, first: float, second: float, repeats: tuple[float, float] = (1, 1)
     ) -> Difference:
-        """Return how much more one result is than another, where both have this noise.
+        """Return how much the first result exceeds the second, where both have this noise.
 
         Args:
-            one: a result, or the mean of several.
-            other: another.
+            first: a result, or the mean of several.
+            second: the result that it is compared with.
             repeats: of how many trainings each is the mean; ``math.inf`` for one without noise.
         """
         error = self.deviation * math.sqrt(sum(1 / number for number in repeats))
-        return _around(one - other, error, self.freedom)
+        return _around(first - second, error, self.freedom)
 
 
-def paired(one: Replicates, other: Replicates) -> Difference:
-    """Return how much more the first is than the second, parts taken together.
+def paired(first: Replicates, second: Replicates) -> Difference:
+    """Return how much the first exceeds the second, their parts paired.
 
     Raises:
         ValueError: if they have not the same number of parts.
     """
-    if len(one.without) != len(other.without):
-        raise ValueError(f"{len(one.without)} parts beside {len(other.without)}: not paired")
-    pairs = zip(one.without, other.without, strict=True)
-    return Replicates(one.value - other.value, tuple(a - b for a, b in pairs)).interval
+    if len(first.without) != len(second.without):
+        raise ValueError(f"{len(first.without)} parts beside {len(second.without)}: not paired")
+    pairs = zip(first.without, second.without, strict=True)
+    return Replicates(first.value - second.value, tuple(a - b for a, b in pairs)).interval
 
 
-def unpaired(one: Replicates, other: Replicates) -> Difference:
-    """Return how much more the first is than the second, parts being others (Welch's interval)."""
-    value, errors = one.value - other.value, (one.error, other.error)
+def unpaired(first: Replicates, second: Replicates) -> Difference:
+    """Return how much the first exceeds the second, by Welch's interval for unpaired parts."""
+    value, errors = first.value - second.value, (first.error, second.error)
     error = math.hypot(*errors)
     if not error > 0:  # NaN included
         return _around(value, error, 1)
-    sizes = len(one.without), len(other.without)
+    sizes = len(first.without), len(second.without)
     freedom = error**4 / sum(e**4 / (size - 1) for e, size in zip(errors, sizes, strict=True))
     return _around(value, error, freedom)
 
 
-def compare(one: Measurement, other: Measurement) -> Comparison:
+def compare(first: Measurement, second: Measurement) -> Comparison:
     """Compare two competitors that took turns, round by round.
 
     Raises:
         ValueError: if they were not run in the same rounds.
     """
-    if len(one.rounds) != len(other.rounds):
-        raise ValueError(f"{len(one.rounds)} rounds beside {len(other.rounds)}: not interleaved")
-    return _comparison(mean(np.log(one.rounds) - np.log(other.rounds)), one, other)
+    if len(first.rounds) != len(second.rounds):
+        raise ValueError(f"{len(first.rounds)} rounds beside {len(second.rounds)}: not interleaved")
+    return _comparison(mean(np.log(first.rounds) - np.log(second.rounds)), first, second)
 
 
-def compare_unpaired(one: Measurement, other: Measurement) -> Comparison:
+def compare_unpaired(first: Measurement, second: Measurement) -> Comparison:
     """Compare two competitors of which one ran after the other.
 
     What the machine did meanwhile falls on one of them alone, and no interval shows that: say so
     beside the result.
     """
-    first, second = (mean_replicates(np.log(each.rounds)) for each in (one, other))
-    return _comparison(unpaired(first, second), one, other)
+    first_logs, second_logs = (mean_replicates(np.log(each.rounds)) for each in (first, second))
+    return _comparison(unpaired(first_logs, second_logs), first, second)
 
 
 def mean_replicates(values: Values, weights: Values | None = None) -> Replicates:
@@ -331,6 +331,6 @@ def _around(value: float, error: float, freedom: float) -> Difference:
     return Difference(value, value - reach, value + reach)
 
 
-def _comparison(logs: Difference, one: Measurement, other: Measurement) -> Comparison:
+def _comparison(logs: Difference, first: Measurement, second: Measurement) -> Comparison:
     ratio, low, high = (math.exp(part) for part in (logs.value, logs.low, logs.high))
-    return Comparison(ratio, low, high, one.disturbed or other.disturbed)
+    return Comparison(ratio, low, high, first.disturbed or second.disturbed)

@@ -78,7 +78,7 @@ def test_vec_rows_are_those_of_the_words(tmp_path: Path, form: str) -> None:
     assert table.matrix.dtype == np.float32
     expected = [[-1, -2, -3], [1, 2, 3], [0, 0, 0], [0.5, -0.25, 1e-3]]
     np.testing.assert_array_equal(table.matrix, np.array(expected, np.float32))
-    assert table.found.tolist() == [True, True, False, True]
+    assert table.has_vector.tolist() == [True, True, False, True]
     assert not table.subword.any()
     assert table.coverage == 0.75
     assert table.describe() == "fastText vectors of dimension 3 for 3 of 4 words (75.0 %)"
@@ -110,7 +110,7 @@ def test_line_ends(tmp_path: Path, end: str) -> None:
 
 def test_zero_row_is_not_found(tmp_path: Path) -> None:
     table = read_vectors(write(tmp_path, "2 2\nthe 0 0\ncat 1 0\n"), ["the", "cat"], 2)
-    assert table.found.tolist() == [False, True]
+    assert table.has_vector.tolist() == [False, True]
 
 
 def test_bytes_that_are_not_utf8_do_no_harm(tmp_path: Path) -> None:
@@ -242,9 +242,9 @@ def test_bin_equals_gensim(tmp_path: Path, form: str, options: dict[str, int]) -
         else:
             expected = np.zeros(DIMENSION)
         np.testing.assert_allclose(table.matrix[index], expected, atol=1e-7, rtol=1e-5)
-        assert table.found[index] == expected.any()
+        assert table.has_vector[index] == expected.any()
         assert table.subword[index] == (expected.any() and word not in reference.key_to_index)
-    assert table.found[len(UNLISTED) :].all()
+    assert table.has_vector[len(UNLISTED) :].all()
     assert reports == sorted(reports)
     assert reports[-1] == 1.0
 
@@ -367,7 +367,7 @@ def test_a_row_that_is_not_needed_may_be_anything(tmp_path: Path, layout: Layout
     needed = ngram_buckets("the", 2, 5, BUCKETS)
     spare = next(row for row in range(BUCKETS) if row not in needed)
     path = write(tmp_path, nan_row(layout, layout.words + spare), "spare.bin")
-    assert read_vectors(path, ["the"], DIMENSION).found.all()
+    assert read_vectors(path, ["the"], DIMENSION).has_vector.all()
 
 
 def test_bin_memory_is_that_of_the_vocabulary(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def zipped(path: Path, members: dict[str, str]) -> Path:
 
 def test_zip_with_one_vector_file_among_others(tmp_path: Path) -> None:
     members = {"LICENSE.txt": "no", "deep/x.vec": VEC, "__MACOSX/deep/._x.vec": "shadow"}
-    assert read_vectors(zipped(tmp_path / "x.zip", members), ["cat"], 3).found.all()
+    assert read_vectors(zipped(tmp_path / "x.zip", members), ["cat"], 3).has_vector.all()
 
 
 def test_zip_with_bin_and_vec(tmp_path: Path, layout: Layout, model_path: Path) -> None:
@@ -401,7 +401,7 @@ def test_zip_with_bin_and_vec(tmp_path: Path, layout: Layout, model_path: Path) 
             archive.writestr("wiki.en.vec", f"1 {DIMENSION}\nthe{' 1' * DIMENSION}\n")
             archive.write(model_path, "wiki.en.bin")
         table = read_vectors(tmp_path / name, ["the", "dogs"], DIMENSION)
-        assert table.found.tolist() == [True, subwords]
+        assert table.has_vector.tolist() == [True, subwords]
 
 
 def test_zip_that_leaves_a_choice_or_none(tmp_path: Path) -> None:
@@ -589,7 +589,7 @@ def test_cache_round_trip(tmp_path: Path, table: VectorTable) -> None:
     save_table(table, NAMES, path, "key")
     loaded = load_table(path, NAMES, "key")
     np.testing.assert_array_equal(loaded.matrix, table.matrix)
-    np.testing.assert_array_equal(loaded.found, table.found)
+    np.testing.assert_array_equal(loaded.has_vector, table.has_vector)
     np.testing.assert_array_equal(loaded.subword, table.subword)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 

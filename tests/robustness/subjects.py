@@ -331,7 +331,7 @@ def use_kept_vectors(base: Base, folder: Path) -> str:
         key = file.metadata()["key"]
     words = json.loads(base_file(base, "tokenizer-*.json").read_text())["vocabulary"][4:]
     table = load_table(folder / own.name, words, key)
-    return digest(table.matrix, table.found, table.subword, table.describe())
+    return digest(table.matrix, table.has_vector, table.subword, table.describe())
 
 
 def base_file(base: Base, pattern: str) -> Path:
@@ -360,7 +360,7 @@ def use_images(base: Base, folder: Path) -> str:
 def use_vectors(name: str) -> Callable[[Base, Path], str]:
     def use(base: Base, folder: Path) -> str:
         table = read_vectors(folder / name, ["the", "dog", "cat", "dogs"], 4)
-        return digest(table.matrix, table.found, table.subword)
+        return digest(table.matrix, table.has_vector, table.subword)
 
     return use
 

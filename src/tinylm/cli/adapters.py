@@ -82,7 +82,7 @@ class Chosen:
         def command(**changed: object) -> str:
             words = ["tinylm", "finetune", str(run), "--method", method]
             words += ["--data", data] if data else []
-            words += [part for one in option for part in ("-o", one)]
+            words += [part for setting in option for part in ("-o", setting)]
             given = vars(self) | changed
             for field, value in given.items():
                 if value is not None and (field, value) != ("seed", 0):
@@ -145,7 +145,7 @@ def with_adapter(
     from tinylm.finetuning.adapters import adapters
     from tinylm.finetuning.dylora import set_rank
 
-    found = adapted(lm, folder_of(run, adapter, "adapter", "*"))
+    adapted_lm = adapted(lm, folder_of(run, adapter, "adapter", "*"))
     if rank is not None:
-        set_rank(found.model, rank, *adapters(found.model))  # it was loaded alone
-    return found
+        set_rank(adapted_lm.model, rank, *adapters(adapted_lm.model))  # it was loaded alone
+    return adapted_lm

@@ -58,12 +58,12 @@ def finetune_classifier(
     )
     folder = chosen.folder(run, METHOD)
     commands = chosen.commands(run, METHOD, data, option, training.learning_rate)
-    found = classify(lm, labelled, recipe, folder, console, commands)
+    result = classify(lm, labelled, recipe, folder, console, commands)
     console.note(
-        f"{folder}: {found.trained:,} parameters, {found.num_bytes / 2**20:.2f} MiB, "
-        f"{found.steps:,} steps"
+        f"{folder}: {result.trained:,} parameters, {result.num_bytes / 2**20:.2f} MiB, "
+        f"{result.steps:,} steps"
     )
-    print_scores(found.scores)
+    print_scores(result.scores)
     say(str(folder))
 
 
@@ -85,7 +85,15 @@ def print_scores(scores: ClassificationScores) -> None:
         table.add_column(column, justify="right")
     for answer in scores.labels:
         table.add_column(f"answered {answer.label}", justify="right")
-    for one, row in zip(scores.labels, scores.confusion, strict=True):
-        shares = (f"{share:.4f}" for share in (one.precision, one.recall, one.f1))
-        table.add_row(one.label, f"{one.support:,}", *shares, *(f"{count:,}" for count in row))
+    for label_scores, row in zip(scores.labels, scores.confusion, strict=True):
+        shares = (
+            f"{share:.4f}"
+            for share in (label_scores.precision, label_scores.recall, label_scores.f1)
+        )
+        table.add_row(
+            label_scores.label,
+            f"{label_scores.support:,}",
+            *shares,
+            *(f"{count:,}" for count in row),
+        )
     terminal.print(table)

@@ -66,14 +66,14 @@ def _answer(model: TextClassifier, texts: Sequence[str], batch_size: int, as_jso
     cut = model.rows(texts)[1]
     if cut:
         TerminalConsole().warn(f"{cut} of the texts are cut to {model.max_tokens} tokens")
-    found = model.probabilities(texts, batch_size).tolist()
+    probabilities = model.probabilities(texts, batch_size).tolist()
     answers = [
         {
             "text": text,
             "label": max(zip(row, model.labels, strict=True), key=lambda pair: pair[0])[1],
             "probabilities": dict(zip(model.labels, row, strict=True)),
         }
-        for text, row in zip(texts, found, strict=True)
+        for text, row in zip(texts, probabilities, strict=True)
     ]
     if as_json:
         say_json(answers)
@@ -83,6 +83,6 @@ def _answer(model: TextClassifier, texts: Sequence[str], batch_size: int, as_jso
     for label in model.labels:
         table.add_column(f"p({label})", justify="right")
     table.add_column("text")
-    for answer, row in zip(answers, found, strict=True):
+    for answer, row in zip(answers, probabilities, strict=True):
         table.add_row(str(answer["label"]), *(f"{p:.4f}" for p in row), str(answer["text"]))
     Terminal().print(table)

@@ -90,11 +90,11 @@ def finetune(
         )
         for split in (train, held_out):
             console.note(describe_split(split))
-        found = adapt(lm, train, held_out, recipe, folder, console, commands)
-    size = f", {found.num_bytes / 2**20:.2f} MiB" if found.num_bytes else ""
+        result = adapt(lm, train, held_out, recipe, folder, console, commands)
+    size = f", {result.num_bytes / 2**20:.2f} MiB" if result.num_bytes else ""
     console.note(
-        f"{folder}: {found.trained:,} parameters{size}, {found.steps:,} steps, validation "
-        f"perplexity {perplexity_text(perplexity(found.loss_before))} before, "
-        f"{perplexity_text(perplexity(found.loss_after))} after"
+        f"{folder}: {result.trained:,} parameters{size}, {result.steps:,} steps, validation "
+        f"perplexity {perplexity_text(perplexity(result.loss_before))} before, "
+        f"{perplexity_text(perplexity(result.loss_after))} after"
     )
     say(str(folder))

@@ -114,10 +114,10 @@ def generate(
         if i:
             say()
         hypotheses = [result, *result.alternatives]
-        for one in hypotheses:
-            shown = one.score is not None and config.num_return > 1
-            say(f"{one.score:.4f} {one.text}" if shown else one.text)
-        for note in dict.fromkeys(note for one in hypotheses for note in one.notes):
+        for hypothesis in hypotheses:
+            shown = hypothesis.score is not None and config.num_return > 1
+            say(f"{hypothesis.score:.4f} {hypothesis.text}" if shown else hypothesis.text)
+        for note in dict.fromkeys(note for hypothesis in hypotheses for note in hypothesis.notes):
             console.note(f"note: {note}")
 
 

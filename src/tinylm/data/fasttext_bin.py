@@ -106,8 +106,8 @@ def read_bin(
 
     parts = np.bincount(owners, minlength=len(words))
     sums /= np.maximum(parts, 1)[:, None]
-    found = parts > 0
-    return sums.astype(np.float32), found, found & (np.array(own_rows, np.int64) < 0)
+    has_vector = parts > 0
+    return sums.astype(np.float32), has_vector, has_vector & (np.array(own_rows, np.int64) < 0)
 
 
 def ngram_buckets(word: str, min_n: int, max_n: int, buckets: int) -> list[int]:

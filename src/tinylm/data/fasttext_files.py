@@ -129,16 +129,16 @@ def fail(name: str, problem: str) -> NoReturn:
     raise DataError(f"{name}: {problem}")
 
 
-def check_dimension(where: str, found: int, dimension: int) -> None:
+def check_dimension(where: str, actual: int, dimension: int) -> None:
     """Refuse vectors of another dimension than was asked for.
 
     Raises:
         DataError: naming both, and the setting that decides.
     """
-    if found != dimension:
+    if actual != dimension:
         raise DataError(
-            f"{where}: vectors of dimension {found}, but {dimension} was asked for; "
-            f"model.hidden_size is the fastText dimension: set it to {found}, "
+            f"{where}: vectors of dimension {actual}, but {dimension} was asked for; "
+            f"model.hidden_size is the fastText dimension: set it to {actual}, "
             f"or take vectors of dimension {dimension}"
         )
 
@@ -192,7 +192,7 @@ def read_vec(
     limit = 64 * dimension + LONGEST_WORD
     count = _vec_header(name, stream.readline(limit), dimension)
     matrix = np.zeros((len(words), dimension), np.float32)
-    found = np.zeros(len(words), np.bool_)
+    has_vector = np.zeros(len(words), np.bool_)
     lookup = Lookup(words)
     for row in range(count):
         line = stream.readline(limit)
@@ -222,7 +222,7 @@ def read_vec(
         index = lookup.claim(form)
         if index is not None:
             matrix[index] = _numbers(name, row + 2, text[len(form) + 1 :])
-            found[index] = True
+            has_vector[index] = True
         if progress is not None and row % 4096 == 0:
             progress(row / count)
     # Reading on to the end also makes an archive check its checksum. An empty line may stand there.
@@ -230,7 +230,7 @@ def read_vec(
         fail(f"{name}, line {count + 2}", f"more rows than the {count} of the header")
     if progress is not None:
         progress(1.0)
-    return matrix, found, np.zeros(len(words), np.bool_)
+    return matrix, has_vector, np.zeros(len(words), np.bool_)
 
 
 def _vec_header(name: str, line: bytes, dimension: int) -> int:

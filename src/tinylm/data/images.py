@@ -119,9 +119,9 @@ def read_idx(path: str | Path, num_dimensions: int) -> Bytes:
         )
     expected = math.prod(sizes)
     if len(content) != expected:
-        found = f"more than {expected:,}" if len(content) > expected else f"{len(content):,}"
+        actual = f"more than {expected:,}" if len(content) > expected else f"{len(content):,}"
         raise DataError(
-            f"{path} has {found} bytes behind its header, which says {expected:,}: it was cut "
+            f"{path} has {actual} bytes behind its header, which says {expected:,}: it was cut "
             "short or changed; fetch it again"
         )
     return np.frombuffer(content, np.uint8).reshape(sizes)
@@ -131,13 +131,13 @@ def _idx_sizes(path: Path, head: bytes, num_dimensions: int) -> list[int]:
     """Return the dimensions that a header announces."""
     if len(head) < 4 or head[:2] != b"\0\0":
         raise DataError(f"{path} is no IDX file: it does not start with two zero bytes")
-    kind, found = head[2], head[3]
+    kind, actual = head[2], head[3]
     if kind != _UNSIGNED_BYTE:
         raise DataError(f"{path} holds numbers of IDX type 0x{kind:02x}; 0x08, bytes, is read here")
-    if found != num_dimensions:
+    if actual != num_dimensions:
         raise DataError(
-            f"{path} has {found} dimensions, not {num_dimensions}: images have three (count, rows, "
-            "columns), labels one"
+            f"{path} has {actual} dimensions, not {num_dimensions}: images have three (count, "
+            "rows, columns), labels one"
         )
     if len(head) < 4 + 4 * num_dimensions:
         raise DataError(f"{path} ends within its header: it was cut short; fetch it again")
@@ -190,8 +190,8 @@ def load_digits(folder: str | Path | None, test_share: float, seed: int) -> Digi
             f"{folder} is no folder: give one with MNIST's IDX files, or leave it out to use the "
             "embedded digits"
         )
-    found = {part: _pair(folder, part) for part in ("train", "t10k")}
-    sets = {part: read_digits(*pair) for part, pair in found.items() if pair is not None}
+    pairs = {part: _pair(folder, part) for part in ("train", "t10k")}
+    sets = {part: read_digits(*pair) for part, pair in pairs.items() if pair is not None}
     if not sets:
         raise DataError(
             f"{folder} has no IDX files: expected t10k-images-idx3-ubyte(.gz) and "
@@ -223,7 +223,7 @@ def load_digits(folder: str | Path | None, test_share: float, seed: int) -> Digi
 
 def _pair(folder: Path, part: str) -> tuple[Path, Path] | None:
     """Return the image and the label file of a split, or None if there is neither."""
-    found = []
+    files = []
     for name in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"):
         # Some mirrors write a dot before idx.
         names = [
@@ -232,8 +232,13 @@ def _pair(folder: Path, part: str) -> tuple[Path, Path] | None:
             name.replace("-idx", ".idx"),
             name.replace("-idx", ".idx") + ".gz",
         ]
-        found.append((name, next((folder / one for one in names if (folder / one).exists()), None)))
-    (first, images), (second, labels) = found
+        files.append(
+            (
+                name,
+                next((folder / variant for variant in names if (folder / variant).exists()), None),
+            )
+        )
+    (first, images), (second, labels) = files
     if images is None and labels is None:
         return None
     if images is None or labels is None:

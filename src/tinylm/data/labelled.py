@@ -94,8 +94,8 @@ def read_labelled(
     ]
     labels = sorted_labels(row.label for row in train)
     if len(labels) < 2:
-        found = f"only the label {shown(labels[0])}" if labels else "no rows"
-        raise DataError(f"{path}: {found} in {train_files[0].name}; classification needs two")
+        content = f"only the label {shown(labels[0])}" if labels else "no rows"
+        raise DataError(f"{path}: {content} in {train_files[0].name}; classification needs two")
     for row in validation:
         if row.label not in labels:
             raise DataError(

@@ -40,7 +40,7 @@ class VectorTable:
 
     matrix: NDArray[np.float32]
     """(words, dimension); zero where not found."""
-    found: NDArray[np.bool_]
+    has_vector: NDArray[np.bool_]
     """(words,): the word has a vector that is not zero."""
     subword: NDArray[np.bool_]
     """(words,): found, but only by its n-grams, not as a word."""
@@ -48,24 +48,24 @@ class VectorTable:
     @property
     def coverage(self) -> float:
         """Share of the words that have a vector, 0 to 1 (1 for no words)."""
-        return float(self.found.mean()) if self.found.size else 1.0
+        return float(self.has_vector.mean()) if self.has_vector.size else 1.0
 
     def describe(self) -> str:
         """Return one line on the coverage."""
-        num_found, num_subword = int(self.found.sum()), int(self.subword.sum())
+        num_found, num_subword = int(self.has_vector.sum()), int(self.subword.sum())
         by_subword = f", {num_subword:,} of them by subwords only" if num_subword else ""
         return (
             f"fastText vectors of dimension {self.matrix.shape[1]} for {num_found:,} of "
-            f"{self.found.size:,} words ({100 * self.coverage:.1f} %){by_subword}"
+            f"{self.has_vector.size:,} words ({100 * self.coverage:.1f} %){by_subword}"
         )
 
 
 def _table(
-    matrix: NDArray[np.float32], found: NDArray[np.bool_], subword: NDArray[np.bool_]
+    matrix: NDArray[np.float32], has_vector: NDArray[np.bool_], subword: NDArray[np.bool_]
 ) -> VectorTable:
     """Make a table in which a zero vector, which has no direction, does not count as found."""
-    found = found & matrix.any(axis=1)
-    return VectorTable(matrix, found, subword & found)
+    has_vector = has_vector & matrix.any(axis=1)
+    return VectorTable(matrix, has_vector, subword & has_vector)
 
 
 def read_vectors(
@@ -225,7 +225,7 @@ def save_table(table: VectorTable, words: Sequence[str], path: str | Path, key: 
     """
     from safetensors.numpy import save
 
-    parts = {"matrix": table.matrix, "found": table.found, "subword": table.subword}
+    parts = {"matrix": table.matrix, "found": table.has_vector, "subword": table.subword}
     # safetensors would write the memory of a strided array as it lies.
     tensors: dict[str, NDArray[Any]] = {
         name: np.ascontiguousarray(values) for name, values in parts.items()
@@ -312,7 +312,7 @@ def embedding_matrix(
     result = generator.standard_normal((vocab_size, hidden_size), dtype=np.float32)
     result /= np.float32(math.sqrt(hidden_size))
     norms = np.linalg.norm(table.matrix.astype(np.float64), axis=1)  # (words,)
-    usable = table.found & (norms > 0)
+    usable = table.has_vector & (norms > 0)
     result[special_count:][usable] = table.matrix[usable] / norms[usable, None]
     if special_count:
         result[0] = 0.0

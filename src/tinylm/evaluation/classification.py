@@ -118,12 +118,12 @@ def for_each_text(
     """
     device = next(model.parameters()).device
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    found: list[Tensor] = []
+    computed: list[Tensor] = []
     with evaluating(model):
         for start in range(0, len(order), batch_size):
             ids, real = pad_rows([rows[i] for i in order[start : start + batch_size]])
-            found.append(compute(ids.to(device), real.to(device)).cpu())
-    joined = torch.cat(found)
+            computed.append(compute(ids.to(device), real.to(device)).cpu())
+    joined = torch.cat(computed)
     sorted_back = torch.empty_like(joined)
     sorted_back[torch.tensor(order)] = joined
     return sorted_back

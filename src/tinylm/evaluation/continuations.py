@@ -39,8 +39,8 @@ class StoryPrompts:
         """Join them with what a model made of them."""
         return Continuations(
             prompts=self.prompts,
-            generated=[one.ids for one in generated],
-            finished=[one.finished for one in generated],
+            generated=[continuation.ids for continuation in generated],
+            finished=[continuation.finished for continuation in generated],
             true=self.true,
             true_finished=self.true_finished,
         )

@@ -15,17 +15,17 @@ def distinct(texts: Sequence[Sequence[int]], n: int) -> float:
 
     It falls as the amount of text grows, so compare only sets of like size.
     """
-    found = [gram for text in texts for gram in ngrams(text, n)]
-    return len(set(found)) / len(found) if found else 0.0
+    grams = [gram for text in texts for gram in ngrams(text, n)]
+    return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def repetition(texts: Sequence[Sequence[int]], n: int = 4) -> float:
     """Return the share of n-grams that stood earlier in the same text (Welleck et al. 2020)."""
     total = repeated = 0
     for text in texts:
-        found = list(ngrams(text, n))
-        total += len(found)
-        repeated += len(found) - len(set(found))
+        grams = list(ngrams(text, n))
+        total += len(grams)
+        repeated += len(grams) - len(set(grams))
     return repeated / total if total else 0.0
 
 

@@ -102,8 +102,8 @@ def differences(
     made: dict[str, dict[str, dict[str, Any]]] = {}
     for measure, values in measured.items():
         made[measure] = {name: {} for name in values}
-        for one, other in combinations(values, 2):
-            made[measure][one][other] = paired(values[one], values[other]).as_result()
+        for first, second in combinations(values, 2):
+            made[measure][first][second] = paired(values[first], values[second]).as_result()
     return made
 
 
@@ -111,8 +111,8 @@ def _distance(
     measured: Mapping[str, Mapping[str, Replicates]], name: str, reference: str
 ) -> Replicates:
     def gaps(measure: str) -> list[float]:
-        one, other = measured[measure][name], measured[measure][reference]
-        values, others = (one.value, *one.without), (other.value, *other.without)
+        own, true = measured[measure][name], measured[measure][reference]
+        values, others = (own.value, *own.without), (true.value, *true.without)
         return [abs(a - b) for a, b in zip(values, others, strict=True)]
 
     pairs = zip(gaps("distinct_2"), gaps("repetition"), strict=True)

@@ -146,7 +146,7 @@ def layers_of(model: SteppingDecoderLM) -> Layers | None:
     if not suited or watched(*parts) or any(part.training for part in parts):
         return None
     weights = [_layer_weights(layer, model.numbers) for layer in model.layers]
-    known = [one for one in weights if one is not None]
+    known = [layer for layer in weights if layer is not None]
     if len(known) < len(weights):
         return None
     activation = _activation_of(model.layers[0])

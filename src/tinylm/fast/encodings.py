@@ -79,8 +79,8 @@ def _turning_table(encoding: Positions, config: ModelConfig) -> Tensor | None:
     table = _turned_units(encoding, torch.arange(context), heads if differ else 1, size)
     vectors = torch.randn(heads, context, size, generator=torch.Generator().manual_seed(0))
     expected = encoding.rotate(vectors[None], torch.arange(context)[None])[0]
-    found = torch.einsum("hpi,phij->hpj", vectors, table.expand(-1, heads, -1, -1))
-    if not torch.allclose(found, expected, rtol=_NEAR, atol=_NEAR):
+    turned = torch.einsum("hpi,phij->hpj", vectors, table.expand(-1, heads, -1, -1))
+    if not torch.allclose(turned, expected, rtol=_NEAR, atol=_NEAR):
         return None
     return table.float().contiguous()
 

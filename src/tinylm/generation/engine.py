@@ -98,8 +98,8 @@ def generate_steps(
             streams = streams_of(prompts, equal_before(prompts) if numbers is None else numbers)
             return (yield from _choose_steps(stepper, strategy, config, special, streams))
         results: list[Generated] = search(stepper, special)
-    for step in range(max(len(one.ids) for one in results)):
-        yield [(i, one.ids[step]) for i, one in enumerate(results) if step < len(one.ids)]
+    for step in range(max(len(result.ids) for result in results)):
+        yield [(i, result.ids[step]) for i, result in enumerate(results) if step < len(result.ids)]
     return results
 
 
@@ -141,7 +141,9 @@ def _choose_steps(
         logits = stepper.logits()  # (active, vocab)
         if quick:
             never = forbidden_ids(logits.shape[-1], config, special, step)
-            chosen, found = (best[:, 0] for best in choosing.likeliest(logits, never, 1))
+            chosen, log_probabilities = (
+                best[:, 0] for best in choosing.likeliest(logits, never, 1)
+            )
         else:
             logits = at_least_float32(logits)
             _refuse_not_finite([float(logits.sum())])
@@ -151,8 +153,8 @@ def _choose_steps(
             chosen = chooser.choose(allowed, seen_rows, own[rows])  # (active,)
             if seen is not None:
                 seen[rows, chosen] = True
-            found = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
-        gained, tokens = found.tolist(), chosen.tolist()
+            log_probabilities = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
+        gained, tokens = log_probabilities.tolist(), chosen.tolist()
         _refuse_not_finite(gained)
         going_on = []
         for r, i in enumerate(active):

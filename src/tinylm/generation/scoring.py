@@ -57,13 +57,13 @@ def token_log_probabilities(
                 [row + [0] * (longest - len(row)) for row in labels], device=device
             )
             logits = model(ids)  # padding stands behind the text, so causality hides it
-            found = (
+            log_probabilities = (
                 at_least_float32(logits)
                 .log_softmax(-1)
                 .gather(-1, targets[:, :, None])[:, :, 0]
                 .tolist()
             )
-            for (i, start), row, values in zip(chosen, labels, found, strict=True):
+            for (i, start), row, values in zip(chosen, labels, log_probabilities, strict=True):
                 # Only the second half of a later window is new.
                 skipped = 0 if start == 0 else context - _stride(context)
                 scores[i][start + skipped : start + len(row)] = values[skipped : len(row)]

@@ -71,17 +71,20 @@ def describe(head: HeadMeasure, spell: Callable[[int], str]) -> str:
         head: measured.
         spell: token id -> its text.
     """
-    found = role(head.shares)
-    if not found.ranked:
+    head_role = role(head.shares)
+    if not head_role.ranked:
         return "Too few tokens were measured to say anything."
-    if found.leading:
-        text = _gives(found.ranked[: 1 + found.second])
-    elif above := [pair for pair in found.ranked[:_TOLD] if pair[1].focus > 0]:
+    if head_role.leading:
+        text = _gives(head_role.ranked[: 1 + head_role.second])
+    elif above := [pair for pair in head_role.ranked[:_TOLD] if pair[1].focus > 0]:
         text = f"No place stands out. {_gives(above)}"
     else:
         text = "No place stands out. Gives no more than expected to any of those measured"
     text += f"; looks {head.distance:.1f} tokens back on average"
-    words = [f"“{spell(one.token)}” ({one.factor:.1f} times)" for one in head.favourites]
+    words = [
+        f"“{spell(favourite.token)}” ({favourite.factor:.1f} times)"
+        for favourite in head.favourites
+    ]
     if words:
         text += f". Most above what their positions explain: {_listed(words)}"
     return text + "."
@@ -105,15 +108,15 @@ def _negative(worth: Difference) -> str:
 
 
 def _gives(pairs: Sequence[tuple[str, Share]]) -> str:
-    told: list[str] = []
+    phrases: list[str] = []
     for name, share in pairs:
-        whole = "" if told else " of its weight"
+        whole = "" if phrases else " of its weight"
         beside = "by its distances alone" if name in _OF_WORDS else "by an even spread"
-        told.append(
+        phrases.append(
             f"{100 * share.share:.0f}\u202f%{whole} {_PHRASES[name]} "
             f"({100 * share.expected:.0f}\u202f% {beside})"
         )
-    return f"Gives {_listed(told)}"
+    return f"Gives {_listed(phrases)}"
 
 
 def _listed(items: Sequence[str]) -> str:

@@ -128,8 +128,8 @@ def decoding_flops(
     """
     hidden, width = config.hidden_size, config.num_heads * config.resolved_head_dim
     unembedding = new * 2 * hidden * config.resolved_vocab_size
-    one = forward_flops(config, 1)
-    per_token = one.projections + one.feed_forward
+    token = forward_flops(config, 1)
+    per_token = token.projections + token.feed_forward
     if not cached:
         read = new * prompt + new * (new - 1) // 2  # tokens, all texts together
         pairs = _summed_pairs(prompt + new - 1, quick) - _summed_pairs(prompt - 1, quick)

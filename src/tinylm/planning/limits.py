@@ -102,9 +102,9 @@ def refuse_beyond_memory(
 
 def shown_bytes(size: float) -> str:
     """Return a number of bytes for people: ``1.5 GiB``, ``512 bytes``."""
-    for unit, one in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if size >= one:
-            return f"{size / one:.4g} {unit}"
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if size >= factor:
+            return f"{size / factor:.4g} {unit}"
     return f"{size:,} bytes"
 
 

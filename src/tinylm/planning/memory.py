@@ -118,8 +118,8 @@ def step_peak(
     ]
     weights = _FLOAT * counts["total"]
     moments = _moments(training.optimizer, training.beta1 > 0) * trained
-    found = (StepBytes(time, weights, moments, *parts) for time, *parts in times)
-    return max(found, key=lambda one: one.total)
+    peaks = (StepBytes(time, weights, moments, *parts) for time, *parts in times)
+    return max(peaks, key=lambda peak: peak.total)
 
 
 def largest_batch(
@@ -135,8 +135,8 @@ def largest_batch(
     """
 
     def fits(batch: int) -> bool:
-        one = replace(training, batch_size=batch)
-        return step_peak(config, one, frozen_embedding).total <= memory
+        changed = replace(training, batch_size=batch)
+        return step_peak(config, changed, frozen_embedding).total <= memory
 
     low, high = 0, 1
     while high <= sys.maxsize // 2 and fits(high):

@@ -264,8 +264,8 @@ class Trainer:
             indices.append(self.order.next())
             if self.order.epoch_ended:  # a step never mixes two epochs
                 break
-        found = self.training_step.backward([self.task.batch(chosen) for chosen in indices])
-        loss, num_targets, norm = found.loss, found.num_targets, found.norm
+        gradients = self.training_step.backward([self.task.batch(chosen) for chosen in indices])
+        loss, num_targets, norm = gradients.loss, gradients.num_targets, gradients.norm
         if not (math.isfinite(loss) and math.isfinite(norm)):
             windows = [str(i) for chosen in indices for i in chosen]
             shown = ", ".join(windows[:_MOST_WINDOWS_SHOWN])

@@ -181,9 +181,9 @@ def _rate_factors(model: nn.Module) -> dict[int, float]:
     }
 
 
-def same_state(one: str, other: str) -> bool:
+def same_state(first: str, second: str) -> bool:
     """Whether two optimizers, by name, keep the same state: a run can change between them."""
-    return ("sgd" in one) == ("sgd" in other)
+    return ("sgd" in first) == ("sgd" in second)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -139,8 +139,8 @@ class _Segment(torch.autograd.Function):
         tensors = (inside, *parameters)
         wanted = [tensor for tensor, need in zip(tensors, needed, strict=True) if need]
         # A parameter may have no part in the result (None), as without recomputation.
-        found = iter(torch.autograd.grad(y, wanted, gradient, allow_unused=True))
-        return (None, *(next(found) if need else None for need in needed))
+        gradients = iter(torch.autograd.grad(y, wanted, gradient, allow_unused=True))
+        return (None, *(next(gradients) if need else None for need in needed))
 
 
 @dataclass(frozen=True)

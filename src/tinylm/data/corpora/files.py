@@ -78,9 +78,9 @@ class FilesCorpus:
             raise DataError("corpus `files` needs data.path: give a folder or file (--data PATH)")
         self._config = config
         self._root = Path(config.path).expanduser()
-        found = _find(self._root)
+        files = _find(self._root)
         groups: dict[str, list[_File]] = {"train": [], "validation": [], "test": [], "": []}
-        for file in found:
+        for file in files:
             groups[_split_of(file, self._root) if self._root.is_dir() else ""].append(file)
         marked = bool(groups["train"])
         self._train_files = groups["train"] or groups[""]
@@ -88,7 +88,7 @@ class FilesCorpus:
         self._left_out = [*groups["test"], *(groups[""] if marked else [])]
         if not self._train_files:
             raise DataError(
-                f"{self._root}: no training file among {_names(found)}: "
+                f"{self._root}: no training file among {_names(files)}: "
                 "name one with the part `train`, as in stories-train.txt"
             )
         self._text_format = config.text_format
@@ -284,7 +284,7 @@ def _find(root: Path) -> list[_File]:
             if not any(part.startswith(".") for part in path.relative_to(root).parts)
             and path.is_file()
         ]
-        found = [file for file in visible if file.path.suffix.lower() in SUFFIXES]
+        readable = [file for file in visible if file.path.suffix.lower() in SUFFIXES]
     except OSError as error:
         raise _unreadable(root, error) from error
     for file in visible:
@@ -292,9 +292,9 @@ def _find(root: Path) -> list[_File]:
             unpacked = file.path.with_suffix("")
             if unpacked.suffix.lower() in SUFFIXES and not unpacked.exists():
                 raise DataError(f"{file.path} is packed: unpack it, or move it out of the folder")
-    if not found:
+    if not readable:
         raise DataError(f"{root}: no {kinds} files in this folder: give one that holds some")
-    return sorted(found, key=lambda file: file.name)
+    return sorted(readable, key=lambda file: file.name)
 
 
 def _split_of(file: _File, root: Path) -> str:

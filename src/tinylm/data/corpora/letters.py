@@ -124,12 +124,12 @@ def _write(draw: Draw) -> str:
     author, friend, addressed = _three(draw, (*GIRLS, *BOYS))
     to_kin = draw() < 0.6
     kin, other_kin = _three(draw, _KIN)[:2]
-    thing, gift, other = _three(draw, [t.noun for t in (*TOYS, *TREASURES) if t.size != "l"])
+    belonging, gift, other = _three(draw, [t.noun for t in (*TOYS, *TREASURES) if t.size != "l"])
     slots = {
         "author": author,
         "friend": friend,
         "kin": other_kin,
-        "thing": thing,
+        "thing": belonging,
         "gift": gift,
         "other": other,
         "color": pick(COLORS),

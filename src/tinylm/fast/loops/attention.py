@@ -217,13 +217,13 @@ def _turn_entry(numbers):
             apart = carray(address(a[9 + part]), (batch, heads, seq, size), numbers)
             for head in range(heads):
                 for i in range(seq):
-                    one, other = joined[text, i, part, head], apart[text, head, i]
+                    joined_row, apart_row = joined[text, i, part, head], apart[text, head, i]
                     if splits:
                         for j in range(size):
-                            other[j] = one[j]
+                            apart_row[j] = joined_row[j]
                     else:
                         for j in range(size):
-                            one[j] = other[j]
+                            joined_row[j] = apart_row[j]
 
     return entry
 

@@ -24,7 +24,7 @@ _CHUNK = 64
 
 
 @function
-def _take(logits, largest, ids, found, shift):
+def _take(logits, largest, ids, log_probabilities, shift):
     """Take the largest numbers out of a row, one after the other, lower ids first."""
     for i in range(len(ids)):
         chunk = 0
@@ -35,7 +35,7 @@ def _take(logits, largest, ids, found, shift):
         while place < len(logits) - 1 and logits[place] != largest[chunk]:
             place += 1
         ids[i] = place
-        found[i] = logits[place] - shift
+        log_probabilities[i] = logits[place] - shift
         logits[place] = -np.inf
         largest[chunk] = largest_of(logits[chunk * _CHUNK : (chunk + 1) * _CHUNK])
 
@@ -46,7 +46,7 @@ def _entry(numbers):
         logits = carray(address(a[6]), (rows, vocab), numbers)
         never = carray(address(a[7]), (forbidden,), np.int64)
         ids = carray(address(a[8]), (rows, count), np.int64)
-        found = carray(address(a[9]), (rows, count), np.float32)
+        log_probabilities = carray(address(a[9]), (rows, count), np.float32)
         row = np.empty(vocab, np.float32)
         largest = np.empty((vocab + _CHUNK - 1) // _CHUNK, np.float32)
         while True:
@@ -63,7 +63,7 @@ def _entry(numbers):
                 row[never[j]] = -np.inf
             for c in range(len(largest)):
                 largest[c] = largest_of(row[c * _CHUNK : (c + 1) * _CHUNK])
-            _take(row, largest, ids[i], found[i], most + np.log(total))
+            _take(row, largest, ids[i], log_probabilities[i], most + np.log(total))
 
     return entry
 
@@ -84,8 +84,8 @@ def likeliest(logits: Tensor, forbidden: Sequence[int], count: int) -> tuple[Ten
     """
     rows, vocab = logits.shape
     ids = torch.empty(rows, count, dtype=torch.int64)
-    found = torch.empty(rows, count)
+    log_probabilities = torch.empty(rows, count)
     never = torch.tensor(list(forbidden), dtype=torch.int64)
     sizes = rows, vocab, count, len(never)
-    _RUN[logits.dtype](rows, *sizes, logits.contiguous(), never, ids, found)
-    return ids, found
+    _RUN[logits.dtype](rows, *sizes, logits.contiguous(), never, ids, log_probabilities)
+    return ids, log_probabilities

@@ -60,11 +60,11 @@ class Kernel:
                 of the format that the kernel reads.
         """
         table = [0, blocks]
-        for one in arguments:
-            if isinstance(one, Tensor):
-                table.append(one.data_ptr())
+        for argument in arguments:
+            if isinstance(argument, Tensor):
+                table.append(argument.data_ptr())
             else:
-                table.append(one if isinstance(one, int) else bits_of(one))
+                table.append(argument if isinstance(argument, int) else bits_of(argument))
         held = (ctypes.c_int64 * len(table))(*table)
         self.run(held, max(min(torch.get_num_threads(), blocks), 1))
 

@@ -20,7 +20,7 @@ def _relu_entry(a):
     parts, rows, size = a[1], a[2], a[3]
     gradient = carray(address(a[4]), (rows, size), np.uint16)
     out = carray(address(a[5]), (rows, size), np.uint16)
-    found = carray(address(a[6]), (rows, size), np.uint16)
+    masked = carray(address(a[6]), (rows, size), np.uint16)
     sums = carray(address(a[7]), (parts, size), np.float32)
     to_bias = carray(address(a[8]), (size,), np.float32)
     while True:
@@ -30,7 +30,7 @@ def _relu_entry(a):
         total = sums[part]
         total[:] = 0
         for i in range(part * rows // parts, (part + 1) * rows // parts):
-            given, shown, kept = gradient[i], out[i], found[i]
+            given, shown, kept = gradient[i], out[i], masked[i]
             for j in range(size):
                 # A bfloat16 above 0 is an integer above 0, read with its sign.
                 slope = widen(given[j]) if np.int16(shown[j]) > 0 else np.float32(0)
@@ -84,9 +84,9 @@ class _Linear(torch.autograd.Function):
         to_x = to_weight = to_bias = None
         sums, total = torch.empty(_PARTS, given.shape[1]), torch.empty(given.shape[1])
         if out is not None:
-            found = torch.empty_like(given)
-            _RELU_BACKWARDS(_PARTS, *given.shape, given, out, found, sums, total, 0)
-            given, to_bias = found, total if wants_bias else None
+            masked = torch.empty_like(given)
+            _RELU_BACKWARDS(_PARTS, *given.shape, given, out, masked, sums, total, 0)
+            given, to_bias = masked, total if wants_bias else None
         elif wants_bias:
             _SUM_ROWS(_PARTS, *given.shape, given, sums, total, 0)
             to_bias = total

@@ -62,9 +62,9 @@ def _forwards(table, x, y, weight, bias, out, low, normal, scales, eps, draw, dr
             rate = np.float32(1) / np.sqrt(square / np.float32(size) + eps)
             scales[row] = rate
             for j in range(size):
-                one = total[j] * rate
-                normal[row, j] = one
-                out[row, j] = one * weight[j] + bias[j]
+                normalised = total[j] * rate
+                normal[row, j] = normalised
+                out[row, j] = normalised * weight[j] + bias[j]
             if len(low):
                 copy = low[row]
                 for j in range(size):

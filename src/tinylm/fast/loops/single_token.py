@@ -205,7 +205,7 @@ def _attention_entry(numbers, cached):
         turn = carray(address(a[15]), (a[16], a[17], size, size), np.float32)
         bias = carray(address(a[18]), (heads if a[18] else 0, a[19]), np.float32)
         places = carray(address(a[20]), (rows if a[20] else 0,), np.int64)
-        query, found = np.empty(size, np.float32), np.empty(size, np.float32)
+        query, vector = np.empty(size, np.float32), np.empty(size, np.float32)
         turned, no_bias = np.empty(size, np.float32), np.empty(0, np.float32)
         scores = np.empty(length, np.float32)
         while True:
@@ -218,16 +218,16 @@ def _attention_entry(numbers, cached):
                 value = values[length - 1, row, head]
                 for j in range(size):
                     query[j] = widen(new[0, head, j])
-                    found[j] = widen(new[1, head, j])
+                    vector[j] = widen(new[1, head, j])
                     store(value, j, widen(new[2, head, j]))
                 if len(turn) > 0:
                     matrix = turn[place, min(head, turn.shape[1] - 1)]
-                    turn_vector(found, matrix, turned)
-                    found[:] = turned
+                    turn_vector(vector, matrix, turned)
+                    vector[:] = turned
                     turn_vector(query, matrix, turned)
                     query[:] = turned
                 for j in range(size):
-                    store(key, j, found[j])
+                    store(key, j, vector[j])
                 by_distance = bias[head] if len(bias) > 0 else no_bias
                 attend_head(
                     query,
@@ -241,10 +241,10 @@ def _attention_entry(numbers, cached):
                     row,
                     head,
                     scores,
-                    found,
+                    vector,
                 )
                 for j in range(size):
-                    store(mixed[row, head], j, found[j])
+                    store(mixed[row, head], j, vector[j])
 
     return entry
 

@@ -101,7 +101,7 @@ class BeamSearch(Searcher):
     def search(self, stepper: Stepper, special: SpecialIds) -> list[Generated]:
         """Return the best hypothesis of each prompt; see ``Searcher.search``."""
         prompt_lengths = [len(row) for row in stepper.rows]
-        found: list[list[_Hypothesis]] = [[] for _ in prompt_lengths]  # best first
+        complete: list[list[_Hypothesis]] = [[] for _ in prompt_lengths]  # best first
         open_prompts = list(range(len(prompt_lengths)))
         beams = _Beams(stepper, self.config, special)
         for length in range(1, self.config.max_new_tokens + 1):
@@ -109,23 +109,23 @@ class BeamSearch(Searcher):
             running: list[list[_Candidate]] = []  # their hypotheses
             for place, candidates in enumerate(beams.candidates(length)):
                 prompt = open_prompts[place]
-                found[prompt] += [
+                complete[prompt] += [
                     _Hypothesis(
-                        score=self._score(one.total, length),
+                        score=self._score(candidate.total, length),
                         ids=[
-                            *beams.text(place, one)[prompt_lengths[prompt] :],
-                            *([one.token] if one.token != special.eos else []),
+                            *beams.text(place, candidate)[prompt_lengths[prompt] :],
+                            *([candidate.token] if candidate.token != special.eos else []),
                         ],
-                        finished=one.token == special.eos,
-                        log_probability=one.log_probability,
+                        finished=candidate.token == special.eos,
+                        log_probability=candidate.log_probability,
                     )
-                    for one in candidates[: self.config.num_beams]
-                    if one.token == special.eos or length == self.config.max_new_tokens
+                    for candidate in candidates[: self.config.num_beams]
+                    if candidate.token == special.eos or length == self.config.max_new_tokens
                 ]
-                found[prompt].sort(key=lambda one: one.score, reverse=True)
-                del found[prompt][self.config.num_beams :]
-                rest = [one for one in candidates if one.token != special.eos]
-                if rest and not self._is_done(found[prompt], rest[0].total, length):
+                complete[prompt].sort(key=lambda candidate: candidate.score, reverse=True)
+                del complete[prompt][self.config.num_beams :]
+                rest = [candidate for candidate in candidates if candidate.token != special.eos]
+                if rest and not self._is_done(complete[prompt], rest[0].total, length):
                     going_on.append(place)
                     running.append(rest[: self.config.num_beams])
             if not going_on or length == self.config.max_new_tokens:
@@ -135,15 +135,15 @@ class BeamSearch(Searcher):
         context = stepper.model.config.context_length
         return [
             self._result(hypotheses, prompt_length, context)
-            for hypotheses, prompt_length in zip(found, prompt_lengths, strict=True)
+            for hypotheses, prompt_length in zip(complete, prompt_lengths, strict=True)
         ]
 
     def _score(self, total: float, length: int) -> float:
         return total / math.pow(length, self.config.length_penalty)
 
-    def _is_done(self, found: list[_Hypothesis], best_running: float, length: int) -> bool:
+    def _is_done(self, complete: list[_Hypothesis], best_running: float, length: int) -> bool:
         """Return whether a prompt's search ends, its running hypotheses being ``length`` long."""
-        if len(found) < self.config.num_beams:
+        if len(complete) < self.config.num_beams:
             return False
         if self.config.early_stopping == "full":
             return True
@@ -151,20 +151,20 @@ class BeamSearch(Searcher):
             # Sums only fall, so the largest divisor bounds what any continuation can reach. With
             # a penalty of 0 or less, the present length does.
             length = self.config.max_new_tokens
-        return self._score(best_running, length) <= found[-1].score
+        return self._score(best_running, length) <= complete[-1].score
 
     def _result(self, hypotheses: list[_Hypothesis], prompt_length: int, context: int) -> Generated:
         if not hypotheses:
             raise GenerationError("no token has a probability: the model's logits are not finite")
         best, *others = [
             Generated(
-                ids=one.ids,
-                finished=one.finished,
-                log_probability=one.log_probability,
-                slid=slides(prompt_length, len(one.ids), one.finished, context),
-                score=one.score,
+                ids=hypothesis.ids,
+                finished=hypothesis.finished,
+                log_probability=hypothesis.log_probability,
+                slid=slides(prompt_length, len(hypothesis.ids), hypothesis.finished, context),
+                score=hypothesis.score,
             )
-            for one in hypotheses[: self.config.num_return]
+            for hypothesis in hypotheses[: self.config.num_return]
         ]
         return replace(best, alternatives=tuple(others))
 
@@ -226,8 +226,8 @@ class _Beams:
             from tinylm.fast.loops.choosing import likeliest
 
             never = forbidden_ids(logits.shape[-1], self._config, self._special, num_new)
-            ids, found = likeliest(logits, never, count)
-            return ids, found, found
+            ids, log_probability = likeliest(logits, never, count)
+            return ids, log_probability, log_probability
         log_probability = ranked = at_least_float32(logits).log_softmax(-1)
         if self._seen is not None:
             penalty = self._config.repetition_penalty
@@ -245,17 +245,19 @@ class _Beams:
         width = max(len(candidates) for candidates in running)
         settled = [_settle(candidates, width) for candidates in running]
         rows = [
-            place * self._width + one.row
+            place * self._width + candidate.row
             for place, candidates in zip(places, settled, strict=True)
-            for one in candidates
+            for candidate in candidates
         ]
-        tokens = torch.tensor([one.token for candidates in settled for one in candidates])
+        tokens = torch.tensor(
+            [candidate.token for candidates in settled for candidate in candidates]
+        )
         self._stepper.keep(rows)
         self._stepper.append(tokens)
         self._width = width
-        self._totals = [[one.total for one in candidates] for candidates in settled]
+        self._totals = [[candidate.total for candidate in candidates] for candidates in settled]
         self._log_probabilities = [
-            [one.log_probability for one in candidates] for candidates in settled
+            [candidate.log_probability for candidate in candidates] for candidates in settled
         ]
         if self._seen is not None:
             self._seen = self._seen[rows]
@@ -269,11 +271,11 @@ def _settle(candidates: list[_Candidate], width: int) -> list[_Candidate]:
     """
     settled: dict[int, _Candidate] = {}
     movers = []
-    for one in candidates:
-        if one.row < width and one.row not in settled:
-            settled[one.row] = one
+    for candidate in candidates:
+        if candidate.row < width and candidate.row not in settled:
+            settled[candidate.row] = candidate
         else:
-            movers.append(one)
+            movers.append(candidate)
     dead = candidates[0]._replace(total=-math.inf)
     movers += [dead] * (width - len(candidates))
     free = [row for row in range(width) if row not in settled]

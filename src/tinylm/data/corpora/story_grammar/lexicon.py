@@ -79,7 +79,7 @@ shepherd:m
 
 
 @dataclass(frozen=True)
-class Thing:
+class Belonging:
     """Something one can have, want, lend and lose."""
 
     noun: str
@@ -90,16 +90,16 @@ class Thing:
     """``s`` fits a hand, ``m`` two arms, ``l`` is too big to carry."""
 
 
-def _things(table: str) -> tuple[Thing, ...]:
-    things = []
+def _belongings(table: str) -> tuple[Belonging, ...]:
+    belongings = []
     for line in table.strip().splitlines():
         noun, size, adjectives, play = (part.strip() for part in line.split("|"))
         words = tuple(adjectives.replace("+", " ".join(COLORS)).split())
-        things.append(Thing(noun, words, play, size))
-    return tuple(things)
+        belongings.append(Belonging(noun, words, play, size))
+    return tuple(belongings)
 
 
-TOYS: Final = _things("""
+TOYS: Final = _belongings("""
 ball|s|+ round bouncy striped rubber|bounced it high and caught it again
 kite|m|+ bright big striped|made its long tail dance
 doll|s|pretty little old new soft|brushed its hair and sang to it
@@ -148,7 +148,7 @@ toy castle|m|big gray wooden|filled it with tiny knights
 toy dragon|s|green red scary plastic|made it breathe pretend fire
 """)
 
-TREASURES: Final = _things("""
+TREASURES: Final = _belongings("""
 hat|s|+ straw silly warm|wore it every day
 scarf|s|+ striped warm woolly soft|wore it around the neck
 cap|s|+ new soft|wore it on sunny days

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from tinylm.data.corpora.story_grammar import lexicon
-from tinylm.data.corpora.story_grammar.lexicon import Thing
+from tinylm.data.corpora.story_grammar.lexicon import Belonging
 from tinylm.data.corpora.story_grammar.phrases import (
     GLADNESS,
     OTHER_BAD,
@@ -56,7 +56,7 @@ class StoryFacts:
     characters: dict[str, str] = field(default_factory=dict)
     """Role (``h`` hero, ``f`` friend, ``k`` kin, ...) -> name."""
     holders: dict[str, str] = field(default_factory=dict)
-    """Thing, as named in the text -> name of who has it at the end."""
+    """Belonging, as named in the text -> name of who has it at the end."""
     sorrows: list[Sorrow] = field(default_factory=list)
     """In the order in which they came."""
     events: list[tuple[str, ...]] = field(default_factory=list)
@@ -156,20 +156,18 @@ class World:
             name, gender = self.pick(lexicon.GROWN_UPS)
         self.cast(role, name, gender, name.removeprefix("the "))
 
-    def same_gender(self, one: str, other: str) -> bool:
-        """Return whether "he" or "she" could mean both."""
-        return self._genders[one] == self._genders[other]
-
-    def thing(self, slot: str, things: Sequence[Thing], *, sizes: str = "sml") -> Thing:
+    def belonging(
+        self, slot: str, choices: Sequence[Belonging], *, sizes: str = "sml"
+    ) -> Belonging:
         """Choose a thing; ``slot`` is "red ball", ``slot.n`` "ball"."""
-        thing = self.pick(things)
+        belonging = self.pick(choices)
         taken = {value for key, value in self.slots.items() if key.endswith(".n")}
-        while thing.size not in sizes or thing.noun in taken:
-            thing = self.pick(things)
-        self.slots[slot] = f"{self.pick(thing.adjectives)} {thing.noun}"
-        self.slots[f"{slot}.n"] = thing.noun
-        self.slots[f"{slot}.play"] = thing.play
-        return thing
+        while belonging.size not in sizes or belonging.noun in taken:
+            belonging = self.pick(choices)
+        self.slots[slot] = f"{self.pick(belonging.adjectives)} {belonging.noun}"
+        self.slots[f"{slot}.n"] = belonging.noun
+        self.slots[f"{slot}.play"] = belonging.play
+        return belonging
 
     def food(self, slot: str) -> None:
         """Choose something to eat; ``slot`` is "juicy pear", ``slot.n`` "pear"."""
@@ -201,15 +199,15 @@ class World:
 
     def give(self, slot: str, role: str) -> None:
         """From now on ``role`` has the thing named by ``slot``."""
-        thing, name = self.slots[slot], self.slots[role]
-        self.facts.holders[thing] = name
-        self.facts.events.append(("has", name, thing))
+        belonging, name = self.slots[slot], self.slots[role]
+        self.facts.holders[belonging] = name
+        self.facts.events.append(("has", name, belonging))
 
     def take(self, slot: str) -> None:
         """From now on nobody has the thing named by ``slot``."""
-        thing = self.slots[slot]
-        owner = self.facts.holders.pop(thing, "")
-        self.facts.events.append(("gone", owner, thing))
+        belonging = self.slots[slot]
+        owner = self.facts.holders.pop(belonging, "")
+        self.facts.events.append(("gone", owner, belonging))
 
     def note(self, verb: str, *slots: str) -> None:
         """Write an event into the facts, each slot by its word."""

@@ -161,7 +161,7 @@ def sick_friend(w: World) -> None:
         w.put("relief", "the {dish} was hot and good")
         w.slots["brought"] = w.slots["dish"]
     elif gift == "toy":
-        w.thing("o", TOYS, sizes="s")
+        w.belonging("o", TOYS, sizes="s")
         w.tell(
             "{h} looked at {h.his} toys and took the best one, a {o}.",
             "{h} took {h.his} {o} from the shelf.",
@@ -240,7 +240,7 @@ def newcomer(w: World) -> None:
         )
     )
     w.open()
-    w.thing("o", TOYS, sizes="sm")
+    w.belonging("o", TOYS, sizes="sm")
     w.give("o", "h")
     w.tell(
         "{h} often went to {place} with {h.his} {o}.", "{h} liked to play {at} with {h.his} {o}."

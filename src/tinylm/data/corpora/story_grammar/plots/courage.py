@@ -154,7 +154,7 @@ def sleepless(w: World) -> None:
     w.cast_child("h")
     w.cast_kin()
     w.open()
-    w.thing("o", TOYS, sizes="s")
+    w.belonging("o", TOYS, sizes="s")
     reason, cure, why = w.pick(
         (
             (

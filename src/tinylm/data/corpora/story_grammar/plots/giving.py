@@ -107,7 +107,7 @@ def secret_gift(w: World) -> None:
         w.slots["k.own"] = f"{w.slots['h.his']} friend {w.slots['k']}"
     w.place(("the market", "the village square"))
     w.open()
-    w.thing("o", TOYS)
+    w.belonging("o", TOYS)
     w.tell(
         "{h} [wished for|dreamed of] one thing: a {o}.",
         "more than anything, {h} wanted a {o}.",
@@ -289,7 +289,7 @@ def birthday(w: World) -> None:
         "there were [balloons|paper lanterns|garlands] and a [chocolate|carrot|strawberry|lemon|"
         "honey|nut] cake with [five|six|seven] candles."
     )
-    w.thing("o", TOYS)
+    w.belonging("o", TOYS)
     w.tell(
         '{f} gave {h} a {o}. "That is why I had no time," said {f}.',
         "there was a present too, a {o}. {f} had kept it secret all day.",

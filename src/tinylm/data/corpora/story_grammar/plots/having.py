@@ -9,7 +9,7 @@ from tinylm.data.corpora.story_grammar.world import World
 def _own(w: World, *, sizes: str = "s", treasure: float = 0.4) -> None:
     """Give the hero a thing ``o`` of which later sentences will tell."""
     toy = not w.chance(treasure)
-    w.thing("o", TOYS if toy else TREASURES, sizes=sizes)
+    w.belonging("o", TOYS if toy else TREASURES, sizes=sizes)
     w.give("o", "h")
     w.tell(
         "{h} had a {o}. {h.he} {o.play}.",
@@ -143,7 +143,7 @@ def sharing(w: World) -> None:
     w.cast_kin()
     w.place()
     w.open(friend=True)
-    w.thing("o", TOYS)
+    w.belonging("o", TOYS)
     w.give("o", "h")
     w.tell(
         "for {h.his} birthday, {h} got a {o}.",
@@ -249,10 +249,10 @@ def trading(w: World) -> None:
     w.place()
     w.open(friend=True)
     toy = w.chance(0.6)
-    w.thing("p", TOYS if toy else TREASURES, sizes="sm")
+    w.belonging("p", TOYS if toy else TREASURES, sizes="sm")
     w.give("p", "f")
     if w.chance(0.5):
-        w.thing("o", TOYS, sizes="sm")
+        w.belonging("o", TOYS, sizes="sm")
         edible = False
     else:
         w.food("o")

@@ -28,7 +28,7 @@ def broken(w: World) -> None:
     noun, mend = w.pick(_BREAKABLE)
     w.put("o", f"[{'blue' if w.chance(0.3) else 'old'}|big|white|beautiful|green] {noun}")
     w.slots.update({"o.n": noun, "mend": mend})
-    w.thing("p", TOYS, sizes="s")
+    w.belonging("p", TOYS, sizes="s")
     w.give("o", "k")
     w.give("p", "h")
     w.tell(

@@ -129,7 +129,7 @@ def treasure_hunt(w: World) -> None:
         "they dug again. Clonk! There was [a box|a chest|a tin].",
         "this time the shovel hit something hard. It was [a wooden box|a little chest].",
     )
-    w.thing("o", TREASURES if w.chance(0.5) else TOYS, sizes="s")
+    w.belonging("o", TREASURES if w.chance(0.5) else TOYS, sizes="s")
     w.tell("in it lay a {o}, and next to it was a letter.", "inside there was a {o} and a letter.")
     w.note("treasure", "o")
     w.heal("f", "they had found [the treasure|a {o}]")
