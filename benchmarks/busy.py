@@ -31,7 +31,7 @@ _SECONDS = 1.0  # a timed call takes about so long alone
 
 
 class Worker:
-    """A process that takes training steps when it is told to."""
+    """A process that takes training steps on request."""
 
     def __init__(self, competitor: str, setting: str, shape: str) -> None:
         inherited = {k: v for k, v in os.environ.items() if k not in SET_BY_USERS}

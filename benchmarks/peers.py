@@ -1,4 +1,4 @@
-"""The models that people would otherwise train, at the sizes of a shape.
+"""Decoders of other packages, at the sizes of a shape.
 
 Each is its package's own decoder with the package's own attention; packages that are not installed
 (`pip install -e .[bench]`) are left out and named.

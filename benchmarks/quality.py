@@ -37,7 +37,7 @@ from tinylm.training.schedules import learning_rate_factor
 
 
 class Peer(nn.Module):
-    """transformers' GPT-2 behind the few things that `split_loss` asks of a model."""
+    """transformers' GPT-2 with the attributes and methods that `split_loss` needs of a model."""
 
     def __init__(self, config: RunConfig, tied: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How long a person waits: `tinylm --help`, and the first word of `tinylm generate`.
+"""Start-up times: of `tinylm --help`, and until the first word of `tinylm generate`.
 
 Both are started as processes, in turns with transformers loading a GPT-2 of the same sizes and
 generating one token. Weights are random; what counts is importing, reading and the first step.

@@ -36,7 +36,7 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
         if temporary.exists():
             temporary.unlink()
         if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)  # a full disk does not say which file it was
+            error.filename = str(path)  # the error of a full disk does not name the file
         raise
 
 

@@ -3,8 +3,8 @@
 ``checkpoints/step-N/`` holds config.json, model.safetensors, tokenizer.json, the training state
 (training.json, training.safetensors) and manifest.json, the SHA-256 of the others. A folder is
 written under a temporary name and renamed when it is whole, so a step-N that exists was finished;
-the manifest shows damage done later. One that goes is renamed first, so it is never half there.
-``last`` and ``best`` are relative links. Nothing is pickled.
+the manifest shows damage done later. One that is deleted is renamed first, so it is never seen half
+deleted. ``last`` and ``best`` are relative links. Nothing is pickled.
 
 config.json names the kind of model and what it was built from, and lists what was done to it since
 (``model.changes``): an adapter attached, merged or folded, a longer context, a classifier's head.
@@ -179,7 +179,7 @@ def save_checkpoint(
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Delete what a killed process left in a folder of checkpoints that no other writes to.
+    """Delete what a killed process left in a folder of checkpoints that no other process writes to.
 
     A checkpoint that was about to be replaced, and whose place is empty, is put back.
     """

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class TinylmError(Exception):
-    """A problem to be told in one line: what is wrong, what is allowed, what to do."""
+    """A problem that is reported in one line: what is wrong, what is allowed, what to do."""
 
 
 class ConfigError(TinylmError):

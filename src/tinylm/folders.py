@@ -1,6 +1,6 @@
-"""Folders: made and synced, taken away in one step, cleared of what killed processes left.
+"""Folders: made and synced, deleted in one step, cleared of what killed processes left.
 
-What is unfinished, or on its way out, has a name of the form ``.NAME.PID.tmp``. If its process is
+What is unfinished, or being deleted, has a name of the form ``.NAME.PID.tmp``. If its process is
 killed, whoever locks the folder next (``tinylm.locks``) deletes it.
 """
 
@@ -14,7 +14,7 @@ LEFTOVERS = ".*.tmp"
 
 
 def temporary(path: Path) -> Path:
-    """Return the name that a file or folder has while it is unfinished, or on its way out."""
+    """Return the name that a file or folder has while it is unfinished or being deleted."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
@@ -52,7 +52,7 @@ def sync(folder: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Delete a folder and all that is in it: from one moment to the next it has no name.
+    """Delete a folder and all that is in it; its name disappears in one step.
 
     Raises:
         OSError: if it cannot be renamed; it is then as it was.

@@ -139,7 +139,8 @@ class LanguageModel:
         Args:
             prompt: text; it may be empty.
             config: all settings; empty: their defaults.
-            progress: told after every token how many there are, of ``max_new_tokens`` at most.
+            progress: called after every token with the number of tokens so far, at most
+                ``max_new_tokens``.
             settings: single fields of GenerationConfig, for example ``temperature=0.7``.
 
         Raises:

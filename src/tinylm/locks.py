@@ -1,8 +1,8 @@
 """One writer at a time in a folder: a run, an adapter, a cache, a folder of pages.
 
-Who writes holds ``FOLDER/.lock`` by ``flock`` (the library filelock), so that the lock of a process
-that has died is none. The file says who holds it: process, command, host and since when. It is
-deleted when the writer is done; an empty folder that was made for it goes as well.
+Who writes holds ``FOLDER/.lock`` by ``flock`` (the library filelock), so that a process that has
+died holds no lock. The file says who holds it: process, command, host and since when. It is deleted
+when the writer is done; an empty folder that was made for it goes as well.
 
 The holder alone writes there. So what killed processes left unfinished (names ``.*.tmp``) is
 deleted when a lock is taken, and a folder that is removed or exchanged while it is written to is
@@ -43,7 +43,7 @@ class LockedError(TinylmError):
     """Another process is writing there."""
 
     def __init__(self, problem: str, advice: str) -> None:
-        """Say who is, and what can be done."""
+        """Say who is writing, and what can be done."""
         self.problem = problem
         super().__init__(f"{problem}: {advice}")
 
@@ -81,11 +81,11 @@ def locked(
 ) -> Iterator[None]:
     """Be the only process that writes to a folder; within one process the lock nests.
 
-    Where the file system has no locks, that is told and the work goes on without one.
+    Where the file system has no locks, a warning says so and the work goes on without one.
 
     Args:
         folder: made if it is not there.
-        tell: is given the line that says whom it waits for, or that there are no locks.
+        tell: called with the line that says whom it waits for, or that there are no locks.
         wait: for a process that holds it; otherwise that is an error.
         clear: subfolders in which what killed processes left is deleted; "" is the folder itself.
 
@@ -111,8 +111,8 @@ def locked(
     finally:
         del _held[key]
         if lock is not None:
-            # While it is still held: who waits for it then sees that the file is gone, and makes
-            # a new one.
+            # While it is still held: a waiting process then sees that the file is gone, and makes a
+            # new one.
             if held.file is not None and _identity(key / LOCK) == held.file:
                 (key / LOCK).unlink()
             lock.release()
@@ -153,7 +153,7 @@ def _acquire(folder: Path, tell: Tell, wait: bool, made: list[Path]) -> FileLock
                 if not path.exists():
                     continue  # released since
                 unread += 1
-                if unread < _TRIES_TO_READ:  # who has just taken it is about to write who it is
+                if unread < _TRIES_TO_READ:  # its holder is about to write its name
                     time.sleep(_SECONDS_BETWEEN_TRIES)
                     continue
                 who = "another process"
@@ -214,7 +214,7 @@ def _write_holder(path: Path) -> None:
 
 
 def _read_holder(path: Path) -> _Holder | None:
-    """Return what a lock file says, or None where it says nothing true.
+    """Return what a lock file says, or None where that is not valid.
 
     It may be gone, half written or damaged, or still name a dead process that had it before.
     """

@@ -3,7 +3,7 @@
 **A measurement** is a number of rounds of the same work; its result is their median. Its *spread*
 is the distance between the quartiles of the rounds, as a share of the median. Above `LIMIT` it is
 *disturbed*: it is then repeated, up to `MOST` times as many rounds, and marked where it is shown if
-it is disturbed still. Quartiles forgive a few odd rounds, which a range does not.
+it is disturbed still. Quartiles are robust against a few outlying rounds; a range is not.
 
 **Two results differ** if the interval of their difference leaves 0 out. The interval is the
 difference plus and minus Student's quantile times its standard error, which is estimated by leaving
@@ -11,8 +11,8 @@ out one part at a time (the jackknife; Tukey 1958, Efron and Stein 1981). Parts 
 repeated and can be paired: rounds in which competitors took turns, texts that both models read,
 seeds. For a mean that is the paired t-interval; for BLEU, distinct-n or a ratio of sums it needs no
 formula. Of times the logarithms are compared, so that the difference is a ratio; a ratio that is
-nearer to 1 than `LEAST` is not made anything of, since where a competitor lies in memory moves its
-time as much.
+nearer to 1 than `LEAST` is not interpreted, since the place of a competitor in memory changes its
+time by as much.
 
 **What may be said**: of times *quicker*, *slower*, *not measurably different*, or, where a
 disturbance may hide a difference, *could not be measured*. Of other results *higher*, *lower* and
@@ -295,8 +295,8 @@ def compare(first: Measurement, second: Measurement) -> Comparison:
 def compare_unpaired(first: Measurement, second: Measurement) -> Comparison:
     """Compare two competitors of which one ran after the other.
 
-    What the machine did meanwhile falls on one of them alone, and no interval shows that: say so
-    beside the result.
+    A disturbance of the machine may affect only one of them, which no interval shows: say so beside
+    the result.
     """
     first_logs, second_logs = (mean_replicates(np.log(each.rounds)) for each in (first, second))
     return _comparison(unpaired(first_logs, second_logs), first, second)

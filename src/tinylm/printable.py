@@ -4,7 +4,7 @@ Control characters of a prompt, a corpus, a name or a generated text could move 
 the terminal's title, or turn the order of what follows around. They become U+FFFD: C0 but for tab
 and line feed, DEL, C1, the marks and controls of Unicode's bidirectional algorithm (UAX 9), halves
 of surrogate pairs, and the two code points that no XML may hold. Every other line end becomes a
-line feed. ``tests/test_printable.py`` sends all of them through every door.
+line feed. ``tests/test_printable.py`` sends all of them through every output.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Name -> ``"module:object"``, imported when used.
 
 A new tokenizer, corpus, model, positional encoding, strategy, schedule, optimizer, experiment,
-check, report section or command is one new file and one line here. A wrong name answers with the
-nearest ones.
+check, report section or command is one new file and one line here. The error of an unknown name
+lists the nearest ones.
 """
 
 from __future__ import annotations

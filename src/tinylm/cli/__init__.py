@@ -1,4 +1,4 @@
-"""The command line: one file a command. The only home of argv, print and exit."""
+"""The command line: one file a command. Only this package uses argv, print and exit."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def main() -> None:
     except TinylmError as error:
         _fail(str(error), getattr(error, "exit_status", 1))
     except BrokenPipeError:
-        # The reader of a pipe has gone; Python must not complain again while closing stdout.
+        # The pipe's reader has closed it; Python must not report that again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except KeyboardInterrupt:
@@ -63,7 +63,7 @@ def main() -> None:
     except MemoryError as error:
         _fail(f"out of memory ({error}): {_SMALLER}", 1)
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # as torch says it
+        if "can't allocate memory" not in str(error):  # torch's wording
             raise
         _fail(f"out of memory ({str(error).rpartition('] ')[2]}): {_SMALLER}", 1)
     except OSError as error:

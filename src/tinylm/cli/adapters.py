@@ -147,5 +147,5 @@ def with_adapter(
 
     adapted_lm = adapted(lm, folder_of(run, adapter, "adapter", "*"))
     if rank is not None:
-        set_rank(adapted_lm.model, rank, *adapters(adapted_lm.model))  # it was loaded alone
+        set_rank(adapted_lm.model, rank, *adapters(adapted_lm.model))  # no adapters but its
     return adapted_lm

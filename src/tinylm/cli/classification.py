@@ -19,7 +19,7 @@ def finetune_classifier(
     option: Sequence[str],
     chosen: Chosen,
 ) -> None:
-    """Train a classifier on labelled texts and print what it is worth.
+    """Train a classifier on labelled texts and print its scores.
 
     Args:
         run: the run's folder.

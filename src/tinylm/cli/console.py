@@ -67,7 +67,7 @@ class TerminalConsole:
         self.terminal.print(f"warning: {text}", style="yellow")
 
     def _progress(self, *columns: ProgressColumn) -> Progress:
-        hidden = not self.terminal.is_terminal  # a log file wants lines, not bars
+        hidden = not self.terminal.is_terminal  # a log file gets lines, not bars
         return Progress(*columns, console=self.terminal, transient=True, disable=hidden)
 
     @contextmanager
@@ -78,7 +78,7 @@ class TerminalConsole:
 
         Args:
             description: of the work.
-            total: of what the function is told; empty: not known.
+            total: the amount at the end, in the unit of the function's argument; empty: not known.
             brief: leave no line when it is done.
         """
         started = time.perf_counter()
@@ -106,7 +106,7 @@ class TerminalConsole:
 
     @contextmanager
     def _now_and_then(self, lines: Lines) -> Iterator[None]:
-        """Write a line every half minute where there is no terminal, whatever the work does."""
+        """Write a line every half minute where there is no terminal, whatever is reported."""
         if self.terminal.is_terminal:
             yield
             return
@@ -140,7 +140,7 @@ class TerminalConsole:
 
 
 class Lines:
-    """What is written of a piece of work while it is going on: how far, how fast, how long yet."""
+    """The progress lines of a piece of work: amount done, speed and time left."""
 
     def __init__(
         self,
@@ -162,12 +162,12 @@ class Lines:
         self._more = ""
 
     def reached(self, amount: float, more: str = "") -> None:
-        """Take note of what is done, and of a few words on it."""
+        """Record the amount done, and a few words about it."""
         self._amount = amount
         self._more = more
 
     def write(self) -> None:
-        """Write the line of now."""
+        """Write a line of the present state."""
         seconds, total = self._clock() - self._started, self.total
         done = self._amount - self._first
         parts = []

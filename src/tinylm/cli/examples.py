@@ -95,7 +95,7 @@ def help_of(name: str, command: Callable[..., Any] | None) -> dict[str, Any]:
 
 
 def complete(app: typer.Typer, name: str) -> dict[str, Any]:
-    """Give the commands of a group the same, and return that of the group."""
+    """Set the help of all commands of a group, and return that of the group itself."""
     for command in app.registered_commands:
         for key, text in help_of(f"{name} {command.name}", command.callback).items():
             setattr(command, key, text)

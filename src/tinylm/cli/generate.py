@@ -97,7 +97,7 @@ def generate(
     if len(wanted) == 1 and not searches:
         prompt = wanted[0]
         pieces = lm.stream(prompt, config)
-        first = next(pieces, "")  # what cannot be generated is refused before anything is said
+        first = next(pieces, "")  # what cannot be generated is refused before anything is printed
         say(lm.begun(prompt), nl=False)
         length = 0
         for piece in itertools.chain([first] if first else [], pieces):
@@ -107,7 +107,7 @@ def generate(
         for note in lm.notes(prompt, min(length + 1, config.max_new_tokens)):  # with <eos>
             console.note(f"note: {note}")
         return
-    # A search knows no token before its end.
+    # A search has no token to show before it ends.
     with console.task("Generating", config.max_new_tokens, brief=True) as done:
         results = lm.generate(wanted, config, done)
     for i, result in enumerate(results):
@@ -141,6 +141,6 @@ def _settings(
         if not override.strip().startswith("generation."):
             raise ConfigError(f"-o {override}: only generation.* changes what is generated")
     asked = [*given, *(key.partition("=")[0].strip().partition(".")[2] for key in overrides)]
-    # A seed changes nothing where nothing is drawn, and is no claim either.
+    # A seed is allowed where nothing is drawn: it then has no effect, and promises none.
     refuse_without_effect(config.generation, [name for name in asked if name != "seed"])
     return config.generation, asked

@@ -12,7 +12,7 @@ from tinylm.errors import DataError
 def piped_text() -> str | None:
     """Return what a pipe or a file gives at the standard input, without its last line break.
 
-    None where it is neither, such as a terminal, or empty: nobody is waited for then.
+    None where it is neither, such as a terminal, or empty: then it does not wait for input.
 
     Raises:
         DataError: if it is not UTF-8.

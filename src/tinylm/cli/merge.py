@@ -19,7 +19,7 @@ def merge(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the merged model goes.")],
     rank: Annotated[int | None, typer.Option(min=1, help="Of a DyLoRA adapter.")] = None,
 ) -> None:
-    """Move an adapter into the weights and write the plain model that comes of it."""
+    """Move an adapter into the weights and write the resulting plain model."""
     from tinylm.cli.adapters import with_adapter
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
@@ -30,7 +30,7 @@ def merge(
 
     with locked(checked_path(out, "--out"), TerminalConsole().warn):
         checkpoints = out / "checkpoints"
-        # Of a merging that was stopped there may be a model, but not yet the link to it.
+        # An interrupted merge may have left a model without the link to it.
         begun = [path for path in out.iterdir() if path.name != LOCK]
         if begun not in ([], [checkpoints]) or (checkpoints / "last").exists():
             raise ConfigError(f"{out} is not empty: give --out a new folder")

@@ -1,4 +1,4 @@
-"""Results on the standard output: nothing that a terminal would obey, or cannot show."""
+"""Results on the standard output, without control characters that a terminal would obey."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def say(text: str = "", *, nl: bool = True, err: bool = False) -> None:
 
 
 def say_json(value: Any) -> None:
-    """Write JSON; what the terminal might obey, or cannot show, is escaped and so not lost."""
+    """Write JSON; control characters and those that the encoding lacks are escaped."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     typer.echo(in_json(json.dumps(value, indent=1, ensure_ascii=not unicode)))
 

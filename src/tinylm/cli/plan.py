@@ -166,7 +166,7 @@ def _plan(
 
 
 def _memory_gib(device: torch.device) -> float:
-    """Return the memory of the machine or of its GPU; 0 where the system does not tell."""
+    """Return the memory of the machine or of its GPU; 0 where the system does not report it."""
     if device.type == "cuda":
         import torch
 

@@ -24,7 +24,7 @@ def verify(
 
     context = open_run(run, TerminalConsole(), override)
     refuse_without_effect(["verification"], override, "what is verified")
-    # Always measured anew: the code may have changed since, and the result cannot know.
+    # Always measured anew: the code may have changed since, which the result does not record.
     result = run_or_measure("verification", context, again=True)
     if as_json:
         say_json(result)

@@ -60,7 +60,7 @@ def read_bin(
 ) -> Rows:
     """Read the vectors of ``words`` from a ``.bin`` model: their rows' and n-grams' means.
 
-    A word that is neither in the dictionary, in any case, nor has an n-gram is not found.
+    A word that is neither in the dictionary, in any case, nor has an n-gram has no vector.
 
     Raises:
         DataError: naming file and byte offset (of the unpacked stream) or row, for another format
@@ -147,7 +147,7 @@ class _Reader:
         fail(self.name, f"truncated: it ends at byte {self.offset}, in {what}; {AGAIN}")
 
     def fill(self) -> bool:
-        """Draw another piece of the stream into the buffer; false at its end."""
+        """Read another piece of the stream into the buffer; false at its end."""
         piece = self.stream.read(CHUNK)
         self._buffer = self._buffer[self._position :] + piece
         self._position = 0
@@ -185,7 +185,7 @@ class _Reader:
         return word, kind
 
     def at_end(self) -> bool:
-        """Tell whether nothing is left, which also makes an archive check its checksum."""
+        """Return whether nothing is left; this also makes an archive check its checksum."""
         return self._position == len(self._buffer) and not self.fill()
 
 
@@ -265,7 +265,7 @@ def _sought_rows(
     if size > end:
         _overlong(reader.name, end)
     step = max(1, CHUNK // row_bytes)
-    # Not mapped: a page fault draws in 16 pages, so scattered rows would draw in nearly all.
+    # Not mapped: a page fault reads 16 pages, so scattered rows would read nearly all of them.
     with path.open("rb", buffering=0) as file:
         for first in range(0, rows.size, step):
             wanted = rows[first : first + step]

@@ -27,7 +27,7 @@ from tinylm.errors import DataError, shown
 
 Progress = Callable[[float], None]
 Rows = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
-"""Matrix (words, dimension), found (words,), got from subwords only (words,)."""
+"""Matrix (words, dimension), has a vector (words,), has it from subwords only (words,)."""
 
 AGAIN = "download or copy it again"
 CHUNK = 1 << 18  # bytes read at once; a reader holds a few of them
@@ -110,7 +110,7 @@ def _member(archive: zipfile.ZipFile, path: Path, wanted: str) -> zipfile.ZipInf
         members = [
             info
             for info in archive.infolist()
-            # Archives made on a Mac hold a shadow of every file in this folder.
+            # Archives made on macOS hold a file of metadata for each file in this folder.
             if info.filename.lower().endswith(suffix) and not info.filename.startswith("__MACOSX/")
         ]
         if len(members) > 1:
@@ -146,9 +146,9 @@ def check_dimension(where: str, actual: int, dimension: int) -> None:
 class Lookup:
     """Which word of the vocabulary a row of the file serves.
 
-    The vocabulary is lower case and official lists are not: a row of the very word is best; failing
-    that, the first row whose lower-cased form is the word, which is the most frequent cased form
-    because lists are ordered by frequency.
+    The vocabulary is lower case and official lists are not: a row of exactly the word is best;
+    failing that, the first row whose lower-cased form is the word, which is the most frequent cased
+    form because lists are ordered by frequency.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -188,7 +188,7 @@ def read_vec(
             the header's.
     """
     name, stream = source.name, source.stream
-    # A file without line ends must not be drawn into memory as one line.
+    # A file without line ends must not be read into memory as one line.
     limit = 64 * dimension + LONGEST_WORD
     count = _vec_header(name, stream.readline(limit), dimension)
     matrix = np.zeros((len(words), dimension), np.float32)

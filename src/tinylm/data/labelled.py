@@ -33,7 +33,7 @@ _NAME_PARTS = {
     "val": "validation",
 }
 _MOST_BYTES = 1 << 30
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{,59}")  # Python reads no text of thousands as a number
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{,59}")  # int() refuses texts of thousands of digits
 
 
 @dataclass(frozen=True)

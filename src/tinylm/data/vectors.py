@@ -1,4 +1,4 @@
-"""fastText vectors for a vocabulary: read from official files, or trained on the spot.
+"""fastText vectors for a vocabulary: read from official files, or trained on the corpus.
 
 Bojanowski et al. 2017, "Enriching Word Vectors with Subword Information". The path from text to the
 model's embedding is :func:`read_vectors` or :func:`train_vectors`, then :func:`save_table` for the
@@ -28,10 +28,10 @@ BUCKETS = 100_000
 """Rows for n-grams when fastText is trained here. fastText's own 2,000,000 are meant for the words
 of the whole web and take 2.4 GB at 300 dimensions, these 120 MB. Ten thousand frequent English
 words have about 60,000 different n-grams of 3 to 6 characters, of which a little less than half
-share a row with another one; what that blurs, the row of the word itself sets right."""
+share a row with another one; the word's own row makes up for these collisions."""
 
 _FORMAT = "tinylm-vectors-1"
-_LONGEST_SENTENCE = 10_000  # gensim silently drops what lies behind it
+_LONGEST_SENTENCE = 10_000  # gensim silently drops the words after it
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +39,11 @@ class VectorTable:
     """One vector a word, in the order of the words, and where each comes from."""
 
     matrix: NDArray[np.float32]
-    """(words, dimension); zero where not found."""
+    """(words, dimension); zero where the word has no vector."""
     has_vector: NDArray[np.bool_]
     """(words,): the word has a vector that is not zero."""
     subword: NDArray[np.bool_]
-    """(words,): found, but only by its n-grams, not as a word."""
+    """(words,): the word's vector comes from its n-grams alone."""
 
     @property
     def coverage(self) -> float:
@@ -63,7 +63,7 @@ class VectorTable:
 def _table(
     matrix: NDArray[np.float32], has_vector: NDArray[np.bool_], subword: NDArray[np.bool_]
 ) -> VectorTable:
-    """Make a table in which a zero vector, which has no direction, does not count as found."""
+    """Make a table in which a zero vector, which has no direction, counts as none."""
     has_vector = has_vector & matrix.any(axis=1)
     return VectorTable(matrix, has_vector, subword & has_vector)
 
@@ -123,7 +123,7 @@ def train_vectors(
         progress: called now and then, from another thread, with the fraction done, 0 to 1.
 
     Returns:
-        A table of ``len(words)`` rows, all found.
+        A table of ``len(words)`` rows, each with a vector that is not zero.
 
     Raises:
         DataError: if the text holds none of the words, or training diverged.
@@ -181,7 +181,7 @@ def _known_words(sentences: Iterable[Sequence[str]], wanted: frozenset[str]) -> 
 
 
 class _Passes:
-    """The text as gensim wants it: iterated once an epoch, in gensim's producer thread."""
+    """The text in the form that gensim reads: iterated once an epoch, in its producer thread."""
 
     def __init__(
         self,
@@ -207,12 +207,12 @@ class _Passes:
                     self._progress(min(1.0, self.num_tokens / self._total))
                     next_report = self.num_tokens + self._total // 200
         except Exception as error:  # noqa: BLE001
-            # Raised in that thread it would leave gensim waiting for ever; train_vectors raises it.
+            # Raised in that thread, it would make gensim wait without end; train_vectors raises it.
             self.error = error
 
 
 def save_table(table: VectorTable, words: Sequence[str], path: str | Path, key: str) -> None:
-    """Write a table as safetensors, by a temporary name and a rename.
+    """Write a table as safetensors, atomically.
 
     Args:
         table: what to keep.
@@ -226,7 +226,7 @@ def save_table(table: VectorTable, words: Sequence[str], path: str | Path, key: 
     from safetensors.numpy import save
 
     parts = {"matrix": table.matrix, "found": table.has_vector, "subword": table.subword}
-    # safetensors would write the memory of a strided array as it lies.
+    # safetensors would write a strided array in the order of its memory.
     tensors: dict[str, NDArray[Any]] = {
         name: np.ascontiguousarray(values) for name, values in parts.items()
     }
@@ -285,16 +285,16 @@ def embedding_matrix(
     The model multiplies embeddings by sqrt(hidden_size) before it adds positions (Vaswani et al.
     2017, 3.4). fastText's own vectors have norms of about 1 to 5 and would then be 17 to 87 long at
     300 dimensions, against sqrt(150) = 12.25 for a sinusoidal position. Scaled to unit length they
-    are sqrt(300) = 17.3 long: neither drowns the other. Words without a vector (a zero row has no
-    direction to keep) and special tokens are drawn from N(0, 1 / hidden_size), whose mean squared
-    norm is 1 too.
+    are sqrt(300) = 17.3 long, so that neither dominates the sum. Words without a vector (a zero row
+    has no direction to keep) and special tokens are drawn from N(0, 1 / hidden_size), whose mean
+    squared norm is 1 too.
 
     Args:
         table: rows of the words behind the special tokens.
         vocab_size: rows of the result.
         special_count: special tokens at the front; ``<pad>``, id 0, is the zero row.
         hidden_size: columns of the result.
-        seed: of the random rows; a row's numbers do not depend on which other words were found.
+        seed: of the random rows; a row's numbers do not depend on which other words have a vector.
 
     Returns:
         (vocab_size, hidden_size), float32.

@@ -1,4 +1,4 @@
-"""What a model is fed: windows over the joined stories, and padded rows of one story each.
+"""Batches for a model: windows over the joined stories, and padded rows of one story each.
 
 A window of T inputs is T + 1 neighbouring ids: the labels are the inputs shifted by one, once.
 Neighbouring windows share only that one id, so every token but the first is a label exactly once.
@@ -111,7 +111,7 @@ class TokenWindows:
 class ShuffledOrder:
     """Endless batches of window indices: a new seeded permutation each epoch.
 
-    Permutation e depends on (seed, e) alone, so a position is two numbers and going on from it
+    Permutation e depends on (seed, e) alone, so a position is two numbers, and resuming from it
     costs one permutation, not a replay.
     """
 

@@ -36,7 +36,7 @@ class LabelScores:
 
 @dataclass(frozen=True)
 class ClassificationScores:
-    """What a classifier's answers are worth."""
+    """How good a classifier's answers are."""
 
     accuracy: float
     """Share of right answers, from 0 to 1."""

@@ -24,7 +24,7 @@ from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
 
 @dataclass(frozen=True)
 class StoryPrompts:
-    """The beginnings of validation stories and how their authors went on, without ``<eos>``."""
+    """The beginnings of validation stories and their true continuations, without ``<eos>``."""
 
     prompts: list[list[int]]
     """``<sos>`` and the first tokens of each story."""
@@ -36,7 +36,7 @@ class StoryPrompts:
     """Tokens that may be generated."""
 
     def continued(self, generated: Sequence[Generated]) -> Continuations:
-        """Join them with what a model made of them."""
+        """Join them with a model's continuations."""
         return Continuations(
             prompts=self.prompts,
             generated=[continuation.ids for continuation in generated],
@@ -48,7 +48,7 @@ class StoryPrompts:
 
 @dataclass(frozen=True)
 class Continuations:
-    """Prompts with what the model and what the author made of them; ids without ``<eos>``."""
+    """Prompts with the model's and the true continuations; ids without ``<eos>``."""
 
     prompts: list[list[int]]
     generated: list[list[int]]
@@ -101,7 +101,7 @@ def continue_stories(
 ) -> Continuations:
     """Sample a continuation of stories spread evenly over the validation split.
 
-    ``progress`` is told which share of the work is done.
+    ``progress`` is called with the share of the work that is done.
 
     Raises:
         DataError: if no story is longer than the prompt, or the prompt fills the context.
@@ -126,9 +126,9 @@ def generate_in_batches(
     batch_size: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> list[Generated]:
-    """Continue prompts, ``batch_size`` at a time, as if they stood in one batch.
+    """Continue prompts, ``batch_size`` at a time, with the same result as in one batch.
 
-    ``progress`` is told which share of the work is done.
+    ``progress`` is called with the share of the work that is done.
     """
     special = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
     numbers = equal_before(prompts)

@@ -33,7 +33,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _register(self, tensor: Tensor, counted: bool) -> None:
         owner: Any
         if tensor.layout == torch._mkldnn:  # type: ignore[attr-defined]
-            # Packed for a kernel: it owns its bytes and has no storage to ask.
+            # Packed for a kernel: it owns its bytes and has no storage object.
             owner, key, size = tensor, id(tensor), tensor.numel() * tensor.element_size()
         else:
             owner = tensor.untyped_storage()
@@ -54,7 +54,7 @@ class _LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         for argument in tree_iter((args, kwargs)):
-            if isinstance(argument, Tensor):  # made outside: not ours to count
+            if isinstance(argument, Tensor):  # allocated outside the block
                 self._register(argument, counted=False)
         result = func(*args, **(kwargs or {}))
         for made in tree_iter(result):
@@ -112,7 +112,7 @@ def saved_bytes(forward: Callable[[], object], parameters: Iterable[Tensor] = ()
         key = tensor.untyped_storage()._cdata
         if key not in known:
             kept[key] = tensor
-        return tensor.detach()  # the tensor itself would hold the graph that holds it, for ever
+        return tensor.detach()  # holding the tensor itself would make a cycle with its graph
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         result = forward()
@@ -133,7 +133,7 @@ class ResidentPeak:
 
     def __init__(self) -> None:
         self.bytes: int | None = None
-        """None where the system does not say."""
+        """None where the system does not report it."""
 
 
 _PROCESS = Path("/proc/self")
@@ -142,9 +142,9 @@ _watching: list[ResidentPeak] = []
 
 @contextmanager
 def resident_peak() -> Iterator[ResidentPeak]:
-    """Measure the peak of the block; Linux keeps one peak a process, and lets it begin anew.
+    """Measure the peak of the block; Linux keeps one peak a process, and can reset it.
 
-    Blocks may stand in each other: a peak of the inner one is one of the outer one too.
+    Blocks may be nested: a peak of the inner block counts for the outer one too.
     """
     _note_peak()
     peak = ResidentPeak()

@@ -87,7 +87,7 @@ def split_loss(
         windows: the split.
         batch_size: windows in one forward pass.
         indices: the windows to use; empty: all.
-        progress: told which share of them is done.
+        progress: called with the share of them that is done.
 
     Raises:
         ConfigError: if a batch needs more memory than there is.

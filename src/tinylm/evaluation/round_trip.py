@@ -59,7 +59,7 @@ def differences(text: str, decoded: str) -> list[str]:
     kinds = []
     before, after = (_SPACE.sub("", each) for each in (text, decoded))
     if before.lower() != after.lower():
-        return ["characters"]  # nothing lines up any more
+        return ["characters"]  # positions no longer correspond
     if before != after:
         kinds.append("capitals")
     before, after = text.lower(), decoded.lower()

@@ -1,7 +1,7 @@
 """Timing that is fair on a shared machine: interleaved, and repeated until it is undisturbed.
 
-Every round runs each competitor once, in a rotating order, so that a slow minute of the machine
-falls on all of them. ``measurement`` says when the rounds count and what may be said of them.
+Every round runs each competitor once, in a rotating order, so that a slow phase of the machine
+affects all of them. ``measurement`` says when the rounds count and what may be said of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def run_interleaved(
         competitors: name -> callable without arguments; what it returns is dropped after timing.
         rounds: timed rounds, if nothing disturbs them.
         warmup: rounds run before and not counted.
-        progress: told which share of the calls is done; it falls when a further round begins.
+        progress: called with the share of the calls that is done, which falls when a further round
+            begins.
         rest: seconds to wait before each call, where one competitor's threads go on spinning after
             their work and would slow the next.
     """
@@ -38,7 +39,7 @@ def run_interleaved(
     times: dict[str, list[float]] = {name: [] for name in names}
     number = 0
     while number < warmup + rounds or (number < warmup + MOST * rounds and _any_disturbed(times)):
-        calls = max(warmup + rounds, number + 1) * len(names)  # that are foreseen now
+        calls = max(warmup + rounds, number + 1) * len(names)  # planned so far
         progress(number * len(names) / calls)
         shift = number % len(names)
         for done, name in enumerate(names[shift:] + names[:shift], number * len(names) + 1):
@@ -89,7 +90,7 @@ def matrix_product(
 def product_rate(precision: str, device: torch.device | None = None, seconds: float = 0.5) -> float:
     """Return the FLOP a second that matrix products reach here, the ceiling of training's speed.
 
-    The best repetition counts, since others only take time away.
+    The best repetition counts, since other programs can only lower the rate.
 
     Args:
         precision: fp32 or bf16.

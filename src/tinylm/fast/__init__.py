@@ -1,8 +1,8 @@
-"""The model's parts once more, quick: the same numbers to rounding, in less time.
+"""Quick forms of the model's parts: the same numbers to rounding, in less time.
 
 ``install`` puts quick parts on a model and ``remove`` takes them off (``forms``); ``for_decoding``
-gives a copy for decoding that shares the parameters (``copies``). Nothing here is switched for the
-whole process, and no reader of ``model`` need know it.
+gives a copy for decoding that shares the parameters (``copies``). There is no process-wide switch,
+and nothing in ``model`` refers to this package.
 """
 
 from tinylm.fast.copies import for_decoding

@@ -1,6 +1,6 @@
-"""``python -m tinylm.fast``: compile the loops that training and decoding use as they come.
+"""``python -m tinylm.fast``: compile the loops of training and decoding in advance.
 
-They are compiled when they are first wanted otherwise, which takes some seconds then.
+Otherwise each is compiled when it is first used, which then takes some seconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A cache whose tokens stay where they are: what attention's loops read in place.
+"""A cache whose tokens are not moved, for the loops of attention that read it in place.
 
-When sequences change places, as beams do, nothing is moved: it is noted in whose place each token
-stands. Tokens that come later find their own sequence's place free, since no other writes there.
+When sequences change places, as beams do, no token is moved: a table records in which sequence's
+place each token stands. Later tokens are written to their own sequence's place, which no other
+sequence writes to.
 """
 
 from __future__ import annotations

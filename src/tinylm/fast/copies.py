@@ -1,7 +1,7 @@
 """A model for decoding that shares its parameters with the one it was made from.
 
 Generation takes it, so that the model itself stays as it is while a text is being made, even where
-texts are made in several threads or one is left half made.
+several threads generate texts or a text is left unfinished.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 What a model's layers are is read once, when a decoding state is made, and again when their weights
 have changed. Adapters that have no part in a step (those that are switched off or merged, and
-prefixes, which stand in the state) are looked through; with any other module in a layer, with hooks
-or gradients, and for more texts, the layers run in turn, quick parts in their own right.
+prefixes, which stand in the state) are skipped; with any other module in a layer, with hooks
+or gradients, and for more texts, the layers run in turn, each of their parts in its quick form.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _FORMATS: dict[Numbers, torch.dtype] = {
 
 @runtime_checkable
 class _Adapted(Protocol):
-    """A module with something added that may have no part in a step of decoding."""
+    """A module with an adapter that may have no part in a step of decoding."""
 
     def in_steps(self) -> nn.Module:
         """Return the plain module that does the same in a step, or this one itself."""
@@ -136,8 +136,7 @@ class Int8Steps(SteppingDecoderLM):
 def layers_of(model: SteppingDecoderLM) -> Layers | None:
     """Return the layers of a decoder as the loops read them, or None if they cannot.
 
-    They must be those of this package alone, in float32 on a CPU, in eval mode, and nobody may
-    watch them.
+    They must be those of this package alone, in float32 on a CPU, in eval mode and without hooks.
     """
     parts = list(model.layers.modules())
     suited = all(

@@ -1,9 +1,9 @@
 """What the loops of decoding know of a positional encoding: tables made from the encoding itself.
 
 Queries and keys are turned by a matrix a position, which is what ``rotate`` makes of the unit
-vectors; scores are biased by a number a head and distance. Both are asked of the encoding once, and
-compared with it on other vectors and pairs: one that does otherwise (that is not linear, or biases
-by more than the distance) has no tables, and its steps are run layer by layer.
+vectors; scores are biased by a number a head and distance. Both are computed from the encoding
+once, and compared with it on other vectors and pairs. An encoding that acts otherwise (that is not
+linear, or biases by more than the distance) has no tables, and its steps are run layer by layer.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 _NEAR = 1e-4
 _SAMPLES = 16
-"""Positions at which an encoding is looked at more closely."""
+"""Positions at which it is checked whether the heads differ."""
 
 
 @dataclass(frozen=True)
 class EncodingTables:
-    """How an encoding acts on queries, keys and scores; adding to embeddings is not its matter."""
+    """How an encoding acts on queries, keys and scores, but not what it adds to embeddings."""
 
     turn: Tensor | None
     """(context, heads or 1, head_dim, head_dim), float32: a row for each number of the vector, by
@@ -86,7 +86,7 @@ def _turning_table(encoding: Positions, config: ModelConfig) -> Tensor | None:
 
 
 def _turned_units(encoding: Positions, places: Tensor, heads: int, size: int) -> Tensor:
-    """Return what becomes of all unit vectors at some places, (places, heads, size, size)."""
+    """Return the turned unit vectors at some positions, (positions, heads, size, size)."""
     units = torch.eye(size).repeat(len(places), 1).expand(1, heads, -1, -1)
     turned = encoding.rotate(units, places.repeat_interleave(size)[None])[0]
     return turned.view(heads, len(places), size, size).transpose(0, 1)

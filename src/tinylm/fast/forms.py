@@ -2,9 +2,9 @@
 
 A quick part is a subclass of the plain one with the same parameters, so a part becomes quick by
 being given that class. Modules, their names, parameters, hooks and ``state_dict`` stay the same
-objects; what a quick part keeps for itself is no part of any of these. Each part asks the tensors
-that it is given whether it suits them (device, number format), and is the plain part where it does
-not. Parts inside the wrappers of adapters are found, too.
+objects; what a quick part keeps for itself is no part of any of these. Each part checks whether the
+tensors suit it (device, number format), and computes as the plain part where they do not. Parts
+inside the wrappers of adapters become quick too.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def numbers_of(module: nn.Module) -> list[Any]:
     Which tensors, and the numbers in them by torch's count of changes in place, which sees all but
     those made through ``.data``.
     """
-    # A step of decoding asks every linear map, so this is written to be quick.
+    # A step of decoding calls this for every linear map, so it is written for speed.
     state: list[Any] = []
     for tensors in (module._parameters, module._buffers):
         for tensor in tensors.values():

@@ -100,7 +100,7 @@ def product(
         low: ``x`` in bfloat16, where it is there already.
         activation: empty: none.
     """
-    # A hook may change the input, which no copy follows, and sees what has no ReLU yet.
+    # A hook may change the input, but not its copy, and must see the product before ReLU.
     if not isinstance(module, QuickLinear) or watched(module):
         out: Tensor = module(x)
         return out if activation is None else activation(out)

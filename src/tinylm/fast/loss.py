@@ -109,7 +109,7 @@ def _scaled(made: Tensor, factor: Tensor, kind: torch.dtype) -> Tensor:
     """Return ``factor * made`` in a number format, in the place of ``made`` if it can be."""
     if made.dtype == torch.bfloat16 and kind == torch.float32:
         return loops.loss.scaled(made, float(factor))
-    # They are as large as the weights, and nobody else holds them.
+    # They are as large as the weights, and nothing else refers to them.
     return made.mul_(factor).to(kind)
 
 

@@ -2,8 +2,8 @@
 
 Decoding multiplies by the same matrices at every step, so they are packed once: in float32 or
 bfloat16 for oneDNN, or rounded to 8-bit integers. The price is a second copy of the matrices: as
-large, half or a quarter as large, and what a step of few rows waits for is reading it. Packing 6.5
-million numbers takes 2 to 10 ms. Where a gradient is wanted the parameters themselves multiply.
+large, half or a quarter as large; reading it is what bounds a step of few rows. Packing 6.5 million
+numbers takes 2 to 10 ms. Where a gradient is wanted the parameters themselves multiply.
 
 The integers are those of dynamic quantization: a matrix is ``scale * integer`` with one scale for
 each output (``numbers.int8``). The inputs are rounded to 8 bits too, by the range of the batch at

@@ -19,7 +19,7 @@ def uses(config: GenerationConfig) -> tuple[str, ...]:
 
 
 def refuse_without_effect(config: GenerationConfig, given: Iterable[str]) -> None:
-    """Refuse settings that somebody asked for and that have no effect, or cannot have theirs.
+    """Refuse settings that were asked for and have no effect, or contradict others.
 
     Args:
         config: all settings.

@@ -1,6 +1,6 @@
-"""From prompts to texts: the loop that choosers run in, and the door to searchers.
+"""From prompts to texts: the loop over the steps of a chooser, and the call of a searcher.
 
-Prompts may differ in length and outgrow the model's context (``stepper``); the result says when
+Prompts may differ in length and outgrow the model's context (``stepper``); the result says whether
 the beginning of a text was no longer seen.
 """
 
@@ -55,7 +55,8 @@ def generate(
         numbers: of each prompt, how many equal prompts come before it; empty: in this batch. A
             text is drawn by the seed, its prompt and this number, so that it is the same alone and
             in any batch.
-        progress: told after every step how many there were, of ``max_new_tokens`` at most.
+        progress: called after every step with the number of steps so far, at most
+            ``max_new_tokens``.
 
     Returns:
         One result a prompt, in order.
@@ -85,7 +86,7 @@ def generate_steps(
     """Generate step by step, for streaming: yields each step's new ``(prompt, id)`` pairs.
 
     Arguments, result and errors are those of ``generate``; ``<eos>`` is not yielded. A searcher
-    knows no token before its end, so it yields all steps then.
+    has no token before it ends, so it yields all steps then.
     """
     if not prompts or any(len(prompt) == 0 for prompt in prompts):
         raise GenerationError("every prompt needs at least one token; begin with <sos>")
@@ -104,11 +105,11 @@ def generate_steps(
 
 
 def _laid_out(model: GenerativeModel, config: GenerationConfig, use_cache: bool) -> GenerativeModel:
-    """Return the model with its linear maps as the configuration wants them."""
+    """Return the model with its linear maps in the configured form."""
     if config.linear not in _NUMBERS or (config.linear == "packed" and not use_cache):
         # Without the cache every step has a number of rows that no step had before. oneDNN gains
-        # nothing on so many rows, and prepares and keeps something for each number of them: 3 GB
-        # after 256 steps of a model of 6.5 million weights.
+        # nothing on so many rows, and caches a primitive for each number of rows: 3 GB after 256
+        # steps of a model of 6.5 million weights.
         return model
     return for_decoding(model, _NUMBERS[config.linear])
 
@@ -125,10 +126,10 @@ def _choose_steps(
     context = stepper.model.config.context_length
     own = torch.tensor(streams, device=stepper.device)  # (prompts,)
     seen = None
-    if config.repetition_penalty != 1:  # nothing else asks for it
+    if config.repetition_penalty != 1:  # only the penalty needs it
         vocab_size = stepper.model.config.resolved_vocab_size
         seen = filters.seen_tokens(stepper.rows, vocab_size, stepper.device)
-    # One loop finds the likeliest tokens and their probabilities where these are all that counts.
+    # Where only the likeliest token and its probability count, one compiled loop computes both.
     quick = chooser.takes_likeliest and stepper.compiled
     if quick:
         from tinylm.fast.loops import choosing
@@ -184,7 +185,7 @@ def _choose_steps(
 
 
 def _refuse_not_finite(numbers: Sequence[float]) -> None:
-    """Refuse to choose by numbers of which one is not finite.
+    """Refuse to choose by numbers that are not all finite.
 
     Raises:
         GenerationError: if one is not.

@@ -1,4 +1,4 @@
-"""What generation is told of the vocabulary, and what it returns."""
+"""What generation needs to know of the vocabulary, and what it returns."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Generated:
 
 
 def slides(prompt_length: int, num_new: int, finished: bool, context_length: int) -> bool:
-    """Return whether the last prediction would have had to see more than the context.
+    """Return whether the last prediction needed more tokens than the context holds.
 
     Args:
         prompt_length: tokens of the prompt.

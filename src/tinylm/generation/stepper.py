@@ -29,14 +29,14 @@ class Stepper:
         use_cache: bool = True,
         progress: Callable[[int], None] = lambda steps: None,
     ) -> None:
-        """Take in the prompts, each at least one token long.
+        """Begin with the prompts, each at least one token long.
 
         Args:
             model: in eval mode.
             prompts: token ids of each row.
             pad: id that fills shorter rows.
             use_cache: false reads the whole window at every step.
-            progress: told after every step how many there were.
+            progress: called after every step with the number of steps so far.
 
         Raises:
             ConfigError: if so many rows need more memory than there is.
@@ -48,13 +48,13 @@ class Stepper:
         self.device = model.embedding.weight.device
         self.refuse_rows(len(prompts), "the number of prompts or samples, or model.context_length")
         self.compiled = is_quick(model) and loops.available()
-        """Whether what a step chooses may be found by compiled loops."""
+        """Whether compiled loops may choose the tokens of a step."""
         self._progress = progress
         self._steps = 0
         self._cache: DecodingState | None = None
         self._reserved = 0
         self._prefilled = 0  # columns of the cache that were read at once
-        self._origins: list[int] = []  # for each row, the row whose prefill it goes back to
+        self._origins: list[int] = []  # for each row, the row whose prefill it shares
 
     def refuse_rows(self, num_rows: int, change: str, ranked: int = 0) -> None:
         """Refuse more rows than the memory of a machine without a GPU holds.
@@ -73,9 +73,9 @@ class Stepper:
             refuse_generation(config, num_rows, longest, change, ranked)
 
     def reserve(self, num_rows: int) -> None:
-        """Say before the first step that ``keep`` will make so many rows of the prompts.
+        """Announce before the first step that ``keep`` will make so many rows of the prompts.
 
-        The cache is then allocated for them at once, rather than once more when they come.
+        The cache is then allocated for them at once, and not a second time when they are made.
         """
         self._reserved = num_rows
 
@@ -109,7 +109,7 @@ class Stepper:
         if self._cache is None or list(rows) == list(range(self._cache.batch_size)):
             return
         origins = [self._origins[row] for row in rows]
-        # Hypotheses of one prompt hold the same prefill; only what came after it need be copied.
+        # Hypotheses of one prompt share its prefill; only the tokens after it need be copied.
         same = all(new == old for new, old in zip(origins, self._origins, strict=False))
         self._cache.reorder(torch.tensor(rows), shared=self._prefilled if same else 0)
         self._origins = origins
@@ -121,7 +121,7 @@ class Stepper:
         ids, real = self._pad_left(windows)
         reserved, self._reserved = self._reserved, 0
         self._cache = None
-        # A full window is read anew for the next token, so keeping its keys would be waste.
+        # A full window is read anew for the next token, so its keys need not be kept.
         if self.use_cache and ids.shape[1] < context:
             self._cache = self.model.decoding_state(len(windows), max_batch_size=reserved)
             self._prefilled = ids.shape[1]

@@ -1,4 +1,4 @@
-"""Which random numbers a sampled text is drawn by: a stream of its own, whatever stands beside it.
+"""The random numbers of a sampled text: a stream of its own, whatever else is in the batch.
 
 A stream is named by the prompt and by how many equal prompts come before it. A text is thus the
 same alone and in any batch, and several texts of one prompt differ.

@@ -71,7 +71,7 @@ def hand_in(
         text=None if data is None else str(data.get("corpus", "")),
         has_metrics=(run / METRICS).is_file(),
         checkpoint=checkpoint.name,
-        # Without the folders above, which are nobody's business.
+        # Without the folders above, which are private.
         place="/".join((*run.resolve().parts[-2:], "checkpoints", checkpoint.name)),
         files=tuple(
             CheckpointFile(path.name, path.stat().st_size, file_sha256(path))
@@ -127,7 +127,7 @@ def _check_url(url: str) -> None:
     """
     try:
         parts = urlsplit(url)
-        # Nothing before an @: that would hand a password on.
+        # Nothing before an @, which could be a password.
         usable = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
     except ValueError:
         usable = False

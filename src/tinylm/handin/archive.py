@@ -1,4 +1,4 @@
-"""A zip whose bytes depend on its files alone, and which can be told from anybody else's."""
+"""A zip whose bytes depend on its files alone, and which is recognised as one of ours."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ def code_files() -> dict[str, bytes]:
     """Return this package's own files and those of its project, by their place in the zip.
 
     Where it was installed without its project, a ``pyproject.toml`` is made of what the
-    installation says of itself.
+    installation's metadata say.
 
     Raises:
-        ConfigError: if it is not installed, and nothing tells what it depends on.
+        ConfigError: if it is not installed, and its dependencies are not known.
     """
     package = Path(tinylm.__file__).parent
     files = {
@@ -78,7 +78,7 @@ def project_of_installation() -> str:
 
 
 def _is_left_behind(path: Path) -> bool:
-    """Tell what programs leave in a folder of code from what belongs to it."""
+    """Return whether a file is a by-product of running the code, and no part of it."""
     return "__pycache__" in path.parts or any(part.startswith(".") for part in path.parts)
 
 

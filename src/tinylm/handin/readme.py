@@ -1,7 +1,7 @@
 """The ``README.md`` of what is handed in: what is there, how it is installed, a command a part.
 
 The commands follow from the run's own configuration and run as they are printed, from the folder
-that the zip unpacks to. Text of the user is Markdown nowhere.
+that the zip unpacks to. Text of the user is escaped everywhere.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROMPT = "Once upon a time"
 _TEMPERATURE = 0.8
 _HYPOTHESES = 3
 _MARKUP = re.compile(r"[\\`*_\[\]<>|!~&$:@]|(?<=www)\.", re.IGNORECASE)
-"""What means something within a line, that of GitHub's links without brackets too."""
+"""Characters with a meaning within a line, those of GitHub's links without brackets included."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CheckpointFile:
 
 @dataclass(frozen=True)
 class Subject:
-    """What the README tells of."""
+    """What the README describes."""
 
     entry: str
     config: RunConfig

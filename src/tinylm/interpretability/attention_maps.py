@@ -1,7 +1,8 @@
 """The attention weights of every head on one text.
 
 Attention weights show where a head reads, not what the model does with it (Jain and Wallace 2019,
-"Attention is not Explanation"); what a head is worth is measured in ``head_ablation``.
+"Attention is not Explanation"); how much the predictions depend on a head is measured in
+``head_ablation``.
 
 Layers and heads count from 0 in arrays, as in the names of activations (``layers.0``), and from 1
 wherever a person reads them: head 2.3 is the third of the second layer.
@@ -98,9 +99,9 @@ class Link:
     layer: int
     head: int
     query: int
-    """Place of the word that looks."""
+    """Position of the query."""
     key: int
-    """Place of the word that is looked at."""
+    """Position of the key."""
     weight: float
 
 

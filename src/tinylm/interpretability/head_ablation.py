@@ -1,12 +1,12 @@
-"""What each attention head is worth: the loss when its output is replaced by its mean.
+"""How much the predictions depend on each head: the loss when its output is replaced by its mean.
 
-The head then says the same at every place, so that what it takes from the text is gone while the
-layers after it still get numbers of the usual size, which zeros would not be (Wang et al. 2023,
-"Interpretability in the Wild", section 2; the heads of a Transformer were first switched off one by
-one by Michel, Levy and Neubig 2019, "Are Sixteen Heads Really Better than One?").
+The output is then the same at every position: it carries nothing of the text, but keeps its usual
+size, which zeros would not (Wang et al. 2023, "Interpretability in the Wild", section 2; the heads
+of a Transformer were first switched off one by one by Michel, Levy and Neubig 2019, "Are Sixteen
+Heads Really Better than One?").
 
-One head at a time understates what several do alike, since one can stand in for another; so the
-heads whose loss shows nothing are also replaced all together.
+Replacing one head at a time understates what redundant heads do, since another can take over. So
+the heads without a measurable difference are also replaced all together.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def head_worth(
     texts: Sequence[Sequence[int]],
     progress: Callable[[float], None] = lambda done: None,
 ) -> HeadWorth:
-    """Measure what every head is worth on texts.
+    """Measure how much the loss on texts depends on every head.
 
     Intervals are those of the paired differences of the texts.
 
@@ -118,7 +118,7 @@ class _Batch:
 
 
 def _mean_outputs(model: GenerativeModel, batches: Sequence[_Batch]) -> Tensor:
-    """Return what each head puts out on average where a token is predicted.
+    """Return each head's mean output over the positions where a token is predicted.
 
     Returns:
         (layers, heads, head_dim), float64.

@@ -1,8 +1,8 @@
 """Where the weight of every attention head goes, measured over many texts.
 
 A share says little by itself: the more keys of a kind a query sees, the more weight they get from
-any head. So each share stands beside what would be **expected** without the habit that it is to
-show:
+any head. So each share is compared with what would be **expected** of a head without that
+preference:
 
 - of a place that is a matter of position alone (the previous token, the first one, …): the share
   that the even head gives, which spreads its weight over all that it sees;
@@ -11,7 +11,7 @@ show:
   knows nothing of words. That takes account of where the head looks and of how frequent such words
   are there.
 
-Queries of the first few tokens of a text, which have hardly a choice, are left out.
+Queries of the first few tokens of a text, which see few keys, are left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tinylm.interpretability.places import PLACES, Place, Text, frequent_types
 from tinylm.model.base import GenerativeModel
 
 FIRST_QUERY = 4
-"""The first query that is measured, counted from 0: one with a choice among five tokens."""
+"""The first query that is measured, counted from 0: it sees five tokens."""
 _FAVOURITES = 3
 _LEAST_EXCESS = 0.003
 """Part of a head's weight that a type must receive above what is expected to be a favourite."""

@@ -2,7 +2,7 @@
 
 A head is called after the place to which it gives most weight beyond what is expected there
 (``head_measures``), if that stands out; a second place is named if it comes close. Otherwise it is
-called mixed, and its greatest shares are told.
+called mixed, and its greatest shares are listed.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ CLOSE = 0.5
 FEWEST_QUERIES = 50
 """Queries on which a share must rest to take part: fewer may be chance."""
 MIXED = "mixed"
-_TOLD = 3
-"""Shares told of a mixed head."""
+_MOST_LISTED = 3
+"""Shares that are listed for a mixed head."""
 _PHRASES = {place.name: place.phrase for place in PLACES}
 _OF_WORDS = {place.name for place in PLACES if place.of_words}
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a head does."""
+    """What a head is called, and the shares that decide it."""
 
     ranked: tuple[tuple[str, Share], ...]
     """Places and shares, the greatest focus first."""
@@ -76,7 +76,7 @@ def describe(head: HeadMeasure, spell: Callable[[int], str]) -> str:
         return "Too few tokens were measured to say anything."
     if head_role.leading:
         text = _gives(head_role.ranked[: 1 + head_role.second])
-    elif above := [pair for pair in head_role.ranked[:_TOLD] if pair[1].focus > 0]:
+    elif above := [pair for pair in head_role.ranked[:_MOST_LISTED] if pair[1].focus > 0]:
         text = f"No place stands out. {_gives(above)}"
     else:
         text = "No place stands out. Gives no more than expected to any of those measured"

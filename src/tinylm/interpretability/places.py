@@ -1,6 +1,6 @@
 """Categories of keys by which heads are described: which keys belong to each, for every query.
 
-They are those by which heads have been told apart before: the token itself, its neighbours, the
+They are those by which earlier work distinguishes heads: the token itself, its neighbours, the
 first token and punctuation (Clark et al. 2019, "What Does BERT Look At?", sections 3.1 to 3.3), the
 first token of decoders, where weight that is not needed rests (Xiao et al. 2023, "Efficient
 Streaming Language Models with Attention Sinks"), the same word earlier, and what followed it then
@@ -18,7 +18,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Text:
-    """What places are found from."""
+    """What places are computed from."""
 
     ids: Tensor
     """Token ids, (seq), the first token in front."""
@@ -50,7 +50,7 @@ class Place:
 
 
 def is_punctuation(word: str) -> bool:
-    """Tell whether a token is a punctuation mark: no letter, digit, line break or ``<special>``."""
+    """Return whether a token is punctuation: no letter, digit, line break or ``<special>``."""
     special = len(word) > 2 and word.startswith("<") and word.endswith(">")
     return bool(word.strip()) and not special and not any(c.isalnum() for c in word)
 

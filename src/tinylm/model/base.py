@@ -3,7 +3,7 @@
 A model has a configuration, a forward pass to its residual stream, and a last map to logits. One
 that texts can be made with also has a fresh decoding state. What is registered in ``MODELS`` is
 built from its configuration alone (``build``), and keeps a list of what was done to its parts
-afterwards, so that a checkpoint can have it done again (``model.changes``).
+afterwards, so that a checkpoint can repeat it (``model.changes``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Change = Mapping[str, Any]
 
 
 class DecodingState(Protocol):
-    """What a model writes down of the texts that it continues, so that it reads each token once."""
+    """What a model stores of the texts that it continues, so that it reads each token once."""
 
     batch_size: int
     """Texts."""
@@ -127,7 +127,7 @@ class Model(nn.Module):
         return token_losses(self.unembed(x), labels, ignored).sum()
 
     def decoding_state(self, batch_size: int, max_batch_size: int = 0) -> DecodingState:
-        """Return what is written down of texts that are empty yet.
+        """Return the decoding state of texts that are still empty.
 
         Args:
             batch_size: texts.

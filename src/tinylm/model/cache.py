@@ -161,8 +161,8 @@ class KVCache:
         if len(wanted) > self._real.shape[1]:
             self._grow(rows.to(self._real.device))
             return
-        # New sequences first: nobody's source stands in their places, so that every source is
-        # still whole when it is read.
+        # New sequences first: their places are the source of no other sequence, so that every
+        # source is still unchanged when it is read.
         self._copy([(i, row) for i, row in enumerate(wanted) if i >= old], 0)
         moves = [(i, row) for i, row in enumerate(wanted[:old]) if i != row]
         self._copy(moves, self.prefix_length + shared)

@@ -1,4 +1,4 @@
-"""What was done to a model after it was built, written down so that it can be done again.
+"""What was done to a model after it was built, recorded so that it can be repeated.
 
 A function that changes a model's parts, or which of them act, notes its name in the registry
 ``CHANGES`` and its settings in ``Model.changes``: adapters attached, switched, merged and folded, a
@@ -27,7 +27,7 @@ MOST_CHANGES = 1000
 
 
 def change(name: str, /, **settings: Any) -> Change:
-    """Return a change as it is written down.
+    """Return a change as it is recorded.
 
     Raises:
         ConfigError: if it is not in the registry.

@@ -178,7 +178,7 @@ class DecoderLM(GenerativeModel):
         return hooks("logits", self.unembedding(x))
 
     def decoding_state(self, batch_size: int, max_batch_size: int = 0) -> KVCache:
-        """Return what decoding writes down of the texts, which are empty yet.
+        """Return the decoding state of texts that are still empty.
 
         Args:
             batch_size: texts.

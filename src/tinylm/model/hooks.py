@@ -1,7 +1,7 @@
 """Every meaningful activation has a name and can be read or replaced during a forward pass.
 
 A module passes each activation through ``hooks(name, activation)``. The default, ``NO_HOOKS``,
-gives it straight back, so that unused hooks cost one call of an empty function each. Names are
+returns it unchanged, so that unused hooks cost one call of an empty function each. Names are
 dotted paths (``layers.2.attention.pattern``); patterns may hold ``*``.
 """
 

@@ -1,7 +1,7 @@
 """Cross-entropy of the next token, summed over the labels that count.
 
 The sum, not the mean: what it is divided by (the target tokens of the whole optimizer step) is
-known only to the loop.
+known only to the training loop.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many tokens and how much time a model wants."""
+"""How many tokens and how much time a model needs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ language models", approach 1 and table 3, rounded as is usual."""
 
 
 def compute_optimal_tokens(parameters: int) -> float:
-    """Return the training tokens at which a model of this size makes the best of its compute."""
+    """Return the training tokens at which a model of this size is compute-optimal."""
     return TOKENS_PER_PARAMETER * parameters
 
 
 def compute_optimal_parameters(flops: float) -> float:
-    """Return the size that makes the best of a compute budget.
+    """Return the number of parameters that is compute-optimal for a budget of FLOPs.
 
     From ``C = 6 N D`` and ``D = 20 N``: ``N = sqrt(C / 120)``.
     """

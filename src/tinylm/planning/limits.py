@@ -33,7 +33,7 @@ def machine_memory() -> int:
     """Return the bytes that this process can have at most.
 
     The memory of the machine, or less where a control group (a container, a batch system) or a
-    limit of the process (``ulimit -v``) says so. 0 where the system does not tell.
+    limit of the process (``ulimit -v``) says so. 0 where the system does not report it.
     """
     limits = [*_control_group_limits()]
     try:

@@ -1,8 +1,8 @@
 """The one reader each of JSON, JSON lines, YAML and safetensors headers.
 
-A file may be damaged, of another kind, or made to do harm. So all is bounded before it is held:
-bytes, depth of nesting, and the number of values; and what formats leave open is refused: a key
-given twice, numbers that are not finite or have thousands of digits. Every problem is one line.
+A file may be damaged, of another kind, or malicious. So bytes, depth of nesting and the number of
+values are bounded before anything is kept, and what the formats leave open is refused: a key given
+twice, numbers that are not finite or have thousands of digits. Every problem is one line.
 """
 
 from tinylm.errors import key_shown, shown

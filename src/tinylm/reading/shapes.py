@@ -1,7 +1,7 @@
-"""Values read from a file, held to a type; what does not fit is said in words of our own.
+"""Values read from a file are checked against a type; the messages of a misfit are our own.
 
 The checks are pydantic's. Its wording is made for programmers (``Input should be a valid tuple``),
-so that each kind of problem is put here as what a file should have said.
+so each kind of problem is worded here as what the file must hold.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ def problem(error: ValidationError) -> str:
 
 
 def path_of(details: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the keys that lead to what a problem of pydantic's is about."""
+    """Return the keys that lead to the value of a problem of pydantic's."""
     return tuple(str(part) for part in details["loc"] if not str(part).startswith("dataclass"))
 
 
 def is_unknown_key(details: Mapping[str, Any]) -> bool:
-    """Tell whether a problem of pydantic's is a key that does not exist."""
+    """Return whether a problem of pydantic's is a key that does not exist."""
     return details["type"] in ("unexpected_keyword_argument", "extra_forbidden", "invalid_key")
 
 

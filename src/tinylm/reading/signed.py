@@ -1,7 +1,7 @@
 """JSON objects that carry a checksum of their own values, so that a changed one is not used.
 
 The key ``checksum`` holds the first 16 hexadecimal digits of the SHA-256 of all other keys and
-values in their order, written as compact JSON: a file that was only laid out anew is as good.
+values in their order, written as compact JSON: a file that was only reformatted is still valid.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def parse_yaml(text: str, refuse: Refuse) -> Yaml:
     A plain word is a number if it is one as people write them (``8``, ``-0.5``, ``1e-3``), and
     ``true``, ``false`` or ``null`` as YAML 1.2 has it. All others are text: what YAML 1.1 takes for
     octal (``012``), sexagesimal (``1:30``), a date, or true and false (``yes``, ``off``) is left to
-    who knows which of them belongs there.
+    the caller, who knows the type that belongs there.
 
     Raises:
         TinylmError: ``refuse``'s, naming the line, for text that is not YAML, a key given twice, a
@@ -103,7 +103,7 @@ def _represent_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    # PyYAML quotes what YAML 1.1 would take for something else, but not 1e5, and it folds the line
+    # PyYAML quotes what YAML 1.1 would read as another type, but not 1e5, and it folds the line
     # ends that are not ASCII.
     style = "'" if plain_word(text) != text else None if text.isprintable() else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)

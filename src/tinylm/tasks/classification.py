@@ -1,7 +1,7 @@
 """Sequence classification: every text has a label, and a classifier's head gives it.
 
 Where the body is frozen and no [CLS] is learned, what the head reads never changes: it is computed
-once (``read_once``), and an epoch then costs next to nothing.
+once (``read_once``), and an epoch then costs little.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Labelled = tuple[Sequence[Sequence[int]], Sequence[int]]
 
 
 class SequenceClassification(Task[Classifier, Batch]):
-    """Labelled texts, padded on the right; those held out are answered at every validation."""
+    """Labelled texts, padded on the right; those held out are classified at every validation."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class SequenceClassification(Task[Classifier, Batch]):
         self.labels = tuple(labels)
         self.batch_size = batch_size
         self.scores: ClassificationScores | None = None
-        """What the last validation found."""
+        """Scores of the last validation."""
         self._features: tuple[Tensor, Tensor] | None = None  # of both splits, (texts, hidden)
 
     def __len__(self) -> int:

@@ -23,7 +23,7 @@ def accumulate_gradients(
 ) -> tuple[float, int]:
     """Add the gradient of the mean loss over all targets of the batches to ``.grad``.
 
-    The one place that knows what a sum of losses is divided by.
+    Only this function decides what a sum of losses is divided by.
 
     Args:
         loss: forward pass of one batch; returns the sum of its losses, a scalar, and how many

@@ -1,10 +1,10 @@
 """Keep freed memory for the next step, and give it back between pieces of work.
 
-A training step frees and asks for the same large arrays again and again. glibc maps those above
-some size anew each time and gives them back when freed, and the system must clear every page before
-it is used again: a sixth of a step of a small model. Told not to, the process stays as large as its
-largest step, and as steps of another size fill the gaps badly, grows beyond it: what comes next
-begins with what is truly in use.
+Every training step allocates and frees the same large arrays. glibc maps those above some size anew
+each time and gives them back when freed, and the system must clear every page before it is used
+again: a sixth of a step of a small model. With these settings the process keeps the size of its
+largest step, and grows beyond it when steps of other sizes leave gaps that they cannot use.
+``give_back_freed_memory`` is therefore called between pieces of work.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LARGEST_INT = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library for it, for the rest of the process.
+    """Make the C library keep freed memory, for the rest of the process.
 
     Returns:
         Whether it was done; only glibc has these settings.
@@ -34,7 +34,7 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> None:
-    """Return to the system what is free now; nothing happens where glibc is not.
+    """Return to the system what is free now; without effect where the C library is not glibc.
 
     A process that keeps freed memory goes on keeping what it frees afterwards.
     """

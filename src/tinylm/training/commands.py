@@ -1,4 +1,4 @@
-"""What a user types next when training stops before its end; told in the error."""
+"""The commands with which a user continues a training that stopped early, for its error message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Commands:
     """Whole commands, quoted as a shell wants them."""
 
     go_on: str
-    """Goes on from the last checkpoint, or from the beginning where there is none."""
+    """Continues from the last checkpoint, or from the beginning where there is none."""
     lower_rate: str
     """Tries again with a lower learning rate."""
 

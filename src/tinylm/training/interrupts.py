@@ -20,7 +20,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request; a second one acts as usual.
+    """Turn the first SIGINT or SIGTERM into a request; a second one has its usual effect.
 
     Outside the main thread no handler can be set, and the request stays False.
     """

@@ -1,7 +1,7 @@
 """The training loop: shuffled examples of a task, one optimizer step after the other.
 
-The loop knows a model, a task and checkpoints. What happens is told to a listener, so that it does
-not print.
+The loop knows a model, a task and checkpoints. Events go to a listener; the loop itself prints
+nothing.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ValidationRecord:
 
 
 class Listener(Protocol):
-    """Is told what happens during training."""
+    """Receives the events of training."""
 
     def on_start(self, step: int, total_steps: int) -> None:
         """Training starts, or goes on, after ``step``."""
@@ -84,7 +84,7 @@ class Listener(Protocol):
         """A validation is done."""
 
     def on_saving(self, step: int) -> None:
-        """A checkpoint is about to be written: what was told before must be on the disk first."""
+        """A checkpoint is about to be written: the records before it must be on the disk first."""
 
     def on_checkpoint(self, path: Path) -> None:
         """A checkpoint is written."""
@@ -142,7 +142,7 @@ class Trainer:
             task: what it is trained on.
             config: all settings.
             checkpoints: the run's checkpoint folder.
-            listener: is told what happens.
+            listener: receives the events.
             began: ``time.perf_counter()`` when the session began; empty: now.
             commands: what to do when training stops before its end, for the error.
 
@@ -212,9 +212,9 @@ class Trainer:
         reason = "finished"
         with stop_on_signal() as stop:
             if self.step == 0 and self._validates_evenly:
-                self._validate()  # the untrained model, which is nobody's best
+                self._validate()  # the untrained model is never kept as the best
             while self.step < self.total_steps:
-                if self._has_stopped_improving():  # asked here, so that a resumed run ends as well
+                if self._has_stopped_improving():  # here, so that a resumed run ends too
                     reason = "early-stop"
                     break
                 epoch_ended = self._take_step()
@@ -457,10 +457,11 @@ class Trainer:
         self._point_anew()
 
     def _point_anew(self) -> None:
-        """Let the links lead where the state says.
+        """Point the links ``last`` and ``best`` at the checkpoints that the state names.
 
         The training may have died between saving a checkpoint and pointing at it, or a later one
-        may have been damaged. A best one that is damaged itself is looked for from here on.
+        may have been damaged. If the best one itself is damaged, the best of the validations from
+        here on takes its place.
         """
         best = self.checkpoints / f"step-{self.best_step}"
         point(self.checkpoints, "last", self.checkpoints / f"step-{self.step}")

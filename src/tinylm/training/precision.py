@@ -2,7 +2,7 @@
 
 bf16 keeps weights, optimizer and the residual stream in float32 and does matrix products in
 bfloat16 (torch's autocast): about twice the speed on a processor with AMX or AVX512-BF16, far
-slower on one without, so ``auto`` takes it only where the instructions are.
+slower on one without, so ``auto`` takes it only where the processor has the instructions.
 """
 
 from __future__ import annotations

@@ -120,10 +120,11 @@ class _Segment(torch.autograd.Function):
     ) -> Tensor:
         ctx.run = run
         ctx.surroundings = _Surroundings.now(x.device)
-        # Parameters are alive anyway; saved, they are refused if changed before the backward pass.
+        # Saving parameters takes no memory, and autograd then refuses a change before the backward
+        # pass.
         ctx.save_for_backward(x, *parameters)
-        # Autograd is off here: a weight that autocast cast now and kept for later would have lost
-        # its way back, and whoever used it afterwards its gradient.
+        # Autograd is off here: the copy of a weight that autocast cast and cached would have no
+        # graph, and later uses of it would give the weight no gradient.
         with ctx.surroundings.autocast():
             return run(x)
 
@@ -167,7 +168,7 @@ class _Surroundings:
 
     @contextmanager
     def random_state(self) -> Iterator[None]:
-        """Draw the random numbers of then inside the block; afterwards go on with those of now."""
+        """Use the recorded random states inside the block; put the present ones back after it."""
         now = _Surroundings.now(self.device)
         self._set_random_state()
         try:
@@ -182,7 +183,7 @@ class _Surroundings:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """Cast as then inside the block, without keeping what was cast."""
+        """Use the recorded autocast settings inside the block, without caching casts."""
         with ExitStack() as stack:
             for kind, dtype, enabled in self.autocast_settings:
                 stack.enter_context(

@@ -9,8 +9,9 @@ run and the processor, never from a measurement, so that a run that is resumed g
 - The model's parts have their quick forms (``fast``): matrix products in float32 are oneDNN's, up
   to 1.5 times as fast as MKL's on an AMD processor; the loss is computed in chunks; dropout, norms,
   attention's softmax, ReLU and the loss run as compiled loops, a seventh of a small model's step.
-- ``torch.compile`` where the run earns its start-up, about a minute, back: on a GPU, and on a CPU
-  with matrix instructions (AMX). On other processors a compiled step was no quicker.
+- ``torch.compile`` where the run is long enough to make up for its start-up, about a minute: on a
+  GPU, and on a CPU with matrix instructions (AMX). On other processors a compiled step was no
+  quicker.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a trainer keeps of itself beside tensors, as it is read back."""
+"""The part of a trainer's state that is no tensor, as it is read back."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """One optimizer step: forward and backward over its micro-batches, clipping, update.
 
-What the loop and the experiments on training share, so that they measure what trains.
+The loop and the experiments on training share it, so that these measure the step of the loop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tinylm.training.task import Examples, Trained
 
 @dataclass(frozen=True)
 class Gradients:
-    """What the backward passes of a step found."""
+    """The result of the backward passes of a step."""
 
     loss: float
     """Sum over the targets, in nats."""

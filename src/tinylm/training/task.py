@@ -1,4 +1,4 @@
-"""What a model is trained on: the seam between the loop, which knows no objective, and objectives.
+"""What a model is trained on: the interface between an objective and the loop, which knows none.
 
 A task makes batches from the order that the loop draws, gives the loss of a batch, measures the
 model on texts that are held out, and says what must be kept with a checkpoint. Loop, optimizer

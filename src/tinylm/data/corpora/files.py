@@ -5,11 +5,11 @@ Files of a folder (and of its subfolders) are split by name: a part ``train`` ma
 (``train/a.txt``). A part ``test`` sets a file aside, so that test text is never trained on. Other
 files are training files if none is marked so, and are left out (and named by ``describe``) if some
 are. Without a validation file, a story is held out when a seeded hash of its text falls below
-``data.validation_fraction``: the same text always lands on the same side, whatever its place.
+``data.validation_fraction``: the same text always falls into the same split, wherever it stands.
 
 Nothing is read whole but a single document: text in chunks of 1 MB, parquet in batches of 1,024
-rows; a 2 GB file takes a few MB of memory. The price is that every pass parses the files again,
-and that a hold-out pass reads what it then leaves out.
+rows; a 2 GB file takes a few MB of memory. In return every pass parses the files again, and a
+hold-out pass also reads what it then leaves out.
 """
 
 from __future__ import annotations
@@ -322,7 +322,7 @@ def _names(files: list[_File], most: int = 4) -> str:
 
 
 def _check_marker(path: Path) -> None:
-    """Refuse a ``.txt`` file of unstated format that does not show the dataset's marker."""
+    """Refuse a ``.txt`` file of unstated format that does not contain the dataset's marker."""
     try:
         with path.open("rb") as stream:
             head = stream.read(_CHUNK_BYTES)
@@ -331,7 +331,7 @@ def _check_marker(path: Path) -> None:
     if not head.strip():
         raise DataError(f"{path} is empty: give one with text, or take it away")
     if MARKER not in head:
-        # What is no text at all, or in another encoding, is told as that.
+        # A file that is no text, or in another encoding, is refused as such.
         decode(head[: len(head) - 8], refusal(path))
         raise DataError(
             f"{path}: no {MARKER.decode()} in its first MB, so where documents end is not known: "

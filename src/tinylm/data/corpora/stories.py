@@ -7,7 +7,7 @@ true, so later sentences depend on earlier ones. Story ``i`` of a split is a pur
 keeps between versions.
 
 The splits are disjoint by construction: the CRC-32 of a text decides which split it may appear
-in, and a story that came out on the wrong side is drawn again. One text in eight belongs to
+in, and a story that belongs to the other split is drawn again. One text in eight belongs to
 validation, so a training story costs 8/7 draws on average and a validation story eight.
 
 One core of a shared machine made 3,600 to 6,800 training stories and about 580 validation stories

@@ -2,10 +2,9 @@
 
 A small model's step on a CPU is many operations on arrays that a core's cache would hold, if they
 were not written out and read again between one torch operation and the next. The functions here
-compute several of these at once, in plain Python loops that numba compiles. None says anything
-new: each has its torch form in ``model``, gives the same numbers to rounding, and is held to it by
-a test. They need Linux, a CPU, and numba. The modules are imported when they are first used, since
-numba alone takes a second.
+compute several of these at once, in plain Python loops that numba compiles. Each has a torch form
+in ``model`` and gives the same numbers to rounding, which a test checks. They need Linux, a CPU,
+and numba. The modules are imported when they are first used, since numba alone takes a second.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     )
 
 GOMP = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
-"""The threads of torch, which the loops run on too: others would fight them for the cores."""
+"""The threads of torch, which the loops run on too: others would compete for the cores."""
 __all__ = [
     "GOMP",
     "attention",

@@ -1,11 +1,11 @@
 """Decoder layers for one new token of a few texts, from the first layer to the last at once.
 
-With few rows a step is the reading of the weights, and everything between the products would cost
-more time in being called than in being computed. So one kernel computes all layers. Its work is a
+With few rows the time of a step is that of reading the weights, and the operations between the
+products would take longer to call than to compute. So one kernel computes all layers. Its work is a
 row of items, stage after stage: the parts of a linear map, or a head's attention for a text. Each
 thread takes the next item and begins it when the stages before are done; since items are taken in
-order, whatever it waits for is in another thread's hands, and however many threads there are, none
-waits for ever.
+order, whatever it waits for has been taken by another thread, so that no thread waits without end,
+however many there are.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _STAGES = 5  # of a layer
 _CLOSE = 64  # numbers that a loop takes at once
 _PROJECT, _ATTEND, _OUTPUT, _EXPAND, _CONTRACT = range(_STAGES)
 
-# What stands where in the table, and in a layer's row of the table of weights.
+# Places of the entries in the table, and in a layer's row of the table of weights.
 _NEXT, _TOTAL, _DONE, _PARTS, _ROWS, _HIDDEN, _HEADS, _HEAD_DIM, _FFN, _LAYERS = range(10)
 _LENGTH, _CAPACITY, _ROOM, _PRE_NORM, _ACTIVATION, _EPS = range(10, 16)
 _KEYS, _VALUES, _SLOTS, _REAL, _STREAMS, _BRANCHES = range(16, 22)
@@ -114,7 +114,7 @@ def _entry(numbers, cached):
         bias = carray(address(a[_BIAS]), (heads if a[_BIAS] else 0, a[_DISTANCES]), np.float32)
         places = carray(address(a[_PLACES]), (rows if a[_PLACES] else 0,), np.int64)
         turned, no_bias = np.empty((2, size), np.float32), np.empty(0, np.float32)
-        # Where what is written begins a few numbers behind what is read, the compiler's loop takes
+        # Where the numbers written begin a few places behind those read, the compiler's loop takes
         # them one by one and rounds otherwise. Room before ``x`` keeps other arrays away from it.
         before = _CLOSE // hidden + 1
         x = np.empty((before + rows, hidden), np.float32)[before:]
@@ -214,7 +214,7 @@ class Layers:
         norm_first: bool,
         activation: str,
     ) -> None:
-        """Note where everything stands.
+        """Record the addresses of all weights.
 
         Args:
             layers: in order; all matrices in one number format.

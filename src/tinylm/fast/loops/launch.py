@@ -23,7 +23,7 @@ from tinylm.fast.loops import GOMP
 
 LOOSE = {"reassoc", "contract", "nsz", "arcp"}
 """Freedom for the compiler to sum in any order; NaN and infinity stay what they are."""
-_PATIENCE = 2000  # looks at a number before the processor is offered to others: some 50 us
+_PATIENCE = 2000  # reads of a number before the thread yields its processor: some 50 us
 _TABLE = types.CPointer(types.int64)
 _gomp_parallel = ctypes.CDLL(str(GOMP)).GOMP_parallel
 _gomp_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
@@ -48,7 +48,7 @@ class Kernel:
             compiled = cfunc(types.void(_TABLE), cache=True, **settings)(entry)
         except RuntimeError:  # no folder to keep a cache in may be written to
             compiled = cfunc(types.void(_TABLE), **settings)(entry)
-        self._compiled = compiled  # the code lives as long as this
+        self._compiled = compiled  # keeps the compiled code alive
         self._address = compiled.address
 
     def __call__(self, blocks: int, *arguments: Tensor | int | float) -> None:
@@ -159,7 +159,7 @@ def wait_for(table, counter, amount):
 
 @inline
 def sum_when_last(table, counter, parts, out):
-    """Sum what the parts have found, in their order, in the thread that ends the last of them.
+    """Sum the parts' results, in their order, in the thread that ends the last of them.
 
     Args:
         table: of the kernel.

@@ -1,7 +1,7 @@
 """Decoding strategies, one a file.
 
 A chooser maps the logits of the next token to the next ids; the engine owns the loop. A searcher
-owns the loop over the one step function; what has ``search`` is one.
+owns the loop over the one step function; a strategy with a method ``search`` is one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tinylm.generation.stepper import Stepper
 
 
 class Strategy(Protocol):
-    """What every strategy says of itself."""
+    """What every strategy declares."""
 
     @staticmethod
     def uses(config: GenerationConfig) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ class Strategy(Protocol):
 
 
 class Chooser(Strategy, Protocol):
-    """Made from the settings, then asked once a step."""
+    """Made from the settings; chooses the next token of each text, once a step."""
 
     def __init__(self, config: GenerationConfig) -> None:
         """Prepare for the texts of one call of ``generate``."""
@@ -45,7 +45,7 @@ class Chooser(Strategy, Protocol):
     def takes_likeliest(self) -> bool:
         """Whether it always takes the likeliest token of the logits as they are.
 
-        Loops that find it quickly may then stand in for ``choose``.
+        Compiled loops may then be used in place of ``choose``.
         """
         ...
 
@@ -66,7 +66,7 @@ class Chooser(Strategy, Protocol):
 
 
 class Searcher(Strategy, Protocol):
-    """Made from the settings, then asked once for the whole texts."""
+    """Made from the settings; searches for the whole texts in one call."""
 
     def __init__(self, config: GenerationConfig) -> None:
         """Prepare for the texts of one call of ``generate``.

@@ -1,15 +1,15 @@
-"""Beam search: the ``num_beams`` likeliest beginnings of a text run on, side by side.
+"""Beam search: the ``num_beams`` likeliest beginnings of a text are extended in parallel.
 
 Lowerre 1976 (the HARPY system) for a decoder as in Wu et al. 2016, section 7. At every step the
 ``2 * num_beams`` best (hypothesis, token) pairs of a prompt are its candidates. One that ends in
-``<eos>`` and is among the first ``num_beams`` is a finished hypothesis, frozen with the score
+``<eos>`` and is among the first ``num_beams`` is a finished hypothesis, with the score
 
     sum of log-probabilities / generated_length ** length_penalty
 
 where generated_length counts the new tokens, ``<eos>`` included, and not the prompt. Wu et al.
 (equation 14) divide by ((5 + length) / 6) ** length_penalty; the plain power is taken because
-length_penalty 1 then is exactly the mean log-probability of a token, and because transformers
-takes it. The best ``num_beams`` of the other candidates run on; each hypothesis has one ``<eos>``,
+length_penalty 1 then is exactly the mean log-probability of a token, and because transformers takes
+it. The best ``num_beams`` of the other candidates are extended; each hypothesis has one ``<eos>``,
 so among twice as many candidates there are always enough. At the maximum length the running
 hypotheses count as finished, though not by ``<eos>``.
 
@@ -24,8 +24,8 @@ the cache of greedy decoding,
 
 and chooses among ``num_beams * vocab`` pairs a prompt. The prompt itself is read once and then
 spread. Hypotheses that branch copy only the tokens generated so far, at most ``prompts *
-num_beams`` rows a step, and none where each hypothesis goes on by one. Prompts that are done leave
-the batch.
+num_beams`` rows a step, and none where each hypothesis goes on by one. Prompts whose search has
+ended leave the batch.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class BeamSearch(Searcher):
 class _Beams:
     """The running hypotheses of all open prompts, ``width`` rows of the stepper each.
 
-    A prompt with fewer hypotheses has rows whose total is -inf: no candidate comes of them.
+    A prompt with fewer hypotheses has rows whose total is -inf, which give no candidate.
     """
 
     def __init__(self, stepper: Stepper, config: GenerationConfig, special: SpecialIds) -> None:
@@ -196,7 +196,7 @@ class _Beams:
         """Make a step and return each prompt's candidates of ``length`` new tokens, best first."""
         logits = self._stepper.logits()  # (prompts * width, vocab)
         prompts, vocab = len(self._totals), logits.shape[-1]
-        # The best of a prompt are among the best of its rows: sums are needed of these alone.
+        # The best of a prompt are among the best of its rows, so only these are added up.
         most = min(2 * self._config.num_beams, vocab)
         ids, values, gains = self._best_of_rows(logits, most, length - 1)
         totals = values.new_tensor(self._totals).view(-1, 1) + values
@@ -241,7 +241,7 @@ class _Beams:
         return self._stepper.rows[place * self._width + candidate.row]
 
     def advance(self, places: list[int], running: list[list[_Candidate]]) -> None:
-        """Go on with these candidates of the prompts at these places; the others leave."""
+        """Extend these candidates of the prompts at these places; the others leave."""
         width = max(len(candidates) for candidates in running)
         settled = [_settle(candidates, width) for candidates in running]
         rows = [
@@ -267,7 +267,7 @@ class _Beams:
 def _settle(candidates: list[_Candidate], width: int) -> list[_Candidate]:
     """Give each candidate a row, its own hypothesis' if that is free, so that little is copied.
 
-    Rows that are left over are filled with a copy that is dead.
+    Rows that are left over get a copy whose total is -inf.
     """
     settled: dict[int, _Candidate] = {}
     movers = []

@@ -1,4 +1,4 @@
-"""Who and what there is in the story world: names, kinds of animal, things, food and plants."""
+"""Who and what there is in the story world: names, kinds of animal, belongings, food and plants."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Belonging:
     noun: str
     adjectives: tuple[str, ...]
     play: str
-    """What its owner did with it, simple past, ``it`` for the thing."""
+    """What its owner did with it, simple past, ``it`` for the belonging."""
     size: str
     """``s`` fits a hand, ``m`` two arms, ``l`` is too big to carry."""
 

@@ -1,8 +1,8 @@
 """The state of one story while it happens: who is there, who has what, who feels what and why.
 
 A plot changes the state (``give``, ``hurt``, ``heal``) and tells what happened (``tell``, ``say``);
-the sentences take every name, thing and reason from the state, so that what is said later follows
-from what happened before.
+the sentences take every name, belonging and reason from the state, so that what is said later
+follows from what happened before.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ class World:
     def belonging(
         self, slot: str, choices: Sequence[Belonging], *, sizes: str = "sml"
     ) -> Belonging:
-        """Choose a thing; ``slot`` is "red ball", ``slot.n`` "ball"."""
+        """Choose a belonging; ``slot`` is "red ball", ``slot.n`` "ball"."""
         belonging = self.pick(choices)
         taken = {value for key, value in self.slots.items() if key.endswith(".n")}
         while belonging.size not in sizes or belonging.noun in taken:
@@ -198,13 +198,13 @@ class World:
     # State
 
     def give(self, slot: str, role: str) -> None:
-        """From now on ``role`` has the thing named by ``slot``."""
+        """From now on ``role`` has the belonging named by ``slot``."""
         belonging, name = self.slots[slot], self.slots[role]
         self.facts.holders[belonging] = name
         self.facts.events.append(("has", name, belonging))
 
     def take(self, slot: str) -> None:
-        """From now on nobody has the thing named by ``slot``."""
+        """From now on nobody has the belonging named by ``slot``."""
         belonging = self.slots[slot]
         owner = self.facts.holders.pop(belonging, "")
         self.facts.events.append(("gone", owner, belonging))

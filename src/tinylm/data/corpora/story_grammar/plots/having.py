@@ -7,7 +7,7 @@ from tinylm.data.corpora.story_grammar.world import World
 
 
 def _own(w: World, *, sizes: str = "s", treasure: float = 0.4) -> None:
-    """Give the hero a thing ``o`` of which later sentences will tell."""
+    """Give the hero a belonging ``o`` that later sentences name."""
     toy = not w.chance(treasure)
     w.belonging("o", TOYS if toy else TREASURES, sizes=sizes)
     w.give("o", "h")
