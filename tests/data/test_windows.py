@@ -1,5 +1,6 @@
 """Windows, their order, and padded rows: every token a label once, every window once an epoch."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -124,7 +125,7 @@ def test_a_fixed_subset_is_spread_over_the_file_without_a_repeat(count: int, siz
 
 def epoch(order: ShuffledOrder) -> list[int]:
     indices: list[int] = []
-    for _ in range(order.batches_per_epoch):
+    for _ in range(math.ceil(order.num_windows / order.batch_size)):
         indices += order.next().tolist()
     assert order.epoch_ended
     return indices

@@ -126,11 +126,6 @@ class ShuffledOrder:
     def _permute(self) -> npt.NDArray[np.int64]:
         return np.random.default_rng((self.seed, self.epoch)).permutation(self.num_windows)
 
-    @property
-    def batches_per_epoch(self) -> int:
-        """Batches in an epoch, a smaller last one included."""
-        return -(-self.num_windows // self.batch_size)
-
     def next(self) -> npt.NDArray[np.int64]:
         """Return the next batch of indices; the last of an epoch may be smaller."""
         if self.next_window >= self.num_windows:

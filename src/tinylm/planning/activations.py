@@ -27,7 +27,7 @@ The quick model (``fast``: what ``training.speed = auto`` takes; counted with th
 on Linux) keeps no mask, nor what it leaves of the pattern: they are computed again; of queries,
 keys and values 3 T w in any case; of the norms no centred numbers. Beyond 256 tokens its pattern is
 kept in blocks of queries, each without the keys that none of it sees. Its output loss keeps nothing
-that autograd saves, but holds the gradients that it has made already (``output_gradient_bytes``).
+that autograd saves, but holds the gradients that it has made already.
 """
 
 from __future__ import annotations
@@ -144,14 +144,3 @@ def _loss_bytes(config: ModelConfig, tokens: int, number: int) -> int:
     hidden, vocab = config.hidden_size, config.resolved_vocab_size
     copy = hidden * vocab * number * (number < _FLOAT)  # of the matrix
     return tokens * (hidden * number + vocab * _FLOAT + _INDEX) + copy
-
-
-def output_gradient_bytes(config: ModelConfig, batch: int, seq: int | None = None) -> int:
-    """Return the bytes of the gradients that the output loss makes in the forward pass.
-
-    Those of the residual stream, (batch, seq, hidden), and of the output projection.
-    """
-    tokens = batch * (seq or config.context_length)
-    bias = int(config.bias and not config.tie_embeddings)
-    rows = config.hidden_size + bias
-    return (tokens * config.hidden_size + config.resolved_vocab_size * rows) * _FLOAT

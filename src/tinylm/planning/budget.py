@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 TOKENS_PER_PARAMETER = 20.0
 """Compute-optimal tokens a parameter: Hoffmann et al. 2022, "Training compute-optimal large
 language models", approach 1 and table 3, rounded as is usual."""
@@ -12,14 +10,6 @@ language models", approach 1 and table 3, rounded as is usual."""
 def compute_optimal_tokens(parameters: int) -> float:
     """Return the training tokens at which a model of this size is compute-optimal."""
     return TOKENS_PER_PARAMETER * parameters
-
-
-def compute_optimal_parameters(flops: float) -> float:
-    """Return the number of parameters that is compute-optimal for a budget of FLOPs.
-
-    From ``C = 6 N D`` and ``D = 20 N``: ``N = sqrt(C / 120)``.
-    """
-    return math.sqrt(flops / (6 * TOKENS_PER_PARAMETER))
 
 
 def training_seconds(flops: float, flops_per_second: float, utilisation: float) -> float:

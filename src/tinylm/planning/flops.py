@@ -1,4 +1,4 @@
-"""Floating-point operations of matrix products: forward, backward, recomputed.
+"""Floating-point operations of matrix products, forward and backward.
 
 A product of (m, k) and (k, n) costs ``2 m k n``. What is not a matrix product (norms, softmax,
 activations, dropout, the optimizer) is left out, as in torch's FlopCounterMode and in the usual
@@ -17,15 +17,6 @@ from tinylm.planning.parameters import trains_input
 
 QUERY_BLOCK = 256
 """Queries that the quick model's attention mixes at once."""
-
-
-def summed_block_ends(seq: int) -> int:
-    """Return how many keys the blocks of queries are given, all together.
-
-    A block is given those up to its last query: 256 + 512 + 600 for 600 tokens.
-    """
-    blocks, rest = divmod(seq, QUERY_BLOCK)
-    return QUERY_BLOCK * blocks * (blocks + 1) // 2 + seq * (rest > 0)
 
 
 def computed_pairs(seq: int, quick: bool = True) -> int:
@@ -105,11 +96,6 @@ def step_flops(
         width = config.num_heads * config.resolved_head_dim
         saved = 2 * seq * config.hidden_size * 3 * width
     return 3 * forward - saved
-
-
-def recomputed_flops(config: ModelConfig, seq: int, quick: bool = True) -> int:
-    """Return the further FLOPs of gradient checkpointing: the layers' forward pass once more."""
-    return forward_flops(config, seq, quick).layers
 
 
 def flops_per_token(config: ModelConfig, seq: int | None = None, quick: bool = True) -> float:
