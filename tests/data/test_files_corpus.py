@@ -131,8 +131,8 @@ def test_one_document_is_no_corpus(tmp_path: Path) -> None:
                 assert list(side()) == ["A first part.\n\nA second part."]
             except DataError as error:
                 errors.append(str(error))
-        (told,) = errors
-        assert f"{path} is one document with" in told and "set it to `blank-line`" in told
+        (message,) = errors
+        assert f"{path} is one document with" in message and "set it to `blank-line`" in message
     (tmp_path / "valid.txt").write_text("Another.")
     assert len(list(corpus(tmp_path, text_format="file").train())) == 1
 

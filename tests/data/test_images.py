@@ -47,7 +47,7 @@ def write_split(folder: Path, part: str, count: int, seed: int = 0, size: int = 
     (folder / f"{part}-labels-idx1-ubyte").write_bytes(idx(labels))
 
 
-def told(error: pytest.ExceptionInfo[DataError]) -> str:
+def message_of(error: pytest.ExceptionInfo[DataError]) -> str:
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -98,8 +98,8 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path, content: bytes, said:
     path.write_bytes(content)
     with pytest.raises(DataError) as error:
         read_idx(path, 3)
-    assert said in told(error)
-    assert str(path) in told(error)
+    assert said in message_of(error)
+    assert str(path) in message_of(error)
 
 
 def test_a_damaged_checksum_inside_gzip_is_refused(tmp_path: Path) -> None:
@@ -150,10 +150,10 @@ def test_one_split_is_divided_and_that_is_said(tmp_path: Path, part: str) -> Non
     assert np.bincount(data.test.labels).tolist() == [2] * 10
     # Labels stay with their images, and together the parts are the whole.
     images, labels = digits(100)
-    whole = {one.tobytes(): int(label) for one, label in zip(images, labels, strict=True)}
+    whole = {image.tobytes(): int(label) for image, label in zip(images, labels, strict=True)}
     for split in (data.train, data.test):
-        for one, label in zip(split.images, split.labels, strict=True):
-            assert whole.pop(one.tobytes()) == label
+        for image, label in zip(split.images, split.labels, strict=True):
+            assert whole.pop(image.tobytes()) == label
     assert not whole
 
 
@@ -214,7 +214,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path, kind: str, said: str) -> No
     bad_folders(tmp_path, kind)
     with pytest.raises(DataError) as error:
         load_digits(tmp_path, 0.2, 0)
-    assert said in told(error)
+    assert said in message_of(error)
 
 
 def test_a_folder_that_is_empty_or_missing(tmp_path: Path) -> None:
@@ -250,10 +250,10 @@ def test_every_class_keeps_its_share(counts: list[int], share: float, seed: int)
 
 def test_the_split_is_seeded_and_not_the_beginning() -> None:
     labels = (np.arange(200) % 10).astype(np.uint8)
-    one, same, other = (stratified_split(labels, 0.2, seed)[1] for seed in (0, 0, 1))
-    np.testing.assert_array_equal(one, same)
-    assert one.tolist() != other.tolist()
-    assert one.max() > 100
+    first, same, third = (stratified_split(labels, 0.2, seed)[1] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, same)
+    assert first.tolist() != third.tolist()
+    assert first.max() > 100
 
 
 # --- download ---
@@ -331,8 +331,8 @@ def test_what_is_not_the_file_is_refused(
     server, sums = served
     with pytest.raises(DataError) as error:
         download_mnist(tmp_path / "new", None, [f"{server.address}/{place}"], sums)
-    assert said in told(error)
-    assert "by hand" in told(error)
+    assert said in message_of(error)
+    assert "by hand" in message_of(error)
     assert not list((tmp_path / "new").glob("*")) and not list((tmp_path / "new").glob(".*"))
 
 
@@ -345,6 +345,8 @@ def test_without_a_network_the_error_says_what_to_do(
     monkeypatch.setattr(module, "urlopen", refuse)
     with pytest.raises(DataError) as error:
         download_mnist(tmp_path)
-    assert told(error).startswith("cannot download train-images-idx3-ubyte.gz (https://ossci")
-    assert "no route to host" in told(error) and "use the embedded digits" in told(error)
+    assert message_of(error).startswith("cannot download train-images-idx3-ubyte.gz (https://ossci")
+    assert "no route to host" in message_of(error) and "use the embedded digits" in message_of(
+        error
+    )
     assert not list(tmp_path.iterdir())

@@ -27,15 +27,15 @@ def some_rows(count: int, share: int = 4) -> list[object]:
 def test_jsonl_and_csv_give_the_same_rows(tmp_path: Path) -> None:
     texts = ['He said, "hi".', "two\nlines", "über \u2028 all", "plain"]
     rows = [{"text": text, "label": i % 2, "id": i} for i, text in enumerate(texts)]
-    one = jsonl(tmp_path / "a.jsonl", rows)  # type: ignore[arg-type]
-    other = tmp_path / "a.csv"
-    with other.open("w", encoding="utf-8-sig", newline="") as file:
+    as_jsonl = jsonl(tmp_path / "a.jsonl", rows)  # type: ignore[arg-type]
+    as_csv = tmp_path / "a.csv"
+    with as_csv.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(file, ["id", "text", "label"])
         writer.writeheader()
         writer.writerows(rows)
     wanted = [LabelledRow(text, str(i % 2)) for i, text in enumerate(texts)]
-    assert read_rows(one) == wanted
-    assert read_rows(other) == wanted
+    assert read_rows(as_jsonl) == wanted
+    assert read_rows(as_csv) == wanted
 
 
 def test_a_json_string_may_hold_a_line_separator(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_folder_is_split_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.jsonl", '{"text": "a", "label": "x"}\n{"text": \n', "a.jsonl, row 2: not JSON"),
         ("a.jsonl", '["a", "x"]\n', "a.jsonl, row 1: holds ['a', 'x']: expected keys with values"),
@@ -123,11 +123,13 @@ def test_a_folder_is_split_by_name(tmp_path: Path) -> None:
         ("a.txt", "a", "cannot read this kind of file: give one of .jsonl, .csv"),
     ],
 )
-def test_a_bad_file_is_told_in_one_line(tmp_path: Path, name: str, content: str, told: str) -> None:
+def test_a_bad_file_is_told_in_one_line(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
     (tmp_path / name).write_text(content, "utf-8")
     with pytest.raises(DataError) as error:
         read_labelled(tmp_path / name)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 

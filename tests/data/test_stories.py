@@ -153,8 +153,8 @@ def test_not_repetitive(stories: list[Story]) -> None:
 def test_every_plot_is_told_often(by_plot: dict[str, list[Story]]) -> None:
     assert len(by_plot) >= 15
     assert min(map(len, by_plot.values())) > SAMPLE / len(by_plot) / 2
-    for told in by_plot.values():
-        assert len({story.text.split("\n\n")[-1] for story in told}) > len(told) / 10
+    for stories in by_plot.values():
+        assert len({story.text.split("\n\n")[-1] for story in stories}) > len(stories) / 10
 
 
 # The English
@@ -226,11 +226,11 @@ def test_lost_thing_is_the_one_that_is_found(by_plot: dict[str, list[Story]]) ->
     for story in by_plot["lost_and_found"]:
         events = story.facts.events
         gone = next(event for event in events if event[0] == "gone")
-        found = next(event for event in events if event[0] == "found")
+        finding = next(event for event in events if event[0] == "found")
         _, owner, lost = gone
-        _, finder, thing, spot = found
-        assert events.index(gone) < events.index(found)
-        assert thing == lost
+        _, finder, belonging, spot = finding
+        assert events.index(gone) < events.index(finding)
+        assert belonging == lost
         assert story.facts.holders[lost] == owner == story.facts.characters["h"]
         told_found = story.text[story.text.index(spot) :]
         assert lost in told_found or lost.split(" ", 1)[1] in told_found
@@ -239,9 +239,9 @@ def test_lost_thing_is_the_one_that_is_found(by_plot: dict[str, list[Story]]) ->
 
 def test_holders_are_named_with_their_things(stories: list[Story]) -> None:
     for story in stories:
-        for thing, holder in story.facts.holders.items():
+        for belonging, holder in story.facts.holders.items():
             assert holder in story.text, story.text
-            assert thing in story.text, (thing, story.text)
+            assert belonging in story.text, (belonging, story.text)
 
 
 def test_traded_things_change_hands(by_plot: dict[str, list[Story]]) -> None:

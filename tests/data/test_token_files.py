@@ -106,10 +106,10 @@ def test_more_stories_than_are_encoded_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(token_files, "_STORIES_AT_ONCE", 7)
-    told: list[int] = []
+    progress: list[int] = []
     texts = [" ".join(str(4 + i) for i in range(n % 5)) for n in range(30)]
-    write_token_file(tmp_path / "a", texts, Numbers(50), "c", "train", told.append)  # type: ignore[arg-type]
-    assert told == [7, 14, 21, 28, 30]
+    write_token_file(tmp_path / "a", texts, Numbers(50), "c", "train", progress.append)  # type: ignore[arg-type]
+    assert progress == [7, 14, 21, 28, 30]
     stories = [story[1:-1].tolist() for story in TokenFile(tmp_path / "a").stories()]
     assert stories == [list(range(4, 4 + n % 5)) for n in range(30)]
 
@@ -142,9 +142,9 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     def peak(count: int) -> int:
         tracemalloc.start()
         write(tmp_path / "a.tokens", stories(count), words)
-        found = tracemalloc.get_traced_memory()[1]
+        peak_bytes = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return found
+        return peak_bytes
 
     peak(10)
     small, large = peak(4_000), peak(16_000)

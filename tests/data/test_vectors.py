@@ -574,9 +574,9 @@ def test_text_that_cannot_be_read_twice_is_refused() -> None:
 @pytest.fixture
 def table() -> VectorTable:
     rng = np.random.default_rng(0)
-    found = np.array([True, True, False, True])
-    matrix = rng.normal(size=(4, 8)).astype(np.float32) * found[:, None]
-    return VectorTable(matrix, found, np.array([False, True, False, False]))
+    has_vector = np.array([True, True, False, True])
+    matrix = rng.normal(size=(4, 8)).astype(np.float32) * has_vector[:, None]
+    return VectorTable(matrix, has_vector, np.array([False, True, False, False]))
 
 
 NAMES = ["a", "b", "c", "d"]

@@ -35,39 +35,39 @@ sentences = st.lists(WORDS, max_size=9).map(" ".join)
     [(CHANGED, CHANGED_SCORE), (SHORT, SHORT_SCORE), (REPEATED, REPEATED_SCORE)],
 )
 def test_a_pair_worked_by_hand(hypothesis: str, score: float) -> None:
-    found = bleu([hypothesis], [REFERENCE])
-    assert found.corpus == pytest.approx(score)
-    assert found.sentences == [pytest.approx(score)]
+    result = bleu([hypothesis], [REFERENCE])
+    assert result.corpus == pytest.approx(score)
+    assert result.sentences == [pytest.approx(score)]
 
 
 def test_corpus_bleu_pools_counts_and_is_not_the_mean() -> None:
     # Matches and totals of CHANGED and SHORT together: 10/11, 7/9, 4/7, 2/5; lengths 11 and 14.
     pooled = 100 * math.exp(1 - 14 / 11) * (10 / 11 * 7 / 9 * 4 / 7 * 2 / 5) ** 0.25
-    found = bleu([CHANGED, SHORT], [REFERENCE, REFERENCE])
-    assert found.corpus == pytest.approx(pooled)
-    assert found.sentence_mean == pytest.approx((CHANGED_SCORE + SHORT_SCORE) / 2)
-    assert abs(found.corpus - found.sentence_mean) > 0.1
+    result = bleu([CHANGED, SHORT], [REFERENCE, REFERENCE])
+    assert result.corpus == pytest.approx(pooled)
+    assert result.sentence_mean == pytest.approx((CHANGED_SCORE + SHORT_SCORE) / 2)
+    assert abs(result.corpus - result.sentence_mean) > 0.1
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(sentences, sentences), min_size=1, max_size=6))
 def test_equals_sacrebleu_called_directly(pairs: list[tuple[str, str]]) -> None:
     hypotheses, references = ([pair[i] for pair in pairs] for i in (0, 1))
-    found = bleu(hypotheses, references)
-    assert found.corpus == sacrebleu.corpus_bleu(hypotheses, [references]).score
-    assert found.sentences == [
+    result = bleu(hypotheses, references)
+    assert result.corpus == sacrebleu.corpus_bleu(hypotheses, [references]).score
+    assert result.sentences == [
         sacrebleu.sentence_bleu(hypothesis, [reference], use_effective_order=True).score
         for hypothesis, reference in pairs
     ]
 
 
 def test_the_scale_is_0_to_100_and_signatures_are_given() -> None:
-    found = bleu([REFERENCE], [REFERENCE])
-    assert found.corpus == pytest.approx(100)
-    assert found.signature == (
+    result = bleu([REFERENCE], [REFERENCE])
+    assert result.corpus == pytest.approx(100)
+    assert result.signature == (
         f"nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:{sacrebleu.__version__}"
     )
-    assert "eff:yes" in found.sentence_signature
+    assert "eff:yes" in result.sentence_signature
 
 
 def test_a_hypothesis_is_compared_with_its_own_reference() -> None:

@@ -22,24 +22,26 @@ def test_scores_equal_scikit_learns(size: int, seed: int) -> None:
     if seed == 1:
         true[:] = 0  # labels that nothing has
     names = [f"label {i}" for i in range(size)]
-    found = classification_scores(true.tolist(), answered.tolist(), names)
+    scores = classification_scores(true.tolist(), answered.tolist(), names)
 
     options = {"labels": range(size), "zero_division": 0}
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
         true, answered, **options
     )
-    assert found.accuracy == pytest.approx(metrics.accuracy_score(true, answered), abs=1e-15)
+    assert scores.accuracy == pytest.approx(metrics.accuracy_score(true, answered), abs=1e-15)
     macro = metrics.f1_score(true, answered, average="macro", **options)
-    assert found.macro_f1 == pytest.approx(macro, abs=1e-15)
-    assert [one.precision for one in found.labels] == pytest.approx(precision.tolist(), abs=1e-15)
-    assert [one.recall for one in found.labels] == pytest.approx(recall.tolist(), abs=1e-15)
-    assert [one.f1 for one in found.labels] == pytest.approx(f1.tolist(), abs=1e-15)
-    assert [one.support for one in found.labels] == support.tolist()
-    assert [one.label for one in found.labels] == names
+    assert scores.macro_f1 == pytest.approx(macro, abs=1e-15)
+    assert [label.precision for label in scores.labels] == pytest.approx(
+        precision.tolist(), abs=1e-15
+    )
+    assert [label.recall for label in scores.labels] == pytest.approx(recall.tolist(), abs=1e-15)
+    assert [label.f1 for label in scores.labels] == pytest.approx(f1.tolist(), abs=1e-15)
+    assert [label.support for label in scores.labels] == support.tolist()
+    assert [label.label for label in scores.labels] == names
     matrix = metrics.confusion_matrix(true, answered, labels=range(size))
-    assert np.array_equal(found.confusion, matrix)
-    assert found.majority == np.bincount(true).max() / 40
-    assert found.num_texts == 40
+    assert np.array_equal(scores.confusion, matrix)
+    assert scores.majority == np.bincount(true).max() / 40
+    assert scores.num_texts == 40
 
 
 class Sums(nn.Module):
@@ -58,7 +60,7 @@ class Sums(nn.Module):
 def test_answers_stand_in_the_order_of_the_texts(batch_size: int) -> None:
     rows = [[5, 1], [1], [2, 2, 2], [1, 1, 1, 1], [9]]
     model = Sums().train()
-    found = class_log_probabilities(model, rows, batch_size)
+    log_probabilities = class_log_probabilities(model, rows, batch_size)
     sums = torch.tensor([[float(sum(row)), float(len(row))] for row in rows])
-    assert torch.allclose(found, sums.log_softmax(1))
+    assert torch.allclose(log_probabilities, sums.log_softmax(1))
     assert model.training

@@ -93,12 +93,12 @@ def own_log_probabilities(
 ) -> list[float]:
     """Of the continuation alone, one forward pass a token."""
     whole = prompt + ids + [EOS_ID] * finished
-    found = []
+    log_probabilities = []
     for place in range(len(prompt), len(whole)):
         with torch.no_grad():
             logits = model(torch.tensor([whole[:place]]))[0, -1]
-        found.append(float(logits.double().log_softmax(-1)[whole[place]]))
-    return found
+        log_probabilities.append(float(logits.double().log_softmax(-1)[whole[place]]))
+    return log_probabilities
 
 
 def test_measures_are_those_of_the_continuations(model: DecoderLM, validation: TokenFile) -> None:
@@ -118,9 +118,9 @@ def test_measures_are_those_of_the_continuations(model: DecoderLM, validation: T
         everything = [value for row in scores for value in row]
         weighted = math.exp(-sum(everything) / len(everything))
         own = [math.exp(-sum(row) / len(row)) for row in scores]
-        found = result["perplexity"][name]
-        assert found["token_weighted"] == pytest.approx(weighted, rel=1e-4)
-        assert found["sequence_mean"] == pytest.approx(sum(own) / len(own), rel=1e-4)
+        perplexities = result["perplexity"][name]
+        assert perplexities["token_weighted"] == pytest.approx(weighted, rel=1e-4)
+        assert perplexities["sequence_mean"] == pytest.approx(sum(own) / len(own), rel=1e-4)
 
 
 def test_bleu_compares_with_the_truth_cut_to_the_generated_length(model: DecoderLM) -> None:
@@ -137,8 +137,8 @@ def test_bleu_compares_with_the_truth_cut_to_the_generated_length(model: Decoder
     result = measure_continuations(model, TOKENIZER, texts, config())
     # Each continuation as the text has it: a capital only where a sentence starts.
     hypotheses, references = ["c d e f g", "H p j k"], ["c d e f h", "H p l k"]
-    assert [one["generated"] for one in result["texts"]] == hypotheses
-    assert [one["true"] for one in result["texts"]] == references
+    assert [text["generated"] for text in result["texts"]] == hypotheses
+    assert [text["true"] for text in result["texts"]] == references
     assert result["bleu"]["corpus"] == sacrebleu.corpus_bleu(hypotheses, [references]).score
     assert result["bleu"]["signature"].startswith("nrefs:1|case:mixed|eff:no")
     assert result["distinct"]["generated"] == {"1": 1.0, "2": 1.0, "3": 1.0}  # nine words, all new
@@ -170,9 +170,9 @@ def test_scores_agree_with_generation(model: DecoderLM, validation: TokenFile) -
 
 
 def test_the_share_that_is_told_grows_to_the_whole(model: DecoderLM, validation: TokenFile) -> None:
-    told: list[float] = []
-    continue_stories(model, validation, config(batch_size=3), told.append)
-    assert told == sorted(told)
-    assert told[-1] == 1
-    assert {round(7 * share, 6) for share in told} >= {3, 6, 7}  # the batches
-    assert len(told) > 9  # and steps between them
+    shares: list[float] = []
+    continue_stories(model, validation, config(batch_size=3), shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert {round(7 * share, 6) for share in shares} >= {3, 6, 7}  # the batches
+    assert len(shares) > 9  # and steps between them

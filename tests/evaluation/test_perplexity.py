@@ -84,17 +84,19 @@ def test_split_loss_equals_a_naive_loop_and_counts_every_token_once(
     ids = token_file.ids.tolist()
     total, counted = naive(model, ids)
     assert counted == [0] + [1] * (len(ids) - 1)
-    found = split_loss(model, TokenWindows(token_file, context_length), batch_size)
-    assert found.num_tokens == len(ids) - 1
-    assert found.total == pytest.approx(total, rel=1e-5)
+    loss = split_loss(model, TokenWindows(token_file, context_length), batch_size)
+    assert loss.num_tokens == len(ids) - 1
+    assert loss.total == pytest.approx(total, rel=1e-5)
 
 
 def test_split_loss_of_some_windows(small_model: MakeModel, token_file: TokenFile) -> None:
     model = small_model()
     windows = TokenWindows(token_file, 10)
-    told: list[float] = []
-    whole = split_loss(model, windows, 2, progress=told.append)
-    assert told == sorted(told) and len(told) == math.ceil(len(windows) / 2) and told[-1] == 1
+    shares: list[float] = []
+    whole = split_loss(model, windows, 2, progress=shares.append)
+    assert (
+        shares == sorted(shares) and len(shares) == math.ceil(len(windows) / 2) and shares[-1] == 1
+    )
     parts = [split_loss(model, windows, 2, [i]) for i in range(len(windows))]
     assert sum(part.total for part in parts) == pytest.approx(whole.total, rel=1e-5)
     assert sum(part.num_tokens for part in parts) == whole.num_tokens

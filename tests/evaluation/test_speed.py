@@ -27,12 +27,12 @@ def endless(*first: float) -> Iterator[float]:
 
 def test_competitors_take_turns_in_a_rotating_order() -> None:
     calls: list[str] = []
-    told: list[float] = []
+    shares: list[float] = []
     run_interleaved(
-        {name: lambda name=name: calls.append(name) for name in "abc"}, 2, 1, told.append
+        {name: lambda name=name: calls.append(name) for name in "abc"}, 2, 1, shares.append
     )
     assert calls[:9] == list("abcbcacab")
-    assert told[:12] == pytest.approx([i / 9 for i in (0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9)])
+    assert shares[:12] == pytest.approx([i / 9 for i in (0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9)])
 
 
 def test_a_quiet_measurement_has_the_rounds_that_were_asked_for(
@@ -47,13 +47,13 @@ def test_a_disturbed_one_is_repeated_by_all_until_it_is_quiet(
     scripted: dict[str, Iterator[float]],
 ) -> None:
     scripted.update(a=endless(1.0, 1.0, 25.0, 1.0), b=endless())
-    told: list[float] = []
-    times = run_interleaved({"a": lambda: "a", "b": lambda: "b"}, 3, progress=told.append)
+    shares: list[float] = []
+    times = run_interleaved({"a": lambda: "a", "b": lambda: "b"}, 3, progress=shares.append)
     assert times["a"].rounds == (1.0, 25.0, 1.0, 1.0, 1.0)
     assert len(times["b"].rounds) == 5  # rounds stay pairs
     assert not times["a"].disturbed
     # Of 8 calls all were done, then there were 10, then 12: while work goes on, it is not all done.
-    assert told[-7:] == [1, 8 / 10, 9 / 10, 1, 10 / 12, 11 / 12, 1]
+    assert shares[-7:] == [1, 8 / 10, 9 / 10, 1, 10 / 12, 11 / 12, 1]
 
 
 def test_repeating_ends_and_what_is_disturbed_still_says_so(

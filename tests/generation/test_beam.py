@@ -33,11 +33,17 @@ def beam(**settings: object) -> GenerationConfig:
     return GenerationConfig(**{**values, **settings})
 
 
-def assert_same(found: Generated, expected: Generated, tolerance: float = 1e-9) -> None:
-    for one, other in zip(hypotheses(found), hypotheses(expected), strict=True):
-        assert (one.ids, one.finished, one.slid) == (other.ids, other.finished, other.slid)
-        assert one.score == pytest.approx(other.score, abs=tolerance)
-        assert one.log_probability == pytest.approx(other.log_probability, abs=tolerance)
+def assert_same(result: Generated, expected: Generated, tolerance: float = 1e-9) -> None:
+    for hypothesis, counterpart in zip(hypotheses(result), hypotheses(expected), strict=True):
+        assert (hypothesis.ids, hypothesis.finished, hypothesis.slid) == (
+            counterpart.ids,
+            counterpart.finished,
+            counterpart.slid,
+        )
+        assert hypothesis.score == pytest.approx(counterpart.score, abs=tolerance)
+        assert hypothesis.log_probability == pytest.approx(
+            counterpart.log_probability, abs=tolerance
+        )
 
 
 def hypotheses(best: Generated) -> list[Generated]:
@@ -62,7 +68,7 @@ def every_text(
 ) -> list[tuple[float, float, list[int], bool]]:
     """Score each text that there is, read whole: (score, sum, ids, finished), best first."""
     words = range(4, 4 + WORDS)
-    found = []
+    scored = []
     for length in range(1, most + 1):
         texts = [
             [*ids, SPECIAL.eos]
@@ -79,8 +85,8 @@ def every_text(
         for text, total in zip(texts, sums, strict=True):
             finished = text[-1] == SPECIAL.eos
             ids = text[:-1] if finished else text
-            found.append((total / length**penalty, total, ids, finished))
-    return sorted(found, key=lambda one: -one[0])
+            scored.append((total / length**penalty, total, ids, finished))
+    return sorted(scored, key=lambda text: -text[0])
 
 
 @pytest.mark.parametrize("length_penalty", [-1.0, 0.0, 0.6, 1.0, 2.0])
@@ -105,12 +111,12 @@ def test_a_width_that_covers_the_space_finds_what_exhaustive_search_finds(
     )
     for prompt, best in zip(prompts, generate(model, prompts, settings, SPECIAL), strict=True):
         expected = every_text(model, prompt, most, length_penalty, least)
-        found = hypotheses(best)
-        assert len(found) == len(expected) == sum(5**i for i in range(least, most)) + 5**most
-        assert [(one.ids, one.finished) for one in found] == [one[2:] for one in expected]
-        assert [one.score for one in found] == pytest.approx([one[0] for one in expected])
-        sums = [one.log_probability for one in found]
-        assert sums == pytest.approx([one[1] for one in expected])
+        results = hypotheses(best)
+        assert len(results) == len(expected) == sum(5**i for i in range(least, most)) + 5**most
+        assert [(text.ids, text.finished) for text in results] == [text[2:] for text in expected]
+        assert [text.score for text in results] == pytest.approx([text[0] for text in expected])
+        sums = [text.log_probability for text in results]
+        assert sums == pytest.approx([text[1] for text in expected])
 
 
 @pytest.mark.parametrize("early_stopping", ["full", "heuristic", "never"])
@@ -121,9 +127,12 @@ def test_a_wider_beam_than_there_are_words_returns_no_text_twice(early_stopping:
         num_beams=8, num_return=8, max_new_tokens=4, early_stopping=early_stopping, min_new_tokens=1
     )
     for best in generate(model, [[2], [2, 4, 6]], settings, SPECIAL):
-        texts = {(tuple(one.ids), one.finished) for one in hypotheses(best)}
+        texts = {(tuple(hypothesis.ids), hypothesis.finished) for hypothesis in hypotheses(best)}
         assert len(texts) == 8
-        assert all(one.score is not None and one.score > -1e3 for one in hypotheses(best))
+        assert all(
+            hypothesis.score is not None and hypothesis.score > -1e3
+            for hypothesis in hypotheses(best)
+        )
     (best,) = generate(model, [[2]], beam(num_beams=8, num_return=8, max_new_tokens=1), SPECIAL)
     assert len(hypotheses(best)) == 6  # five words and <eos> are all that there is
 
@@ -148,7 +157,7 @@ def test_prompts_with_unequally_many_possible_words_stay_apart() -> None:
     (wide_alone,) = generate(model, [[2, 7]], settings, SPECIAL)
     assert_same(wide, wide_alone)
     assert_same(thin, thin_alone)
-    ids = sorted((one.ids, one.finished) for one in hypotheses(thin))
+    ids = sorted((hypothesis.ids, hypothesis.finished) for hypothesis in hypotheses(thin))
     assert ids == [([], True), ([4], True), ([4, 4], True), ([4, 4, 4], False)]
 
 
@@ -163,12 +172,16 @@ def test_one_beam_that_stops_at_its_first_end_is_greedy(
     for seed in range(6):
         model = ending(small_model(seed, positions=positions).double(), seed % 3)
         settings = beam(num_beams=1, early_stopping="full")
-        found = generate(model, PROMPTS, settings, SPECIAL)
+        searched = generate(model, PROMPTS, settings, SPECIAL)
         greedy = generate(model, PROMPTS, beam(strategy="greedy"), SPECIAL)
-        for one, other in zip(found, greedy, strict=True):
-            assert (one.ids, one.finished, one.slid) == (other.ids, other.finished, other.slid)
-            assert one.log_probability == pytest.approx(other.log_probability, rel=1e-12)
-            ended += one.finished
+        for result, expected in zip(searched, greedy, strict=True):
+            assert (result.ids, result.finished, result.slid) == (
+                expected.ids,
+                expected.finished,
+                expected.slid,
+            )
+            assert result.log_probability == pytest.approx(expected.log_probability, rel=1e-12)
+            ended += result.finished
     assert 0 < ended < 24
 
 
@@ -184,12 +197,12 @@ def test_cached_equals_uncached_and_a_batch_its_prompts_alone_beyond_the_context
         settings = beam(early_stopping=early_stopping, num_beams=4, num_return=4)
         batch = generate(model, PROMPTS, settings, SPECIAL)
         plain = generate(model, PROMPTS, settings, SPECIAL, use_cache=False)
-        for prompt, one, other in zip(PROMPTS, batch, plain, strict=True):
-            assert_same(one, other)
+        for prompt, result, uncached in zip(PROMPTS, batch, plain, strict=True):
+            assert_same(result, uncached)
             (alone,) = generate(model, [prompt], settings, SPECIAL)
-            assert_same(one, alone)
-            slid |= {one.slid for one in hypotheses(one)}
-            ended |= {one.finished for one in hypotheses(one)}
+            assert_same(result, alone)
+            slid |= {hypothesis.slid for hypothesis in hypotheses(result)}
+            ended |= {hypothesis.finished for hypothesis in hypotheses(result)}
     assert slid == ended == {True, False}
 
 
@@ -199,10 +212,10 @@ def test_a_wider_beam_finds_likelier_texts_than_greedy(small_model: MakeModel) -
     for seed in range(10):
         model = ending(small_model(seed, sharpness=2.0), -1e4)
         settings = beam(num_beams=8, max_new_tokens=8, length_penalty=0.0)
-        found = generate(model, PROMPTS, settings, SPECIAL)
+        searched = generate(model, PROMPTS, settings, SPECIAL)
         greedy = generate(model, PROMPTS, beam(strategy="greedy", max_new_tokens=8), SPECIAL)
-        for one, other in zip(found, greedy, strict=True):
-            gains.append(one.log_probability - other.log_probability)
+        for result, baseline in zip(searched, greedy, strict=True):
+            gains.append(result.log_probability - baseline.log_probability)
     assert sum(gain > -1e-4 for gain in gains) > 36
     assert sum(gain > 0.1 for gain in gains) > 10
 
@@ -224,15 +237,15 @@ def test_scores_and_log_probabilities_are_what_they_say(
         repetition_penalty=repetition_penalty,
         max_new_tokens=6,
     )
-    found = generate(model, PROMPTS, settings, SPECIAL)
-    finished = {one.finished for best in found for one in hypotheses(best)}
+    results = generate(model, PROMPTS, settings, SPECIAL)
+    finished = {hypothesis.finished for best in results for hypothesis in hypotheses(best)}
     assert finished == {True, False}
-    for prompt, best in zip(PROMPTS, found, strict=True):
-        scores = [one.score for one in hypotheses(best)]
+    for prompt, best in zip(PROMPTS, results, strict=True):
+        scores = [hypothesis.score for hypothesis in hypotheses(best)]
         assert scores == sorted(scores, reverse=True)
-        assert not any(one.alternatives for one in best.alternatives)
-        for one in hypotheses(best):
-            new = one.ids + [SPECIAL.eos] * one.finished
+        assert not any(hypothesis.alternatives for hypothesis in best.alternatives)
+        for hypothesis in hypotheses(best):
+            new = hypothesis.ids + [SPECIAL.eos] * hypothesis.finished
             text = prompt + new
             with torch.no_grad():
                 log_p = model(torch.tensor([text[:-1]]))[0].log_softmax(-1)
@@ -242,8 +255,10 @@ def test_scores_and_log_probabilities_are_what_they_say(
                 own += value
                 seen = text[place] in text[:place]
                 penalised += value * repetition_penalty if seen else value
-            assert one.log_probability == pytest.approx(own, rel=1e-9)
-            assert one.score == pytest.approx(penalised / len(new) ** length_penalty, rel=1e-9)
+            assert hypothesis.log_probability == pytest.approx(own, rel=1e-9)
+            assert hypothesis.score == pytest.approx(
+                penalised / len(new) ** length_penalty, rel=1e-9
+            )
 
 
 def test_no_hypothesis_holds_a_forbidden_token(small_model: MakeModel) -> None:
@@ -252,10 +267,10 @@ def test_no_hypothesis_holds_a_forbidden_token(small_model: MakeModel) -> None:
         model.unembedding.bias[[SPECIAL.pad, SPECIAL.sos, SPECIAL.unk]] += 3
     settings = beam(num_beams=6, num_return=6)
     for allow_unk, allowed in ((False, set()), (True, {SPECIAL.unk})):
-        found = generate(
+        results = generate(
             model, PROMPTS, beam(num_beams=6, num_return=6, allow_unk=allow_unk), SPECIAL
         )
-        made = {i for best in found for one in hypotheses(best) for i in one.ids}
+        made = {i for best in results for hypothesis in hypotheses(best) for i in hypothesis.ids}
         assert made & {SPECIAL.pad, SPECIAL.sos, SPECIAL.unk, SPECIAL.eos} == allowed
     # Nothing is renormalised: what forbidden tokens would have had counts against the others.
     best = generate(model, PROMPTS[:1], settings, SPECIAL)[0]
@@ -272,18 +287,20 @@ def test_no_hypothesis_ends_before_it_may(small_model: MakeModel, least: int) ->
     settings = beam(num_beams=5, num_return=5, min_new_tokens=least)
     shortest = []
     for best in generate(model, PROMPTS, settings, SPECIAL):
-        for one in hypotheses(best):
-            assert len(one.ids) >= min(least, 15)
-            assert one.finished == (len(one.ids) < 15)
-            shortest.append(len(one.ids))
+        for hypothesis in hypotheses(best):
+            assert len(hypothesis.ids) >= min(least, 15)
+            assert hypothesis.finished == (len(hypothesis.ids) < 15)
+            shortest.append(len(hypothesis.ids))
     assert min(shortest) == min(least, 15)
 
 
 def test_texts_that_cannot_end_have_the_maximum_length(small_model: MakeModel) -> None:
     model = ending(small_model(), -1e4)
     for best in generate(model, PROMPTS, beam(num_return=3, length_penalty=0.5), SPECIAL):
-        assert [(len(one.ids), one.finished) for one in hypotheses(best)] == [(15, False)] * 3
-        assert len({tuple(one.ids) for one in hypotheses(best)}) == 3
+        assert [(len(hypothesis.ids), hypothesis.finished) for hypothesis in hypotheses(best)] == [
+            (15, False)
+        ] * 3
+        assert len({tuple(hypothesis.ids) for hypothesis in hypotheses(best)}) == 3
         assert best.score == pytest.approx(best.log_probability / math.sqrt(15), rel=1e-6)
 
 
@@ -295,7 +312,7 @@ def test_streaming_yields_the_winners_tokens_step_by_step(small_model: MakeModel
         assert len({prompt for prompt, _ in pairs}) == len(pairs)
         for prompt, token in pairs:
             texts[prompt].append(token)
-    assert texts == [one.ids for one in generate(model, PROMPTS, settings, SPECIAL)]
+    assert texts == [result.ids for result in generate(model, PROMPTS, settings, SPECIAL)]
     assert len({len(text) for text in texts}) > 1
 
 
@@ -379,12 +396,12 @@ def candidate(row: int, token: int) -> _Candidate:
 
 def test_hypotheses_stay_in_their_rows_where_they_can() -> None:
     def settled(rows: list[int], width: int) -> list[tuple[int, int]]:
-        found = _settle([candidate(row, i) for i, row in enumerate(rows)], width)
-        return [(one.row, one.token) for one in found if one.total > -math.inf]
+        candidates = _settle([candidate(row, i) for i, row in enumerate(rows)], width)
+        return [(placed.row, placed.token) for placed in candidates if placed.total > -math.inf]
 
     assert settled([2, 0, 1], 3) == [(0, 1), (1, 2), (2, 0)]  # nothing moves
     assert settled([2, 2, 0], 3) == [(0, 2), (2, 1), (2, 0)]  # one branches into the free row
     assert settled([0, 0], 3) == [(0, 0), (0, 1)]
     assert settled([4, 0], 2) == [(0, 1), (4, 0)]  # fewer rows than before
     dead = _settle([candidate(1, 5)], 3)
-    assert [one.total for one in dead] == [-math.inf, -5.0, -math.inf]
+    assert [placed.total for placed in dead] == [-math.inf, -5.0, -math.inf]

@@ -61,10 +61,10 @@ def naive(
     return Generated(ids[len(prompt) :], finished, total, slid)
 
 
-def assert_same(found: Generated, expected: Generated) -> None:
-    assert found.ids == expected.ids
-    assert (found.finished, found.slid) == (expected.finished, expected.slid)
-    assert found.log_probability == pytest.approx(expected.log_probability, rel=1e-4, abs=1e-4)
+def assert_same(result: Generated, expected: Generated) -> None:
+    assert result.ids == expected.ids
+    assert (result.finished, result.slid) == (expected.finished, expected.slid)
+    assert result.log_probability == pytest.approx(expected.log_probability, rel=1e-4, abs=1e-4)
 
 
 def without_eos(model: DecoderLM) -> DecoderLM:
@@ -81,12 +81,12 @@ def test_a_ragged_batch_equals_the_naive_loop_beyond_the_context(
 ) -> None:
     model = without_eos(small_model(positions=positions, norm_placement=norm))
     expected = [naive(model, prompt, 15) for prompt in PROMPTS]
-    assert [one.slid for one in expected] == [True] * 4
-    assert len({tuple(one.ids) for one in expected}) > 1  # the prompts matter
-    for found, one in zip(
+    assert [naive_result.slid for naive_result in expected] == [True] * 4
+    assert len({tuple(naive_result.ids) for naive_result in expected}) > 1  # the prompts matter
+    for result, naive_result in zip(
         generate(model, PROMPTS, greedy(), SPECIAL, use_cache), expected, strict=True
     ):
-        assert_same(found, one)
+        assert_same(result, naive_result)
 
 
 @pytest.mark.parametrize(("positions", "norm"), VARIANTS)
@@ -95,8 +95,8 @@ def test_cached_sampling_equals_uncached(small_model: MakeModel, positions: str,
         model = small_model(seed, positions=positions, norm_placement=norm)
         cached = generate(model, PROMPTS, sampling(seed=seed), SPECIAL)
         plain = generate(model, PROMPTS, sampling(seed=seed), SPECIAL, use_cache=False)
-        for one, other in zip(cached, plain, strict=True):
-            assert_same(one, other)
+        for result, uncached in zip(cached, plain, strict=True):
+            assert_same(result, uncached)
 
 
 def test_texts_that_end_by_themselves_equal_the_naive_loop(small_model: MakeModel) -> None:
@@ -105,9 +105,11 @@ def test_texts_that_end_by_themselves_equal_the_naive_loop(small_model: MakeMode
         model = small_model(seed)
         with torch.no_grad():
             model.unembedding.bias[SPECIAL.eos] += 4
-        for prompt, found in zip(PROMPTS, generate(model, PROMPTS, greedy(), SPECIAL), strict=True):
-            assert_same(found, naive(model, prompt, 15))
-            ended += found.finished
+        for prompt, result in zip(
+            PROMPTS, generate(model, PROMPTS, greedy(), SPECIAL), strict=True
+        ):
+            assert_same(result, naive(model, prompt, 15))
+            ended += result.finished
     assert 3 < ended < 32  # both ways of ending occur
 
 
@@ -128,9 +130,9 @@ def test_a_window_that_shifted_its_cache_would_be_seen(small_model: MakeModel) -
 
 def test_each_row_of_a_greedy_batch_is_the_prompt_alone(small_model: MakeModel) -> None:
     model = small_model()
-    for prompt, found in zip(PROMPTS, generate(model, PROMPTS, greedy(), SPECIAL), strict=True):
+    for prompt, result in zip(PROMPTS, generate(model, PROMPTS, greedy(), SPECIAL), strict=True):
         (alone,) = generate(model, [prompt], greedy(), SPECIAL)
-        assert_same(found, alone)
+        assert_same(result, alone)
 
 
 def test_a_sampled_text_is_the_same_alone_and_anywhere_in_a_batch(small_model: MakeModel) -> None:
@@ -144,7 +146,7 @@ def test_a_sampled_text_is_the_same_alone_and_anywhere_in_a_batch(small_model: M
         assert_same(text, other)
     # The same prompt once more is another sample.
     same = generate(model, [PROMPTS[1]] * 6, sampling(), SPECIAL)
-    assert len({tuple(one.ids) for one in same}) > 3
+    assert len({tuple(sample.ids) for sample in same}) > 3
 
 
 def test_batches_of_any_size_give_the_same_texts(small_model: MakeModel) -> None:
@@ -155,15 +157,15 @@ def test_batches_of_any_size_give_the_same_texts(small_model: MakeModel) -> None
     assert numbers == [0, 0, 0, 0, 1, 2]
     parts = generate(model, prompts[:3], sampling(), SPECIAL)
     parts += generate(model, prompts[3:], sampling(), SPECIAL, numbers=numbers[3:])
-    for one, other in zip(parts, whole, strict=True):
-        assert_same(one, other)
+    for part, expected in zip(parts, whole, strict=True):
+        assert_same(part, expected)
 
 
 def test_seeds_repeat_and_differ(small_model: MakeModel) -> None:
     model = small_model(5)
 
     def texts(seed: int) -> list[list[int]]:
-        return [one.ids for one in generate(model, PROMPTS, sampling(seed=seed), SPECIAL)]
+        return [result.ids for result in generate(model, PROMPTS, sampling(seed=seed), SPECIAL)]
 
     assert texts(1) == texts(1)
     assert len({str(texts(seed)) for seed in range(5)}) == 5
@@ -187,8 +189,8 @@ def test_finished_rows_leave_the_batch(
     monkeypatch.setattr(engine.Stepper, "logits", counted)
     model = small_model(5)
     prompts = [[2, i] for i in range(4, 20)]
-    found = generate(model, prompts, sampling(max_new_tokens=40), SPECIAL)
-    lengths = [len(one.ids) + one.finished for one in found]
+    results = generate(model, prompts, sampling(max_new_tokens=40), SPECIAL)
+    lengths = [len(result.ids) + result.finished for result in results]
     assert sizes == [sum(length > step for length in lengths) for step in range(max(lengths))]
     assert sizes[0] == 16
     assert sizes[-1] < 16
@@ -200,16 +202,16 @@ def test_log_probability_is_the_models_own(small_model: MakeModel) -> None:
     with torch.no_grad():
         model.unembedding.bias[SPECIAL.eos] += 2
     settings = sampling(temperature=0.9, top_k=5, repetition_penalty=1.4)
-    found = generate(model, PROMPTS, settings, SPECIAL)
-    assert any(one.finished for one in found)
-    assert any(not one.finished for one in found)
-    for prompt, one in zip(PROMPTS, found, strict=True):
-        ids = prompt + one.ids + [SPECIAL.eos] * one.finished
+    results = generate(model, PROMPTS, settings, SPECIAL)
+    assert any(result.finished for result in results)
+    assert any(not result.finished for result in results)
+    for prompt, result in zip(PROMPTS, results, strict=True):
+        ids = prompt + result.ids + [SPECIAL.eos] * result.finished
         with torch.no_grad():
             logits = model(torch.tensor([ids[:-1]]))[0].double()
         chosen = logits.softmax(-1)[range(len(ids) - 1), ids[1:]].log()
         expected = float(chosen[len(prompt) - 1 :].sum())
-        assert one.log_probability == pytest.approx(expected, rel=1e-4, abs=1e-4)
+        assert result.log_probability == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "sampling"])
@@ -220,11 +222,11 @@ def test_pad_and_sos_are_never_generated_and_unk_only_if_allowed(
     with torch.no_grad():
         model.unembedding.bias[[SPECIAL.pad, SPECIAL.sos, SPECIAL.unk]] += 50
     settings = sampling(strategy=strategy, max_new_tokens=30)
-    made = [i for one in generate(model, PROMPTS, settings, SPECIAL) for i in one.ids]
+    made = [i for result in generate(model, PROMPTS, settings, SPECIAL) for i in result.ids]
     assert made
     assert not {SPECIAL.pad, SPECIAL.sos, SPECIAL.unk, SPECIAL.eos} & set(made)
     allowed = sampling(strategy=strategy, max_new_tokens=30, allow_unk=True)
-    made = [i for one in generate(model, PROMPTS, allowed, SPECIAL) for i in one.ids]
+    made = [i for result in generate(model, PROMPTS, allowed, SPECIAL) for i in result.ids]
     assert set(made) == {SPECIAL.unk}
 
 
@@ -236,9 +238,9 @@ def test_the_repetition_penalty_counts_the_prompt_and_the_new_tokens(
     with torch.no_grad():
         model.unembedding.bias += 100  # all logits positive, so that a seen one drops to about 0
         model.unembedding.bias[SPECIAL.eos] = -1e4
-    (one,) = generate(model, [[2, 9, 4, 13]], settings, SPECIAL)
-    assert len(set(one.ids)) == 12
-    assert not {9, 4, 13} & set(one.ids)
+    (result,) = generate(model, [[2, 9, 4, 13]], settings, SPECIAL)
+    assert len(set(result.ids)) == 12
+    assert not {9, 4, 13} & set(result.ids)
 
 
 @pytest.mark.parametrize(
@@ -250,8 +252,8 @@ def test_slid_says_when_the_beginning_was_no_longer_seen(
     # 4 + 7 tokens: the last was predicted from the 10 before it, which the context holds.
     model = without_eos(small_model())
     prompt = [2, *range(4, 3 + length)]
-    (one,) = generate(model, [prompt], greedy(max_new_tokens=new), SPECIAL)
-    assert (len(one.ids), one.slid) == (new, slid)
+    (result,) = generate(model, [prompt], greedy(max_new_tokens=new), SPECIAL)
+    assert (len(result.ids), result.slid) == (new, slid)
 
 
 def test_streaming_yields_what_generate_returns(small_model: MakeModel) -> None:
@@ -262,7 +264,7 @@ def test_streaming_yields_what_generate_returns(small_model: MakeModel) -> None:
     for pairs in steps:
         for prompt, token in pairs:
             texts[prompt].append(token)
-    assert texts == [one.ids for one in whole]
+    assert texts == [result.ids for result in whole]
 
 
 def test_a_model_in_training_mode_generates_without_dropout_and_is_put_back(
@@ -290,10 +292,10 @@ def test_a_prompt_without_any_token_is_refused(
 
 def test_float64_models_are_not_rounded(small_model: MakeModel) -> None:
     model = small_model().double()
-    (one,) = generate(model, [PROMPTS[1]], greedy(), SPECIAL)
+    (result,) = generate(model, [PROMPTS[1]], greedy(), SPECIAL)
     expected = naive(model, PROMPTS[1], 15)
-    assert one.ids == expected.ids
-    assert one.log_probability == pytest.approx(expected.log_probability, rel=1e-12)
+    assert result.ids == expected.ids
+    assert result.log_probability == pytest.approx(expected.log_probability, rel=1e-12)
 
 
 # --- transformers ---
@@ -395,8 +397,8 @@ def test_a_greedy_batch_equals_transformers_left_padded_batch(
         suppress_tokens=[SPECIAL.pad, SPECIAL.unk, SPECIAL.sos],
         pad_token_id=SPECIAL.eos,  # fills rows that ended
     )[:, longest:].tolist()
-    for one, row in zip(ours, theirs, strict=True):
-        assert one.ids == [token for token in row if token != SPECIAL.eos]
+    for result, row in zip(ours, theirs, strict=True):
+        assert result.ids == [token for token in row if token != SPECIAL.eos]
 
 
 def test_without_the_cache_no_copy_is_prepared_for_ever_more_rows(

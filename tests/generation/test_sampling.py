@@ -90,8 +90,8 @@ def drawn(settings: GenerationConfig, steps: int = 1) -> list[int]:
     seen = torch.zeros(rows, len(LOGITS), dtype=torch.bool)
     seen[:, SEEN] = True
     logits = LOGITS.expand(rows, -1)
-    found = [sampler.choose(logits, seen, torch.arange(rows)) for _ in range(steps)]
-    return counts_of(torch.cat(found))
+    samples = [sampler.choose(logits, seen, torch.arange(rows)) for _ in range(steps)]
+    return counts_of(torch.cat(samples))
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -196,7 +196,7 @@ def test_the_engine_samples_the_models_own_distribution(
     rows = 4_000
     settings = config(max_new_tokens=1, seed=5)
     texts = generate(model, [[2, 7, 11]] * rows, settings, special)
-    tokens = [one.ids[0] if one.ids else special.eos for one in texts]
+    tokens = [text.ids[0] if text.ids else special.eos for text in texts]
     counts = torch.bincount(torch.tensor(tokens), minlength=23).tolist()
     with torch.no_grad():
         p = model(torch.tensor([[2, 7, 11]]))[0, -1].double().softmax(-1)

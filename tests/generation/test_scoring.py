@@ -33,8 +33,8 @@ def test_short_texts_equal_one_pass_a_token(
 ) -> None:
     model = small_model(positions=positions, norm_placement=norm)
     texts = [text(n, seed=n) for n in (2, 11, 5, 10, 3)]
-    for ids, found in zip(texts, token_log_probabilities(model, texts), strict=True):
-        assert found == pytest.approx(naive(model, ids, [0] * (len(ids) - 1)), abs=1e-5)
+    for ids, scores in zip(texts, token_log_probabilities(model, texts), strict=True):
+        assert scores == pytest.approx(naive(model, ids, [0] * (len(ids) - 1)), abs=1e-5)
 
 
 @pytest.mark.parametrize("length", [12, 15, 16, 17, 21, 22, 40])
@@ -46,8 +46,8 @@ def test_long_texts_follow_the_window_rule(small_model: MakeModel, length: int) 
     seen = [i - start + 1 for i, start in enumerate(starts)]
     assert all(count == i + 1 for i, count in enumerate(seen[:10]))  # all that came before
     assert all(6 <= count <= 10 for count in seen[10:])  # at least half a context afterwards
-    (found,) = token_log_probabilities(model, [ids])
-    assert found == pytest.approx(naive(model, ids, starts), abs=1e-5)
+    (scores,) = token_log_probabilities(model, [ids])
+    assert scores == pytest.approx(naive(model, ids, starts), abs=1e-5)
 
 
 @pytest.mark.parametrize("context", [2, 3, 7])
@@ -55,12 +55,12 @@ def test_odd_and_tiny_contexts_cover_every_token(small_model: MakeModel, context
     model = small_model(context_length=context)
     for length in range(2, 4 * context + 3):
         ids = text(length, seed=length)
-        (found,) = token_log_probabilities(model, [ids])
-        assert len(found) == length - 1
-        assert all(value < 0 for value in found)
+        (scores,) = token_log_probabilities(model, [ids])
+        assert len(scores) == length - 1
+        assert all(value < 0 for value in scores)
         # The last token saw at least half a context, its neighbours included.
         best = min(
-            abs(found[-1] - naive(model, ids[start:], [0] * (length - 1 - start))[-1])
+            abs(scores[-1] - naive(model, ids[start:], [0] * (length - 1 - start))[-1])
             for start in range(max(0, length - 1 - context), max(1, length - 1 - context // 2))
         )
         assert best < 1e-5
@@ -71,10 +71,10 @@ def test_batching_and_order_change_nothing(small_model: MakeModel) -> None:
     texts = [text(n, seed=n) for n in (30, 2, 11, 25, 4)]
     whole = token_log_probabilities(model, texts)
     for batch_size in (1, 2, 3):
-        for found, expected in zip(
+        for scores, expected in zip(
             token_log_probabilities(model, texts, batch_size), whole, strict=True
         ):
-            assert found == pytest.approx(expected, abs=1e-5)
+            assert scores == pytest.approx(expected, abs=1e-5)
     for ids, expected in zip(texts, whole, strict=True):
         assert token_log_probabilities(model, [ids])[0] == pytest.approx(expected, abs=1e-5)
 

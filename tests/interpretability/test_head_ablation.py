@@ -41,8 +41,8 @@ def loss(model: DecoderLM, ids: list[int]) -> Tensor:
 def mean_output(model: DecoderLM, layer: int, head: int) -> Tensor:
     """What a head puts out, over all tokens that are read to predict another."""
     name = f"layers.{layer}.attention.mixed"
-    found = [record(model, [name], torch.tensor([ids]))[1][name][0, head] for ids in TEXTS]
-    return torch.cat([rows[:-1] for rows in found]).mean(0)  # (head_dim,)
+    outputs = [record(model, [name], torch.tensor([ids]))[1][name][0, head] for ids in TEXTS]
+    return torch.cat([rows[:-1] for rows in outputs]).mean(0)  # (head_dim,)
 
 
 @torch.no_grad()
@@ -59,19 +59,19 @@ def without(model: DecoderLM, layer: int, head: int) -> DecoderLM:
 @torch.no_grad()
 def test_worth_is_that_of_a_model_with_the_mean_built_in() -> None:
     model = decoder()
-    found = head_worth(model, TEXTS)
+    result = head_worth(model, TEXTS)
     counts = [len(ids) - 1 for ids in TEXTS]
     whole = [float(loss(model, ids)) for ids in TEXTS]
-    assert found.loss == pytest.approx(sum(whole) / sum(counts), rel=1e-6)
-    assert set(found.heads) == {(i, j) for i in range(2) for j in range(HEADS)}
-    for (layer, head), worth in found.heads.items():
+    assert result.loss == pytest.approx(sum(whole) / sum(counts), rel=1e-6)
+    assert set(result.heads) == {(i, j) for i in range(2) for j in range(HEADS)}
+    for (layer, head), worth in result.heads.items():
         changed = without(model, layer, head)
         sums = [float(loss(changed, ids)) for ids in TEXTS]
         expected = paired(mean_replicates(sums, counts), mean_replicates(whole, counts))
         assert worth.value == pytest.approx(expected.value, abs=2e-5)
         assert worth.low == pytest.approx(expected.low, abs=1e-4)
         assert worth.high == pytest.approx(expected.high, abs=1e-4)
-    assert max(abs(worth.value) for worth in found.heads.values()) > 0.01
+    assert max(abs(worth.value) for worth in result.heads.values()) > 0.01
 
 
 @torch.no_grad()
@@ -80,12 +80,12 @@ def test_heads_that_are_cut_off_are_worth_nothing_alone_or_together() -> None:
     for head in (0, 2):
         columns = slice(head * HEAD_DIM, (head + 1) * HEAD_DIM)
         model.layers[1].attention.output.weight[:, columns] = 0
-    found = head_worth(model, TEXTS)
+    result = head_worth(model, TEXTS)
     for head in (0, 2):
-        assert found.heads[1, head].value == pytest.approx(0, abs=1e-6)
-    assert {(1, 0), (1, 2)} <= set(found.idle)
-    assert all(found.heads[key].verdict is Verdict.ALIKE for key in found.idle)
-    assert found.without_idle is not None
+        assert result.heads[1, head].value == pytest.approx(0, abs=1e-6)
+    assert {(1, 0), (1, 2)} <= set(result.idle)
+    assert all(result.heads[key].verdict is Verdict.ALIKE for key in result.idle)
+    assert result.without_idle is not None
 
 
 @torch.no_grad()
@@ -98,8 +98,8 @@ def test_two_heads_that_say_the_same_stand_in_for_one_another() -> None:
         for tensor in (attention.query_key_value.weight, attention.query_key_value.bias):
             tensor[rows[1]] = tensor[rows[0]]
     attention.output.weight[:, HEAD_DIM : 2 * HEAD_DIM] = attention.output.weight[:, :HEAD_DIM]
-    found = head_worth(model, TEXTS)
-    assert found.heads[0, 0].value == pytest.approx(found.heads[0, 1].value, abs=1e-6)
+    result = head_worth(model, TEXTS)
+    assert result.heads[0, 0].value == pytest.approx(result.heads[0, 1].value, abs=1e-6)
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -117,10 +117,10 @@ def test_shares_and_expectations_beside_plain_loops(monkeypatch: pytest.MonkeyPa
                         else 1 / (i + 1)
                         for j in keys
                     )
-            found = head.shares[place.name]
-            assert found.queries == queries
-            assert found.share == pytest.approx(share / queries, abs=1e-6)
-            assert found.expected == pytest.approx(expected / queries, abs=1e-6)
+            measured_share = head.shares[place.name]
+            assert measured_share.queries == queries
+            assert measured_share.share == pytest.approx(share / queries, abs=1e-6)
+            assert measured_share.expected == pytest.approx(expected / queries, abs=1e-6)
 
 
 def test_distance_and_entropy_beside_plain_loops(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,8 +184,8 @@ def test_a_head_that_knows_no_words_gets_no_role_of_words(monkeypatch: pytest.Mo
     share = head.shares["punctuation"]
     assert share.share > 0.3
     assert share.focus == pytest.approx(0, abs=0.02)
-    found = role(head.shares)
-    assert found.name == "mixed"
+    head_role = role(head.shares)
+    assert head_role.name == "mixed"
 
 
 def test_favourites_are_types_that_get_more_than_their_positions_explain(
@@ -199,7 +199,7 @@ def test_favourites_are_types_that_get_more_than_their_positions_explain(
         pattern = pattern.tril()
         patterns[tuple(ids)] = (pattern / pattern.sum(1, keepdim=True))[None, None]
     (head,) = measured(monkeypatch, patterns)
-    assert [one.token for one in head.favourites] == [7]
+    assert [favourite.token for favourite in head.favourites] == [7]
     assert 2 < head.favourites[0].factor < 6
     even = torch.ones(41, 41).tril() / torch.arange(1, 42)[:, None]
     (head,) = measured(monkeypatch, {tuple(ids): even[None, None] for ids in texts})

@@ -35,9 +35,9 @@ def head(*favourites: Favourite, **shares: Share) -> HeadMeasure:
     ],
 )
 def test_a_head_is_called_after_what_stands_out(share: float, expected: float, name: str) -> None:
-    found = role({**OTHERS, "previous token": Share(share + 1e-12, expected, 900)})
-    assert found.name == name
-    assert found.second_name is None
+    head_role = role({**OTHERS, "previous token": Share(share + 1e-12, expected, 900)})
+    assert head_role.name == name
+    assert head_role.second_name is None
 
 
 def test_a_share_of_too_few_queries_takes_no_part() -> None:

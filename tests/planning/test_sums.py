@@ -33,9 +33,9 @@ def test_decoding(prompt: int, new: int) -> None:
     unembedding = new * 2 * 4 * 7
     again = sum(forward_flops(config, length).layers for length in range(prompt, prompt + new))
     assert decoding_flops(config, prompt, new, cached=False) == unembedding + again
-    one = forward_flops(config, 1)
+    token = forward_flops(config, 1)
     later = sum(
-        one.projections + one.feed_forward + 3 * 4 * keys * 4
+        token.projections + token.feed_forward + 3 * 4 * keys * 4
         for keys in range(prompt + 1, prompt + new)
     )
     whole = unembedding + forward_flops(config, prompt).layers + later

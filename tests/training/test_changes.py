@@ -29,31 +29,31 @@ def record(seed: int, mean: float) -> dict[str, object]:
 
 def test_changes_have_students_intervals_over_blocks_of_windows() -> None:
     records = [record(seed, mean) for seed, mean in enumerate((5.0, 3.0, 2.0, 2.1))]
-    found = changes(records, records[2], WEIGHTS)
+    result = changes(records, records[2], WEIGHTS)
     losses = np.array([each["block_losses"] for each in records]) / 20
-    for name, one, other in (
+    for name, first, second in (
         ("first_to_best", 0, 2), ("best_to_last", 2, 3), ("previous_to_last", 2, 3),
     ):  # fmt: skip
-        low, high = stats.ttest_rel(losses[other], losses[one]).confidence_interval()
-        assert found[name] == pytest.approx([(losses[other] - losses[one]).mean(), low, high])
+        low, high = stats.ttest_rel(losses[second], losses[first]).confidence_interval()
+        assert result[name] == pytest.approx([(losses[second] - losses[first]).mean(), low, high])
     seen = np.array(records[3]["training_block_losses"]) / 20
     low, high = stats.ttest_ind(losses[3], seen, equal_var=False).confidence_interval()
     expected = [losses[3].mean() - seen.mean(), low, high]
-    assert found["training_to_validation"] == pytest.approx(expected)
+    assert result["training_to_validation"] == pytest.approx(expected)
     learned = np.array(records[2]["training_block_losses"]) / 20
     low, high = stats.ttest_rel(seen, learned).confidence_interval()
     expected = [(seen - learned).mean(), low, high]
-    assert found["training_best_to_last"] == pytest.approx(expected)
+    assert result["training_best_to_last"] == pytest.approx(expected)
     low, high = stats.ttest_1samp(losses[2], 0).confidence_interval()
-    assert found["best"] == pytest.approx([losses[2].mean(), low, high])
+    assert result["best"] == pytest.approx([losses[2].mean(), low, high])
 
 
 def test_what_an_older_version_did_not_measure_is_unknown() -> None:
     old = {"loss": 3.0}
     new = record(0, 2.0)
-    found = changes([old, new], new, WEIGHTS)
-    assert found["first_to_best"] is found["previous_to_last"] is None
-    assert found["best_to_last"] is not None
+    result = changes([old, new], new, WEIGHTS)
+    assert result["first_to_best"] is result["previous_to_last"] is None
+    assert result["best_to_last"] is not None
     assert changes([old], old, WEIGHTS)["best"] is None
 
 

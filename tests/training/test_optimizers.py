@@ -261,13 +261,13 @@ def test_adam_in_pieces_equals_torchs(transposed: bool) -> None:
     ours, theirs = made(), made()
     assert ours.numel() > 3 * 2**16
     settings: dict[str, Any] = {"lr": 0.1, "weight_decay": 0.01}
-    one, other = Adam([{"params": [ours]}], **settings), torch.optim.Adam([theirs], **settings)
+    adam, torchs = Adam([{"params": [ours]}], **settings), torch.optim.Adam([theirs], **settings)
     for step in range(5):
         gradient = torch.randn(ours.shape, generator=torch.Generator().manual_seed(step)).double()
         ours.grad = gradient.clone() if step % 2 else gradient.T.contiguous().T
         theirs.grad = gradient.clone()
-        one.step()
-        other.step()
+        adam.step()
+        torchs.step()
     assert (ours - theirs).abs().max() < 1e-12
     assert (ours - made()).abs().min() > 0
 

@@ -95,25 +95,25 @@ def gradients(
     model.zero_grad(set_to_none=True)
     torch.manual_seed(seed)
     loss, _ = accumulate_gradients(lambda batch: (summed_loss(batch), batch.num_targets), batches)
-    found = {
+    by_name = {
         name: None if p.grad is None else p.grad.clone() for name, p in model.named_parameters()
     }
-    return loss, found, torch.get_rng_state()
+    return loss, by_name, torch.get_rng_state()
 
 
 def assert_same_bits(
-    one: tuple[float, dict[str, Tensor | None], Tensor],
-    other: tuple[float, dict[str, Tensor | None], Tensor],
+    result: tuple[float, dict[str, Tensor | None], Tensor],
+    expected: tuple[float, dict[str, Tensor | None], Tensor],
 ) -> None:
-    assert one[0] == other[0]
-    assert one[1].keys() == other[1].keys()
-    for name, gradient in one[1].items():
-        second = other[1][name]
+    assert result[0] == expected[0]
+    assert result[1].keys() == expected[1].keys()
+    for name, gradient in result[1].items():
+        second = expected[1][name]
         if gradient is None or second is None:
             assert gradient is second, name
         else:
             assert torch.equal(gradient, second), name
-    assert torch.equal(one[2], other[2]), "the random state left behind"
+    assert torch.equal(result[2], expected[2]), "the random state left behind"
 
 
 @given(
@@ -232,8 +232,8 @@ def test_the_outer_random_state_goes_on_as_if_nothing_had_been_recomputed() -> N
         loss.backward()
         return [between, torch.rand(3)]
 
-    for one, other in zip(draw(in_turn), draw(recomputing(2)), strict=True):
-        assert torch.equal(one, other)
+    for plain, recomputed in zip(draw(in_turn), draw(recomputing(2)), strict=True):
+        assert torch.equal(plain, recomputed)
 
 
 def test_a_weight_used_inside_and_outside_keeps_both_gradients_under_autocast() -> None:

@@ -80,13 +80,13 @@ def logged_step(run: Path) -> int:
 
 def half_written(run: Path) -> set[tuple[str, int]]:
     """Checkpoints that are being written, or that a killed process left so."""
-    found = set()
+    files = set()
     for path in (run / "checkpoints").glob(".step-*.tmp"):
         try:
-            found.add((path.name, path.stat().st_ino))
+            files.add((path.name, path.stat().st_ino))
         except FileNotFoundError:  # renamed since
             continue
-    return found
+    return files
 
 
 def is_between(run: Path) -> bool:
@@ -330,7 +330,7 @@ def test_links_lead_to_the_checkpoint_gone_on_from(tmp_path: Path, cache: Path) 
         config = open_run(context.folder, SilentConsole(), ["training.checkpoint_interval=0"])
         seen = Looking(checkpoints / "last")
         run_experiment("training", Context(context.folder, config.config, seen))
-    assert seen.found == "step-9"
+    assert seen.target == "step-9"
 
 
 class Looking(Raising):
@@ -339,13 +339,13 @@ class Looking(Raising):
     def __init__(self, link: Path) -> None:
         super().__init__(step=-1)
         self.link = link
-        self.found = ""
+        self.target = ""
 
     def training(self):  # type: ignore[no-untyped-def]
         manager = super().training()
 
         def on_step(step: int, loss: float, tokens_per_second: float) -> None:
-            self.found = str(self.link.readlink())
+            self.target = str(self.link.readlink())
             signal.raise_signal(signal.SIGTERM)
 
         manager.enter_result.on_step = on_step
