@@ -95,13 +95,13 @@ def test_round_trip_bit_for_bit(tmp_path: Path, settings: dict[str, Any]) -> Non
     ids = torch.arange(4, 12)[None]
     assert torch.equal(built(ids), model(ids))
 
-    expected, found = state(7), load_training_state(path)
-    assert (found.step, found.numbers) == (7, expected.numbers)
+    expected, loaded = state(7), load_training_state(path)
+    assert (loaded.step, loaded.numbers) == (7, expected.numbers)
     for name, tensor in expected.tensors.items():
-        assert found.tensors[name].dtype == tensor.dtype
-        assert found.tensors[name].shape == tensor.shape
+        assert loaded.tensors[name].dtype == tensor.dtype
+        assert loaded.tensors[name].shape == tensor.shape
         if not name.startswith("rng"):
-            assert bits(found.tensors[name]) == bits(tensor)
+            assert bits(loaded.tensors[name]) == bits(tensor)
 
 
 def test_tied_weights_are_kept_once_and_stay_tied(tmp_path: Path) -> None:
@@ -191,9 +191,9 @@ def test_a_manifest_that_vouches_for_nothing(tmp_path: Path, manifest: str) -> N
 def test_a_long_format_is_told_in_short(tmp_path: Path) -> None:
     path = save(tmp_path, 1)
     (path / "manifest.json").write_text(json.dumps({"format": "x" * 10_000, "sha256": {}}))
-    told = str(damage(path))
-    assert told.startswith("manifest.json has format 'xxx")
-    assert len(told) < 200
+    problem = str(damage(path))
+    assert problem.startswith("manifest.json has format 'xxx")
+    assert len(problem) < 200
 
 
 def test_the_newest_whole_one_is_found_and_the_others_are_told(tmp_path: Path) -> None:
@@ -203,8 +203,8 @@ def test_the_newest_whole_one_is_found_and_the_others_are_told(tmp_path: Path) -
     (tmp_path / "step-10/config.json").unlink()
     content = (tmp_path / "step-9/model.safetensors").read_bytes()
     (tmp_path / "step-9/model.safetensors").write_bytes(content[:-4])
-    found, warnings = newest_undamaged(tmp_path)
-    assert found == tmp_path / "step-8"
+    checkpoint, warnings = newest_undamaged(tmp_path)
+    assert checkpoint == tmp_path / "step-8"
     assert warnings == [
         f"checkpoint {tmp_path / 'step-10'} is damaged (config.json is missing) and is not used",
         f"checkpoint {tmp_path / 'step-9'} is damaged "

@@ -348,9 +348,9 @@ def test_bad_yaml_is_one_line_that_names_the_file(tmp_path: Path) -> None:
         ),
     ):
         file.write_text(text, "utf-8")
-        found = message(path=file)
-        assert found.startswith(str(file))
-        assert problem in found
+        error = message(path=file)
+        assert error.startswith(str(file))
+        assert problem in error
     file.write_bytes(b"\xff\xfe\x00")
     assert str(file) in message(path=file)
 
@@ -396,9 +396,9 @@ def test_an_override_needs_key_and_value(override: str) -> None:
 def test_overrides_are_read_as_they_are_meant(
     override: str, section: str, key: str, value: object
 ) -> None:
-    found = getattr(getattr(load_config(overrides=[override]), section), key)
-    assert found == value
-    assert type(found) is type(value)
+    setting = getattr(getattr(load_config(overrides=[override]), section), key)
+    assert setting == value
+    assert type(setting) is type(value)
 
 
 def test_numbers_in_a_file_are_read_as_they_are_meant(tmp_path: Path) -> None:
@@ -588,8 +588,8 @@ def test_a_run_of_an_older_version_may_hold_settings_that_are_no_more(tmp_path: 
         "experiments:\n  finetuning:\n    share: 0.4\n    base_steps: 120\n    steps: 7\n", "utf-8"
     )
     assert load_config(path).experiments.finetuning.steps == 7
-    told = f"{path}, line 3: experiments.finetuning.share is a setting that earlier versions had"
-    with pytest.raises(ConfigError, match=re.escape(told)):
+    problem = f"{path}, line 3: experiments.finetuning.share is a setting that earlier versions had"
+    with pytest.raises(ConfigError, match=re.escape(problem)):
         load_config(path, of_run=False)
     with pytest.raises(ConfigError, match=r"-o: experiments\.finetuning\.base_steps is a setting"):
         load_config(overrides=["experiments.finetuning.base_steps=3"])

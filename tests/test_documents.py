@@ -72,12 +72,12 @@ def test_the_example_of_fine_tuning_merges_and_comes_back(tmp_path: Path) -> Non
 
 
 def commands() -> list[str]:
-    found = []
+    in_documents = []
     for path in DOCUMENTS:
-        found += re.findall(r"`(tinylm [a-z][^`]*)`", path.read_text("utf-8"))
+        in_documents += re.findall(r"`(tinylm [a-z][^`]*)`", path.read_text("utf-8"))
         lines = [line for block in blocks(path, "sh") for line in block.splitlines()]
-        found += [line for line in lines if line.startswith("tinylm ")]
-    return sorted(set(found))
+        in_documents += [line for line in lines if line.startswith("tinylm ")]
+    return sorted(set(in_documents))
 
 
 def test_commands_are_found() -> None:

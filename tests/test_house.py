@@ -72,15 +72,15 @@ def room(parts: tuple[str, ...]) -> str:
 
 def imports(tree: ast.AST) -> list[str]:
     """Return every module imported, also inside functions and under TYPE_CHECKING."""
-    found = []
+    modules = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports hide where a name comes from"
-            found.append(node.module or "")
-            found += [f"{node.module}.{alias.name}" for alias in node.names]
-    return found
+            modules.append(node.module or "")
+            modules += [f"{node.module}.{alias.name}" for alias in node.names]
+    return modules
 
 
 def breaches(path: Path, tree: ast.AST) -> list[str]:

@@ -61,10 +61,10 @@ def test_seeds_repeat_and_differ(tiny_lm: LanguageModel) -> None:
 def test_batches_of_prompts_of_different_lengths(tiny_lm: LanguageModel) -> None:
     prompts = ["Once upon a time", "", "The dog", "Tom and the cat saw a big red ball in the park."]
     greedy = tiny_lm.generate(prompts, strategy="greedy", max_new_tokens=30)
-    assert [one.prompt for one in greedy] == prompts
-    for prompt, one in zip(prompts, greedy, strict=True):
+    assert [result.prompt for result in greedy] == prompts
+    for prompt, result in zip(prompts, greedy, strict=True):
         alone = tiny_lm.generate(prompt, strategy="greedy", max_new_tokens=30)
-        assert (one.text, one.ids, one.notes) == (alone.text, alone.ids, alone.notes)
+        assert (result.text, result.ids, result.notes) == (alone.text, alone.ids, alone.notes)
     sampled = tiny_lm.generate(prompts, max_new_tokens=30, seed=7)
     assert sampled[0].text == tiny_lm.generate(prompts[0], max_new_tokens=30, seed=7).text
     assert isinstance(tiny_lm.generate(["one"], max_new_tokens=2), list)
@@ -115,15 +115,15 @@ def test_a_prompt_longer_than_the_context_slides_and_says_so(endless: LanguageMo
         ids.append(token)
 
 
-@pytest.mark.parametrize(("prompt_tokens", "new", "told"), [(4, 20, False), (4, 21, True)])
+@pytest.mark.parametrize(("prompt_tokens", "new", "slides"), [(4, 20, False), (4, 21, True)])
 def test_sliding_is_told_exactly_when_it_happens(
-    endless: LanguageModel, prompt_tokens: int, new: int, told: bool
+    endless: LanguageModel, prompt_tokens: int, new: int, slides: bool
 ) -> None:
     prompt = " ".join(["the", "dog", "saw", "the"][:prompt_tokens])
     result = endless.generate(prompt, max_new_tokens=new)
     assert len(result.ids) == new
-    told_so = ["beyond 24 tokens the model sees a sliding window of the last 24"]
-    assert result.notes == (told_so if told else [])
+    note = ["beyond 24 tokens the model sees a sliding window of the last 24"]
+    assert result.notes == (note if slides else [])
 
 
 def test_notes_agree_with_the_engine_also_when_the_model_ends_the_text(
@@ -161,15 +161,17 @@ def test_beam_search_returns_the_next_best_texts_too(tiny_lm: LanguageModel) -> 
     settings = {"strategy": "beam", "num_beams": 4, "num_return": 3, "max_new_tokens": 12}
     for result in tiny_lm.generate(["The dog", "Once upon a"], length_penalty=0.5, **settings):
         texts = [result, *result.alternatives]
-        assert len({one.text for one in texts}) == 3
-        scores = [one.score for one in texts]
+        assert len({hypothesis.text for hypothesis in texts}) == 3
+        scores = [hypothesis.score for hypothesis in texts]
         assert scores == sorted(scores, reverse=True)
-        for one in texts:
-            assert one.prompt == result.prompt
-            assert one.text.startswith(result.prompt)
-            length = len(one.ids) + one.finished
-            assert one.score == pytest.approx(one.log_probability / math.sqrt(length), rel=1e-6)
-        assert not any(one.alternatives for one in result.alternatives)
+        for hypothesis in texts:
+            assert hypothesis.prompt == result.prompt
+            assert hypothesis.text.startswith(result.prompt)
+            length = len(hypothesis.ids) + hypothesis.finished
+            assert hypothesis.score == pytest.approx(
+                hypothesis.log_probability / math.sqrt(length), rel=1e-6
+            )
+        assert not any(hypothesis.alternatives for hypothesis in result.alternatives)
     best = tiny_lm.generate("The dog", length_penalty=0.5, **{**settings, "num_return": 1})
     assert best.alternatives == []
     pieces = list(tiny_lm.stream("The dog", length_penalty=0.5, **settings))
@@ -234,9 +236,13 @@ def test_it_tells_what_it_is(tiny_lm: LanguageModel) -> None:
     assert "LanguageModel" in dir(tinylm)
     assert set(tinylm.__all__) <= set(dir(tinylm))
     size = tiny_lm.model.parameter_counts()["total"]
-    told = f"LanguageModel({size:,} parameters, vocabulary of {tiny_lm.tokenizer.vocab_size:,}, "
-    assert repr(tiny_lm) == f"{told}context of {CONTEXT}, {str(tiny_lm.source)!r})"
-    assert repr(LanguageModel(tiny_lm.model, tiny_lm.tokenizer)) == f"{told}context of {CONTEXT})"
+    beginning = (
+        f"LanguageModel({size:,} parameters, vocabulary of {tiny_lm.tokenizer.vocab_size:,}, "
+    )
+    assert repr(tiny_lm) == f"{beginning}context of {CONTEXT}, {str(tiny_lm.source)!r})"
+    assert (
+        repr(LanguageModel(tiny_lm.model, tiny_lm.tokenizer)) == f"{beginning}context of {CONTEXT})"
+    )
 
 
 class Characters:

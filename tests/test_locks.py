@@ -83,15 +83,15 @@ def test_a_second_process_is_told_who_holds_it_and_what_to_do(tmp_path: Path) ->
 
 def test_who_waits_says_so_once_and_goes_on(tmp_path: Path) -> None:
     process = holder(tmp_path)
-    told: list[str] = []
+    messages: list[str] = []
 
     def tell(line: str) -> None:
-        told.append(line)
+        messages.append(line)
         release(process)
 
     with locked(tmp_path, tell, wait=True):
         assert process.poll() == 0
-    (line,) = told
+    (line,) = messages
     assert line.startswith(f"{tmp_path} is being written to by process {process.pid} (")
     assert line.endswith("): waiting until it ends")
 
@@ -172,10 +172,10 @@ def test_a_file_system_without_locks_is_told(
 
     monkeypatch.setattr(filelock._unix.fcntl, "flock", flock)
     (tmp_path / ".left.1.tmp").touch()  # which may be another's that is alive
-    told: list[str] = []
-    with locked(tmp_path, told.append):
+    messages: list[str] = []
+    with locked(tmp_path, messages.append):
         write_text(tmp_path / "file", "x")
-    assert told == [
+    assert messages == [
         f"the file system of {tmp_path} has no locks ({os.strerror(number)}): see to it that no "
         "other process writes there"
     ]
@@ -226,10 +226,10 @@ def test_what_a_lock_file_says_is_no_command_to_the_terminal(tmp_path: Path) -> 
     (tmp_path / LOCK).write_text(json.dumps(written | changed))
     with pytest.raises(LockedError) as error, locked(tmp_path, silent):
         raise AssertionError
-    told = str(error.value)
-    assert told.isprintable()
-    assert "kill" not in told  # it runs on another machine
-    assert len(told) < len(str(tmp_path)) + 250
+    message = str(error.value)
+    assert message.isprintable()
+    assert "kill" not in message  # it runs on another machine
+    assert len(message) < len(str(tmp_path)) + 250
     release(process)
 
 

@@ -112,17 +112,17 @@ def test_leaving_out_one_part_gives_the_error_of_a_ratio_of_sums() -> None:
 def test_paired_parts_cancel_what_they_share() -> None:
     random = np.random.default_rng(1)
     shared = random.normal(0, 10, 40)
-    one, other = (mean_replicates(shared + random.normal(shift, 0.1, 40)) for shift in (0.2, 0))
-    assert paired(one, other).verdict is Verdict.MORE
-    assert unpaired(one, other).verdict is Verdict.ALIKE
-    assert (-paired(one, other)).verdict is Verdict.LESS
+    first, second = (mean_replicates(shared + random.normal(shift, 0.1, 40)) for shift in (0.2, 0))
+    assert paired(first, second).verdict is Verdict.MORE
+    assert unpaired(first, second).verdict is Verdict.ALIKE
+    assert (-paired(first, second)).verdict is Verdict.LESS
 
 
 def test_other_parts_have_welchs_interval() -> None:
     random = np.random.default_rng(2)
-    one, other = random.normal(3, 1, 9), random.normal(1, 4, 17)
-    expected = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
-    made = unpaired(mean_replicates(one), mean_replicates(other))
+    first, second = random.normal(3, 1, 9), random.normal(1, 4, 17)
+    expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+    made = unpaired(mean_replicates(first), mean_replicates(second))
     assert (made.low, made.high) == pytest.approx(tuple(expected))
 
 
@@ -202,15 +202,17 @@ def test_a_disturbed_measurement_is_no_finding() -> None:
 
 @given(seconds, st.floats(0.1, 10))
 def test_a_ratio_is_that_of_every_round(rounds: list[float], ratio: float) -> None:
-    made = compare(Measurement.of([ratio * one for one in rounds]), Measurement.of(rounds))
+    made = compare(
+        Measurement.of([ratio * seconds_taken for seconds_taken in rounds]), Measurement.of(rounds)
+    )
     assert made.ratio == pytest.approx(ratio)
     assert made.low == pytest.approx(ratio, rel=1e-6)
 
 
 def test_one_after_the_other_is_compared_without_pairs() -> None:
-    one, other = Measurement.of([1.0, 1.02, 1.01]), Measurement.of([2.0, 2.02, 2.01, 1.99])
-    made = compare_unpaired(one, other)
-    logs = stats.ttest_ind(np.log(one.rounds), np.log(other.rounds), equal_var=False)
+    first, second = Measurement.of([1.0, 1.02, 1.01]), Measurement.of([2.0, 2.02, 2.01, 1.99])
+    made = compare_unpaired(first, second)
+    logs = stats.ttest_ind(np.log(first.rounds), np.log(second.rounds), equal_var=False)
     assert (made.low, made.high) == pytest.approx(tuple(np.exp(logs.confidence_interval(0.95))))
     assert made.word == "quicker"
 

@@ -48,9 +48,9 @@ def test_a_classifier_is_trained_asked_and_measured(
     assert all(text in out for text in ("p(0)", "p(1)", *texts))
     status, out, _ = tinylm("classify", run, "who", *texts, "--json")
     answers = json.loads(out)
-    assert [one["label"] for one in answers] == ["0", "1"]
-    assert [one["text"] for one in answers] == list(texts)
-    assert all(sum(one["probabilities"].values()) == pytest.approx(1) for one in answers)
+    assert [answer["label"] for answer in answers] == ["0", "1"]
+    assert [answer["text"] for answer in answers] == list(texts)
+    assert all(sum(answer["probabilities"].values()) == pytest.approx(1) for answer in answers)
 
     (tmp_path / "more.csv").write_text("text,label\na dog,1\nthere was a girl,1\n", "utf-8")
     status, out, _ = tinylm("classify", run, "who", "--data", "more.csv")
@@ -66,7 +66,7 @@ def test_a_classifier_is_trained_asked_and_measured(
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         ([], "sequence-classification needs labelled texts: --data FILE (.jsonl or .csv)"),
         (["--data", "no.csv"], "no.csv does not exist: give a .jsonl or .csv file, or a folder"),
@@ -79,7 +79,7 @@ def test_a_classifier_is_trained_asked_and_measured(
     ],
 )
 def test_what_cannot_be_trained_is_one_line(
-    tinylm: Command, run: Path, tmp_path: Path, args: list[str], told: str
+    tinylm: Command, run: Path, tmp_path: Path, args: list[str], message: str
 ) -> None:
     labelled(tmp_path / "rows.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"text":"a","label":1}\n{"text":"a","label":null}\n')
@@ -87,12 +87,12 @@ def test_what_cannot_be_trained_is_one_line(
     assert (status, out) == (1, "")
     last = err.splitlines()[-1]
     assert last.startswith("tinylm: ")
-    assert told in last
-    assert not (tmp_path / "run/adapters").exists() or "rank" in told
+    assert message in last
+    assert not (tmp_path / "run/adapters").exists() or "rank" in message
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["who"], "give either texts to classify or --data FILE"),
         (["who", "a text", "--data", "rows.jsonl"], "give either texts to classify or --data"),
@@ -104,9 +104,9 @@ def test_what_cannot_be_trained_is_one_line(
     ],
 )
 def test_what_cannot_be_asked_is_one_line(
-    tinylm: Command, run: Path, args: list[str], told: str
+    tinylm: Command, run: Path, args: list[str], message: str
 ) -> None:
     status, out, err = tinylm("classify", run, *args)
     assert (status, out) == (1, "")
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1

@@ -40,7 +40,7 @@ def overrides(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["trian"], "no such command 'trian'. Did you mean 'train'? (see `tinylm --help`)"),
         (["--bogus"], "no such option: --bogus (see `tinylm --help`)"),
@@ -77,12 +77,12 @@ def overrides(folder: Path) -> list[str]:
         (["data", "--show", "-1"], "invalid value for '--show'"),
     ],
 )
-def test_an_error_is_one_line_on_stderr(tinylm: Command, args: list[str], told: str) -> None:
+def test_an_error_is_one_line_on_stderr(tinylm: Command, args: list[str], message: str) -> None:
     status, out, err = tinylm(*args)
     assert status in (1, 2)
     assert out == ""
     assert err.startswith("tinylm: ")
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1
     assert err.endswith("\n")
     assert "Traceback" not in err
@@ -387,18 +387,20 @@ def test_generate_batches_and_samples(
         min_p=0.01,
         repetition_penalty=1.1,
     )
-    assert out == "\n".join(f"{one.text}\n" for one in expected)
-    assert len({one.text for one in expected}) == 4
+    assert out == "\n".join(f"{result.text}\n" for result in expected)
+    assert len({result.text for result in expected}) == 4
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "beam"])
 def test_the_same_text_several_times_is_refused(
     tinylm: Command, tiny_run: Path, strategy: str
 ) -> None:
-    told = f"--samples 3 with strategy {strategy} gives the same text 3 times: --strategy sampling"
+    message = (
+        f"--samples 3 with strategy {strategy} gives the same text 3 times: --strategy sampling"
+    )
     status, out, err = tinylm("generate", tiny_run, "--strategy", strategy, "--samples", "3")
     assert (status, out) == (1, "")
-    assert told in err
+    assert message in err
 
 
 def test_what_cannot_be_generated_is_told_before_the_prompt(
@@ -424,14 +426,14 @@ def test_what_does_not_stream_shows_how_far_it_is_and_can_be_interrupted(
     tinylm: Command, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, options: str
 ) -> None:
     tasks: list[tuple[str, float | None]] = []
-    told: list[float] = []
+    progress: list[float] = []
 
     @contextmanager
     def task(
         self: TerminalConsole, description: str, total: float | None = None, brief: bool = False
     ) -> Iterator[Callable[[float], None]]:
         tasks.append((description, total))
-        yield told.append
+        yield progress.append
 
     monkeypatch.setattr(TerminalConsole, "task", task)
     command = ["generate", tiny_run, "The dog", *options.split(), "--max-new-tokens", "6"]
@@ -439,7 +441,7 @@ def test_what_does_not_stream_shows_how_far_it_is_and_can_be_interrupted(
     assert (status, err) == (0, ""), err
     assert out.startswith("The dog")
     assert tasks == [("Generating", 6)]
-    assert told == [1, 2, 3, 4, 5, 6]
+    assert progress == [1, 2, 3, 4, 5, 6]
 
     def interrupt(self: Stepper) -> None:
         raise KeyboardInterrupt
@@ -456,11 +458,14 @@ def test_generate_shows_every_hypothesis_of_beam_search_with_its_score(
     settings = {"strategy": "beam", "num_beams": 4, "length_penalty": -0.5, "max_new_tokens": 9}
     prompts = ["The dog", "Once upon a"]
     expected = tiny_lm.generate(prompts, **settings, num_return=3)
-    for one in expected:
-        assert len({other.text for other in (one, *one.alternatives)}) == 3
+    for result in expected:
+        assert len({hypothesis.text for hypothesis in (result, *result.alternatives)}) == 3
     shown = [
-        "".join(f"{other.score:.4f} {other.text}\n" for other in (one, *one.alternatives))
-        for one in expected
+        "".join(
+            f"{hypothesis.score:.4f} {hypothesis.text}\n"
+            for hypothesis in (result, *result.alternatives)
+        )
+        for result in expected
     ]
     status, out, err = tinylm("generate", tiny_run, *prompts, *options, "--num-return", "3")
     assert (status, out, err) == (0, "\n".join(shown), "")
@@ -575,7 +580,7 @@ def test_experiment_runs_one_and_prints_where(
 def test_a_streamed_text_gets_the_notes_of_a_generated_one(
     tinylm: Command, tiny_run: Path, tiny_lm: LanguageModel
 ) -> None:
-    told = []
+    has_notes = []
     for seed in range(4):
         for new in (8, 22, 23, 40):  # with <sos> and two words, 22 fit into the context of 24
             expected = tiny_lm.generate("The dog", seed=seed, max_new_tokens=new).notes
@@ -583,5 +588,5 @@ def test_a_streamed_text_gets_the_notes_of_a_generated_one(
                 "generate", tiny_run, "The dog", "--seed", seed, "--max-new-tokens", new
             )
             assert err == "".join(f"note: {note}\n" for note in expected)
-            told.append(bool(expected))
-    assert set(told) == {True, False}
+            has_notes.append(bool(expected))
+    assert set(has_notes) == {True, False}

@@ -27,8 +27,8 @@ def test_every_command_and_no_other_has_examples(tinylm: Command) -> None:
     inner = [f"{name} {command}" for name, commands in groups.items() for command in commands]
     assert set(EXAMPLES) == {*COMMANDS, *inner}
     for name, commands in groups.items():
-        _, told, _ = tinylm(name, "--help")
-        listed = told.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+        _, help_text, _ = tinylm(name, "--help")
+        listed = help_text.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
         assert [line.split()[0] for line in listed if line[2] != " "] == commands
 
 
@@ -36,8 +36,8 @@ def test_every_command_and_no_other_has_examples(tinylm: Command) -> None:
 def test_no_summary_is_cut(tinylm: Command, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     for command in ([], ["plan"]):
-        _, told, _ = tinylm(*command, "--help")
-        assert "..." not in told.partition("Commands:\n")[2]
+        _, help_text, _ = tinylm(*command, "--help")
+        assert "..." not in help_text.partition("Commands:\n")[2]
     assert "the same command goes on." in " ".join(tinylm("--help")[1].split())
 
 
@@ -51,8 +51,8 @@ def test_every_example_runs_as_it_is_printed(
     status, _, err = tinylm(*shlex.split(f"{made} --name labels --steps 2")[1:])
     assert status == 0, err
     for command in EXAMPLES:
-        _, told, _ = tinylm(*command.split(), "--help")
-        calls = examples(told)
+        _, help_text, _ = tinylm(*command.split(), "--help")
+        calls = examples(help_text)
         assert len(calls) == 2
         for call in calls:
             program, *arguments = shlex.split(call)

@@ -116,7 +116,7 @@ def test_mnist_is_fetched_where_asked(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["lab-svd"], "say with --run which run it works on"),
         (["lab-svd", "--run", "nowhere"], "nowhere does not exist; `tinylm train` makes a run"),
@@ -132,11 +132,11 @@ def test_mnist_is_fetched_where_asked(
         (["lab-mnst"], "did you mean lab-mnist"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_one_line(tinylm: Command, arguments: list[str], told: str) -> None:
+def test_what_cannot_be_is_one_line(tinylm: Command, arguments: list[str], message: str) -> None:
     status, out, err = tinylm("experiment", *arguments)
     assert status in (1, 2)
     assert out == ""
-    assert told in err
+    assert message in err
     assert err.count("\n") == 1
 
 
@@ -145,7 +145,7 @@ def test_corrupt_files_are_one_line(tinylm: Command, tmp_path: Path) -> None:
     write_mnist(folder)
     path = folder / "t10k-images-idx3-ubyte.gz"
     whole = path.read_bytes()
-    for content, told in (
+    for content, message in (
         (whole[:-200], "/mnist/t10k-images-idx3-ubyte.gz"),
         (gzip.compress(gzip.decompress(whole)[:-9]), "it was cut short or changed"),
         (b"not an image", "it does not start with two zero bytes"),
@@ -154,7 +154,7 @@ def test_corrupt_files_are_one_line(tinylm: Command, tmp_path: Path) -> None:
         status, out, err = tinylm("experiment", "lab-mnist", *IMAGES, *MNIST)
         assert status == 1
         assert out == ""
-        assert told in err
+        assert message in err
         assert err.count("\n") == 1
 
 

@@ -111,16 +111,18 @@ def test_dylora_is_cut_to_a_rank(tinylm: Command, run: Path, text: Path) -> None
     assert whole == again
     status, _, err = tinylm("merge", run, "dylora", "--out", "cut", "--rank", 1)
     assert status == 0, err
-    _, one, _ = tinylm("generate", run, "The dog", *GREEDY, "--adapter", "dylora", "--rank", 1)
+    _, by_adapter, _ = tinylm(
+        "generate", run, "The dog", *GREEDY, "--adapter", "dylora", "--rank", 1
+    )
     _, cut, _ = tinylm("generate", "cut", "The dog", *GREEDY)
-    assert cut == one
+    assert cut == by_adapter
     # Whatever the adapter was called by who saved it.
     about = run / "adapters/dylora/tinylm.json"
     values = json.loads(about.read_text())
     del values["checksum"]
     about.write_text(json.dumps(signed(values | {"name": "mine"})))
     _, again, err = tinylm("generate", run, "The dog", *GREEDY, "--adapter", "dylora", "--rank", 1)
-    assert again == one, err
+    assert again == by_adapter, err
     for rank in (9, 0):
         status, out, err = tinylm("generate", run, "x", "--adapter", "dylora", "--rank", rank)
         assert status != 0
@@ -154,18 +156,18 @@ def test_a_longer_context_is_kept(tinylm: Command, run: Path, text: Path) -> Non
 
 def test_the_adapter_is_measured_on_the_new_text(tinylm: Command, run: Path, text: Path) -> None:
     tune(tinylm, run, text, "lora", "--learning-rate", 0.05)
-    found = {}
+    losses = {}
     for name, more in (("base", ()), ("lora", ("--adapter", "lora"))):
         status, out, err = tinylm(
             "evaluate", run, "--data", text, "--json", "-o", "evaluation.num_stories=2", *more
         )
         assert status == 0, err
-        found[name] = json.loads(out)["validation"]["loss"]
-    assert found["lora"] < found["base"]
+        losses[name] = json.loads(out)["validation"]["loss"]
+    assert losses["lora"] < losses["base"]
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "message"),
     [
         (["--method", "lorra"], "unknown method 'lorra'; did you mean lora"),
         (["-o", "rnk=3"], "did you mean rank"),
@@ -185,7 +187,7 @@ def test_the_adapter_is_measured_on_the_new_text(tinylm: Command, run: Path, tex
     ],
 )
 def test_what_cannot_be_is_one_line_and_changes_nothing(
-    tinylm: Command, run: Path, text: Path, more: list[str], told: str
+    tinylm: Command, run: Path, text: Path, more: list[str], message: str
 ) -> None:
     before = files(run)
     status, out, err = tinylm("finetune", run, "--data", text, "--steps", 2, *more)
@@ -193,7 +195,7 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(
     assert out == ""
     lines = [line for line in err.splitlines() if line.startswith("tinylm: ")]
     assert len(lines) == 1
-    assert told in lines[0]
+    assert message in lines[0]
     assert "Traceback" not in err
     assert files(run) == before
 
@@ -203,10 +205,10 @@ def test_a_finished_or_different_adapter_is_not_trained_over(
 ) -> None:
     tune(tinylm, run, text)
     before = files(run)
-    for more, told in (([], "finished"), (["-o", "rank=2"], "another settings.rank (8, now 2)")):
+    for more, message in (([], "finished"), (["-o", "rank=2"], "another settings.rank (8, now 2)")):
         status, out, err = tinylm("finetune", run, "--data", text, "--steps", 20, *more)
         assert (status, out) == (1, "")
-        assert told in err
+        assert message in err
         assert "--name" in err
         assert files(run) == before
 

@@ -40,7 +40,7 @@ FEW = ("steps=3", "seeds=2", "num_layers=[1]", "num_heads=[2]", "learning_rate_f
 
 
 def commands_in(message: str) -> list[str]:
-    return [found.group().strip() for found in PRINTED.finditer(message)]
+    return [match.group().strip() for match in PRINTED.finditer(message)]
 
 
 # --- what the source holds ---
@@ -167,9 +167,13 @@ def diverge(
     steps: dict[int, int] = {}
 
     def diverging(step: TrainingStep[Any], batches: Any) -> Gradients:
-        found = backward(step, batches)
+        gradients = backward(step, batches)
         steps[id(step)] = steps.get(id(step), 0) + 1
-        return replace(found, loss=math.nan) if which(step) and steps[id(step)] > after else found
+        return (
+            replace(gradients, loss=math.nan)
+            if which(step) and steps[id(step)] > after
+            else gradients
+        )
 
     monkeypatch.setattr(TrainingStep, "backward", diverging)
 
@@ -177,16 +181,16 @@ def diverge(
 @pytest.fixture
 def unprinted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Reports are assembled, and neither drawn nor printed: the experiments that each tells of."""
-    told: list[str] = []
+    named: list[str] = []
     monkeypatch.setattr(build, "draw", lambda inputs: None)
 
     def write_document(document: object, inputs: ReportInputs, stem: str) -> dict[str, Path]:
-        told.append(",".join(inputs.results))
+        named.append(",".join(inputs.results))
         (inputs.folder / f"{stem}.pdf").touch()
         return {}
 
     monkeypatch.setattr(build, "write_document", write_document)
-    return told
+    return named
 
 
 def settings(*values: str) -> list[str]:

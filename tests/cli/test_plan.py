@@ -42,18 +42,18 @@ def test_the_memory_of_a_training_step(plan: Command) -> None:
         *("--preset", "baseline", "--rate", 100, "--tokens", 1e6, "--json"),
         *("-o", "training.precision=fp32"),
     )
-    found = json.loads(plan(*preset, "--memory", 1)[1])["training_memory"]
-    kept, peak = found["activations"], found["peak"]
+    memory = json.loads(plan(*preset, "--memory", 1)[1])["training_memory"]
+    kept, peak = memory["activations"], memory["peak"]
     assert kept["total"] == sum(size for part, size in kept.items() if part != "total")
     assert kept["pattern"] == 3 * 32 * 8 * 64 * 64 * 4
     assert peak["total"] > 12 * 9_276_136 + kept["total"]  # weights, two moments, activations
-    assert found["available"] == 2**30
-    assert found["largest_batch"] > 32
+    assert memory["available"] == 2**30
+    assert memory["largest_batch"] > 32
     fewer = json.loads(plan(*preset, "--memory", 0.1)[1])["training_memory"]
     assert fewer["largest_batch"] == 0  # the optimizer's state alone does not fit
     wide = (*preset, "--memory", 1, "-o", "training.gradient_checkpointing=1")
     again = json.loads(plan(*wide)[1])["training_memory"]
-    assert again["largest_batch"] > found["largest_batch"]
+    assert again["largest_batch"] > memory["largest_batch"]
 
 
 def test_the_rate_is_measured_if_it_is_not_given(plan: Command) -> None:
@@ -68,7 +68,7 @@ def test_the_rate_is_measured_if_it_is_not_given(plan: Command) -> None:
 def test_the_tables(plan: Command) -> None:
     status, output, _ = plan("--rate", 100, "--tokens", 1e6)
     assert status == 0
-    for told in (
+    for text in (
         "9,276,136",
         "7.125 KiB",
         "100 GFLOP/s",
@@ -76,11 +76,11 @@ def test_the_tables(plan: Command) -> None:
         "model.vocab_size is empty: 10,000 is assumed",
         "peak with 32",
     ):
-        assert told in output
+        assert text in output
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["--tokens", 0], "--tokens"),
         (["--utilisation", 1.5], "--utilisation"),
@@ -89,11 +89,11 @@ def test_the_tables(plan: Command) -> None:
         (["-o", "model.num_head=3"], "did you mean model.num_heads"),
     ],
 )
-def test_what_cannot_be_is_one_line(plan: Command, args: list[object], told: str) -> None:
+def test_what_cannot_be_is_one_line(plan: Command, args: list[object], message: str) -> None:
     status, output, error = plan(*args)
     assert status != 0
     assert output == ""
-    assert told in error
+    assert message in error
     assert len(error.splitlines()) == 1
 
 
@@ -159,10 +159,10 @@ def test_time_is_that_of_all_steps_and_validations(
     assert result["time"]["tokens_per_second"] == pytest.approx(tokens / 24)
     assert result["time"]["utilisation"] == pytest.approx(tokens / 24 * flops / 1e9)
     assert asked == [(1, 3), (5, 0), (1, 0)]  # as many steps as ten seconds have
-    told = plan(*args)[1]
+    output = plan(*args)[1]
     for text in ("2,000.0 ms", "6 of 30 s", "0:03:24", "something else kept the machine busy"):
-        assert text in told
-    assert "is assumed" not in told
+        assert text in output
+    assert "is assumed" not in output
 
 
 def test_data_that_are_not_there_can_be_left_out(plan: Command, tmp_path: Path) -> None:

@@ -24,17 +24,17 @@ def test_a_matrix_and_a_reduction(plan: Command) -> None:
 
 
 def test_a_matrix_and_a_rank(plan: Command) -> None:
-    found = json.loads(plan("--shape", "300x1200", "--rank", 8, "--json")[1])
-    assert (found["weights"], found["trained"], found["bytes"]) == (360_000, 12_000, 48_000)
-    assert found["reduction"] == 30
+    planned = json.loads(plan("--shape", "300x1200", "--rank", 8, "--json")[1])
+    assert (planned["weights"], planned["trained"], planned["bytes"]) == (360_000, 12_000, 48_000)
+    assert planned["reduction"] == 30
 
 
 def test_a_run(plan: Command, tiny_run: Path) -> None:
     status, out, _ = plan(tiny_run, "--rank", 2)
     assert status == 0
     assert "layers.0.attention.query_key_value" in out
-    found = json.loads(plan(tiny_run, "--rank", 2, "--json")[1])
-    assert found["trained"] == sum(m["trained"] for m in found["matrices"].values())
+    planned = json.loads(plan(tiny_run, "--rank", 2, "--json")[1])
+    assert planned["trained"] == sum(m["trained"] for m in planned["matrices"].values())
     only = json.loads(plan(tiny_run, "--rank", 2, "--target", "attention.output", "--json")[1])[
         "matrices"
     ]

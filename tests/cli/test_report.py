@@ -121,7 +121,7 @@ def test_all_are_the_registrys(tinylm: Command, run: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (("--experiments", "data,kv-cash"), "unknown experiment 'kv-cash'; did you mean kv-cache"),
         (("--experiments", ""), "unknown experiment ''"),
@@ -130,11 +130,11 @@ def test_all_are_the_registrys(tinylm: Command, run: Path, monkeypatch: pytest.M
     ],
 )
 def test_what_cannot_be_is_one_line(
-    tinylm: Command, run: Path, args: tuple[str, ...], told: str
+    tinylm: Command, run: Path, args: tuple[str, ...], message: str
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
     status, out, err = tinylm("report", "--run", run, *args)
-    assert status != 0 and out == "" and told in err and len(err.splitlines()) == 1
+    assert status != 0 and out == "" and message in err and len(err.splitlines()) == 1
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()} == before
 
 

@@ -44,10 +44,10 @@ def test_a_broken_part(verify: Command, run: Path, monkeypatch: pytest.MonkeyPat
     status, out, _ = verify(run)
     assert status == 1
     assert out.count("FAIL") == 1
-    *_, said, told = out.splitlines()
+    *_, said, failures = out.splitlines()
     assert said.startswith(f"{len(CHECKS) - 1} of {len(CHECKS)} checks passed")
-    assert told.startswith("failed: resume; ")
-    assert f"run `tinylm verify {run}` again" in told
+    assert failures.startswith("failed: resume; ")
+    assert f"run `tinylm verify {run}` again" in failures
     assert json.loads((run / "results/verification.json").read_text("utf-8"))["failed"] == [
         "resume"
     ]
@@ -89,18 +89,18 @@ def test_failures_are_told_in_the_table(
 
 
 @pytest.mark.parametrize(
-    ("args", "told"),
+    ("args", "message"),
     [
         (["no"], "no does not exist; `tinylm train` makes a run"),
         ([], "missing argument 'RUN'"),
         (["no", "--jsn"], "no such option: --jsn"),
     ],
 )
-def test_errors(verify: Command, args: list[str], told: str) -> None:
+def test_errors(verify: Command, args: list[str], message: str) -> None:
     status, out, err = verify(*args)
     assert status in (1, 2)
     assert out == ""
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
 
 

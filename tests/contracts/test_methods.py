@@ -135,9 +135,9 @@ def test_it_says_what_the_report_tells_of_it(name: str) -> None:
     values = {
         key: 1 for key, value in vars(SETTINGS[name]).items() if isinstance(value, int | float)
     }
-    told = method.explanation.format(**values)
-    assert told.endswith(".")
-    sources = set(re.findall(r"\[\[(\w+)\]\]", told))
+    explanation = method.explanation.format(**values)
+    assert explanation.endswith(".")
+    sources = set(re.findall(r"\[\[(\w+)\]\]", explanation))
     assert sources
     assert sources <= REFERENCES.keys()
     assert not method.slow_because or method.slow_because.endswith(".")
@@ -148,21 +148,21 @@ def test_it_says_what_the_report_tells_of_it(name: str) -> None:
 def test_it_starts_at_the_base_or_as_near_as_it_says(base: DecoderLM, name: str) -> None:
     start = base(IDS)
     model = adapted(base, name)
-    found = model(IDS)
-    assert found.shape == start.shape
-    assert torch.isfinite(found).all()
+    logits = model(IDS)
+    assert logits.shape == start.shape
+    assert torch.isfinite(logits).all()
     activate(model, [])
     without = model(IDS)
     if name not in REPLACES_BASE:
         assert torch.equal(without, start)
     largest = START.get(name, 0.0)
     if largest == 0.0:
-        assert torch.equal(found, without)
+        assert torch.equal(logits, without)
     elif largest is not None:
-        torch.testing.assert_close(found, without, rtol=0, atol=largest)
-        assert not torch.equal(found, without)
+        torch.testing.assert_close(logits, without, rtol=0, atol=largest)
+        assert not torch.equal(logits, without)
     else:
-        assert not torch.allclose(found, without)
+        assert not torch.allclose(logits, without)
 
 
 @EVERY
@@ -313,8 +313,8 @@ def test_generation_with_and_without_the_cache_is_the_same(
     prompts = [IDS[0, :6].tolist(), IDS[1, :2].tolist(), IDS[2, :4].tolist()]
     cached, plain = (Stepper(model, prompts, pad=0, use_cache=use) for use in (True, False))
     for _ in range(5):
-        found, wanted = cached.logits(), plain.logits()
-        torch.testing.assert_close(found, wanted)
+        logits, wanted = cached.logits(), plain.logits()
+        torch.testing.assert_close(logits, wanted)
         for stepper in (cached, plain):
             stepper.append(wanted.argmax(-1))
     assert cached.rows == plain.rows
@@ -335,9 +335,9 @@ def test_later_tokens_do_not_change_earlier_logits(
         other = IDS.clone()
         other[:, place] = (IDS[:, place] + 1) % 23
         torch.manual_seed(0)
-        found = model(other)
-        torch.testing.assert_close(found[:, :place], wanted[:, :place])
-        assert not torch.allclose(found[:, place], wanted[:, place])
+        logits = model(other)
+        torch.testing.assert_close(logits[:, :place], wanted[:, :place])
+        assert not torch.allclose(logits[:, place], wanted[:, place])
 
 
 @EVERY
@@ -367,8 +367,8 @@ def test_the_training_step_has_its_gradients(base: DecoderLM, name: str) -> None
             device="cpu", precision="fp32", gradient_clip=0.0, gradient_checkpointing=segment
         )
         torch.manual_seed(0)
-        found = TrainingStep(model, next_token_loss, config).backward([Batch(IDS, LABELS)])
-        assert found.loss / found.num_targets == pytest.approx(loss.item())
+        gradients = TrainingStep(model, next_token_loss, config).backward([Batch(IDS, LABELS)])
+        assert gradients.loss / gradients.num_targets == pytest.approx(loss.item())
         for (key, parameter), gradient in zip(trained.items(), wanted, strict=True):
             assert parameter.grad is not None, key
             torch.testing.assert_close(parameter.grad, gradient, msg=lambda m, k=key: f"{k}: {m}")
@@ -405,18 +405,18 @@ def test_a_copy_is_independent(base: DecoderLM, name: str) -> None:
 
 @EVERY
 def test_several_are_switched_and_stacked_or_refused(base: DecoderLM, name: str) -> None:
-    found = {}
+    logits = {}
     model = train(adapted(base, name, "a", 0))
-    found["a"] = model(IDS)
+    logits["a"] = model(IDS)
     model = train(adapted(model, name, "b", 1), labels=LABELS.flip(0))
-    found["b"] = model(IDS)
-    assert not torch.equal(found["a"], found["b"])
-    for one in ("a", "b", "a"):
-        activate(model, [one])
-        assert torch.equal(model(IDS), found[one])
+    logits["b"] = model(IDS)
+    assert not torch.equal(logits["a"], logits["b"])
+    for active in ("a", "b", "a"):
+        activate(model, [active])
+        assert torch.equal(model(IDS), logits[active])
     activate(model, [])
     without_any = model(IDS)
-    assert not torch.equal(without_any, found["a"])
+    assert not torch.equal(without_any, logits["a"])
     before = list(snapshot(model))
     try:
         activate(model, ["a", "b"])
@@ -425,11 +425,11 @@ def test_several_are_switched_and_stacked_or_refused(base: DecoderLM, name: str)
         assert list(snapshot(model)) == before
     else:
         both = model(IDS)
-        assert not torch.equal(both, found["a"])
-        assert not torch.equal(both, found["b"])
+        assert not torch.equal(both, logits["a"])
+        assert not torch.equal(both, logits["b"])
     model = detach(model, "a")
     activate(model, ["b"])
-    assert torch.equal(model(IDS), found["b"])
+    assert torch.equal(model(IDS), logits["b"])
     model = detach(model, "b")
     assert torch.equal(model(IDS), without_any)
 

@@ -69,6 +69,6 @@ def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:
         load_config(overrides=["model.kind=decodr"])
     path = save(tmp_path, built("decoder"))
     rewrite(path, lambda config: config["model"].update(kind="decodr"))
-    with pytest.raises(CheckpointError, match="unknown model kind 'decodr'; did you mean") as told:
+    with pytest.raises(CheckpointError, match="unknown model kind 'decodr'; did you mean") as error:
         load_checkpoint(path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

@@ -36,10 +36,10 @@ def test_it_is_a_documented_encoding_that_the_configuration_takes(name: str) -> 
 def test_it_says_what_the_report_tells_of_it(name: str) -> None:
     encoding = POSITIONS.load(name)
     assert encoding.label == encoding.label.strip() != ""
-    told = encoding.explanation(ModelConfig(context_length=17, hidden_size=12, num_heads=6))
-    assert told.text.endswith(":" if told.equation else ".")
-    assert bool(told.equation) == bool(told.rest)
-    sources = set(re.findall(r"\[\[(\w+)\]\]", told.text))
+    explanation = encoding.explanation(ModelConfig(context_length=17, hidden_size=12, num_heads=6))
+    assert explanation.text.endswith(":" if explanation.equation else ".")
+    assert bool(explanation.equation) == bool(explanation.rest)
+    sources = set(re.findall(r"\[\[(\w+)\]\]", explanation.text))
     assert sources
     assert sources <= REFERENCES.keys()
 

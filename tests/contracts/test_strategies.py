@@ -28,7 +28,7 @@ def test_cached_equals_uncached(small_model: MakeModel, strategy: str) -> None:
         model = small_model(seed)
         cached = generate(model, PROMPTS, config(strategy), SPECIAL)
         plain = generate(model, PROMPTS, config(strategy), SPECIAL, use_cache=False)
-        assert [one.ids for one in cached] == [one.ids for one in plain]
+        assert [result.ids for result in cached] == [result.ids for result in plain]
 
 
 def test_the_same_seed_gives_the_same_text(small_model: MakeModel, strategy: str) -> None:
@@ -50,7 +50,7 @@ def test_forbidden_tokens_are_never_chosen(small_model: MakeModel, strategy: str
     with torch.no_grad():
         model.unembedding.bias[:3] += 50
     texts = generate(model, PROMPTS, config(strategy), SPECIAL)
-    assert not {0, 1, 2, 3} & {token for one in texts for token in one.ids}
+    assert not {0, 1, 2, 3} & {token for result in texts for token in result.ids}
 
 
 def test_the_maximum_length_and_the_end_are_kept(small_model: MakeModel, strategy: str) -> None:
@@ -58,11 +58,11 @@ def test_the_maximum_length_and_the_end_are_kept(small_model: MakeModel, strateg
     with torch.no_grad():
         model.unembedding.bias[SPECIAL.eos] = -1e4
     texts = generate(model, PROMPTS, config(strategy), SPECIAL)
-    assert [(len(one.ids), one.finished) for one in texts] == [(14, False)] * 3
+    assert [(len(result.ids), result.finished) for result in texts] == [(14, False)] * 3
     with torch.no_grad():
         model.unembedding.bias[SPECIAL.eos] = 1e4
     texts = generate(model, PROMPTS, config(strategy), SPECIAL)
-    assert [(len(one.ids), one.finished) for one in texts] == [(0, True)] * 3
+    assert [(len(result.ids), result.finished) for result in texts] == [(0, True)] * 3
 
 
 def test_the_repetition_penalty_applies(small_model: MakeModel, strategy: str) -> None:
@@ -71,8 +71,8 @@ def test_the_repetition_penalty_applies(small_model: MakeModel, strategy: str) -
         model.unembedding.bias += 100
         model.unembedding.bias[SPECIAL.eos] = -1e4
     settings = config(strategy, repetition_penalty=1e6)
-    for one in generate(model, PROMPTS[:2], settings, SPECIAL):
-        assert len(set(one.ids)) == 14
+    for result in generate(model, PROMPTS[:2], settings, SPECIAL):
+        assert len(set(result.ids)) == 14
 
 
 def test_streaming_yields_the_same_text(small_model: MakeModel, strategy: str) -> None:
@@ -81,19 +81,19 @@ def test_streaming_yields_the_same_text(small_model: MakeModel, strategy: str) -
     for pairs in generate_steps(model, PROMPTS, config(strategy), SPECIAL):
         for prompt, token in pairs:
             texts[prompt].append(token)
-    assert texts == [one.ids for one in generate(model, PROMPTS, config(strategy), SPECIAL)]
+    assert texts == [result.ids for result in generate(model, PROMPTS, config(strategy), SPECIAL)]
 
 
 def test_every_step_is_told(small_model: MakeModel, strategy: str) -> None:
-    told: list[int] = []
+    steps: list[int] = []
     settings = config(strategy, min_new_tokens=14)
-    generate(small_model(5), PROMPTS, settings, SPECIAL, progress=told.append)
-    assert told == list(range(1, 15))
+    generate(small_model(5), PROMPTS, settings, SPECIAL, progress=steps.append)
+    assert steps == list(range(1, 15))
 
 
 def test_log_probability_is_negative_and_finite(small_model: MakeModel, strategy: str) -> None:
-    for one in generate(small_model(5), PROMPTS, config(strategy), SPECIAL):
-        assert -1e4 < one.log_probability < 0
+    for result in generate(small_model(5), PROMPTS, config(strategy), SPECIAL):
+        assert -1e4 < result.log_probability < 0
 
 
 def test_no_text_ends_before_it_may(small_model: MakeModel, strategy: str) -> None:
@@ -103,7 +103,7 @@ def test_no_text_ends_before_it_may(small_model: MakeModel, strategy: str) -> No
     for least in (1, 5, 14, 20):
         texts = generate(model, PROMPTS, config(strategy, min_new_tokens=least), SPECIAL)
         expected = (min(least, 14), least < 14)
-        assert [(len(one.ids), one.finished) for one in texts] == [expected] * 3
+        assert [(len(result.ids), result.finished) for result in texts] == [expected] * 3
 
 
 def test_a_vocabulary_without_words_is_refused(small_model: MakeModel, strategy: str) -> None:
@@ -118,12 +118,14 @@ def test_it_is_a_chooser_or_a_searcher_and_only_a_search_has_scores(
 ) -> None:
     made = STRATEGIES.load(strategy)(config(strategy))
     assert hasattr(made, "search") != hasattr(made, "choose")
-    for one in generate(small_model(5), PROMPTS, config(strategy, num_return=2), SPECIAL):
+    for result in generate(small_model(5), PROMPTS, config(strategy, num_return=2), SPECIAL):
         if hasattr(made, "search"):
-            assert one.score is not None
-            assert [other.score <= one.score for other in one.alternatives] == [True]
+            assert result.score is not None
+            assert [alternative.score <= result.score for alternative in result.alternatives] == [
+                True
+            ]
         else:
-            assert (one.score, one.alternatives) == (None, ())
+            assert (result.score, result.alternatives) == (None, ())
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])

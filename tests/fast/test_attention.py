@@ -73,7 +73,7 @@ def test_biased_scores_are_mixed_by_the_loop(low: bool, monkeypatch: pytest.Monk
     monkeypatch.setattr(loops.attention, "mix_values", mix_values)
     quick = attention.mix(query, key, value, blocked, bias)
     assert len(took) == 1
-    given = [one.double() for one in (query, key, value)]
+    given = [tensor.double() for tensor in (query, key, value)]
     expected = Attention.mix(attention, *given, blocked, bias)
     assert quick.dtype == value.dtype
     assert largest_difference(quick.double(), expected) < (0.05 if low else 1e-5)

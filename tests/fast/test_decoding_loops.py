@@ -86,14 +86,14 @@ def steps(model: DecoderLM, rows: int, padded: bool = False) -> Tensor:
     """Read a prompt, take some steps with texts changing places, and return the last streams."""
     ids = torch.randint(4, 131, (rows, 12), generator=torch.Generator().manual_seed(1))
     real = (torch.arange(5) >= torch.arange(rows)[:, None] % 5) if padded else None
-    found = []
+    streams = []
     with torch.inference_mode():
         state = model.decoding_state(rows)
         model.residual(ids[:, :5], real=real, cache=state)
         for t in range(5, 12):
-            found.append(model.residual(ids[:, t : t + 1], cache=state))
+            streams.append(model.residual(ids[:, t : t + 1], cache=state))
             state.reorder((torch.arange(rows) * (t + 1)) % rows)
-    return torch.cat(found, 1)
+    return torch.cat(streams, 1)
 
 
 def one_call(model: DecoderLM) -> bool:
@@ -113,8 +113,8 @@ def test_all_layers_at_once_equal_the_layers_in_turn(
     model = with_encoding(encoding, norm_placement=norm_placement, activation=activation, bias=bias)
     assert one_call(model)
     for rows, padded in ((1, False), (3, True), (FEW + 3, True)):
-        found, expected = steps(for_decoding(model), rows, padded), steps(model, rows, padded)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        result, expected = steps(for_decoding(model), rows, padded), steps(model, rows, padded)
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("rows", [1, 3, FEW, FEW + 3])
@@ -125,8 +125,8 @@ def test_however_many_threads(rows: int, padded: bool, changes: dict[str, Any]) 
     expected = steps(model, rows, padded)
     for threads in (1, 2, 5):  # more than there may be processors
         torch.set_num_threads(threads)
-        found = steps(for_decoding(model), rows, padded)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        result = steps(for_decoding(model), rows, padded)
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [ByPlace, Squared])
@@ -135,8 +135,8 @@ def test_an_encoding_that_no_table_can_hold_is_run_as_it_is(kind: type[Positions
     model.positions = kind(model.config)
     assert not one_call(model)
     for rows, padded in ((1, False), (3, True), (FEW + 3, True)):
-        found, expected = steps(for_decoding(model), rows, padded), steps(model, rows, padded)
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        result, expected = steps(for_decoding(model), rows, padded), steps(model, rows, padded)
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("numbers", ["bfloat16", "int8"])
@@ -156,16 +156,16 @@ def test_rounded_matrices_are_multiplied_as_what_they_stand_for(
                 assert isinstance(original, nn.Linear)
                 assert ((part.weight - original.weight).abs() <= step[:, None] * 0.501).all()
     expected = steps(rounded, rows)
-    found = steps(for_decoding(model, numbers), rows)
+    result = steps(for_decoding(model, numbers), rows)
     exact = steps(model, rows)
     # The prompt was read with other roundings, and the cache holds bfloat16.
-    assert (found - expected).norm() < (exact - expected).norm()
-    assert (found - expected).norm() < 0.05 * expected.norm()
+    assert (result - expected).norm() < (exact - expected).norm()
+    assert (result - expected).norm() < 0.05 * expected.norm()
 
 
 def test_threads_change_no_bit() -> None:
     model = for_decoding(build())
-    found = []
+    streams = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
         x = torch.linspace(-1, 1, 2 * 27).view(2, 1, 27)
@@ -173,8 +173,8 @@ def test_threads_change_no_bit() -> None:
             state = model.decoding_state(2)
             state.extend(torch.zeros(2, 1, dtype=torch.long), None)
             reading = Reading(model.positions, torch.zeros(2, 1, dtype=torch.long), None, state)
-            found.append(model.run_layers(x, reading))
-    assert torch.equal(*found)
+            streams.append(model.run_layers(x, reading))
+    assert torch.equal(*streams)
 
 
 def test_a_state_reads_the_weights_anew() -> None:
@@ -245,11 +245,11 @@ def test_the_likeliest_tokens(
     torch.manual_seed(vocab)
     logits = torch.randn(rows, vocab) * 5
     logits = (logits.round() if ties else logits).to(number)
-    ids, found = loops.choosing.likeliest(logits, forbidden, count)
+    ids, log_probabilities = loops.choosing.likeliest(logits, forbidden, count)
     probabilities = logits.double().log_softmax(-1)
     probabilities[:, forbidden] = -torch.inf
     expected = probabilities.topk(count)
-    torch.testing.assert_close(found.double(), expected.values, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(log_probabilities.double(), expected.values, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(probabilities.gather(1, ids), expected.values, rtol=1e-5, atol=1e-5)
     assert all(len(set(row)) == count for row in ids.tolist())
 
@@ -305,7 +305,7 @@ def test_redirecting_is_reordering_without_moving(
         for cache in caches:
             cache.extend(torch.zeros(batch, 1, dtype=torch.long), None)
         for layer in range(3):
-            for one, other in zip(
+            for moved_part, noted_part in zip(
                 moved.store(layer, *given[layer]), noted.store(layer, *given[layer]), strict=True
             ):
-                assert torch.equal(one, other)
+                assert torch.equal(moved_part, noted_part)

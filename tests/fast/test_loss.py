@@ -32,12 +32,12 @@ def test_the_chunked_loss_and_its_gradients_equal_the_plain_ones(
     plain = token_losses(logits, labels, IGNORED).sum() / 3
     chunked = output_loss(x, weight, bias, labels, IGNORED) / 3
     assert largest_difference(plain, chunked) < 1e-10
-    for one, other in zip(
+    for plain_gradient, chunked_gradient in zip(
         torch.autograd.grad(plain, inputs), torch.autograd.grad(chunked, inputs), strict=True
     ):
-        assert largest_difference(one, other) < 1e-11
+        assert largest_difference(plain_gradient, chunked_gradient) < 1e-11
         if num_rows > 1:
-            assert one.abs().max() > 0
+            assert plain_gradient.abs().max() > 0
 
 
 def test_a_chunk_holds_few_logits_whatever_the_vocabulary() -> None:
@@ -70,10 +70,10 @@ def test_the_chunked_loss_with_a_frozen_part(frozen: str) -> None:
     inputs = [part.requires_grad_() for name, part in parts.items() if name != frozen]
     chunked = output_loss(parts["x"], parts["weight"], parts["bias"], labels, IGNORED)
     plain = token_losses(parts["x"] @ parts["weight"].T + parts["bias"], labels, IGNORED).sum()
-    for one, other in zip(
+    for plain_gradient, chunked_gradient in zip(
         torch.autograd.grad(plain, inputs), torch.autograd.grad(chunked, inputs), strict=True
     ):
-        assert largest_difference(one, other) < 1e-12
+        assert largest_difference(plain_gradient, chunked_gradient) < 1e-12
 
 
 def test_the_chunked_loss_under_autocast_is_as_near_to_float32_as_the_plain_one() -> None:
@@ -91,13 +91,16 @@ def test_the_chunked_loss_under_autocast_is_as_near_to_float32_as_the_plain_one(
         plain = token_losses(F.linear(x, weight, bias), labels, IGNORED).sum()
         chunked = output_loss(x, weight, bias, labels, IGNORED)
     assert chunked.dtype == torch.float32
-    for name, one, other, right in zip(
+    for name, plain_gradient, chunked_gradient, exact_gradient in zip(
         ["loss", "x", "weight", "bias"], gradients(plain), gradients(chunked), exact, strict=True
     ):
-        scale = right.abs().max()
-        assert largest_difference(other, right) <= 0.02 * scale, name
+        scale = exact_gradient.abs().max()
+        assert largest_difference(chunked_gradient, exact_gradient) <= 0.02 * scale, name
         # Sums over chunks are kept in float32, so it is no worse than autocast's own.
-        assert largest_difference(other, right) <= 1.5 * largest_difference(one, right) + 1e-6
+        assert (
+            largest_difference(chunked_gradient, exact_gradient)
+            <= 1.5 * largest_difference(plain_gradient, exact_gradient) + 1e-6
+        )
 
 
 def test_the_chunked_loss_never_holds_all_logits() -> None:

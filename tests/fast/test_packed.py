@@ -114,14 +114,14 @@ def test_texts_are_those_of_the_plain_model(
     prompts = [[2, 5, 6], [2, 7], [2, 8, 9, 10]]
     settings = {"strategy": strategy, "max_new_tokens": 7, "seed": 1}
     plain = generate(model, prompts, GenerationConfig(linear="plain", **settings), SPECIAL)
-    other = generate(model, prompts, GenerationConfig(linear=linear, **settings), SPECIAL)
+    packed = generate(model, prompts, GenerationConfig(linear=linear, **settings), SPECIAL)
     if linear == "packed":
-        assert [one.ids for one in other] == [one.ids for one in plain]
-    for one, expected in zip(other, plain, strict=True):
-        if one.ids == expected.ids:
+        assert [result.ids for result in packed] == [result.ids for result in plain]
+    for result, expected in zip(packed, plain, strict=True):
+        if result.ids == expected.ids:
             tolerance = 1e-4 if linear == "packed" else 0.5
-            assert one.log_probability == pytest.approx(expected.log_probability, abs=tolerance)
-    assert any(one.ids == expected.ids for one, expected in zip(other, plain, strict=True))
+            assert result.log_probability == pytest.approx(expected.log_probability, abs=tolerance)
+    assert any(result.ids == expected.ids for result, expected in zip(packed, plain, strict=True))
 
 
 needs_int8 = pytest.mark.skipif(not can_quantize(), reason="torch has no 8-bit kernels here")
@@ -136,7 +136,7 @@ def test_a_quantized_linear_map_is_what_its_definition_says(rows: int, bias: boo
     linear = nn.Linear(37, 53, bias=bias)
     x = torch.randn(rows, 2, 37)
     with torch.inference_mode():
-        found = as_class(linear, Int8Linear)(x)
+        result = as_class(linear, Int8Linear)(x)
         scale = linear.weight.double().abs().amax(1, keepdim=True) / 127
         weight = (linear.weight.double() / scale).round() * scale
         low, high = min(0.0, float(x.min())), max(0.0, float(x.max()))
@@ -146,11 +146,11 @@ def test_a_quantized_linear_map_is_what_its_definition_says(rows: int, bias: boo
         expected = inputs @ weight.T
         if linear.bias is not None:
             expected += linear.bias
-    assert found.dtype == torch.float32
+    assert result.dtype == torch.float32
     # A number that lies between two levels may be rounded either way.
-    assert (found - expected).abs().max() < step * weight.abs().max()
-    assert (found - expected).abs().mean() < 1e-4
-    assert 0 < (found - linear(x)).abs().max() < 0.05 * found.abs().max()
+    assert (result - expected).abs().max() < step * weight.abs().max()
+    assert (result - expected).abs().mean() < 1e-4
+    assert 0 < (result - linear(x)).abs().max() < 0.05 * result.abs().max()
 
 
 @needs_int8
@@ -208,12 +208,12 @@ def test_a_cache_in_bfloat16_loses_nothing_of_packed_projections(small_model: Ma
     model = for_decoding(small_model(), "bfloat16")
     ids = torch.randint(4, 23, (2, 8))
     with torch.inference_mode():
-        found = []
+        logits = []
         for dtype in (torch.float32, torch.bfloat16):
             cache = StepCache(model.config, 2, dtype=dtype, tables=None)
             model(ids[:, :5], cache=cache)
-            found.append(model(ids[:, 5:], cache=cache))
-    assert torch.equal(*found)
+            logits.append(model(ids[:, 5:], cache=cache))
+    assert torch.equal(*logits)
     assert 2 * model.decoding_state(2).num_bytes == KVCache(model.config, 2).num_bytes
 
 

@@ -60,10 +60,10 @@ def assert_same(
     """Compare plain and quick parts, whole tensors, by the largest number; return the quick."""
     plain, quick = (outputs(work, parts, leaves, on) for on in (False, True))
     assert len(plain) == len(quick) == len(leaves) + 1
-    for one, other in zip(plain, quick, strict=True):
-        assert one.dtype == other.dtype
-        scale = max(float(one.abs().max()), 0.01)  # what cancels is no better known
-        assert float((one.float() - other.float()).abs().max()) <= tolerance * scale
+    for expected, result in zip(plain, quick, strict=True):
+        assert expected.dtype == result.dtype
+        scale = max(float(expected.abs().max()), 0.01)  # what cancels is no better known
+        assert float((expected.float() - result.float()).abs().max()) <= tolerance * scale
     return quick
 
 
@@ -125,7 +125,7 @@ def test_attention(number: torch.dtype, p: float, padded: bool, seq: int) -> Non
         [query, key, value],
         0.03 if number == torch.bfloat16 else 5e-5,
     )
-    assert all(one.isfinite().all() for one in compiled)
+    assert all(tensor.isfinite().all() for tensor in compiled)
 
 
 @pytest.mark.skipif(not cpu_has_bf16(), reason="the processor has no bfloat16")
@@ -176,16 +176,16 @@ def test_loss(number: torch.dtype, bias: bool, rows: int, vocab: int) -> None:
     labels = torch.arange(rows)[:, None] * 7 % vocab
     leaves = [x, weight, *([shift] if shift is not None else [])]
 
-    def found(loss: Callable[[], Tensor]) -> list[Tensor]:
+    def autocast_outputs(loss: Callable[[], Tensor]) -> list[Tensor]:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=number == torch.bfloat16):
             return outputs(loss, [], leaves, False)
 
-    chunked = found(lambda: output_loss(x, weight, shift, labels, -1))
-    plain = found(lambda: token_losses(F.linear(x, weight, shift), labels, -1).sum())
-    for one, other in zip(plain, chunked, strict=True):
-        scale = max(float(one.abs().max()), 0.01)
+    chunked = autocast_outputs(lambda: output_loss(x, weight, shift, labels, -1))
+    plain = autocast_outputs(lambda: token_losses(F.linear(x, weight, shift), labels, -1).sum())
+    for expected, result in zip(plain, chunked, strict=True):
+        scale = max(float(expected.abs().max()), 0.01)
         tolerance = 0.02 if number == torch.bfloat16 else 2e-5
-        assert float((one - other).abs().max()) <= tolerance * scale
+        assert float((expected - result).abs().max()) <= tolerance * scale
 
 
 def test_loss_is_that_of_float64() -> None:
@@ -194,9 +194,9 @@ def test_loss_is_that_of_float64() -> None:
     exact = logits.double().requires_grad_()
     loss = torch.nn.functional.cross_entropy(exact, targets, reduction="sum")
     loss.backward()  # type: ignore[no-untyped-call]
-    found, sums = loops.loss.losses_to_gradients(logits, targets)
+    total, sums = loops.loss.losses_to_gradients(logits, targets)
     assert exact.grad is not None
-    assert math.isclose(found.item(), loss.item(), rel_tol=1e-6)
+    assert math.isclose(total.item(), loss.item(), rel_tol=1e-6)
     torch.testing.assert_close(logits.double(), exact.grad, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(sums.double(), exact.grad.sum(0), rtol=1e-5, atol=1e-6)
 
@@ -235,9 +235,11 @@ def test_the_whole_model(number: torch.dtype, placement: str, activation: str) -
         return
     exact = outputs(lambda: work(False), [model], leaves, False)
     plain, compiled = (outputs(lambda: work(True), [model], leaves, on) for on in (False, True))
-    for true, one, other in zip(exact, plain, compiled, strict=True):
+    for exact_gradient, plain_gradient, quick_gradient in zip(exact, plain, compiled, strict=True):
         # As near to the float32 gradient as the torch form in bfloat16 is.
-        assert (other - true).norm() <= 1.3 * (one - true).norm() + 1e-3 * true.norm()
+        assert (quick_gradient - exact_gradient).norm() <= 1.3 * (
+            plain_gradient - exact_gradient
+        ).norm() + 1e-3 * exact_gradient.norm()
 
 
 def test_results_do_not_depend_on_the_threads() -> None:
@@ -247,7 +249,7 @@ def test_results_do_not_depend_on_the_threads() -> None:
     )
     ids = torch.randint(61, (9, 32))
 
-    def found(threads: int) -> list[Tensor]:
+    def outputs_with(threads: int) -> list[Tensor]:
         torch.set_num_threads(threads)
         return outputs(
             lambda: model.summed_loss(model.residual(ids), ids.roll(-1, 1), -1),
@@ -257,8 +259,8 @@ def test_results_do_not_depend_on_the_threads() -> None:
         )
 
     # The products are torch's own, and the same for these sizes.
-    for one, other in zip(found(1), found(2), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for of_one_thread, of_two_threads in zip(outputs_with(1), outputs_with(2), strict=True):
+        torch.testing.assert_close(of_one_thread, of_two_threads, rtol=0, atol=0)
 
 
 def test_loops_suit_tensors_of_a_processor_in_two_formats() -> None:
@@ -304,12 +306,12 @@ def test_results_do_not_depend_on_where_in_memory_tensors_stand(number: torch.dt
     given = [leaf(19, 27), leaf(19, 27, number=number)]
     heads = [leaf(2, 3, 33, 7, number=number, scale=s) for s in (1.0, 1.1, 1.2)]
     scores, targets = leaf(13, 61, number=number).detach(), torch.arange(13)
-    found = []
+    results = []
     for offset in (0, 1, 3, 8, 13):
-        x, branch = (placed(one, offset).requires_grad_() for one in given)
-        query, key, value = (placed(one, offset).requires_grad_() for one in heads)
+        x, branch = (placed(tensor, offset).requires_grad_() for tensor in given)
+        query, key, value = (placed(tensor, offset).requires_grad_() for tensor in heads)
         logits = placed(scores, offset)
-        found.append(
+        results.append(
             [
                 *outputs(
                     lambda x=x, branch=branch: add_norm(x, branch, dropout, norm)[0],  # type: ignore[misc]
@@ -327,6 +329,6 @@ def test_results_do_not_depend_on_where_in_memory_tensors_stand(number: torch.dt
                 logits,
             ]
         )
-    for other in found[1:]:
-        for one, two in zip(found[0], other, strict=True):
-            assert torch.equal(one, two)
+    for moved in results[1:]:
+        for tensor, moved_tensor in zip(results[0], moved, strict=True):
+            assert torch.equal(tensor, moved_tensor)

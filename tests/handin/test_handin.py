@@ -141,8 +141,8 @@ def test_it_can_be_installed(
         (points,) = (name for name in built.namelist() if name.endswith("entry_points.txt"))
         assert "tinylm = tinylm.cli:main" in built.read(points).decode()
     wanted = [line for line in metadata.requires("tinylm") or [] if "extra ==" not in line]
-    told = re.findall(r"^Requires-Dist: (.*)$", text, re.MULTILINE)
-    assert [line for line in told if "extra ==" not in line] == wanted
+    requirements = re.findall(r"^Requires-Dist: (.*)$", text, re.MULTILINE)
+    assert [line for line in requirements if "extra ==" not in line] == wanted
     assert f"Version: {package.__version__}\n" in text
 
 
@@ -204,9 +204,9 @@ def test_the_readme_names_the_place_or_the_address_of_the_checkpoint(
 
     manifest = json.loads((reported / "checkpoints/best/manifest.json").read_text())
     unfilled, filled = text(None), text("https://example.org/a%20model?x=1&y=(2)")
-    for told in (unfilled, filled):
+    for content in (unfilled, filled):
         for name, digest in manifest["sha256"].items():
-            assert f"| `{name}` | " in told and f"`{digest}`" in told
+            assert f"| `{name}` | " in content and f"`{digest}`" in content
     step = (reported / "checkpoints/best").resolve().name
     assert f"the folder runs/tiny/checkpoints/{step}," in unfilled
     assert "To be filled in" in unfilled and "To be filled in" not in filled
@@ -306,7 +306,7 @@ def damage_record(run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "told"),
+    ("change", "error", "message"),
     [
         (lambda run: (run / "report.pdf").unlink(), ConfigError, "has no report.pdf: make it: "),
         (lambda run: (run / "report.pdf").write_bytes(b"%PDF"), ConfigError,
@@ -322,12 +322,12 @@ def damage_record(run: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_cannot_be_handed_in(
-    run: Path, change: Callable[[Path], object], error: type[TinylmError], told: str
+    run: Path, change: Callable[[Path], object], error: type[TinylmError], message: str
 ) -> None:
     change(run)
     with pytest.raises(error) as refused:
         hand_in(run, "mine", run.parent / "mine.zip")
-    assert told in str(refused.value) and str(refused.value).isprintable()
+    assert message in str(refused.value) and str(refused.value).isprintable()
     assert not (run.parent / "mine.zip").exists()
 
 

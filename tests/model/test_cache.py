@@ -176,10 +176,10 @@ def test_reading_a_token_copies_nothing_that_is_held() -> None:
     model = build_random()
     cache = new_cache(model, 1)
     cache.extend(torch.tensor([[0]]), None)
-    one = torch.ones(1, 3, 1, 4, dtype=torch.float64)
-    first, _ = cache.store(0, one, one)
+    numbers = torch.ones(1, 3, 1, 4, dtype=torch.float64)
+    first, _ = cache.store(0, numbers, numbers)
     cache.extend(torch.tensor([[1]]), None)
-    second, _ = cache.store(0, one, one)
+    second, _ = cache.store(0, numbers, numbers)
     assert first.data_ptr() == second.data_ptr()
 
 

@@ -65,8 +65,8 @@ def test_reorder_equals_selecting_from_full_copies(
         before = held(cache)
         cache.reorder(torch.tensor(rows, dtype=torch.long), shared)
         assert cache.batch_size == len(rows)
-        for found, expected in zip(held(cache), selected(before, rows), strict=True):
-            assert torch.equal(found, expected)
+        for buffer, expected in zip(held(cache), selected(before, rows), strict=True):
+            assert torch.equal(buffer, expected)
         groups = [groups[source] for source in rows]
         if not groups:
             break
@@ -76,8 +76,8 @@ def test_a_row_is_read_before_another_is_written_over_it() -> None:
     cache = filled(4, 8, room=6)
     before = held(cache)
     cache.reorder(torch.tensor([1, 2, 3, 0, 0, 3]))  # a circle, and two more of those in it
-    for found, expected in zip(held(cache), selected(before, [1, 2, 3, 0, 0, 3]), strict=True):
-        assert torch.equal(found, expected)
+    for buffer, expected in zip(held(cache), selected(before, [1, 2, 3, 0, 0, 3]), strict=True):
+        assert torch.equal(buffer, expected)
 
 
 class CopiedNumbers(TorchDispatchMode):
@@ -139,8 +139,8 @@ def test_shared_and_unused_columns_are_left_as_they_are() -> None:
     cache.reorder(torch.tensor([2, 1, 1]), shared=3)
     assert cache._keys.data_ptr() == data
     expected = selected(before, [2, 1, 1])
-    for found, moved in zip(held(cache)[:2], expected[:2], strict=True):
-        assert torch.equal(found[:, 3:], moved[:, 3:])
+    for after, moved in zip(held(cache)[:2], expected[:2], strict=True):
+        assert torch.equal(after[:, 3:], moved[:, 3:])
     for buffer in (cache._keys, cache._values):
         for row in range(3):
             assert (buffer[:, :3, row] == 100 + row).all()

@@ -44,13 +44,13 @@ def test_dropouts_masks_of_different_calls_are_independent() -> None:
 
 def test_random_numbers_are_those_of_splitmix64() -> None:
     def splitmix64(state: int, count: int) -> list[int]:
-        found = []
+        numbers = []
         for _ in range(count):
             state = (state + 0x9E3779B97F4A7C15) % 2**64
             z = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
             z = (z ^ (z >> 27)) * 0x94D049BB133111EB % 2**64
-            found.append(z ^ (z >> 31))
-        return found
+            numbers.append(z ^ (z >> 31))
+        return numbers
 
     # The published sequence of the seed 1234567.
     assert splitmix64(1234567, 5) == [
@@ -58,8 +58,8 @@ def test_random_numbers_are_those_of_splitmix64() -> None:
         *(4593380528125082431, 16408922859458223821),
     ]
     draw = 6457827717110365317 - 2**63
-    found = [number % 2**64 for number in uniform_numbers(draw, 4000).view(torch.int64).tolist()]
-    assert found == splitmix64((draw - 0x9E3779B97F4A7C15) % 2**64, 1000)
+    numbers = [number % 2**64 for number in uniform_numbers(draw, 4000).view(torch.int64).tolist()]
+    assert numbers == splitmix64((draw - 0x9E3779B97F4A7C15) % 2**64, 1000)
     assert torch.equal(uniform_numbers(draw, 5), uniform_numbers(draw, 4000)[:5])
 
 

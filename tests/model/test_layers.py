@@ -60,12 +60,12 @@ def test_activations_and_their_gradients_equal_torchs(ours, theirs) -> None:  # 
 
 
 def test_activations_at_one() -> None:
-    one = torch.tensor(1.0, dtype=torch.float64)
-    assert float(relu(one)) == 1
-    assert float(gelu(one)) == pytest.approx(0.8413447460685429, abs=1e-15)  # Phi(1)
-    assert float(silu(one)) == pytest.approx(0.7310585786300049, abs=1e-15)  # 1 / (1 + 1/e)
+    x = torch.tensor(1.0, dtype=torch.float64)
+    assert float(relu(x)) == 1
+    assert float(gelu(x)) == pytest.approx(0.8413447460685429, abs=1e-15)  # Phi(1)
+    assert float(silu(x)) == pytest.approx(0.7310585786300049, abs=1e-15)  # 1 / (1 + 1/e)
     inner = math.sqrt(2 / math.pi) * 1.044715
-    assert float(gelu_tanh(one)) == pytest.approx(0.5 * (1 + math.tanh(inner)), abs=1e-15)
+    assert float(gelu_tanh(x)) == pytest.approx(0.5 * (1 + math.tanh(inner)), abs=1e-15)
 
 
 # Feed-forward

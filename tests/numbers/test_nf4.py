@@ -35,17 +35,17 @@ def test_every_weight_is_the_nearest_code_times_its_constant(
     shape: tuple[int, int], block: int
 ) -> None:
     weight = drawn(*shape)
-    found = NF4Weight(weight, block, double=False)().flatten()
+    dequantized = NF4Weight(weight, block, double=False)().flatten()
     flat = weight.flatten()
     for start in range(0, len(flat), block):
         part = flat[start : start + block]
         constant = part.abs().max()
         choices = CODE_BOOK * constant
-        for value, chosen in zip(part, found[start : start + block], strict=True):
+        for value, chosen in zip(part, dequantized[start : start + block], strict=True):
             assert chosen in choices
             assert abs(chosen - value) <= (choices - value).abs().min() + 1e-9
     largest = flat.abs().argmax()
-    assert found[largest] == flat[largest]
+    assert dequantized[largest] == flat[largest]
 
 
 @given(st.integers(1, 700), st.sampled_from([1, 2, 64]), st.booleans(), st.integers(0, 50))
@@ -70,13 +70,13 @@ def test_constants_are_within_half_a_step_of_what_they_were() -> None:
     weight = drawn(600, 64)
     plain, double = NF4Weight(weight, double=False), NF4Weight(weight)
     wanted = plain.constants
-    found = double._read_constants()
+    constants = double._read_constants()
     deviation = wanted - wanted.mean()
     for start in range(0, 600, 256):
         rows = slice(start, start + 256)
         step = deviation[rows].abs().max() / 127
-        assert (found[rows] - wanted[rows]).abs().max() <= step / 2 * 1.001
-    assert not torch.equal(found, wanted)
+        assert (constants[rows] - wanted[rows]).abs().max() <= step / 2 * 1.001
+    assert not torch.equal(constants, wanted)
     error = (double() - weight).norm() / weight.norm()
     assert error == pytest.approx(float((plain() - weight).norm() / weight.norm()), rel=0.01)
 
@@ -99,8 +99,8 @@ def test_zeros_stay_zeros(double: bool) -> None:
     weight = torch.zeros(3, 64)
     assert torch.equal(NF4Weight(weight, double=double)(), weight)
     weight[1] = 0.5
-    found = NF4Weight(weight, double=double)()
-    torch.testing.assert_close(found, weight, rtol=0, atol=1e-6)
+    dequantized = NF4Weight(weight, double=double)()
+    torch.testing.assert_close(dequantized, weight, rtol=0, atol=1e-6)
     assert NF4Weight(torch.zeros(0, 4), double=False)().shape == (0, 4)
 
 
@@ -127,11 +127,11 @@ def test_the_linear_map_has_the_outputs_and_gradients_of_its_dequantized_weight(
     weight = quantized.weight
     assert weight.dtype == torch.float64
     wanted = x @ weight.T + (linear.bias if bias else 0)
-    found = quantized(x)
-    torch.testing.assert_close(found, wanted)
+    output = quantized(x)
+    torch.testing.assert_close(output, wanted)
     toward = torch.randn_like(wanted)
     (from_reference,) = torch.autograd.grad(wanted, x, toward, retain_graph=True)
-    (ours,) = torch.autograd.grad(found, x, toward)
+    (ours,) = torch.autograd.grad(output, x, toward)
     torch.testing.assert_close(ours, from_reference)
     assert torch.autograd.gradcheck(quantized, (x,))
     names = [name for name, _ in quantized.named_parameters()]

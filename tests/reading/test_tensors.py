@@ -148,8 +148,8 @@ def test_what_is_accepted_safetensors_accepts_too(
 
 
 def test_a_name_twice_is_what_safetensors_would_take() -> None:
-    one = '"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}'
-    text = ("{" + one + "," + one + "}").encode()
+    entry = '"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}'
+    text = ("{" + entry + "," + entry + "}").encode()
     content = struct.pack("<Q", len(text)) + text + b"\0"
     try:
         assert load(content).keys() == {"a"}

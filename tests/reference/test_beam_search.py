@@ -92,13 +92,13 @@ def ours(case: Case, early_stopping: str, use_cache: bool = True) -> Found:
         num_return=case.settings["num_beams"],
         **case.settings,
     )
-    found = generate(case.model, case.prompts, config, SPECIAL, use_cache)
-    return [[as_found(one) for one in (best, *best.alternatives)] for best in found]
+    results = generate(case.model, case.prompts, config, SPECIAL, use_cache)
+    return [[as_found(hypothesis) for hypothesis in (best, *best.alternatives)] for best in results]
 
 
-def as_found(one: Generated) -> tuple[list[int], bool, float]:
-    assert one.score is not None
-    return one.ids, one.finished, one.score
+def as_found(hypothesis: Generated) -> tuple[list[int], bool, float]:
+    assert hypothesis.score is not None
+    return hypothesis.ids, hypothesis.finished, hypothesis.score
 
 
 def theirs(case: Case, early_stopping: str) -> Found:
@@ -111,10 +111,10 @@ def theirs(case: Case, early_stopping: str) -> Found:
     longest = max(map(len, case.prompts))
     width = case.settings["num_beams"]
     suppressed = [SPECIAL.pad, SPECIAL.sos] + [SPECIAL.unk] * (not case.settings["allow_unk"])
-    found = gpt2.generate(
-        torch.tensor([[SPECIAL.pad] * (longest - len(one)) + one for one in case.prompts]),
+    output = gpt2.generate(
+        torch.tensor([[SPECIAL.pad] * (longest - len(prompt)) + prompt for prompt in case.prompts]),
         attention_mask=torch.tensor(
-            [[0] * (longest - len(one)) + [1] * len(one) for one in case.prompts]
+            [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in case.prompts]
         ),
         do_sample=False,
         num_beams=width,
@@ -131,20 +131,20 @@ def theirs(case: Case, early_stopping: str) -> Found:
     )
     rows = []
     for row, score in zip(
-        found.sequences[:, longest:].tolist(), found.sequences_scores.tolist(), strict=True
+        output.sequences[:, longest:].tolist(), output.sequences_scores.tolist(), strict=True
     ):
         ended = SPECIAL.eos in row
         rows.append((row[: row.index(SPECIAL.eos)] if ended else row, ended, score))
     return [rows[i : i + width] for i in range(0, len(rows), width)]
 
 
-def assert_same(found: Found, expected: Found) -> None:
-    assert [[one[:2] for one in rows] for rows in found] == [
-        [one[:2] for one in rows] for rows in expected
+def assert_same(result: Found, expected: Found) -> None:
+    assert [[hypothesis[:2] for hypothesis in rows] for rows in result] == [
+        [hypothesis[:2] for hypothesis in rows] for rows in expected
     ]
-    for rows, others in zip(found, expected, strict=True):
-        assert [one[2] for one in rows] == pytest.approx(
-            [one[2] for one in others], rel=2e-6, abs=2e-5
+    for rows, others in zip(result, expected, strict=True):
+        assert [hypothesis[2] for hypothesis in rows] == pytest.approx(
+            [hypothesis[2] for hypothesis in others], rel=2e-6, abs=2e-5
         )
 
 
@@ -181,5 +181,5 @@ def test_the_cases_could_tell_a_wrong_search() -> None:
     assert branched > 100
 
 
-def ids_of(found: Found) -> list[list[list[int]]]:
-    return [[ids for ids, _, _ in rows] for rows in found]
+def ids_of(result: Found) -> list[list[list[int]]]:
+    return [[ids for ids, _, _ in rows] for rows in result]

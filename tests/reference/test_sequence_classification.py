@@ -54,9 +54,9 @@ def our_gradients(model: Classifier, ids: Tensor, real: Tensor, labels: Tensor) 
     """
     step = TrainingStep(model, next_token_loss, TrainingConfig(gradient_clip=0, device="cpu"))
     halves = [Batch(ids[k], labels[k, None], real[k]) for k in (slice(0, 2), slice(2, 3))]
-    found = step.backward(halves)
-    assert found.num_targets == len(ids)
-    return found.loss / found.num_targets
+    gradients = step.backward(halves)
+    assert gradients.num_targets == len(ids)
+    return gradients.loss / gradients.num_targets
 
 
 def check(pairs: dict[str, tuple[nn.Parameter, Tensor | None]], model: Classifier) -> None:
@@ -194,11 +194,11 @@ def test_bidirectional_logits_and_every_gradient_equal_berts(sizes: dict[str, An
     assert loss == pytest.approx(float(other.loss.detach()), abs=1e-12)
     other.loss.backward()
     assert words.grad is not None
-    found: dict[str, tuple[nn.Parameter, Tensor | None]] = {
+    by_name: dict[str, tuple[nn.Parameter, Tensor | None]] = {
         "cls": (ours.cls, words.grad[23]),
         "body.embedding.weight": (body.embedding.weight, words.grad[:23]),
     }
     for our_name, their_names in pairs.items():
         gradients = [cast(Tensor, parameters[name].grad) for name in their_names]
-        found[our_name] = (ours.get_parameter(our_name), torch.cat(gradients))
-    check(found, ours)
+        by_name[our_name] = (ours.get_parameter(our_name), torch.cat(gradients))
+    check(by_name, ours)

@@ -169,7 +169,7 @@ def watched(
         place = place.parent.resolve() / place.name
         return place if place.is_relative_to(root) and place != root else None
 
-    def told(name: str, *paths: Path | None) -> None:
+    def report(name: str, *paths: Path | None) -> None:
         below = [str(path.relative_to(root)) for path in paths if path is not None]
         if below:
             before(f"{name} {' '.join(below)}")
@@ -180,7 +180,7 @@ def watched(
         def changed(first: Any, *rest: Any, **more: Any) -> Any:
             folder = more.get("dir_fd")
             paths = [whole(first, folder)] + ([whole(rest[0])] if both else [])
-            told(name, *paths)
+            report(name, *paths)
             return plain(first, *rest, **more)
 
         exchange(os, name, changed)
@@ -192,17 +192,17 @@ def watched(
     plain_symlink = os.symlink
 
     def symlink(target: Any, path: Any, *rest: Any, **more: Any) -> None:
-        told("symlink", whole(path))
+        report("symlink", whole(path))
         plain_symlink(target, path, *rest, **more)
 
     def os_open(path: Any, flags: int, *rest: Any, **more: Any) -> int:
         if flags & _CHANGING:
-            told("open", whole(path, more.get("dir_fd")))
+            report("open", whole(path, more.get("dir_fd")))
         return PLAIN.os_open(path, flags, *rest, **more)
 
     def os_write(descriptor: int, data: bytes) -> int:
         if stat.S_ISREG(os.fstat(descriptor).st_mode) and whole(descriptor) is not None:
-            told("write", whole(descriptor))
+            report("write", whole(descriptor))
         return PLAIN.os_write(descriptor, data)
 
     def fsync(descriptor: int) -> None:
@@ -215,9 +215,9 @@ def watched(
         if not set(mode) & set("wax+"):
             return PLAIN.open(file, mode, *rest, **more)
         place = whole(file)
-        told("open", place)
+        report("open", place)
         stream = PLAIN.open(file, mode, *rest, **more)
-        return stream if place is None else _Watched(stream, lambda: told("write", place))
+        return stream if place is None else _Watched(stream, lambda: report("write", place))
 
     exchange(os, "symlink", symlink)
     exchange(os, "open", os_open)

@@ -22,7 +22,7 @@ class Ended(NamedTuple):
     pid: int
     status: int
     """Minus the signal, if one ended it."""
-    told: str
+    errors: str
     """Its error stream."""
 
 
@@ -61,8 +61,8 @@ class Race:
         try:
             for descriptor in (self._started, self._gone):  # whose ends it waits for
                 os.close(descriptor)
-            null, told = Path(os.devnull), self._told(os.getpid())
-            sys.stdout, sys.stderr = (path.open("w") for path in (null, told))
+            null, errors = Path(os.devnull), self._error_file(os.getpid())
+            sys.stdout, sys.stderr = (path.open("w") for path in (null, errors))
             sys.orig_argv[:] = ["python", "tinylm", *self._command]
             os.chdir(self._folder)
             write_holder = locks._write_holder
@@ -80,7 +80,7 @@ class Race:
             sys.stderr.flush()
             os._exit(status)
 
-    def _told(self, pid: int) -> Path:
+    def _error_file(self, pid: int) -> Path:
         return self._folder.with_name(f"{self._folder.name}-{pid}.txt")
 
     def _ended(self, options: int = 0) -> Ended | None:
@@ -89,7 +89,9 @@ class Race:
             ended, status = os.waitpid(pid, options)
             if ended:
                 self._pids.remove(pid)
-                return Ended(pid, os.waitstatus_to_exitcode(status), self._told(pid).read_text())
+                return Ended(
+                    pid, os.waitstatus_to_exitcode(status), self._error_file(pid).read_text()
+                )
         return None
 
     def loser(self) -> Ended:

@@ -67,11 +67,11 @@ class Server:
     """The interpreter that commands are forked from."""
 
     def __init__(self) -> None:
-        one = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        one_thread = dict.fromkeys(("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.robustness.server"],
             cwd=ROOT,
-            env=os.environ | one | {"SOURCE_DATE_EPOCH": "0"},
+            env=os.environ | one_thread | {"SOURCE_DATE_EPOCH": "0"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -164,9 +164,9 @@ def _recorded(job: dict[str, Any]) -> int:
     for kind, trees in recorder.states.items():
         for number, tree in enumerate(trees):
             # What the lock of a dead process says is of no account.
-            told = {name: value for name, value in tree.items() if not name.endswith(".lock")}
-            if told not in seen:
-                seen.append(told)
+            state = {name: value for name, value in tree.items() if not name.endswith(".lock")}
+            if state not in seen:
+                seen.append(state)
                 write_tree(states / kind / str(number), tree)
     counts = {kind: len(trees) for kind, trees in recorder.states.items()}
     (states / "changes.json").write_text(json.dumps([recorder.changes, counts]))
@@ -207,7 +207,7 @@ def _serve() -> None:
         job = json.loads(line)
         if "race" in job:
             ended = race(Path(job["folder"]), job["command"], run_main, job["race"])
-            answers = [one._asdict() for one in ended]
+            answers = [process._asdict() for process in ended]
         else:
             answers = [_run(job)]
         os.write(out, (json.dumps(answers) + "\n").encode())

@@ -90,10 +90,10 @@ def check(
             place = f"{kind} before change {folder.name}: {changes[int(folder.name)]}"
             given = again(work)
             answer = server.run(work, given)
-            told = f"{place}\n{given}\n{answer.stderr}"
-            assert "Traceback" not in answer.stderr, told
-            assert answer.status == 0 or (finished and finished in answer.stderr), told
-            assert comparable(work) == expected, told
+            circumstances = f"{place}\n{given}\n{answer.stderr}"
+            assert "Traceback" not in answer.stderr, circumstances
+            assert answer.status == 0 or (finished and finished in answer.stderr), circumstances
+            assert comparable(work) == expected, circumstances
 
 
 def same(command: Sequence[str]) -> Callable[[Path], Sequence[str]]:

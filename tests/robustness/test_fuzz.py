@@ -75,15 +75,15 @@ def test_damage_is_told_or_harmless(
     failures = []
     for outcome in run_cases(cases, use, unchanged):
         what = done / outcome.case.replace("/", "-")
-        told = what.read_text() if what.exists() else "not damaged yet"
+        damage = what.read_text() if what.exists() else "not damaged yet"
         ending = outcome.ending
-        wrong = subject.guarded and "signed again" not in told and "deleted" not in told
+        wrong = subject.guarded and "signed again" not in damage and "deleted" not in damage
         if ending == "other" and wrong:
             ending = "failure"
         endings[ending] += 1
         if ending == "failure":
             failures.append(
-                f"{outcome.case} ({told}): {outcome.told or 'another result, silently'}"
+                f"{outcome.case} ({damage}): {outcome.message or 'another result, silently'}"
             )
     record_property("fuzz", {"subject": subject.name, "count": len(cases), **endings})
     assert not failures, f"{len(failures)} of {len(cases)}:\n" + "\n".join(failures[:20])

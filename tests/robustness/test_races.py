@@ -41,9 +41,9 @@ def check_refused(loser: Ended, folder: str, command: str, winner: Ended) -> Non
         r"tinylm: (\S+) is being written to by process (\d+) \(tinylm (.*), "
         r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d[+-]\d\d:\d\d\): "
         r"wait until it ends, or stop it: kill (\d+)\n",
-        loser.told,
+        loser.errors,
     )
-    assert line is not None, loser.told
+    assert line is not None, loser.errors
     assert Path(line[1]) == Path(folder)
     assert line[2] == line[4] == str(winner.pid)
     assert command.startswith(line[3].removesuffix("…"))
@@ -64,7 +64,7 @@ def test_one_goes_on_and_the_other_says_who_has_the_folder(
 
     prepare()
     (alone,) = server.race(place, words, "alone")
-    assert alone.status == 0, alone.told
+    assert alone.status == 0, alone.errors
     expected = made(place)
     shutil.rmtree(place)
     prepare()
@@ -76,6 +76,6 @@ def test_one_goes_on_and_the_other_says_who_has_the_folder(
 
     loser, winner = server.race(place, words, "let go")
     check_refused(loser, folder, command, winner)
-    assert winner.status == 0, winner.told
+    assert winner.status == 0, winner.errors
     assert not (place / folder / LOCK).exists()
     assert made(place) == expected

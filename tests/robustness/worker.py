@@ -36,7 +36,7 @@ class Outcome:
     case: str
     ending: str
     """refused, same, other, or failure."""
-    told: str
+    message: str
     """The message, or what went wrong."""
 
 

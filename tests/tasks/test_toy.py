@@ -56,8 +56,10 @@ def test_micro_batches_of_a_new_task_are_one_batch() -> None:
     split, whole = steps[0].backward(parts), steps[1].backward([Pairs(*task.texts)])
     assert split.num_targets == whole.num_targets == 6
     assert split.loss == pytest.approx(whole.loss, rel=1e-12)
-    for one, other in zip(steps[0].model.parameters(), steps[1].model.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-10, atol=1e-12)
+    for of_parts, of_whole in zip(
+        steps[0].model.parameters(), steps[1].model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(of_parts.grad, of_whole.grad, rtol=1e-10, atol=1e-12)
 
 
 def test_a_loss_that_counts_otherwise_than_its_batch_is_refused() -> None:
@@ -72,6 +74,6 @@ def test_a_loss_that_counts_otherwise_than_its_batch_is_refused() -> None:
 def test_a_state_of_another_task_is_refused(tmp_path: Path) -> None:
     made = trainer(tmp_path, Recorder())
     state = made.state()
-    other = replace(state, numbers={**state.numbers, "corpus": "other pairs"})
+    other_state = replace(state, numbers={**state.numbers, "corpus": "other pairs"})
     with pytest.raises(DataError, match="was trained on corpus other pairs, the data now is toy"):
-        made.restore(other)
+        made.restore(other_state)
