@@ -6,7 +6,7 @@ PATH is a text file (stories separated by ``<|endoftext|>``, or the whole file a
 folder of such files; without it the embedded story grammar writes the text. Ids are checked to be
 identical before anything is timed. Every competitor ends with one Python list of ids a text, but
 for ``tinylm flat``, which ends with one NumPy array. Hugging Face runs twice: with the whole rule,
-and with its first steps taken out (texts come to it normalised and with their marks told apart);
+and with its first steps taken out (texts come to it normalised and with their marks distinguished);
 ratios are to the latter, the faster one.
 """
 
@@ -66,7 +66,7 @@ def hugging_face(ours: WordTokenizer, *, typographic: bool) -> Tokenizer:
             normalizers.Replace(Regex("[‐‑‒–−]"), "-"),
             normalizers.Replace(Regex("[—―]"), "--"),
             normalizers.Replace(Regex(r"(?<=[^\S\n])\n"), AFTER_SPACE),
-            # A quote in a row with others is told by the one before it, for rows of two.
+            # In a row of quotes each is classified by the one before it, for rows of two.
             *(
                 normalizers.Replace(Regex(rf"{before}{mark}{after}"), opening)
                 for mark, opening in OPENING.items()

@@ -233,4 +233,4 @@ class _TrainingBar:
         """Nothing is kept here."""
 
     def on_checkpoint(self, path: Path) -> None:
-        """Checkpoints are frequent and not worth a line."""
+        """Nothing is written: checkpoints are frequent."""

@@ -61,7 +61,7 @@ def open_vectors(path: str | Path) -> Iterator[OpenVectors]:
     before ``.vec`` (it knows subwords) and ``.vec`` before ``.txt`` (which may be a licence).
 
     Raises:
-        DataError: if the name or the archive's content does not tell what to read, if the file
+        DataError: if the name or the archive's content does not say what to read, if the file
             cannot be opened, and, also while the stream is read, if the archive is damaged.
     """
     path = Path(path)

@@ -73,10 +73,10 @@ def read_vectors(
 ) -> VectorTable:
     """Read the vectors of ``words`` from an official fastText file.
 
-    The name tells the format: ``.vec`` (or ``.txt``), or ``.bin``, which gives words outside its
-    list a vector from their character n-grams; each also with ``.gz`` or in a ``.zip``. A word that
-    is not listed takes the most frequent row that equals it when lower-cased. The file is streamed:
-    memory is the vocabulary's rows and a few MB.
+    The format follows from the name: ``.vec`` (or ``.txt``), or ``.bin``, which gives words outside
+    its list a vector from their character n-grams; each also with ``.gz`` or in a ``.zip``. A word
+    that is not listed takes the most frequent row that equals it when lower-cased. The file is
+    streamed: memory is the vocabulary's rows and a few MB.
 
     Args:
         path: the file.

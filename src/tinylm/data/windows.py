@@ -146,7 +146,7 @@ class ShuffledOrder:
         return {"epoch": self.epoch, "next_window": self.next_window}
 
     def restore(self, state: dict[str, int]) -> None:
-        """Go on from a position that ``state`` returned."""
+        """Resume from a position that ``state`` returned."""
         self.epoch = state["epoch"]
         self.next_window = state["next_window"]
         self._permutation = self._permute()

@@ -26,7 +26,7 @@ _BLOCK = 256
 
 
 class FastAttention(Attention):
-    """Multi-head self-attention by compiled loops where they suit, plain while hooks watch."""
+    """Multi-head self-attention by compiled loops where they suit, plain where hooks are active."""
 
     def forward(self, x: Tensor, reading: Reading, low: Tensor | None = None) -> Tensor:
         """Mix each position with those it may see; ``low`` is ``x`` in bfloat16."""

@@ -27,13 +27,13 @@ class _Kept(dict[str, tuple[list[Any], Any]]):
 
 
 def kept(owner: nn.Module, name: str, state: Any, make: Callable[[], Made]) -> Made:
-    """Return what was made last, or make it anew where something has changed since.
+    """Return the last value, or make a new one if the state has changed since.
 
     Args:
-        owner: whose it is; it is no part of its ``state_dict`` or of copies.
-        name: of what is made.
-        state: of what it is made of: ``state_of`` modules, or ``numbers_of`` one.
-        make: makes it.
+        owner: module that it is kept with, though not in its ``state_dict`` or copies.
+        name: of the value.
+        state: what the value depends on: ``state_of`` modules, or ``numbers_of`` one.
+        make: makes the value.
     """
     held = owner.__dict__.get(_NAME)
     if held is None:
@@ -51,7 +51,7 @@ def forget(owner: nn.Module) -> None:
 
 
 def state_of(modules: Iterable[nn.Module]) -> list[Any]:
-    """Return what tells whether modules are as they were, in a form that can be compared.
+    """Return a value that differs, when compared, if modules have changed.
 
     Which modules, their mode, whether hooks are on them, and ``numbers_of`` each.
     """
@@ -61,7 +61,7 @@ def state_of(modules: Iterable[nn.Module]) -> list[Any]:
 
 
 def numbers_of(module: nn.Module) -> list[Any]:
-    """Return what tells whether a module's own parameters and buffers are as they were.
+    """Return a value that differs if a module's own parameters or buffers have changed.
 
     Which tensors, and the numbers in them by torch's count of changes in place, which sees all but
     those made through ``.data``.

@@ -91,7 +91,7 @@ def describe(head: HeadMeasure, spell: Callable[[int], str]) -> str:
 
 
 def describe_worth(worth: Difference) -> str:
-    """Return what a head is worth to the predictions, by the change of the loss without it."""
+    """Return a sentence on how much the predictions depend on a head, by the loss without it."""
     if worth.verdict is Verdict.UNKNOWN:
         return "What it is worth could not be measured."
     numbers = f"{worth.value:.4f} nats ({worth.low:.4f} to {worth.high:.4f})"

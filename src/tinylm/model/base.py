@@ -78,7 +78,7 @@ class Model(nn.Module):
     def aside(self) -> Mapping[str, nn.Parameter]:
         """Parameters that are kept with it, saved beside its state, and have no part in it now.
 
-        Such as those that an adapter's own copies stand in for.
+        Such as those that an adapter replaces by its own copies.
         """
         return self._aside
 

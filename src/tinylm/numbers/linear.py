@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class LinearLike(nn.Module):
-    """What stands in for an ``nn.Linear`` and is adapted like one, such as a quantized one."""
+    """A replacement of an ``nn.Linear`` that is adapted like one, such as a quantized map."""
 
     bias: nn.Parameter | None
     """(out,), or None."""

@@ -150,7 +150,7 @@ _LENIENT = json.JSONDecoder(object_pairs_hook=_once, parse_int=_integer, parse_f
 
 
 def _depth(value: Any) -> int:
-    """Return how many objects and lists stand in each other, at most."""
+    """Return the greatest depth of nested objects and lists."""
     level, depth = [value], 0
     while level := [item for item in level if isinstance(item, (dict, list))]:
         level = [

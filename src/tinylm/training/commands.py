@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Commands:
-    """Whole commands, quoted as a shell wants them."""
+    """Whole commands, quoted for a shell."""
 
     go_on: str
     """Continues from the last checkpoint, or from the beginning where there is none."""

@@ -72,7 +72,7 @@ class Listener(Protocol):
     """Receives the events of training."""
 
     def on_start(self, step: int, total_steps: int) -> None:
-        """Training starts, or goes on, after ``step``."""
+        """Training starts, or resumes, after ``step``."""
 
     def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
         """A step is done; ``loss`` is its mean over the target tokens."""
@@ -315,7 +315,8 @@ class Trainer:
         self.listener.on_log(record)
 
     def _validate(self) -> bool:
-        """Validate, tell the listener, and return whether the loss is the best of a trained model.
+        """Validate, report it to the listener, and return whether the loss is the best of a trained
+        model.
 
         Nothing is kept of the untrained model: it is measured again by a run that starts anew.
         """
@@ -401,7 +402,7 @@ class Trainer:
         return TrainingState(self.step, numbers, tensors)
 
     def restore(self, state: TrainingState) -> None:
-        """Go on from a state; the model's weights must be those saved with it.
+        """Resume from a state; the model's weights must be those saved with it.
 
         Raises:
             CheckpointError: if it cannot be the state of such a training.

@@ -76,8 +76,8 @@ class Task(ABC, Generic[Trained, Batches]):
         return None
 
     def state(self) -> dict[str, Any]:
-        """Return what the task must know to go on, as JSON values."""
+        """Return what the task needs to resume, as JSON values."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` returned."""
+        """Resume from what ``state`` returned."""

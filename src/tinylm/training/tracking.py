@@ -27,7 +27,7 @@ class Tracker:
     def __init__(
         self, folder: Path, config: TrainingConfig, resumed_step: int, go_on: str = ""
     ) -> None:
-        """Open the places, dropping what lies behind the step training goes on from.
+        """Open the places, and drop records after the step from which training resumes.
 
         Args:
             folder: of the run.

@@ -85,7 +85,7 @@ class TinyStoriesCorpus:
             raise DataError(f"{self._dataset}: the {split} split holds no stories: give another")
 
     def _texts(self, split: str) -> Iterator[str]:
-        # Importing it takes about a second, which a run on other text should not pay.
+        # Importing it takes about a second, which a run on other text does not need.
         import datasets
 
         try:

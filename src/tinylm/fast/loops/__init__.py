@@ -76,7 +76,7 @@ def suit(*tensors: Tensor) -> bool:
     """Whether the loops suit these tensors: on a CPU, in float32 or bfloat16, not being traced."""
     if torch.compiler.is_compiling() or not available():
         return False
-    for tensor in tensors:  # noqa: SIM110 (asked many times a step; a generator takes twice as long)
+    for tensor in tensors:  # noqa: SIM110 (called many times a step; a generator takes twice as long)
         if not tensor.is_cpu or tensor.dtype not in _NUMBERS:
             return False
     return True

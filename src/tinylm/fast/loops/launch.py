@@ -186,7 +186,7 @@ def _widen(number: Any) -> Any:
     if number == types.uint16:
         return lambda number: float_of_bits(np.int32(np.uint32(number) << np.uint32(16)))
     if number == types.int8:
-        return lambda number: np.float32(number)  # noqa: PLW0108 - numba wants a function
+        return lambda number: np.float32(number)  # noqa: PLW0108 - numba needs a function
     return lambda number: number
 
 
