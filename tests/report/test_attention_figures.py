@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tests.report import fixtures
-from tinylm.experiments.attention.figures import heatmap, heatmap_grid, line_figure
+from tinylm.experiments.attention.figures import heatmap_grid, line_figure
 from tinylm.experiments.attention.heads_figure import heads_figure
 from tinylm.experiments.attention.page import attention_html
 from tinylm.interpretability.places import PLACES, label
@@ -61,17 +61,13 @@ def test_figures_are_written_alike_each_time(tmp_path: Path) -> None:
     def written(folder: Path) -> dict[str, bytes]:
         figures = {
             "grid": heatmap_grid(weights, WORDS, "Every head"),
-            "one": heatmap(weights[0, 0], WORDS, "Layer 1, head 1"),
             "lines": line_figure(weights[0], WORDS, "Layer 1"),
-            "line": line_figure(weights[0], WORDS, "Layer 1, head 3", head=2),
         }
         paths = [path for name in figures for path in save_figure(figures[name], folder, name)]
         return {path.name: path.read_bytes() for path in paths}
 
     first, second = written(tmp_path / "a"), written(tmp_path / "b")
-    assert set(first) == {
-        f"{n}.{s}" for n in ("grid", "one", "lines", "line") for s in ("svg", "png")
-    }
+    assert set(first) == {f"{n}.{s}" for n in ("grid", "lines") for s in ("svg", "png")}
     assert first == second
     for name, content in first.items():
         if not name.endswith("svg"):
@@ -134,20 +130,18 @@ def test_line_figures_fit_a_page(heads: int, seq: int) -> None:
 
 
 def test_the_future_stays_blank() -> None:
-    figure = heatmap(patterns(1, 1, 4)[0, 0], ["a", "b", "c", "d"], "One")
+    figure = heatmap_grid(patterns(1, 1, 4), ["a", "b", "c", "d"], "One")
     mask = figure.axes[0].images[0].get_array().mask
     assert (torch.tensor(mask) == torch.ones(4, 4).triu(1).bool()).all()
 
 
 def test_wrong_shapes_are_refused() -> None:
     weights = patterns(2, 3, 5)
-    for draw, wrong in ((heatmap_grid, weights[0]), (heatmap, weights[0]), (line_figure, weights)):
+    for draw, wrong in ((heatmap_grid, weights[0]), (line_figure, weights)):
         with pytest.raises(ValueError, match="do not fit"):
             draw(wrong, ["a"] * 5, "")
     with pytest.raises(ValueError, match="do not fit"):
         heatmap_grid(weights, ["a"] * 4, "")
-    with pytest.raises(ValueError, match="no head 3"):
-        line_figure(weights[0], ["a"] * 5, "", head=3)
 
 
 def page_data(page: str) -> dict[str, Any]:

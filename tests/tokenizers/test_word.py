@@ -252,18 +252,17 @@ def test_encode_and_lookups() -> None:
     tokenizer = WordTokenizer(["the", "dog", "."])
     assert tokenizer.encode("The DOG ran. <unk> <eos>") == [4, 5, 1, 6, 1, 1, 1, 1, 1, 1]
     assert tokenizer.pieces("The DOG.") == ["the", "dog", "."]
-    assert tokenizer.unknown_words("Cat the cat, dog owl") == ["cat", ",", "owl"]
-    assert [tokenizer.id_of(name) for name in ("dog", "cat", "<eos>")] == [5, UNK_ID, EOS_ID]
+    assert [tokenizer.token(i) for i in (5, UNK_ID, EOS_ID)] == ["dog", "<unk>", "<eos>"]
     assert tokenizer.encode_batch(["dog", "", "the ."]) == [[5], [], [4, 6]]
 
 
 def test_special_names_in_text_never_become_special_ids() -> None:
     text = "a <pad> <unk> <sos> <eos> b"
     tokenizer = with_all_words(text)
-    expected = [tokenizer.id_of(piece) for piece in split_words(text)]
-    assert tokenizer.encode(text) == expected
-    assert tokenizer.encode_flat([text])[0].tolist() == expected
-    assert not {PAD_ID, UNK_ID, SOS_ID, EOS_ID} & set(expected)
+    ids = tokenizer.encode(text)
+    assert [tokenizer.token(i) for i in ids] == split_words(text)
+    assert tokenizer.encode_flat([text])[0].tolist() == ids
+    assert not {PAD_ID, UNK_ID, SOS_ID, EOS_ID} & set(ids)
     # Even a vocabulary made from such text gives "<eos>" no second meaning.
     assert rewrite(text) == "A < pad > < unk > < sos > < eos > b"
 

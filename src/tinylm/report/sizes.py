@@ -19,8 +19,6 @@ from tinylm.report.blocks import (
     number,
 )
 
-PAGE_TOP = 76.54
-"""Points from the top of a page to its text (2.7 cm)."""
 PAGE_HEIGHT = 694.48
 """Height of the text of a full page in points (24.5 cm)."""
 

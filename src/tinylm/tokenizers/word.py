@@ -294,10 +294,6 @@ class WordTokenizer:
         """Return the string tokens of ``text`` before they are looked up."""
         return self.rule.split(text)
 
-    def unknown_words(self, text: str) -> list[str]:
-        """Return the distinct tokens of ``text`` that become ``<unk>``, in order of appearance."""
-        return [word for word in dict.fromkeys(self.rule.split(text)) if word not in self._ids]
-
     # --- ids to text ---
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -363,10 +359,6 @@ class WordTokenizer:
         if not 0 <= token_id < len(self._vocabulary):
             raise DataError(f"no token has id {token_id}: ids run from 0 to {self.vocab_size - 1}")
         return self._vocabulary[token_id]
-
-    def id_of(self, word: str) -> int:
-        """Return the id of a type written as in the vocabulary (lower case), else ``UNK_ID``."""
-        return self._ids.get(word, UNK_ID)
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits of the SHA-256 of all that decides ids: rule, vocabulary."""

@@ -28,10 +28,7 @@ from torch import Tensor
 
 from tinylm.experiments.attention.figure_layout import (
     BOLD_WIDTH,
-    LARGEST_TEXT,
-    LINE_SPACING,
     SMALL_TEXT,
-    SMALLEST_TEXT,
     TITLE_TEXT,
     Grid,
     heatmap_page,
@@ -42,7 +39,6 @@ from tinylm.experiments.attention.figure_layout import (
 )
 from tinylm.report.drawing import (
     COLOURS,
-    INK,
     MUTED,
     RULE,
     TEXT_WIDTH_CM,
@@ -50,7 +46,7 @@ from tinylm.report.drawing import (
     new_figure,
     style,
 )
-from tinylm.report.lettering import POINTS_A_CM, text_width
+from tinylm.report.lettering import text_width
 
 SMALLEST_WEIGHT = 0.04
 """Lines thinner than this are not drawn: they would be hardly visible, and there are many."""
@@ -107,88 +103,29 @@ def heatmap_grid(patterns: Tensor, words: Sequence[str], title: str) -> Figure:
     return figure
 
 
-def heatmap(pattern: Tensor, words: Sequence[str], title: str) -> Figure:
-    """Draw one head large, weights of 0.05 and more printed in the cells if they have room.
-
-    Args:
-        pattern: (seq, seq), weights between 0 and 1.
-        words: (seq).
-        title: printed above.
-
-    Raises:
-        ValueError: if the shapes do not fit.
-    """
-    weights = _checked(pattern, words, 2)
-    seq = len(words)
-    labels = _labels(words)
-    panel = min(11.0, max(5.0, seq * 0.8))
-    text = min(LARGEST_TEXT, panel / seq * POINTS_A_CM / LINE_SPACING)
-    edge = 0.9 + text_width(labels, text)
-    grid = Grid(
-        panel_width=panel,
-        panel_height=panel,
-        left=(TEXT_WIDTH_CM - panel - edge) / 2 + edge,
-        top=title_height(title),
-        layer_top=0.6,
-        bottom=edge,
-        text=text,
-    )
-    with style():
-        figure = new_figure(TEXT_WIDTH_CM, grid.height, layout="none")
-        _draw_title(figure, grid, title)
-        axes = _add_axes(figure, grid, 0, 0, 0)
-        _draw_heatmap(axes, weights)
-        _write_words(axes, labels, grid, left=True, below=True)
-        size = min(7.0, panel / seq * POINTS_A_CM / 2.4)
-        if size >= SMALLEST_TEXT:
-            for i, j in zip(*np.nonzero(weights >= 0.05), strict=True):
-                axes.text(
-                    j,
-                    i,
-                    f"{weights[i, j]:.2f}".removeprefix("0"),
-                    fontsize=size,
-                    ha="center",
-                    va="center_baseline",
-                    color="white" if weights[i, j] > 0.68 else INK,  # where contrasts are equal
-                )
-        axes.set_ylabel("from (query)", color=MUTED, fontsize=7)
-        axes.set_xlabel("to (key)", color=MUTED, fontsize=7)
-        _draw_colour_bar(figure, grid)
-    return figure
-
-
-def line_figure(
-    patterns: Tensor, words: Sequence[str], title: str, head: int | None = None
-) -> Figure:
+def line_figure(patterns: Tensor, words: Sequence[str], title: str) -> Figure:
     """Draw a layer's heads as two columns of words joined by lines, one panel a head.
 
     Args:
         patterns: (heads, seq, seq), weights between 0 and 1.
         words: (seq).
         title: printed above.
-        head: draw this head alone, large; counts from 0. Its panel is then not named, so the
-            title should name it.
 
     Raises:
-        ValueError: if the shapes do not fit or there is no such head.
+        ValueError: if the shapes do not fit.
     """
     weights = _checked(patterns, words, 3)
-    if head is not None and not 0 <= head < len(weights):
-        raise ValueError(f"there is no head {head}: the layer has {len(weights)}, from 0")
     labels = _labels(words)
-    shown = range(len(weights)) if head is None else [head]
-    grid = line_page(len(shown), labels, title_height(title))
+    grid = line_page(len(weights), labels, title_height(title))
     with style():
         figure = new_figure(TEXT_WIDTH_CM, grid.height, layout="none")
         _draw_title(figure, grid, title)
-        for place, index in enumerate(shown):
-            row, column = divmod(place, grid.columns)
+        for head, pattern in enumerate(weights):
+            row, column = divmod(head, grid.columns)
             axes = _add_axes(figure, grid, 0, row, column)
             # The first four colours only: thin lines in the paler ones would be lost.
-            colour = COLOURS[0] if head is not None else COLOURS[index % 4]
-            _draw_lines(axes, weights[index], labels, grid, colour)
-            if head is None:
-                axes.set_title(f"Head {index + 1}", fontsize=7, loc="center", pad=3)
+            _draw_lines(axes, pattern, labels, grid, COLOURS[head % 4])
+            axes.set_title(f"Head {head + 1}", fontsize=7, loc="center", pad=3)
     return figure
 
 
