@@ -11,7 +11,6 @@ the same way as for ``stories``. Letters are short: 40 to 130 tokens.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tinylm.config import DataConfig
+from tinylm.data.corpora.editions import edition
 from tinylm.data.corpora.stories import Split, split_of
 from tinylm.data.corpora.story_grammar import lexicon, phrases, templates
 from tinylm.data.corpora.story_grammar.lexicon import BOYS, COLORS, GIRLS, TOYS, TREASURES
@@ -165,12 +165,9 @@ def _three(draw: Draw, of: Sequence[Item]) -> tuple[Item, Item, Item]:
 
 
 @cache
-def _digest() -> str:
-    """Digest of the sources that the texts follow from, so that an edit renames the corpus."""
-    digest = hashlib.sha256()
-    for module in (__file__, lexicon.__file__, phrases.__file__, templates.__file__):
-        digest.update(Path(str(module)).read_bytes())
-    return digest.hexdigest()[:10]
+def _edition() -> str:
+    modules = (__file__, lexicon.__file__, phrases.__file__, templates.__file__)
+    return edition(Path(str(module)) for module in modules)
 
 
 class LettersCorpus:
@@ -196,9 +193,9 @@ class LettersCorpus:
             yield build_letter(self._seed, split, index)
 
     def fingerprint(self) -> str:
-        """Name the text: the seed, both sizes and a digest of what writes it."""
+        """Name the text: the seed, both sizes and the edition of what writes it."""
         train, validation = self._sizes["train"], self._sizes["validation"]
-        return f"letters-{_digest()}-s{self._seed}-t{train}-v{validation}"
+        return f"letters-{_edition()}-s{self._seed}-t{train}-v{validation}"
 
     def describe(self) -> str:
         """Say in one sentence what the text is and where it came from."""

@@ -17,7 +17,6 @@ and 105 to 236 words each.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import zlib
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tinylm.config import DataConfig
+from tinylm.data.corpora.editions import edition
 from tinylm.data.corpora.story_grammar.plots import PLOTS
 from tinylm.data.corpora.story_grammar.world import StoryFacts, World
 from tinylm.errors import DataError
@@ -82,14 +82,9 @@ def _tell(rng: random.Random) -> Story:
 
 
 @cache
-def _grammar_digest() -> str:
-    """Digest of the sources that the texts follow from, so that an edit renames the corpus."""
-    digest = hashlib.sha256()
-    folder = Path(__file__).parent
-    for path in sorted([Path(__file__), *(folder / "story_grammar").rglob("*.py")]):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:10]
+def _edition() -> str:
+    file = Path(__file__)
+    return edition([file, *(file.parent / "story_grammar").rglob("*.py")])
 
 
 class StoriesCorpus:
@@ -115,9 +110,9 @@ class StoriesCorpus:
             yield build_story(self._seed, split, index).text
 
     def fingerprint(self) -> str:
-        """Name the text: the seed, both sizes and a digest of the grammar."""
+        """Name the text: the seed, both sizes and the edition of the grammar."""
         train, validation = self._sizes["train"], self._sizes["validation"]
-        return f"stories-{_grammar_digest()}-s{self._seed}-t{train}-v{validation}"
+        return f"stories-{_edition()}-s{self._seed}-t{train}-v{validation}"
 
     def describe(self) -> str:
         """Say in one sentence what the text is and where it came from."""
