@@ -49,16 +49,15 @@ def key_shown(key: str) -> str:
     return key if key.isprintable() and 0 < len(key) <= 80 else shown(key)
 
 
-def nearest(name: str, names: Iterable[str], prefix: str = "") -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """Return ``"; did you mean a or b?"`` for the closest of ``names``, or all if none is.
 
     Args:
         name: what was given.
         names: what is known.
-        prefix: written before each of them.
     """
     known = sorted(names)
     close = get_close_matches(name, known, n=2, cutoff=0.5)
     if close:
-        return f"; did you mean {' or '.join(key_shown(prefix + near) for near in close)}?"
-    return f"; allowed: {', '.join(key_shown(prefix + each) for each in known)}"
+        return f"; did you mean {' or '.join(key_shown(near) for near in close)}?"
+    return f"; allowed: {', '.join(key_shown(each) for each in known)}"

@@ -27,8 +27,8 @@ def computed_pairs(seq: int, quick: bool = True) -> int:
     return QUERY_BLOCK**2 * blocks * (blocks + 1) // 2 + rest * seq
 
 
-def _summed_pairs(seq: int, quick: bool) -> int:
-    """Return ``computed_pairs`` of every length from 1 to ``seq``, all together."""
+def _summed_pairs(seq: int) -> int:
+    """Return the sum of ``computed_pairs`` of all lengths from 1 to ``seq``."""
 
     def numbers(count: int) -> int:  # 0 + 1 + … , so many
         return count * (count - 1) // 2
@@ -36,8 +36,6 @@ def _summed_pairs(seq: int, quick: bool) -> int:
     def squares(count: int) -> int:
         return count * (count - 1) * (2 * count - 1) // 6
 
-    if not quick:
-        return squares(seq + 1)
     # Length b * size + r has size^2 b (b + 1) / 2 + r (b * size + r) pairs.
     size = QUERY_BLOCK
     blocks, rest = divmod(seq + 1, size)
@@ -98,19 +96,22 @@ def step_flops(
     return 3 * forward - saved
 
 
-def flops_per_token(config: ModelConfig, seq: int | None = None, quick: bool = True) -> float:
-    """Return forward and backward FLOPs a token, in sequences as long as the context by default."""
-    length = seq or config.context_length
-    return step_flops(config, length, quick=quick) / length
+def flops_per_token(config: ModelConfig) -> float:
+    """Return forward and backward FLOPs a token of the quick model, in full contexts."""
+    return step_flops(config, config.context_length) / config.context_length
 
 
-def decoding_flops(
-    config: ModelConfig, prompt: int, new: int, cached: bool = True, quick: bool = True
-) -> int:
-    """Return the FLOPs of generating ``new`` tokens after ``prompt`` tokens, for one sequence.
+def decoding_flops(config: ModelConfig, prompt: int, new: int, cached: bool = True) -> int:
+    """Return the FLOPs with which the quick model continues one sequence.
 
     With a cache every token is read once and attends to those before it; without, the whole text is
     read again for every token. The unembedding is computed for the last position only.
+
+    Args:
+        config: the model.
+        prompt: tokens of the prompt.
+        new: tokens generated after it.
+        cached: whether there is a cache of keys and values.
     """
     hidden, width = config.hidden_size, config.num_heads * config.resolved_head_dim
     unembedding = new * 2 * hidden * config.resolved_vocab_size
@@ -118,8 +119,8 @@ def decoding_flops(
     per_token = token.projections + token.feed_forward
     if not cached:
         read = new * prompt + new * (new - 1) // 2  # tokens, all texts together
-        pairs = _summed_pairs(prompt + new - 1, quick) - _summed_pairs(prompt - 1, quick)
+        pairs = _summed_pairs(prompt + new - 1) - _summed_pairs(prompt - 1)
         return unembedding + read * per_token + config.num_layers * 4 * pairs * width
     pairs = (new - 1) * (2 * prompt + new) // 2  # keys that each token after the prompt sees
     later = (new - 1) * per_token + config.num_layers * 4 * pairs * width
-    return unembedding + forward_flops(config, prompt, quick).layers + later
+    return unembedding + forward_flops(config, prompt).layers + later
