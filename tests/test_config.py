@@ -316,7 +316,8 @@ def test_no_setting_answers_in_the_words_of_pydantic(kind: type) -> None:
             from_overrides(kind, [override])
         except ConfigError as error:
             count += 1
-            assert not re.search(r"[Ii]nput|\bvalid\b|should|Value error", str(error)), str(error)
+            words = str(error).replace(override.partition("=")[0], "")  # a key may be `inputs`
+            assert not re.search(r"[Ii]nput|\bvalid\b|should|Value error", words), str(error)
     assert count > 5
 
 
