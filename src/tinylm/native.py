@@ -1,10 +1,10 @@
-"""What the libraries that torch carries are told before they are loaded.
+"""Settings of the libraries that torch carries, made before they are loaded.
 
-GNU OpenMP: between two parallel parts of a computation its threads look for work again and again
+GNU OpenMP: between two parallel parts of a computation its threads check for work in a loop
 ("spin") for some milliseconds before they sleep. Alone on a machine that costs nothing; beside
 another busy program the waiting threads take the processors from the working ones, and a training
-step takes three times as long where sharing two cores would make it one and a half to two. Told to
-look a thousand times, some 10 microseconds, they lose nothing alone.
+step takes three times as long where sharing two cores would make it one and a half to two. With a
+limit of a thousand checks, some 10 microseconds, they lose nothing alone.
 
 oneDNN and what torch calls it by (ideep): both keep the code that was generated for matrix products
 of certain sizes, up to 1 MB each, of the last 1,024. A program whose texts have many lengths thus
@@ -29,7 +29,7 @@ CACHED_PRODUCTS = {"LRU_CACHE_CAPACITY": "256", "ONEDNN_PRIMITIVE_CACHE_CAPACITY
 
 
 def sleep_while_waiting() -> bool:
-    """Ask for it, unless the environment says already how threads wait.
+    """Set the limit of ``SLEEPING``, unless the environment says already how threads wait.
 
     Returns:
         Whether the threads of this process follow: not if torch was loaded before with another
@@ -42,6 +42,6 @@ def sleep_while_waiting() -> bool:
 
 
 def cache_fewer_products() -> None:
-    """Ask for it, unless the environment says already how many."""
+    """Set ``CACHED_PRODUCTS``, each unless the environment says already how many."""
     for name, value in CACHED_PRODUCTS.items():
         os.environ.setdefault(name, value)

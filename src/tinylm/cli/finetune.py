@@ -79,12 +79,12 @@ def finetune(
     lm = LanguageModel.load(run)
     total = lm.model.parameter_counts()["total"]
     trained = total if settings is None else METHODS.load(method).num_trained(lm.model, settings)
-    console.note(f"{method}: {trained:,} numbers are trained, the model has {total:,}")
     length = context_length or lm.model.config.context_length
     recipe = Recipe(method, settings, training, source, length)
     folder = chosen.folder(run, method)
     commands = chosen.commands(run, method, data, option, training.learning_rate)
     with locked(folder, console.warn):
+        console.note(f"{method}: {trained:,} numbers are trained, the model has {total:,}")
         train, held_out = (
             encoded_split(source, lm.tokenizer, split, console) for split in ("train", "validation")
         )
