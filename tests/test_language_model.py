@@ -10,11 +10,12 @@ import pytest
 import torch
 
 import tinylm
-from tinylm.config import GenerationConfig
+from tinylm.config import GenerationConfig, ModelConfig
 from tinylm.errors import CheckpointError, ConfigError, GenerationError
 from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
 from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID
+from tinylm.tokenizers.bytes import BytesTokenizer
 
 CONTEXT = 24
 
@@ -319,3 +320,26 @@ def test_errors_are_one_line_that_say_what_to_do(tiny_lm: LanguageModel, tmp_pat
             call()
         assert text in str(error.value)
         assert "\n" not in str(error.value)
+
+
+def test_a_prompt_keeps_its_last_space_where_the_tokenizer_does() -> None:
+    tokenizer = BytesTokenizer()
+    torch.manual_seed(0)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, hidden_size=8, num_heads=2, num_layers=1, positions="alibi"
+    )
+    lm = LanguageModel(DecoderLM(config).eval(), tokenizer)
+    settings = GenerationConfig(strategy="greedy", max_new_tokens=3, min_new_tokens=3)
+    read: list[list[int]] = []
+    residual = lm.model.residual
+
+    def reading(ids: torch.Tensor, **named: Any) -> torch.Tensor:
+        read.append(ids[0].tolist())
+        return residual(ids, **named)
+
+    lm.model.residual = reading  # type: ignore[method-assign]
+    for prompt in ("Zoë said ", "Zoë said", "a\n\n"):
+        read.clear()
+        (result,) = lm.generate([prompt], replace(settings, linear="plain"))
+        assert read[0] == [2, *tokenizer.encode(prompt)]
+        assert result.text.startswith(prompt)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tinylm.config import RunConfig, field_help, from_dict, load_config, to_dict
 from tinylm.errors import ConfigError, DataError
+from tinylm.reading import signed
 from tinylm.registry import TOKENIZERS
 from tinylm.report.references import REFERENCES
 from tinylm.tokenizers.base import (
@@ -214,6 +215,21 @@ def test_max_size_and_min_frequency_hold(name: str) -> None:
         made(name, max_size=6, special_tokens=EXTRA)
     with pytest.raises(DataError):
         made(name, ["one two three"], min_frequency=9)
+
+
+@pytest.mark.parametrize("names", [["<pad>"], ["<a>", "<a>"], ["user"], "<a>", [1], {}])
+def test_special_tokens_of_a_file_are_held_to_the_rules(
+    tokenizer: Tokenizer, tmp_path: Path, names: Any
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    values = json.loads(path.read_text("utf-8")) | {"special_tokens": names}
+    values.pop("checksum")
+    path.write_text(json.dumps(signed(values)), "utf-8")
+    with pytest.raises(DataError, match=r"special[_ ]tokens") as error:
+        type(tokenizer).load(path)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("content", [None, "", "{}", "[]", '{"format": "other"}', "\ufeff{"])

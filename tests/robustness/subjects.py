@@ -68,6 +68,7 @@ METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "qlora": {"rank": 2},
     "prefix": {"length": 2, "inner_size": 0},
     "bottleneck": {"size": 2},
+    "ia3": {},
 }
 COMMANDS = Commands("tinylm finetune", "tinylm finetune --learning-rate 1e-4")
 TEXT = "Once upon a time there was a little dog."
@@ -323,6 +324,18 @@ def use_tokenizer(base: Base, folder: Path) -> str:
     tokenizer = TOKENIZERS.load("word").load(path)
     ids = tokenizer.encode(TEXT)
     return digest(ids, tokenizer.decode(ids), tokenizer.types_seen)
+
+
+def make_bytes(base: Base, folder: Path) -> None:
+    """Save a tokenizer of bytes with special tokens of its own."""
+    kind = TOKENIZERS.load("bytes")
+    kind.train([], kind.Settings(special_tokens=("<user>", "<b>"))).save(folder / "bytes.json")
+
+
+def use_bytes(base: Base, folder: Path) -> str:
+    tokenizer = TOKENIZERS.load("bytes").load(folder / "bytes.json")
+    ids = tokenizer.encode(TEXT)
+    return digest(ids, tokenizer.decode(ids), tokenizer.special_tokens)
 
 
 def use_kept_vectors(base: Base, folder: Path) -> str:
@@ -610,6 +623,7 @@ SUBJECTS = [
             use_tokens, sign_tokens, weight=2),
     Subject("tokenizer.json", copy_cache, "tokenizer-*.json", JSON, use_tokenizer,
             sign_json),
+    Subject("tokenizer.json of bytes", make_bytes, "*", JSON, use_bytes, sign_json),
     Subject("kept vectors", copy_cache, "vectors-*.safetensors", TENSORS, use_kept_vectors,
             sign_vectors),
     Subject("corpus .txt, marked", make_texts("\n<|endoftext|>\n"), "*", BYTES, use_corpus(),

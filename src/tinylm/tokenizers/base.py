@@ -8,10 +8,11 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from tinylm.errors import shown
+from tinylm.reading.shapes import Refuse, problem
 from tinylm.registry import TOKENIZERS
 from tinylm.value_types import FROZEN, one_of
 
@@ -45,6 +46,19 @@ class TokenizerSettings:
     ] = ()
     """Special tokens beside the standard ones, such as <user> and <assistant>, with the ids after
     theirs; no text becomes one, and decoding leaves them out."""
+
+
+def read_special_tokens(value: object, refuse: Refuse) -> tuple[str, ...]:
+    """Return the further special tokens that a file names, held to the rules of the setting.
+
+    Args:
+        value: what stands in the file.
+        refuse: makes the error.
+    """
+    try:
+        return TokenizerSettings(special_tokens=value).special_tokens  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise refuse(problem(error)) from None
 
 
 class Tokenizer(Protocol):

@@ -24,8 +24,14 @@ from pydantic.dataclasses import dataclass
 
 from tinylm import atomic
 from tinylm.errors import DataError, shown
-from tinylm.reading import CHECKSUM, checked, read_json, refusal, signed, verified
-from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK, UNK_ID, TokenizerSettings
+from tinylm.reading import CHECKSUM, read_json, refusal, signed, verified
+from tinylm.tokenizers.base import (
+    SPECIAL_TOKENS,
+    UNK,
+    UNK_ID,
+    TokenizerSettings,
+    read_special_tokens,
+)
 from tinylm.value_types import FROZEN
 
 _FORMAT, _VERSION, _KIND = "tinylm-tokenizer", 1, "bytes"
@@ -174,7 +180,7 @@ class BytesTokenizer:
         rest = {key: value for key, value in content.items() if key not in expected}
         if rest.keys() != {"special_tokens"}:
             raise refuse("special_tokens and nothing more is needed beside format, version, kind")
-        return cls(checked(list[str], rest["special_tokens"], refuse))
+        return cls(read_special_tokens(rest["special_tokens"], refuse))
 
     def _check(self, token_id: int) -> None:
         if not 0 <= token_id < self.vocab_size:

@@ -12,7 +12,7 @@ from tinylm import atomic
 from tinylm.errors import DataError, TinylmError, shown
 from tinylm.reading import CHECKSUM, checked, key_shown, read_json, refusal, signed, verified
 from tinylm.reading.shapes import Refuse
-from tinylm.tokenizers.base import SPECIAL_TOKENS
+from tinylm.tokenizers.base import SPECIAL_TOKENS, read_special_tokens
 from tinylm.tokenizers.word_case import Case, Place
 
 FORMAT = "tinylm-tokenizer"
@@ -100,9 +100,9 @@ def read(path: str | Path) -> Content:
     vocabulary = _words(content, "vocabulary", refuse)
     if tuple(vocabulary[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
         raise refuse(f"the vocabulary does not start with {', '.join(SPECIAL_TOKENS)}")
-    special = _words(content, "special_tokens", refuse) if "special_tokens" in content else []
+    special = read_special_tokens(content.get("special_tokens", ()), refuse)
     first = len(SPECIAL_TOKENS) + len(special)
-    if vocabulary[len(SPECIAL_TOKENS) : first] != special:
+    if tuple(vocabulary[len(SPECIAL_TOKENS) : first]) != special:
         raise refuse("the special tokens do not stand before the words of the vocabulary")
     words = vocabulary[first:]
     case = _case(content, version, words, refuse)
@@ -123,7 +123,7 @@ def read(path: str | Path) -> Content:
         max_size,
         types_seen,
         content.get("fingerprint"),
-        tuple(special),
+        special,
     )
 
 
