@@ -75,9 +75,9 @@ def lora_comment(result: Mapping[str, Any]) -> str:
     rest = others(hard)
     on_hard, on_rest = more_on(lora, base, hard), more_on(lora, base, rest)
     effect = {
-        Verdict.MORE: "lifts",
+        Verdict.MORE: "raises",
         Verdict.LESS: "*lowers*",
-        Verdict.ALIKE: "does *not* measurably lift",
+        Verdict.ALIKE: "does *not* measurably raise",
         Verdict.UNKNOWN: "changes",
     }[on_hard.verdict]
     trend = {
@@ -87,9 +87,9 @@ def lora_comment(result: Mapping[str, Any]) -> str:
         Verdict.UNKNOWN: "changes",
     }[on_rest.verdict]
     text = (
-        f"{name_of(chosen(result))}, {effect} {the_hard(hard)}: {_from_to(base, lora, hard)} of "
-        f"the test images there are right, {_points(on_hard.value)}. On the rest accuracy "
-        f"{trend}: {_from_to(base, lora, rest)}, {_points(on_rest.value)}. "
+        f"{name_of(chosen(result))}, {effect} the test accuracy on {the_hard(hard)}, from "
+        f"{_from_to(base, lora, hard)} ({_points(on_hard.value)}). On the other classes accuracy "
+        f"{trend}, from {_from_to(base, lora, rest)} ({_points(on_rest.value)}). "
     )
     changes = {digit: more_on(lora, base, [digit]) for digit in rest}
     lost = [digit for digit in rest if changes[digit].verdict is Verdict.LESS]
@@ -126,8 +126,8 @@ def methods_comment(result: Mapping[str, Any]) -> str:
         Verdict.UNKNOWN: "what the choice of batches adds could not be measured.",
     }[more_on(full["test"], plain["test"], hard).verdict]
     return (
-        f"{_against(lora, full, 'training all layers')} It trains {percent(share)} of the "
-        f"parameters and its file has {count(lora['bytes'])} bytes in place of "
+        f"{_against(lora, full, 'training all layers')} It trains {percent(share)} as many "
+        f"parameters, and its file has {count(lora['bytes'])} bytes, that of all layers "
         f"{count(full['bytes'])}. {_against(lora, head, 'training the output layer alone')} "
         f"{_ranks_comment(result['methods'])}{_time_comment(lora, full)}"
         f"Training all layers on ordinary batches brings {the_hard(hard)} to {control}, on the "
@@ -339,7 +339,7 @@ def on(tests: Tests, digits: Sequence[int]) -> float:
 
 
 def _from_to(before: Tests, after: Tests, digits: Sequence[int]) -> str:
-    return f"{percent(on(after, digits))} in place of {percent(on(before, digits))}"
+    return f"{percent(on(before, digits))} to {percent(on(after, digits))}"
 
 
 def _points(change: float) -> str:

@@ -37,7 +37,7 @@ def summary(result: Mapping[str, Any]) -> str:
     lora, full = method(result, chosen(result)), method(result, METHODS.full)
     base, hard = result["baseline"], result["baseline"]["hard"]
     effect = {
-        Verdict.MORE: "lifts the test accuracy there",
+        Verdict.MORE: "raises the test accuracy there",
         Verdict.LESS: "lowers the test accuracy there",
         Verdict.ALIKE: "does not measurably change the test accuracy there, which goes",
         Verdict.UNKNOWN: "takes the test accuracy there",
@@ -138,7 +138,8 @@ def weakness_comment(result: Mapping[str, Any], shown: bool) -> str:
     outside = {pair["predicted"] for pair in pairs if pair["true"] in hard} - set(hard)
     if outside:
         text += (
-            f" Lifting {the_hard(hard)} can cost accuracy on {classes_of(sorted(outside))}, for "
+            f" Raising the accuracy on {the_hard(hard)} can lower that on "
+            f"{classes_of(sorted(outside))}, for "
             "which their images are taken."
         )
     return text
