@@ -16,6 +16,8 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from tinylm.report.drawing import SMALLEST_LETTERS
+
 Texts = list[tuple[Text, list[Bbox]]]
 """Texts and the boxes of what they print, in pixels."""
 
@@ -24,6 +26,8 @@ _RESOLUTION = 288.0
 _TOUCH = 0.6
 """Points by which two boxes may reach into each other: the box of a text is larger than its ink."""
 
+_LONG = 1.1
+"""How long the label of a vertical axis may be, of the axis."""
 _APART = 2.0
 """Points that what belongs to two panels stands apart at least."""
 
@@ -37,6 +41,8 @@ def faults(figure: Figure) -> list[str]:
     texts = [(text, _ink(text, canvas, point)) for text in _texts(figure)]
     result = [
         *_off_the_canvas(figure, texts),
+        *_too_small(texts),
+        *_longer_than_their_axis(figure, texts),
         *_over_each_other(texts, point),
         *_over_panels(figure, texts, point),
         *_over_lines(figure, canvas, texts),
@@ -89,6 +95,20 @@ def _off_the_canvas(figure: Figure, texts: Texts) -> Iterator[str]:
     for text, boxes in texts:
         if not all(_holds(figure.bbox, box) for box in boxes):
             yield f"{text.get_text()!r} leaves the canvas"
+
+
+def _too_small(texts: Texts) -> Iterator[str]:
+    for text, _ in texts:
+        if text.get_fontsize() < SMALLEST_LETTERS:
+            yield f"{text.get_text()!r} is {text.get_fontsize():.1f} points high"
+
+
+def _longer_than_their_axis(figure: Figure, texts: Texts) -> Iterator[str]:
+    """Labels of vertical axes that only luck keeps on the canvas: that of a higher panel is cut."""
+    for axes in figure.axes:
+        for text, boxes in texts:
+            if text is axes.yaxis.label and boxes[0].height > _LONG * axes.bbox.height:
+                yield f"{text.get_text()!r} is longer than its axis"
 
 
 def _over_each_other(texts: Texts, point: float) -> Iterator[str]:

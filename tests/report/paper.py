@@ -133,6 +133,28 @@ def torn(pages: Sequence[Page]) -> list[str]:
     return result
 
 
+def strayed(pages: Sequence[Page]) -> list[str]:
+    """Return the figures and tables that stand in a later section than the text that names them.
+
+    A section is what follows a heading of the highest level, by the size of its letters.
+    """
+    named: dict[str, int] = {}
+    result = []
+    section = 0
+    for line in (line for page in pages for line in page.lines):
+        caption = CAPTION.match(line.text) if abs(line.size - 9) < 0.2 else None
+        if abs(line.size - 14) < 0.2:
+            section += 1
+        elif caption:
+            name = caption[0].rstrip(".")
+            if named.get(name, section) < section:
+                result.append(name)
+        elif line.is_body:
+            for name in re.findall(r"(?:Table|Figure) \d+", line.text.replace("\u00a0", " ")):
+                named.setdefault(name, section)
+    return result
+
+
 def _page(page: pypdfium2.PdfPage) -> Page:
     text = page.get_textpage()
     height = page.get_height()

@@ -20,7 +20,7 @@ from tinylm.experiments.accumulation.figures import accumulation_figure
 from tinylm.experiments.attention.figures import heatmap_grid, line_figure
 from tinylm.experiments.beam_search.figures import decoding_figure
 from tinylm.experiments.data.figures import data_figure
-from tinylm.experiments.finetuning.figures import finetuning_figure
+from tinylm.experiments.finetuning.figures import finetuning_figure, ranks_figure
 from tinylm.experiments.training.architecture_figure import architecture_figure
 from tinylm.experiments.training.figures import loss_figure, perplexity_figure, schedule_figure
 from tinylm.registry import POSITIONS
@@ -42,6 +42,9 @@ def _boxes_that_cross(axes: Axes) -> None:
     [
         (lambda axes: axes.text(0.5, 0.5, "left") and axes.text(0.5, 0.5, "right"), "over"),
         (lambda axes: axes.text(0.97, 0.5, "beyond the edge"), "leaves the canvas"),
+        (lambda axes: axes.text(0.5, 0.5, "small", fontsize=5.9), "5.9 points high"),
+        (lambda axes: axes.set_ylabel("a label of more words than this axis has room for, by far"),
+         "longer than its axis"),
         (lambda axes: axes.plot([0, 1], [0, 1]) and axes.text(0.5, 0.5, "curve"), "runs through"),
         (lambda axes: axes.text(-0.5, 0.5, "next door"), "over the panel"),
         (lambda axes: axes.text(0.2, 0.2, "slanted words", rotation=45)
@@ -113,6 +116,16 @@ def test_fine_tuning_labels_are_drawn_clear(seed: int) -> None:
         row["trained"] = int(10 ** chance.uniform(3, 7))
         row["target_loss"] = finetuning["before"]["target_loss"] - chance.uniform(0.05, 0.6)
     assert not faults(finetuning_figure(finetuning))
+
+
+@pytest.mark.parametrize("kept", ["ranks", "dylora", "dimensions"])
+def test_ranks_are_drawn_clear_without_some_of_them(kept: str) -> None:
+    finetuning = fixtures.results()["finetuning"]
+    for part in {"ranks", "dylora"} - {kept}:
+        finetuning[part] = []
+    if kept != "dimensions":
+        finetuning["dimensions"]["rows"] = []
+    assert not faults(ranks_figure(finetuning))
 
 
 def test_other_curves_are_drawn_clear() -> None:

@@ -45,6 +45,7 @@ def faults(pages: list[paper.Page]) -> dict[str, Any]:
         "overlaps": [(i, text) for i, page in enumerate(pages, 1) for text in page.overlaps],
         "beyond": [(i, text) for i, page in enumerate(pages, 1) for text in page.beyond],
         "torn": paper.torn(pages),
+        "strayed": paper.strayed(pages),
     }
     return {kind: found for kind, found in problems.items() if found}
 
@@ -82,6 +83,7 @@ def test_another_layout_is_tried_until_no_page_is_too_white(
         ("Few words. #pagebreak() More.", "white"),
         ("Top. #v(9cm) Bottom. #v(1fr) End. #pagebreak() More.", "white"),
         ("Half a sentence #figure(rect(), caption: [A box.]) goes on here.", "torn"),
+        ("See Figure 1. \n\n= Next\n\n Text. #figure(rect(), caption: [A box.]) More.", "strayed"),
         ("A list: #list([A point.]) #figure(rect(), caption: [A box.]) #list([More.])", "torn"),
     ],
 )

@@ -25,6 +25,8 @@ from tinylm.errors import shown
 from tinylm.report.references import REFERENCES
 
 SpanKind = Literal["text", "emphasis", "code", "math", "link"]
+APPENDIX = "Appendix\u00a0"
+"""What stands before the letter of an appendix in its heading."""
 LabelKind = Literal["section", "appendix", "table", "figure", "listing", "reference"]
 
 
@@ -44,11 +46,14 @@ class Heading:
     text: str
     key: str = ""
     numbered: bool = True
-    after_floats: bool = False
-    """Whether on paper all figures and tables of the text before come first, at any price."""
     appendix: bool = False
     """Whether it begins an appendix: numbered by a letter and printed after the references, with
     all that follows up to the next section."""
+
+    @property
+    def is_appendix(self) -> bool:
+        """Whether the word stands before its number."""
+        return self.appendix and self.level == 1
 
 
 @dataclass(frozen=True)
@@ -387,7 +392,7 @@ def with_references(blocks: Sequence[Block], before: Iterable[str] = ()) -> list
             part = appendices if block.appendix else body
         part.append(block)
     if number(blocks, before).cited:
-        heading = Heading(1, "References", "sec:references", numbered=False, after_floats=True)
+        heading = Heading(1, "References", "sec:references", numbered=False)
         body += [heading, References()]
     return [*body, *appendices]
 

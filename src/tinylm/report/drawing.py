@@ -32,6 +32,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.transforms import ScaledTranslation
 
 from tinylm.atomic import write_bytes
@@ -40,6 +41,9 @@ TEXT_WIDTH_CM = 16.0
 """Width of the text on the report's A4 page."""
 TEXT_HEIGHT_CM = 24.0
 """Height that a figure with its caption can fill on that page."""
+SMALLEST_LETTERS = 6.0
+"""Points that the letters of a printed figure are high at least."""
+_LETTERS = re.compile(r"letters of (\d+\.?\d*) points")
 Drawn = Iterator[tuple[str, Figure]]
 """Names of files, without their form, and what they show."""
 CM = 1 / 2.54
@@ -99,6 +103,7 @@ _STYLE: Any = {  # matplotlib types its keys one by one: a plain dict is none of
     "lines.markersize": 3.5,
     "legend.frameon": False,
     "legend.fontsize": 7,
+    "legend.handlelength": 2.8,  # of broken lines one sees that they are
     # The label of an axis keeps clear of the panel beside it.
     "figure.constrained_layout.wspace": 0.05,
     "figure.titlesize": 9,
@@ -181,7 +186,7 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
         OSError: if a file cannot be written.
     """
     metadata: dict[str, dict[str, str | None]] = {
-        "svg": {"Date": None, "Creator": None},
+        "svg": {"Date": None, "Creator": None, "Description": _letters(figure)},
         "png": {"Software": None},
     }
     paths = []
@@ -198,6 +203,23 @@ def save_figure(figure: Figure, folder: str | Path, name: str) -> list[Path]:
         write_bytes(path, content)
         paths.append(path)
     return paths
+
+
+def _letters(figure: Figure) -> str:
+    with style():
+        figure.draw_without_rendering()  # marks of axes get their numbers
+    texts = (text for text in figure.findobj(Text) if text.get_visible() and text.get_text())
+    smallest = min((text.get_fontsize() for text in texts), default=_STYLE["font.size"])
+    return f"Its smallest letters are letters of {smallest:.3g} points."
+
+
+def smallest_letters(path: str | Path) -> float:
+    """Return the size in points of the smallest letters of a figure at its own width.
+
+    In an SVG, where letters are outlines, ``save_figure`` says it; for others it is that of ticks.
+    """
+    said = _LETTERS.search(Path(path).read_text("utf-8", errors="replace")[:4_000])
+    return float(said[1]) if said else float(_STYLE["xtick.labelsize"])
 
 
 def _numbered(content: bytes) -> bytes:

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from tinylm.errors import DataError
 from tinylm.printable import printable
 from tinylm.report.blocks import (
+    APPENDIX,
     Block,
     Bullets,
     Code,
@@ -104,7 +105,7 @@ class _Printer:
                 continue
             entry: dict[str, object] = {
                 "id": _heading_id(block, i),
-                "number": shown,
+                "number": f"{APPENDIX}{shown}" if block.is_appendix else shown,
                 "text": self.inline(block.text),
                 "parts": [],
             }
@@ -130,6 +131,7 @@ class _Printer:
         match block:
             case Heading():
                 level = min(block.level + 1, 6)
+                shown = f"{APPENDIX}{shown}" if block.is_appendix else shown
                 before = Markup('<span class="number">{}</span> ').format(shown) if shown else ""
                 return Markup('<h{0} id="{1}">{2}{3}</h{0}>').format(
                     level, _heading_id(block, index), before, self.inline(block.text)
@@ -228,20 +230,22 @@ class _Printer:
         lines = []
         for key in self.numbering.cited:
             reference = REFERENCES[key]
-            link = (
-                Markup(' <a href="{0}">{1}</a>').format(
+            venue: Markup | str = reference.venue
+            link = Markup("")
+            if reference.is_address:
+                venue = Markup('<a href="{}">{}</a>').format(reference.link, venue)
+            elif reference.link:
+                link = Markup(' <a href="{0}">{1}</a>').format(
                     reference.link, _breakable(reference.link.removeprefix("https://"))
                 )
-                if reference.link
-                else ""
-            )
             lines.append(
-                Markup('<li id="{}">{} ({}). <em>{}</em>. {}.{}</li>').format(
+                Markup('<li id="{}">{} ({}). <em>{}</em>{} {}.{}</li>').format(
                     _id(key),
                     reference.authors,
                     reference.year,
                     reference.title,
-                    reference.venue,
+                    reference.stop,
+                    venue,
                     link,
                 )
             )

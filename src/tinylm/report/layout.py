@@ -34,13 +34,14 @@ from tinylm.report.blocks import (
     plain_text,
     spans,
 )
+from tinylm.report.drawing import SMALLEST_LETTERS
 from tinylm.report.sizes import PAGE_HEIGHT, Sizes, measure, whites
 from tinylm.report.typst import is_whole, keeps_with, spaces
 
 WIDTH_OF_SEARCH = 150
 """Layouts that are kept after every block."""
 SMALLEST = 0.84
-"""Share of its width to which a figure may shrink: its smallest letters are then 6 points high."""
+"""Share of its width to which a figure may shrink, if its letters are large enough."""
 SLACKS = (3.0, 10.0, 24.0, 16.0, 34.0, 6.0, 20.0, 29.0)
 """Points of a page that are left out of account, for what lines differ in height: tried in turn,
 until Typst sets no page too white."""
@@ -50,7 +51,8 @@ WHITE = 150.0
 TOO_WHITE, DEAR = 0.26, 300.0
 FAR = 0.006
 """For every point of text between the paragraph that names a figure and the figure."""
-OTHER_SECTION, OTHER_PART = 60.0, 0.8
+OTHER_PART = 2.5
+"""For every figure or table that waits where another part of the section begins."""
 SHRINKING = 18.0
 TOGETHER = 0.3
 """For a figure or table that follows another without a word between."""
@@ -151,7 +153,7 @@ class _Search:
         for i, after in zip(self.text, [*self.text[1:], None], strict=True):
             layouts = [self._set_text(layout, i) for layout in layouts]
             following = None if after is None else self.blocks[after]
-            must = following is None or (isinstance(following, Heading) and following.after_floats)
+            must = _ends_section(following)
             layouts = self._with_floats(layouts, i, must or _may_follow(self.blocks[i], following))
             if must:
                 due = tuple(sum(f.after <= i for f in floats) for floats in self.floats)
@@ -173,10 +175,14 @@ class _Search:
 
     def _pieces(self, i: int) -> list[tuple[float, float]]:
         """Return the parts of a block that stay whole: the space above each, and its height."""
+        block = self.blocks[i]
         height, line, pitch = self.sizes.heights[i], self.sizes.line, self.sizes.pitch
         lines = round((height - line) / pitch) + 1
-        if is_whole(self.blocks[i]) or lines <= 3:
+        if is_whole(block) or lines <= 3:
             return [(0.0, height)]
+        if isinstance(block, Table):  # caption and header, like a row, and two rows stay together
+            row = height / (len(block.rows) + 1)
+            return [(0.0, 3 * row), *[(0.0, row)] * (len(block.rows) - 2)]
         pitch = (height - line) / (lines - 1)
         gap = pitch - line
         # Neither the first nor the last line of a paragraph stands alone.
@@ -188,18 +194,21 @@ class _Search:
         above, below = spaces(block)
         explicit = is_whole(block) or isinstance(block, Heading)
         layout = self._make_room(layout, above, self.leads[i], explicit)
-        cost, filled = layout.cost, layout.filled
-        for gap, height in self._pieces(i):
-            if filled + gap + height > self.page and filled > 0:
-                filled = height
-            else:
-                filled += gap + height
+        cost, filled = layout.cost, self._filled(layout.filled, i)
         if isinstance(block, Heading):
             waiting = sum(len(floats) for floats in self._waiting(layout, i))
-            cost += waiting * (OTHER_SECTION if block.level == 1 else OTHER_PART)
+            cost += waiting * OTHER_PART
         return replace(
             layout, cost=cost, filled=filled % PAGE_HEIGHT, below=below, last=block, before=layout
         )
+
+    def _filled(self, filled: float, i: int) -> float:
+        """Return how much of the last page is taken with a block, which may run over its end."""
+        for gap, height in self._pieces(i):
+            filled = (
+                height if 0 < filled < filled + gap + height > self.page else filled + gap + height
+            )
+        return filled
 
     def _make_room(self, layout: _Layout, above: float, height: float, explicit: bool) -> _Layout:
         """Return the layout with the space above a block, on the next page if it does not fit."""
@@ -239,7 +248,8 @@ class _Search:
             if isinstance(block, Figure):
                 room = self.page - layout.filled - max(layout.below, spaces(block)[0])
                 share = 1 - (height - room) / self.sizes.pictures[index]
-                if SMALLEST <= share < 1 and layout.filled:
+                least = max(SMALLEST, SMALLEST_LETTERS / self.sizes.letters[index])
+                if least <= share < 1 and layout.filled:
                     small = replace(block, width=block.width * share)
                     yield self._set_float(layout, i, waiting[:1], room, small, share)
 
@@ -254,7 +264,10 @@ class _Search:
     ) -> _Layout:
         above, below = spaces(block)
         follows = isinstance(layout.last, (Table, Figure))
-        made = self._make_room(layout, above, height, True)
+        (index, *others) = (f.index for f in floats)
+        whole = bool(others) or is_whole(block)
+        made = self._make_room(layout, above, height if whole else self._pieces(index)[0][1], True)
+        filled = made.filled + height if whole else self._filled(made.filled, index)
         cost = made.cost + SHRINKING * (1 - share) + TOGETHER * follows
         cost += sum(FAR * (self.depths[i] - self.depths[f.after]) for f in floats)
         cost -= SIDE_BY_SIDE * (len(floats) - 1)
@@ -265,7 +278,7 @@ class _Search:
                 block = replace(block, beside=True)
         else:
             figures += 1
-        made = replace(made, cost=cost, filled=made.filled + height, below=below,
+        made = replace(made, cost=cost, filled=filled, below=below,
                        placed=(tables, figures), last=block, before=made)  # fmt: skip
         for second in floats[1:]:
             made = replace(made, last=self.blocks[second.index], before=made)
@@ -318,10 +331,15 @@ def _next_text(blocks: Sequence[Block], i: int) -> Block | None:
     return next((b for b in blocks[i + 1 :] if not isinstance(b, (Table, Figure))), None)
 
 
+def _ends_section(after: Block | None) -> bool:
+    """Whether a section ends before a block: all its figures and tables then have their place."""
+    return after is None or (isinstance(after, Heading) and after.level == 1)
+
+
 def _may_follow(block: Block, after: Block | None) -> bool:
     """Whether a figure may stand between two blocks of text, which tears no sentence or list."""
-    if after is None or (isinstance(after, Heading) and after.level == 1):
-        return True  # the end of the section
+    if _ends_section(after):
+        return True
     if isinstance(block, Heading) or isinstance(after, (Equation, Bullets, Code, References)):
         return False
     if isinstance(block, Sample) and isinstance(after, Sample):

@@ -18,6 +18,7 @@ from tinylm.report.blocks import (
     Table,
     number,
 )
+from tinylm.report.drawing import smallest_letters
 
 PAGE_HEIGHT = 694.48
 """Height of the text of a full page in points (24.5 cm)."""
@@ -31,6 +32,7 @@ class Sizes:
         top: of what stands before the blocks: title, author and abstract, and the space below.
         heights: of the blocks, in their order, without the space around them.
         pictures: block -> the part of a figure's height that shrinks with its width.
+        letters: block -> size of the smallest letters of a figure, in points.
         pairs: block -> height of a table beside the next table, where both fit the width.
         line: of the first line of a paragraph.
         pitch: from one line of a paragraph to the next.
@@ -39,6 +41,7 @@ class Sizes:
     top: float
     heights: tuple[float, ...]
     pictures: dict[int, float]
+    letters: dict[int, float]
     pairs: dict[int, float]
     line: float
     pitch: float
@@ -68,6 +71,11 @@ def measure(document: Document, root: str | Path, created: datetime) -> Sizes:
         top=values["top", 0],
         heights=tuple(values["block", i] for i in range(len(document.blocks))),
         pictures={i: value for (name, i), value in values.items() if name == "picture"},
+        letters={
+            i: block.width * smallest_letters(Path(root) / block.path)
+            for i, block in enumerate(document.blocks)
+            if isinstance(block, Figure)
+        },
         pairs={i: value for (name, i), value in values.items() if name == "pair"},
         line=values["lines", 1],
         pitch=values["lines", 2] - values["lines", 1],

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,7 @@ import typst
 from tinylm.errors import DataError
 from tinylm.printable import printable
 from tinylm.report.blocks import (
+    APPENDIX,
     Block,
     Bullets,
     Code,
@@ -41,13 +42,17 @@ from tinylm.report.blocks import (
 from tinylm.report.references import REFERENCES
 
 LONG_TABLE = 40
-"""Rows from which a table may run on to the next page."""
+"""Lines from which a table may run on to the next page, between two rows."""
+LINE_OF_TABLE = 90
+"""Characters of running text that a table holds in a line."""
 LONG_CODE = 40
 """Lines from which a listing may."""
-LONG_SAMPLE = 1_500
+LONG_SAMPLE = 600
 """Characters from which a sample may."""
 # Soft places to break a long path, address or key; a zero-width space prints nothing.
 BREAKABLE = re.compile(r"(?<=[/_.=:,|])(?=[^\s/_.=:,|])")
+_NUMBER = re.compile(r"([−\d,]+)((?:\.\d+)?)((?:[\u202f\u00a0]?[^\d\s†*`$\[\\]*)?)(†?)")
+"""A cell with one number: what is before the point and from it on, the unit, and a mark."""
 _TALL = {"mfrac", "msqrt", "mroot", "munder", "mover", "munderover", "mtable"}
 """Elements of MathML that make a formula taller than a line."""
 
@@ -134,7 +139,7 @@ def is_whole(block: Block) -> bool:
     """Whether a block is never broken at the end of a page."""
     match block:
         case Table():
-            return len(block.rows) < LONG_TABLE
+            return _lines(block) < LONG_TABLE
         case Code():
             return block.text.count("\n") < LONG_CODE
         case Heading() | Figure() | Equation():
@@ -142,6 +147,17 @@ def is_whole(block: Block) -> bool:
         case Sample():
             return len(block.prompt + block.text) < LONG_SAMPLE
     return False
+
+
+def _lines(table: Table) -> int:
+    """Return about how many lines a table has, by the columns of running text in it."""
+    room = LINE_OF_TABLE / (table.alignment.count("p") or 1) - 6 * len(table.alignment)
+    running = [
+        max((len(cell) for cell, side in zip(row, table.alignment, strict=True) if side == "p"),
+            default=0)
+        for row in table.rows
+    ]  # fmt: skip
+    return sum(1 + int(length / max(room, 20)) for length in running)
 
 
 def item(block: Block, content: str, sticky: bool = False) -> str:
@@ -248,6 +264,7 @@ def printed(block: Block, numbering: Numbering, shown: str = "", anchored: bool 
     """
     match block:
         case Heading():
+            shown = f"{APPENDIX}{shown}" if block.is_appendix else shown
             numbered = f"(..levels) => {string(shown)}" if shown else "none"
             text = inline(block.text, numbering)
             made = f"#heading(level: {block.level}, numbering: {numbered})[{text}]"
@@ -310,6 +327,8 @@ def rules(table: Table, numbering: Numbering) -> str:
 
 def _rules(table: Table, numbering: Numbering) -> str:
     columns = ", ".join("1fr" if letter == "p" else "auto" for letter in table.alignment)
+    numbers = [_numbers([row[i] for row in table.rows]) if letter == "r" else {}
+               for i, letter in enumerate(table.alignment)]  # fmt: skip
     names = {"l": "left", "p": "left", "r": "right", "c": "center"}
     alignment = ", ".join(names[letter] for letter in table.alignment)
     header = "".join(f"([{inline(cell, numbering)}], {span}), " for cell, span in table.headers())
@@ -318,8 +337,8 @@ def _rules(table: Table, numbering: Numbering) -> str:
     cells = []
     for i, row in enumerate(table.rows):
         bold = i in table.emphasised
-        for cell in row:
-            content = inline(cell, numbering)
+        for cell, aligned in zip(row, numbers, strict=True):
+            content = aligned.get(cell) or inline(cell, numbering)
             cells.append(f"[#strong[{content}]]" if bold else f"[{content}]")
     return (
         f"columns: ({columns},), align: ({alignment},), header: ({header}), "
@@ -327,18 +346,41 @@ def _rules(table: Table, numbering: Numbering) -> str:
     )
 
 
+def _numbers(column: Sequence[str]) -> dict[str, str]:
+    """Return cell -> Typst markup of the numbers of a column, their decimal points in line.
+
+    Empty where they are in line anyway, or where their units differ, as seconds and milliseconds.
+    """
+    numbers = {cell: _NUMBER.fullmatch(cell) for cell in column if cell not in ("", "–")}
+    parts = {cell: match.groups() for cell, match in numbers.items() if match}
+    if len(parts) < len(numbers) or len({unit for _, _, unit, _ in parts.values()}) > 1:
+        return {}
+    decimals, marks = (
+        max((part[k] for part in parts.values()), key=len, default="") for k in (1, 3)
+    )
+    made = {}
+    for cell, (whole, decimal, unit, mark) in parts.items():
+        # Digits are equally wide: what is not printed takes their room.
+        lacking, blank = string(decimals[len(decimal) :]), string(marks[len(mark) :])
+        if len(lacking) + len(blank) > 4:
+            shown, end = string(whole + decimal), string(unit + mark)
+            made[cell] = f"#{shown};#hide({lacking});#{end};#hide({blank});"
+    return made
+
+
 def _references(numbering: Numbering, anchored: bool) -> str:
     entries = []
     for key in numbering.cited:
         reference = REFERENCES[key]
-        title = f"#emph({string(reference.title)});"
+        link, venue = string(reference.link), string(reference.venue)
         text = (
-            f"#{string(f'{reference.authors} ({reference.year}). ')};{title}"
-            f"#{string(f'. {reference.venue}.')};"
+            f"#{string(f'{reference.authors} ({reference.year}). ')};"
+            f"#emph({string(reference.title)});#{string(reference.stop + ' ')};"
         )
-        if reference.link:
-            shown = string(BREAKABLE.sub(chr(0x200B), reference.link.removeprefix("https://")))
-            text += f" #link({string(reference.link)}, text(0.9em, {shown}));"
+        text += f'#link({link}, {venue});#".";' if reference.is_address else f'#{venue};#".";'
+        if reference.link and not reference.is_address:
+            shown = string(reference.link.removeprefix("https://").replace("/", "/\u200b"))
+            text += f" #link({link}, text(0.9em, {shown}));"
         number_text = string(numbering.labels[key].text)
         anchor = f"#metadata(none){_anchor(key)}" if anchored else ""
         entries.append(f"[{anchor}#{number_text};], [{text}]")

@@ -10,18 +10,20 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinylm.report.drawing import TEXT_HEIGHT_CM, TEXT_WIDTH_CM
+from tinylm.report.drawing import SMALLEST_LETTERS, TEXT_HEIGHT_CM, TEXT_WIDTH_CM
 from tinylm.report.lettering import POINTS_A_CM, text_width
 
 TITLE_TEXT = 9.0  # points, as all sizes of text
 LARGEST_TEXT = 8.0
 GOOD_TEXT = 6.2  # words this large are read without effort
-SMALLEST_TEXT = 4.5  # smaller words are not printed at the panels
+SMALLEST_TEXT = SMALLEST_LETTERS  # smaller words are not printed at the panels
 SMALL_TEXT = 6.5
-NUMBER_TEXT = 5.5
+NUMBER_TEXT = SMALLEST_LETTERS
+BOTTOM = 0.1  # centimetres below lines
 TITLE_LINE = 0.42  # centimetres
 NUMBERED_LINE = 0.36  # centimetres
 LINE_SPACING = 1.15  # pitch of words in a column / their font size
+LINE_PITCH = 1.3  # the same between columns that lines join
 CHARACTER_WIDTH = 0.6  # mean width of a character of DejaVu Sans / its font size
 BOLD_WIDTH = 0.68
 
@@ -134,11 +136,12 @@ def line_page(heads: int, labels: Sequence[str], top: float) -> Grid:
     gap_x, gap_y = 0.35, 0.3 if alone else 0.65
     need = 2 * text_width(labels, text) + 1.2  # words, and room for the lines
     columns = max(1, min(heads, 4, int((TEXT_WIDTH_CM + gap_x) / (need + gap_x))))
+    if _free(heads, columns, top, gap_y) < seq * SMALLEST_TEXT * LINE_PITCH / POINTS_A_CM:
+        columns = min(heads, 4)  # short lines rather than small words
     rows = math.ceil(heads / columns)
     columns = math.ceil(heads / rows)  # 5 heads: 3 and 2, not 4 and 1
-    tall = seq * text * (1.6 if alone else 1.35) / POINTS_A_CM
-    bottom = 0.1
-    free = (TEXT_HEIGHT_CM - top - bottom - rows * gap_y) / rows
+    tall = seq * text * (1.6 if alone else LINE_PITCH) / POINTS_A_CM
+    free = _free(heads, columns, top, gap_y)
     if tall > free:
         text *= free / tall
         tall = free
@@ -152,9 +155,15 @@ def line_page(heads: int, labels: Sequence[str], top: float) -> Grid:
         gap_y=gap_y,
         left=(TEXT_WIDTH_CM - wide) / 2 if alone else 0.0,
         top=top,
-        bottom=bottom,
+        bottom=BOTTOM,
         text=text,
     )
+
+
+def _free(heads: int, columns: int, top: float, gap_y: float) -> float:
+    """Return the height that a page has for each row of panels of lines."""
+    rows = math.ceil(heads / columns)
+    return (TEXT_HEIGHT_CM - top - BOTTOM - rows * gap_y) / rows
 
 
 def wrapped(text: str, size: float, character_width: float) -> list[str]:

@@ -91,6 +91,7 @@ def _draw_worth(axes: Axes, heads: Sequence[Mapping[str, Any]]) -> None:
             color=COLOURS[1] if counts else MUTED, markerfacecolor=None if counts else "white",
         )  # fmt: skip
     axes.axvline(0, color=MUTED, linewidth=0.8)
+    axes.spines["left"].set_visible(False)  # the line at 0 is enough
     axes.tick_params(axis="y", length=0, labelleft=False)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -20,6 +20,7 @@ from tinylm.report.drawing import (
     style,
 )
 
+_TRUE = "true texts"
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -30,16 +31,16 @@ def decoding_figure(comparison: Mapping[str, Any]) -> Figure:
         comparison: one of the ``comparisons`` of the experiment ``beam-search``.
     """
     rows, true = comparison["rows"], comparison.get("true")
-    names = [row["name"] for row in rows] + ["true texts"] * bool(true)
+    names = [row["name"] for row in rows] + [_TRUE] * bool(true)
     variety = [row["distinct"]["2"] for row in [*rows, *([true] if true else [])]]
     with style():
         figure = new_figure(height_cm=6.0)
         left, middle, right = figure.subplots(1, 3, width_ratios=(1.7, 1, 1))
         _trade_off(left, rows, true)
         bleu = [row["bleu_corpus"] for row in rows] + [None] * bool(true)
-        _bars(middle, names, bleu, COLOURS[0], 1)
+        _bars(middle, names, bleu, 1)
         middle.set_title("Corpus BLEU")
-        _bars(right, names, variety, COLOURS[4], 2)
+        _bars(right, names, variety, 2)
         right.set_title("Distinct-2")
         right.tick_params(labelleft=False)
         shared_legend(figure, [left], min(6, len(names)))
@@ -58,7 +59,7 @@ def _trade_off(
     if true:
         axes.axhline(
             true["log_probability_per_token"], color=MUTED, linewidth=1, linestyle=(0, (4, 2)),
-            label="true texts",
+            label=_TRUE,
         )  # fmt: skip
     axes.set_title("Likelihood against speed")
     axes.set_xlabel("tokens per second, logarithmic")
@@ -66,7 +67,7 @@ def _trade_off(
     speeds = [row["tokens_per_second"] for row in rows]
     axes.set_xscale("log")
     axes.set_xlim(min(speeds) / 1.5, max(speeds) * 1.5)
-    marks = [m * 10**e for e in range(-1, 8) for m in (1, 2, 5)]
+    marks = [m * 10**e for e in range(-1, 8) for m in (1, 1.5, 2, 3, 5, 7)]
     inside = [m for m in marks if min(speeds) / 1.5 <= m <= max(speeds) * 1.5]
     axes.set_xticks(inside, [f"{mark:,g}" for mark in inside])
     axes.set_xticks([], minor=True)
@@ -74,12 +75,13 @@ def _trade_off(
     axes.grid()
 
 
-def _bars(
-    axes: Axes, names: Sequence[str], values: Sequence[float | None], colour: str, digits: int
-) -> None:
+def _bars(axes: Axes, names: Sequence[str], values: Sequence[float | None], digits: int) -> None:
     """Draw horizontal bars from the top down, each with its value; None is a dash."""
     places = range(len(names), 0, -1)
-    bars = axes.barh(places, [value or 0 for value in values], 0.62, color=colour)
+    colours = [
+        MUTED if name == _TRUE else COLOURS[i % len(COLOURS)] for i, name in enumerate(names)
+    ]
+    bars = axes.barh(places, [value or 0 for value in values], 0.62, color=colours)
     shown = ["–" if value is None else f"{value:.{digits}f}" for value in values]
     axes.bar_label(bars, shown, fontsize=7, color=INK, padding=2)
     axes.set_yticks(places, names, parse_math=False)

@@ -12,7 +12,7 @@ from tinylm.experiments.data.round_trip import round_trip_blocks
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.registry import TOKENIZERS
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code, literal
-from tinylm.report.formatting import count, excerpt, listed, percent, plural, significant
+from tinylm.report.formatting import count, excerpt, percent, plural, significant
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
@@ -211,7 +211,7 @@ def words_comment(data: Mapping[str, Any], drawn: bool) -> str:
     covered = sum(number for _, number in top) / total
     text = (
         f"The {len(top)} most frequent tokens make up {percent(covered)} of the training split; "
-        f"the first are {listed([code(word) for word, _ in top[:8]])}."
+        f"the first are {' '.join(code(word) for word, _ in top[:8])}."
     )
     exponent = zipf_exponent(data["rank_frequency"])
     if exponent is None:

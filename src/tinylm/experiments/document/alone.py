@@ -90,7 +90,7 @@ def _reproduction(inputs: ReportInputs, name: str, section: str) -> list[Block]:
             + " "
         )
     blocks: list[Block] = [
-        Heading(1, "Reproduction", "sec:own-reproduction", after_floats=True),
+        Heading(1, "Reproduction", "sec:own-reproduction"),
         *TEXT.blocks(
             "one experiment, reproduction",
             result=code(f"results/{name}.json"),

@@ -28,7 +28,7 @@ _NAMES = {
 
 def blocks(results: ReportInputs) -> list[Block]:
     """Return the section; environment and times appear as far as experiments left them."""
-    blocks: list[Block] = [Heading(1, "Reproduction", "sec:reproduction", after_floats=True)]
+    blocks: list[Block] = [Heading(1, "Reproduction", "sec:reproduction")]
     rows = tuple(
         (_NAMES.get(key, literal(key)), literal(_value(key, results.environment[key])))
         for key in [*_NAMES, *(key for key in results.environment if key not in _NAMES)]

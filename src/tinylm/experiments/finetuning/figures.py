@@ -66,7 +66,7 @@ def finetuning_figure(result: Mapping[str, Any]) -> Figure:
         _spread(axes, points, before)
         axes.axhline(before, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="base model")
         axes.set_xlabel("trained parameters, logarithmic")
-        axes.set_ylabel("perplexity, target, logarithmic")
+        axes.set_ylabel("perplexity, logarithmic")
         axes.xaxis.set_major_locator(LogLocator(10))
         axes.xaxis.set_major_formatter(FuncFormatter(_short))
         axes.xaxis.set_minor_locator(NullLocator())
@@ -125,13 +125,13 @@ def ranks_figure(result: Mapping[str, Any]) -> Figure:
             axes.axhline(
                 before, color=MUTED, linewidth=1, linestyle=(0, (4, 2)), label="base model"
             )
-            axes.axhline(after, color=COLOURS[1], linewidth=1, label="full fine-tuning")
+            axes.axhline(after, color=COLOURS[3], linewidth=1, label="full fine-tuning")
         if right and full["target_loss"] < result["before"]["target_loss"]:
             start, end = result["before"]["target_loss"], full["target_loss"]
             enough = _perplexity(start - _SHARE * (start - end))
-            right[0].axhline(enough, color=COLOURS[1], linewidth=1, linestyle=(0, (1, 1.5)),
+            right[0].axhline(enough, color=COLOURS[3], linewidth=1, linestyle=(0, (1, 1.5)),
                              label="nine tenths of its gain")  # fmt: skip
-        left.set_ylabel("perplexity, target, logarithmic")
+        left.set_ylabel("perplexity, logarithmic")
         for axes in (left, *right):
             axes.set_yscale("log")
             axes.grid(axis="y")

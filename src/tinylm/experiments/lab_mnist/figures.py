@@ -52,7 +52,7 @@ def confusion_figure(result: Mapping[str, Any]) -> Figure:
                     continue
                 shown = f"{100 * share:.0f}" if share >= 0.005 else "·"
                 axes.text(
-                    predicted, true, shown, ha="center", va="center", fontsize=5.8,
+                    predicted, true, shown, ha="center", va="center", fontsize=6,
                     color="white" if share > _FROM_DARK else INK,
                 )  # fmt: skip
             axes.set_title(title)

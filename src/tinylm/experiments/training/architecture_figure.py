@@ -192,7 +192,7 @@ def _draw_positions(drawing: _Drawing, config: ModelConfig, y: float, scale: str
     """Draw what comes between embedding and dropout; return where the dropout begins."""
     x = _STEM
     if scale:
-        drawing.note(x + 0.15, y + 0.2, scale, "left", 7.5)
+        drawing.note(x - 0.15, y + 0.28, scale, "right", 7.5)
     encoding = POSITIONS.load(config.positions)
     if encoding.adds():
         drawing.arrow([(x, y), (x, y + 0.56)])

@@ -22,6 +22,7 @@ from tinylm.report.drawing import (
     shared_legend,
     style,
 )
+from tinylm.report.formatting import setting
 
 _EARLY = 0.25
 """Share of the steps after which a curve is drawn once more, by itself."""
@@ -41,7 +42,7 @@ def loss_figure(training: Mapping[str, Any]) -> Figure:
         axes = figure.subplots()
         if len(steps) >= FEWEST_TO_SMOOTH:
             span = smoothing_span(len(steps))
-            axes.plot(steps, losses, color=COLOURS[0], alpha=0.28, linewidth=0.7, label="training")
+            axes.plot(steps, losses, color=COLOURS[0], alpha=0.45, linewidth=0.8, label="training")
             axes.plot(
                 steps, smooth(losses, span), color=COLOURS[0],
                 label=f"training, moving average over {span} points",
@@ -58,6 +59,7 @@ def loss_figure(training: Mapping[str, Any]) -> Figure:
             axes.plot(
                 best["step"], best["loss"], marker="o", markersize=8, markerfacecolor="none",
                 markeredgecolor=COLOURS[1], linestyle="none", label="best validation",
+                clip_on=False,
             )  # fmt: skip
         axes.set_ylabel("loss (nats per token), logarithmic")
         axes.grid(axis="y")
@@ -107,7 +109,7 @@ def perplexity_figure(training: Mapping[str, Any]) -> Figure:
         for axes in (whole, end):
             axes.set_xlabel("optimizer steps")
             axes.margins(x=0.02)
-            axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.xaxis.set_major_locator(_steps())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
             axes.grid(axis="y", which="major")
         shared_legend(figure, [whole, end], 4)
@@ -128,7 +130,7 @@ def schedule_figure(training: Mapping[str, Any]) -> Figure:
         left.plot(steps, [point["learning_rate"] for point in curve], color=COLOURS[2])
         left.set_title("Learning rate")
         left.set_ylim(bottom=0)
-        left.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
+        left.yaxis.set_major_formatter(FuncFormatter(_decimal))
         norms = [(p["step"], p["gradient_norm"]) for p in curve if p["gradient_norm"] is not None]
         right.plot([s for s, _ in norms], [n for _, n in norms], color=COLOURS[3], linewidth=0.8)
         right.set_title("Norm of the gradient before clipping")
@@ -139,11 +141,16 @@ def schedule_figure(training: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _steps() -> MaxNLocator:
+    """Return the marks of an axis of steps, the same in all figures of a training."""
+    return MaxNLocator(6, steps=[1, 2, 5, 10], integer=True)
+
+
 def _step_axes(axes: Axes, training: Mapping[str, Any]) -> None:
     """Label the lower axis in steps and put tokens on a second one above."""
     axes.set_xlabel("optimizer steps")
     axes.margins(x=0.01)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.xaxis.set_major_locator(_steps())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     if not training["steps"] or not training["tokens_seen"]:
         return
@@ -174,12 +181,9 @@ def _short_count(value: float, _: object) -> str:
     return f"{value:g}"
 
 
-def _power_of_ten(value: float, _: object) -> str:
-    if value == 0:
-        return "0"
-    mantissa, _, exponent = f"{value:.3e}".partition("e")
-    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{float(mantissa):g}·10{power}"
+def _decimal(value: float, _: object) -> str:
+    """Return a learning rate as the text has it, without a power of ten while it can be read."""
+    return f"{value:.6f}".rstrip("0").rstrip(".") if value >= 1e-5 else setting(value)
 
 
 def draw(result: Mapping[str, Any], config: RunConfig) -> Drawn:
