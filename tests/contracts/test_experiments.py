@@ -53,7 +53,7 @@ def test_its_example_survives_json_and_is_drawn_and_written(name: str) -> None:
     assert bool(drawn) == (made.figures is not None)
     assert all(text.lower().startswith("<!doctype html>") for _, text in made.write(result))
     inputs = ReportInputs(fixtures.config(), {name: result}, Path("none"))
-    assert bool(made.told(inputs)) == (made.sentence is not None)
+    assert bool(made.said(inputs)) == (made.sentence is not None)
     alone = document(inputs, name)
     assert alone.title
     numbering = number(alone.blocks, [alone.abstract])  # every reference leads somewhere
@@ -63,7 +63,7 @@ def test_its_example_survives_json_and_is_drawn_and_written(name: str) -> None:
 def test_without_a_result_it_says_nothing(name: str) -> None:
     inputs = ReportInputs(fixtures.config(), {}, Path("none"))
     assert experiment(name).blocks(inputs) == []
-    assert experiment(name).told(inputs) == ""
+    assert experiment(name).said(inputs) == ""
 
 
 def test_its_line_of_a_list_loads_neither_torch_nor_matplotlib(name: str) -> None:

@@ -34,7 +34,7 @@ def head(*favourites: Favourite, **shares: Share) -> HeadMeasure:
         (0.05, 0.5, MIXED),
     ],
 )
-def test_a_head_is_called_after_what_stands_out(share: float, expected: float, name: str) -> None:
+def test_a_head_is_named_after_what_stands_out(share: float, expected: float, name: str) -> None:
     head_role = role({**OTHERS, "previous token": Share(share + 1e-12, expected, 900)})
     assert head_role.name == name
     assert head_role.second_name is None
@@ -73,25 +73,25 @@ def test_a_tie_goes_to_the_place_named_first() -> None:
 def test_the_sentence_of_a_role_has_share_and_expectation() -> None:
     text = describe(head(previous_token=Share(0.62, 0.08, 900)), str)
     assert text == (
-        "Gives 62\u202f% of its weight to the previous token (8\u202f% by an even spread); looks "
+        "Gives 62\u202f% of its weight to the previous token (8\u202f% under uniform attention); "
         "4.2 tokens back on average."
     )
     text = describe(head(same_word=Share(0.5, 0.1, 900), previous_token=Share(0.4, 0.08, 900)), str)
     assert text.startswith(
         "Gives 50\u202f% of its weight to the same word earlier, where there is one (10\u202f% by "
-        "its distances alone) and 40\u202f% to the previous token (8\u202f% by an even spread);"
+        "its positions alone) and 40\u202f% to the previous token (8\u202f% under uniform attention"
     )
 
 
-def test_a_mixed_head_is_told_by_what_it_mixes() -> None:
+def test_a_mixed_head_is_described_by_its_greatest_shares() -> None:
     text = describe(
         head(previous_token=Share(0.12, 0.1, 900), nearby_tokens=Share(0.15, 0.1, 900)), str
     )
     assert text.startswith(
-        "No place stands out. Gives 15\u202f% of its weight to the tokens three to eight back "
-        "(10\u202f% by an even spread) and 12\u202f% to the previous token"
+        "No category stands out. Gives 15\u202f% of its weight to the tokens three to eight back "
+        "(10\u202f% under uniform attention) and 12\u202f% to the previous token"
     )
-    assert describe(head(), str).startswith("No place stands out. Gives no more than expected")
+    assert describe(head(), str).startswith("No category stands out. Gives no more than expected")
 
 
 def test_favourites_are_spelled() -> None:

@@ -93,7 +93,7 @@ class Experiment:
         if self.pages is not None:
             yield from _load(self.pages)(result)
 
-    def told(self, inputs: ReportInputs) -> str:
+    def said(self, inputs: ReportInputs) -> str:
         """Return what the report's abstract says of it, which is empty without a result."""
         if self.sentence is None or self.name not in inputs.results:
             return ""
@@ -102,7 +102,7 @@ class Experiment:
     def own_abstract(self, inputs: ReportInputs) -> str:
         """Return the abstract of the experiment's own document."""
         if self.abstract is None:
-            return self.told(inputs)
+            return self.said(inputs)
         return str(_load(self.abstract)(inputs.results[self.name]))
 
 

@@ -1,8 +1,8 @@
 """What a head is called: one rule for the report, the page and the command line.
 
-A head is called after the place to which it gives most weight beyond what is expected there
-(``head_measures``), if that stands out; a second place is named if it comes close. Otherwise it is
-called mixed, and its greatest shares are listed.
+A head is named after the category to which it gives most weight beyond what is expected there
+(``head_measures``), if that stands out; a second category is named if it comes close. Otherwise it
+is called mixed, and its greatest shares are given.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from tinylm.interpretability.places import PLACES
 from tinylm.measurement import Difference, Verdict
 
 STANDS_OUT = 0.1
-"""Least focus of the place that a head is called after: the part of the way from the expected share
-to all of the weight."""
+"""Least focus of the category that a head is named after: the part of the way from the expected
+share to all of the weight."""
 CLOSE = 0.5
-"""A second place is named if its focus stands out and is at least this part of the first one's."""
+"""A second category is named if its focus stands out and is at least this part of the first
+one's."""
 FEWEST_QUERIES = 50
 """Queries on which a share must rest to take part: fewer may be chance."""
 MIXED = "mixed"
@@ -33,7 +34,7 @@ class Role:
     """What a head is called, and the shares that decide it."""
 
     ranked: tuple[tuple[str, Share], ...]
-    """Places and shares, the greatest focus first."""
+    """Categories and shares, the greatest focus first."""
     leading: bool
     """Whether the first of them stands out."""
     second: bool
@@ -41,12 +42,12 @@ class Role:
 
     @property
     def name(self) -> str:
-        """The place it is called after, or ``mixed``."""
+        """The category it is named after, or ``mixed``."""
         return self.ranked[0][0] if self.leading else MIXED
 
     @property
     def second_name(self) -> str | None:
-        """The second place, if it is close."""
+        """The second category, if it is close."""
         return self.ranked[1][0] if self.second else None
 
 
@@ -77,10 +78,10 @@ def describe(head: HeadMeasure, spell: Callable[[int], str]) -> str:
     if head_role.leading:
         text = _gives(head_role.ranked[: 1 + head_role.second])
     elif above := [pair for pair in head_role.ranked[:_MOST_LISTED] if pair[1].focus > 0]:
-        text = f"No place stands out. {_gives(above)}"
+        text = f"No category stands out. {_gives(above)}"
     else:
-        text = "No place stands out. Gives no more than expected to any of those measured"
-    text += f"; looks {head.distance:.1f} tokens back on average"
+        text = "No category stands out. Gives no more than expected to any of those measured"
+    text += f"; {head.distance:.1f} tokens back on average"
     words = [
         f"“{spell(favourite.token)}” ({favourite.factor:.1f} times)"
         for favourite in head.favourites
@@ -91,9 +92,9 @@ def describe(head: HeadMeasure, spell: Callable[[int], str]) -> str:
 
 
 def describe_worth(worth: Difference) -> str:
-    """Return a sentence on how much the predictions depend on a head, by the loss without it."""
+    """Return how important a head is to the predictions, by the change of the loss without it."""
     if worth.verdict is Verdict.UNKNOWN:
-        return "What it is worth could not be measured."
+        return "Its importance could not be measured."
     numbers = f"{worth.value:.4f} nats ({worth.low:.4f} to {worth.high:.4f})"
     return {
         Verdict.MORE: f"Without it the validation loss is higher, by {numbers}.",
@@ -111,10 +112,10 @@ def _gives(pairs: Sequence[tuple[str, Share]]) -> str:
     phrases: list[str] = []
     for name, share in pairs:
         whole = "" if phrases else " of its weight"
-        beside = "by its distances alone" if name in _OF_WORDS else "by an even spread"
+        expected = "by its positions alone" if name in _OF_WORDS else "under uniform attention"
         phrases.append(
             f"{100 * share.share:.0f}\u202f%{whole} {_PHRASES[name]} "
-            f"({100 * share.expected:.0f}\u202f% {beside})"
+            f"({100 * share.expected:.0f}\u202f% {expected})"
         )
     return f"Gives {_listed(phrases)}"
 

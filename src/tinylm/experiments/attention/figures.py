@@ -1,10 +1,10 @@
 """Attention on paper: heatmaps, and words joined by lines.
 
-A heatmap has a row for each query (the word that looks) and a column for each key (the word that
-is looked at); what lies in a query's future is left blank. The line form writes the words in two
-columns, queries left and keys right, and joins them by lines as wide and as dark as the weight
-(Vig 2019, "A Multiscale Visualization of Attention in the Transformer Model"; Clark et al. 2019
-print heads so). Every panel of every figure has the same scale, 0 to 1, so heads can be compared.
+A heatmap has a row for each query token and a column for each key token; what lies in a query's
+future is left blank. The line form writes the words in two columns, queries left and keys right,
+and joins them by lines as wide and as dark as the weight (Vig 2019, "A Multiscale Visualization of
+Attention in the Transformer Model"; Clark et al. 2019 print heads so). Every panel of every figure
+has the same scale, 0 to 1, so heads can be compared.
 
 Lines below ``SMALLEST_WEIGHT`` are left out, and heatmaps are stored as images, which keeps an
 SVG of 24 heads under 200 KB. A grid fits one A4 page: a layer's heads are wrapped over as many

@@ -63,7 +63,7 @@ def attention(
     Args:
         lm: the model.
         config: of the corpus, and how many stories.
-        console: who watches.
+        console: where progress is shown.
         named: sentences to draw; empty: those of the validation split that the rule chooses.
 
     Returns:
@@ -198,7 +198,7 @@ def _link(sentence: SentenceAttention) -> dict[str, Any] | None:
 
 
 def _returning(text: str, sentence: SentenceAttention) -> dict[str, Any] | None:
-    """Return which head looks most from a word that returns to where it stood first."""
+    """Return which head gives most weight to a word where it stood first, from where it returns."""
     word = returning_word(text)
     places = [i for i, token in enumerate(sentence.words) if token.lower() == word]
     if len(places) < 2:  # a tokenizer may cut it into pieces

@@ -22,5 +22,5 @@ def abstract(inputs: ReportInputs) -> str:
         hidden=str(model.hidden_size),
         context=plural(model.context_length, "token"),
     )
-    results = (EXPERIMENTS.load(name).told(inputs) for name in EXPERIMENTS)
+    results = (EXPERIMENTS.load(name).said(inputs) for name in EXPERIMENTS)
     return " ".join([opening, *(sentence for sentence in results if sentence)])
