@@ -9,6 +9,7 @@ from tinylm import registry
 from tinylm.errors import ConfigError, nearest
 from tinylm.experiments.experiment import Experiment
 from tinylm.registry import Registry
+from tinylm.training.optimizers import Rule
 
 TABLES = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
 ENTRIES = [(table, name) for table, entries in TABLES.items() for name in entries]
@@ -31,7 +32,7 @@ def test_the_tables_are_known() -> None:
 @pytest.mark.parametrize(("table", "name"), ENTRIES)
 def test_every_entry_imports(table: str, name: str) -> None:
     entry = TABLES[table].load(name)
-    assert callable(entry) or isinstance(entry, Experiment)
+    assert callable(entry) or isinstance(entry, (Experiment, Rule))
 
 
 @pytest.mark.parametrize(("table", "name"), ENTRIES)

@@ -121,12 +121,12 @@ STRATEGIES = Registry(
 OPTIMIZERS = Registry(
     "optimizer",
     {
-        "adam": "tinylm.training.optimizers:Adam",
-        "adamw": "tinylm.training.optimizers:AdamW",
-        "sgd": "tinylm.training.optimizers:SGD",
-        "torch-adam": "tinylm.training.optimizers:torch_adam",
-        "torch-adamw": "tinylm.training.optimizers:torch_adamw",
-        "torch-sgd": "tinylm.training.optimizers:torch_sgd",
+        "adam": "tinylm.training.optimizers:ADAM",
+        "adamw": "tinylm.training.optimizers:ADAMW",
+        "sgd": "tinylm.training.optimizers:SGD_RULE",
+        "torch-adam": "tinylm.training.optimizers:TORCH_ADAM",
+        "torch-adamw": "tinylm.training.optimizers:TORCH_ADAMW",
+        "torch-sgd": "tinylm.training.optimizers:TORCH_SGD",
     },
 )
 

@@ -26,6 +26,7 @@ from tinylm.model.base import GenerativeModel, Model
 from tinylm.model.positions import Positions
 from tinylm.registry import Registry
 from tinylm.tokenizers.base import Tokenizer
+from tinylm.training.optimizers import Rule
 
 TABLES = {name: value for name, value in vars(registry).items() if isinstance(value, Registry)}
 ENTRIES = [(table, name) for table, entries in TABLES.items() for name in entries]
@@ -105,7 +106,7 @@ LACKS: dict[str, Callable[[Any], list[str]]] = {
     "SCHEDULES": lacks_parameters("step", "total", "warmup", "minimum"),
     "CHANGES": lacks_parameters("model", "settings"),
     "CHECKS": lacks_parameters("subject"),
-    "OPTIMIZERS": lacks_parameters("params"),
+    "OPTIMIZERS": is_a(Rule),
     "COMMANDS": lambda entry: [] if callable(entry) else ["a function"],
 }
 """Registry -> what says what an entry of it lacks."""

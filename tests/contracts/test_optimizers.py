@@ -42,6 +42,24 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> flo
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_it_keeps_what_it_says(name: str, momentum: float) -> None:
+    model, rule = network(), OPTIMIZERS.load(name)
+    optimizer = build(model, name, beta1=momentum)
+    train(model, optimizer, 2)
+    for parameter in model.parameters():
+        kept = [
+            key
+            for key, value in optimizer.state[parameter].items()
+            if value is not None and value.shape == parameter.shape
+        ]
+        assert len(kept) == rule.moments(momentum > 0)
+        assert set(kept) <= set(rule.state)
+    assert OPTIMIZERS.load(rule.fused).state == rule.state
+    assert OPTIMIZERS.load(rule.fused).fused == rule.fused
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_it_learns(name: str) -> None:
     model = network()
     optimizer = build(model, name)

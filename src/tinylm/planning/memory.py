@@ -9,9 +9,9 @@ from tinylm.config import ModelConfig, TrainingConfig
 from tinylm.planning.activations import PRODUCT_BYTES, activation_bytes, layer_activation_bytes
 from tinylm.planning.flops import QUERY_BLOCK
 from tinylm.planning.parameters import parameter_counts
+from tinylm.registry import OPTIMIZERS
 
 _FLOAT = 4  # bytes of a number of weights, gradients, moments and residual stream
-_MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
 _CHUNK = 1024
 """Rows whose logits the output loss computes at once."""
 
@@ -30,15 +30,15 @@ def state_bytes(config: ModelConfig, optimizer: str = "adam", momentum: bool = T
 
     Args:
         config: the model.
-        optimizer: a name of the registry; ``torch-`` forms count as the others.
+        optimizer: a name of the registry OPTIMIZERS.
         momentum: whether SGD keeps one; Adam always keeps two moments.
     """
     return _FLOAT * parameter_counts(config)["total"] * (2 + _moments(optimizer, momentum))
 
 
 def _moments(optimizer: str, momentum: bool) -> int:
-    moments = _MOMENTS[optimizer.removeprefix("torch-")]
-    return moments if moments == 2 or momentum else 0
+    moments: int = OPTIMIZERS.load(optimizer).moments(momentum)
+    return moments
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -128,19 +130,41 @@ class SGD(torch.optim.Optimizer):
                 parameter.sub_(gradient, alpha=group["lr"])
 
 
-def torch_adam(params: Parameters, **settings: Any) -> torch.optim.Optimizer:
-    """Return torch's fused Adam."""
-    return torch.optim.Adam(params, fused=True, **settings)
+@dataclass(frozen=True)
+class Rule:
+    """An optimizer and what it says of itself: an entry of the registry OPTIMIZERS."""
+
+    make: Callable[..., torch.optim.Optimizer]
+    """From groups of parameters and its settings."""
+    settings: Callable[[TrainingConfig], dict[str, Any]]
+    """Those of ``make`` beside the learning rate, which is the groups' own, as is weight decay."""
+    state: tuple[str, ...]
+    """What it keeps of every parameter, in arrays of its size."""
+    fused: str
+    """Name of torch's fused form in the registry."""
+    needs_momentum: bool = False
+    """Whether it keeps nothing without momentum."""
+
+    def moments(self, momentum: bool) -> int:
+        """Return how many arrays it keeps of every parameter."""
+        return len(self.state) if momentum or not self.needs_momentum else 0
 
 
-def torch_adamw(params: Parameters, **settings: Any) -> torch.optim.Optimizer:
-    """Return torch's fused AdamW."""
-    return torch.optim.AdamW(params, fused=True, **settings)
+def _of_adam(config: TrainingConfig) -> dict[str, Any]:
+    return {"betas": (config.beta1, config.beta2), "eps": config.eps}
 
 
-def torch_sgd(params: Parameters, **settings: Any) -> torch.optim.Optimizer:
-    """Return torch's fused SGD."""
-    return torch.optim.SGD(params, fused=True, **settings)
+def _of_sgd(config: TrainingConfig) -> dict[str, Any]:
+    return {"momentum": config.beta1}
+
+
+_ADAM_STATE, _SGD_STATE = ("exp_avg", "exp_avg_sq"), ("momentum_buffer",)
+ADAM = Rule(Adam, _of_adam, _ADAM_STATE, "torch-adam")
+ADAMW = Rule(AdamW, _of_adam, _ADAM_STATE, "torch-adamw")
+SGD_RULE = Rule(SGD, _of_sgd, _SGD_STATE, "torch-sgd", needs_momentum=True)
+TORCH_ADAM = replace(ADAM, make=partial(torch.optim.Adam, fused=True))
+TORCH_ADAMW = replace(ADAMW, make=partial(torch.optim.AdamW, fused=True))
+TORCH_SGD = replace(SGD_RULE, make=partial(torch.optim.SGD, fused=True))
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -161,12 +185,8 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
         groups.append({"params": matrices, "weight_decay": config.weight_decay, "lr": rate})
         groups.append({"params": vectors, "weight_decay": 0.0, "lr": rate})
     groups = [group for group in groups if group["params"]]
-    settings: dict[str, Any] = {"lr": config.learning_rate}
-    if "sgd" in config.optimizer:
-        settings["momentum"] = config.beta1
-    else:
-        settings |= {"betas": (config.beta1, config.beta2), "eps": config.eps}
-    optimizer: torch.optim.Optimizer = OPTIMIZERS.load(config.optimizer)(groups, **settings)
+    rule: Rule = OPTIMIZERS.load(config.optimizer)
+    optimizer = rule.make(groups, lr=config.learning_rate, **rule.settings(config))
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return optimizer
@@ -183,7 +203,8 @@ def _rate_factors(model: nn.Module) -> dict[int, float]:
 
 def same_state(first: str, second: str) -> bool:
     """Whether two optimizers, by name, keep the same state: a run can change between them."""
-    return ("sgd" in first) == ("sgd" in second)
+    same: bool = OPTIMIZERS.load(first).state == OPTIMIZERS.load(second).state
+    return same
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -24,10 +24,10 @@ import torch
 
 from tinylm.config import TrainingConfig
 from tinylm.errors import ConfigError
+from tinylm.registry import OPTIMIZERS
 from tinylm.training.precision import cpu_flags, resolve_precision
 from tinylm.value_types import Precision
 
-_FUSED = {"adam": "torch-adam", "adamw": "torch-adamw", "sgd": "torch-sgd"}
 _EARNED_BACK = {"cuda": 1e16, "cpu": 1e14}
 """FLOPs of a whole run from which compiling pays: a third of a step saved, at 60 TFLOP/s on a GPU
 and 0.6 on a CPU with AMX, is a minute after so many."""
@@ -68,7 +68,7 @@ def resolve_speed(
     return Speed(
         precision=resolve_precision(config.precision, device),
         compile=config.compile is True or (config.compile == "auto" and quick and pays),
-        optimizer=_FUSED.get(config.optimizer, config.optimizer) if quick else config.optimizer,
+        optimizer=OPTIMIZERS.load(config.optimizer).fused if quick else config.optimizer,
         keep_freed_memory=config.keep_freed_memory and quick and on_cpu,
         quick=quick,
     )
