@@ -57,7 +57,7 @@ def test_overrides_are_what_is_used_and_what_is_printed(tinylm: Command, run: Pa
     assert status == 0, err
     page = html.unescape((run / "report.html").read_text("utf-8"))
     assert "Ada Lovelace: A*" in page and "On stories" in page
-    assert "3 validation stories were cut" in page
+    assert "of 3 validation stories were continued" in page
     assert "7 for the continuations" in page
     used = printed(run)
     assert used["report"]["author"] == "Ada Lovelace: A*"

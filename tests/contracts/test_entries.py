@@ -180,10 +180,10 @@ def compared_names(path: Path) -> Iterator[tuple[int, str]]:
 @pytest.mark.parametrize("room", ROOMS, ids=lambda path: path.name)
 def test_nothing_compares_the_name_of_an_entry(room: Path) -> None:
     names = {name for table in ASKED for name in TABLES[table]}
-    found = [
+    comparisons = [
         f"{path.relative_to(SOURCE)}:{line}: {word}"
         for path in sorted(room.rglob("*.py"))
         for line, word in compared_names(path)
         if word in names and (str(path.relative_to(SOURCE)), word) not in OWN_VALUES
     ]
-    assert found == []
+    assert comparisons == []

@@ -156,7 +156,9 @@ def field_help(kind: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, 
     for name in kind.__pydantic_fields__:  # type: ignore[attr-defined]
         value = getattr(default, name)
         if value is DEFAULT_TOKENIZER:
-            of_kinds = [field_help(settings_of(one), f"{prefix}{name}.") for one in TOKENIZERS]
+            of_kinds = [
+                field_help(settings_of(tokenizer), f"{prefix}{name}.") for tokenizer in TOKENIZERS
+            ]
             yield from {key: text for help_of in of_kinds for key, text in help_of}.items()
         elif dataclasses.is_dataclass(value):
             yield from field_help(type(value), f"{prefix}{name}.")
@@ -278,7 +280,7 @@ def _problem(kind: type, path: tuple[str, ...], details: Mapping[str, Any]) -> s
             if ".".join(path) in known:
                 return f"{key} has no effect with tokenizer.kind = {chosen}: leave it out"
             own = {name for name, _ in field_help(settings_of(chosen), f"{_TOKENIZER}.")}
-            known = [one for one in known if one in own or not one.startswith(f"{_TOKENIZER}.")]
+            known = [name for name in known if name in own or not name.startswith(f"{_TOKENIZER}.")]
         sections = [field.name for field in dataclasses.fields(kind)]
         return f"unknown key {key}{meant('.'.join(path), known, sections)}"
     value = shown(details["input"])
