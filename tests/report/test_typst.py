@@ -20,10 +20,12 @@ from tinylm.report.blocks import (
     Figure,
     Heading,
     Paragraph,
+    References,
     Sample,
     Table,
     code,
     literal,
+    number,
 )
 
 HOSTILE = (
@@ -114,3 +116,18 @@ def test_brackets_stretch_around_what_is_tall_alone() -> None:
     assert low.count('<mo stretchy="false">') == 2 and "<mo>(</mo>" not in low
     assert "<mo>(</mo>" in high and "stretchy" not in high
     assert "<mo>[</mo>" in nested and '<mo stretchy="false">(</mo>' in nested
+
+
+def test_numbers_of_a_column_stand_in_line() -> None:
+    rows = (("2,236", "37.0\u00a0ms†", "1.2 to 3"), ("13.25", "161\u00a0ms", "–"), ("–", "", "5"))
+    table = Table("tab:t", "t", ("a", "b", "c"), rows, "rrr")
+    source = typst.rules(table, number([table]))
+    assert '[#"2,236";#hide(".25");], [#"37.0\u00a0ms†";], [#"1.2 to 3";]' in source
+    assert '[#"13.25";], [#"161\u00a0ms";#hide("†");], [#"–";]' in source
+
+
+def test_a_work_is_listed_with_one_address_and_no_stop_behind_a_question() -> None:
+    document = Document("t", "", "", "", (Paragraph("[[michel2019]] [[ba2016]]"), References()))
+    source = typst.source(document, datetime(2025, 1, 2, tzinfo=UTC))
+    assert 'better than one?");#" ";' in source and "one?." not in source
+    assert source.count("1607.06450") == 2  # where the link leads, and what is printed

@@ -347,9 +347,10 @@ def _rules(table: Table, numbering: Numbering) -> str:
 
 
 def _numbers(column: Sequence[str]) -> dict[str, str]:
-    """Return cell -> Typst markup of the numbers of a column, their decimal points in line.
+    """Return cell -> Typst markup of the numbers of a column, in line.
 
-    Empty where they are in line anyway, or where their units differ, as seconds and milliseconds.
+    Decimal points are, or where there are units, the units; a mark behind them stands apart. Empty
+    where nothing has to be done, or where units differ, as seconds and milliseconds.
     """
     numbers = {cell: _NUMBER.fullmatch(cell) for cell in column if cell not in ("", "–")}
     parts = {cell: match.groups() for cell, match in numbers.items() if match}
@@ -358,13 +359,13 @@ def _numbers(column: Sequence[str]) -> dict[str, str]:
     decimals, marks = (
         max((part[k] for part in parts.values()), key=len, default="") for k in (1, 3)
     )
+    bare = not any(unit for _, _, unit, _ in parts.values())
     made = {}
     for cell, (whole, decimal, unit, mark) in parts.items():
-        # Digits are equally wide: what is not printed takes their room.
-        lacking, blank = string(decimals[len(decimal) :]), string(marks[len(mark) :])
-        if len(lacking) + len(blank) > 4:
-            shown, end = string(whole + decimal), string(unit + mark)
-            made[cell] = f"#{shown};#hide({lacking});#{end};#hide({blank});"
+        # Digits are equally wide, printed or not. Units stand in line instead of points.
+        blank = decimals[len(decimal) :] * bare + marks[len(mark) :]
+        if blank:
+            made[cell] = f"#{string(whole + decimal + unit + mark)};#hide({string(blank)});"
     return made
 
 
