@@ -177,3 +177,12 @@ def test_the_number_of_a_formula_stands_clear_of_it(tmp_path: Path) -> None:
         assert left.min() - beside[:, 2].max() > 8
         assert abs(right.max() - paper.RIGHT) < 2
         assert beside[:, 0].min() > paper.LEFT - 1
+
+
+def test_a_sample_goes_on_behind_its_prompt_and_keeps_its_paragraphs(tmp_path: Path) -> None:
+    sample = Sample("greedy", ", there was Nora.\n\nShe ran.", "Once upon a time", "9 tokens")
+    (page,) = paper.read(printed(Document("Samples", "", "", "", (sample,)), tmp_path))
+    assert [line.text for line in page.lines if abs(line.size - 9.5) < 0.2] == [
+        "Once upon a time, there was Nora.",
+        "She ran.",
+    ]
