@@ -117,10 +117,13 @@ def test_the_same_training_in_two_formats(tiny_context: Context) -> None:
         assert set(parts) == {
             *("all", "embedding", "attention", "norms", "feed-forward", "unembedding")
         }
-        for one in parts.values():
-            assert 0 < one["error"] < precision.ERROR_TOLERANCE
-            # The two gradients have nearly the same length, so that one follows from the other.
-            assert 1 - one["cosine"] == pytest.approx(one["error"] ** 2 / 2, rel=0.3)
+        for part in parts.values():
+            assert 0 < part["error"] < precision.ERROR_TOLERANCE
+            # However long the other gradient is, it is no nearer than along the shortest way.
+            assert 1 - part["cosine"] ** 2 <= part["error"] ** 2 * (1 + 1e-6)
+        # The two whole gradients have nearly the same length, so that one follows from the other.
+        whole = parts["all"]
+        assert 1 - whole["cosine"] == pytest.approx(whole["error"] ** 2 / 2, rel=0.05)
     json.dumps(result, allow_nan=False)
 
 

@@ -131,8 +131,10 @@ class TextClassifier:
         """Return the probability of every label for every text, (texts, labels)."""
         if not texts:
             raise DataError("give at least one text")
-        found = class_log_probabilities(self.classifier, self.rows(texts)[0], batch_size)
-        return found.exp()
+        log_probabilities = class_log_probabilities(
+            self.classifier, self.rows(texts)[0], batch_size
+        )
+        return log_probabilities.exp()
 
     def scores(self, rows: Sequence[LabelledRow], batch_size: int = 32) -> ClassificationScores:
         """Measure the answers to labelled texts.

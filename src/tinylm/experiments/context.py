@@ -352,10 +352,10 @@ def open_run(folder: Path, console: Console, overrides: Sequence[str] = ()) -> C
                 f"-o {override}: {section} is fixed once a run exists; train a new one"
             )
         if key == "data.path" and (trained := text_of_run(folder)) is not None:
-            found = open_corpus(config.data).fingerprint()
-            if found != trained:
+            given = open_corpus(config.data).fingerprint()
+            if given != trained:
                 raise ConfigError(
-                    f"-o {override}: {folder} was trained on text {trained}, and that is {found}; "
+                    f"-o {override}: {folder} was trained on text {trained}, and that is {given}; "
                     "give the place where the same text is now"
                 )
     return Context(folder, with_absolute_paths(config), console)
@@ -410,9 +410,9 @@ def _difference(
 ) -> tuple[str, Any, Any] | None:
     for key, value in new.items():
         if isinstance(value, dict):
-            found = _difference(old[key], value, f"{prefix}{key}.")
-            if found is not None:
-                return found
+            inner = _difference(old[key], value, f"{prefix}{key}.")
+            if inner is not None:
+                return inner
         # What only experiments and the report depend on may change from one to the next.
         elif old[key] != value and not prefix.startswith(("report", "experiments")):
             return f"{prefix}{key}", old[key], value

@@ -130,13 +130,13 @@ def _with(model: ModelConfig, name: str, size: int) -> ModelConfig:
 def exponents(rows: Sequence[dict[str, Any]], name: str) -> dict[str, dict[str, float | None]]:
     """Fit how each cost grows with the size ``name``: cost -> measured and planned exponent."""
     places = [row[name] for row in rows]
-    found: dict[str, dict[str, float | None]] = {}
+    fitted: dict[str, dict[str, float | None]] = {}
     for cost in COSTS:
-        found[cost] = {}
+        fitted[cost] = {}
         for way in ("measured", "planned"):
             value = exponent(places, [row[way][cost] for row in rows])
-            found[cost][way] = None if math.isnan(value) else value  # JSON has no NaN
-    return found
+            fitted[cost][way] = None if math.isnan(value) else value  # JSON has no NaN
+    return fitted
 
 
 def _generation(

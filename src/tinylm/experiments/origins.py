@@ -49,16 +49,16 @@ def origin(name: str, config: RunConfig, folder: Path, gone: Gone | None = None)
         DataError: if text, vectors or images cannot be read.
     """
     experiment: Experiment = EXPERIMENTS.load(name)
-    found: Origin = {"form": experiment.form}
+    parts: Origin = {"form": experiment.form}
     for part in depends_on(name):
         try:
-            found[part] = _value(part, config, folder, experiment)
+            parts[part] = _value(part, config, folder, experiment)
         except DataError as error:
             place = _place(part, config, experiment)
             if gone is None or place is None or place.exists():
                 raise
-            found[part] = gone(part, error)
-    return found
+            parts[part] = gone(part, error)
+    return parts
 
 
 def measured_text(kept: Origin) -> str | None:

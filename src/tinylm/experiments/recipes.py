@@ -148,7 +148,9 @@ def difference(
     Returns:
         Such as ``settings.rank (8, now 2)``, or None if they are the same.
     """
-    before, now, defaults = (json.loads(json.dumps(one)) for one in (before, now, defaults))
+    before, now, defaults = (
+        json.loads(json.dumps(settings)) for settings in (before, now, defaults)
+    )
     for key in (*now, *(key for key in before if key not in now)):
         if key not in now:
             return f"{key} ({_shown(before[key])}, which is no longer known)"

@@ -17,8 +17,8 @@ from tinylm.training.commands import Commands
 class Remedy(NamedTuple):
     """How an experiment is run again without a training that diverges."""
 
-    told: str
-    """In words, such as ``run it at a lower rate``."""
+    words: str
+    """Such as ``run it at a lower rate``."""
     setting: str
     """``key=value``."""
 
@@ -73,4 +73,4 @@ def _commands(context: Context, experiment: str, remedy: Remedy) -> Commands:
 
     key = remedy.setting.partition("=")[0]
     others = [setting for setting in given if setting.partition("=")[0] != key]
-    return Commands(command(given), f"{remedy.told}: {command([*others, remedy.setting])}")
+    return Commands(command(given), f"{remedy.words}: {command([*others, remedy.setting])}")

@@ -162,17 +162,17 @@ def trained_parameters(model: nn.Module, name: str | None = None) -> dict[str, n
     """
     if name is None:
         return {
-            f"{one}/{key}": parameter
-            for one in adapters(model)
-            for key, parameter in trained_parameters(model, one).items()
+            f"{adapter}/{key}": parameter
+            for adapter in adapters(model)
+            for key, parameter in trained_parameters(model, adapter).items()
         }
     own = adapter_of(model, name).own
-    found: dict[nn.Parameter, str] = {}  # parts may share one: it counts where it is met first
+    names: dict[nn.Parameter, str] = {}  # parts may share one: it counts where it is met first
     for path, wrapper in wrappers(model):
         if name in wrapper.parts:
             for key, parameter in wrapper.parts[name].named_parameters():
-                found.setdefault(parameter, f"{path}.{key}" if path else key)
-    return {key: parameter for parameter, key in found.items()} | own
+                names.setdefault(parameter, f"{path}.{key}" if path else key)
+    return {key: parameter for parameter, key in names.items()} | own
 
 
 def activate(model: nn.Module, names: Sequence[str], trained: Sequence[str] | None = None) -> None:
@@ -219,10 +219,10 @@ def merge(model: nn.Module) -> None:
         AdapterError: if there is no adapter, or one cannot be merged; nothing is changed then.
     """
     record = _known(model, [])
-    found = [wrapper for _, wrapper in wrappers(model)]
-    for wrapper in found:
+    merged = [wrapper for _, wrapper in wrappers(model)]
+    for wrapper in merged:
         wrapper.refuse_merge()
-    for wrapper in found:
+    for wrapper in merged:
         wrapper.merge()
     record.merged = True
     record.write_down(model)
@@ -271,7 +271,7 @@ def detach(model: nn.Module, name: str) -> nn.Module:
     """
     record = _known(model, [name])
     _refuse_merged(record, "an adapter can be removed")
-    trained = [one for one in record.active if one != name]
+    trained = [adapter for adapter in record.active if adapter != name]
     activate(model, trained)
     for path, wrapper in list(wrappers(model)):
         if name in wrapper.parts:
@@ -324,12 +324,12 @@ def fingerprint(model: nn.Module) -> str:
     record = record_of(model)
     if record is not None:
         return record.fingerprint
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         plain = tensor.detach().cpu().contiguous().flatten()
-        found.update(memoryview(plain.view(torch.uint8).numpy()))
-    return found.hexdigest()
+        digest.update(memoryview(plain.view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def _known(model: nn.Module, names: Sequence[str]) -> Record:

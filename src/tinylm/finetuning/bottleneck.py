@@ -104,8 +104,8 @@ class Bottleneck(Method):
     @staticmethod
     def num_trained(model: nn.Module, settings: BottleneckConfig) -> int:
         """Return ``2 m d + m + d`` a target, of size m and width d (``base.Method``)."""
-        found = find_modules(model, settings.targets, (nn.Module,), "module")
-        widths = [_width(path, module)[0] for path, module in found.items()]
+        modules = find_modules(model, settings.targets, (nn.Module,), "module")
+        widths = [_width(path, module)[0] for path, module in modules.items()]
         return sum(settings.size * (2 * width + 1) + width for width in widths)
 
     @staticmethod
@@ -117,9 +117,9 @@ class Bottleneck(Method):
         Raises:
             AdapterError: if a target matches nothing, or has no linear map that tells its width.
         """
-        found = find_modules(model, settings.targets, (nn.Module,), "module")
+        modules = find_modules(model, settings.targets, (nn.Module,), "module")
         parts = {}
-        for path, module in found.items():
+        for path, module in modules.items():
             width, like = _width(path, module)
             parts[path] = BottleneckPart(width, settings, like)
         for path, part in parts.items():

@@ -177,10 +177,10 @@ def trained_biases(model: nn.Module, adapted: Iterable[str], choice: str) -> lis
         return []
     known = [name for name in plain_parameters(model) if name.split(".")[-1] == "bias"]
     wanted = {f"{path}.bias" for path in adapted}
-    found = [name for name in known if choice == "all" or name in wanted]
-    if not found:
+    trained = [name for name in known if choice == "all" or name in wanted]
+    if not trained:
         raise AdapterError(f"bias = {choice}: there are no such biases; set bias = none")
-    return found
+    return trained
 
 
 def sizes(linear: LinearMap) -> tuple[int, int]:

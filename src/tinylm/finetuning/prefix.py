@@ -67,8 +67,8 @@ class PrefixNumbers(nn.Module):
 
     def forward(self) -> Tensor:
         """Return keys and values, (length, layers, 2, heads, head_dim)."""
-        found = self.numbers if self.network is None else self.network(self.numbers)
-        return found.view(self.shape)
+        numbers = self.numbers if self.network is None else self.network(self.numbers)
+        return numbers.view(self.shape)
 
 
 class PrefixPart(nn.Module):
@@ -178,11 +178,11 @@ class Prefix(Method):
         Raises:
             AdapterError: if the model has none.
         """
-        found = {path: m for path, m in plain_modules(model) if isinstance(m, Attention)}
-        if not found:
+        layers = {path: m for path, m in plain_modules(model) if isinstance(m, Attention)}
+        if not layers:
             raise AdapterError("method prefix needs a model with attention: take a decoder")
-        prefix = PrefixNumbers(list(found.values()), settings)
-        for layer, path in enumerate(found):
+        prefix = PrefixNumbers(list(layers.values()), settings)
+        for layer, path in enumerate(layers):
             there = module_at(model, path)
             inside = there
             while isinstance(inside, Wrapper) and not isinstance(inside, PrefixedAttention):

@@ -111,14 +111,14 @@ def plain_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def plain_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Return the base's own parameters by the names that they have in the plain model."""
-    found: dict[str, nn.Parameter] = {}
+    parameters: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
     for path, module in plain_modules(model):
         for name, parameter in module.named_parameters(recurse=False):
             if id(parameter) not in seen:
                 seen.add(id(parameter))
-                found[f"{path}.{name}" if path else name] = parameter
-    return found
+                parameters[f"{path}.{name}" if path else name] = parameter
+    return parameters
 
 
 def _walk(module: nn.Module, path: str, seen: set[int]) -> Iterator[tuple[str, list[nn.Module]]]:
@@ -151,7 +151,7 @@ def find_modules(
     known = {
         path: module for path, module in plain_modules(model) if path and isinstance(module, kinds)
     }
-    found: set[str] = set()
+    chosen: set[str] = set()
     for pattern in patterns:
         matched = [path for path in known if matches(path, pattern)]
         if not matched:
@@ -159,8 +159,8 @@ def find_modules(
                 f"target {shown(pattern)} matches no {called} of the model; there are: "
                 + (", ".join(_shortened(known)) or "none")
             )
-        found.update(matched)
-    return {path: module for path, module in known.items() if path in found}
+        chosen.update(matched)
+    return {path: module for path, module in known.items() if path in chosen}
 
 
 def matches(path: str, pattern: str) -> bool:

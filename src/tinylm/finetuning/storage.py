@@ -184,10 +184,10 @@ def refuse_other_base(model: nn.Module, base: str, what: str) -> None:
     Raises:
         AdapterError: naming ``what``.
     """
-    found = fingerprint(model)
-    if base != found:
+    own = fingerprint(model)
+    if base != own:
         raise AdapterError(
-            f"{what} was trained on the base {base[:12]} and this model is {found[:12]}: load it "
+            f"{what} was trained on the base {base[:12]} and this model is {own[:12]}: load it "
             "on its own base"
         )
 

@@ -267,14 +267,14 @@ def spans(markup: str, typeset: bool = False) -> list[Span]:
         typeset: whether apostrophes and spaces become those of print: a number in an emphasised
             name, as in *beam 5*, stays on the line of the name.
     """
-    found: list[Span] = []
+    parsed: list[Span] = []
     curl = (lambda text: _APOSTROPHE.sub("’", text)) if typeset else str
 
     def add(kind: SpanKind, text: str) -> None:
-        if found and kind == "text" and found[-1].kind == "text":
-            found[-1] = Span("text", found[-1].text + text)
+        if parsed and kind == "text" and parsed[-1].kind == "text":
+            parsed[-1] = Span("text", parsed[-1].text + text)
         elif text:
-            found.append(Span(kind, text))
+            parsed.append(Span(kind, text))
 
     end = 0
     for match in _INLINE.finditer(markup):
@@ -292,7 +292,7 @@ def spans(markup: str, typeset: bool = False) -> list[Span]:
         else:
             add("link", match["link"])
     add("text", curl(markup[end:]))
-    return found
+    return parsed
 
 
 def inline_texts(block: Block) -> Iterator[str]:

@@ -78,7 +78,7 @@ def disturbances(measurements: Iterable[Measurement], repeated: bool = True) -> 
         measurements: those in the table.
         repeated: whether a disturbed one was repeated, as those of trainings are not.
     """
-    if not any(one.disturbed for one in measurements):
+    if not any(measurement.disturbed for measurement in measurements):
         return ""
     again = ", although the measurement was repeated" if repeated else ""
     return (
@@ -87,9 +87,9 @@ def disturbances(measurements: Iterable[Measurement], repeated: bool = True) -> 
     )
 
 
-def compared(one: Timing, other: Timing) -> Comparison:
+def compared(timing: Timing, other: Timing) -> Comparison:
     """Compare two timings that were taken in turns, round by round."""
-    return compare(measured(one), measured(other))
+    return compare(measured(timing), measured(other))
 
 
 def factor(comparison: Comparison) -> str:
@@ -99,28 +99,28 @@ def factor(comparison: Comparison) -> str:
     return ratio if low == high else f"{ratio} ({percent(CONFIDENCE, 0)} interval: {low} to {high})"
 
 
-def difference(found: Mapping[str, Any], measure: str, one: str, other: str) -> Difference:
-    """Return how much the texts of ``one`` are above those of ``other`` in a measure.
+def difference(result: Mapping[str, Any], measure: str, name: str, other: str) -> Difference:
+    """Return how much the texts of ``name`` are above those of ``other`` in a measure.
 
     Args:
-        found: a part of a result with ``differences``, as ``evaluation.text_sets`` returns them.
+        result: a part of one with ``differences``, as ``evaluation.text_sets`` returns them.
         measure: one of theirs.
-        one: a name in it.
+        name: of what is compared.
         other: another.
     """
-    pairs = found["differences"][measure]
-    if other in pairs[one]:
-        return Difference.from_result(pairs[one][other])
-    return -Difference.from_result(pairs[other][one])
+    pairs = result["differences"][measure]
+    if other in pairs[name]:
+        return Difference.from_result(pairs[name][other])
+    return -Difference.from_result(pairs[other][name])
 
 
 def leaders(
-    found: Mapping[str, Any], measure: str, values: Mapping[str, float]
+    result: Mapping[str, Any], measure: str, values: Mapping[str, float]
 ) -> tuple[str, list[str]]:
     """Return whose value is the highest, and the others that are not measurably different from it.
 
     Args:
-        found: as for ``difference``.
+        result: as for ``difference``.
         measure: of which ``values`` are.
         values: name -> value, or its opposite where less is better.
     """
@@ -128,7 +128,7 @@ def leaders(
     others = [name for name in values if name != best]
     undecided = (Verdict.ALIKE, Verdict.UNKNOWN)
     return best, [
-        name for name in others if difference(found, measure, best, name).verdict in undecided
+        name for name in others if difference(result, measure, best, name).verdict in undecided
     ]
 
 

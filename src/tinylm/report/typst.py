@@ -212,10 +212,10 @@ def mathml(equations: Iterable[tuple[str, bool]]) -> list[str]:
         return []
     lines = [f"$ {text} $" if displayed else f"${text}$" for text, displayed in wanted]
     page = typst.compile("\n\n".join(lines).encode("utf-8"), format="html").decode("utf-8")
-    found = re.findall(r"<math.*?</math>", page.partition("<body>")[2], re.DOTALL)
-    if len(found) != len(wanted):
-        raise ValueError(f"{len(wanted)} equations gave {len(found)} pieces of MathML")
-    return [_with_low_brackets(formula) for formula in found]
+    formulas = re.findall(r"<math.*?</math>", page.partition("<body>")[2], re.DOTALL)
+    if len(formulas) != len(wanted):
+        raise ValueError(f"{len(wanted)} equations gave {len(formulas)} pieces of MathML")
+    return [_with_low_brackets(formula) for formula in formulas]
 
 
 def _with_low_brackets(formula: str) -> str:
