@@ -182,3 +182,14 @@ def test_no_file_is_too_long_to_read() -> None:
         if (lines := len(path.read_text("utf-8").splitlines())) > 480
     }
     assert not long
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_no_name_means_anything(path: Path) -> None:
+    """What a result, a gradient or a module is called says that it is one."""
+    tree = ast.parse(path.read_text("utf-8"))
+    stored = {
+        node.id for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    } | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}  # fmt: skip
+    assert not stored & {"found", "one", "ones", "told", "thing", "things"}

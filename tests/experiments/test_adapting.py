@@ -133,9 +133,9 @@ def test_interrupted_and_gone_on_with_is_as_never_stopped(
         whole.loss_before,
         whole.loss_after,
     )
-    one, other = whole.model.state_dict(), parts.model.state_dict()
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, other = whole.model.state_dict(), parts.model.state_dict()
+    assert first.keys() == other.keys()
+    assert all(torch.equal(first[name], other[name]) for name in first)
     if method != FULL:
         assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
 
@@ -223,8 +223,8 @@ def test_a_newer_version_goes_on_with_what_an_older_one_began(
         make(tiny_context, other, tmp_path / "parts")
     parts = make(tiny_context, wanted, tmp_path / "parts")
     assert parts.loss_after == whole.loss_after
-    one, two = (tmp_path / name / "adapter_model.safetensors" for name in ("whole", "parts"))
-    assert one.read_bytes() == two.read_bytes()
+    first, second = (tmp_path / name / "adapter_model.safetensors" for name in ("whole", "parts"))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_folder_of_something_else_is_left_alone(tiny_context: Context, tmp_path: Path) -> None:

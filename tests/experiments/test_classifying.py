@@ -39,13 +39,13 @@ FILLER = ["the", "sat", "on", "mat", ".", "red", "ball", "saw"]
 def rows(count: int, seed: int) -> list[LabelledRow]:
     """Texts of three to six words, one of which is cat or dog: their label, at any place."""
     random = np.random.default_rng(seed)
-    found = []
+    chosen = []
     for i in range(count):
         words = list(random.choice(FILLER, random.integers(2, 6)))
         label = ("cat", "dog")[i % 2]
         words.insert(int(random.integers(len(words) + 1)), label)
-        found.append(LabelledRow(" ".join(words), label))
-    return found
+        chosen.append(LabelledRow(" ".join(words), label))
+    return chosen
 
 
 DATA = LabelledData(rows(64, 0), rows(20, 1), ("cat", "dog"))
@@ -81,13 +81,13 @@ def train(
 @pytest.mark.parametrize("body", ["lora", "full"])
 def test_a_separable_task_is_learnt(tmp_path: Path, body: str, bidirectional: bool) -> None:
     console = SilentConsole()
-    found = train(
+    result = train(
         tmp_path / "one", recipe(body=body, bidirectional=bidirectional), console, dropout=0.1
     )
-    assert found.scores.accuracy == 1
-    assert found.scores.macro_f1 == 1
-    assert found.scores.majority == 0.5
-    assert found.steps == 80
+    assert result.scores.accuracy == 1
+    assert result.scores.macro_f1 == 1
+    assert result.scores.majority == 0.5
+    assert result.steps == 80
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == [
         "classifier.json",
@@ -104,8 +104,8 @@ def test_a_separable_task_is_learnt(tmp_path: Path, body: str, bidirectional: bo
     lm = language_model(dropout=0.1)
     again = TextClassifier.load(lm, tmp_path / "one")
     texts = [row.text for row in DATA.validation]
-    assert torch.equal(again.probabilities(texts), found.model.probabilities(texts))
-    assert again.scores(DATA.validation) == found.scores
+    assert torch.equal(again.probabilities(texts), result.model.probabilities(texts))
+    assert again.scores(DATA.validation) == result.scores
     assert again.probabilities(["the cat sat"]).argmax() == 0
 
 
@@ -113,12 +113,12 @@ def test_a_frozen_body_stays_the_same_bits(tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in model_weights(tiny_model()).items()}
     for bidirectional in (False, True):
         folder = tmp_path / str(bidirectional)
-        found = train(folder, recipe(16, body="frozen", bidirectional=bidirectional))
-        after = model_weights(found.model.lm.model)
+        result = train(folder, recipe(16, body="frozen", bidirectional=bidirectional))
+        after = model_weights(result.model.lm.model)
         assert before.keys() == after.keys()
         assert all(torch.equal(before[name], after[name]) for name in before)
         hidden = 16
-        assert found.trained == 2 * hidden + 2 + (hidden if bidirectional else 0)
+        assert result.trained == 2 * hidden + 2 + (hidden if bidirectional else 0)
 
 
 def test_a_frozen_body_without_cls_reads_every_text_once(
@@ -136,21 +136,21 @@ def test_a_frozen_body_without_cls_reads_every_text_once(
         return plain(self, ids, *rest)
 
     monkeypatch.setattr(Classifier, "features", counted)
-    found = train(tmp_path / "quick", how, dropout=0.1)
+    result = train(tmp_path / "quick", how, dropout=0.1)
     assert sum(reads) == 64 + 20 + 20  # both splits, and the scores of what is kept
-    for one, other in zip(
-        trained(found.model.classifier).values(),
+    for row, other in zip(
+        trained(result.model.classifier).values(),
         trained(asked_every_time.model.classifier).values(),
         strict=True,
     ):
-        assert torch.allclose(one, other, atol=1e-5)
+        assert torch.allclose(row, other, atol=1e-5)
 
 
 def test_lora_leaves_the_weights_below_it_alone(tmp_path: Path) -> None:
     before = model_weights(tiny_model())["layers.0.attention.output.weight"].clone()
-    found = train(tmp_path / "one", recipe(8, body="lora"))
+    result = train(tmp_path / "one", recipe(8, body="lora"))
     name = "layers.0.attention.output.base.weight"
-    assert torch.equal(dict(found.model.lm.model.named_parameters())[name], before)
+    assert torch.equal(dict(result.model.lm.model.named_parameters())[name], before)
 
 
 class Interrupting(SilentConsole):
@@ -205,10 +205,10 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
 def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(tmp_path: Path) -> None:
     for name in ("one", "two"):
         train(tmp_path / name, recipe(8))
-    one, two = (
+    first, second = (
         (tmp_path / name / "classifier.safetensors").read_bytes() for name in ("one", "two")
     )
-    assert one == two
+    assert first == second
 
 
 def test_what_else_a_folder_may_hold_is_refused(tmp_path: Path) -> None:

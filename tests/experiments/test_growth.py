@@ -145,7 +145,7 @@ def test_training_in_float32_is_that_of_a_run(tmp_path: Path) -> None:
 def agreement(**parts: tuple[float, float]) -> dict[str, Any]:
     return {
         "start": {"all": {"cosine": 1.0, "error": 0.0}},
-        "end": {name: {"cosine": one[0], "error": one[1]} for name, one in parts.items()},
+        "end": {name: {"cosine": pair[0], "error": pair[1]} for name, pair in parts.items()},
     }
 
 
@@ -182,10 +182,10 @@ def test_the_model_is_left_alone_and_a_missing_gradient_is_refused(
     original = TrainingStep.backward
 
     def losing(self: TrainingStep, batches: Any) -> Any:
-        found = original(self, batches)
+        gradients = original(self, batches)
         if self.precision == "bf16":
             self.model.embedding.weight.grad = None
-        return found
+        return gradients
 
     monkeypatch.setattr(TrainingStep, "backward", losing)
     with pytest.raises(TrainingError, match=r"embedding\.weight has a gradient in fp32 or bf16"):

@@ -278,10 +278,10 @@ def test_resolving_fills_in_what_was_left_empty(tmp_path: Path) -> None:
 def table_for(data: PreparedData, size: int) -> VectorTable:
     count = data.tokenizer.vocab_size - 4
     matrix = np.random.default_rng(0).normal(size=(count, size)).astype(np.float32)
-    found = np.ones(count, dtype=bool)
-    found[1] = False
+    has_vector = np.ones(count, dtype=bool)
+    has_vector[1] = False
     matrix[1] = 0
-    return VectorTable(matrix, found, np.zeros(count, dtype=bool))
+    return VectorTable(matrix, has_vector, np.zeros(count, dtype=bool))
 
 
 @pytest.mark.parametrize("scaled", [True, False])

@@ -52,7 +52,7 @@ def test_beam_search_never_measures_the_same_prompts_twice(
     overrides = [f"experiments.beam_search.{key}={value}" for key, value in settings.items()]
     console = SilentConsole()
     result = beam_search.run(open_run(tiny_run, console, overrides))
-    assert [one["num_prompts"] for one in result["comparisons"]] == sizes
+    assert [comparison["num_prompts"] for comparison in result["comparisons"]] == sizes
     assert len(result["n_best"]["hypotheses"]) == 2
     notes = [note for note in console.notes if note.startswith("experiments.beam_search.prompts")]
     assert len(notes) == told

@@ -149,23 +149,23 @@ def test_switching_and_stacking_are_sums_of_updates() -> None:
         attach(model, "lora", LoraConfig(rank=2, alpha=3, targets=("0", "2")), name)
         randomise(model, name, seed)
     updates = {
-        one: {
+        adapter: {
             f"{path}.weight": 1.5 * part["lora_B"] @ part["lora_A"]
             for path, wrapper in wrappers(model)
-            for part in [dict(wrapper.parts[one].named_parameters())]
+            for part in [dict(wrapper.parts[adapter].named_parameters())]
         }
-        for one in "ab"
+        for adapter in "ab"
     }
     for active in ([], ["a"], ["b"], ["a", "b"], ["b", "a"]):
         activate(model, active)
         wanted = with_linear_weights(
             plain,
             lambda name, active=active: sum(  # type: ignore[misc]
-                (updates[one].get(name, torch.zeros(())) for one in active), torch.zeros(())
+                (updates[adapter].get(name, torch.zeros(())) for adapter in active), torch.zeros(())
             ),
         )
         torch.testing.assert_close(model(x), wanted(x))
-        trained = {id(p) for one in active for p in trained_parameters(model, one).values()}
+        trained = {id(p) for adapter in active for p in trained_parameters(model, adapter).values()}
         assert {id(p) for p in model.parameters() if p.requires_grad} == trained
         merge(model)
         torch.testing.assert_close(model(x), wanted(x))
@@ -362,12 +362,12 @@ def test_the_weight_of_an_adapted_map_does_what_the_map_does(small_model: Models
     trained = trained_parameters(model, "a")
     gradients = torch.autograd.grad(wanted, list(trained.values()))
     step = TrainingStep(model, next_token_loss, TrainingConfig(device="cpu", precision="fp32"))
-    found = step.loss(Batch(IDS[:, :-1], labels, None))[0]
-    torch.testing.assert_close(found, wanted)
-    again = torch.autograd.grad(found, list(trained.values()))
-    for name, one, other in zip(trained, gradients, again, strict=True):
-        assert one.any(), name
-        torch.testing.assert_close(one, other)
+    loss = step.loss(Batch(IDS[:, :-1], labels, None))[0]
+    torch.testing.assert_close(loss, wanted)
+    again = torch.autograd.grad(loss, list(trained.values()))
+    for name, gradient, other in zip(trained, gradients, again, strict=True):
+        assert gradient.any(), name
+        torch.testing.assert_close(gradient, other)
     merge(model)
     with pytest.raises(AdapterError, match="a merged adapter cannot be trained"):
         model.unembedding.weight  # noqa: B018
@@ -388,9 +388,9 @@ def test_a_map_that_torch_uses_through_its_weight_can_be_adapted() -> None:
     x = torch.randn(2, 5, 8, dtype=torch.float64)
     attach(attention, "lora", LoraConfig(rank=2, targets=("out_proj",)), "a")
     randomise(attention, "a")
-    found, _ = attention(x, x, x)
+    output, _ = attention(x, x, x)
     fold(attention)
-    torch.testing.assert_close(attention(x, x, x)[0], found)
+    torch.testing.assert_close(attention(x, x, x)[0], output)
 
 
 class Doubled(LinearLike):

@@ -37,13 +37,13 @@ def test_outputs_pass_the_bottleneck_and_gradients_reach_it(activation: str) -> 
     x = torch.randn(7, 4, dtype=torch.float64)
     gelu = activation == "gelu"
     wanted = written_out(last(written_out(first(x), values, "0", gelu).tanh()), values, "2", gelu)
-    found = model(x)
-    torch.testing.assert_close(found, wanted)
+    output = model(x)
+    torch.testing.assert_close(output, wanted)
     toward = torch.randn_like(wanted)
-    ours = torch.autograd.grad(found, list(values.values()), toward)
+    ours = torch.autograd.grad(output, list(values.values()), toward)
     theirs = torch.autograd.grad(wanted, list(values.values()), toward)
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other)
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other)
 
 
 def test_they_stand_after_attention_and_feed_forward_before_the_residual_sum(
@@ -73,8 +73,8 @@ def test_they_stand_after_attention_and_feed_forward_before_the_residual_sum(
 def test_two_adapters_count_the_numbers_of_the_paper(small_model: Models) -> None:
     base = small_model(num_layers=3, hidden_size=12)
     model = attach(base, "bottleneck", BottleneckConfig(size=5))
-    found = sum(parameter.numel() for parameter in trained_parameters(model, "default").values())
-    assert found == 3 * 2 * (2 * 5 * 12 + 5 + 12)
+    count = sum(parameter.numel() for parameter in trained_parameters(model, "default").values())
+    assert count == 3 * 2 * (2 * 5 * 12 + 5 + 12)
 
 
 def test_the_start_is_small_and_cut_off(small_model: Models) -> None:
@@ -96,11 +96,11 @@ def test_it_stands_around_a_map_with_lora_and_one_after_the_other(small_model: M
         for name in ("low", "narrow"):
             for parameter in trained_parameters(model, name).values():
                 parameter.normal_(std=0.3)
-    found = {}
+    output = {}
     for names in ((), ("low",), ("narrow",), ("low", "narrow")):
         activate(model, names)
-        found[names] = model(IDS)
-    values = list(found.values())
+        output[names] = model(IDS)
+    values = list(output.values())
     assert all(not torch.allclose(a, b) for i, a in enumerate(values) for b in values[i + 1 :])
 
 

@@ -31,11 +31,11 @@ def classifier(labels: int = 3, model: dict[str, Any] | None = None, **settings:
     """Return a float64 classifier in eval mode whose new parameters are far from their start."""
     body = build_random(**(model or {}))
     torch.manual_seed(1)
-    found = Classifier(body, labels, ClassificationConfig(**settings), start_id=2)
+    classifier = Classifier(body, labels, ClassificationConfig(**settings), start_id=2)
     with torch.no_grad():
-        for parameter in trained(found).values():
+        for parameter in trained(classifier).values():
             parameter.add_(torch.randn_like(parameter), alpha=0.2)
-    return found.eval()
+    return classifier.eval()
 
 
 def padded(*lengths: int, width: int, filler: int = 0) -> tuple[Tensor, Tensor]:
@@ -80,9 +80,9 @@ def test_with_the_mask_the_first_place_sees_nothing_and_without_it_everything() 
     changed = ids.clone()
     changed[0, 8] = (ids[0, 8] + 1) % 23
     for causal in (True, False):
-        one, other = (body.residual(text, causal=causal) for text in (ids, changed))
+        first, other = (body.residual(text, causal=causal) for text in (ids, changed))
         for place in range(8):
-            moved = largest_difference(one[:, place], other[:, place])
+            moved = largest_difference(first[:, place], other[:, place])
             assert (moved > 1e-6) != causal, (place, moved)
 
 
@@ -90,7 +90,7 @@ def test_without_the_mask_attention_is_softmax_over_all_real_keys() -> None:
     """One layer of one head, computed again from its weights in float64."""
     body = build_random(num_layers=1, num_heads=1, hidden_size=6, head_dim=6)
     ids, real = padded(4, 6, width=6)
-    found = body.residual(ids, real=real, causal=False)
+    output = body.residual(ids, real=real, causal=False)
     layer = body.layers[0]
     places = torch.arange(6)[None].minimum(real.sum(1, keepdim=True) - 1)
     x = body.positions.add(body.embedding(ids) * body.embedding_scale, places)
@@ -101,7 +101,7 @@ def test_without_the_mask_attention_is_softmax_over_all_real_keys() -> None:
         mixed = (weights / weights.sum(-1, keepdim=True)) @ value
         h = layer.attention_norm(h + layer.attention.output(mixed))
         h = layer.feed_forward_norm(h + layer.feed_forward(h, NO_HOOKS))
-        assert largest_difference(found[row, :length], h) < 1e-12
+        assert largest_difference(output[row, :length], h) < 1e-12
 
 
 def test_texts_longer_than_an_attention_block_see_all_of_it() -> None:
@@ -118,14 +118,14 @@ def test_texts_longer_than_an_attention_block_see_all_of_it() -> None:
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_gradient_checkpointing_gives_the_same_gradients(bidirectional: bool) -> None:
     ids, real = padded(5, 9, width=9)
-    found = []
+    gradients = []
     for runner in (in_turn, recomputing(1)):
         model = classifier(bidirectional=bidirectional, body="full")
         with layers_run_by(model.body, runner):
             model.residual(ids, real=real).square().sum().backward()
-        found.append({name: p.grad for name, p in trained(model).items() if p.grad is not None})
-    assert found[0].keys() == found[1].keys()
-    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+        gradients.append({name: p.grad for name, p in trained(model).items() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
 
 
 @pytest.mark.parametrize("tied", [False, True])

@@ -126,10 +126,10 @@ def test_ranks_are_drawn_from_the_seed() -> None:
     first = [model(x) for _ in range(10)]
     torch.manual_seed(4)
     again = [model(x) for _ in range(10)]
-    assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
+    assert all(torch.equal(output, other) for output, other in zip(first, again, strict=True))
     fresh = adapted().train()
     torch.manual_seed(4)
-    assert all(torch.equal(one, fresh(x)) for one in first)
+    assert all(torch.equal(output, fresh(x)) for output in first)
 
 
 def test_a_pass_that_was_cut_short_does_not_bind_the_next() -> None:
@@ -189,18 +189,18 @@ def test_recomputed_layers_use_the_rank_of_then(
         for i in order:
             (outputs[i] * (i + 1)).square().sum().backward()
         outputs.append(fresh(IDS))  # what is drawn afterwards is the same, too
-        found = [
+        computed = [
             p.grad for p in trained_parameters(fresh, "default").values() if p.grad is not None
         ]
-        return outputs, found
+        return outputs, computed
 
     for order in ((0,), (0, 1, 2), (2, 1, 0), (1, 2, 0)):
         outputs, wanted = gradients(False, order)
-        again, found = gradients(True, order)
-        assert len(found) == len(wanted) == 16
-        assert all(torch.equal(one, two) for one, two in zip(outputs, again, strict=True))
-        for one, two in zip(wanted, found, strict=True):
-            torch.testing.assert_close(one, two, rtol=1e-12, atol=1e-12)
+        again, computed = gradients(True, order)
+        assert len(computed) == len(wanted) == 16
+        assert all(torch.equal(first, second) for first, second in zip(outputs, again, strict=True))
+        for first, second in zip(wanted, computed, strict=True):
+            torch.testing.assert_close(first, second, rtol=1e-12, atol=1e-12)
     assert len({round(output.sum().item(), 6) for output in gradients(False, (0, 1, 2))[0]}) > 1
 
 
@@ -217,8 +217,8 @@ def test_the_output_projection_uses_the_rank_of_its_pass(small_model: Models) ->
         logits = model(IDS[:, :-1])
         wanted = nn.functional.cross_entropy(logits.mT, IDS[:, 1:], reduction="sum")
         torch.manual_seed(seed)
-        found = step.loss(Batch(IDS[:, :-1], IDS[:, 1:], None))[0]
-        torch.testing.assert_close(found, wanted)
+        loss = step.loss(Batch(IDS[:, :-1], IDS[:, 1:], None))[0]
+        torch.testing.assert_close(loss, wanted)
 
 
 def test_memory_of_passes_is_bounded() -> None:

@@ -54,16 +54,16 @@ def test_the_errors_are_those_of_eckart_and_young(
     rows: int, columns: int, seed: int, data: st.DataObject
 ) -> None:
     matrix = random_matrix(rows, columns, seed)
-    found = decompose(matrix)
+    factors = decompose(matrix)
     rank = data.draw(st.integers(0, min(rows, columns)))
-    rest = (matrix - found.truncated(rank)).numpy()
+    rest = (matrix - factors.truncated(rank)).numpy()
     reference = np.linalg.svd(matrix.numpy(), compute_uv=False)
-    np.testing.assert_allclose(found.values.numpy(), reference, rtol=1e-10, atol=1e-12)
-    assert spectral_error(found.values, rank) == pytest.approx(np.linalg.norm(rest, 2), abs=1e-9)
+    np.testing.assert_allclose(factors.values.numpy(), reference, rtol=1e-10, atol=1e-12)
+    assert spectral_error(factors.values, rank) == pytest.approx(np.linalg.norm(rest, 2), abs=1e-9)
     frobenius = np.linalg.norm(rest)
-    assert frobenius_error(found.values, rank) == pytest.approx(frobenius, abs=1e-9)
+    assert frobenius_error(factors.values, rank) == pytest.approx(frobenius, abs=1e-9)
     share = frobenius / np.linalg.norm(matrix.numpy())
-    assert relative_error(found.values, rank) == pytest.approx(share, abs=1e-9)
+    assert relative_error(factors.values, rank) == pytest.approx(share, abs=1e-9)
 
 
 @given(st.integers(2, 8), st.integers(2, 8), st.integers(0, 99), st.data())
@@ -85,9 +85,9 @@ def test_no_random_competitor_of_that_rank_is_nearer(
         left, right = decompose(matrix).factors(rank)
         shaken = left + 1e-3 * random_matrix(rows, rank, 3000 + other)
         competitors.append(shaken @ right)
-        for one in competitors:
-            assert torch.linalg.matrix_norm(matrix - one) >= frobenius - 1e-9
-            assert torch.linalg.matrix_norm(matrix - one, 2) >= spectral - 1e-9
+        for competitor in competitors:
+            assert torch.linalg.matrix_norm(matrix - competitor) >= frobenius - 1e-9
+            assert torch.linalg.matrix_norm(matrix - competitor, 2) >= spectral - 1e-9
     assert torch.linalg.matrix_rank(best) <= rank
 
 
@@ -98,9 +98,11 @@ def test_gradient_descent_on_two_factors_ends_at_the_same_error() -> None:
     for _ in range(400):
         right = torch.linalg.lstsq(left, matrix).solution
         left = torch.linalg.lstsq(right.T, matrix.T).solution.T
-    found = decompose(matrix)
-    assert float((matrix - left @ right).norm()) == pytest.approx(frobenius_error(found.values, 2))
-    torch.testing.assert_close(left @ right, found.truncated(2), rtol=1e-6, atol=1e-6)
+    factors = decompose(matrix)
+    assert float((matrix - left @ right).norm()) == pytest.approx(
+        frobenius_error(factors.values, 2)
+    )
+    torch.testing.assert_close(left @ right, factors.truncated(2), rtol=1e-6, atol=1e-6)
 
 
 def test_effective_rank_of_known_spectra() -> None:
@@ -114,8 +116,8 @@ def test_effective_rank_of_known_spectra() -> None:
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=12))
 def test_effective_rank_lies_between_one_and_the_rank(values: list[float]) -> None:
-    found = effective_rank(torch.tensor(sorted(values, reverse=True), dtype=torch.float64))
-    assert 1 - 1e-9 <= found <= len(values) + 1e-9
+    rank = effective_rank(torch.tensor(sorted(values, reverse=True), dtype=torch.float64))
+    assert 1 - 1e-9 <= rank <= len(values) + 1e-9
 
 
 def test_energy_rank_of_a_known_spectrum() -> None:
@@ -149,9 +151,9 @@ def test_parameters_and_the_break_even_rank() -> None:
 
 
 def test_half_precision_is_decomposed_in_float64() -> None:
-    found = decompose(torch.randn(4, 3).bfloat16().requires_grad_())
-    assert found.left.dtype == found.values.dtype == found.right.dtype == torch.float64
-    assert not found.truncated(2).requires_grad
+    factors = decompose(torch.randn(4, 3).bfloat16().requires_grad_())
+    assert factors.left.dtype == factors.values.dtype == factors.right.dtype == torch.float64
+    assert not factors.truncated(2).requires_grad
 
 
 @pytest.mark.parametrize(

@@ -40,10 +40,10 @@ def test_it_is_its_matrix_and_so_is_its_gradient(inputs: int, outputs: int, seed
     projection = Fastfood(inputs, outputs, seed)
     z = torch.randn(inputs, dtype=torch.float64, requires_grad=True)
     wanted = matrix(projection)
-    found = projection(z)
-    torch.testing.assert_close(found, wanted @ z)
-    toward = torch.randn_like(found)
-    found.backward(toward)
+    projected = projection(z)
+    torch.testing.assert_close(projected, wanted @ z)
+    toward = torch.randn_like(projected)
+    projected.backward(toward)
     torch.testing.assert_close(z.grad, wanted.T @ toward)
 
 
@@ -63,10 +63,10 @@ def test_shares_of_a_projection_keep_the_length_on_average() -> None:
 
 
 def test_entries_are_uncorrelated_and_directions_spread() -> None:
-    found = matrix(Fastfood(64, 4096, 0)) * 64  # entries of variance 1
-    assert float(found.mean()) == pytest.approx(0, abs=0.02)
-    assert float(found.square().mean()) == pytest.approx(1, abs=1e-6)
-    products = found.T @ found / 4096  # columns with each other
+    projected = matrix(Fastfood(64, 4096, 0)) * 64  # entries of variance 1
+    assert float(projected.mean()) == pytest.approx(0, abs=0.02)
+    assert float(projected.square().mean()) == pytest.approx(1, abs=1e-6)
+    products = projected.T @ projected / 4096  # columns with each other
     off = products - torch.diag(products.diag())
     assert float(off.abs().max()) < 0.1
 

@@ -20,12 +20,12 @@ Models = Callable[..., DecoderLM]
 
 
 def parts_of(model: nn.Module) -> dict[str, ProjectedUpdate]:
-    found = {}
+    parts = {}
     for path, wrapper in wrappers(model):
         part = wrapper.parts["default"]
         assert isinstance(part, ProjectedUpdate)
-        found[path] = part
-    return found
+        parts[path] = part
+    return parts
 
 
 @pytest.mark.parametrize("aware", [False, True])
@@ -49,7 +49,7 @@ def test_the_weights_move_by_the_projection_of_the_numbers(
     z = subspace.coordinates
     identity = torch.eye(len(z), dtype=torch.float64)
     for path, part in parts.items():
-        columns = torch.stack([part.projection(one) for one in identity], 1)  # (rows, z)
+        columns = torch.stack([part.projection(unit) for unit in identity], 1)  # (rows, z)
         factor = [0.5, 2.0, -3.0][int(path.split(".")[1])] if aware else 1.0
         wanted = (columns @ z).view(part.shape) * factor
         torch.testing.assert_close(part.weight_update(), wanted)
@@ -58,7 +58,7 @@ def test_the_weights_move_by_the_projection_of_the_numbers(
 
 
 def test_all_maps_together_keep_the_length_of_the_numbers(small_model: Models) -> None:
-    found = []
+    output = []
     for seed in range(20):
         settings = IntrinsicConfig(dimension=32, structure_aware=False, seed=seed)
         model = attach(small_model(), "intrinsic", settings)
@@ -66,8 +66,8 @@ def test_all_maps_together_keep_the_length_of_the_numbers(small_model: Models) -
         with torch.no_grad():
             next(iter(parts)).subspace.coordinates.normal_()
             moved = torch.cat([part.weight_update().flatten() for part in parts])
-            found.append(moved.norm() / next(iter(parts)).subspace.coordinates.norm())
-    assert float(torch.stack(found).mean()) == pytest.approx(1, abs=0.05)
+            output.append(moved.norm() / next(iter(parts)).subspace.coordinates.norm())
+    assert float(torch.stack(output).mean()) == pytest.approx(1, abs=0.05)
 
 
 def test_maps_of_the_same_shape_get_other_rows(small_model: Models) -> None:

@@ -58,11 +58,11 @@ def test_attention_in_groups_is_the_brute_force(positions: str, size: int, num_h
     assert isinstance(grouped, GroupedAttention)
     x = torch.randn(2, 11, base.config.hidden_size, dtype=torch.float64, requires_grad=True)
     blocked = torch.ones(11, 11, dtype=torch.bool).triu(1)[None, None]
-    found = grouped(x, Reading(model.positions, torch.arange(11)[None], blocked))
+    output = grouped(x, Reading(model.positions, torch.arange(11)[None], blocked))
     wanted = brute_force(grouped.base, x, model.positions, size)
-    torch.testing.assert_close(found, wanted)
-    toward = torch.randn_like(found)
-    (ours,) = torch.autograd.grad(found, x, toward, retain_graph=True)
+    torch.testing.assert_close(output, wanted)
+    toward = torch.randn_like(output)
+    (ours,) = torch.autograd.grad(output, x, toward, retain_graph=True)
     (theirs,) = torch.autograd.grad(wanted, x, toward)
     torch.testing.assert_close(ours, theirs)
 
@@ -70,9 +70,9 @@ def test_attention_in_groups_is_the_brute_force(positions: str, size: int, num_h
 @given(st.integers(1, 40), st.integers(1, 12), st.booleans())
 def test_groups_cover_the_text_once(length: int, size: int, shifted: bool) -> None:
     shift = size // 2 if shifted else 0
-    found = list(groups(length, size, shift))
-    assert [place for group in found for place in range(length)[group]] == list(range(length))
-    assert all(0 < group.stop - group.start <= size for group in found)
+    covered = list(groups(length, size, shift))
+    assert [place for group in covered for place in range(length)[group]] == list(range(length))
+    assert all(0 < group.stop - group.start <= size for group in covered)
 
 
 def test_in_training_a_token_sees_no_further_than_its_group_and_in_evaluation_everything(
@@ -133,13 +133,13 @@ def test_an_extended_model_is_the_same_where_there_was_context_and_reads_on(posi
     base = build_random(positions=positions, context_length=8)
     longer = extended(base, 32)
     ids = random_ids(base, 2, 30)
-    found = longer(ids)
-    assert found.shape == (2, 30, 23)
-    torch.testing.assert_close(found[:, :8], base(ids[:, :8]), rtol=1e-4, atol=1e-5)
+    output = longer(ids)
+    assert output.shape == (2, 30, 23)
+    torch.testing.assert_close(output[:, :8], base(ids[:, :8]), rtol=1e-4, atol=1e-5)
     assert base.config.context_length == 8
     direct = DecoderLM(longer.config).double().eval()
     direct.load_state_dict(base.state_dict())
-    torch.testing.assert_close(found, direct(ids), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output, direct(ids), rtol=1e-4, atol=1e-5)
 
 
 def test_a_network_without_attention_is_refused() -> None:

@@ -65,13 +65,13 @@ def as_peft(base: nn.Module, model: nn.Module, settings: LoraConfig) -> Any:
 
 def peft_parameters(model: Any, names: Any) -> dict[str, nn.Parameter]:
     """Return peft's trainable parameters under our names, each of which must be there."""
-    found = {}
+    parameters = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             ours = name.removeprefix("base_model.model.").removesuffix(".default.weight")
-            found[ours.replace(".base_layer", "")] = parameter
-    assert found.keys() == set(names)
-    return found
+            parameters[ours.replace(".base_layer", "")] = parameter
+    assert parameters.keys() == set(names)
+    return parameters
 
 
 @pytest.mark.parametrize("bias", ["none", "adapted", "all"])
@@ -96,11 +96,11 @@ def test_outputs_and_gradients_are_those_of_peft(
     (ours * weights).sum().backward()
     (theirs * weights).sum().backward()
     trained = trained_parameters(model, "default")
-    found = peft_parameters(other, trained)
+    parameters = peft_parameters(other, trained)
     for name, parameter in trained.items():
         assert parameter.grad is not None, name
         assert parameter.grad.any(), name
-        torch.testing.assert_close(parameter.grad, found[name].grad)
+        torch.testing.assert_close(parameter.grad, parameters[name].grad)
     assert not any(p.grad is not None for n, p in model.named_parameters() if "base.weight" in n)
     model.eval()
     merge(model)
@@ -154,16 +154,16 @@ def test_it_starts_as_the_base_with_a_random_and_b_zero() -> None:
 
 
 def test_the_start_is_the_same_in_every_format() -> None:
-    found = []
+    starts = []
     for dtype in (torch.float32, torch.float64, torch.bfloat16):
         torch.manual_seed(0)
         part = LowRank(nn.Linear(6, 9, dtype=dtype, device="cpu"), 3, 1.0)
         assert part.lora_A.dtype == part.lora_B.dtype == dtype
         torch.manual_seed(0)
         nn.Linear(6, 9, dtype=dtype)
-        found.append(torch.empty(3, 6))
-        nn.init.kaiming_uniform_(found[-1], a=math.sqrt(5))
-        assert torch.equal(part.lora_A, found[-1].to(dtype))
+        starts.append(torch.empty(3, 6))
+        nn.init.kaiming_uniform_(starts[-1], a=math.sqrt(5))
+        assert torch.equal(part.lora_A, starts[-1].to(dtype))
 
 
 def test_dropout_acts_on_the_input_of_the_update_only() -> None:
@@ -240,11 +240,11 @@ def test_lora_plus_moves_b_so_many_times_as_far(name: str, copied: bool) -> None
         gradients_of_one(model)
         optimizer.step()
         moved = {key: (before[key] - p.detach()).flatten() for key, p in trained.items()}
-        one = moved["0.lora_A"][0]
-        assert one > 0
+        a = moved["0.lora_A"][0]
+        assert a > 0
         for key, distance in moved.items():
             ratio = 16.0 if key.endswith("lora_B") else 1.0
-            torch.testing.assert_close(distance, (ratio * one).expand_as(distance))
+            torch.testing.assert_close(distance, (ratio * a).expand_as(distance))
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
@@ -279,8 +279,8 @@ def test_lora_plus_is_restored_with_its_optimizer() -> None:
     restore_optimizer(fresh, other, optimizer_tensors(optimizer, model))
     step(model, optimizer)
     step(other, fresh)
-    for one, two in zip(model.parameters(), other.parameters(), strict=True):
-        assert torch.equal(one, two)
+    for first, second in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(first, second)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -292,8 +292,8 @@ def test_gradients_are_those_of_finite_differences() -> None:
     def outputs(*values: Tensor) -> Tensor:
         names = {id(p): name for name, p in model.named_parameters()}
         given = {names[id(p)]: v for p, v in zip(trained.values(), values, strict=True)}
-        found: Tensor = torch.func.functional_call(model, given, (x,))
-        return found
+        output: Tensor = torch.func.functional_call(model, given, (x,))
+        return output
 
     assert torch.autograd.gradcheck(
         outputs, tuple(p.detach().requires_grad_() for p in trained.values())

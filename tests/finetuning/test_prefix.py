@@ -51,11 +51,11 @@ def test_outputs_and_gradients_are_those_of_peft(inner: int) -> None:
             values[start + name].copy_(weights[other].normal_())
     ids = random_ids(model, 2, 6)
     # PEFT counts the text's positions from the end of the prefix.
-    found = model(ids, positions=torch.arange(LENGTH, LENGTH + 6)[None])
+    output = model(ids, positions=torch.arange(LENGTH, LENGTH + 6)[None])
     wanted = reference(input_ids=ids).logits
-    torch.testing.assert_close(found, wanted)
-    toward = torch.randn_like(found)
-    found.backward(toward)
+    torch.testing.assert_close(output, wanted)
+    toward = torch.randn_like(output)
+    output.backward(toward)
     wanted.backward(toward)
     for name, other in names.items():
         torch.testing.assert_close(values[start + name].grad, weights[other].grad)
@@ -95,8 +95,8 @@ def test_it_is_seen_by_every_token_through_the_cache_and_after_beams_change_plac
     prompts = [ids[0, :5].tolist(), ids[1, :2].tolist(), ids[2, :7].tolist()]
     cached, plain = (Stepper(model, prompts, pad=0, use_cache=use) for use in (True, False))
     for step in range(11):  # beyond the context, where windows slide
-        found, wanted = cached.logits(), plain.logits()
-        torch.testing.assert_close(found, wanted)
+        logits, wanted = cached.logits(), plain.logits()
+        torch.testing.assert_close(logits, wanted)
         for stepper in (cached, plain):
             stepper.append(wanted.argmax(-1))
             if step % 3 == 1:

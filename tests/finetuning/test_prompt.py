@@ -34,12 +34,12 @@ def test_outputs_and_gradients_are_those_of_peft() -> None:
     with torch.no_grad():
         ours_values.copy_(theirs_values.normal_())
     ids = random_ids(model, 2, 6)
-    found = model(ids)
+    output = model(ids)
     wanted = reference(input_ids=ids).logits[:, LENGTH:]
-    assert found.shape == wanted.shape
-    torch.testing.assert_close(found, wanted)
-    toward = torch.randn_like(found)
-    found.backward(toward)
+    assert output.shape == wanted.shape
+    torch.testing.assert_close(output, wanted)
+    toward = torch.randn_like(output)
+    output.backward(toward)
     wanted.backward(toward)
     torch.testing.assert_close(ours_values.grad, theirs_values.grad)
 
@@ -93,8 +93,8 @@ def test_it_is_read_once_and_stays_in_the_cache(positions: str) -> None:
     prompts = [ids[0, :5].tolist(), ids[1, :2].tolist(), ids[2, :7].tolist()]
     cached, plain = (Stepper(model, prompts, pad=0, use_cache=use) for use in (True, False))
     for step in range(12):  # beyond the context, where windows slide
-        found, wanted = cached.logits(), plain.logits()
-        torch.testing.assert_close(found, wanted)
+        logits, wanted = cached.logits(), plain.logits()
+        torch.testing.assert_close(logits, wanted)
         for stepper in (cached, plain):
             stepper.append(wanted.argmax(-1))
             if step % 3 == 1:

@@ -30,16 +30,16 @@ def test_it_is_lora_over_the_dequantized_weights(small_model: Models) -> None:
     model = attach(base, "qlora", QLoraConfig(rank=3, alpha=6, targets=TARGETS))
     torch.manual_seed(1)
     other = attach(reference, "lora", LoraConfig(rank=3, alpha=6, targets=TARGETS))
-    ours, theirs = (trained_parameters(one, "default") for one in (model, other))
+    ours, theirs = (trained_parameters(adapted, "default") for adapted in (model, other))
     assert ours.keys() == theirs.keys()
     torch.manual_seed(2)
     for key, parameter in ours.items():
         assert torch.equal(parameter, theirs[key])
         with torch.no_grad():
             theirs[key].copy_(parameter.normal_())
-    wanted, found = other(IDS), model(IDS)
-    torch.testing.assert_close(found, wanted)
-    found.square().sum().backward()
+    wanted, output = other(IDS), model(IDS)
+    torch.testing.assert_close(output, wanted)
+    output.square().sum().backward()
     wanted.square().sum().backward()
     for key, parameter in ours.items():
         torch.testing.assert_close(parameter.grad, theirs[key].grad)
@@ -50,16 +50,16 @@ def test_only_the_targets_are_quantized_and_bytes_are_those_of_4_bits(small_mode
     sizes = {path: m.weight.numel() for path, m in base.named_modules() if path.endswith(TARGETS)}
     before = sum(p.numel() * p.element_size() for p in base.parameters())
     model = attach(base, "qlora", QLoraConfig(rank=2, targets=TARGETS))
-    found = {path: m for path, m in plain_modules(model) if isinstance(m, NF4Linear)}
-    assert found.keys() == sizes.keys()
-    for path, module in found.items():
+    quantized = {path: m for path, m in plain_modules(model) if isinstance(m, NF4Linear)}
+    assert quantized.keys() == sizes.keys()
+    for path, module in quantized.items():
         count = sizes[path]
         blocks = -(-count // 64)
         wanted = -(-count // 2) + blocks + 4 * -(-blocks // 256) + 4
         assert module.quantized.num_bytes == wanted
     held = detach(model, "default")
     after = sum(t.numel() * t.element_size() for t in held.state_dict().values())
-    saved = sum(4 * sizes[path] - m.quantized.num_bytes for path, m in found.items())
+    saved = sum(4 * sizes[path] - m.quantized.num_bytes for path, m in quantized.items())
     positions = sum(
         b.numel() * b.element_size() for b in base.buffers() if b.dtype == torch.float32
     )
@@ -71,13 +71,13 @@ def test_an_earlier_adapter_stays_on_the_quantized_map(small_model: Models) -> N
     start = model(IDS)
     model = attach(model, "qlora", QLoraConfig(rank=2, targets=TARGETS), "second")
     activate(model, ["first"])
-    found = model(IDS)
-    assert not torch.equal(found, start)
-    torch.testing.assert_close(found, start, rtol=0, atol=2)
+    output = model(IDS)
+    assert not torch.equal(output, start)
+    torch.testing.assert_close(output, start, rtol=0, atol=2)
     with torch.no_grad():
         for parameter in trained_parameters(model, "first").values():
             parameter.normal_()
-    assert not torch.allclose(model(IDS), found)
+    assert not torch.allclose(model(IDS), output)
 
 
 def test_another_form_of_quantization_of_the_same_map_is_refused(small_model: Models) -> None:

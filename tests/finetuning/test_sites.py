@@ -56,8 +56,8 @@ def test_a_pattern_is_a_path_or_its_end(path: str, pattern: str, meant: bool) ->
 
 
 def test_modules_are_found_in_the_order_of_the_model(small_model: Models) -> None:
-    found = find_linears(small_model(), ("feed_forward.expand", "attention.output"))
-    assert list(found) == [
+    modules = find_linears(small_model(), ("feed_forward.expand", "attention.output"))
+    assert list(modules) == [
         "layers.0.attention.output",
         "layers.0.feed_forward.expand",
         "layers.1.attention.output",
@@ -98,9 +98,9 @@ def test_paths_do_not_show_wrappers_nor_what_adapters_added(small_model: Models)
         "layers.0.attention.output",
     ]
     assert module_at(model, "layers.0.attention.output") is inner
-    found = find_linears(model, ("*",))
-    assert list(found) == list(find_linears(plain, ("*",)))
-    assert found["layers.0.attention.output"] is inner.base
+    modules = find_linears(model, ("*",))
+    assert list(modules) == list(find_linears(plain, ("*",)))
+    assert modules["layers.0.attention.output"] is inner.base
 
 
 def test_a_tied_parameter_has_one_name(small_model: Models) -> None:

@@ -202,13 +202,13 @@ def test_peft_reads_ours(
     torch.testing.assert_close(theirs(IDS), ours)
     (ours * WEIGHTS).sum().backward()
     (theirs(IDS) * WEIGHTS).sum().backward()
-    found = peft_gradients(theirs)
+    gradients = peft_gradients(theirs)
     trained = trained_parameters(model, "default")
-    assert found.keys() == trained.keys()
+    assert gradients.keys() == trained.keys()
     for name, parameter in trained.items():
         assert parameter.grad is not None
         assert parameter.grad.any(), name
-        torch.testing.assert_close(found[name], parameter.grad)
+        torch.testing.assert_close(gradients[name], parameter.grad)
 
 
 @pytest.mark.parametrize("bias", ["none", "lora_only", "all"])
@@ -235,11 +235,11 @@ def test_ours_reads_peft(
     torch.testing.assert_close(ours, theirs(IDS))
     (ours * WEIGHTS).sum().backward()
     (theirs(IDS) * WEIGHTS).sum().backward()
-    found = peft_gradients(theirs)
+    gradients = peft_gradients(theirs)
     trained = trained_parameters(model, "default")
-    assert found.keys() == trained.keys()
+    assert gradients.keys() == trained.keys()
     for name, parameter in trained.items():
-        torch.testing.assert_close(found[name], parameter.grad)
+        torch.testing.assert_close(gradients[name], parameter.grad)
     # And once around: what is saved here again is what peft had saved.
     save_adapter(model, "default", tmp_path / "again")
     first = safetensors.torch.load_file(tmp_path / TENSORS)

@@ -189,8 +189,8 @@ class IA3(Method):
         whole = {}
         for path, vector in zip(paths, tensors.values(), strict=True):
             if path not in chosen:
-                ones = vector.new_ones(linears[path].out_features - len(vector), 1)
-                vector = torch.cat((ones, vector))
+                unscaled = vector.new_ones(linears[path].out_features - len(vector), 1)
+                vector = torch.cat((unscaled, vector))
             whole[f"{PREFIX}{path}{_VECTOR}"] = vector
         inputs = [path for path in paths if path in chosen]
         fields = {

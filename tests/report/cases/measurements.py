@@ -35,8 +35,8 @@ def machine(**environment: Any) -> str:
 
 def apart(low: float, high: float) -> tuple[str, list[str]]:
     """The best of two and who is level with it, the interval of the difference being this."""
-    found = {"differences": {"bleu": {"a": {"b": [1.0, low, high]}}}}
-    return leaders(found, "bleu", {"a": 2.0, "b": 1.0})
+    result = {"differences": {"bleu": {"a": {"b": [1.0, low, high]}}}}
+    return leaders(result, "bleu", {"a": 2.0, "b": 1.0})
 
 
 PHRASES = [
