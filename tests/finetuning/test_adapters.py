@@ -29,7 +29,7 @@ from tinylm.finetuning.adapters import (
     trained_parameters,
     unmerge,
 )
-from tinylm.finetuning.linear import AdaptedLinear, adapt_linear
+from tinylm.finetuning.linear import AdaptedLinear, wrap_linear
 from tinylm.finetuning.lora import LowRank
 from tinylm.finetuning.sites import plain_parameters, wrappers
 from tinylm.model.decoder import DecoderLM
@@ -460,10 +460,10 @@ def test_fingerprints_tell_bases_apart(small_model: Models) -> None:
     assert fingerprint(nn.Linear(4, 4).bfloat16())
 
 
-def test_adapt_linear_alone_changes_nothing(small_model: Models) -> None:
+def test_a_wrapper_alone_changes_nothing(small_model: Models) -> None:
     model = small_model()
     start = model(IDS)
-    adapted = adapt_linear(model, "layers.0.attention.output")
+    adapted = wrap_linear(model, "layers.0.attention.output", AdaptedLinear)
     assert (adapted.in_features, adapted.out_features) == (12, 12)
     assert adapted.weight is adapted.base.weight
     assert adapted.bias is adapted.base.bias

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tinylm.errors import AdapterError
-from tinylm.finetuning.linear import AdaptedLinear, adapt_linear, find_linears
+from tinylm.finetuning.linear import AdaptedLinear, find_linears, wrap_linear
 from tinylm.finetuning.lora import LowRank
 from tinylm.finetuning.sites import (
     Parts,
@@ -87,7 +87,7 @@ def test_kinds_are_told_apart(small_model: Models) -> None:
 def test_paths_do_not_show_wrappers_nor_what_adapters_added(small_model: Models) -> None:
     plain, model = small_model(), small_model()
     replace_module(model, "layers.0.attention", Wrapper(model.layers[0].attention))
-    inner = adapt_linear(model, "layers.0.attention.output")
+    inner = wrap_linear(model, "layers.0.attention.output", AdaptedLinear)
     inner.parts.add("a", LowRank(inner.base, 2, 1.0))
     inner.merge()
     assert [path for path, _ in plain_modules(model)] == [path for path, _ in plain_modules(plain)]
@@ -111,7 +111,7 @@ def test_a_tied_parameter_has_one_name(small_model: Models) -> None:
 def test_a_module_used_twice_is_replaced_in_both_places() -> None:
     shared = nn.Linear(4, 4)
     model = nn.Sequential(shared, nn.ReLU(), shared)
-    adapted = adapt_linear(model, "0")
+    adapted = wrap_linear(model, "0", AdaptedLinear)
     assert model[0] is adapted
     assert model[2] is adapted
     assert adapted.base is shared
@@ -119,11 +119,11 @@ def test_a_module_used_twice_is_replaced_in_both_places() -> None:
 
 def test_a_map_is_wrapped_once(small_model: Models) -> None:
     model = small_model()
-    first = adapt_linear(model, "unembedding")
-    assert adapt_linear(model, "unembedding") is first
+    first = wrap_linear(model, "unembedding", AdaptedLinear)
+    assert wrap_linear(model, "unembedding", AdaptedLinear) is first
     outer = Wrapper(first)
     replace_module(model, "unembedding", outer)
-    assert adapt_linear(model, "unembedding") is first
+    assert wrap_linear(model, "unembedding", AdaptedLinear) is first
     assert unwrapped(outer) is first.base
 
 

@@ -212,12 +212,8 @@ def find_linears(model: nn.Module, patterns: Sequence[str]) -> dict[str, LinearM
     return {path: linear for path, linear in matching.items() if isinstance(linear, LINEARS)}
 
 
-def adapt_linear(model: nn.Module, path: str) -> AdaptedLinear:
-    """Return the wrapper of the linear map at a path, put there if there is none yet."""
-    return _wrapped(model, path, AdaptedLinear)
-
-
-def _wrapped(model: nn.Module, path: str, kind: type[Mergeable]) -> Mergeable:
+def wrap_linear(model: nn.Module, path: str, kind: type[Mergeable]) -> Mergeable:
+    """Return the wrapper of a kind around the map at a path, put there if there is none yet."""
     there = module_at(model, path)
     inside = there
     while isinstance(inside, Wrapper):
@@ -247,4 +243,4 @@ def add_parts(
     """
     parts = {path: make_part(path, linear) for path, linear in linears.items()}
     for path, part in parts.items():
-        _wrapped(model, path, kind).parts.add(name, part)
+        wrap_linear(model, path, kind).parts.add(name, part)
