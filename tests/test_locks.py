@@ -19,12 +19,14 @@ from tinylm.atomic import write_text
 from tinylm.locks import LOCK, LockedError, LostFolderError, locked
 
 HOLD = """
-import signal, sys
+import select, signal, sys
 from tinylm.locks import locked
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs behind
 with locked(sys.argv[1], print):
     print("held", flush=True)
-    sys.stdin.read()
+    # A signal that comes just before a read that never ends would not be seen.
+    while not select.select([sys.stdin], [], [], 0.05)[0]:
+        pass
 """
 COUNT = """
 import sys
