@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic.dataclasses import dataclass
 
-from tinylm import atomic
 from tinylm.errors import DataError, shown
-from tinylm.reading import CHECKSUM, read_json, refusal, signed, verified
+from tinylm.reading import CHECKSUM, read_json, refusal, verified
+from tinylm.tokenizers import files
 from tinylm.tokenizers.base import (
     SPECIAL_TOKENS,
     UNK,
@@ -34,8 +34,7 @@ from tinylm.tokenizers.base import (
 )
 from tinylm.value_types import FROZEN
 
-_FORMAT, _VERSION, _KIND = "tinylm-tokenizer", 1, "bytes"
-_ADVICE = "train the tokenizer again, or give another file"
+_KIND = "bytes"
 _BYTES = 256
 
 
@@ -147,19 +146,8 @@ class BytesTokenizer:
         Raises:
             DataError: if the file cannot be written.
         """
-        values = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "kind": _KIND,
-            "special_tokens": list(self._special[len(SPECIAL_TOKENS) :]),
-        }
-        try:
-            atomic.write_text(path, json.dumps(signed(values), indent=0) + "\n")
-        except OSError as error:
-            raise DataError(
-                f"{path}: cannot write the tokenizer ({error.strerror or error}): "
-                "give a folder that can be written"
-            ) from error
+        special = self._special[len(SPECIAL_TOKENS) :]
+        files.write(path, _KIND, {"special_tokens": list(special)})
 
     @classmethod
     def load(cls, path: str | Path) -> BytesTokenizer:
@@ -168,12 +156,12 @@ class BytesTokenizer:
         Raises:
             DataError: if the file is missing, malformed, changed or of another kind.
         """
-        refuse = refusal(path, DataError, _ADVICE)
-        content = read_json(path, dict[str, Any], DataError, _ADVICE)
-        if content.get("format") != _FORMAT or CHECKSUM not in content:
-            raise refuse(f'not a tokenizer file (no "format": "{_FORMAT}" with a checksum)')
+        refuse = refusal(path, DataError, files.ADVICE)
+        content = read_json(path, dict[str, Any], DataError, files.ADVICE)
+        if content.get("format") != files.FORMAT or CHECKSUM not in content:
+            raise refuse(f'not a tokenizer file (no "format": "{files.FORMAT}" with a checksum)')
         content = verified(content, refuse)
-        expected = {"format": _FORMAT, "version": _VERSION, "kind": _KIND}
+        expected = files.heading(_KIND)
         for key, value in expected.items():
             if content.get(key) != value:
                 raise refuse(f"{key} is {shown(content.get(key))}, but {value!r} is needed")

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinylm import atomic
 from tinylm.errors import DataError, TinylmError, shown
-from tinylm.reading import CHECKSUM, checked, key_shown, read_json, refusal, signed, verified
+from tinylm.reading import CHECKSUM, checked, key_shown, read_json, refusal, verified
 from tinylm.reading.shapes import Refuse
+from tinylm.tokenizers import files
 from tinylm.tokenizers.base import SPECIAL_TOKENS, read_special_tokens
 from tinylm.tokenizers.word_case import Case, Place
 
-FORMAT = "tinylm-tokenizer"
-FORMAT_VERSION = 1
 KIND = "word"
 RULE_VERSIONS = (1, 2)
-_ADVICE = "train the tokenizer again, or give another file"
 _KEYS = {
     *("format", "version", "kind", "rule_version", "min_frequency", "max_size", "types_seen"),
     *("fingerprint", "vocabulary", "special_tokens"),
@@ -52,9 +48,6 @@ def write(path: str | Path, content: Content) -> None:
     """
     key = _CASE_KEY[content.rule_version]
     values = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "kind": KIND,
         "rule_version": content.rule_version,
         "min_frequency": content.min_frequency,
         "max_size": content.max_size,
@@ -67,13 +60,7 @@ def write(path: str | Path, content: Content) -> None:
     }
     if content.special:  # versions before know none
         values["special_tokens"] = list(content.special)
-    try:
-        atomic.write_text(path, json.dumps(signed(values), indent=0) + "\n")
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot write the tokenizer ({error.strerror or error}): "
-            "give a folder that can be written"
-        ) from error
+    files.write(path, KIND, values)
 
 
 def read(path: str | Path) -> Content:
@@ -82,14 +69,14 @@ def read(path: str | Path) -> Content:
     Raises:
         DataError: if it is missing, malformed, changed or of another kind.
     """
-    refuse = refusal(path, DataError, _ADVICE)
-    content = read_json(path, dict[str, Any], DataError, _ADVICE)
-    if content.get("format") != FORMAT:
-        raise refuse(f'not a tokenizer file (no "format": "{FORMAT}")')
+    refuse = refusal(path, DataError, files.ADVICE)
+    content = read_json(path, dict[str, Any], DataError, files.ADVICE)
+    if content.get("format") != files.FORMAT:
+        raise refuse(f'not a tokenizer file (no "format": "{files.FORMAT}")')
     if CHECKSUM in content:  # files made before have none, and are checked all the same
         content = verified(content, refuse)
     for key, allowed in (
-        ("version", (FORMAT_VERSION,)),
+        ("version", (files.FORMAT_VERSION,)),
         ("kind", (KIND,)),
         ("rule_version", RULE_VERSIONS),
     ):
@@ -129,7 +116,7 @@ def read(path: str | Path) -> Content:
 
 def changed(path: str | Path, stated: object, computed: str) -> TinylmError:
     """Return the error of a file whose fingerprint is not that of its vocabulary."""
-    return refusal(path, DataError, _ADVICE)(
+    return refusal(path, DataError, files.ADVICE)(
         f"fingerprint {shown(stated)} does not fit the vocabulary ({computed}), so the file was "
         "changed or damaged"
     )
