@@ -41,10 +41,8 @@ class Experiment:
     depends_on: tuple[str, ...]
     """Parts of the configuration, such as ``training`` or ``report.prompts``, and the text,
     weights or images that its result comes from."""
-    measure: str
-    """Context -> result, a dict of JSON values."""
-    section: str
-    """Inputs of the report -> blocks; none without a result."""
+    package: str
+    """Its folder as a package, in which ``measure`` and ``section`` stand."""
     figures: str | None = None
     """Result and configuration -> names and figures."""
     pages: str | None = None
@@ -68,6 +66,16 @@ class Experiment:
     def key(self) -> str:
         """The name of its settings below ``experiments``."""
         return self.name.replace("-", "_")
+
+    @property
+    def measure(self) -> str:
+        """Context -> result, a dict of JSON values."""
+        return f"{self.package}.measure:run"
+
+    @property
+    def section(self) -> str:
+        """Inputs of the report -> blocks; none without a result."""
+        return f"{self.package}.section:blocks"
 
     def images(self, config: RunConfig) -> Any:
         """Return what names the images that it depends on, as a JSON value."""

@@ -7,8 +7,7 @@ EXPERIMENT = Experiment(
     summary="Beam search compared with greedy decoding and sampling",
     chapter="Text",
     depends_on=(*TEXT, "training", "evaluation", "experiments.beam_search", WEIGHTS),
-    measure=f"{__name__}.measure:run",
-    section=f"{__name__}.section:blocks",
+    package=__name__,
     figures=f"{__name__}.figures:draw",
     settings=f"{__name__}.settings:BeamSearchExperiment",
 )

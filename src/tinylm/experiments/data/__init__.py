@@ -7,8 +7,7 @@ EXPERIMENT = Experiment(
     summary="What the corpus is, how it is cut into tokens, what its vectors know",
     chapter="Model",
     depends_on=(*TEXT,),
-    measure=f"{__name__}.measure:run",
-    section=f"{__name__}.section:blocks",
+    package=__name__,
     figures=f"{__name__}.figures:draw",
     sentence=f"{__name__}.sentence:sentence",
 )

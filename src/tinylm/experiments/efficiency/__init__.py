@@ -7,8 +7,7 @@ EXPERIMENT = Experiment(
     summary="What the model costs, planned and measured, and how that grows",
     chapter="Training",
     depends_on=("model", "training", "experiments.efficiency"),
-    measure=f"{__name__}.measure:run",
-    section=f"{__name__}.section:blocks",
+    package=__name__,
     figures=f"{__name__}.figures:draw",
     settings=f"{__name__}.settings:EfficiencyExperiment",
 )

@@ -7,7 +7,6 @@ EXPERIMENT = Experiment(
     summary="Continuations of validation stories, and the loss of the whole split",
     chapter="Text",
     depends_on=(*TEXT, "training.device", "training.threads", "evaluation", WEIGHTS),
-    measure=f"{__name__}.measure:run",
-    section=f"{__name__}.section:blocks",
+    package=__name__,
     sentence=f"{__name__}.sentence:sentence",
 )

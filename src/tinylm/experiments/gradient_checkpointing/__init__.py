@@ -7,8 +7,7 @@ EXPERIMENT = Experiment(
     summary="Memory and time of a step with recomputation and without",
     chapter="Training",
     depends_on=(*TEXT, "training", "experiments.gradient_checkpointing"),
-    measure=f"{__name__}.measure:run",
-    section=f"{__name__}.section:blocks",
+    package=__name__,
     figures=f"{__name__}.figures:draw",
     settings=f"{__name__}.settings:GradientCheckpointingExperiment",
 )

@@ -7,8 +7,7 @@ EXPERIMENT = Experiment(
     summary="Short trainings that differ from the run in one setting",
     chapter="Model",
     depends_on=(*TEXT, "training", "experiments.hyperparameters"),
-    measure=f"{__name__}.measure:run",
-    section=f"{__name__}.section:blocks",
+    package=__name__,
     figures=f"{__name__}.figures:draw",
     settings=f"{__name__}.settings:HyperparametersExperiment",
 )

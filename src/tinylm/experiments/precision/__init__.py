@@ -7,8 +7,7 @@ EXPERIMENT = Experiment(
     summary="The same training in float32 and in bfloat16",
     chapter="Training",
     depends_on=(*TEXT, "training", "experiments.precision"),
-    measure=f"{__name__}.measure:run",
-    section=f"{__name__}.section:blocks",
+    package=__name__,
     form=2,
     settings=f"{__name__}.settings:PrecisionExperiment",
 )

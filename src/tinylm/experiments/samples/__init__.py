@@ -7,6 +7,5 @@ EXPERIMENT = Experiment(
     summary="The same prompts at several decoding settings",
     chapter="Text",
     depends_on=(*TEXT, "training", "evaluation", "generation", "report.prompts", WEIGHTS),
-    measure=f"{__name__}.measure:run",
-    section=f"{__name__}.section:blocks",
+    package=__name__,
 )

@@ -7,8 +7,7 @@ EXPERIMENT = Experiment(
     summary="A model trained from the configuration, measured as it learns",
     chapter="Model",
     depends_on=(*TEXT, "training", CHECKPOINTS),
-    measure=f"{__name__}.measure:run",
-    section=f"{__name__}.section:blocks",
+    package=__name__,
     figures=f"{__name__}.figures:draw",
     sentence=f"{__name__}.sentence:sentence",
 )

@@ -7,7 +7,6 @@ EXPERIMENT = Experiment(
     summary="Optimised parts on this model, compared with plain versions",
     chapter="Proof",
     depends_on=(*TEXT, "training", "evaluation", "generation", "report.prompts", WEIGHTS),
-    measure=f"{__name__}.measure:run",
-    section=f"{__name__}.section:blocks",
+    package=__name__,
     sentence=f"{__name__}.sentence:sentence",
 )
