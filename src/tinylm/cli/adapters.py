@@ -77,12 +77,13 @@ class Chosen:
             option: ``KEY=VALUE`` settings.
             rate: the learning rate that it is trained with.
         """
+        from tinylm.config import as_options
         from tinylm.training.commands import Commands, lower
 
         def command(**changed: object) -> str:
             words = ["tinylm", "finetune", str(run), "--method", method]
             words += ["--data", data] if data else []
-            words += [part for setting in option for part in ("-o", setting)]
+            words += as_options(option)
             given = vars(self) | changed
             for field, value in given.items():
                 if value is not None and (field, value) != ("seed", 0):

@@ -43,6 +43,7 @@ def experiment(
         return
     wanted: Experiment = EXPERIMENTS.load(name)
     from tinylm.cli.console import TerminalConsole
+    from tinylm.config import as_options
     from tinylm.experiments.context import run_experiment, writing
     from tinylm.experiments.document.alone import build_alone
     from tinylm.experiments.origins import refuse_without_effect
@@ -55,7 +56,7 @@ def experiment(
         context = _context(wanted, folder, console, override)
         run_experiment(name, context, again)
         words = ["tinylm", "experiment", name, "--run", folder.as_posix()]
-        command = shlex.join([*words, *(part for setting in override for part in ("-o", setting))])
+        command = shlex.join([*words, *as_options(override)])
         # Which `tinylm attention` writes to as well.
         with locked(context.figures, console.warn, wait=True), console.task("Writing the pages"):
             paths = build_alone(context.folder, name, context.config, [command])

@@ -4,6 +4,7 @@ from tinylm.config.experiments import ExperimentsConfig
 from tinylm.config.places import absolute, with_absolute_paths
 from tinylm.config.reading import (
     PRESETS,
+    as_options,
     dump_yaml,
     field_help,
     from_dict,
@@ -35,6 +36,7 @@ __all__ = [
     "TrainingConfig",
     "VectorsConfig",
     "absolute",
+    "as_options",
     "dump_yaml",
     "field_help",
     "from_dict",

@@ -145,6 +145,11 @@ def overrides_between(before: RunConfig, after: RunConfig) -> list[str]:
     return made
 
 
+def as_options(overrides: Sequence[str]) -> list[str]:
+    """Return the words of a command line that give ``key=value`` overrides."""
+    return [word for override in overrides for word in ("-o", override)]
+
+
 def dump_yaml(config: Any) -> str:
     """Return a configuration as YAML, keys in the order of the dataclasses, a list on one line."""
     return write_yaml(to_dict(config))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tinylm import folders
-from tinylm.config import RunConfig, load_config, overrides_between
+from tinylm.config import RunConfig, as_options, load_config, overrides_between
 from tinylm.errors import ConfigError
 from tinylm.experiments.context import Context, WithoutNotes, create_run, run_experiment
 from tinylm.training.commands import Commands
@@ -69,7 +69,7 @@ def _commands(context: Context, experiment: str, remedy: Remedy) -> Commands:
         words = ["tinylm", "experiment", experiment, "--run", str(context.folder), "--again"]
 
     def command(settings: list[str]) -> str:
-        return shlex.join([*words, *(part for setting in settings for part in ("-o", setting))])
+        return shlex.join([*words, *as_options(settings)])
 
     key = remedy.setting.partition("=")[0]
     others = [setting for setting in given if setting.partition("=")[0] != key]

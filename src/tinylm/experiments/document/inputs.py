@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tinylm.config import RunConfig, load_config, overrides_between
+from tinylm.config import RunConfig, as_options, load_config, overrides_between
 from tinylm.experiments.results import read_result
 from tinylm.registry import EXPERIMENTS
 
@@ -96,7 +96,7 @@ def repeating(folder: Path, overrides: Sequence[str] = ()) -> list[str]:
         overrides: ``key=value`` settings of the report that ``config.yaml`` does not have.
     """
     name = f"{folder.absolute().name}-again"
-    options = [part for override in overrides for part in ("-o", override)]
+    options = as_options(overrides)
     return [
         shlex.join(
             ["tinylm", "train", "--config", f"{folder.as_posix()}/config.yaml", "--name", name]
