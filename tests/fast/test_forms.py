@@ -177,6 +177,28 @@ def test_loss_and_gradients_are_the_plain_ones_whatever_the_layer(
 
 
 @FORMATS
+@pytest.mark.parametrize("norm_placement", ["pre", "post"])
+@pytest.mark.parametrize("training", [False, True])
+def test_without_gradients_the_quick_parts_compute_the_same(
+    low: bool, norm_placement: str, training: bool
+) -> None:
+    model = build(norm_placement=norm_placement).train(training)
+    install(model, WHOLE)
+    outputs = []
+    for wanted in (True, False):
+        torch.manual_seed(1)  # dropout's masks
+        with (
+            torch.set_grad_enabled(wanted),
+            torch.autocast("cpu", dtype=torch.bfloat16, enabled=low),
+        ):
+            outputs.append(model(IDS))
+    assert outputs[0].requires_grad
+    assert not outputs[1].requires_grad
+    # LayerNorm alone has another order of operations where no gradient is wanted.
+    torch.testing.assert_close(*outputs, rtol=0, atol=0 if norm_placement == "post" else 1e-2)
+
+
+@FORMATS
 def test_two_models_in_two_threads_keep_their_own_way(
     low: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,5 @@
 import math
+from contextlib import suppress
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from tests.model.helpers import (
 )
 from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError, GenerationError
-from tinylm.model.decoder import DecoderLM, record
+from tinylm.model.decoder import DecoderLM, evaluating, record
 from tinylm.model.layers import LayerNorm
 
 # Inputs
@@ -71,6 +72,18 @@ def test_a_longer_sequence_is_refused_with_advice() -> None:
     model = build()
     with pytest.raises(GenerationError, match=r"17 tokens do not fit .*context_length = 16: cut"):
         model(random_ids(model, 2, 17))
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_evaluating_puts_each_part_back_into_its_own_mode(fails: bool) -> None:
+    model = build(dropout=0.1).train()
+    model.layers[0].eval()  # as one that is frozen
+    modes = [module.training for module in model.modules()]
+    with suppress(ValueError), evaluating(model):
+        assert not any(module.training for module in model.modules())
+        if fails:
+            raise ValueError
+    assert [module.training for module in model.modules()] == modes
 
 
 def test_unembedding_the_residual_gives_the_logits() -> None:

@@ -39,9 +39,10 @@ def for_decoding(model: Kind, numbers: Numbers = "float32") -> Kind:
     possible = can_quantize() if numbers == "int8" else can_pack(weight)
     if weight.device.type != "cpu" or weight.dtype != torch.float32 or not possible:
         return model
-    if any(isinstance(module, SteppingDecoderLM) for module in model.modules()):
+    modules = list(model.modules())
+    if any(isinstance(module, SteppingDecoderLM) for module in modules):
         return model
-    copies, state = _COPIES.setdefault(model, {}), state_of(model.modules())
+    copies, state = _COPIES.setdefault(model, {}), state_of(modules)
     if numbers not in copies or copies[numbers][0] != state:
         other = _sharing(model)
         install(other, DECODING[numbers])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
 from tinylm.fast.linear import watched
 
@@ -73,9 +73,6 @@ def numbers_of(module: nn.Module) -> list[Any]:
             if tensor is None:
                 state.append(None)
             else:
-                state += (id(tensor), tensor.data_ptr(), _version(tensor))
+                version = 0 if tensor.is_inference() else tensor._version
+                state += (id(tensor), tensor.data_ptr(), version)
     return state
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version

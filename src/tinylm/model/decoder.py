@@ -304,13 +304,15 @@ def _blocked_padding(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run the block with the model in eval mode, then put it back into the mode it was in."""
-    was_training = model.training
-    model.eval()
+    """Run the block with the model in eval mode, then put each part back into its own mode."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
     try:
         yield
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
 
 
 @contextmanager

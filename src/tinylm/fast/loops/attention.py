@@ -14,6 +14,7 @@ from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tinylm.fast.autograd import apply
 from tinylm.fast.loops.dropout import fill_random, keep, scale_of
 from tinylm.fast.loops.launch import (
     address,
@@ -200,7 +201,7 @@ def mix_values(
     Returns:
         (batch, heads, queries, head_dim).
     """
-    out: Tensor = _Mix.apply(scores, value, blocked, factor, draw, dropped)
+    out: Tensor = apply(_Mix, scores, value, blocked, factor, draw, dropped)
     return out
 
 
@@ -279,11 +280,11 @@ def split_heads(projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Args:
         projected: (batch, seq, 3, heads, head_dim), float32 or bfloat16.
     """
-    query, key, value = _Split.apply(projected)
+    query, key, value = apply(_Split, projected)
     return query, key, value
 
 
 def join_heads(mixed: Tensor) -> Tensor:
     """Return (batch, seq, heads * head_dim) of (batch, heads, seq, head_dim)."""
-    joined: Tensor = _Join.apply(mixed)
+    joined: Tensor = apply(_Join, mixed)
     return joined

@@ -13,6 +13,7 @@ from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tinylm.fast.autograd import apply
 from tinylm.fast.loops.launch import (
     address,
     blocks_of,
@@ -108,5 +109,5 @@ def dropout(x: Tensor, draw: int, dropped: int) -> Tensor:
         draw: the random number that the mask follows from.
         dropped: how many of 65,536 numbers are dropped.
     """
-    out: Tensor = _Dropout.apply(x, draw, dropped)
+    out: Tensor = apply(_Dropout, x, draw, dropped)
     return out

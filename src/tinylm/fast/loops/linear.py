@@ -10,6 +10,7 @@ from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tinylm.fast.autograd import apply
 from tinylm.fast.loops.launch import Kernel, address, next_block, store, sum_when_last, widen
 
 _PARTS = 16
@@ -109,5 +110,5 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -
         bias: (out,), float32, or None.
         relu: whether to set what is below 0 to 0.
     """
-    out: Tensor = _Linear.apply(x, weight, bias, relu)
+    out: Tensor = apply(_Linear, x, weight, bias, relu)
     return out

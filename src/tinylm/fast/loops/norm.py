@@ -14,6 +14,7 @@ from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tinylm.fast.autograd import apply
 from tinylm.fast.loops.dropout import fill_random, keep, scale_of
 from tinylm.fast.loops.launch import (
     address,
@@ -231,5 +232,5 @@ def add_norm(
         draw: the random number that dropout's mask follows from.
         dropped: how many of 65,536 numbers are dropped.
     """
-    out, low = _AddNorm.apply(x, y, weight, bias, eps, draw, dropped)
+    out, low = apply(_AddNorm, x, y, weight, bias, eps, draw, dropped)
     return out, low

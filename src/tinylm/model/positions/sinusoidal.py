@@ -7,7 +7,7 @@ No parameters. Every row has norm ``sqrt(hidden / 2)``, 12.25 at hidden size 300
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
 from tinylm.model.positions import Explanation, Positions
@@ -54,4 +54,4 @@ class SinusoidalPositions(Positions):
 
     def add(self, embeddings: Tensor, positions: Tensor) -> Tensor:
         """Return ``embeddings + table[positions]``; shapes as in ``Positions.add``."""
-        return embeddings + self.table[positions]
+        return embeddings + nn.functional.embedding(positions, self.table)
