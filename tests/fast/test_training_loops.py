@@ -155,6 +155,15 @@ def test_linear_in_float32(
     assert_same(lambda: product(module, x, None, activation), [module], leaves)
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (63, 65), (64, 128), (3, 200), (200, 3)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_transpose(rows: int, columns: int, turned: bool) -> None:
+    matrix = torch.randn(columns, rows).T if turned else torch.randn(rows, columns)
+    result = loops.transpose.transposed(matrix)
+    assert result.is_contiguous()
+    assert torch.equal(result, matrix.T)
+
+
 def test_products_in_float32_are_exact_float32_and_nothing_is_set() -> None:
     torch.manual_seed(0)
     module = torch.nn.Linear(200, 100)

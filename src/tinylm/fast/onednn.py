@@ -14,6 +14,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tinylm.fast import loops
+
 
 @functools.cache
 def has_onednn() -> bool:
@@ -72,10 +74,15 @@ def weight_gradient(gradient: Tensor, x: Tensor) -> Tensor:
     """
     if not _slower_elsewhere(gradient):
         return gradient.T @ x
-    # The operator copies its first matrix if it is transposed, so that is the narrower one.
+    # The operator needs its first matrix in one piece, so that is the narrower one.
     if x.shape[1] < gradient.shape[1]:
-        return onednn_linear(x.T, gradient.T, None).T.contiguous()
-    return onednn_linear(gradient.T, x.T, None)
+        return _transposed(onednn_linear(_transposed(x), gradient.T, None))
+    return onednn_linear(_transposed(gradient), x.T, None)
+
+
+def _transposed(matrix: Tensor) -> Tensor:
+    """Return ``matrix.T`` in one piece."""
+    return loops.transpose.transposed(matrix) if loops.suit(matrix) else matrix.T.contiguous()
 
 
 def _slower_elsewhere(matrix: Tensor) -> bool:

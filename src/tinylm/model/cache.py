@@ -55,7 +55,8 @@ class KVCache:
         self._keys = torch.empty(shape, device=device, dtype=dtype)
         self._values = torch.empty(shape, device=device, dtype=dtype)
         self._positions = torch.zeros(self.capacity, room, device=device, dtype=torch.long)
-        self._real = torch.zeros(self.capacity, room, device=device, dtype=torch.bool)
+        # True beyond length, so that only padding is ever written.
+        self._real = torch.ones(self.capacity, room, device=device, dtype=torch.bool)
         self.length = 0
         """Tokens held, padding included; the same for every sequence of the batch."""
         self.padded = False
@@ -92,7 +93,6 @@ class KVCache:
                 buffer[layer, :length] = given.transpose(0, 1)[:, None]
         # Room for sequences to come begins with it, too.
         self._positions[:length] = self._positions[:length, :1]
-        self._real[:length] = True
         self.prefix_length = length
 
     def extend(self, positions: Tensor, real: Tensor | None) -> None:
@@ -113,8 +113,9 @@ class KVCache:
             )
         new = (slice(self.length, end), slice(self.batch_size))
         self._positions[new] = positions.T
-        self._real[new] = True if real is None else real.T
-        self.padded = self.padded or real is not None
+        if real is not None:
+            self._real[new] = real.T
+            self.padded = True
         self.length = end
 
     def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,7 +184,7 @@ class KVCache:
         self._keys = self._keys.new_zeros(layers, capacity, len(rows), *rest)
         self._values = torch.zeros_like(self._keys)
         self._positions = self._positions.new_zeros(capacity, len(rows))
-        self._real = self._real.new_zeros(capacity, len(rows))
+        self._real = self._real.new_ones(capacity, len(rows))
         for new, old in zip(self._buffers(), before, strict=True):
             new[: self.length] = old[: self.length].index_select(1, rows)
 
@@ -199,3 +200,4 @@ class KVCache:
         if not 0 <= length <= self.length:
             raise GenerationError(f"cannot truncate a cache of {self.length} tokens to {length}")
         self.length = length
+        self._real[length:] = True

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         loss,
         norm,
         single_token,
+        transpose,
     )
 
 GOMP = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
@@ -45,6 +46,7 @@ __all__ = [
     "prepare",
     "single_token",
     "suit",
+    "transpose",
 ]
 
 
@@ -63,9 +65,20 @@ def available() -> bool:
 
 def prepare() -> None:
     """Compile what is used in the default number formats, if the cache does not hold it yet."""
-    from tinylm.fast.loops import attention, choosing, decoding, dropout, linear, loss, norm
+    from tinylm.fast.loops import (
+        attention,
+        choosing,
+        decoding,
+        dropout,
+        linear,
+        loss,
+        norm,
+        transpose,
+    )
 
-    assert all((attention, choosing, dropout, linear, loss, norm))  # compiled by being imported
+    assert all(
+        (attention, choosing, dropout, linear, loss, norm, transpose)
+    )  # compiled by being imported
     decoding.prepare(torch.float32)
 
 
