@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": BASE | {"planning", "data", "generation", "model", "tokenizers"},
     "interpretability": BASE | {"model"},
     "finetuning": BASE | {"planning", "model", "numbers"},
-    "language_model": BASE | {"checkpoint", "finetuning", "generation", "model", "tokenizers"},
+    "language_model": BASE
+    | {"checkpoint", "finetuning", "generation", "interpretability", "model", "tokenizers"},
     "tasks": BASE | {"training", "data", "model", "tokenizers", "evaluation", "finetuning"},
     "experiments": BASE
     | {

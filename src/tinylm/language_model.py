@@ -21,9 +21,12 @@ from tinylm.errors import GenerationError, shown
 from tinylm.generation.engine import Generated, SpecialIds, generate_steps
 from tinylm.generation.engine import generate as generate_ids
 from tinylm.generation.scoring import token_log_probabilities
+from tinylm.interpretability.trace import Trace
+from tinylm.interpretability.trace import trace as trace_ids
 from tinylm.locks import locked
 from tinylm.model.base import GenerativeModel
 from tinylm.perplexity import perplexity
+from tinylm.printable import in_line
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
 
 SPECIAL_IDS = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
@@ -193,6 +196,21 @@ class LanguageModel:
         ids = [*self._framed([text])[0], EOS_ID]
         values = token_log_probabilities(self.model, [ids])[0]
         return Score(sum(values), len(values))
+
+    def trace(self, text: str | Sequence[str], names: Sequence[str] = ("*",)) -> Trace:
+        """Return the activations of the model on a text, or on a batch of texts of any lengths.
+
+        Args:
+            text: framed by ``<sos>``; no ``<eos>`` is added.
+            names: of the activations to keep, or patterns with ``*``.
+
+        Raises:
+            GenerationError: for an empty batch, or a text that is longer than the context.
+            ConfigError: if a name matches no activation.
+        """
+        framed = self._framed(_texts(text))
+        words = [[in_line(self.tokenizer.token(i)) for i in ids] for ids in framed]
+        return trace_ids(self.model, framed, words, names)
 
     def notes(self, prompt: str, num_predicted: int) -> list[str]:
         """Say what a reader of the continuation must know: unknown words, a prompt cut.
