@@ -343,3 +343,33 @@ def test_a_prompt_keeps_its_last_space_where_the_tokenizer_does() -> None:
         (result,) = lm.generate([prompt], replace(settings, linear="plain"))
         assert read[0] == [2, *tokenizer.encode(prompt)]
         assert result.text.startswith(prompt)
+
+
+def test_a_trace_has_the_words_of_its_tokens(tiny_lm: LanguageModel) -> None:
+    traced = tiny_lm.trace(["Once upon a time", "The dog"])
+    assert traced.words == (("<sos>", "once", "upon", "a", "time"), ("<sos>", "the", "dog"))
+    assert traced.logits.shape[:2] == (2, 5)
+    only = tiny_lm.trace("The dog", ["layers.0.attention.pattern"])
+    assert list(only) == ["layers.0.attention.pattern"]
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sampling"])
+def test_the_trace_of_a_generation_is_that_of_its_text(
+    endless: LanguageModel, strategy: str
+) -> None:
+    settings: dict[str, Any] = {"strategy": strategy, "max_new_tokens": 8, "seed": 3}
+    result, traced = endless.trace_generation("The dog", **settings)
+    assert result.text == endless.generate("The dog", **settings).text
+    read = [SOS_ID, *endless.tokenizer.encode("The dog"), *result.ids[:-1]]
+    assert traced.ids.tolist() == [read]
+    whole = endless.trace(endless.tokenizer.decode(read))
+    assert whole.words == traced.words
+    for name in ("final", "logits", "layers.0.attention.pattern", "layers.0.feed_forward.inner"):
+        torch.testing.assert_close(traced[name], whole[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_generation_that_cannot_be_traced_is_refused(tiny_lm: LanguageModel) -> None:
+    with pytest.raises(ConfigError, match="strategy beam follows several texts"):
+        tiny_lm.trace_generation("The dog", strategy="beam")
+    with pytest.raises(GenerationError, match=f"the context is {CONTEXT}.*max_new_tokens = 22"):
+        tiny_lm.trace_generation("The dog", max_new_tokens=30)

@@ -17,16 +17,17 @@ import torch
 
 from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from tinylm.config import GenerationConfig, from_dict, to_dict
-from tinylm.errors import GenerationError, shown
+from tinylm.errors import ConfigError, GenerationError, shown
 from tinylm.generation.engine import Generated, SpecialIds, generate_steps
 from tinylm.generation.engine import generate as generate_ids
 from tinylm.generation.scoring import token_log_probabilities
-from tinylm.interpretability.trace import Trace
+from tinylm.interpretability.trace import Recorder, Trace
 from tinylm.interpretability.trace import trace as trace_ids
 from tinylm.locks import locked
 from tinylm.model.base import GenerativeModel
 from tinylm.perplexity import perplexity
 from tinylm.printable import in_line
+from tinylm.registry import STRATEGIES
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
 
 SPECIAL_IDS = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
@@ -209,8 +210,52 @@ class LanguageModel:
             ConfigError: if a name matches no activation.
         """
         framed = self._framed(_texts(text))
-        words = [[in_line(self.tokenizer.token(i)) for i in ids] for ids in framed]
-        return trace_ids(self.model, framed, words, names)
+        return trace_ids(self.model, framed, [self._words(ids) for ids in framed], names)
+
+    def trace_generation(
+        self,
+        prompt: str,
+        config: GenerationConfig | None = None,
+        names: Sequence[str] = ("*",),
+        **settings: Any,
+    ) -> tuple[Generation, Trace]:
+        """Continue a prompt, and return the activations of every token read on the way.
+
+        They are those of decoding with the cache, token by token. The last new token is chosen but
+        not read. Of a beam search there are none: its hypotheses are not one text.
+
+        Args:
+            prompt: text; it may be empty.
+            config: all settings; empty: their defaults.
+            names: of the activations to keep, or patterns with ``*``.
+            settings: single fields of GenerationConfig.
+
+        Raises:
+            ConfigError: for a setting that does not exist or cannot be, a strategy that searches,
+                or a name that matches no activation.
+            GenerationError: if prompt and continuation do not fit into the context.
+        """
+        config = _with_settings(config, settings)
+        ids = self._framed([prompt])[0]
+        if hasattr(STRATEGIES.load(config.strategy), "search"):
+            raise ConfigError(
+                f"strategy {config.strategy} follows several texts at once: trace the text that it "
+                "returns, or take another strategy"
+            )
+        context, wanted = self.model.config.context_length, len(ids) + config.max_new_tokens
+        if wanted - 1 > context:
+            raise GenerationError(
+                f"{wanted - 1} tokens are to be read and the context is {context}: give a shorter "
+                f"prompt, or max_new_tokens = {max(context + 1 - len(ids), 0)} at most"
+            )
+        recorder = Recorder(self.model, names)
+        (generated,) = generate_ids(self.model, [ids], config, SPECIAL_IDS, hooks=recorder.hooks)
+        new = [*generated.ids, EOS_ID] if generated.finished else generated.ids
+        read = [*ids, *new[:-1]]
+        return self._result(prompt, ids, generated), recorder.trace(read, self._words(read))
+
+    def _words(self, ids: Sequence[int]) -> list[str]:
+        return [in_line(self.tokenizer.token(i)) for i in ids]
 
     def notes(self, prompt: str, num_predicted: int) -> list[str]:
         """Say what a reader of the continuation must know: unknown words, a prompt cut.

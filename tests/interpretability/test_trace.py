@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.model.helpers import ENCODINGS, NORM_PLACEMENTS, build_random
 from tinylm.errors import ConfigError, GenerationError
 from tinylm.interpretability.parts import parts_of
-from tinylm.interpretability.trace import trace
+from tinylm.interpretability.trace import Recorder, trace
 from tinylm.interpretability.weights import affine, head_weights, maps_of
 
 TEXTS = [[2, 5, 9, 4, 7], [2, 8, 6]]
@@ -106,6 +106,40 @@ def test_a_table_of_an_activation() -> None:
     assert row.value.item() == traced.pattern(0)[1, 2, 1, 0].item()
     assert len(table) == 2 * 3 * 5 * 5
     assert list(traced.to_pandas("logits").columns[:3]) == ["text", "position", "vocabulary"]
+
+
+def test_a_text_read_in_pieces_through_a_cache_has_the_same_trace() -> None:
+    model = build_random(norm_placement="pre")
+    ids, recorder = [2, 5, 9, 4, 7, 11], Recorder(model)
+    cache = model.decoding_state(1)
+    for start, end in ((0, 3), (3, 4), (4, 6)):
+        model.residual(torch.tensor([ids[start:end]]), cache=cache, hooks=recorder.hooks)
+    pieces, whole = recorder.trace(ids, list("abcdef")), trace(model, [ids])
+    assert set(pieces) == set(whole)
+    for name in whole:
+        if name.endswith(".scores"):  # of the keys that are seen
+            seen = torch.ones(6, 6).tril().bool()
+            assert largest(pieces[name][..., seen], whole[name][..., seen]) < 1e-12
+        else:
+            assert largest(pieces[name], whole[name]) < 1e-12
+    assert largest(parts_of(pieces).values.sum(0), whole["final"]) < 1e-12
+
+
+def test_pictures_and_the_page_of_a_notebook() -> None:
+    traced = trace(build_random(), TEXTS, [["a", "b", "<i>$x$", "d", "e"], ["f", "g", "h"]])
+    figure = traced.plot("layers.1.attention.pattern", text=1)
+    maps = [axes for axes in figure.axes if axes.get_title()]
+    assert [axes.get_title() for axes in maps] == ["head 0", "head 1", "head 2"]
+    assert [label.get_text() for label in maps[0].get_yticklabels()] == ["f", "g", "h"]
+    shown = maps[2].images[0].get_array()
+    assert shown is not None
+    assert torch.equal(torch.tensor(shown), traced.pattern(1)[1, 2, :3, :3])
+    for name in ("layers.0.attention.scores", "final", "logits"):
+        figure = traced.plot(name)
+        figure.canvas.draw()  # "$" is no mathematics
+    page = traced._repr_html_()
+    assert "<code>&lt;i&gt;$x$</code>" in page
+    assert "<td>text, head, position, key</td><td>2 &times; 3 &times; 5 &times; 5</td>" in page
 
 
 @pytest.mark.parametrize(

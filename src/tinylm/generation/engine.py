@@ -22,6 +22,7 @@ from tinylm.generation.strategies import Chooser
 from tinylm.generation.streams import equal_before, streams_of
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
+from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.loss import at_least_float32
 from tinylm.registry import STRATEGIES
 
@@ -43,6 +44,7 @@ def generate(
     use_cache: bool = True,
     numbers: Sequence[int] | None = None,
     progress: Callable[[int], None] = lambda steps: None,
+    hooks: Hooks = NO_HOOKS,
 ) -> list[Generated]:
     """Continue every prompt until ``<eos>`` or the maximum length.
 
@@ -57,6 +59,7 @@ def generate(
             in any batch.
         progress: called after every step with the number of steps so far, at most
             ``max_new_tokens``.
+        hooks: see and replace the activations of the tokens that each step reads.
 
     Returns:
         One result a prompt, in order.
@@ -65,7 +68,7 @@ def generate(
         ConfigError: if the strategy's settings contradict each other.
         GenerationError: if there is no prompt or an empty one, or no token may be generated.
     """
-    steps = generate_steps(model, prompts, config, special, use_cache, numbers, progress)
+    steps = generate_steps(model, prompts, config, special, use_cache, numbers, progress, hooks)
     while True:
         try:
             next(steps)
@@ -82,6 +85,7 @@ def generate_steps(
     use_cache: bool = True,
     numbers: Sequence[int] | None = None,
     progress: Callable[[int], None] = lambda steps: None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Steps:
     """Generate step by step, for streaming: yields each step's new ``(prompt, id)`` pairs.
 
@@ -94,7 +98,7 @@ def generate_steps(
     search = getattr(strategy, "search", None)
     with evaluating(model):
         used = _laid_out(model, config, use_cache)
-        stepper = Stepper(used, prompts, special.pad, use_cache, progress)
+        stepper = Stepper(used, prompts, special.pad, use_cache, progress, hooks)
         if search is None:
             streams = streams_of(prompts, equal_before(prompts) if numbers is None else numbers)
             return (yield from _choose_steps(stepper, strategy, config, special, streams))

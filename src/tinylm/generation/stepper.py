@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tinylm.fast import is_quick, loops
 from tinylm.model.base import DecodingState, GenerativeModel
+from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.planning.limits import refuse_generation
 
 
@@ -28,6 +29,7 @@ class Stepper:
         pad: int,
         use_cache: bool = True,
         progress: Callable[[int], None] = lambda steps: None,
+        hooks: Hooks = NO_HOOKS,
     ) -> None:
         """Begin with the prompts, each at least one token long.
 
@@ -37,6 +39,7 @@ class Stepper:
             pad: id that fills shorter rows.
             use_cache: false reads the whole window at every step.
             progress: called after every step with the number of steps so far.
+            hooks: see and replace the activations of the tokens that a step reads.
 
         Raises:
             ConfigError: if so many rows need more memory than there is.
@@ -50,6 +53,7 @@ class Stepper:
         self.compiled = is_quick(model) and loops.available()
         """Whether compiled loops may choose the tokens of a step."""
         self._progress = progress
+        self._hooks = hooks
         self._steps = 0
         self._cache: DecodingState | None = None
         self._reserved = 0
@@ -85,7 +89,7 @@ class Stepper:
         if self._cache is not None and self._cache.length < self._cache.capacity:
             newest = [[row[-1], len(row) - 1] for row in self.rows]
             ids, places = torch.tensor(newest, device=self.device).T[..., None]  # (batch, 1) each
-            x = self.model.residual(ids, positions=places, cache=self._cache)
+            x = self.model.residual(ids, positions=places, cache=self._cache, hooks=self._hooks)
         else:
             x = self._read_windows()
         logits = self.model.unembed(x[:, -1])
@@ -126,7 +130,7 @@ class Stepper:
             self._cache = self.model.decoding_state(len(windows), max_batch_size=reserved)
             self._prefilled = ids.shape[1]
             self._origins = list(range(len(windows)))
-        return self.model.residual(ids, real=real, cache=self._cache)
+        return self.model.residual(ids, real=real, cache=self._cache, hooks=self._hooks)
 
     def _pad_left(self, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
         longest = max(len(window) for window in windows)

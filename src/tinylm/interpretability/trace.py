@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +28,7 @@ from tinylm.model.layers import LayerNorm
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+    from matplotlib.figure import Figure
 
 PAD_ID = 0
 
@@ -172,6 +175,32 @@ class Trace:
             return before
         return before + self[f"{layer}.{part.removesuffix('_norm')}.output"]
 
+    def plot(self, name: str, text: int = 0) -> Figure:
+        """Draw an activation of one text: a map a head, or positions against dimensions.
+
+        Raises:
+            ConfigError: if it was not kept, or there is no such text.
+        """
+        from tinylm.interpretability.drawing import activation_figure
+
+        alone = self.of(text)
+        return activation_figure(name, alone[name][0], alone.words[0])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the texts, and the shape of every activation."""
+        texts = "".join(
+            f"<li>{' '.join(f'<code>{escape(word)}</code>' for word in words)}</li>"
+            for words in self.words
+        )
+        rows = "".join(
+            f"<tr><td><code>{escape(name)}</code></td>"
+            f"<td>{', '.join(axes_of(name, value.dim()))}</td>"
+            f"<td>{' &times; '.join(map(str, value.shape))}</td></tr>"
+            for name, value in self.activations.items()
+        )
+        head = "<tr><th>activation</th><th>axes</th><th>shape</th></tr>"
+        return f"<ol start='0'>{texts}</ol><table>{head}{rows}</table>"
+
     def to_pandas(self, name: str) -> pd.DataFrame:
         """Return an activation as a table: a row a number, with its indices, text and word."""
         import numpy as np
@@ -236,6 +265,59 @@ def trace(
         _, kept = record(model, names, ids, None if bool(real.all()) else real)
     given = [[str(i) for i in text] for text in texts] if words is None else words
     return Trace(model, ids, real, tuple(tuple(text) for text in given), kept)
+
+
+class Recorder:
+    """Keeps the activations of one text that is read in pieces, through a cache."""
+
+    def __init__(self, model: GenerativeModel, names: Iterable[str] = ("*",)) -> None:
+        """Begin with nothing read; ``hooks`` go with every piece.
+
+        Args:
+            model: that reads the text.
+            names: of the activations to keep, or patterns with ``*``; ``final`` and ``logits``
+                are kept in any case.
+
+        Raises:
+            ConfigError: if a name matches no activation.
+        """
+        self._pieces: dict[str, list[Tensor]] = {}
+        self._model = model
+        wanted = list(names)
+        if not any(fnmatchcase("final", pattern) for pattern in wanted):
+            wanted.append("final")
+        self.hooks = model.hooks(dict.fromkeys(wanted, self._keep))
+
+    def _keep(self, name: str, activation: Tensor) -> None:
+        self._pieces.setdefault(name, []).append(activation.detach())
+
+    def trace(self, ids: Sequence[int], words: Sequence[str]) -> Trace:
+        """Return the activations of the text as if it had been read at once.
+
+        Args:
+            ids: of the tokens read, in order.
+            words: the same tokens as text.
+        """
+        joined = {name: _joined(name, pieces) for name, pieces in self._pieces.items()}
+        with torch.no_grad():
+            joined["logits"] = self._model.unembed(joined["final"])
+        row = torch.tensor([list(ids)], device=joined["final"].device)
+        return Trace(
+            self._model, row, torch.ones_like(row, dtype=torch.bool), (tuple(words),), joined
+        )
+
+
+def _joined(name: str, pieces: Sequence[Tensor]) -> Tensor:
+    """Return an activation of all tokens; keys that a token could not see yet weigh nothing."""
+    axes = axes_of(name, pieces[0].dim())
+    if axes[-1] == "key":
+        keys = pieces[-1].shape[-1]
+        nothing = 0.0 if name.endswith(".pattern") else -torch.inf
+        pieces = [
+            torch.nn.functional.pad(piece, (0, keys - piece.shape[-1]), value=nothing)
+            for piece in pieces
+        ]
+    return torch.cat(list(pieces), axes.index("position"))
 
 
 def refuse(model: GenerativeModel, texts: Sequence[Sequence[int]]) -> None:
