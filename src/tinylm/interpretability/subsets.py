@@ -1,0 +1,167 @@
+"""What the model does with every subset of its heads, the others replaced.
+
+A head that is left out has its mixed values replaced by given ones: those of a corrupted text, or a
+mean. Heads count through the layers: head h of layer l is ``l * num_heads + h``, and bit i of a
+subset says whether head i computes by itself. Many subsets are rows of one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from tinylm.errors import ConfigError
+from tinylm.interpretability.trace import Trace
+from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
+from tinylm.model.hooks import Hook
+
+MOST_HEADS = 16
+"""Heads up to which all subsets are run: 65,536 of them."""
+_TOKENS = 8192
+"""Tokens of a forward pass, about."""
+
+
+def mixed_of(trace: Trace) -> list[Tensor]:
+    """Return what each head mixes, (batch, heads, seq, head_dim) a layer."""
+    return [trace[f"layers.{i}.attention.mixed"] for i in range(trace.num_layers)]
+
+
+def refuse_many_heads(model: GenerativeModel) -> None:
+    """Refuse a model of too many heads for all subsets of them.
+
+    Raises:
+        ConfigError: with their number.
+    """
+    heads = model.config.num_layers * model.config.num_heads
+    if heads > MOST_HEADS:
+        raise ConfigError(
+            f"the model has {heads} heads, and all subsets are run of {MOST_HEADS} at most: "
+            "take a smaller model"
+        )
+
+
+@torch.no_grad()
+def subset_values(
+    model: GenerativeModel,
+    ids: Tensor,
+    replacements: Sequence[Tensor],
+    measure: Callable[[Tensor], Tensor],
+    progress: Callable[[float], None] = lambda share: None,
+) -> Tensor:
+    """Return what is measured with each subset of heads, (2^heads, batch).
+
+    Args:
+        model: any device and precision.
+        ids: texts of one length, (batch, seq), without padding.
+        replacements: of the heads that are left out, (batch or 1, heads, seq or 1, head_dim) a
+            layer.
+        measure: of the logits after the last token, (rows, vocab), for rows that are the texts once
+            or many times over, in order; returns (rows,).
+        progress: called with the share of the subsets that is done.
+
+    Raises:
+        ConfigError: if there are more than ``MOST_HEADS``.
+    """
+    refuse_many_heads(model)
+    count = 2 ** (model.config.num_layers * model.config.num_heads)
+    batch, seq = ids.shape
+    at_once = max(_TOKENS // (batch * seq), 1)
+    results = []
+    with evaluating(model):
+        for start in range(0, count, at_once):
+            subsets = torch.arange(start, min(start + at_once, count), device=ids.device)
+            rows = ids.repeat(len(subsets), 1)  # (subsets * batch, seq)
+            hooks = model.hooks(dict(_leaving_out(model, subsets, batch, replacements)))
+            x = model.residual(rows, hooks=hooks)
+            measured = measure(model.unembed(x[:, -1]))
+            results.append(measured.view(len(subsets), batch))
+            progress((start + len(subsets)) / count)
+    return torch.cat(results)
+
+
+def _leaving_out(
+    model: GenerativeModel, subsets: Tensor, batch: int, replacements: Sequence[Tensor]
+) -> Iterator[tuple[str, Hook]]:
+    """Yield a hook a layer that replaces the heads which are in a row's subset not."""
+    heads = model.config.num_heads
+    for layer, replacement in enumerate(replacements):
+        bits = torch.arange(layer * heads, (layer + 1) * heads, device=subsets.device)
+        kept = (subsets[:, None] >> bits & 1).bool()  # (subsets, heads)
+        kept = kept.repeat_interleave(batch, 0)[..., None, None]  # (rows, heads, 1, 1)
+
+        def replace(_: str, mixed: Tensor, kept: Tensor = kept, by: Tensor = replacement) -> Tensor:
+            other = by if len(by) == 1 else by.repeat(len(mixed) // len(by), 1, 1, 1)
+            return torch.where(kept, mixed, other.to(mixed.dtype))
+
+        yield f"layers.{layer}.attention.mixed", replace
+
+
+def gradients_of_heads(
+    model: GenerativeModel,
+    ids: Tensor,
+    measure: Callable[[Tensor], Tensor],
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return what each head mixes, and the gradient of what is measured with respect to it.
+
+    Args:
+        model: any device and precision.
+        ids: texts of one length, (batch, seq), without padding.
+        measure: of the logits after the last token, (batch, vocab); returns (batch,).
+
+    Returns:
+        (batch, heads, seq, head_dim) a layer, of both.
+    """
+    mixed: dict[str, Tensor] = {}
+
+    def keep(name: str, activation: Tensor) -> Tensor:
+        mixed[name] = activation if activation.requires_grad else activation.requires_grad_()
+        return mixed[name]
+
+    with evaluating(model), torch.enable_grad():
+        hooks = model.hooks({"layers.*.attention.mixed": keep})
+        x = model.residual(ids, hooks=hooks)
+        total = measure(model.unembed(x[:, -1])).sum()
+        names = [f"layers.{i}.attention.mixed" for i in range(model.config.num_layers)]
+        values = [mixed[name] for name in names]
+        gradients = torch.autograd.grad(total, values)
+    return [value.detach() for value in values], list(gradients)
+
+
+def estimates(
+    values: Tensor,
+    mixed: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    replacements: Sequence[Tensor],
+) -> Mapping[str, Tensor]:
+    """Return what cheaper methods say of each head, (batch, heads of all layers), by name.
+
+    ``ablation``: what is lost when it alone is left out. ``alone``: what is gained when it alone is
+    there. ``attribution patching``: the first-order estimate of the ablation, gradient times what
+    changes (Nanda 2023). ``Taylor``: the absolute gradient times the output itself, as for pruning
+    (Michel, Levy and Neubig 2019; Molchanov et al. 2017).
+
+    Args:
+        values: of ``subset_values``, (2^heads, batch).
+        mixed: of ``gradients_of_heads``.
+        gradients: of ``gradients_of_heads``.
+        replacements: as of ``subset_values``.
+    """
+    heads = len(values).bit_length() - 1
+    bits = 1 << torch.arange(heads)
+    patching = [
+        (gradient * (value - by)).sum((2, 3))
+        for value, gradient, by in zip(mixed, gradients, replacements, strict=True)
+    ]
+    taylor = [
+        (gradient * value).sum((2, 3)).abs()
+        for value, gradient in zip(mixed, gradients, strict=True)
+    ]
+    return {
+        "ablation": (values[-1] - values[len(values) - 1 - bits]).T,
+        "alone": (values[bits] - values[0]).T,
+        "attribution patching": torch.cat(patching, 1),
+        "Taylor": torch.cat(taylor, 1),
+    }
