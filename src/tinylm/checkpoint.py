@@ -120,7 +120,11 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: str | Path, model: Model, tokenizer: Tokenizer, state: TrainingState
+    folder: str | Path,
+    model: Model,
+    tokenizer: Tokenizer,
+    state: TrainingState,
+    last: bool = True,
 ) -> Path:
     """Write ``folder/step-N`` and point ``folder/last`` at it.
 
@@ -129,6 +133,7 @@ def save_checkpoint(
         model: its weights are kept, what it was built from, and what was done to it since.
         tokenizer: kept, so that the folder is enough to generate.
         state: gives N.
+        last: whether the link ``last`` is wanted.
 
     Returns:
         The new folder.
@@ -166,7 +171,8 @@ def save_checkpoint(
         folders.sync(folder)
         if before.exists():
             shutil.rmtree(before)
-        point(folder, "last", target)
+        if last:
+            point(folder, "last", target)
     except (OSError, DataError) as error:  # DataError: a tokenizer that could not be saved
         shutil.rmtree(temporary, ignore_errors=True)
         good = newest(folder)
@@ -209,7 +215,7 @@ def prune(folder: Path, keep: int) -> None:
     """Delete all but the ``keep`` newest checkpoints and the one that ``best`` leads to."""
     best = folder / "best"
     kept = {best.resolve().name} if best.exists() else set()
-    for path in _by_step(folder)[:-keep]:
+    for path in by_step(folder)[:-keep]:
         if path.name not in kept:
             folders.remove(path)
 
@@ -223,7 +229,7 @@ def newest(folder: Path) -> Path | None:
 def newest_undamaged(folder: Path) -> tuple[Path | None, list[str]]:
     """Return the newest checkpoint that is whole, and a warning for each newer one that is not."""
     warnings: list[str] = []
-    for path in reversed(_by_step(folder)):
+    for path in reversed(by_step(folder)):
         problem = damage(path)
         if problem is None:
             return path, warnings
@@ -233,8 +239,8 @@ def newest_undamaged(folder: Path) -> tuple[Path | None, list[str]]:
 
 def set_aside_after(folder: Path, step: int) -> None:
     """Rename checkpoints later than ``step``, which were found damaged, to ``step-N.damaged``."""
-    for path in _by_step(folder):
-        if int(path.name.removeprefix("step-")) > step:
+    for path in by_step(folder):
+        if step_of(path) > step:
             aside = path.with_name(f"{path.name}.damaged")
             if aside.exists():
                 folders.remove(aside)
@@ -420,7 +426,8 @@ def tokenizer_kind(tokenizer: Tokenizer) -> str:
     raise CheckpointError(f"{type(tokenizer).__qualname__} is not in the tokenizer registry")
 
 
-def _by_step(folder: Path) -> Sequence[Path]:
+def by_step(folder: Path) -> Sequence[Path]:
+    """Return the checkpoints of a folder by their steps; none if there is no such folder."""
     steps = []
     if folder.is_dir():
         for path in folder.iterdir():
@@ -428,6 +435,11 @@ def _by_step(folder: Path) -> Sequence[Path]:
             if match and path.is_dir():
                 steps.append((int(match[1]), path))
     return [path for _, path in sorted(steps)]
+
+
+def step_of(path: Path) -> int:
+    """Return the step of a checkpoint by its name."""
+    return int(path.name.removeprefix("step-"))
 
 
 def _json_bytes(value: Any) -> bytes:

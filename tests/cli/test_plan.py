@@ -65,6 +65,17 @@ def test_the_rate_is_measured_if_it_is_not_given(plan: Command) -> None:
     assert result["tokens"]["planned"] == 1e6
 
 
+def test_snapshots_are_counted_and_their_size_told(plan: Command) -> None:
+    preset = ("--preset", "baseline", "--rate", 100, "--tokens", 1e6)
+    result = json.loads(plan(*preset, "-o", "training.snapshots=8", "--json")[1])
+    assert result["snapshots"] == {"count": 8, "bytes_each": 4 * 9_276_136}
+    status, output, _ = plan(*preset, "-o", "training.snapshots=8")
+    assert status == 0
+    assert "8 snapshots of 35.39 MiB each, in all" in output
+    assert "283.1 MiB" in output  # 8 * 4 * 9,276,136 / 2**20
+    assert "snapshots" not in plan(*preset)[1]
+
+
 def test_the_tables(plan: Command) -> None:
     status, output, _ = plan("--rate", 100, "--tokens", 1e6)
     assert status == 0

@@ -100,11 +100,6 @@ def same(command: Sequence[str]) -> Callable[[Path], Sequence[str]]:
     return lambda folder: command
 
 
-def resume(folder: Path) -> Sequence[str]:
-    begun = (folder / "runs/run/config.yaml").exists()
-    return ["train", "--resume", "runs/run"] if begun else TRAIN
-
-
 DATA = ["data", *(part for setting in TINY for part in ("-o", setting))]
 
 
@@ -113,7 +108,13 @@ def test_data_preparation(server: Server, tmp_path: Path) -> None:
 
 
 def test_training(server: Server, tmp_path: Path) -> None:
-    check(server, tmp_path, [DATA], TRAIN, resume)
+    command = [*TRAIN, "-o", "training.snapshots=2"]
+
+    def again(folder: Path) -> Sequence[str]:
+        begun = (folder / "runs/run/config.yaml").exists()
+        return ["train", "--resume", "runs/run"] if begun else command
+
+    check(server, tmp_path, [DATA], command, again)
 
 
 def test_fine_tuning(server: Server, tmp_path: Path) -> None:

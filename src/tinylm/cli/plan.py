@@ -94,6 +94,7 @@ def _put_measured(result: dict[str, Any], run: dict[str, Any]) -> None:
         tokens_per_second=run["tokens_per_second"],
         seconds=run["seconds"],
     )
+    result["snapshots"]["count"] = run["snapshots"]
     result["run"] = run
 
 
@@ -154,6 +155,7 @@ def _plan(
         "training_memory": _training_memory(
             model, training, not config.vectors.trainable, memory * 2**30
         ),
+        "snapshots": {"count": training.snapshots, "bytes_each": 4 * counts["total"]},
         "tokens": {"compute_optimal": optimal, "planned": tokens},
         "time": {
             "precision": training.precision,
@@ -236,6 +238,10 @@ def _print_tables(result: dict[str, Any]) -> None:
         "Memory in float32",
         [(name.replace("_", " "), shown_bytes(size)) for name, size in result["bytes"].items()],
     )
+    count, size = result["snapshots"].values()
+    if count:
+        weights = f"{count:,} snapshots of {shown_bytes(size)} each, in all"
+        show("On the disk, beside checkpoints", [(weights, shown_bytes(count * size))])
     tokens, time, training = result["tokens"], result["time"], result["training_memory"]
     run = result.get("run")
     kept, peak = training["activations"], training["peak"]

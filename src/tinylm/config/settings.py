@@ -223,6 +223,9 @@ class TrainingConfig:
     """Save every so many steps; 0: only when validating and at the end."""
     keep_checkpoints: PositiveInt = 2
     """How many of the latest checkpoints are kept beside the best one."""
+    snapshots: NonNegativeInt = 0
+    """Keep the weights after so many steps, in RUN/snapshots, for `tinylm explore`: the untrained
+    ones, the last ones, and those between at a constant ratio of steps; 0: none."""
     log_interval: PositiveInt = 10
     """Steps between two lines of metrics.jsonl."""
     tensorboard: bool = True

@@ -22,6 +22,7 @@ from tinylm.model.base import GenerativeModel, build
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.loop import num_validations, steps_per_epoch, total_steps
 from tinylm.training.precision import autocast
+from tinylm.training.snapshots import snapshot_steps
 from tinylm.training.step import TrainingStep
 
 _WARMUP, _ROUNDS, _SECONDS = 3, 20, 10.0
@@ -33,8 +34,8 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
 
     Returns:
         ``steps``, ``epochs``, ``tokens_seen`` and ``windows_per_epoch``, as in the run's result;
-        ``validations``; ``seconds_a_step`` and ``seconds_a_validation``, both measured, and whether
-        the first was ``disturbed``;
+        ``validations`` and ``snapshots``, their numbers; ``seconds_a_step`` and
+        ``seconds_a_validation``, both measured, and whether the first was ``disturbed``;
         ``tokens_per_second`` in training; and ``seconds`` of steps and validations together.
 
     Raises:
@@ -69,6 +70,7 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
         "tokens_seen": tokens,
         "windows_per_epoch": len(windows),
         "validations": validations,
+        "snapshots": len(snapshot_steps(config.training.snapshots, steps)),
         "seconds_a_step": step.median,
         "disturbed": step.disturbed,
         "seconds_a_validation": a_validation,

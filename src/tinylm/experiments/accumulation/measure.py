@@ -178,6 +178,7 @@ def _config(config: RunConfig, steps: int, in_split: int, common: int) -> RunCon
         validation_interval=common if max_steps <= _MOST_VALIDATIONS * common else max_steps,
         early_stop_patience=0,
         keep_checkpoints=1,
+        snapshots=0,
         tensorboard=False,
         wandb=False,
     )

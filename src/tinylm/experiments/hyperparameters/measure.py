@@ -82,6 +82,7 @@ def short(config: RunConfig) -> RunConfig:
         log_interval=settings.steps,
         early_stop_patience=0,
         keep_checkpoints=1,
+        snapshots=0,
         tensorboard=False,
         wandb=False,
     )

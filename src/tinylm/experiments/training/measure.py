@@ -49,6 +49,7 @@ from tinylm.training.loop import (
     steps_per_epoch,
     total_steps,
 )
+from tinylm.training.snapshots import Snapshots, snapshot_steps
 from tinylm.training.tracking import Tracker, read_metrics
 
 _FEW_STEPS = 200
@@ -71,17 +72,22 @@ class StoppedBySignalError(TinylmError):
 
 
 class _Tracked:
-    """Passes events on to a listener and writes records to the tracker."""
+    """Passes events on to a listener, writes records to the tracker and has snapshots taken."""
 
-    def __init__(self, listener: Listener, tracker: Tracker, task: LanguageModelling) -> None:
+    def __init__(
+        self, listener: Listener, tracker: Tracker, task: LanguageModelling, snapshots: Snapshots
+    ) -> None:
         self.listener = listener
         self.tracker = tracker
         self.task = task
+        self.snapshots = snapshots
 
     def on_start(self, step: int, total_steps: int) -> None:
+        self.snapshots.take(step)
         self.listener.on_start(step, total_steps)
 
     def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
+        self.snapshots.take(step)
         self.listener.on_step(step, loss, tokens_per_second)
 
     def on_log(self, record: StepRecord) -> None:
@@ -199,6 +205,15 @@ def _train(
             trainer.restore(state)
             if trainer.step == trainer.total_steps:
                 _refuse_without_steps(context, trainer.step)
+        snapshots = Snapshots(
+            context.folder / "snapshots",
+            snapshot_steps(config.training.snapshots, trainer.total_steps),
+            model,
+            data.tokenizer,
+            commands.go_on,
+        )
+        if snapshots.steps:
+            context.console.note(snapshots.told())
         trainer.count_lost(_lost_seconds(context.folder, state))
         # Without a state nothing before the first step counts either.
         tracker = Tracker(
@@ -207,13 +222,14 @@ def _train(
         try:
             keep_configuration(context)
             go_back(checkpoints, state)
+            snapshots.go_back(-1 if state is None else state.step)
             if state is not None and _lines_are_lost(context.folder, trainer, state):
                 context.console.warn(
                     f"{context.folder}/metrics.jsonl lacks lines of steps that are done: curves "
                     "show those that are there"
                 )
                 trainer.last_validated = -1  # so that the last step has a line at least
-            trainer.listener = _Tracked(listener, tracker, task)
+            trainer.listener = _Tracked(listener, tracker, task, snapshots)
             outcome = trainer.run()
         finally:
             tracker.close()
