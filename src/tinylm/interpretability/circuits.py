@@ -30,6 +30,12 @@ from torch import Tensor
 
 from tinylm.errors import ConfigError, shown
 from tinylm.interpretability.factored import Factored
+from tinylm.interpretability.norm_paths import (
+    norms_between,
+    norms_in_front,
+    norms_of_layer,
+    through,
+)
 from tinylm.interpretability.weights import HeadWeights, affine, head_weights
 from tinylm.model.base import GenerativeModel
 from tinylm.model.layers import LayerNorm
@@ -69,7 +75,7 @@ def ov_circuit(model: GenerativeModel, layer: int, head: int, fold_norms: bool =
     weights = _weights(model, layer, head)
     read, written = _embedded(model, layer, fold_norms), weights.output.double()
     if fold_norms:
-        written = _through(written, _between(model, layer, model.config.num_layers))
+        written = through(written, norms_between(model, layer, model.config.num_layers))
     unembedding, _ = affine(model.get_submodule("unembedding"), model.config.hidden_size)
     return Factored(read @ weights.value.double(), written @ unembedding.double())
 
@@ -162,7 +168,7 @@ class _Stacked:
     def read_by(self, reading: Reading, norms: Sequence[LayerNorm]) -> Factored:
         """Return the matrices by which the heads read, (heads, hidden, hidden) as factors."""
         query, key, value = (
-            _through(part.mT, norms, reading_side=True).mT
+            through(part.mT, norms, reading_side=True).mT
             for part in (self.query, self.key, self.value)
         )
         if reading == "query":
@@ -178,10 +184,12 @@ def _all_scores(
     scores = torch.zeros(layers, heads, layers, heads, dtype=torch.float64)
     for earlier in range(layers):
         for later in range(earlier + 1, layers):
-            front = {i: _in_front(model, i) if fold_norms else [] for i in (earlier, later)}
+            front = {i: norms_in_front(model, i) if fold_norms else [] for i in (earlier, later)}
             wrote = stacked[earlier].read_by("value", front[earlier])
             if fold_norms:
-                wrote = Factored(wrote.left, _through(wrote.right, _between(model, earlier, later)))
+                wrote = Factored(
+                    wrote.left, through(wrote.right, norms_between(model, earlier, later))
+                )
             read = stacked[later].read_by(reading, front[later])
             wrote = Factored(wrote.left[:, None], wrote.right[:, None])
             joined = Factored(wrote.left, wrote.right @ read.left @ read.right)
@@ -207,63 +215,5 @@ def _embedded(model: GenerativeModel, layer: int, fold_norms: bool) -> Tensor:
     embedding = embedding * float(getattr(model, "embedding_scale", 1.0))
     if not fold_norms:
         return embedding
-    before = [norm for i in range(layer) for norm in _of_layer(model, i)]
-    return _through(embedding, [*before, *_in_front(model, layer)])
-
-
-def _post(model: GenerativeModel) -> bool:
-    return model.config.norm_placement == "post"
-
-
-def _norm(model: GenerativeModel, place: str) -> LayerNorm:
-    norm = model.get_submodule(place)
-    if not isinstance(norm, LayerNorm):
-        raise ConfigError(
-            f"{place} is inside a {type(norm).__name__}: merge or detach the adapter first"
-        )
-    return norm
-
-
-def _of_layer(model: GenerativeModel, layer: int) -> list[LayerNorm]:
-    """Return the norms that what stood before a layer passes in it, by the residual path."""
-    if not _post(model):
-        return []
-    parts = ("attention_norm", "feed_forward_norm")
-    return [_norm(model, f"layers.{layer}.{part}") for part in parts]
-
-
-def _in_front(model: GenerativeModel, layer: int) -> list[LayerNorm]:
-    """Return the norm that the heads of a layer, alone, read through."""
-    if _post(model):
-        return []
-    if layer == model.config.num_layers:
-        return [_norm(model, "final_norm")]
-    return [_norm(model, f"layers.{layer}.attention_norm")]
-
-
-def _between(model: GenerativeModel, earlier: int, later: int) -> list[LayerNorm]:
-    """Return the norms from what the heads of a layer write to what a later layer reads.
-
-    In a pre-norm model the norm in front of a later head belongs to what that reads by; the one in
-    front of the unembedding, which stands for the layer after the last, is counted here.
-    """
-    passed = [norm for i in range(earlier, later) for norm in _of_layer(model, i)]
-    return passed + (_in_front(model, later) if later == model.config.num_layers else [])
-
-
-def _through(rows: Tensor, norms: Sequence[LayerNorm], reading_side: bool = False) -> Tensor:
-    """Return rows, (..., hidden), times the matrices of norms with their scale left out.
-
-    Args:
-        rows: vectors of the stream, or, on the reading side, what they are multiplied by.
-        norms: in the order in which a vector passes them.
-        reading_side: multiply by the transposed matrices, the last norm first.
-    """
-    for norm in reversed(norms) if reading_side else norms:
-        weight = norm.weight.detach().to(rows)
-        if reading_side:
-            rows = rows * weight
-            rows = rows - rows.mean(-1, keepdim=True)
-        else:
-            rows = (rows - rows.mean(-1, keepdim=True)) * weight
-    return rows
+    before = [norm for i in range(layer) for norm in norms_of_layer(model, i)]
+    return through(embedding, [*before, *norms_in_front(model, layer)])

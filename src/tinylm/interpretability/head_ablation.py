@@ -17,15 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tinylm.interpretability.text_losses import Batch, batches_of, position_losses
 from tinylm.measurement import Difference, Replicates, Verdict, mean_replicates, paired
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
 from tinylm.model.hooks import Hook
-from tinylm.model.loss import token_losses
-
-_IGNORED = -100
-_ROWS = 16
-"""Texts in one forward pass."""
 
 Head = tuple[int, int]
 """Layer and head, from 0."""
@@ -62,62 +58,49 @@ def head_worth(
         progress: called with the number of passes that are done.
     """
     config = model.config
-    batches = [_Batch.of(texts[i : i + _ROWS], model) for i in range(0, len(texts), _ROWS)]
-    with evaluating(model):
-        means = _mean_outputs(model, batches)
-        counts = torch.cat([batch.counts for batch in batches])
+    ablation = MeanAblation(model, texts)
 
-        def measured(heads: Sequence[Head]) -> Replicates:
-            hooks = _replacing(means, heads)
-            sums = torch.cat([_losses(model, batch, hooks) for batch in batches])
-            return mean_replicates(sums.tolist(), counts.tolist())
+    def measured(heads: Sequence[Head]) -> Replicates:
+        losses = ablation.losses(heads)
+        return mean_replicates(losses.nansum(1).tolist(), (~losses.isnan()).sum(1).tolist())
 
-        whole = measured(())
-        worth: dict[Head, Difference] = {}
-        for layer in range(config.num_layers):
-            for head in range(config.num_heads):
-                worth[layer, head] = paired(measured([(layer, head)]), whole)
-                progress(len(worth))
-        idle = tuple(key for key, value in worth.items() if value.verdict is Verdict.ALIKE)
-        together = paired(measured(idle), whole) if len(idle) > 1 else None
+    whole = measured(())
+    worth: dict[Head, Difference] = {}
+    for layer in range(config.num_layers):
+        for head in range(config.num_heads):
+            worth[layer, head] = paired(measured([(layer, head)]), whole)
+            progress(len(worth))
+    idle = tuple(key for key, value in worth.items() if value.verdict is Verdict.ALIKE)
+    together = paired(measured(idle), whole) if len(idle) > 1 else None
     return HeadWorth(whole.value, worth, idle, together)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Texts as padded rows."""
+class MeanAblation:
+    """Texts on which heads are replaced by their mean output over these same texts."""
 
-    ids: Tensor
-    """(batch, seq)."""
-    labels: Tensor
-    """(batch, seq)."""
-    real: Tensor
-    """(batch, seq), bool."""
+    @torch.no_grad()
+    def __init__(self, model: GenerativeModel, texts: Sequence[Sequence[int]]) -> None:
+        """Measure the means.
 
-    @classmethod
-    def of(cls, texts: Sequence[Sequence[int]], model: GenerativeModel) -> _Batch:
-        longest = max(len(ids) for ids in texts)
-        rows = torch.zeros(len(texts), longest, dtype=torch.long)
-        real = torch.zeros(len(texts), longest, dtype=torch.bool)
-        for row, ids in enumerate(texts):
-            rows[row, : len(ids)] = torch.tensor(list(ids))
-            real[row, : len(ids)] = True
-        labels = rows[:, 1:].masked_fill(~real[:, 1:], _IGNORED)
-        device = model.embedding.weight.device
-        return cls(rows[:, :-1].to(device), labels.to(device), real[:, :-1].to(device))
+        Args:
+            model: any device and precision.
+            texts: token ids of each, of 2 tokens or more and none longer than the context.
+        """
+        self.model = model
+        self.batches = batches_of(model, texts)
+        with evaluating(model):
+            self.means = _mean_outputs(model, self.batches)
 
-    @property
-    def predicting(self) -> Tensor:
-        """Tokens from which another is predicted, (batch, seq), bool."""
-        return self.labels != _IGNORED
+    def losses(self, heads: Sequence[Head]) -> Tensor:
+        """Return the loss of each token that is predicted, without these heads.
 
-    @property
-    def counts(self) -> Tensor:
-        """Tokens predicted, (batch)."""
-        return self.predicting.sum(1).cpu()
+        Returns:
+            (texts, longest - 1), float64, in nats; NaN where there is no token.
+        """
+        return position_losses(self.model, self.batches, _replacing(self.means, heads))
 
 
-def _mean_outputs(model: GenerativeModel, batches: Sequence[_Batch]) -> Tensor:
+def _mean_outputs(model: GenerativeModel, batches: Sequence[Batch]) -> Tensor:
     """Return each head's mean output over the positions where a token is predicted.
 
     Returns:
@@ -157,11 +140,3 @@ def _replacing(means: Tensor, heads: Sequence[Head]) -> dict[str, Hook]:
         f"layers.{layer}.attention.mixed": hook(layer, replaced)
         for layer, replaced in by_layer.items()
     }
-
-
-def _losses(model: GenerativeModel, batch: _Batch, hooks: Mapping[str, Hook]) -> Tensor:
-    """Return the summed loss of each text, (batch), float64."""
-    logits = model(batch.ids, real=batch.real, hooks=model.hooks(hooks))
-    losses = token_losses(logits, batch.labels, _IGNORED).double()  # in reading order
-    rows = batch.predicting.nonzero()[:, 0]
-    return torch.zeros(len(batch.ids), dtype=torch.float64).index_add_(0, rows.cpu(), losses.cpu())
