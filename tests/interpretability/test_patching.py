@@ -97,7 +97,7 @@ def test_every_patch_is_transformer_lens_s(
 
 
 def kept_of(value: Tensor, kept: list[float]) -> Tensor:
-    kept.append(float(value))
+    kept.append(float(value.detach()))
     return value
 
 
