@@ -11,11 +11,9 @@ and act now, not every switch on the way there.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, overload
 
-import torch
 from torch import nn
 
 from tinylm.errors import AdapterError, nearest, shown
@@ -31,6 +29,7 @@ from tinylm.finetuning.sites import (
 )
 from tinylm.model.base import Change, GenerativeModel, Model
 from tinylm.model.changes import change
+from tinylm.model.weights import state_sha256
 from tinylm.registry import METHODS
 
 
@@ -318,18 +317,10 @@ def fold(model: nn.Module) -> nn.Module:
 def fingerprint(model: nn.Module) -> str:
     """Return a hash over a model's tensors that tells one base from another.
 
-    SHA-256 over the names, number formats, shapes and bytes of its state, at about 1 GB a second.
     With adapters attached it is that of the base before the first of them.
     """
     record = record_of(model)
-    if record is not None:
-        return record.fingerprint
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        plain = tensor.detach().cpu().contiguous().flatten()
-        digest.update(memoryview(plain.view(torch.uint8).numpy()))
-    return digest.hexdigest()
+    return state_sha256(model) if record is None else record.fingerprint
 
 
 def _known(model: nn.Module, names: Sequence[str]) -> Record:
