@@ -42,6 +42,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm attention runs/quick",
         'tinylm attention runs/quick "The dog saw the cat." --output attention',
     ),
+    "lens": (
+        'tinylm lens runs/quick "The dog saw the cat."',
+        'tinylm lens runs/quick "The dog saw the cat." --tuned --html lens.html',
+    ),
     "verify": (
         "tinylm verify runs/quick",
         "tinylm verify runs/quick --json",

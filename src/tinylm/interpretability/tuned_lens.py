@@ -36,7 +36,7 @@ from tinylm.reading import key_shown, read_tensor_headers
 
 FORMAT = "tinylm tuned lens 1"
 STEPS = 250
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 5e-3
 _ENDS = ("middle", "residual")
 """Places of a layer after its two parts."""
 _TOKENS = 256
@@ -62,6 +62,29 @@ class TunedLens:
             return x
         matrix, bias = self.matrices[place], self.biases[place]
         return x @ matrix.to(x.device, x.dtype) + bias.to(x.device, x.dtype)
+
+    def refuse_other(self, model: GenerativeModel, source: str | Path) -> None:
+        """Refuse a model that these maps are not for.
+
+        Args:
+            model: that is to be read.
+            source: of the maps, for the message.
+
+        Raises:
+            DataError: if it has other weights, places or sizes.
+        """
+        own, size = state_sha256(model), model.config.hidden_size
+        if self.model != own:
+            raise DataError(
+                f"{source}: the tuned lens was trained for the model {self.model[:12]} and this is "
+                f"{own[:12]}: train one for it"
+            )
+        ends = [f"layers.{i}.{end}" for i in range(model.config.num_layers) for end in _ENDS]
+        shapes = dict.fromkeys(["layers.0.input", *ends[:-1]], (size, size))
+        if {place: tuple(matrix.shape) for place, matrix in self.matrices.items()} != shapes:
+            raise DataError(
+                f"{source}: the places or sizes are not those of the model: train one for it"
+            )
 
     def save(self, path: str | Path) -> None:
         """Write it to a safetensors file.
@@ -171,16 +194,7 @@ def load_tuned_lens(path: str | Path, model: GenerativeModel) -> TunedLens:
         DataError: if the file is missing, damaged, of another format, or of another model.
     """
     tuned = read_tuned_lens(path)
-    own, size = state_sha256(model), model.config.hidden_size
-    if tuned.model != own:
-        raise DataError(
-            f"{path}: the tuned lens was trained for the model {tuned.model[:12]} and this is "
-            f"{own[:12]}: train one for it"
-        )
-    ends = [f"layers.{i}.{end}" for i in range(model.config.num_layers) for end in _ENDS]
-    shapes = dict.fromkeys(["layers.0.input", *ends[:-1]], (size, size))
-    if {place: tuple(matrix.shape) for place, matrix in tuned.matrices.items()} != shapes:
-        raise DataError(f"{path}: the places or sizes are not those of the model: train one for it")
+    tuned.refuse_other(model, path)
     return tuned
 
 

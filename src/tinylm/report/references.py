@@ -209,6 +209,28 @@ REFERENCES: dict[str, Reference] = {
         "North American Chapter of the Association for Computational Linguistics",
         "https://arxiv.org/abs/1902.10186",
     ),
+    "nostalgebraist2020": Reference(
+        "nostalgebraist",
+        2020,
+        "Interpreting GPT: the logit lens",
+        "LessWrong",
+        "https://www.lesswrong.com/posts/AcKRB8wDpdaN6v6ru/interpreting-gpt-the-logit-lens",
+    ),
+    "belrose2023": Reference(
+        "N. Belrose, Z. Furman, L. Smith, D. Halawi, I. Ostrovsky, L. McKinney, S. Biderman and "
+        "J. Steinhardt",
+        2023,
+        "Eliciting latent predictions from Transformers with the tuned lens",
+        "arXiv:2303.08112",
+        "https://arxiv.org/abs/2303.08112",
+    ),
+    "elhage2021": Reference(
+        "N. Elhage, N. Nanda, C. Olsson and others",
+        2021,
+        "A mathematical framework for Transformer circuits",
+        "Transformer Circuits Thread",
+        "https://transformer-circuits.pub/2021/framework/index.html",
+    ),
     "chowdhery2022": Reference(
         "A. Chowdhery, S. Narang, J. Devlin, et al.",
         2022,
