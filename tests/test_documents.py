@@ -71,6 +71,22 @@ def test_the_example_of_fine_tuning_merges_and_comes_back(tmp_path: Path) -> Non
     assert "base True" in printed
 
 
+def test_the_examples_of_interpretability_run_one_after_the_other(
+    tmp_path: Path, tiny_run: Path
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/quick").symlink_to(tiny_run)
+    code = blocks(ROOT / "docs/interpretability.md", "python")
+    assert all(len([line for line in block.splitlines() if line.strip()]) <= 10 for block in code)
+    printed = python("\n".join(code), tmp_path)
+    assert re.search(r"^1 feed-forward .* 0\.000 nats from the end$", printed, re.MULTILINE)
+    assert "dict_keys(['layers.0.input', 'layers.0.middle'])" in printed
+    ((parts, logits),) = re.findall(
+        r"^sum (.+), difference of the logits (.+)$", printed, re.MULTILINE
+    )
+    assert abs(float(parts) - float(logits)) < 1e-3
+
+
 def commands() -> list[str]:
     in_documents = []
     for path in DOCUMENTS:

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors
 import safetensors.numpy
+import safetensors.torch
 import torch
 
 from tests.conftest import tiny_settings
@@ -50,6 +51,8 @@ from tinylm.experiments.document.record import changed_since, read_record, write
 from tinylm.experiments.preparation import encoded_split, prepare_data, resolve, vectors_of
 from tinylm.finetuning.adapters import activate, attach
 from tinylm.finetuning.longlora import extended
+from tinylm.interpretability import tuned_lens
+from tinylm.interpretability.lens import lens
 from tinylm.language_model import LanguageModel
 from tinylm.reading import signed
 from tinylm.registry import METHODS, TOKENIZERS
@@ -231,6 +234,18 @@ def sign_vectors(path: Path) -> None:
         return
 
 
+def sign_tuned_lens(path: Path) -> None:
+    """Let a tuned lens's metadata vouch for what it holds now."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        tensors = safetensors.torch.load(path.read_bytes())
+        about = {**metadata, "sha256": tuned_lens._digest(tensors)}
+        path.write_bytes(safetensors.torch.save(tensors, about))
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError):
+        return
+
+
 def sign_cache(path: Path) -> None:
     """Sign whichever file of the cache it is."""
     {".json": sign_json, ".tokens": sign_tokens, ".safetensors": sign_vectors}[path.suffix](path)
@@ -286,6 +301,19 @@ def use_adapter(base: Base, folder: Path) -> str:
     lm = adapted(base.lm(), folder)
     ids = torch.tensor([lm.tokenizer.encode(TEXT)])
     return digest(lm.model(ids), lm.generate(TEXT, seed=1, max_new_tokens=3).ids)
+
+
+def make_tuned_lens(base: Base, folder: Path) -> None:
+    """Save the maps of a tuned lens for the run's model."""
+    lm = base.lm()
+    texts = [lm.tokenizer.encode(TEXT)]
+    tuned_lens.train_tuned_lens(lm.model, texts, 1).save(folder / "tuned-lens.safetensors")
+
+
+def use_tuned_lens(base: Base, folder: Path) -> str:
+    lm = base.lm()
+    tuned = tuned_lens.load_tuned_lens(folder / "tuned-lens.safetensors", lm.model)
+    return digest(lens(lm.trace(TEXT), 1, tuned).divergences)
 
 
 def use_classifier(base: Base, folder: Path) -> str:
@@ -616,6 +644,8 @@ SUBJECTS = [
                 sign_adapter)
         for method in METHOD_SETTINGS
     ),
+    Subject("tuned lens", make_tuned_lens, "*.safetensors", TENSORS, use_tuned_lens,
+            sign_tuned_lens),
     Subject("classifier", copy_of("classifier"), "*.*", FOLDER, use_classifier,
             sign_adapter),
     Subject("cache", copy_of("cache"), "*/*.*", [*BYTES, mutations.of_numbers], use_cache),

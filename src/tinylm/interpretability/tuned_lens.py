@@ -39,6 +39,8 @@ STEPS = 250
 LEARNING_RATE = 5e-3
 _ENDS = ("middle", "residual")
 """Places of a layer after its two parts."""
+_KINDS = (torch.float32, torch.float64)
+"""Number formats of the maps."""
 _TOKENS = 256
 """Of a step."""
 _TEXTS = 16
@@ -215,7 +217,7 @@ def read_tuned_lens(path: str | Path) -> TunedLens:
     kinds: dict[str, dict[str, Tensor]] = {"matrix": {}, "bias": {}}
     for name, tensor in tensors.items():
         place, _, kind = name.rpartition("/")
-        if kind not in kinds or not tensor.is_floating_point() or not tensor.isfinite().all():
+        if kind not in kinds or tensor.dtype not in _KINDS or not tensor.isfinite().all():
             raise DataError(f"{path}: {key_shown(name)} is no finite map of a tuned lens")
         kinds[kind][place] = tensor
     matrices, biases = kinds["matrix"], kinds["bias"]

@@ -45,7 +45,7 @@ CASES: list[Case] = [
     *table_of(
         "lens",
         (None, "In this post-norm model the stream is normalised after every part"),
-        (None, "In this post-norm model what a part writes passes every norm after it.", "final norm as"),
+        (None, "In this post-norm model what a part writes passes every norm after", "norm as it"),
         (lambda f: f.update(norm_placement="pre"), "through the final norm, computed anew there,"),
         (lambda f: f.update(norm_placement="pre"), "With the scale of the final norm as it was",
          "post-norm"),
