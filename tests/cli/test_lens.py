@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.cli.conftest import Command
 from tinylm.experiments.lens import tuning
@@ -102,9 +101,7 @@ def test_a_tuned_lens_is_trained_once_and_again_for_other_weights(
     status, _, err = tinylm("lens", run, TEXT, "--tuned")
     assert status == 0, err
     assert f"{run / FILE} was trained for other weights than these: it is trained again" in err
-    again_trained = read_tuned_lens(run / FILE)
-    for place, matrix in ours.matrices.items():  # by the same seed
-        assert torch.equal(again_trained.matrices[place], matrix)
+    assert (run / FILE).read_bytes() == kept  # by the same seed
     (run / FILE).write_bytes(kept[:-1])
     status, out, err = tinylm("lens", run, TEXT, "--tuned")
     assert (status, out) == (1, "")

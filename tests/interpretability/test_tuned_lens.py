@@ -99,6 +99,9 @@ def test_a_file_gives_back_what_was_trained_and_only_to_its_model(tmp_path: Path
     model, path = build_random(), tmp_path / "maps.safetensors"
     tuned = train_tuned_lens(model, texts(model), 2)
     tuned.save(path)
+    content = path.read_bytes()
+    tuned.save(path)
+    assert path.read_bytes() == content
     loaded = load_tuned_lens(path, model)
     assert list(loaded.matrices) == sorted(tuned.matrices)
     for place, matrix in tuned.matrices.items():
@@ -115,10 +118,9 @@ def test_a_file_gives_back_what_was_trained_and_only_to_its_model(tmp_path: Path
         load_tuned_lens(path, larger)
 
 
-def written(path: Path, tensors: dict[str, Tensor], **about: str) -> Path:
-    said = {
-        "format": tuned_lens.FORMAT, "model": "0" * 64, "sha256": tuned_lens._digest(tensors)
-    } | about  # fmt: skip
+def written(path: Path, tensors: dict[str, Tensor], **changes: str) -> Path:
+    about = {"form": tuned_lens.FORMAT, "sha256": tuned_lens._digest(tensors)} | changes
+    said = {"tinylm": f"{about['form']} {'0' * 64} {about['sha256']}"}
     path.write_bytes(safetensors.torch.save(tensors, metadata=said))
     return path
 
@@ -126,7 +128,7 @@ def written(path: Path, tensors: dict[str, Tensor], **about: str) -> Path:
 @pytest.mark.parametrize(
     ("tensors", "about", "message"),
     [
-        ({}, {"format": "other"}, "has format 'other', not 'tinylm tuned lens 1'"),
+        ({}, {"form": "other"}, "is no tuned lens of the format 'tinylm tuned lens 1'"),
         ({}, {"sha256": "0" * 64}, "is damaged: it has changed since it was written"),
         ({"a/other": torch.zeros(2)}, {}, "a/other is no finite map"),
         ({"a/bias": torch.zeros(2, dtype=torch.int64)}, {}, "a/bias is no finite map"),
@@ -146,7 +148,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"maps.safetensors: cannot be read \(No such file"):
         read_tuned_lens(tmp_path / "maps.safetensors")
     with pytest.raises(DataError, match="cannot be written: "):
-        TunedLens("", {}, {}).save(tmp_path)
+        TunedLens("0" * 64, {}, {}).save(tmp_path)
 
 
 @pytest.mark.parametrize(

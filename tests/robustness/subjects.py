@@ -238,10 +238,10 @@ def sign_tuned_lens(path: Path) -> None:
     """Let a tuned lens's metadata vouch for what it holds now."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            said = str((file.metadata() or {}).get("tinylm"))
         tensors = safetensors.torch.load(path.read_bytes())
-        about = {**metadata, "sha256": tuned_lens._digest(tensors)}
-        path.write_bytes(safetensors.torch.save(tensors, about))
+        about = f"{said.rpartition(' ')[0]} {tuned_lens._digest(tensors)}"
+        path.write_bytes(safetensors.torch.save(tensors, {"tinylm": about}))
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError):
         return
 

@@ -14,6 +14,7 @@ terms.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinylm.atomic import write_bytes
-from tinylm.errors import ConfigError, DataError, shown
+from tinylm.errors import ConfigError, DataError
 from tinylm.interpretability.lens import STREAM
 from tinylm.interpretability.trace import trace
 from tinylm.interpretability.weights import affine
@@ -35,6 +36,8 @@ from tinylm.model.weights import state_sha256
 from tinylm.reading import key_shown, read_tensor_headers
 
 FORMAT = "tinylm tuned lens 1"
+_ENTRY = "tinylm"
+"""Of a file's metadata: its format, its model and the digest of its tensors."""
 STEPS = 250
 LEARNING_RATE = 5e-3
 _ENDS = ("middle", "residual")
@@ -99,7 +102,8 @@ class TunedLens:
             for kind, of in (("matrix", self.matrices), ("bias", self.biases))
             for place, tensor in of.items()
         }
-        about = {"format": FORMAT, "model": self.model, "sha256": _digest(tensors)}
+        # One entry: several would be written in random order.
+        about = {_ENTRY: f"{FORMAT} {self.model} {_digest(tensors)}"}
         try:
             write_bytes(path, safetensors.torch.save(tensors, metadata=about))
         except OSError as error:
@@ -208,11 +212,13 @@ def read_tuned_lens(path: str | Path) -> TunedLens:
     """
     headers = read_tensor_headers(path, DataError)
     with safetensors.safe_open(path, framework="pt") as file:
-        about: dict[str, str] = file.metadata() or {}
+        about = str((file.metadata() or {}).get(_ENTRY))
         tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in headers}
-    if about.get("format") != FORMAT:
-        raise DataError(f"{path} has format {shown(about.get('format'))}, not {FORMAT!r}")
-    if "model" not in about or about.get("sha256") != _digest(tensors):
+    stated = re.fullmatch(rf"{FORMAT} ([0-9a-f]{{64}}) ([0-9a-f]{{64}})", about)
+    if stated is None:
+        raise DataError(f"{path} is no tuned lens of the format {FORMAT!r}")
+    model, digest = stated.groups()
+    if digest != _digest(tensors):
         raise DataError(f"{path} is damaged: it has changed since it was written")
     kinds: dict[str, dict[str, Tensor]] = {"matrix": {}, "bias": {}}
     for name, tensor in tensors.items():
@@ -225,7 +231,7 @@ def read_tuned_lens(path: str | Path) -> TunedLens:
         matrix, bias = matrices.get(place), biases.get(place)
         if matrix is None or bias is None or matrix.shape != (*bias.shape, *bias.shape):
             raise DataError(f"{path}: {key_shown(place)} has no square matrix with its bias")
-    return TunedLens(about["model"], matrices, biases)
+    return TunedLens(model, matrices, biases)
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:
