@@ -155,8 +155,8 @@ def _by_word(differences: Sequence[tuple[str, Difference]]) -> str:
     if len(groups) == 1 and len(differences) > 1:
         (word,) = groups
         return f"{word} at each of the {len(differences)} places."
-    told = [f"{word} after {listed(names)}" for word, names in groups.items()]
-    return f"{'; '.join(told)}."
+    phrases = [f"{word} after {listed(names)}" for word, names in groups.items()]
+    return f"{'; '.join(phrases)}."
 
 
 def tuned_comment(places: Sequence[Place]) -> str:
