@@ -31,7 +31,7 @@ from tinylm.config import (
 from tinylm.config.finetuning import ClassificationConfig, LoraConfig
 from tinylm.config.keys import ALSO_CALLED
 from tinylm.errors import ConfigError
-from tinylm.registry import METHODS, TOKENIZERS
+from tinylm.registry import EXPERIMENTS, METHODS, TOKENIZERS
 
 PRESET_FILES = Path(module.__file__).parents[1] / "presets"
 
@@ -527,7 +527,8 @@ def test_every_field_has_help() -> None:
 
 
 def test_every_kind_is_documented_and_frozen() -> None:
-    assert len(KINDS) == 20 + len(TOKENIZERS)
+    with_settings = [name for name in EXPERIMENTS if EXPERIMENTS.load(name).settings is not None]
+    assert len(KINDS) == 9 + len(with_settings) + len(TOKENIZERS)
     for kind in KINDS:
         assert kind.__doc__
         with pytest.raises(dataclasses.FrozenInstanceError):
