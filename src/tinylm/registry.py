@@ -208,6 +208,7 @@ COMMANDS = Registry(
         "evaluate": "tinylm.cli.evaluate:evaluate",
         "attention": "tinylm.cli.attention:attention",
         "lens": "tinylm.cli.lens:lens",
+        "explore": "tinylm.cli.explore:explore",
         "verify": "tinylm.cli.verify:verify",
         "plan": "tinylm.cli.plan:app",
         "report": "tinylm.cli.report:report",

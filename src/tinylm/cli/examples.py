@@ -46,6 +46,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         'tinylm lens runs/quick "The dog saw the cat."',
         'tinylm lens runs/quick "The dog saw the cat." --tuned --html lens.html',
     ),
+    "explore": (
+        "tinylm explore runs/quick",
+        'tinylm explore runs/quick "The dog saw the cat." --out explore.html',
+    ),
     "verify": (
         "tinylm verify runs/quick",
         "tinylm verify runs/quick --json",

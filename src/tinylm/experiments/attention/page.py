@@ -5,23 +5,15 @@ loads nothing: it opens from a disk or a mail, years later. One chooses a senten
 the grid of thumbnails, sees it as heatmap or as lines between words (Vig 2019), reads where each
 word looks, and compares all heads in a sortable table. What a head does and is worth is that of the
 result, measured on many stories, whichever sentence is shown.
-
-Words come from a corpus and are data: they reach the page through JSON whose ``<``, ``>`` and
-``&`` are escaped, and the page writes them with ``textContent`` only, so none can close the script
-or become markup.
 """
 
 from __future__ import annotations
 
-import html
-import json
-import re
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
+from tinylm.experiments.pages import assembled
 from tinylm.interpretability.places import PLACES, label
-from tinylm.printable import in_line, printable
 
 _DIGITS = 4
 """Decimals of shares in the page: the half of a hundredth of a percent."""
@@ -48,10 +40,7 @@ def attention_html(result: Mapping[str, Any], title: str = "Where each head look
         "places": [place.label for place in PLACES],
         "stories": result["stories"],
     }
-    parts = {"TITLE": html.escape(printable(title)), "DATA": _script_json(_shown(data))}
-    # One pass, so that a title or word that looks like a placeholder is left alone.
-    page = resources.files("tinylm.experiments.attention").joinpath("page.html").read_text("utf-8")
-    return re.sub("@@(TITLE|DATA)@@", lambda match: parts[match[1]], page)
+    return assembled("tinylm.experiments.attention", title, data)
 
 
 def _sentence(sentence: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,20 +66,3 @@ def _head(head: Mapping[str, Any]) -> dict[str, Any]:
         "entropy": round(head["entropy"], _DIGITS),
         "worth": head["worth"][0],
     }
-
-
-def _shown(value: object) -> object:
-    """Return values as they were, but every text in them without control characters."""
-    if isinstance(value, str):
-        return in_line(value)
-    if isinstance(value, Mapping):
-        return {key: _shown(item) for key, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, list) else value
-
-
-def _script_json(data: object) -> str:
-    """Return JSON that means the same inside <script>, whatever its strings hold."""
-    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    for character in "<>&":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text

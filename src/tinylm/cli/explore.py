@@ -1,0 +1,56 @@
+"""``tinylm explore``."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinylm.cli.output import say
+
+
+def explore(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TEXT]...", help="Sentences to add to those of the corpus."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The page; empty: in the run.")
+    ] = None,
+) -> None:
+    """Make a page to look inside a model, with a slider over the snapshots of its training.
+
+    It shows attention, logit lens, attribution, scores of heads and samples. Snapshots are kept by
+    runs that are trained with -o training.snapshots=N.
+    """
+    from tinylm.atomic import write_text
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.errors import ConfigError
+    from tinylm.experiments.context import open_run
+    from tinylm.experiments.exploring.measure import explored
+    from tinylm.experiments.exploring.page import explore_html
+    from tinylm.planning.limits import shown_bytes
+
+    console = TerminalConsole()
+    context = open_run(run, console)
+    path = run / "explore.html" if output is None else output
+    if path.is_dir():
+        raise ConfigError(f"--out {path} is a folder: give the name of a file")
+    result = explored(context, texts or ())
+    options = [] if output is None else ["--out", str(output)]
+    command = shlex.join(["tinylm", "explore", str(run), *options, *result["given"]])
+    page = explore_html(result, str(run), command)
+    write_text(path, page)
+    moments = len(result["moments"])
+    if moments == 1:
+        console.warn(
+            f"{run} has no snapshots: the page shows its best checkpoint alone; train with "
+            "-o training.snapshots=12 for a slider over its training"
+        )
+    console.note(
+        f"{moments} steps, {len(result['sentences'])} sentences, {shown_bytes(len(page.encode()))}"
+    )
+    say(str(path))
