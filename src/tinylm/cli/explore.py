@@ -41,7 +41,7 @@ def explore(
         raise ConfigError(f"--out {path} is a folder: give the name of a file")
     result = explored(context, texts or ())
     options = [] if output is None else ["--out", str(output)]
-    command = shlex.join(["tinylm", "explore", str(run), *options, *result["given"]])
+    command = shlex.join(["tinylm", "explore", *options, str(run), *result["given"]])
     page = explore_html(result, str(run), command)
     write_text(path, page)
     moments = len(result["moments"])

@@ -84,15 +84,12 @@ function placeOf(step) {
 const across = (place, width) =>
   GUTTER + THUMB / 2 + (last ? place / last : .5) * (width - GUTTER - THUMB);
 
-function lossText() {
-  const near = (records) => records.filter(([step]) => step <= moment().step).at(-1)
-    || records[0];
-  const parts = [["training", data.curve.train], ["validation", data.curve.validation]]
-    .filter(([, records]) => records.length)
-    .map(([name, records]) => [name, near(records)])
-    .map(([name, [step, loss]]) => name + " loss " + loss.toFixed(2)
-      + (step === moment().step ? "" : " at step " + whole(step)));
-  return parts.join(", ");
+const CURVES = [["training", data.curve.train, "var(--faint)", 1.5],
+  ["validation", data.curve.validation, "var(--line)", 2]].filter(([, records]) => records.length);
+/* The loss that was logged at or before the moment, else the first. */
+function losses() {
+  const near = (records) => records.filter(([step]) => step <= moment().step).at(-1) || records[0];
+  return CURVES.map(([name, records, color]) => [name, ...near(records), color]);
 }
 /* Numbers of steps under a drawing, those left out that have no room. */
 function stepLabels(svg, width, bottom) {
@@ -132,14 +129,13 @@ function path(points, attributes) {
 }
 function showCurve() {
   const svg = at("curve"), box = frame(svg);
-  const { train, validation } = data.curve;
-  const losses = [...train, ...validation].map(([, loss]) => loss);
-  if (losses.length) {
-    const height = axis(svg, box, Math.min(...losses), Math.max(...losses), 1);
-    const points = (records) => records.map(([step, loss]) =>
-      [across(placeOf(step), box.width), height(loss)]);
-    svg.append(path(points(train), { stroke: "var(--faint)", "stroke-width": 1.5 }),
-      path(points(validation), { stroke: "var(--line)", "stroke-width": 2 }));
+  const values = CURVES.flatMap(([, records]) => records.map(([, loss]) => loss));
+  if (values.length) {
+    const height = axis(svg, box, Math.min(...values), Math.max(...values), 1);
+    for (const [, records, color, thick] of CURVES) {
+      svg.append(path(records.map(([step, loss]) =>
+        [across(placeOf(step), box.width), height(loss)]), { stroke: color, "stroke-width": thick }));
+    }
   }
   stepLabels(svg, box.width, box.height - 4);
 }
@@ -147,10 +143,17 @@ function showTime() {
   const { step } = moment();
   at("now").textContent = "Step " + whole(step) + " of " + whole(data.steps)
     + (step === data.best_step && last ? ", the best" : "");
-  at("now-loss").textContent = lossText();
+  at("now-loss").replaceChildren(...losses().flatMap(([name, at, loss, color], i) => {
+    const key = make("span", { class: "key" });
+    key.style.background = color;
+    const text = (i ? "" : "loss in ") + name + " " + loss.toFixed(2);
+    const part = make("span", { title: "logged at step " + whole(at) }, key, text);
+    return i ? [", ", part] : [part];
+  }));
   const slider = at("slider");
   slider.value = state.moment;
-  slider.setAttribute("aria-valuetext", at("now").textContent + ", " + lossText());
+  slider.setAttribute("aria-valuetext", at("now").textContent + ", "
+    + at("now-loss").textContent);
   showCurve();
 }
 
@@ -264,10 +267,15 @@ function showLooks(word) {
     + " (word " + (word + 1) + ") looks at " + order.map((key) => quoted(words()[key])
       + " " + percent(weight(word, key))).join(", ") + ".";
 }
+const ruler = document.createElement("canvas").getContext("2d");
+function widthOf(label) {
+  ruler.font = "700 13px " + getComputedStyle(document.body).fontFamily;
+  return Math.ceil(ruler.measureText(label).width);
+}
 function showMap() {
   at("head-name").textContent = headName(state.layer, state.head);
   const labels = words().map(clip), count = labels.length, weight = weights(state.layer, state.head);
-  const longest = 10 + 8 * Math.max(...labels.map((label) => [...label].length));
+  const longest = 12 + Math.max(...labels.map(widthOf));
   const room = at("map").clientWidth;
   const cell = Math.floor(Math.max(16, Math.min(30, (room - longest - 4) / count)));
   const size = cell * count;
@@ -384,6 +392,7 @@ function showAttribution() {
 }
 
 /* Scores of heads. */
+let scoreButtons = [];
 function showScores() {
   const every = moment().scores;
   at("scores").tHead.replaceChildren(make("tr", {}, make("th", { scope: "col" }, "head"),
@@ -400,22 +409,25 @@ function showScores() {
         tabindex: layer === state.layer && head === state.head && score === state.score ? 0 : -1 },
         value.toFixed(2));
       paint(button, value);
-      button.addEventListener("click", () => chooseScore(index, score));
       row.append(make("td", {}, button));
     });
     return row;
   });
   at("scores").tBodies[0].replaceChildren(...rows);
-  const buttons = [...at("scores").querySelectorAll("button")];
-  buttons.forEach((button, place) => onArrows(button,
-    () => [...at("scores").querySelectorAll("button")], () => data.scores.length,
-    (next) => chooseScore(Math.floor(next / data.scores.length), next % data.scores.length)));
+  scoreButtons = [...at("scores").querySelectorAll("button")];
+  scoreButtons.forEach((button, place) => {
+    button.addEventListener("click", () => {
+      chooseScore(place);
+      scoreButtons[place].focus({ preventScroll: true });
+    });
+    onArrows(button, () => scoreButtons, () => data.scores.length, chooseScore);
+  });
   showCourse();
 }
-function chooseScore(index, score) {
-  state.score = score;
-  at("score").value = score;
-  chooseHead(index);
+function chooseScore(place) {
+  state.score = place % data.scores.length;
+  at("score").value = state.score;
+  chooseHead(Math.floor(place / data.scores.length));
 }
 function showCourse() {
   const svg = at("course"), box = frame(svg);
