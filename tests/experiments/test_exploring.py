@@ -134,6 +134,28 @@ def test_samples_come_from_their_step(context: Context, result: dict[str, Any]) 
         assert first["begun"] + "\n".join(first["lines"]) == text
 
 
+def test_the_example_of_the_documents(
+    context: Context,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    document = Path(__file__).parents[2] / "docs/interpretability.md"
+    section = document.read_text("utf-8").partition("## Snapshots")[2]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/try").symlink_to(context.folder)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    printed = [line.partition(" ") for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, _, _ in printed] == ["step-0", "step-1", "step-3", "step-12"]
+    for name, _, word in printed:
+        lm = LanguageModel.load(context.folder / "snapshots" / name)
+        logits = lm.trace("The dog saw the").logits[0, -1]
+        assert word == lm.tokenizer.token(int(logits.argmax()))
+
+
 # --- what is said of bad input ---
 
 

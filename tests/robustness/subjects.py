@@ -64,7 +64,7 @@ SETTINGS = [
     *("data.train_stories=30", "data.validation_stories=8", "vectors.source=train"),
     *("vectors.epochs=1", "model.hidden_size=8", "training.max_steps=4"),
     *("training.validation_interval=2", "training.validation_windows=4", "training.log_interval=1"),
-    *("training.checkpoint_interval=0", "training.speed=plain"),
+    *("training.checkpoint_interval=0", "training.speed=plain", "training.snapshots=2"),
 ]
 METHOD_SETTINGS: dict[str, dict[str, Any]] = {
     "lora": {"rank": 2},
@@ -275,6 +275,10 @@ def use_model(base: Base, folder: Path) -> str:
     text = lm.generate(TEXT, seed=1, max_new_tokens=5)
     beams = lm.generate(TEXT, strategy="beam", max_new_tokens=3, num_beams=2)
     return digest(text.ids, beams.ids, lm.score(TEXT).log_probability)
+
+
+def use_snapshot(base: Base, folder: Path) -> str:
+    return use_model(base, folder / "snapshots/step-0")
 
 
 def use_training(base: Base, folder: Path) -> str:
@@ -623,6 +627,7 @@ SUBJECTS = [
             guarded=False, weight=2),
     Subject("overrides", make_overrides, "overrides", BYTES, use_overrides, guarded=False),
     Subject("metrics.jsonl", RUN, "metrics.jsonl", JSON_LINES, use_metrics, sign_lines),
+    Subject("snapshot", RUN, "snapshots/step-0/*", BYTES, use_snapshot),
     Subject("manifest.json", RUN, "checkpoints/best/manifest.json", JSON, use_model),
     Subject("config.json", RUN, "checkpoints/best/config.json", JSON, use_model,
             sign_checkpoint, weight=2),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ def explore(
     from tinylm.atomic import write_text
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
-    from tinylm.experiments.context import open_run
+    from tinylm.experiments.context import open_run, writing
     from tinylm.experiments.exploring.measure import explored
     from tinylm.experiments.exploring.page import explore_html
     from tinylm.planning.limits import shown_bytes
@@ -43,7 +44,8 @@ def explore(
     options = [] if output is None else ["--out", str(output)]
     command = shlex.join(["tinylm", "explore", *options, str(run), *result["given"]])
     page = explore_html(result, str(run), command)
-    write_text(path, page)
+    with writing(run, console) if output is None else nullcontext():
+        write_text(path, page)
     moments = len(result["moments"])
     if moments == 1:
         console.warn(
