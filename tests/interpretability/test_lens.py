@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -13,9 +13,10 @@ from torch import Tensor
 
 from tests.interpretability.hooked import build_both
 from tests.model.helpers import NORM_PLACEMENTS, build, build_random, largest_difference
+from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError
 from tinylm.interpretability.attribution import logit_attribution
-from tinylm.interpretability.lens import NO_NEXT, STREAM, lens, place_label, read_stream
+from tinylm.interpretability.lens import NO_NEXT, READ, STREAM, lens, place_label, read_stream
 from tinylm.interpretability.trace import trace
 from tinylm.model.decoder import DecoderLM
 
@@ -159,6 +160,10 @@ def test_no_tensor_of_all_places_is_made() -> None:
     with Watch():
         lens(traced)
     assert largest == 2 * 5 * 400
+
+
+def test_what_is_read_is_told_for_every_placement_of_norms() -> None:
+    assert set(READ) == set(get_args(get_type_hints(ModelConfig)["norm_placement"]))
 
 
 def test_labels_of_places_count_layers_from_one() -> None:
