@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from fontTools.ttLib import TTFont
 
+from tests.report import fixtures
 from tests.report.browser import Browser, chromium
+from tinylm.experiments.lens import reading as lens_reading
+from tinylm.experiments.lens.page import lens_html
 from tinylm.report import html
 from tinylm.report.blocks import Block, Document, Equation, Paragraph, Table, code
 
@@ -114,3 +117,25 @@ def test_the_font_has_every_sign_of_the_formulas(run_folder: Path) -> None:
     assert len(signs) > 60
     signs -= {"\ufe00", "\n", " "}  # the first chooses a form of the sign before it
     assert not signs - set(map(chr, font.getBestCmap()))
+
+
+def test_a_page_of_a_lens_shows_more_of_a_cell_that_has_the_focus(
+    browser: Browser, tmp_path: Path
+) -> None:
+    reading = fixtures.example("lens")["example"]["logit"]
+    path = tmp_path / "lens.html"
+    path.write_text(lens_html(reading, "Logit lens: <b>the</b> dog", "What is read."), "utf-8")
+    for width in (DESK, TELEPHONE):
+        browser.open(path, width)
+        assert not browser.faults()
+    assert browser.run("return document.querySelector('h1').textContent") == (
+        "Logit lens: <b>the</b> dog"
+    )
+    displayed = "return getComputedStyle(document.querySelector('td:focus .more, .more')).display"
+    assert browser.run(displayed) == "none"
+    browser.run("document.querySelector('td').focus()")
+    assert browser.run(displayed) == "block"
+    word, probability = reading["cells"][0][0]["top"][0]
+    shown = browser.run("return document.querySelector('td:focus .more').innerText")
+    assert shown.startswith(f"{lens_reading.share(probability)}{word}")
+    assert shown.endswith(f"divergence {reading['cells'][0][0]['divergence']:.3f} nats")
