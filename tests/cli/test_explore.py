@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_locks import holder, release
 from tests.training.tiny import tiny_run
 from tinylm.experiments.context import run_experiment
 
@@ -27,6 +28,18 @@ def test_a_run_without_snapshots_is_shown_and_told(tinylm: Command, run: Path) -
     page = Path("page.html").read_text("utf-8")
     command = f"tinylm explore --out page.html {run} 'the dog'\"'\"'s hat'"
     assert command.replace('"', '\\"') in page  # to which the page adds a sentence
+
+
+def test_a_run_that_is_written_to_is_told_before_anything_is_measured(
+    tinylm: Command, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tinylm.experiments.exploring.measure.explored", None)
+    process = holder(run)
+    status, output, error = tinylm("explore", run)
+    release(process)
+    assert (status, output) == (1, "")
+    assert f"{run} is being written to by process {process.pid}" in error
+    assert not (run / "explore.html").exists()
 
 
 def test_the_page_is_in_the_run_by_default(tinylm: Command, run: Path) -> None:

@@ -10,6 +10,7 @@ from tests.training.tiny import tiny_config
 from tinylm.config import dump_yaml
 from tinylm.experiments import prediction
 from tinylm.measurement import Measurement
+from tinylm.training.snapshots import snapshots_of
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -111,7 +112,7 @@ def test_what_cannot_be_is_one_line(plan: Command, args: list[object], message: 
 @pytest.mark.parametrize(
     "settings",
     [
-        ("training.max_steps=12",),
+        ("training.max_steps=12", "training.snapshots=4"),
         ("training.max_steps=null", "training.epochs=1", "training.validations=5"),
         (
             *("training.max_steps=null", "training.epochs=2", "training.accumulation_steps=3"),
@@ -140,6 +141,7 @@ def test_the_plan_of_a_run_is_what_the_run_does(
     for name in ("steps", "epochs", "tokens_seen", "windows_per_epoch"):
         assert run[name] == result[name], name
     assert run["validations"] == len(result["validations"])
+    assert planned["snapshots"]["count"] == len(snapshots_of(tmp_path / "runs/tiny"))
     assert planned["tokens"]["planned"] == result["tokens_seen"]
     assert planned["vocab_size"] == result["uniform_perplexity"]
     assert planned["parameters"]["total"] == result["parameters"]["total"]

@@ -203,6 +203,7 @@ def test_run_of_finds_the_run_of_a_checkpoint_and_guesses_nothing(
         assert run_of(tiny_run / "checkpoints" / name) == tiny_run
     monkeypatch.chdir(tiny_run / "checkpoints")
     assert run_of(Path("best")) == tiny_run
+    assert run_of(tiny_run / "snapshots/step-0") == tiny_run
     (tmp_path / "config.yaml").write_text("{}")
     assert run_of(tmp_path / "models") is None
     assert run_of(tmp_path / "models" / "mine") is None

@@ -40,11 +40,10 @@ def explore(
     path = run / "explore.html" if output is None else output
     if path.is_dir():
         raise ConfigError(f"--out {path} is a folder: give the name of a file")
-    result = explored(context, texts or ())
-    options = [] if output is None else ["--out", str(output)]
-    command = shlex.join(["tinylm", "explore", *options, str(run), *result["given"]])
-    page = explore_html(result, str(run), command)
+    # What is written into the run is told to be impossible before anything is measured.
     with writing(run, console) if output is None else nullcontext():
+        result = explored(context, texts or ())
+        page = explore_html(result, str(run), _command(run, output, texts))
         write_text(path, page)
     moments = len(result["moments"])
     if moments == 1:
@@ -56,3 +55,9 @@ def explore(
         f"{moments} steps, {len(result['sentences'])} sentences, {shown_bytes(len(page.encode()))}"
     )
     say(str(path))
+
+
+def _command(run: Path, output: Path | None, texts: list[str] | None) -> str:
+    """Return the command that makes the page, to which one more sentence can be added."""
+    options = [] if output is None else ["--out", str(output)]
+    return shlex.join(["tinylm", "explore", *options, str(run), *(texts or ())])

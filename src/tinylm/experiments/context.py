@@ -324,9 +324,9 @@ def create_run(
 
 
 def run_of(path: Path) -> Path | None:
-    """Return the run that a run's folder, or a folder below its ``checkpoints``, belongs to."""
-    checkpoints = path.absolute().parent
-    for folder in (path, checkpoints.parent if checkpoints.name == "checkpoints" else path):
+    """Return the run that a folder, one of its checkpoints or one of its snapshots belongs to."""
+    around = path.absolute().parent
+    for folder in (path, around.parent if around.name in ("checkpoints", "snapshots") else path):
         if (folder / "config.yaml").exists():
             return folder
     return None

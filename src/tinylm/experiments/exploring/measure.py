@@ -94,7 +94,6 @@ def explored(context: Context, texts: Sequence[str] = ()) -> dict[str, Any]:
         "readings": list(READINGS) if model.num_layers > 1 else [],
         "places": [place_label(place) for place in trace.residual_stream()[0]],
         "parts": _part_labels(trace),
-        "given": list(texts),
         "sentences": [_words_of(best, text) for text in sentences],
         "prompts": list(config.report.prompts),
         "curve": _curve(context.folder),
