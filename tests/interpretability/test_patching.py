@@ -276,7 +276,7 @@ def test_a_pair_that_the_model_does_not_tell_apart_is_refused() -> None:
     with torch.no_grad():
         for parameter in (model.unembedding.weight, model.unembedding.bias):
             parameter[8] = parameter[3]
-    with pytest.raises(ConfigError, match=r"0\.000 after the clean prompt and 0\.000 after the c"):
+    with pytest.raises(ConfigError, match=r"0\.0000 after the clean prompt and 0\.0000 after the "):
         run_pair(model, PAIR)
 
 

@@ -50,6 +50,12 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm explore runs/quick",
         'tinylm explore runs/quick "The dog saw the cat." --out explore.html',
     ),
+    "patch": (
+        'tinylm patch runs/quick --clean "Lily saw the ball. The" '
+        '--corrupted "Lily saw the kite. The" --answer ball --wrong kite',
+        'tinylm patch runs/quick --clean "The ball was gone. The" '
+        '--corrupted "The kite was gone. The" --answer ball --wrong kite --json',
+    ),
     "verify": (
         "tinylm verify runs/quick",
         "tinylm verify runs/quick --json",

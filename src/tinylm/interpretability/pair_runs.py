@@ -19,9 +19,9 @@ from tinylm.errors import ConfigError, GenerationError
 from tinylm.interpretability.trace import Trace, trace
 from tinylm.model.base import GenerativeModel
 
-LEAST_DIFFERENCE = 0.05
+LEAST_DIFFERENCE = 1e-3
 """Change of the logit difference from the corrupted prompt to the clean one, up to which nothing
-can be put on its scale: a patch's effect would be divided by what is rounding or chance."""
+can be put on its scale: in float32 a patch's effect would be divided by what is mostly rounding."""
 
 Direction = Literal["denoising", "noising"]
 """``denoising``: clean activations into the corrupted run, which shows what suffices.
@@ -132,8 +132,8 @@ def run_pair(model: GenerativeModel, pair: TokenPair) -> PairRuns:
     ]
     if not abs(differences[0] - differences[1]) > LEAST_DIFFERENCE:
         raise ConfigError(
-            f"the logit difference of the two answers is {differences[0]:.3f} after the clean "
-            f"prompt and {differences[1]:.3f} after the corrupted one: patches between runs that "
+            f"the logit difference of the two answers is {differences[0]:.4f} after the clean "
+            f"prompt and {differences[1]:.4f} after the corrupted one: patches between runs that "
             f"differ by no more than {LEAST_DIFFERENCE} cannot be measured; take a pair that the "
             "model tells apart"
         )
