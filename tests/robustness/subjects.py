@@ -34,6 +34,7 @@ from tinylm.data import vectors
 from tinylm.data.corpora.files import FilesCorpus
 from tinylm.data.images import read_digits
 from tinylm.data.labelled import read_labelled
+from tinylm.data.pairs import read_pairs
 from tinylm.data.token_files import TokenFile
 from tinylm.data.vectors import load_table, read_vectors
 from tinylm.data.windows import TokenWindows
@@ -397,6 +398,11 @@ def use_labelled(base: Base, folder: Path) -> str:
     return digest(data.train, data.validation, data.labels, data.fingerprint())
 
 
+def use_pairs(base: Base, folder: Path) -> str:
+    pairs = read_pairs(folder / "pairs.jsonl", base.lm().tokenizer)
+    return digest([pair for pair, _ in pairs], [encoded for _, encoded in pairs])
+
+
 def use_images(base: Base, folder: Path) -> str:
     data = read_digits(folder / "images", folder / "labels")
     return digest(data.images, data.labels)
@@ -499,6 +505,13 @@ def make_labelled(suffix: str) -> Callable[[Base, Path], None]:
         (folder / f"train{suffix}").write_text(text, "utf-8")
 
     return make
+
+
+def make_pairs(base: Base, folder: Path) -> None:
+    row = {"clean": "the dog saw cats", "corrupted": "they dog saw cats", "answer": "the",
+           "wrong": "they"}  # fmt: skip
+    rows = [row, {**row, "clean": "the dog said", "corrupted": "the cats said"}]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
 def idx(values: np.ndarray[Any, Any]) -> bytes:
@@ -673,6 +686,7 @@ SUBJECTS = [
     Subject("labelled .jsonl", make_labelled(".jsonl"), "*", JSON_LINES, use_labelled,
             guarded=False),
     Subject("labelled .csv", make_labelled(".csv"), "*", BYTES, use_labelled, guarded=False),
+    Subject("pairs .jsonl", make_pairs, "*", JSON_LINES, use_pairs, guarded=False),
     Subject("IDX", make_images(False), "*", NUMBERS, use_images, guarded=False),
     Subject("IDX .gz", make_images(True), "*",
             [mutations.packed(m, ".gz") for m in NUMBERS], use_images, guarded=False),
