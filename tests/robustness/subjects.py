@@ -508,9 +508,12 @@ def make_labelled(suffix: str) -> Callable[[Base, Path], None]:
 
 
 def make_pairs(base: Base, folder: Path) -> None:
-    row = {"clean": "the dog saw cats", "corrupted": "they dog saw cats", "answer": "the",
-           "wrong": "they"}  # fmt: skip
-    rows = [row, {**row, "clean": "the dog said", "corrupted": "the cats said"}]
+    tokenizer = base.lm().tokenizer
+    tokens = (tokenizer.token(i) for i in range(4, tokenizer.vocab_size))
+    first, second, *_ = (word for word in tokens if word.isalpha() and word.isascii())
+    row = {"clean": f"{first} {second}", "corrupted": f"{second} {second}", "answer": first,
+           "wrong": second}  # fmt: skip
+    rows = [row, {**row, "clean": f"{first} {first}"}]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 
