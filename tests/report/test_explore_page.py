@@ -305,7 +305,11 @@ def test_one_step_alone_has_no_slider(
     path.write_text(explore_html(alone, "runs/alone", "tinylm explore runs/alone"), "utf-8")
     browser.open(path, TELEPHONE)
     assert "training.snapshots" in text(browser, "#about")
-    assert not browser.run("return at('slider').checkVisibility()")
+    hidden = "['slider', 'play', 'course'].map(id => at(id).checkVisibility())"
+    assert browser.run(f"return {hidden}") == [False] * 3
+    curves = browser.run("return [...document.querySelectorAll('#curve path')]"
+                         ".map(path => path.getBBox().width)")  # fmt: skip
+    assert len(curves) == 2 and min(curves) > 0.5 * TELEPHONE  # the loss over all steps
     assert text(browser, "#head-name") == "Layer 1, head 1"
     check_order(browser)
     assert browser.complaints() == []

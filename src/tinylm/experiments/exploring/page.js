@@ -72,17 +72,19 @@ function weights(layer, head) {
   return (query, key) => key > query ? 0 : bytes[start + query * (query + 1) / 2 + key] / 255;
 }
 
-/* Time. Moments stand at equal distances; steps between them by their logarithm. */
-function placeOf(step) {
+/* Time, as a share of the width. Moments stand at equal distances, steps between them by their
+   logarithm; where there is one moment alone, all steps do. */
+const logged = Object.values(data.curve).flat().map(([step]) => step);
+const end = Math.log1p(Math.max(data.steps, ...logged));
+function shareOf(step) {
+  if (!last) return Math.log1p(step) / end;
   const steps = data.moments.map((moment) => moment.step);
-  let i = steps.findIndex((other) => other >= step);
-  if (i < 0) i = last;
-  if (steps[i] === step || i === 0) return i;
+  const i = steps.findIndex((other) => other >= step);
+  if (i <= 0) return i < 0 ? 1 : 0;
   const low = Math.log1p(steps[i - 1]), high = Math.log1p(steps[i]);
-  return i - 1 + Math.min(1, (Math.log1p(step) - low) / (high - low));
+  return (i - 1 + (Math.log1p(step) - low) / (high - low)) / last;
 }
-const across = (place, width) =>
-  GUTTER + THUMB / 2 + (last ? place / last : .5) * (width - GUTTER - THUMB);
+const across = (step, width) => GUTTER + THUMB / 2 + shareOf(step) * (width - GUTTER - THUMB);
 
 const CURVES = [["training", data.curve.train, "var(--faint)", 1.5],
   ["validation", data.curve.validation, "var(--line)", 2]].filter(([, records]) => records.length);
@@ -93,12 +95,11 @@ function losses() {
 }
 /* Numbers of steps under a drawing, those left out that have no room. */
 function stepLabels(svg, width, bottom) {
-  let free = -Infinity;
   const order = data.moments.map((moment, i) => i);
   const drawn = [];
   for (const i of [state.moment, ...order]) {
     const text = whole(data.moments[i].step), half = text.length * 3.6 + 3;
-    const x = Math.min(across(i, width), width - half);
+    const x = Math.min(across(data.moments[i].step, width), width - half);
     if (drawn.some(([low, high]) => x - half < high && x + half > low)) continue;
     drawn.push([x - half, x + half]);
     const label = draw("text", { x, y: bottom, "text-anchor": "middle" }, text);
@@ -110,7 +111,7 @@ function frame(svg) {
   const width = svg.clientWidth, height = svg.clientHeight;
   svg.setAttribute("viewBox", "0 0 " + width + " " + height);
   svg.replaceChildren();
-  const x = across(state.moment, width);
+  const x = across(moment().step, width);
   svg.append(draw("line", { x1: x, x2: x, y1: 4, y2: height - 16, stroke: "var(--accent)",
     "stroke-width": 2, opacity: .5 }));
   return { width, height, top: 8, bottom: height - 20 };
@@ -134,7 +135,7 @@ function showCurve() {
     const height = axis(svg, box, Math.min(...values), Math.max(...values), 1);
     for (const [, records, color, thick] of CURVES) {
       svg.append(path(records.map(([step, loss]) =>
-        [across(placeOf(step), box.width), height(loss)]), { stroke: color, "stroke-width": thick }));
+        [across(step, box.width), height(loss)]), { stroke: color, "stroke-width": thick }));
     }
   }
   stepLabels(svg, box.width, box.height - 4);
@@ -430,12 +431,13 @@ function chooseScore(place) {
   chooseHead(Math.floor(place / data.scores.length));
 }
 function showCourse() {
+  if (!last) return;
   const svg = at("course"), box = frame(svg);
   const values = data.moments.map((moment) => moment.scores[state.score]);
   const highest = Math.max(...values.flat(2), .1);
   const height = axis(svg, box, 0, highest, 2);
   const line = (layer, head) => values.map((table, i) =>
-    [across(i, box.width), height(table[layer][head])]);
+    [across(data.moments[i].step, box.width), height(table[layer][head])]);
   for (let layer = 0; layer < data.layers; layer++) {
     for (let head = 0; head < data.heads; head++) {
       svg.append(path(line(layer, head), { stroke: "var(--faint)", "stroke-width": 1 }));
@@ -527,8 +529,7 @@ at("play").addEventListener("click", () => {
     if (state.moment === last) stop();
   }, 900);
 });
-at("play").hidden = !last;
-at("slider").hidden = !last;
+for (const id of ["play", "slider", "drawn"]) at(id).hidden = !last;
 at("slider").max = last;
 at("slider").style.marginLeft = GUTTER + "px";
 at("slider").style.width = "calc(100% - " + GUTTER + "px)";
@@ -537,6 +538,7 @@ at("slider").addEventListener("input", (event) => {
   chooseMoment(Number(event.target.value));
 });
 at("curve").addEventListener("click", (event) => {
+  if (!last) return;
   const width = at("curve").clientWidth, x = event.clientX - at("curve").getBoundingClientRect().x;
   stop();
   chooseMoment(Math.round((x - GUTTER - THUMB / 2) / (width - GUTTER - THUMB) * last));
