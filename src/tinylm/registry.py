@@ -158,6 +158,7 @@ EXPERIMENTS = Registry(
         "attention": "tinylm.experiments.attention:EXPERIMENT",
         "lens": "tinylm.experiments.lens:EXPERIMENT",
         "patching": "tinylm.experiments.patching:EXPERIMENT",
+        "induction": "tinylm.experiments.induction:EXPERIMENT",
         "verification": "tinylm.experiments.verification:EXPERIMENT",
         "lab-svd": "tinylm.experiments.lab_svd:EXPERIMENT",
         "lab-mnist": "tinylm.experiments.lab_mnist:EXPERIMENT",

@@ -432,4 +432,14 @@ REFERENCES: dict[str, Reference] = {
         "International Conference on Machine Learning",
         "https://arxiv.org/abs/1408.3060",
     ),
+    "olsson2022": Reference(
+        "C. Olsson, N. Elhage, N. Nanda, N. Joseph, N. DasSarma, T. Henighan, B. Mann, A. Askell, "
+        "Y. Bai, A. Chen, T. Conerly, D. Drain, D. Ganguli, Z. Hatfield-Dodds, D. Hernandez, "
+        "S. Johnston, A. Jones, J. Kernion, L. Lovitt, K. Ndousse, D. Amodei, T. Brown, J. Clark, "
+        "J. Kaplan, S. McCandlish and C. Olah",
+        2022,
+        "In-context learning and induction heads",
+        "arXiv:2209.11895",
+        "https://arxiv.org/abs/2209.11895",
+    ),
 }
