@@ -98,6 +98,13 @@ def place_label(place: str) -> str:
     return f"{where} layer {int(layer) + 1}"
 
 
+def place_in_words(place: str) -> str:
+    """Return a place of the stream as in a sentence: "from the attention of layer 1 on"."""
+    _, layer, part = place.split(".")
+    where = {"input": "before", "middle": "from the attention of", "residual": "after"}[part]
+    return f"{where} layer {int(layer) + 1}" + " on" * (part == "middle")
+
+
 def _matrix(axes: Axes, values: np.ndarray[Any, Any]) -> None:
     axes.imshow(values, cmap=EFFECTS, norm=_SHADES, aspect="auto", interpolation="nearest")
     if values.shape[1] > _MOST_NUMBERS:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
-from tinylm.experiments.patching.figures import measured_behaviours, place_label
+from tinylm.experiments.patching.figures import measured_behaviours, place_in_words
 from tinylm.interpretability.attribution_patching import LEAST_EFFECT
 from tinylm.measurement import Difference
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Table, literal
@@ -113,8 +113,8 @@ def behaviour_comment(behaviour: Behaviour, result: Mapping[str, Any]) -> str:
     )
     best, first = (_greatest(values) for values in (suffices, needed))
     text += (
-        f"Of all heads {_head(best, result['heads'])} suffices for most: alone it takes the run "
-        f"{_share(suffices[best])} of the way, and most is lost without "
+        f"Head {_head(best, result['heads'])} has the largest mean effect: put in alone it takes "
+        f"the run {_share(suffices[best])} of the way. Most is lost without "
     )
     text += "it" if first == best else f"head {_head(first, result['heads'])}"
     text += f", {_share(needed[first])}"
@@ -127,7 +127,7 @@ def _moved(behaviour: Behaviour, places: Sequence[str]) -> str:
     last = stream[2::3]
     for place, value in zip(places, last, strict=True):
         if value.value >= _HALF:
-            return f"From {place_label(place)} on the stream at the last token carries most of it."
+            return f"The stream at the last token carries most of it {place_in_words(place)}."
     return "No place of the stream at the last token carries most of it."
 
 
