@@ -81,6 +81,8 @@ def test_the_examples_of_interpretability_run_one_after_the_other(
     printed = python("\n".join(code), tmp_path)
     assert re.search(r"^1 feed-forward .* 0\.000 nats from the end$", printed, re.MULTILINE)
     assert "dict_keys(['layers.0.input', 'layers.0.middle'])" in printed
+    assert re.search(r"^\d+ of \d+ edges$", printed, re.MULTILINE)
+    assert "dict_keys(['ablation', 'alone', 'attribution patching', 'Taylor'])" in printed
     ((parts, logits),) = re.findall(
         r"^sum (.+), difference of the logits (.+)$", printed, re.MULTILINE
     )

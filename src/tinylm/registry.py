@@ -159,6 +159,8 @@ EXPERIMENTS = Registry(
         "lens": "tinylm.experiments.lens:EXPERIMENT",
         "patching": "tinylm.experiments.patching:EXPERIMENT",
         "induction": "tinylm.experiments.induction:EXPERIMENT",
+        "circuit": "tinylm.experiments.circuit:EXPERIMENT",
+        "head-subsets": "tinylm.experiments.head_subsets:EXPERIMENT",
         "verification": "tinylm.experiments.verification:EXPERIMENT",
         "lab-svd": "tinylm.experiments.lab_svd:EXPERIMENT",
         "lab-mnist": "tinylm.experiments.lab_mnist:EXPERIMENT",

@@ -130,9 +130,8 @@ def test_the_planted_circuit_is_found() -> None:
         return logits.log_softmax(-1)[range(6), answers]
 
     runs = EdgeRuns(trace(model, clean), trace(model, corrupted))
-    scale = Scale(runs, measure)
-    scores = edge_attribution(runs, measure, steps=20)
-    circuit = find_circuit(scale, scores, faithfulness=0.9)
+    scale = Scale([(runs, measure)])
+    circuit = find_circuit(scale, scale.scores(steps=20), faithfulness=0.9)
     # The pair differs in the token before the answer: what carries it is its way through the
     # previous-token head into the induction head's keys, and from there to the logits.
     assert set(circuit.judgement.edges) == {
@@ -147,6 +146,22 @@ def test_the_planted_circuit_is_found() -> None:
     assert circuit.num_edges == len(graph_of(model).edges)
 
 
+def test_texts_of_other_lengths_are_measured_together() -> None:
+    model = build_random()
+    long = ([[2, 5, 9, 4, 7, 3]], [[2, 5, 8, 4, 7, 3]])
+    groups = [
+        (EdgeRuns(trace(model, clean), trace(model, corrupted)), difference)
+        for clean, corrupted in ((CLEAN, CORRUPTED), long)
+    ]
+    scale = Scale(groups)
+    each = [float(difference(trace(model, [t]).logits[:, -1])) for t in [*CLEAN, *long[0]]]
+    assert scale.clean == pytest.approx(sum(each) / 3)
+    alone = [edge_attribution(*group) for group in groups]
+    assert torch.allclose(scale.scores(), alone[0] + alone[1])
+    assert scale.judge(scale.graph.edges).faithfulness == pytest.approx(1)
+    assert scale.judge(()).completeness == pytest.approx(1)
+
+
 def test_pairs_that_cannot_be_compared_are_refused() -> None:
     model = build_random()
     with pytest.raises(ConfigError, match="the same number of tokens"):
@@ -155,4 +170,4 @@ def test_pairs_that_cannot_be_compared_are_refused() -> None:
         EdgeRuns(trace(model, [[2, 5, 9], [2, 5]]), trace(model, [[2, 5, 9], [2, 5]]))
     same = trace(model, CLEAN)
     with pytest.raises(ConfigError, match="take pairs that the model tells apart"):
-        Scale(EdgeRuns(same, same), difference)
+        Scale([(EdgeRuns(same, same), difference)])

@@ -14,7 +14,6 @@ the faithfulness wanted are found among growing numbers of them.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ import torch
 from torch import Tensor
 
 from tinylm.errors import ConfigError
-from tinylm.interpretability.edges import Edge, EdgeRuns
+from tinylm.interpretability.edges import Edge, EdgeRuns, edge_attribution
 
 SMALLEST_DIFFERENCE = 1e-3
 """Of what is measured in the clean and the corrupted run, below which nothing is normalised."""
@@ -55,19 +54,27 @@ class Circuit:
     """Whether the faithfulness wanted was reached with fewer edges than all."""
 
 
+Measure = Callable[[Tensor], Tensor]
+"""Of the logits after the last token, (batch, vocab); returns (batch,)."""
+
+
 class Scale:
     """What is measured, 0 in the corrupted runs and 1 in the clean ones."""
 
-    def __init__(self, runs: EdgeRuns, measure: Callable[[Tensor], Tensor]) -> None:
-        """Measure the mean over the texts in both.
+    def __init__(self, groups: Sequence[tuple[EdgeRuns, Measure]]) -> None:
+        """Measure the mean over all texts in both.
+
+        Args:
+            groups: texts of one length each, of one model.
 
         Raises:
             ConfigError: if the two hardly differ.
         """
-        self.runs, self.measure = runs, measure
-        graph = runs.graph
-        ones = torch.ones(len(graph.receivers), len(graph.senders))
-        self.clean, self.corrupted = self._measured(ones), self._measured(torch.zeros_like(ones))
+        self.groups = list(groups)
+        self.graph = self.groups[0][0].graph
+        every = torch.ones(len(self.graph.receivers), len(self.graph.senders))
+        self.clean = self._measured(every)
+        self.corrupted = self._measured(torch.zeros_like(every))
         if abs(self.clean - self.corrupted) < SMALLEST_DIFFERENCE:
             raise ConfigError(
                 f"the clean and the corrupted texts differ by {self.clean - self.corrupted:.2g} in "
@@ -76,7 +83,13 @@ class Scale:
 
     @torch.no_grad()
     def _measured(self, weights: Tensor) -> float:
-        return float(self.measure(self.runs.logits(weights)).mean())
+        values = [measure(runs.logits(weights)) for runs, measure in self.groups]
+        return float(torch.cat(values).mean())
+
+    def scores(self, steps: int = 1) -> Tensor:
+        """Return ``edge_attribution`` over all texts, (edges,)."""
+        scores = [edge_attribution(runs, measure, steps) for runs, measure in self.groups]
+        return torch.stack(scores).sum(0)
 
     def of(self, weights: Tensor) -> float:
         """Return where a run with these weights of the edges stands."""
@@ -84,7 +97,7 @@ class Scale:
 
     def judge(self, edges: Sequence[Edge]) -> Judgement:
         """Return what a subgraph does."""
-        weights = self.runs.graph.weights(edges)
+        weights = self.graph.weights(edges)
         return Judgement(tuple(edges), self.of(weights), self.of(1 - weights))
 
 
@@ -106,7 +119,7 @@ def find_circuit(
         seed: of their edges.
         progress: called with the share that is done.
     """
-    graph = scale.runs.graph
+    graph = scale.graph
     order = scores.argsort(descending=True, stable=True).tolist()
     sizes = _sizes(len(order))
     curve: list[tuple[int, float]] = []
@@ -118,8 +131,9 @@ def find_circuit(
         if candidate and candidate not in tried:
             tried[candidate] = scale.of(graph.weights(candidate))
             curve.append((len(candidate), tried[candidate]))
-            if tried[candidate] >= faithfulness and not reached:
+            if tried[candidate] >= faithfulness:
                 edges, reached = candidate, len(candidate) < len(graph.edges)
+                break
         progress((number + 1) / (len(sizes) + num_random))
     generator = torch.Generator().manual_seed(seed)
     random = []
@@ -139,11 +153,3 @@ def _sizes(most: int) -> list[int]:
             sizes.append(int(size))
         size = max(size * _GROWTH, size + 1)
     return [*sizes, most]
-
-
-def mean_of_random(circuit: Circuit) -> tuple[float, float]:
-    """Return the mean faithfulness and completeness of the random subgraphs."""
-    return (
-        statistics.fmean(judgement.faithfulness for judgement in circuit.random),
-        statistics.fmean(judgement.completeness for judgement in circuit.random),
-    )

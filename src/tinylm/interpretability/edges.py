@@ -9,7 +9,7 @@ With all weights 1 the run is the model's, pre-norm or post-norm; with all 0 it 
 run's.
 
 The gradient with respect to the weights is edge attribution patching: the first-order estimate of
-what each edge carries, of all edges at once (Syed, Rager and Conmy 2023). Its mean over weights
+what each edge carries, of all edges at once (Syed, Rager and Conmy 2024). Its mean over weights
 between 0 and 1 holds where the estimate at 1 alone does not, as when a softmax is saturated (Hanna,
 Pezzelle and Belinkov 2024).
 """

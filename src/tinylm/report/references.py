@@ -442,4 +442,25 @@ REFERENCES: dict[str, Reference] = {
         "arXiv:2209.11895",
         "https://arxiv.org/abs/2209.11895",
     ),
+    "syed2024": Reference(
+        "A. Syed, C. Rager and A. Conmy",
+        2024,
+        "Attribution patching outperforms automated circuit discovery",
+        "BlackboxNLP workshop",
+        "https://arxiv.org/abs/2310.10348",
+    ),
+    "hanna2024": Reference(
+        "M. Hanna, S. Pezzelle and Y. Belinkov",
+        2024,
+        "Have faith in faithfulness: going beyond circuit overlap when finding model mechanisms",
+        "Conference on Language Modeling",
+        "https://arxiv.org/abs/2403.17806",
+    ),
+    "shapley1953": Reference(
+        "L. S. Shapley",
+        1953,
+        "A value for n-person games",
+        "Contributions to the Theory of Games 2, Princeton University Press",
+        "https://doi.org/10.1515/9781400881970-018",
+    ),
 }

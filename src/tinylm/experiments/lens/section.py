@@ -45,17 +45,36 @@ def blocks(results: ReportInputs) -> list[Block]:
             f"{lens_comment(places)} {steps_comment(places)} {_seen(results, PLACES)}".strip()
         ),
         _table(places),
-        *_figure(results, PLACES, "figure of the places"),
+        *_figure(
+            results,
+            PLACES,
+            TEXT.line("figure of the places"),
+            TEXT.line("figure of the places, without seeing it"),
+        ),
         Paragraph(f"{tuned_comment(places)} {_seen(results, SENTENCE)}".strip()),
-        *_figure(results, SENTENCE, "figure of the sentence"),
-        *TEXT.blocks(f"attribution, {result['norm_placement']}"),
+        *_figure(
+            results,
+            SENTENCE,
+            TEXT.line("figure of the sentence"),
+            TEXT.line("figure of the sentence, without seeing it"),
+        ),
+        *(
+            TEXT.blocks("attribution, pre")
+            if result["norm_placement"] == "pre"
+            else TEXT.blocks("attribution, post")
+        ),
         Paragraph(f"{parts_comment(parts, followed)} {_seen(results, PARTS)}".strip()),
         *_figure(
             results,
             PARTS,
-            "figure of the parts",
-            followed=followed,
-            left_out=f" The {count(hidden)} parts that add least are left out." if hidden else "",
+            TEXT.line(
+                "figure of the parts",
+                followed=followed,
+                left_out=(
+                    f" The {count(hidden)} parts that add least are left out." if hidden else ""
+                ),
+            ),
+            TEXT.line("figure of the parts, without seeing it"),
         ),
     ]
 
@@ -83,12 +102,9 @@ def _seen(results: ReportInputs, name: str) -> str:
     }[name]
 
 
-def _figure(results: ReportInputs, name: str, passage: str, **values: str) -> list[Block]:
+def _figure(results: ReportInputs, name: str, caption: str, alt: str) -> list[Block]:
     path = f"figures/{name}.svg"
-    if not results.has_figure(path):
-        return []
-    alt = TEXT.line(f"{passage}, without seeing it")
-    return [Figure(f"fig:{name}", path, TEXT.line(passage, **values), alt)]
+    return [Figure(f"fig:{name}", path, caption, alt)] if results.has_figure(path) else []
 
 
 def _table(places: Sequence[Place]) -> Table:

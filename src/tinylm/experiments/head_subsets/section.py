@@ -1,0 +1,181 @@
+"""Subsets of heads: exact values, and what cheaper methods say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.measurement import Verdict, mean
+from tinylm.report.blocks import Block, Figure, Heading, Table, literal
+from tinylm.report.formatting import count, listed, plural, significant
+from tinylm.report.passages import passages
+
+Row = Mapping[str, Any]
+
+TEXT = passages(__file__)
+_SVG = "figures/head-subsets.svg"
+_LABELS = {
+    "ablation": "ablation of each head",
+    "alone": "each head alone",
+    "attribution patching": "attribution patching",
+    "Taylor": "Taylor importance",
+}
+_ENOUGH = 0.9
+"""Share of what all heads add that the smallest best subset is named for."""
+
+
+def blocks(results: ReportInputs) -> list[Block]:
+    """Return the section, or nothing without the experiment ``head-subsets``."""
+    result = results.results.get("head-subsets")
+    if result is None:
+        return []
+    comment = abstract(result)
+    heads = len(result["heads"])
+    drawn = results.has_figure(_SVG)
+    blocks: list[Block] = [
+        Heading(1, "Subsets of heads", "sec:head-subsets"),
+        *TEXT.blocks(
+            "method",
+            asks=result["asks"],
+            clean=literal(result["example"]["clean"]),
+            answer=literal(result["example"]["answer"]),
+            wrong=literal(result["example"]["wrong"]),
+            subsets=plural(2**heads, "subset"),
+            heads=plural(heads, "head"),
+            pairs=plural(result["pairs"], "pair"),
+        ),
+        *(
+            TEXT.blocks("results, with the figure", comment=comment)
+            if drawn
+            else TEXT.blocks("results", comment=comment)
+        ),
+        _table(result),
+    ]
+    if drawn:
+        blocks.append(
+            Figure(
+                "fig:head-subsets",
+                _SVG,
+                TEXT.line("figure"),
+                TEXT.line("figure, without seeing it"),
+            )
+        )
+    return blocks
+
+
+def abstract(result: Row) -> str:
+    """Return what the heads are worth, and which methods see it."""
+    return " ".join(
+        filter(None, [_worth(result), _enough(result), _together(result), _ranking(result)])
+    )
+
+
+def _worth(result: Row) -> str:
+    values = [mean(head["by_pair"]) for head in result["heads"]]
+    above = [i for i, value in enumerate(values) if value.verdict is Verdict.MORE]
+    below = [i for i, value in enumerate(values) if value.verdict is Verdict.LESS]
+    total = result["whole"] - result["none"]
+    text = (
+        f"All heads together change the logit difference by {_number(total)}, from "
+        f"{_number(result['none'])} to {_number(result['whole'])}."
+    )
+    if not above:
+        text += " No head's value is measurably above 0."
+    else:
+        first = max(above, key=lambda i: float(result["heads"][i]["value"]))
+        which = f"head {_name(result, first)}, {_number(result['heads'][first]['value'])}"
+        if len(above) == 1:
+            text += f" The value of one head alone is measurably above 0: {which}."
+        else:
+            text += (
+                f" The values of {plural(len(above), 'head')} are measurably above 0; the greatest "
+                f"is that of {which}."
+            )
+    if below:
+        names = listed([_name(result, i) for i in below])
+        heads = "head" if len(below) == 1 else "heads"
+        text += f" Below 0, against the right answer, {heads} {names}."
+    return text
+
+
+def _enough(result: Row) -> str:
+    """Return how few heads together reach nearly all, if it is fewer than all."""
+    total, best = result["whole"] - result["none"], result["subsets"]["best"]
+    if total <= 0:
+        return ""
+    wanted = result["none"] + _ENOUGH * total
+    size = next(i for i, reached in enumerate(best) if reached >= wanted)
+    if size == len(result["heads"]):
+        return "No fewer than all heads reach nine tenths of that."
+    names = listed([_name(result, i) for i in result["subsets"]["members"][size]])
+    return f"Of all subsets the smallest that reaches nine tenths of that has {names}."
+
+
+def _together(result: Row) -> str:
+    """Return which two heads do most, or least, together beyond what they do apart."""
+    first = result["interactions"][0] if result["interactions"] else None
+    if first is None:
+        return ""
+    names = " and ".join(_name(result, head) for head in first["heads"])
+    what = "reach more together than apart" if first["value"] > 0 else "can stand in for each other"
+    return (
+        f"The greatest interaction, {_number(first['value'])}, is that of heads {names}, which "
+        f"{what}."
+    )
+
+
+def _number(value: float) -> str:
+    return significant(value).replace("-", "−")
+
+
+def _ranking(result: Row) -> str:
+    known = {
+        name: method["rank_correlation"]
+        for name, method in result["methods"].items()
+        if method["rank_correlation"] is not None
+    }
+    if not known:
+        return ""
+    best, worst = max(known, key=lambda name: known[name]), min(known, key=lambda name: known[name])
+    text = f"The order of the heads by {_LABELS[best]} is nearest to the exact"
+    text += f" (rank correlation {_correlation(known[best])})"
+    if worst != best:
+        text += f", that by {_LABELS[worst]} the farthest from it ({_correlation(known[worst])})"
+    return text + "."
+
+
+def _correlation(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")
+
+
+def _name(result: Row, head: int) -> str:
+    """Return a head's name for a reader, who counts from 1."""
+    across = result["num_heads"]
+    return f"{head // across + 1}.{head % across + 1}"
+
+
+def _table(result: Row) -> Table:
+    half = len(result["heads"]) // 2
+    rows = []
+    for name, method in result["methods"].items():
+        correlation = method["rank_correlation"]
+        rows.append(
+            (
+                _LABELS[name],
+                "–" if correlation is None else _correlation(correlation),
+                _number(result["subsets"][name][half]),
+            )
+        )
+    return Table(
+        "tab:head-subsets",
+        TEXT.line("table"),
+        ("Method", "Rank correlation", "Half"),
+        tuple(rows),
+        "lrr",
+        TEXT.line(
+            "table's note",
+            half=count(half),
+            best=_number(result["subsets"]["best"][half]),
+        ),
+    )
