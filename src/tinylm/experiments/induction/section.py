@@ -43,13 +43,25 @@ def blocks(results: ReportInputs) -> list[Block]:
             steps=plural(result["training"]["steps"], "step"),
             seconds=duration(result["training"]["seconds"]),
         ),
-        *_figure(results, "forming"),
+        *_figure(
+            results,
+            "forming",
+            TEXT.line("forming, before the figure"),
+            TEXT.line("forming, figure"),
+            TEXT.line("forming, figure, without seeing it"),
+        ),
         Paragraph(forming_comment(result["curve"])),
         _heads_table("tab:induction-heads", "the two-layer model", formed),
         Paragraph(composition_comment(formed["composition"])),
         Heading(2, "Without these heads", "sec:induction-ablation"),
         *TEXT.blocks("ablation"),
-        *_figure(results, "ablation"),
+        *_figure(
+            results,
+            "ablation",
+            TEXT.line("ablation, before the figure"),
+            TEXT.line("ablation, figure"),
+            TEXT.line("ablation, figure, without seeing it"),
+        ),
         Paragraph(ablation_comment("In the two-layer model", formed)),
         Heading(2, "The run's own heads", "sec:induction-run"),
     ]
@@ -57,22 +69,18 @@ def blocks(results: ReportInputs) -> list[Block]:
         return [*section, Paragraph(TEXT.line("too small"))]
     return [
         *section,
-        Paragraph(f"{run_comment(own)} {TEXT.line('run')}"),
+        Paragraph(run_comment(own) + " " + TEXT.line("run")),
         _heads_table("tab:induction-run", "the run's model", own),
         Paragraph(ablation_comment("In the run's model", own)),
         *([Paragraph(stories_comment(own["stories"]))] if own["stories"] else []),
     ]
 
 
-def _figure(results: ReportInputs, what: str) -> list[Block]:
+def _figure(results: ReportInputs, what: str, before: str, caption: str, alt: str) -> list[Block]:
     path = f"figures/induction-{what}.svg"
     if not results.has_figure(path):
         return []
-    shown, unseen = (TEXT.line(f"{what}, figure{more}") for more in ("", ", without seeing it"))
-    return [
-        Paragraph(TEXT.line(f"{what}, before the figure")),
-        Figure(f"fig:induction-{what}", path, shown, unseen),
-    ]
+    return [Paragraph(before), Figure(f"fig:induction-{what}", path, caption, alt)]
 
 
 def name(head: Sequence[int]) -> str:
