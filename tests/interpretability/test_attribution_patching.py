@@ -11,7 +11,8 @@ from torch import Tensor
 from tests.interpretability.planted import INDUCTION, planted_model
 from tests.interpretability.test_patching import DIRECTIONS, planted_pair, random_runs
 from tests.model.helpers import ENCODINGS, NORM_PLACEMENTS
-from tinylm.interpretability.attribution_patching import agreement, attributions, gradients
+from tinylm.interpretability.attribution_patching import agreement, attributions
+from tinylm.interpretability.gradients import activation_gradients
 from tinylm.interpretability.pair_runs import Direction, effect, run_pair
 from tinylm.interpretability.patching import Site, patched, sweep
 
@@ -68,13 +69,19 @@ def test_heads_sum_to_their_activation() -> None:
 
 def test_frozen_weights_are_no_obstacle_and_stay_frozen() -> None:
     runs = random_runs()
-    expected = gradients(runs, runs.clean, ["embedding", "layers.1.attention.key"])
+    names = ["embedding", "layers.1.attention.key"]
+
+    def both() -> dict[str, tuple[Tensor, Tensor]]:
+        return activation_gradients(runs.model, runs.clean.ids, names, runs.logit_difference)
+
+    expected = both()
     runs.model.requires_grad_(False)
-    frozen = gradients(runs, runs.clean, ["embedding", "layers.1.attention.key"])
-    assert all(torch.equal(frozen[name], expected[name]) for name in expected)
+    frozen = both()
+    assert all(torch.equal(frozen[name][1], expected[name][1]) for name in names)
+    assert all(torch.equal(frozen[name][0], runs.clean[name]) for name in names)
     assert not any(parameter.requires_grad for parameter in runs.model.parameters())
     runs.model.requires_grad_(True)
-    gradients(runs, runs.clean, ["embedding"])
+    both()
     assert all(parameter.grad is None for parameter in runs.model.parameters())
 
 

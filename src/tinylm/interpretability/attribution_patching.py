@@ -3,7 +3,7 @@
 To first order, putting activation a' in place of a changes what is measured by its gradient at a
 times a' - a. One forward pass of each prompt and one backward pass give that for every activation,
 head and position, where ``patching.sweep`` runs the model once for each (Nanda 2023, "Attribution
-Patching: Activation Patching At Industrial Scale"; Syed, Rager and Conmy 2023; Kramár et al. 2024,
+Patching: Activation Patching At Industrial Scale"; Syed, Rager and Conmy 2024; Kramár et al. 2024,
 "AtP*"). It misses what is not linear: a softmax that is saturated, a norm whose scale changes.
 ``agreement`` measures how much of the real patches it gets right.
 """
@@ -17,10 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tinylm.interpretability.gradients import activation_gradients
 from tinylm.interpretability.pair_runs import Direction, PairRuns, effect
 from tinylm.interpretability.patching import matching
-from tinylm.interpretability.trace import Trace
-from tinylm.model.decoder import evaluating
 
 LEAST_EFFECT = 0.01
 """Real effect, as a share of the way from one run to the other, from which signs are compared: the
@@ -49,46 +48,14 @@ def attributions(
     names = matching(base.model.activation_shapes(1, 1), patterns)
     start = 0.0 if direction == "denoising" else 1.0
     estimates = {}
-    for name, gradient in gradients(runs, base, names).items():
-        change = gradient.double() * (source[name].double() - base[name].double())
+    derived = activation_gradients(base.model, base.ids, names, runs.logit_difference)
+    for name, (activation, gradient) in derived.items():
+        change = gradient.double() * (source[name].double() - activation.double())
         summed = change[0].sum(-1)  # (heads, positions) or (positions,)
         if summed.dim() == 2 and not by_head:
             summed = summed.sum(0)
         estimates[name] = start + summed / runs.scale
     return estimates
-
-
-def gradients(runs: PairRuns, base: Trace, names: Iterable[str]) -> dict[str, Tensor]:
-    """Return the gradients of the logit difference with respect to activations of a run.
-
-    Args:
-        runs: of the pair, whose answers are measured.
-        base: one of the two runs.
-        names: of activations.
-
-    Returns:
-        Name -> gradient, of the activation's shape; 0 where nothing that is measured depends on it.
-    """
-    wanted: list[str] = list(names)
-    kept: dict[str, Tensor] = {}
-    model = base.model
-
-    def keep(name: str, x: Tensor) -> Tensor:
-        if name == "embedding":
-            x = x.detach().requires_grad_()  # so that frozen weights are no obstacle
-        kept[name] = x
-        return x
-
-    with evaluating(model), torch.enable_grad():
-        hooks = model.hooks(dict.fromkeys(["embedding", *wanted], keep))
-        logits = model(base.ids, hooks=hooks)
-        difference = runs.logit_difference(logits[0, -1])
-        inputs = [kept[name] for name in wanted]
-        derived = torch.autograd.grad(difference, inputs, allow_unused=True)
-    return {
-        name: torch.zeros_like(kept[name]) if gradient is None else gradient
-        for name, gradient in zip(wanted, derived, strict=True)
-    }
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,8 @@ from torch import Tensor
 
 from tinylm.errors import ConfigError
 from tinylm.interpretability.edges import Edge, EdgeRuns, edge_attribution
+from tinylm.interpretability.pair_runs import LEAST_DIFFERENCE
 
-SMALLEST_DIFFERENCE = 1e-3
-"""Of what is measured in the clean and the corrupted run, below which nothing is normalised."""
 _GROWTH = 1.25
 """Factor from one number of edges that is tried to the next."""
 
@@ -75,7 +74,7 @@ class Scale:
         every = torch.ones(len(self.graph.receivers), len(self.graph.senders))
         self.clean = self._measured(every)
         self.corrupted = self._measured(torch.zeros_like(every))
-        if abs(self.clean - self.corrupted) < SMALLEST_DIFFERENCE:
+        if abs(self.clean - self.corrupted) < LEAST_DIFFERENCE:
             raise ConfigError(
                 f"the clean and the corrupted texts differ by {self.clean - self.corrupted:.2g} in "
                 "what is measured: take pairs that the model tells apart"

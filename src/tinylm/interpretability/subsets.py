@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tinylm.errors import ConfigError
+from tinylm.interpretability.gradients import activation_gradients
 from tinylm.interpretability.trace import Trace
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
@@ -106,28 +107,14 @@ def gradients_of_heads(
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Return what each head mixes, and the gradient of what is measured with respect to it.
 
-    Args:
-        model: any device and precision.
-        ids: texts of one length, (batch, seq), without padding.
-        measure: of the logits after the last token, (batch, vocab); returns (batch,).
+    Arguments as of ``activation_gradients``.
 
     Returns:
         (batch, heads, seq, head_dim) a layer, of both.
     """
-    mixed: dict[str, Tensor] = {}
-
-    def keep(name: str, activation: Tensor) -> Tensor:
-        mixed[name] = activation if activation.requires_grad else activation.requires_grad_()
-        return mixed[name]
-
-    with evaluating(model), torch.enable_grad():
-        hooks = model.hooks({"layers.*.attention.mixed": keep})
-        x = model.residual(ids, hooks=hooks)
-        total = measure(model.unembed(x[:, -1])).sum()
-        names = [f"layers.{i}.attention.mixed" for i in range(model.config.num_layers)]
-        values = [mixed[name] for name in names]
-        gradients = torch.autograd.grad(total, values)
-    return [value.detach() for value in values], list(gradients)
+    names = [f"layers.{i}.attention.mixed" for i in range(model.config.num_layers)]
+    both = activation_gradients(model, ids, names, measure)
+    return [both[name][0] for name in names], [both[name][1] for name in names]
 
 
 def estimates(
