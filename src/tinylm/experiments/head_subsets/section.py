@@ -66,9 +66,8 @@ def blocks(results: ReportInputs) -> list[Block]:
 
 def abstract(result: Row) -> str:
     """Return what the heads are worth, and which methods see it."""
-    return " ".join(
-        filter(None, [_worth(result), _enough(result), _together(result), _ranking(result)])
-    )
+    sentences = (_worth, _enough, _together, _ranking, _greedy)
+    return " ".join(filter(None, (sentence(result) for sentence in sentences)))
 
 
 def _worth(result: Row) -> str:
@@ -110,6 +109,20 @@ def _enough(result: Row) -> str:
         return "No fewer than all heads reach nine tenths of that."
     names = listed([_name(result, i) for i in result["subsets"]["members"][size]])
     return f"Of all subsets the smallest that reaches nine tenths of that has {names}."
+
+
+def _greedy(result: Row) -> str:
+    """Return at how many sizes a greedy search misses the best subset."""
+    best, greedy = result["subsets"]["best"], result["subsets"]["greedy"]
+    missed = [i for i, (most, value) in enumerate(zip(best, greedy, strict=True)) if value < most]
+    if not missed:
+        return "Leaving out one head after another finds the best subset of every size."
+    worst = max(best[i] - greedy[i] for i in missed)
+    sizes = "size" if len(missed) == 1 else "sizes"
+    return (
+        f"Leaving out one head after another misses the best subset at {len(missed)} {sizes} of "
+        f"{len(best)}, by no more than {_number(worst)}."
+    )
 
 
 def _together(result: Row) -> str:
@@ -167,6 +180,7 @@ def _table(result: Row) -> Table:
                 _number(result["subsets"][name][half]),
             )
         )
+    rows.append(("greedy search", "–", _number(result["subsets"]["greedy"][half])))
     return Table(
         "tab:head-subsets",
         TEXT.line("table"),
