@@ -8,10 +8,10 @@ from tinylm.interpretability.attention_maps import (
     SentenceAttention,
     analyse,
     attention_patterns,
-    head_name,
     strongest_link,
 )
 from tinylm.model.decoder import DecoderLM
+from tinylm.report.formatting import head_name
 
 WORDS = ["<sos>", "the", "dog", ",", "the", "cat", ",", "the", "dog", "."]
 IDS = [2, 10, 11, 5, 10, 12, 5, 10, 11, 6]

@@ -61,6 +61,7 @@ def _print_heads(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     from tinylm.cli.console import Terminal
+    from tinylm.report.formatting import head_name
 
     terminal = Terminal()
     table = Table(
@@ -72,7 +73,7 @@ def _print_heads(result: dict[str, Any]) -> None:
     for head in result["heads"]:
         second = "" if head["second"] is None else f", {head['second']}"
         table.add_row(
-            f"{head['layer'] + 1}.{head['head'] + 1}",
+            head_name(head["layer"], head["head"]),
             f"{head['role']}{second}",
             f"{head['interpretation']} {head['worth_told']}",
         )

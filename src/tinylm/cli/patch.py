@@ -118,6 +118,7 @@ def _print_heads(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     from tinylm.cli.console import Terminal
+    from tinylm.report.formatting import head_name
 
     table = Table(title="Each head at all positions, %; estimated by its gradient")
     for column in ("head", "suffices", "estimated", "needed", "estimated"):
@@ -125,7 +126,7 @@ def _print_heads(result: dict[str, Any]) -> None:
     for layer, row in enumerate(result["heads"]["denoising"]):
         for head in range(len(row)):
             table.add_row(
-                f"{layer + 1}.{head + 1}",
+                head_name(layer, head),
                 *(
                     _percent(result[key][way][layer][head])
                     for way in ("denoising", "noising")

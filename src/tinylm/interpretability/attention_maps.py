@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from tinylm.errors import GenerationError
+from tinylm.interpretability.trace import trace
 from tinylm.model.base import GenerativeModel
-from tinylm.model.decoder import evaluating, record
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,11 +31,6 @@ class SentenceAttention:
     """Token ids, (seq)."""
     patterns: Tensor
     """(layers, heads, seq, seq), float32: weight of query (row) on key (column)."""
-
-
-def head_name(layer: int, head: int) -> str:
-    """Return the name of a head for a reader, who counts from 1: "1.3" for (0, 2)."""
-    return f"{layer + 1}.{head + 1}"
 
 
 def attention_patterns(model: GenerativeModel, ids: Sequence[int]) -> Tensor:
@@ -54,18 +49,8 @@ def attention_patterns(model: GenerativeModel, ids: Sequence[int]) -> Tensor:
     Raises:
         GenerationError: if ids are empty, outside the vocabulary or longer than the context.
     """
-    if not ids:
-        raise GenerationError("there are no tokens: give a sentence of at least one word")
-    vocab_size = model.config.resolved_vocab_size
-    for i in ids:
-        if not 0 <= i < vocab_size:
-            raise GenerationError(f"token id {i} is outside the vocabulary of {vocab_size}")
-    device = next(model.parameters()).device
-    with evaluating(model), torch.no_grad():
-        batch = torch.tensor([list(ids)], device=device)  # (1, seq)
-        _, kept = record(model, ["layers.*.attention.pattern"], batch)
-    layers = range(model.config.num_layers)
-    patterns = [kept[f"layers.{i}.attention.pattern"][0] for i in layers]  # (heads, seq, seq)
+    traced = trace(model, [ids], names=["layers.*.attention.pattern"])
+    patterns = [traced.pattern(i)[0] for i in range(traced.num_layers)]  # (heads, seq, seq)
     return torch.stack(patterns).float().cpu()  # (layers, heads, seq, seq)
 
 

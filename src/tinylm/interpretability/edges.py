@@ -160,10 +160,10 @@ class EdgeRuns:
             for i, layer in enumerate(self.model.layers):
                 # (heads * 3, batch, seq, hidden): a stream for each
                 streams = self._streams(own, weights[row : row + 3 * heads])
-                own += self._attend(i, self._before_attention(layer, streams))
+                own += self._attend(i, _normed(layer, layer.attention_norm, streams))
                 row += 3 * heads
                 (stream,) = self._streams(own, weights[row : row + 1])
-                own.append(layer.feed_forward(self._before_feed_forward(layer, stream)))
+                own.append(layer.feed_forward(_normed(layer, layer.feed_forward_norm, stream)))
                 row += 1
             (stream,) = self._streams(own, weights[row:])
             logits: Tensor = self.model.unembed(self.model.final_norm(stream)[:, -1])
@@ -199,16 +199,6 @@ class EdgeRuns:
                 stream = layer.feed_forward_norm(stream)
         return stream
 
-    @staticmethod
-    def _before_attention(layer: Any, stream: Tensor) -> Tensor:
-        normalised: Tensor = layer.attention_norm(stream) if layer.norm_first else stream
-        return normalised
-
-    @staticmethod
-    def _before_feed_forward(layer: Any, stream: Tensor) -> Tensor:
-        normalised: Tensor = layer.feed_forward_norm(stream) if layer.norm_first else stream
-        return normalised
-
     def _attend(self, layer: int, x: Tensor) -> list[Tensor]:
         """Return what each head writes, (batch, seq, hidden), of its three streams."""
         own, encoding, places = self._heads[layer], self.model.positions, self._positions
@@ -219,6 +209,12 @@ class EdgeRuns:
         mixed = attention.mix(query, key, value, blocked, encoding.bias(places, places))
         written = mixed @ own.output  # (batch, heads, seq, hidden)
         return list(written.unbind(1))
+
+
+def _normed(layer: Any, norm: nn.Module, stream: Tensor) -> Tensor:
+    """Return what a part of a layer reads of the stream."""
+    normalised: Tensor = norm(stream) if layer.norm_first else stream
+    return normalised
 
 
 class _Heads:

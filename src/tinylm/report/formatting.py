@@ -59,6 +59,11 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{value:.{places}f}\u202f%".replace("-", "−")
 
 
+def head_name(layer: int, head: int) -> str:
+    """Return the name of a head for a reader, who counts from 1: ``1.3`` for layer 0, head 2."""
+    return f"{layer + 1}.{head + 1}"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as ``0.42 s``, ``12 s``, ``3 min 12 s`` or ``2 h 5 min``."""
     if seconds < 10:

@@ -23,6 +23,7 @@ from tinylm.report.drawing import (
     new_figure,
     style,
 )
+from tinylm.report.formatting import head_name
 
 _ROW_CM = 0.46
 _HEADER_CM = 3.2
@@ -70,7 +71,7 @@ def _draw_shares(axes: Axes, heads: Sequence[Mapping[str, Any]], names: Sequence
         range(len(names)), list(map(label, names)), rotation=40, ha="left", rotation_mode="anchor"
     )
     axes.xaxis.tick_top()
-    axes.set_yticks(range(len(heads)), [f"{h['layer'] + 1}.{h['head'] + 1}" for h in heads])
+    axes.set_yticks(range(len(heads)), [head_name(h["layer"], h["head"]) for h in heads])
     axes.tick_params(length=0, labelsize=7)
     axes.set_ylabel("head (layer.head)")
     axes.set_xlabel("share of the head's weight, in percent")

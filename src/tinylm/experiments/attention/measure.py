@@ -25,7 +25,6 @@ from tinylm.experiments.preparation import encoded_split
 from tinylm.interpretability.attention_maps import (
     SentenceAttention,
     analyse,
-    head_name,
     strongest_link,
 )
 from tinylm.interpretability.head_ablation import HeadWorth, head_worth
@@ -34,6 +33,7 @@ from tinylm.interpretability.head_roles import describe, describe_worth, role
 from tinylm.interpretability.places import is_punctuation
 from tinylm.language_model import LanguageModel
 from tinylm.printable import in_line
+from tinylm.report.formatting import head_name
 from tinylm.tokenizers.base import SOS, SOS_ID, Tokenizer
 from tinylm.training.precision import resolve_device
 

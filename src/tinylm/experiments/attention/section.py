@@ -13,7 +13,7 @@ from tinylm.interpretability.head_roles import CLOSE, MIXED, STANDS_OUT
 from tinylm.interpretability.places import label
 from tinylm.measurement import Difference, Verdict
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Table, code, literal
-from tinylm.report.formatting import count, listed, percent, plural
+from tinylm.report.formatting import count, head_name, listed, percent, plural
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
@@ -319,4 +319,4 @@ def _quoted(sentence: Mapping[str, Any]) -> str:
 
 
 def _name(head: Head) -> str:
-    return f"{head['layer'] + 1}.{head['head'] + 1}"
+    return head_name(head["layer"], head["head"])

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from tinylm.config import RunConfig
 from tinylm.report.drawing import COLOURS, INK, MUTED, Drawn, new_figure, style
+from tinylm.report.formatting import head_name
 
 _MOST_PANELS = 4
 _KINDS = {"query": COLOURS[0], "key": COLOURS[1], "value": COLOURS[2]}
@@ -94,7 +95,7 @@ def _label(name: str) -> str:
         return name
     _, layer, part, *head = name.split(".")
     if part == "head":
-        return f"{int(layer) + 1}.{int(head[0]) + 1}"
+        return head_name(int(layer), int(head[0]))
     return f"FF {int(layer) + 1}"
 
 

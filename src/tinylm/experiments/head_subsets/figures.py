@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from tinylm.config import RunConfig
 from tinylm.report.axes import DASHES
 from tinylm.report.drawing import COLOURS, INK, MUTED, Drawn, new_figure, style
+from tinylm.report.formatting import head_name
 
 _DRAWN = ("best", "Shapley", "attribution patching", "Taylor")
 
@@ -24,7 +25,7 @@ def head_subsets_figure(result: Mapping[str, Any]) -> Figure:
     with style():
         figure = new_figure(height_cm=6.6)
         left, right = figure.subplots(1, 2)
-        names = [f"{i // across + 1}.{i % across + 1}" for i in range(len(heads))]
+        names = [head_name(*divmod(i, across)) for i in range(len(heads))]
         left.bar(range(len(heads)), [head["value"] for head in heads], color=COLOURS[0])
         for place, head in enumerate(heads):
             points = head["by_pair"]

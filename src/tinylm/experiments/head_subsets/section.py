@@ -8,7 +8,8 @@ from typing import Any
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Verdict, mean
 from tinylm.report.blocks import Block, Figure, Heading, Table, literal
-from tinylm.report.formatting import count, listed, plural, significant
+from tinylm.report.formatting import count, head_name, listed, plural, significant
+from tinylm.report.measurements import signed
 from tinylm.report.passages import passages
 
 Row = Mapping[str, Any]
@@ -152,20 +153,14 @@ def _ranking(result: Row) -> str:
         return ""
     best, worst = max(known, key=lambda name: known[name]), min(known, key=lambda name: known[name])
     text = f"The order of the heads by {_LABELS[best]} is nearest to the exact"
-    text += f" (rank correlation {_correlation(known[best])})"
+    text += f" (rank correlation {signed(known[best], 2)})"
     if worst != best:
-        text += f", that by {_LABELS[worst]} the farthest from it ({_correlation(known[worst])})"
+        text += f", that by {_LABELS[worst]} the farthest from it ({signed(known[worst], 2)})"
     return text + "."
 
 
-def _correlation(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
-
-
 def _name(result: Row, head: int) -> str:
-    """Return a head's name for a reader, who counts from 1."""
-    across = result["num_heads"]
-    return f"{head // across + 1}.{head % across + 1}"
+    return head_name(*divmod(head, result["num_heads"]))
 
 
 def _table(result: Row) -> Table:
@@ -176,7 +171,7 @@ def _table(result: Row) -> Table:
         rows.append(
             (
                 _LABELS[name],
-                "–" if correlation is None else _correlation(correlation),
+                "–" if correlation is None else signed(correlation, 2),
                 _number(result["subsets"][name][half]),
             )
         )

@@ -11,7 +11,7 @@ from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.induction.settings import FORMED
 from tinylm.measurement import Difference
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table
-from tinylm.report.formatting import count, duration, listed, plural, significant
+from tinylm.report.formatting import count, duration, head_name, listed, plural, significant
 from tinylm.report.measurements import in_nats, signed
 from tinylm.report.passages import passages
 
@@ -83,11 +83,6 @@ def _figure(results: ReportInputs, what: str, before: str, caption: str, alt: st
     return [Paragraph(before), Figure(f"fig:induction-{what}", path, caption, alt)]
 
 
-def name(head: Sequence[int]) -> str:
-    """Return a head's name for a reader, who counts from 1: "1.3" for (0, 2)."""
-    return f"{head[0] + 1}.{head[1] + 1}"
-
-
 def _heads_table(key: str, model: str, measured: Row) -> Table:
     columns = ("previous_token", "duplicate_token", "prefix_matching", "first_token", "copying",
                "eigenvalues")  # fmt: skip
@@ -96,7 +91,7 @@ def _heads_table(key: str, model: str, measured: Row) -> Table:
         TEXT.line("heads, table", length=count(measured["length"]), model=model),
         ("Head", "Previous", "Duplicate", "Prefix", "First", "Copying", "Eigenvalues"),
         tuple(
-            (name((row["layer"], row["head"])), *(signed(row[column], 2) for column in columns))
+            (head_name(row["layer"], row["head"]), *(signed(row[column], 2) for column in columns))
             for row in measured["heads"]
         ),
         "lrrrrrr",
@@ -153,8 +148,8 @@ def composition_comment(compositions: Mapping[str, Row]) -> str:
     key = compositions["key"]
     score, first, second = _highest(key)
     text = (
-        f"By keys, head {name((1, second))} reads head {name((0, first))} most: their score is "
-        f"{score:.3f}, and those of random heads have a mean of {key['baseline']:.3f}, which it "
+        f"By keys, head {head_name(1, second)} reads head {head_name(0, first)} most: their score "
+        f"is {score:.3f}, and those of random heads have a mean of {key['baseline']:.3f}, which it "
         f"exceeds by {_deviations(score, key)}. "
     )
     others = [
@@ -193,7 +188,7 @@ def ablation_comment(where: str, measured: Row) -> str:
 
 
 def _ablated(start: str, row: Row, previous: Sequence[int]) -> str:
-    heads = [name(head) for head in row["heads"]]
+    heads = [head_name(*head) for head in row["heads"]]
     which = f"head {heads[0]}" if len(heads) == 1 else f"heads {listed(heads)}"
     changes = in_nats(Difference.from_result(row["more"]))
     text = (
@@ -203,7 +198,7 @@ def _ablated(start: str, row: Row, previous: Sequence[int]) -> str:
     holding, without = split(row["random"], previous)
     if not holding:
         return f"{text}{_spanned(without)}."
-    which = f"the previous-token head, {name(previous)}, is among them"
+    which = f"the previous-token head, {head_name(*previous)}, is among them"
     if not without:
         return f"{text}{_spanned(holding)}; {which}."
     return f"{text}{_spanned(without)}, and where {which} by {_spanned(holding)}."
@@ -232,7 +227,9 @@ def _spanned(values: Sequence[float]) -> str:
 def run_comment(own: Row) -> str:
     """Return whether the run has induction heads."""
     rows = sorted(own["heads"], key=lambda row: -row["prefix_matching"])
-    above = [name((row["layer"], row["head"])) for row in rows if row["prefix_matching"] >= FORMED]
+    above = [
+        head_name(row["layer"], row["head"]) for row in rows if row["prefix_matching"] >= FORMED
+    ]
     if above:
         which = "head" if len(above) == 1 else "heads"
         verb = "gives" if len(above) == 1 else "give"
@@ -245,7 +242,7 @@ def run_comment(own: Row) -> str:
         text = (
             "No head of the run's model gives most of its weight to what followed the same token "
             f"before; the highest prefix-matching score is {best['prefix_matching']:.2f}, of head "
-            f"{name((best['layer'], best['head']))}. "
+            f"{head_name(best['layer'], best['head'])}. "
         )
     return text + (
         f"Its loss on repeated random tokens is {own['first_half']:.2f} nats a token on the first "
@@ -256,7 +253,7 @@ def run_comment(own: Row) -> str:
 def stories_comment(stories: Row) -> str:
     """Return how much the model learns within its own stories, and which heads that rests on."""
     whole, without = (Difference.from_result(stories[key]) for key in ("whole", "without"))
-    heads = [name(head) for head in stories["heads"]]
+    heads = [head_name(*head) for head in stories["heads"]]
     random = stories["random"]
     text = (
         f"On {plural(stories['stories'], 'validation story', 'validation stories')} the loss at "

@@ -10,7 +10,7 @@ from tinylm.experiments.patching.figures import measured_behaviours, place_in_wo
 from tinylm.interpretability.attribution_patching import LEAST_EFFECT
 from tinylm.measurement import Difference
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Table, literal
-from tinylm.report.formatting import count, listed, percent, plural
+from tinylm.report.formatting import count, head_name, listed, percent, plural
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
@@ -164,7 +164,7 @@ def _greatest(values: Sequence[Difference]) -> int:
 
 
 def _head(index: int, heads: int) -> str:
-    return f"{index // heads + 1}.{index % heads + 1}"
+    return head_name(*divmod(index, heads))
 
 
 def _share(value: Difference) -> str:
