@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "evaluation": BASE | {"planning", "data", "generation", "model", "tokenizers"},
     "interpretability": BASE | {"model"},
     "finetuning": BASE | {"planning", "model", "numbers"},
+    "compression": BASE | {"model", "numbers"},
     "language_model": BASE
     | {"checkpoint", "finetuning", "generation", "interpretability", "model", "tokenizers"},
     "tasks": BASE | {"training", "data", "model", "tokenizers", "evaluation", "finetuning"},
@@ -34,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
         *("fast", "numbers"),
         *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
         *("evaluation", "interpretability", "finetuning", "language_model", "report"),
+        "compression",
     },
     "report": BASE,
     "handin": BASE | {"checkpoint", "experiments", "report"},

@@ -34,6 +34,10 @@ class AdapterError(TinylmError):
     """An adapter that cannot be attached, merged, read or written."""
 
 
+class CompressionError(TinylmError):
+    """A model that cannot be pruned, quantized or distilled as asked."""
+
+
 _shortened = reprlib.Repr()
 _shortened.maxlevel, _shortened.maxdict, _shortened.maxlist = 3, 3, 4
 _shortened.maxstring = _shortened.maxother = 60

@@ -1,0 +1,1 @@
+"""Smaller models: what is removed from a model's maps, and how they are rounded."""
