@@ -27,6 +27,7 @@ from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import ConfigError, TinylmError, shown
 from tinylm.evaluation.perplexity import BLOCKS
+from tinylm.experiments.compressing import refuse_training
 from tinylm.experiments.context import Console, Context, keep_configuration, threads
 from tinylm.experiments.preparation import (
     PreparedData,
@@ -118,9 +119,11 @@ def run(context: Context) -> dict[str, Any]:
         StoppedBySignalError: if a signal stopped it; its state is saved.
         TrainingError: if the loss is not finite.
         CheckpointError: if a checkpoint cannot be written.
+        ConfigError: if the run is a compressed one.
     """
     began = time.perf_counter()
     config = context.config
+    refuse_training(context.folder)
     data = prepare_data(config, context.console)
     for tokens in (data.train, data.validation):
         context.console.note(describe_split(tokens))

@@ -1,0 +1,275 @@
+"""A compressed run: a smaller model made of a run's own, in a folder that is a run again.
+
+The folder holds config.yaml, whose section ``model`` is the smaller model's, one checkpoint, and
+``compression.json``, which says what was done to which weights and what became of their number and
+their bytes; both are counted. The checkpoint appears whole, then config.yaml: a folder that a
+killed process left is no run yet, and the same command writes it anew.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import with_config
+from torch import Tensor, nn
+from typing_extensions import TypedDict
+
+from tinylm import folders
+from tinylm.atomic import write_text
+from tinylm.checkpoint import (
+    TrainingState,
+    find_checkpoint,
+    load_checkpoint,
+    load_training_state,
+    point,
+    save_checkpoint,
+)
+from tinylm.config import DataConfig, dump_yaml
+from tinylm.data.windows import TokenWindows
+from tinylm.errors import CompressionError, ConfigError, DataError
+from tinylm.experiments.context import Console, Context
+from tinylm.experiments.preparation import encoded_split
+from tinylm.fingerprints import file_sha256
+from tinylm.language_model import LanguageModel
+from tinylm.locks import LOCK, locked
+from tinylm.names import checked_path
+from tinylm.numbers.linear import LinearLike
+from tinylm.reading import read_signed, signed
+from tinylm.tokenizers.base import Tokenizer
+
+RECORD = "compression.json"
+_CHECKPOINTS = "checkpoints"
+_CONFIG = "config.yaml"
+_WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What was done to a run's model."""
+
+    command: str
+    """Of the command line: prune, quantize or distill."""
+    method: str
+    """Name in the command's registry."""
+    settings: Mapping[str, Any]
+    """Of the method, as JSON values."""
+    calibration: Mapping[str, Any] | None = None
+    """The texts that it looked at, as JSON values; None: none."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What else a reader should know of what came of it, as JSON values."""
+    steps: int = 0
+    """Optimizer steps since the weights that it started from."""
+
+
+@with_config(extra="forbid")
+class Source(TypedDict):
+    """The weights that a compressed run was made of."""
+
+    run: str
+    """Its folder, absolute."""
+    checkpoint: str
+    """Its folder's name, such as step-500."""
+    sha256: str
+    """Of its model.safetensors."""
+
+
+@with_config(extra="forbid")
+class Size(TypedDict):
+    """The size of a model."""
+
+    weights: int
+    """Numbers that it computes with, biases and norms included; those of tied maps count once."""
+    nonzero: int
+    """How many of them are not 0."""
+    bytes: int
+    """Of model.safetensors."""
+
+
+@with_config(extra="forbid")
+class Written(TypedDict):
+    """What compression.json holds."""
+
+    command: str
+    method: str
+    settings: dict[str, Any]
+    calibration: dict[str, Any] | None
+    details: dict[str, Any]
+    source: Source
+    before: Size
+    after: Size
+    earlier: dict[str, Any] | None
+    """What compression.json of the source holds, if that is a compressed run."""
+
+
+def calibration_windows(
+    context: Context,
+    count: int,
+    seed: int,
+    *,
+    tokenizer: Tokenizer | None = None,
+    data: DataConfig | None = None,
+) -> Tensor:
+    """Return windows of the training split to calibrate by.
+
+    Args:
+        context: the run; the windows are as long as its context.
+        count: windows, each another one; those that padding fills up are left out.
+        seed: decides which.
+        tokenizer: of the run, where it is read already; empty: that of its checkpoint.
+        data: another text, of which the training split is taken.
+
+    Returns:
+        Token ids, (count, context_length), int64.
+
+    Raises:
+        ConfigError: if the text has fewer windows.
+        DataError: if it cannot be used, or holds no word that the model knows.
+    """
+    tokenizer = tokenizer or load_checkpoint(context.folder).tokenizer
+    source = data or context.config.data
+    split = encoded_split(source, tokenizer, "train", context.console)
+    length = context.config.model.context_length
+    if split.header.unknown_rate == 1:
+        raise DataError(
+            f"the training split of {source.path or source.corpus} holds no word that the model "
+            "knows: calibrate by text of its language"
+        )
+    whole = (split.header.num_tokens - 1) // length
+    if not 0 < count <= whole:
+        raise ConfigError(
+            f"calibration windows = {count}: the training split of {source.path or source.corpus} "
+            f"has {whole:,} of {length} tokens; give 1 to {whole:,}, or more text"
+        )
+    chosen = np.random.default_rng(seed).choice(whole, count, replace=False)
+    return TokenWindows(split, length).batch(np.sort(chosen)).ids
+
+
+@contextmanager
+def new_run(out: Path, console: Console) -> Iterator[None]:
+    """Be the only process that writes to a folder in which a run will be made.
+
+    Entered before the work begins, it refuses at once what ``write_compressed`` would refuse.
+
+    Raises:
+        ConfigError: if the folder is not empty: what a killed command left does not count.
+        LockedError: if another process writes there.
+    """
+    with locked(checked_path(out, "--out"), console.warn):
+        names = {path.name for path in out.iterdir()} - {LOCK}
+        if names and (RECORD not in names or names - {RECORD, _CHECKPOINTS}):
+            raise ConfigError(f"{out} is not empty: give --out a new folder")
+        yield
+
+
+def write_compressed(
+    out: Path, context: Context, lm: LanguageModel, record: Compression
+) -> Written:
+    """Write a run whose model is a compressed one.
+
+    Args:
+        out: the run's folder, new or empty.
+        context: the run that the model was made of.
+        lm: the compressed model; its ``source`` is the checkpoint that was loaded.
+        record: what was done.
+
+    Returns:
+        What compression.json holds.
+
+    Raises:
+        ConfigError: if the folder is not empty.
+        CheckpointError: if the source is gone, or the new checkpoint cannot be written.
+        LockedError: if another process writes there.
+    """
+    with new_run(out, context.console):
+        source = (lm.source or find_checkpoint(context.folder)).resolve()
+        before = load_checkpoint(source)
+        state = load_training_state(source)
+        known = {key: state.numbers[key] for key in ("corpus",) if key in state.numbers}
+        checkpoints = out / _CHECKPOINTS
+        if checkpoints.exists():  # of a killed command
+            folders.remove(checkpoints)
+        temporary = folders.temporary(checkpoints)
+        try:
+            temporary.mkdir()
+            path = save_checkpoint(
+                temporary,
+                lm.model,
+                lm.tokenizer,
+                TrainingState(state.step + record.steps, known),
+            )
+            point(temporary, "best", path)
+            written = Written(
+                command=record.command,
+                method=record.method,
+                settings=dict(record.settings),
+                calibration=None if record.calibration is None else dict(record.calibration),
+                details=dict(record.details),
+                source=Source(
+                    run=str(context.folder.resolve()),
+                    checkpoint=source.name,
+                    sha256=file_sha256(source / _WEIGHTS),
+                ),
+                before=_size(before.build_model(), source),
+                after=_size(lm.model, path),
+                earlier=None if (done := read_compression(context.folder)) is None else {**done},
+            )
+            write_text(out / RECORD, json.dumps(signed(written), indent=1))
+            temporary.rename(checkpoints)
+            folders.sync(out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        write_text(out / _CONFIG, dump_yaml(replace(context.config, model=lm.model.config)))
+        return written
+
+
+def read_compression(folder: Path) -> Written | None:
+    """Return what is written of a compressed run, or None if it is none.
+
+    Raises:
+        CompressionError: if compression.json cannot be read or has changed since.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    return read_signed(path, Written, CompressionError, "make the run again")
+
+
+def refuse_training(folder: Path) -> None:
+    """Refuse to go on with the training of a compressed run: there is no state to go on from.
+
+    Raises:
+        ConfigError: saying how its weights are trained.
+    """
+    done = read_compression(folder)
+    if done is not None:
+        raise ConfigError(
+            f"{folder} was made by `tinylm {done['command']}` of {done['source']['run']} and has "
+            "no training to go on with; to train its weights: "
+            + shlex.join(["tinylm", "finetune", str(folder), "--method", "full"])
+        )
+
+
+def _size(model: nn.Module, checkpoint: Path) -> Size:
+    weights, nonzero = count_weights(model)
+    num_bytes = (checkpoint / _WEIGHTS).stat().st_size
+    return Size(weights=weights, nonzero=nonzero, bytes=num_bytes)
+
+
+@torch.no_grad()
+def count_weights(model: nn.Module) -> tuple[int, int]:
+    """Return the numbers that a model computes with, and how many of them are not 0.
+
+    A quantized map counts with the numbers that its codes stand for.
+    """
+    quantized = (module.weight for module in model.modules() if isinstance(module, LinearLike))
+    counts = [(x.numel(), int(x.count_nonzero())) for x in (*model.parameters(), *quantized)]
+    return sum(numbers for numbers, _ in counts), sum(nonzero for _, nonzero in counts)
