@@ -30,7 +30,7 @@ from tinylm.model.cache import KVCache
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.layers import LayerNorm
 from tinylm.model.reading import Reading
-from tinylm.numbers.int8 import to_int8
+from tinylm.numbers.integers import INT8
 
 if TYPE_CHECKING:
     from tinylm.fast.loops.decoding import Layers, LayerWeights
@@ -213,13 +213,14 @@ def matrix_of(linear: nn.Linear, numbers: Numbers) -> Matrix:
 
     Args:
         linear: in float32.
-        numbers: float32, which is not copied; bfloat16; or int8 (``numbers.int8``).
+        numbers: float32, which is not copied; bfloat16; or int8 (``numbers.integers.INT8``).
     """
     weight = linear.weight.detach()
     scale = torch.ones(len(weight))
     bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach()
     if numbers == "int8":
-        weight, scale = to_int8(weight)
+        by_row, _ = INT8.fit(weight)
+        weight, scale = INT8.encode(weight, by_row), by_row[:, 0]
     return loops.single_token.Matrix(
         weight.to(_FORMATS[numbers]).contiguous(), scale, bias.contiguous()
     )

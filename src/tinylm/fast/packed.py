@@ -6,9 +6,9 @@ large, half or a quarter as large; reading it is what bounds a step of few rows.
 numbers takes 2 to 10 ms. Where a gradient is wanted the parameters themselves multiply.
 
 The integers are those of dynamic quantization: a matrix is ``scale * integer`` with one scale for
-each output (``numbers.int8``). The inputs are rounded to 8 bits too, by the range of the batch at
-hand (Jacob et al. 2018, section 2.1), and the products are added up exactly by FBGEMM's kernel,
-which torch carries.
+each output (``numbers.integers.INT8``). The inputs are rounded to 8 bits too, by the range of the
+batch at hand (Jacob et al. 2018, section 2.1), and the products are added up exactly by FBGEMM's
+kernel, which torch carries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tinylm.fast.kept import kept, numbers_of
 from tinylm.fast.linear import QuickLinear
 from tinylm.fast.onednn import onednn_linear, pack
-from tinylm.numbers.int8 import row_scales
+from tinylm.numbers.integers import INT8
 
 
 class _InferenceLinear(QuickLinear):
@@ -71,7 +71,8 @@ class Int8Linear(_InferenceLinear):
         zero = torch.zeros(len(weight), dtype=torch.long)
         with warnings.catch_warnings():  # torch deprecates the type that the kernel asks for
             warnings.simplefilter("ignore", UserWarning)
-            integers = torch.quantize_per_channel(weight, row_scales(weight), zero, 0, torch.qint8)
+            scale = INT8.fit(weight)[0][:, 0]
+            integers = torch.quantize_per_channel(weight, scale, zero, 0, torch.qint8)
             bias = None if self.bias is None else self.bias.detach()
             return torch.ops.quantized.linear_prepack(integers, bias)
 
