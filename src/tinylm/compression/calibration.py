@@ -158,9 +158,15 @@ class Histogram:
         self.low, self.high = low, high
         self.counts = torch.zeros(bins, dtype=torch.int64)
         """(bins,)."""
+        self.least, self.most = math.inf, -math.inf
+        """What was seen lies between."""
 
     def add(self, rows: Tensor) -> None:
         """Count the numbers of inputs, of any shape."""
+        if not rows.numel():
+            return
+        self.least = min(self.least, float(rows.amin()))
+        self.most = max(self.most, float(rows.amax()))
         bins = len(self.counts)
         places = (rows.double() - self.low) * (bins / (self.high - self.low))
         places = places.floor().clamp(0, bins - 1).to(torch.int64).flatten()
