@@ -40,7 +40,7 @@ def test_a_circuit_is_found_and_judged_on_other_pairs(trained: Context) -> None:
     assert 0 < len(row["edges"]) <= row["num_edges"]
     assert row["found_on"]["faithfulness"] >= 0.9
     assert len(row["random"]) == 2
-    assert 0 <= row["right"] <= 1
+    assert len(row["right_by_pair"]) == 4
     assert circuit_figure(result).axes[0].get_title("left") == "why somebody is\nsad"
     assert measure.run(with_settings(trained, circuit=SETTINGS)) == result
 
@@ -48,16 +48,22 @@ def test_a_circuit_is_found_and_judged_on_other_pairs(trained: Context) -> None:
 def test_pairs_of_all_lengths_count_once(trained: Context) -> None:
     lm = LanguageModel.load(trained.folder)
     pairs = measure.readable_pairs("reason", 0, 8, lm.tokenizer, 40)
-    groups = measure.groups_of(lm.model, pairs)
+    groups, right = measure.groups_of(lm.model, pairs)
     lengths = {len(pair.clean) for _, pair in pairs}
     assert len(groups) == len(lengths)
-    differences = [
-        float(lm.trace(text.clean).logits[0, -1, pair.answer])
-        - float(lm.trace(text.clean).logits[0, -1, pair.wrong])
-        for text, pair in pairs
-    ]
+    by_length = sorted(pairs, key=lambda pair: len(pair[1].clean))  # stable, as the groups are
+    clean, corrupted = (
+        [
+            float(logits[pair.answer] - logits[pair.wrong])
+            for text, pair in by_length
+            for logits in [lm.trace(getattr(text, prompt)).logits[0, -1]]
+        ]
+        for prompt in ("clean", "corrupted")
+    )
     scale = measure.Scale(groups)
-    assert scale.clean == pytest.approx(sum(differences) / 8, abs=1e-4)
+    assert scale.clean == pytest.approx(sum(clean) / 8, abs=1e-4)
+    expected = [((a > 0) + (b < 0)) / 2 for a, b in zip(clean, corrupted, strict=True)]
+    assert right == expected
 
 
 def test_what_cannot_be_asked_is_left_out_or_refused(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.experiments.test_efficiency import tiny_run, with_settings
 from tinylm.errors import ConfigError
@@ -13,6 +14,7 @@ from tinylm.experiments.head_subsets import measure
 from tinylm.experiments.head_subsets.figures import head_subsets_figure
 from tinylm.experiments.head_subsets.settings import HeadSubsetsExperiment
 from tinylm.experiments.training.measure import run as train
+from tinylm.language_model import LanguageModel
 
 SETTINGS = HeadSubsetsExperiment(behaviour="reason", pairs=2)
 
@@ -43,6 +45,20 @@ def test_heads_are_valued_and_methods_graded(tmp_path: Path) -> None:
         best = zip(reached, result["subsets"]["best"], strict=True)
         assert all(value <= most for value, most in best)
     assert all(-1 <= method["rank_correlation"] <= 1 for method in result["methods"].values())
+    lm = LanguageModel.load(context.folder)
+    for (_, pair), right in zip(
+        measure.readable_pairs("reason", SETTINGS.seed, 2, lm.tokenizer, 40),
+        result["right_by_pair"],
+        strict=True,
+    ):
+        clean, corrupted = (
+            lm.model(torch.tensor([ids]))[0, -1] for ids in (pair.clean, pair.corrupted)
+        )
+        leads = [
+            clean[pair.answer] > clean[pair.wrong],
+            corrupted[pair.answer] < corrupted[pair.wrong],
+        ]
+        assert right == sum(map(bool, leads)) / 2
     figure = head_subsets_figure(result)
     assert [len(axes.lines) for axes in figure.axes] == [5, 5]
     assert measure.run(context) == result

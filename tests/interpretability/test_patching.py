@@ -22,6 +22,7 @@ from tinylm.interpretability.pair_runs import (
     PairRuns,
     TokenPair,
     effect,
+    right_answers,
     run_pair,
 )
 from tinylm.interpretability.patching import Site, patched, sweep
@@ -305,3 +306,8 @@ def test_a_model_in_training_mode_is_patched_in_eval_mode() -> None:
     first, second = (sweep(each, "denoising", ["layers.0.*"]) for each in runs)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert model.training
+
+
+def test_a_blind_model_answers_one_prompt_of_every_pair_right() -> None:
+    clean, corrupted = torch.tensor([2.0, 1, -1, -1, 0]), torch.tensor([-2.0, 1, -1, 1, 0])
+    assert right_answers(clean, corrupted) == [1, 0.5, 0.5, 0, 0]

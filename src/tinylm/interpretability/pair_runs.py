@@ -140,6 +140,20 @@ def run_pair(model: GenerativeModel, pair: TokenPair) -> PairRuns:
     return PairRuns(pair, runs[0], runs[1], *differences)
 
 
+def right_answers(clean: Tensor, corrupted: Tensor) -> list[float]:
+    """Return the share of a pair's two prompts after which the right answer leads: 0, 0.5 or 1.
+
+    A model that does not see the exchanged words answers both prompts of a pair alike, and so has
+    one half of every pair right.
+
+    Args:
+        clean: logit differences after the clean prompts, (pairs,).
+        corrupted: after the corrupted ones, where the other answer is right, (pairs,).
+    """
+    right: list[float] = ((clean > 0).double() + (corrupted < 0).double()).div(2).tolist()
+    return right
+
+
 def effect(values: Tensor, direction: Direction) -> Tensor:
     """Return how far patches take a run to the other one's value, from 0, none, to 1, all the way.
 

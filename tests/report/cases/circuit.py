@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.report.telling import Case, table_of
+from tests.report.telling import Case, all_of, table_of
 
 Result = dict[str, Any]
 
@@ -25,6 +25,15 @@ def elsewhere(share: float) -> Any:
 def by_chance(result: Result) -> None:
     for judgement in result["behaviours"][0]["random"]:
         judgement["faithfulness"] = 0.96
+
+
+def right(*by_pair: float) -> Any:
+    """Let so much of each pair of the first question be answered right."""
+
+    def change(result: Result) -> None:
+        result["behaviours"][0]["right_by_pair"] = list(by_pair)
+
+    return change
 
 
 def left_out(result: Result) -> None:
@@ -51,6 +60,13 @@ CASES = [
          "subgraphs of as many reaches as much (mean 96 %)"),
         (not_reached, "For the question who has the thing no part of the 262 connections is "
          "enough."),
+        (None, "(mean 0 %). The model answers 89 % of the prompts right. For", "does not see"),
+        (right(0.5, 0.5, 1.0, 0.5), "The model answers only 62 % of the prompts right (95 % "
+         "interval: 23 % to 100 %), not measurably different from the 50 % of a model that does "
+         "not see the exchanged words: what is found moves its answers, but explains little of a "
+         "right one."),
+        (all_of(not_reached, right(0.5, 0.5)), "connections is enough. The model answers only "
+         "50 % of the prompts right, not measurably different from the 50 % of a model"),
         (left_out, "The question sad was left out: 2 pairs can be read."),
         (None, "tab:circuit and fig:circuit give the circuits."),
         (None, "for random subgraphs the mean of 4 subgraphs"),

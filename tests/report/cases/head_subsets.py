@@ -20,6 +20,13 @@ def values(**by_head: list[float]) -> Any:
     return change
 
 
+def right(*by_pair: float) -> Any:
+    def change(result: Result) -> None:
+        result["right_by_pair"] = list(by_pair)
+
+    return change
+
+
 def reached(*best: float) -> Any:
     def change(result: Result) -> None:
         result["subsets"]["best"] = list(best)
@@ -68,6 +75,10 @@ CASES = [
         (values(h4=BELOW), "No head's value is measurably above 0. Below 0, against the right "
          "answer, head 2.1."),
         (values(h4=BELOW, h5=BELOW), "Below 0, against the right answer, heads 2.1 and 2.2."),
+        (None, "The model answers 94 % of the prompts right. Of all subsets", "does not see"),
+        (right(*[0.5] * 7, 1.0), "The model answers only 56 % of the prompts right (95 % interval: "
+         "41 % to 71 %), not measurably different from the 50 % of a model that does not see the "
+         "exchanged words: what is found moves its answers, but explains little of a right one."),
         (None, "Of all subsets the smallest that reaches nine tenths of that has 3.4."),
         (reached(*[0.0] * 12, 1.0), "No fewer than all heads reach nine tenths of that."),
         (reached(*[1.0] * 12, -0.5), "from 1.00 to −0.500.", "nine tenths"),

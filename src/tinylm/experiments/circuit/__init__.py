@@ -11,4 +11,5 @@ EXPERIMENT = Experiment(
     figures=f"{__name__}.figures:draw",
     abstract=f"{__name__}.section:abstract",
     settings=f"{__name__}.settings:CircuitExperiment",
+    form=2,
 )

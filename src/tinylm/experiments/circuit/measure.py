@@ -14,6 +14,7 @@ from tinylm.experiments.circuit.settings import CircuitExperiment
 from tinylm.experiments.context import Context, threads
 from tinylm.interpretability.circuit_search import Judgement, Measure, Scale, find_circuit
 from tinylm.interpretability.edges import EdgeRuns
+from tinylm.interpretability.pair_runs import right_answers
 from tinylm.interpretability.trace import trace
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel
@@ -28,7 +29,8 @@ def run(context: Context) -> dict[str, Any]:
     Returns:
         ``behaviours``: one a behaviour that the model can be asked for, with the circuit's
         ``edges`` (sender, receiver, score), what it does on the pairs that it was found on and on
-        others, and random subgraphs beside it; ``left_out``: the others, with the reason.
+        others, random subgraphs beside it, and how much of each pair is answered right;
+        ``left_out``: the others, with the reason.
 
     Raises:
         CheckpointError: if there is no checkpoint.
@@ -88,7 +90,9 @@ def _behaviour(
             f"of the pairs of prompts {wanted} are needed and {len(pairs)} can be read with the "
             "model's vocabulary and context"
         )
-    scale = Scale(groups_of(lm.model, pairs[: settings.pairs]))
+    groups, right = groups_of(lm.model, pairs[: settings.pairs])
+    others, others_right = groups_of(lm.model, pairs[settings.pairs :])
+    scale = Scale(groups)
     circuit = find_circuit(
         scale,
         scores := scale.scores(settings.steps),
@@ -98,19 +102,18 @@ def _behaviour(
         progress,
     )
     by_edge = dict(zip(scale.graph.edges, scores.tolist(), strict=True))
-    other = Scale(groups_of(lm.model, pairs[settings.pairs :]))
     return {
         "name": name,
         "asks": BEHAVIOURS[name].asks,
         "example": vars(pairs[0][0]),
-        "right": right_share(lm.model, pairs),
+        "right_by_pair": [*right, *others_right],
         "clean": scale.clean,
         "corrupted": scale.corrupted,
         "num_edges": circuit.num_edges,
         "reached": circuit.reached,
         "edges": [[*edge, by_edge[edge]] for edge in circuit.judgement.edges],
         "found_on": _as_result(circuit.judgement),
-        "judged_on": _as_result(other.judge(circuit.judgement.edges)),
+        "judged_on": _as_result(Scale(others).judge(circuit.judgement.edges)),
         "random": [_as_result(judgement) for judgement in circuit.random],
         "curve": [list(point) for point in circuit.curve],
     }
@@ -123,17 +126,25 @@ def _as_result(judgement: Judgement) -> dict[str, float]:
     }
 
 
-def groups_of(model: GenerativeModel, pairs: Pairs) -> list[tuple[EdgeRuns, Measure]]:
-    """Return the runs of pairs, those of one length together, and their logit differences."""
+def groups_of(
+    model: GenerativeModel, pairs: Pairs
+) -> tuple[list[tuple[EdgeRuns, Measure]], list[float]]:
+    """Return the runs of pairs, those of one length together, and their logit differences.
+
+    Returns:
+        The groups; and how much of each pair is answered right, in the order of the groups.
+    """
     by_length: dict[int, list[EncodedPair]] = {}
     for _, pair in pairs:
         by_length.setdefault(len(pair.clean), []).append(pair)
-    groups = []
+    groups, right = [], []
     for _, same in sorted(by_length.items()):
         clean = trace(model, [pair.clean for pair in same])
         corrupted = trace(model, [pair.corrupted for pair in same])
-        groups.append((EdgeRuns(clean, corrupted), logit_difference(same)))
-    return groups
+        measure = logit_difference(same)
+        groups.append((EdgeRuns(clean, corrupted), measure))
+        right += right_answers(measure(clean.logits[:, -1]), measure(corrupted.logits[:, -1]))
+    return groups, right
 
 
 def logit_difference(pairs: Sequence[EncodedPair]) -> Measure:
@@ -146,13 +157,3 @@ def logit_difference(pairs: Sequence[EncodedPair]) -> Measure:
         return logits[rows, right] - logits[rows, wrong]
 
     return measure
-
-
-def right_share(model: GenerativeModel, pairs: Pairs) -> float:
-    """Return the share of prompts, clean and corrupted, after which the right answer leads."""
-    leads = []
-    for _, pair in pairs:
-        logits = trace(model, [pair.clean, pair.corrupted], names=["logits"]).logits[:, -1]
-        difference = logits[:, pair.answer] - logits[:, pair.wrong]
-        leads += [bool(difference[0] > 0), bool(difference[1] < 0)]
-    return sum(leads) / len(leads)

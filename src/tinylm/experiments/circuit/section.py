@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
+from tinylm.experiments.document.answered import right_comment, right_share
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.report.blocks import Block, Figure, Heading, Table, literal
 from tinylm.report.formatting import count, listed, percent, plural
@@ -67,6 +68,11 @@ def _examples(result: Row) -> str:
 
 
 def _comment(row: Row) -> str:
+    """Return what the circuit of a question reaches, and how often the model answers it right."""
+    return f"{_reached(row)} {right_comment(row['right_by_pair'])}"
+
+
+def _reached(row: Row) -> str:
     edges = plural(len(row["edges"]), "connection")
     asked = f"For the question {row['asks']}"
     if not row["reached"]:
@@ -113,7 +119,7 @@ def _table(result: Row) -> Table:
         rows.append(
             (
                 row["asks"],
-                percent(row["right"], 0),
+                percent(right_share(row["right_by_pair"]), 0),
                 f"{len(row['edges'])} of {count(row['num_edges'])}",
                 _share(row["judged_on"]["faithfulness"]),
                 _share(row["judged_on"]["completeness"]),

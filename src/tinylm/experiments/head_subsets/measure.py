@@ -12,6 +12,7 @@ from tinylm.data.pairs import BEHAVIOURS, EncodedPair, readable_pairs
 from tinylm.errors import ConfigError
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.head_subsets.settings import HeadSubsetsExperiment
+from tinylm.interpretability.pair_runs import right_answers
 from tinylm.interpretability.shapley import (
     best_subsets,
     greedy_subsets,
@@ -42,7 +43,8 @@ def run(context: Context) -> dict[str, Any]:
     Returns:
         ``heads``: Shapley value of each by pair of prompts and in the mean; ``methods``: what
         cheaper ones say, and the rank correlation with the exact values; ``subsets``: by size what
-        the best, the greedy and the ranked subsets reach; ``interactions``: the greatest.
+        the best, the greedy and the ranked subsets reach; ``interactions``: the greatest;
+        ``right_by_pair``: how much of each pair the whole model answers right.
 
     Raises:
         CheckpointError: if there is no checkpoint.
@@ -64,7 +66,7 @@ def run(context: Context) -> dict[str, Any]:
             f"experiments.head_subsets.pairs: {settings.pairs} are needed and {len(pairs)} can be "
             "read with the model's vocabulary and context"
         )
-    by_pair, by_method = [], []
+    by_pair, by_method, right = [], [], []
     with (
         threads(context.config.training.threads),
         context.console.task("Running every subset of heads", len(pairs)) as done,
@@ -74,9 +76,10 @@ def run(context: Context) -> dict[str, Any]:
             def progress(share: float, before: int = number) -> None:
                 done(before + share)
 
-            values, scores = _of_pair(lm.model, pair, progress)
+            values, scores, corrupted = _of_pair(lm.model, pair, progress)
             by_pair.append(values)
             by_method.append(scores)
+            right += right_answers(values[-1:], corrupted)
     values = torch.stack(by_pair)  # (pairs, 2^heads)
     mean = values.mean(0)
     exact = shapley_values(values)  # (pairs, heads)
@@ -88,6 +91,7 @@ def run(context: Context) -> dict[str, Any]:
         "asks": BEHAVIOURS[settings.behaviour].asks,
         "example": vars(pairs[0][0]),
         "pairs": settings.pairs,
+        "right_by_pair": right,
         "num_heads": lm.model.config.num_heads,
         "whole": float(mean[-1]),
         "none": float(mean[0]),
@@ -109,20 +113,23 @@ def run(context: Context) -> dict[str, Any]:
 
 def _of_pair(
     model: GenerativeModel, pair: EncodedPair, progress: Any
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the logit difference with every subset, (2^heads,), and other methods' scores."""
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Return the logit difference with every subset, (2^heads,), and other methods' scores.
+
+    The last is the logit difference after the corrupted prompt, (1,).
+    """
 
     def measure(logits: Tensor) -> Tensor:
         return logits[:, pair.answer] - logits[:, pair.wrong]
 
     ids = torch.tensor([pair.clean], device=model.embedding.weight.device)
-    replacements = mixed_of(trace(model, [pair.corrupted]))
+    corrupted = trace(model, [pair.corrupted])
+    replacements = mixed_of(corrupted)
     values = subset_values(model, ids, replacements, measure, progress)
     mixed, gradients = gradients_of_heads(model, ids, measure)
     scores = estimates(values, mixed, gradients, replacements)
-    return values[:, 0].double().cpu(), {
-        name: score[0].double().cpu() for name, score in scores.items()
-    }
+    by_name = {name: score[0].double().cpu() for name, score in scores.items()}
+    return values[:, 0].double().cpu(), by_name, measure(corrupted.logits[:, -1]).cpu()
 
 
 def _rank_correlation(scores: Tensor, exact: Tensor) -> float | None:

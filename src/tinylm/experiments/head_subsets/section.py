@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tinylm.experiments.document.answered import right_comment
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Verdict, mean
 from tinylm.report.blocks import Block, Figure, Heading, Table, literal
@@ -66,8 +67,8 @@ def blocks(results: ReportInputs) -> list[Block]:
 
 
 def abstract(result: Row) -> str:
-    """Return what the heads are worth, and which methods see it."""
-    sentences = (_worth, _enough, _together, _ranking, _greedy)
+    """Return what the heads are worth, how often the answer is right, and which methods see it."""
+    sentences = (_worth, _right, _enough, _together, _ranking, _greedy)
     return " ".join(filter(None, (sentence(result) for sentence in sentences)))
 
 
@@ -97,6 +98,10 @@ def _worth(result: Row) -> str:
         heads = "head" if len(below) == 1 else "heads"
         text += f" Below 0, against the right answer, {heads} {names}."
     return text
+
+
+def _right(result: Row) -> str:
+    return right_comment(result["right_by_pair"])
 
 
 def _enough(result: Row) -> str:
