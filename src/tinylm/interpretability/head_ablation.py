@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tinylm.interpretability.ablation import leaving_out, token_sum
 from tinylm.interpretability.text_losses import Batch, batches_of, position_losses
 from tinylm.measurement import Difference, Replicates, Verdict, mean_replicates, paired
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
-from tinylm.model.hooks import Hook
 
 Head = tuple[int, int]
 """Layer and head, from 0."""
@@ -97,7 +97,12 @@ class MeanAblation:
         Returns:
             (texts, longest - 1), float64, in nats; NaN where there is no token.
         """
-        return position_losses(self.model, self.batches, _replacing(self.means, heads))
+        hooks = {}
+        for layer in {layer for layer, _ in heads}:
+            means = self.means[layer, None, :, None]  # (1, heads, 1, head_dim)
+            kept = torch.tensor([[(layer, head) not in heads for head in range(means.shape[1])]])
+            hooks[f"layers.{layer}.attention.mixed"] = leaving_out(kept, means)
+        return position_losses(self.model, self.batches, hooks)
 
 
 def _mean_outputs(model: GenerativeModel, batches: Sequence[Batch]) -> Tensor:
@@ -114,29 +119,8 @@ def _mean_outputs(model: GenerativeModel, batches: Sequence[Batch]) -> Tensor:
     for batch in batches:
 
         def add(name: str, mixed: Tensor, counted: Tensor = batch.predicting) -> None:
-            kept = mixed * counted[:, None, :, None]  # (batch, heads, seq, head_dim)
-            sums[int(name.split(".")[1])] += kept.double().sum((0, 2)).cpu()
+            sums[int(name.split(".")[1])] += token_sum(mixed, counted).cpu()
 
         model(batch.ids, real=batch.real, hooks=model.hooks({"layers.*.attention.mixed": add}))
         count += int(batch.counts.sum())
     return sums / count
-
-
-def _replacing(means: Tensor, heads: Sequence[Head]) -> dict[str, Hook]:
-    """Return hooks that put the means in place of the heads' outputs."""
-    by_layer: dict[int, list[int]] = {}
-    for layer, head in heads:
-        by_layer.setdefault(layer, []).append(head)
-
-    def hook(layer: int, replaced: list[int]) -> Hook:
-        def replace(_: str, mixed: Tensor) -> Tensor:
-            mixed = mixed.clone()  # (batch, heads, seq, head_dim)
-            mixed[:, replaced] = means[layer, replaced][None, :, None, :].to(mixed)
-            return mixed
-
-        return replace
-
-    return {
-        f"layers.{layer}.attention.mixed": hook(layer, replaced)
-        for layer, replaced in by_layer.items()
-    }

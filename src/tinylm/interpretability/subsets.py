@@ -7,17 +7,17 @@ subset says whether head i computes by itself. Many subsets are rows of one batc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from tinylm.errors import ConfigError
+from tinylm.interpretability.ablation import leaving_out
 from tinylm.interpretability.gradients import activation_gradients
 from tinylm.interpretability.trace import Trace
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
-from tinylm.model.hooks import Hook
 
 MOST_HEADS = 16
 """Heads up to which all subsets are run: 65,536 of them."""
@@ -67,7 +67,9 @@ def subset_values(
         ConfigError: if there are more than ``MOST_HEADS``.
     """
     refuse_many_heads(model)
-    count = 2 ** (model.config.num_layers * model.config.num_heads)
+    heads = model.config.num_heads
+    bits = torch.arange(model.config.num_layers * heads, device=ids.device)
+    count = 2 ** len(bits)
     batch, seq = ids.shape
     at_once = max(_TOKENS // (batch * seq), 1)
     results = []
@@ -75,29 +77,16 @@ def subset_values(
         for start in range(0, count, at_once):
             subsets = torch.arange(start, min(start + at_once, count), device=ids.device)
             rows = ids.repeat(len(subsets), 1)  # (subsets * batch, seq)
-            hooks = model.hooks(dict(_leaving_out(model, subsets, batch, replacements)))
-            x = model.residual(rows, hooks=hooks)
+            kept = (subsets[:, None] >> bits & 1).bool().repeat_interleave(batch, 0)
+            hooks = {
+                f"layers.{i}.attention.mixed": leaving_out(kept[:, i * heads : (i + 1) * heads], by)
+                for i, by in enumerate(replacements)
+            }
+            x = model.residual(rows, hooks=model.hooks(hooks))
             measured = measure(model.unembed(x[:, -1]))
             results.append(measured.view(len(subsets), batch))
             progress((start + len(subsets)) / count)
     return torch.cat(results)
-
-
-def _leaving_out(
-    model: GenerativeModel, subsets: Tensor, batch: int, replacements: Sequence[Tensor]
-) -> Iterator[tuple[str, Hook]]:
-    """Yield a hook a layer that replaces the heads which are in a row's subset not."""
-    heads = model.config.num_heads
-    for layer, replacement in enumerate(replacements):
-        bits = torch.arange(layer * heads, (layer + 1) * heads, device=subsets.device)
-        kept = (subsets[:, None] >> bits & 1).bool()  # (subsets, heads)
-        kept = kept.repeat_interleave(batch, 0)[..., None, None]  # (rows, heads, 1, 1)
-
-        def replace(_: str, mixed: Tensor, kept: Tensor = kept, by: Tensor = replacement) -> Tensor:
-            other = by if len(by) == 1 else by.repeat(len(mixed) // len(by), 1, 1, 1)
-            return torch.where(kept, mixed, other.to(mixed.dtype))
-
-        yield f"layers.{layer}.attention.mixed", replace
 
 
 def gradients_of_heads(
