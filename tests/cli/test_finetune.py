@@ -8,9 +8,17 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tinylm.config import load_config
 from tinylm.experiments.adapting import RATES
+from tinylm.experiments.adapting import adapted as adapted_model
+from tinylm.experiments.attention.measure import attention
+from tinylm.experiments.context import SilentConsole
+from tinylm.experiments.lens.tuning import tune as tune_lens
+from tinylm.interpretability.lens import lens
+from tinylm.language_model import LanguageModel
 from tinylm.reading import signed
 from tinylm.registry import METHODS
 
@@ -225,7 +233,9 @@ def test_adapters_are_found_by_name_or_refused(
     assert "there are: lora" in err
     status, _, err = tinylm("generate", run, "x", "--adapter", folder, *GREEDY)
     assert status == 0, err
-    for command in (["generate", run, "x"], ["evaluate", run]):
+    pair = ["--clean", "a", "--corrupted", "b", "--answer", "c", "--wrong", "d"]
+    inside = [["lens", run, "a b"], ["patch", run, *pair], ["attention", run]]
+    for command in (["generate", run, "x"], ["evaluate", run], *inside):
         status, _, err = tinylm(*command, "--rank", 2)
         assert status == 1
         assert "name it with --adapter" in err
@@ -258,3 +268,47 @@ def test_nothing_is_merged_into_a_folder_that_holds_something(
     assert (status, out) == (1, "")
     assert "merged is not empty" in err
     assert files(tmp_path / "merged") == {"mine": b"x"}
+
+
+def test_a_look_inside_with_an_adapter_is_one_at_the_adapted_model(
+    tinylm: Command, run: Path, text: Path, tmp_path: Path
+) -> None:
+    folder = Path(tune(tinylm, run, text, "lora", "--learning-rate", 0.03))
+    before = files(run)
+    assert tinylm("merge", run, "lora", "--out", "merged")[0] == 0
+
+    pair = ["--clean", "Lily saw the ball. The", "--corrupted", "Lily saw the kite. The"]
+    pair += ["--answer", "ball", "--wrong", "kite", "--json"]
+    plain, adapted, merged = (
+        json.loads(tinylm("patch", *which, *pair)[1])
+        for which in ([run], [run, "--adapter", "lora"], ["merged"])
+    )
+    assert abs(adapted["clean"] - plain["clean"]) > 0.01
+    for key in ("stream", "heads", "estimates"):
+        for way in ("denoising", "noising"):
+            assert np.array(adapted[key][way]) == pytest.approx(
+                np.array(merged[key][way]), abs=2e-3
+            )
+
+    read = ["lens", run, "The dog saw the cat.", "--adapter", folder]
+    lm, config = adapted_model(LanguageModel.load(run), folder), load_config(run / "config.yaml")
+    for more, translate in (([], None), (["--tuned"], tune_lens(lm, config, SilentConsole()))):
+        status, out, err = tinylm(*read, *more)
+        assert status == 0, err
+        seen = lens(lm.trace("The dog saw the cat."), translate=translate)
+        for value in seen.divergences[:-1, 0].mean(-1):
+            assert f" {value:.3f} " in out
+    assert files(run) == before  # the run keeps the tuned lens of its own model alone
+
+    status, out, err = tinylm("attention", run, "The dog saw the cat.", "--adapter", "lora")
+    assert status == 0, err
+    *_, figure = out.split()
+    assert Path(figure).parent == folder / "figures"
+    after = files(run)
+    assert {name: after[name] for name in before} == before
+    assert all(name.startswith("adapters/lora/figures/") for name in after.keys() - before.keys())
+    worth = [head["worth_told"] for head in attention(lm, config, SilentConsole())["heads"]]
+    own = attention(LanguageModel.load(run), config, SilentConsole())["heads"]
+    assert worth != [head["worth_told"] for head in own]
+    for told in worth:
+        assert re.findall(r"\d\.\d{4}", told)[0] in out, told

@@ -128,25 +128,40 @@ def folder_of(run: Path, name: str, kind: str, holds: str) -> Path:
     return folder
 
 
-def with_adapter(
-    lm: LanguageModel, run: Path, adapter: str, rank: int | None = None
-) -> LanguageModel:
-    """Return a run's language model with an adapter.
+def loaded(run: Path, adapter: str | None, rank: int | None) -> LanguageModel:
+    """Return a run's language model, with an adapter if one is named.
 
     Args:
-        lm: the base.
-        run: its run's folder, or a checkpoint's.
+        run: its folder, or a checkpoint's.
         adapter: name below ``RUN/adapters``, or a folder.
-        rank: of a DyLoRA adapter; empty: its largest.
+        rank: of a DyLoRA adapter; None: its largest.
 
     Raises:
-        AdapterError: if there is none, or it is another base's.
+        AdapterError: if there is no such adapter, or it is another base's.
+        ConfigError: for a rank of no adapter.
     """
     from tinylm.experiments.adapting import adapted
     from tinylm.finetuning.adapters import adapters
     from tinylm.finetuning.dylora import set_rank
+    from tinylm.language_model import LanguageModel
 
+    refuse_rank_alone(adapter, rank)
+    lm = LanguageModel.load(run)
+    if adapter is None:
+        return lm
     adapted_lm = adapted(lm, folder_of(run, adapter, "adapter", "*"))
     if rank is not None:
         set_rank(adapted_lm.model, rank, *adapters(adapted_lm.model))  # no adapters but its
     return adapted_lm
+
+
+def refuse_rank_alone(adapter: str | None, rank: int | None) -> None:
+    """Refuse a rank of no adapter.
+
+    Raises:
+        ConfigError: if there is a rank and no adapter.
+    """
+    from tinylm.errors import ConfigError
+
+    if rank is not None and adapter is None:
+        raise ConfigError("--rank chooses that of a DyLoRA adapter: name it with --adapter")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tinylm.cli.options import Data, Run
+from tinylm.cli.options import Adapter, Data, Rank, Run
 from tinylm.cli.output import say
 
 
@@ -21,10 +21,16 @@ def attention(
     ] = None,
     data: Data = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Where the figures go.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Where the figures go; empty: below the run, or the adapter."
+        ),
     ] = None,
+    adapter: Adapter = None,
+    rank: Rank = None,
 ) -> None:
     """Say what each attention head does and is worth, and draw it."""
+    from tinylm.cli.adapters import folder_of, loaded
     from tinylm.cli.console import TerminalConsole
     from tinylm.cli.options import data_overrides
     from tinylm.config import load_config
@@ -32,11 +38,10 @@ def attention(
     from tinylm.experiments.attention.drawing import draw_attention
     from tinylm.experiments.attention.measure import attention as measured
     from tinylm.experiments.context import run_of
-    from tinylm.language_model import LanguageModel
     from tinylm.locks import locked
     from tinylm.names import checked_path
 
-    lm = LanguageModel.load(run)
+    lm = loaded(run, adapter, rank)
     own = run_of(run)
     if own is None and data is None:
         raise ConfigError(
@@ -46,7 +51,9 @@ def attention(
     console = TerminalConsole()
     config = load_config(file, overrides=data_overrides(data))
     result = measured(lm, config, console, sentences or ())
-    folder = output or (Path("figures") if own is None else own / "figures")
+    # The figures of the run are those of its own model.
+    beside = own if adapter is None else folder_of(run, adapter, "adapter", "*")
+    folder = output or (Path("figures") if beside is None else beside / "figures")
     with (
         locked(checked_path(folder, "--output"), console.warn),
         console.task("Drawing attention", 1.0) as done,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tinylm.cli.options import Data, Overrides, Run
+from tinylm.cli.options import Adapter, Data, Overrides, Rank, Run
 from tinylm.cli.output import say_json
 from tinylm.perplexity import perplexity_text
 
@@ -17,14 +17,12 @@ def evaluate(
     override: Overrides = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     again: Annotated[bool, typer.Option(help="Measure again even if nothing changed.")] = False,
-    adapter: Annotated[
-        str | None, typer.Option(metavar="ADAPTER", help="A name below RUN/adapters, or a folder.")
-    ] = None,
-    rank: Annotated[int | None, typer.Option(min=1, help="Of a DyLoRA adapter.")] = None,
+    adapter: Adapter = None,
+    rank: Rank = None,
 ) -> None:
     """Measure a model: perplexity, BLEU, diversity, on continued validation stories."""
     from tinylm.checkpoint import load_checkpoint
-    from tinylm.cli.adapters import with_adapter
+    from tinylm.cli.adapters import loaded, refuse_rank_alone
     from tinylm.cli.console import TerminalConsole
     from tinylm.cli.options import data_overrides
     from tinylm.config import load_config
@@ -32,12 +30,10 @@ def evaluate(
     from tinylm.experiments.context import open_run, run_of, run_or_measure
     from tinylm.experiments.evaluation.measure import evaluate_checkpoint, evaluate_model
     from tinylm.experiments.origins import refuse_without_effect
-    from tinylm.language_model import LanguageModel
 
     console = TerminalConsole()
     result: dict[str, Any]
-    if rank is not None and adapter is None:
-        raise ConfigError("--rank chooses that of a DyLoRA adapter: name it with --adapter")
+    refuse_rank_alone(adapter, rank)
     refuse_without_effect(["evaluation"], override, "what is measured")
     if adapter is None and data is None and (run / "config.yaml").exists():
         result = run_or_measure("evaluation", open_run(run, console, override), again)
@@ -51,7 +47,7 @@ def evaluate(
         if adapter is None:
             result = evaluate_checkpoint(checkpoint, config, console)
         else:
-            lm = with_adapter(LanguageModel.load(run), run, adapter, rank)
+            lm = loaded(run, adapter, rank)
             result = evaluate_model(lm.model, lm.tokenizer, config, console)
     if as_json:
         say_json(result)

@@ -40,11 +40,11 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "attention": (
         "tinylm attention runs/quick",
-        'tinylm attention runs/quick "The dog saw the cat." --output attention',
+        'tinylm attention runs/quick "The dog saw the cat." --adapter lora --output attention',
     ),
     "lens": (
         'tinylm lens runs/quick "The dog saw the cat."',
-        'tinylm lens runs/quick "The dog saw the cat." --tuned --html lens.html',
+        'tinylm lens runs/quick "The dog saw the cat." --adapter lora --tuned --html lens.html',
     ),
     "explore": (
         "tinylm explore runs/quick",
@@ -54,7 +54,7 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         'tinylm patch runs/quick --clean "Lily saw the ball. The" '
         '--corrupted "Lily saw the kite. The" --answer ball --wrong kite',
         'tinylm patch runs/quick --clean "The ball was gone. The" '
-        '--corrupted "The kite was gone. The" --answer ball --wrong kite --json',
+        '--corrupted "The kite was gone. The" --answer ball --wrong kite --adapter lora --json',
     ),
     "verify": (
         "tinylm verify runs/quick",

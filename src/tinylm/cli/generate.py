@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinylm.cli.options import Overrides, Run
+from tinylm.cli.options import Adapter, Overrides, Rank, Run
 from tinylm.cli.output import say
 from tinylm.registry import STRATEGIES
 
@@ -39,10 +39,8 @@ def generate(
     ] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="Most tokens after a prompt.")] = None,
     seed: Annotated[int | None, typer.Option(help="Same seed, same text.")] = None,
-    adapter: Annotated[
-        str | None, typer.Option(metavar="ADAPTER", help="A name below RUN/adapters, or a folder.")
-    ] = None,
-    rank: Annotated[int | None, typer.Option(min=1, help="Of a DyLoRA adapter.")] = None,
+    adapter: Adapter = None,
+    rank: Rank = None,
     samples: Annotated[int, typer.Option(min=1, help="Texts a prompt.")] = 1,
     override: Overrides = [],  # noqa: B006
 ) -> None:
@@ -50,12 +48,11 @@ def generate(
     import secrets
     from dataclasses import replace
 
-    from tinylm.cli.adapters import with_adapter
+    from tinylm.cli.adapters import loaded
     from tinylm.cli.console import TerminalConsole
     from tinylm.cli.input import piped_text
     from tinylm.errors import ConfigError
     from tinylm.generation.effects import uses
-    from tinylm.language_model import LanguageModel
     from tinylm.planning.limits import refuse_generation
 
     given = {
@@ -76,11 +73,7 @@ def generate(
     piped = None if prompts else piped_text()
     if piped is not None:
         prompts = [piped]
-    lm = LanguageModel.load(run)
-    if adapter is not None:
-        lm = with_adapter(lm, run, adapter, rank)
-    elif rank is not None:
-        raise ConfigError("--rank chooses that of a DyLoRA adapter: name it with --adapter")
+    lm = loaded(run, adapter, rank)
     if samples > 1 and "seed" not in uses(config):
         raise ConfigError(
             f"--samples {samples} with strategy {config.strategy} gives the same text {samples} "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinylm.cli.options import Data, Run
+from tinylm.cli.options import Adapter, Data, Rank, Run
 from tinylm.cli.output import say
 
 if TYPE_CHECKING:
@@ -37,16 +37,20 @@ def lens(
     tuned: Annotated[
         bool,
         typer.Option(
-            help="Read with a tuned lens, which is trained at the first call and kept with the run."
+            help="Read with a tuned lens, which is trained at the first call and kept with the "
+            "run; with --adapter or --data it is trained at each call."
         ),
     ] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with more of it.")
     ] = None,
     data: Data = None,
+    adapter: Adapter = None,
+    rank: Rank = None,
 ) -> None:
     """Show what each layer would say as the next word."""
     from tinylm.atomic import write_text
+    from tinylm.cli.adapters import loaded
     from tinylm.cli.console import Terminal, TerminalConsole
     from tinylm.cli.options import data_overrides
     from tinylm.config import load_config
@@ -57,13 +61,12 @@ def lens(
     from tinylm.experiments.lens.tuning import kept_or_tuned
     from tinylm.interpretability.lens import READ, STREAM
     from tinylm.interpretability.lens import lens as read_lens
-    from tinylm.language_model import LanguageModel
     from tinylm.names import checked_path
     from tinylm.printable import in_line
 
     if html is not None:
         html = checked_path(html, "--html")
-    lm = LanguageModel.load(run)
+    lm = loaded(run, adapter, rank)
     console = TerminalConsole()
     _refuse(lm, text)
     traced = lm.trace(text, STREAM)
@@ -79,7 +82,9 @@ def lens(
             )
         file = None if own is None else own / "config.yaml"
         config = load_config(file, overrides=data_overrides(data))
-        translate = kept_or_tuned(lm, own if data is None else None, config, console)
+        # The run keeps that of its own model, trained on its own stories.
+        keeper = own if data is None and adapter is None else None
+        translate = kept_or_tuned(lm, keeper, config, console)
         said = f"A tuned lens: an affine map at each place but the last comes before. {said}"
     lens = read_lens(traced, min(5, lm.tokenizer.vocab_size), translate)
     reading = as_reading(lens, lambda token: in_line(lm.tokenizer.token(token)))

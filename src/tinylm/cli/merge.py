@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tinylm.cli.options import Run
+from tinylm.cli.options import Rank, Run
 from tinylm.cli.output import say
 
 
@@ -17,10 +17,10 @@ def merge(
         str, typer.Argument(metavar="ADAPTER", help="A name below RUN/adapters, or a folder.")
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the merged model goes.")],
-    rank: Annotated[int | None, typer.Option(min=1, help="Of a DyLoRA adapter.")] = None,
+    rank: Rank = None,
 ) -> None:
     """Move an adapter into the weights and write the resulting plain model."""
-    from tinylm.cli.adapters import with_adapter
+    from tinylm.cli.adapters import loaded
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
     from tinylm.finetuning.adapters import fold
@@ -34,6 +34,6 @@ def merge(
         begun = [path for path in out.iterdir() if path.name != LOCK]
         if begun not in ([], [checkpoints]) or (checkpoints / "last").exists():
             raise ConfigError(f"{out} is not empty: give --out a new folder")
-        lm = with_adapter(LanguageModel.load(run), run, adapter, rank)
+        lm = loaded(run, adapter, rank)
         LanguageModel(fold(lm.model), lm.tokenizer).save(checkpoints)
     say(str(out))

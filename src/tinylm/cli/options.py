@@ -60,6 +60,10 @@ Data = Annotated[
 Name = Annotated[
     str | None, typer.Option(metavar="NAME", help="The run's folder becomes runs/NAME.")
 ]
+Adapter = Annotated[
+    str | None, typer.Option(metavar="ADAPTER", help="A name below RUN/adapters, or a folder.")
+]
+Rank = Annotated[int | None, typer.Option(min=1, help="Of a DyLoRA adapter.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a checkpoint's.")]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinylm.cli.options import Run
+from tinylm.cli.options import Adapter, Rank, Run
 from tinylm.cli.output import say, say_json
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ def patch(
     wrong: Annotated[
         str, typer.Option(metavar="WORD", help="What follows the corrupted prompt; one token.")
     ],
+    adapter: Adapter = None,
+    rank: Rank = None,
     json: Annotated[bool, typer.Option("--json", help="Print all effects as JSON.")] = False,
 ) -> None:
     """Say which places and heads carry an answer, by patches.
@@ -36,11 +38,11 @@ def patch(
     patched, 0, to the other prompt's, 100. Clean activations in the corrupted run show what
     suffices, corrupted ones in the clean run what is needed.
     """
+    from tinylm.cli.adapters import loaded
     from tinylm.data.pairs import PromptPair, encode_pair
     from tinylm.interpretability.pair_runs import TokenPair, run_pair
-    from tinylm.language_model import LanguageModel
 
-    lm = LanguageModel.load(run)
+    lm = loaded(run, adapter, rank)
     pair = encode_pair(PromptPair(clean, corrupted, answer, wrong), lm.tokenizer)
     runs = run_pair(lm.model, TokenPair(pair.clean, pair.corrupted, pair.answer, pair.wrong))
     result = _measured(lm, runs)
