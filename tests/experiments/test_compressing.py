@@ -29,7 +29,8 @@ from tinylm.experiments.preparation import encoded_split
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import build
 from tinylm.numbers.linear import LinearMap
-from tinylm.numbers.nf4 import NF4Linear
+from tinylm.numbers.nf4 import NormalFloat
+from tinylm.numbers.quantized import QuantizedLinear
 
 DONE = Compression("prune", "magnitude", {"share": 0.5}, {"windows": 4}, {"heads": [1]}, 7)
 
@@ -163,7 +164,7 @@ def test_weights_are_counted_where_they_are(tiny_lm: LanguageModel) -> None:
     with torch.no_grad():
         expand.weight[:2] = 0
     zeros = total - count_weights(model)[1]
-    layer.expand = NF4Linear(expand)
+    layer.expand = QuantizedLinear(expand, NormalFloat())
     assert count_weights(model)[0] == total
     coarse = int((layer.expand.weight == 0).sum()) - int((expand.weight == 0).sum())
     assert total - count_weights(model)[1] == zeros + coarse

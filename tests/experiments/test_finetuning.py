@@ -28,7 +28,7 @@ from tinylm.experiments.preparation import encoded_split
 from tinylm.finetuning.adapters import adapter_of, attach, trained_parameters
 from tinylm.language_model import LanguageModel
 from tinylm.model.decoder import DecoderLM
-from tinylm.numbers.nf4 import NF4Weight
+from tinylm.numbers.quantized import QuantizedWeight
 from tinylm.registry import METHODS
 
 SETTINGS = FinetuningExperiment(
@@ -277,7 +277,7 @@ def test_memory_counts_what_is_held(
     own = sum(4 * p.numel() for p in adapter_of(model, "default").own.values())
     assert measured == held + moments + own
     assert (own > 0) == (method == "longlora")
-    assert any(m.num_bytes for m in model.modules() if isinstance(m, NF4Weight)) == (
+    assert any(m.num_bytes for m in model.modules() if isinstance(m, QuantizedWeight)) == (
         method == "qlora"
     )
     after = dict(model.named_parameters())

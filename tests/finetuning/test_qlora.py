@@ -13,7 +13,8 @@ from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import activate, attach, detach, trained_parameters
 from tinylm.finetuning.sites import plain_modules
 from tinylm.model.decoder import DecoderLM
-from tinylm.numbers.nf4 import NF4Linear, NF4Weight
+from tinylm.numbers.nf4 import NormalFloat
+from tinylm.numbers.quantized import QuantizedLinear, QuantizedWeight
 
 Models = Callable[..., DecoderLM]
 IDS = torch.randint(4, 23, (2, 6), generator=torch.Generator().manual_seed(0))
@@ -24,7 +25,7 @@ def test_it_is_lora_over_the_dequantized_weights(small_model: Models) -> None:
     base, reference = small_model().double(), small_model().double()
     for path, module in reference.named_modules():
         if path.endswith(TARGETS):
-            quantized = NF4Weight(module.weight)
+            quantized = QuantizedWeight(module.weight, NormalFloat())
             module.weight.data = quantized()
     torch.manual_seed(1)
     model = attach(base, "qlora", QLoraConfig(rank=3, alpha=6, targets=TARGETS))
@@ -50,7 +51,7 @@ def test_only_the_targets_are_quantized_and_bytes_are_those_of_4_bits(small_mode
     sizes = {path: m.weight.numel() for path, m in base.named_modules() if path.endswith(TARGETS)}
     before = sum(p.numel() * p.element_size() for p in base.parameters())
     model = attach(base, "qlora", QLoraConfig(rank=2, targets=TARGETS))
-    quantized = {path: m for path, m in plain_modules(model) if isinstance(m, NF4Linear)}
+    quantized = {path: m for path, m in plain_modules(model) if isinstance(m, QuantizedLinear)}
     assert quantized.keys() == sizes.keys()
     for path, module in quantized.items():
         count = sizes[path]
@@ -93,5 +94,5 @@ def test_a_tied_matrix_is_refused(small_model: Models) -> None:
     base = small_model(tie_embeddings=True)
     with pytest.raises(AdapterError, match="are one tensor, which cannot be quantized"):
         attach(base, "qlora", QLoraConfig(rank=2, targets=("unembedding",)))
-    assert not any(isinstance(module, NF4Linear) for module in base.modules())
+    assert not any(isinstance(module, QuantizedLinear) for module in base.modules())
     assert base.unembedding.weight is base.embedding.weight

@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from tinylm.numbers.nf4 import CODE_BOOK, NF4Linear, NF4Weight
+from tinylm.errors import ConfigError
+from tinylm.model.weights import state_sha256
+from tinylm.numbers.nf4 import CODE_BOOK, NormalFloat, _read_constants
+from tinylm.numbers.quantized import QuantizedLinear, QuantizedWeight
 
 # Dettmers et al. 2023, appendix E.
 PUBLISHED = [
@@ -23,6 +26,10 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * 0.1
 
 
+def nf4(weight: Tensor, block: int = 64, double: bool = True) -> QuantizedWeight:
+    return QuantizedWeight(weight, NormalFloat(block, double))
+
+
 def test_the_code_book_is_the_published_one() -> None:
     torch.testing.assert_close(CODE_BOOK, torch.tensor(PUBLISHED), rtol=0, atol=2e-7)
     assert CODE_BOOK[7] == 0
@@ -35,7 +42,7 @@ def test_every_weight_is_the_nearest_code_times_its_constant(
     shape: tuple[int, int], block: int
 ) -> None:
     weight = drawn(*shape)
-    dequantized = NF4Weight(weight, block, double=False)().flatten()
+    dequantized = nf4(weight, block, double=False)().flatten()
     flat = weight.flatten()
     for start in range(0, len(flat), block):
         part = flat[start : start + block]
@@ -52,9 +59,9 @@ def test_every_weight_is_the_nearest_code_times_its_constant(
 def test_a_second_quantization_changes_nothing_that_matters(
     count: int, block: int, double: bool, seed: int
 ) -> None:
-    once = NF4Weight(drawn(count, seed=seed), block, double)()
+    once = nf4(drawn(count, seed=seed), block, double)()
     assert once.shape == (count,)
-    again = NF4Weight(once, block, double)()
+    again = nf4(once, block, double)()
     torch.testing.assert_close(again, once, rtol=0.02, atol=1e-6 + 0.01 * float(once.abs().max()))
     if not double:
         assert torch.equal(again, once)
@@ -63,14 +70,14 @@ def test_a_second_quantization_changes_nothing_that_matters(
 @pytest.mark.parametrize("double", [False, True])
 def test_a_block_longer_than_the_weight_is_one_of_all_of_it(double: bool) -> None:
     weight = drawn(7, 9)
-    assert torch.equal(NF4Weight(weight, 2**62, double)(), NF4Weight(weight, 63, double)())
+    assert torch.equal(nf4(weight, 2**62, double)(), nf4(weight, 63, double)())
 
 
 def test_constants_are_within_half_a_step_of_what_they_were() -> None:
     weight = drawn(600, 64)
-    plain, double = NF4Weight(weight, double=False), NF4Weight(weight)
+    plain, double = nf4(weight, double=False), nf4(weight)
     wanted = plain.constants
-    constants = double._read_constants()
+    constants = _read_constants(double.stored)
     deviation = wanted - wanted.mean()
     for start in range(0, 600, 256):
         rows = slice(start, start + 256)
@@ -83,7 +90,7 @@ def test_constants_are_within_half_a_step_of_what_they_were() -> None:
 
 def test_normal_weights_lose_a_tenth_and_use_all_codes_about_as_often() -> None:
     weight = drawn(1024, 64)
-    quantized = NF4Weight(weight)
+    quantized = nf4(weight)
     assert float((quantized() - weight).norm() / weight.norm()) == pytest.approx(0.092, abs=0.005)
     nibbles = torch.cat([quantized.codes >> 4, quantized.codes & 15]).long()
     shares = torch.bincount(nibbles, minlength=16) / len(nibbles)
@@ -97,30 +104,63 @@ def test_normal_weights_lose_a_tenth_and_use_all_codes_about_as_often() -> None:
 @pytest.mark.parametrize("double", [False, True])
 def test_zeros_stay_zeros(double: bool) -> None:
     weight = torch.zeros(3, 64)
-    assert torch.equal(NF4Weight(weight, double=double)(), weight)
+    assert torch.equal(nf4(weight, double=double)(), weight)
     weight[1] = 0.5
-    dequantized = NF4Weight(weight, double=double)()
+    dequantized = nf4(weight, double=double)()
     torch.testing.assert_close(dequantized, weight, rtol=0, atol=1e-6)
-    assert NF4Weight(torch.zeros(0, 4), double=False)().shape == (0, 4)
+    assert nf4(torch.zeros(0, 4), double=False)().shape == (0, 4)
 
 
 def test_bytes_are_half_a_byte_a_weight_and_an_eighth_of_a_bit_of_constants() -> None:
     count = 64 * 256 * 4
-    quantized = NF4Weight(drawn(count))
+    quantized = nf4(drawn(count))
     blocks = count // 64
     assert quantized.num_bytes == count // 2 + blocks + 4 * blocks // 256 + 4
     bits = 8 * (quantized.num_bytes - count / 2 - 4) / count
     assert bits == pytest.approx(0.127, abs=0.0005)
-    assert NF4Weight(drawn(count), double=False).num_bytes == count // 2 + 4 * blocks
+    assert nf4(drawn(count), double=False).num_bytes == count // 2 + 4 * blocks
     state = quantized.state_dict().values()
     assert sum(value.numel() * value.element_size() for value in state) == quantized.num_bytes
-    assert NF4Weight(drawn(7, 9)).num_bytes == 32 + 1 + 4 + 4  # an odd count: half a byte more
+    assert nf4(drawn(7, 9)).num_bytes == 32 + 1 + 4 + 4  # an odd count: half a byte more
+
+
+@given(st.integers(1, 9), st.integers(1, 20), st.sampled_from([1, 3, 64]), st.booleans())
+def test_rows_and_bytes_are_those_of_the_whole(
+    rows: int, columns: int, block: int, double: bool
+) -> None:
+    kept = nf4(drawn(rows, columns), block, double)
+    numbers = torch.tensor([[rows - 1, 0], [rows // 2, 0]])
+    assert torch.equal(kept.rows(numbers), kept()[numbers])
+    assert kept.form.num_bytes(kept.shape) == kept.num_bytes
+
+
+EARLIER = {
+    True: "dd9c9b1196bc308a0e0bd14001cf84a10500d0d635ff850bb791879377ef1453",
+    False: "bd844ed7ac1c4e1028b72599f473023a024e0300528f5569074e0b093244d6a2",
+}
+"""Fingerprints of what the version of 26 November 2026 kept of the same weight."""
+
+
+@pytest.mark.parametrize("double", [False, True])
+def test_it_keeps_the_bits_of_earlier_versions(double: bool) -> None:
+    weight = (torch.arange(7 * 45) * 0.6180339887 % 1 - 0.5).view(7, 45)
+    linear = QuantizedLinear(nn.Linear(45, 7, bias=False), nf4(weight, 16, double))
+    assert list(linear.state_dict()) == [
+        f"quantized.{name}"
+        for name in (*(("scales", "mean") if double else ()), "constants", "codes")
+    ]
+    assert state_sha256(linear) == EARLIER[double]
+
+
+def test_a_block_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match="block_size = 0: must be at least 1"):
+        NormalFloat(0)
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_the_linear_map_has_the_outputs_and_gradients_of_its_dequantized_weight(bias: bool) -> None:
     linear = nn.Linear(10, 6, bias=bias).double()
-    quantized = NF4Linear(linear, block_size=16)
+    quantized = QuantizedLinear(linear, NormalFloat(16))
     assert (quantized.in_features, quantized.out_features) == (10, 6)
     assert quantized.bias is linear.bias
     x = torch.randn(2, 3, 10, dtype=torch.float64, requires_grad=True)
@@ -139,7 +179,7 @@ def test_the_linear_map_has_the_outputs_and_gradients_of_its_dequantized_weight(
 
 
 def test_the_forward_pass_keeps_no_weight_for_the_backward_pass() -> None:
-    quantized = NF4Linear(nn.Linear(64, 64))
+    quantized = QuantizedLinear(nn.Linear(64, 64), NormalFloat())
     kept: list[Tensor] = []
 
     def pack(tensor: Tensor) -> Tensor:
@@ -152,7 +192,7 @@ def test_the_forward_pass_keeps_no_weight_for_the_backward_pass() -> None:
 
 
 def test_autocast_multiplies_in_its_format() -> None:
-    quantized = NF4Linear(nn.Linear(32, 16))
+    quantized = QuantizedLinear(nn.Linear(32, 16), NormalFloat())
     x = torch.randn(4, 32, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         y = quantized(x)
@@ -174,7 +214,7 @@ def test_it_is_what_bitsandbytes_makes() -> None:
         )
     except (RuntimeError, NotImplementedError) as error:
         pytest.skip(f"bitsandbytes does not run here: {error}")
-    ours = NF4Weight(weight, 64, double=False)
+    ours = nf4(weight, 64, double=False)
     torch.testing.assert_close(state.code, CODE_BOOK, rtol=0, atol=1e-6)
     torch.testing.assert_close(state.absmax, ours.constants)
     different = (packed.flatten() != ours.codes).float().mean()
@@ -187,5 +227,5 @@ def test_it_is_what_bitsandbytes_makes() -> None:
         weight, blocksize=64, quant_type="nf4", compress_statistics=True
     )
     double = bitsandbytes.functional.dequantize_4bit(packed, state)
-    error = float((NF4Weight(weight, 64)() - weight).norm() / weight.norm())
+    error = float((nf4(weight, 64)() - weight).norm() / weight.norm())
     assert error == pytest.approx(float((double - weight).norm() / weight.norm()), rel=0.02)

@@ -23,7 +23,8 @@ from tinylm.finetuning.lora import add_low_rank, check_rank, low_rank_numbers
 from tinylm.finetuning.lora_files import LoraFiles
 from tinylm.finetuning.sites import Wrapper, module_at, plain_modules, replace_module
 from tinylm.numbers.linear import LinearMap
-from tinylm.numbers.nf4 import NF4Linear
+from tinylm.numbers.nf4 import NormalFloat
+from tinylm.numbers.quantized import QuantizedLinear
 
 
 class QLora(LoraFiles, Method):
@@ -56,10 +57,11 @@ class QLora(LoraFiles, Method):
         linears = find_linears(model, settings.targets)
         check_rank(linears, settings.rank)
         _refuse_shared(model, linears)
-        _refuse_other_form(linears, settings)
+        form = NormalFloat(settings.block_size, settings.double_quantization)
+        _refuse_other_form(linears, form)
         for path, linear in linears.items():
-            if not isinstance(linear, NF4Linear):
-                quantized = NF4Linear(linear, settings.block_size, settings.double_quantization)
+            if not isinstance(linear, QuantizedLinear):
+                quantized = QuantizedLinear(linear, form)
                 _replace_base(model, path, quantized)
                 linears[path] = quantized
         scale = settings.alpha / settings.rank
@@ -91,14 +93,18 @@ def _refuse_shared(model: nn.Module, linears: Mapping[str, LinearMap]) -> None:
                 )
 
 
-def _refuse_other_form(linears: Mapping[str, LinearMap], settings: QLoraConfig) -> None:
+def _refuse_other_form(linears: Mapping[str, LinearMap], form: NormalFloat) -> None:
     for path, linear in linears.items():
-        if not isinstance(linear, NF4Linear):
+        if not isinstance(linear, QuantizedLinear):
             continue
-        held = linear.quantized
-        form = (held.block_size, held.scales is not None)
-        if form != (settings.block_size, settings.double_quantization):
+        held = linear.quantized.form
+        if not isinstance(held, NormalFloat):
             raise AdapterError(
-                f"{path} is quantized already, with block_size = {form[0]} and "
-                f"double_quantization = {str(form[1]).lower()}: use the same for this adapter"
+                f"{path} is quantized already, as {held.label}: adapt it by LoRA, which leaves the "
+                "base as it is"
+            )
+        if held != form:
+            raise AdapterError(
+                f"{path} is quantized already, with block_size = {held.block_size} and "
+                f"double_quantization = {str(held.double).lower()}: use the same for this adapter"
             )

@@ -20,13 +20,15 @@ Packed, a code takes ``bits`` bits and no more: see ``pack``.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from tinylm.errors import ConfigError, shown
+from tinylm.numbers.formats import WeightFormat
 
 Bits = Literal[8, 4, 3, 2]
 Granularity = Literal["tensor", "row", "group"]
@@ -35,7 +37,7 @@ _LEAST = 1e-12  # range of a group of zeros, which has a scale too
 
 
 @dataclass(frozen=True)
-class IntegerFormat:
+class IntegerFormat(WeightFormat):
     """A format of whole numbers with scales.
 
     Shapes: a weight and its codes are (out, in); ``scale`` and ``zero`` are (out, groups of a row),
@@ -45,6 +47,8 @@ class IntegerFormat:
     Raises:
         ConfigError: for bits, a granularity or a group that cannot be.
     """
+
+    kind: ClassVar[str] = "integer"
 
     bits: Bits = 8
     """Of a code."""
@@ -188,6 +192,44 @@ class IntegerFormat:
         half = 1 << self.bits - 1
         return ((whole ^ half) - half).to(torch.int8)
 
+    def store(self, codes: Tensor, scale: Tensor, zero: Tensor | None = None) -> dict[str, Tensor]:
+        """Return what is kept of a weight, as ``quantize`` does, from its codes and constants.
+
+        Args:
+            codes: (out, in).
+            scale: as ``fit`` gives it.
+            zero: likewise.
+        """
+        kept = {"codes": self.pack(codes), "scale": scale.to(self._scale_dtype)}
+        return kept if zero is None else {**kept, "zero": self.pack(zero)}
+
+    def quantize(self, weight: Tensor) -> dict[str, Tensor]:
+        """Round each number of a weight, (out, in), to the nearest code.
+
+        Returns:
+            ``codes``, packed, (out, ``row_bytes(in)``), uint8; ``scale``, in ``scale_format``; and,
+            if asymmetric, ``zero``, packed as the codes of its rows are.
+        """
+        scale, zero = self.fit(weight)
+        return self.store(self.encode(weight, scale, zero), scale, zero)
+
+    def parts(
+        self, stored: Mapping[str, Tensor], columns: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return codes, scale and zero of what ``store`` kept of rows of that many weights."""
+        scale = stored["scale"]
+        zero = self.unpack(stored["zero"], scale.shape[1]) if "zero" in stored else None
+        return self.unpack(stored["codes"], columns), scale, zero
+
+    def dequantize(self, stored: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
+        """Return the weight, (out, in), that ``quantize`` kept."""
+        return self.decode(*self.parts(stored, shape[1]))
+
+    def rows(self, stored: Mapping[str, Tensor], shape: torch.Size, rows: Tensor) -> Tensor:
+        """Return some rows, by their numbers, (n,), of the weight: (n, in)."""
+        own = {name: kept if len(kept) < shape[0] else kept[rows] for name, kept in stored.items()}
+        return self.dequantize(own, torch.Size((len(rows), shape[1])))
+
     def row_bytes(self, columns: int) -> int:
         """Return the bytes of a packed row of codes."""
         return math.ceil(columns * self.bits / 8)
@@ -201,9 +243,20 @@ class IntegerFormat:
         rows, columns = shape
         groups = self.groups(columns)
         scale_rows = 1 if self.granularity == "tensor" else rows
-        scale_bytes = 4 if self.scale_format == "float32" else 2
-        constants = groups * scale_bytes + (0 if self.symmetric else self.row_bytes(groups))
+        zero_bytes = 0 if self.symmetric else self.row_bytes(groups)
+        constants = groups * self._scale_dtype.itemsize + zero_bytes
         return rows * self.row_bytes(columns) + scale_rows * constants
+
+    @property
+    def label(self) -> str:
+        """What the format is, for a reader."""
+        shared = {"tensor": "by matrix", "row": "by row", "group": f"groups of {self.group_size}"}
+        about = "symmetric" if self.symmetric else "asymmetric"
+        return f"{self.bits}-bit integers, {about}, {shared[self.granularity]}"
+
+    @property
+    def _scale_dtype(self) -> torch.dtype:
+        return torch.float32 if self.scale_format == "float32" else torch.bfloat16
 
     @property
     def _word(self) -> tuple[int, int]:

@@ -26,6 +26,11 @@ class LinearLike(nn.Module):
         """The weight that does what the module does, (out, in), computed when asked for."""
         raise NotImplementedError
 
+    @property
+    def by_weight(self) -> bool:
+        """Whether the map is ``x @ weight.T + bias`` and nothing else."""
+        return True
+
 
 LinearMap = nn.Linear | LinearLike
 """A linear map: ``weight``, (out, in), ``bias``, ``in_features``, ``out_features``."""

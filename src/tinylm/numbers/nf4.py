@@ -12,14 +12,16 @@ scale, whose error is at most 1/254 of the largest deviation among 256 constants
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from tinylm.numbers.linear import LinearLike, LinearMap
+from tinylm.errors import ConfigError, shown
+from tinylm.numbers.formats import WeightFormat
 
 CONSTANTS_BLOCK = 256
 """Constants that share one scale."""
@@ -48,71 +50,91 @@ CODE_BOOK = _code_book()
 """The 16 values of the 4 bits, (16,), float32."""
 
 
-class NF4Weight(nn.Module):
-    """A frozen matrix in 4-bit NormalFloat: buffers alone, no parameter."""
+@dataclass(frozen=True)
+class NormalFloat(WeightFormat):
+    """The format of 4-bit NormalFloat; blocks are runs of a weight in reading order.
 
-    codes: Tensor
-    """Two codes a byte, (weights / 2,), uint8."""
-    constants: Tensor
-    """(blocks,), int8, or float32 if they are not quantized."""
-    scales: Tensor | None
-    """(blocks / 256,), float32."""
-    mean: Tensor | None
-    """Of the constants, a scalar."""
+    The last block may be shorter. A weight may have any shape.
 
-    def __init__(self, weight: Tensor, block_size: int = 64, double: bool = True) -> None:
-        """Quantize.
+    Raises:
+        ConfigError: for a block that cannot be.
+    """
 
-        Args:
-            weight: any shape; blocks are runs of it in reading order, the last one may be shorter.
-            block_size: weights that share a constant.
-            double: quantize the constants as well.
+    kind: ClassVar[str] = "normal-float"
+
+    block_size: int = 64
+    """Weights that share a constant."""
+    double: bool = True
+    """Whether the constants are quantized as well."""
+
+    def __post_init__(self) -> None:
+        if self.block_size < 1:
+            raise ConfigError(f"block_size = {shown(self.block_size)}: must be at least 1")
+
+    def quantize(self, weight: Tensor) -> dict[str, Tensor]:
+        """Return what is kept of a weight.
+
+        Returns:
+            ``codes``, two a byte, the first in the higher bits, (weights / 2,), uint8;
+            ``constants``, (blocks,), float32, or int8 if they are quantized; then ``scales``,
+            (blocks / 256,), float32, and their ``mean``, a scalar, too.
         """
-        super().__init__()
-        self.shape = weight.shape
-        self.dtype = weight.dtype
-        self.block_size = block_size
-        blocks = _padded(weight.detach().flatten().float(), block_size)  # (blocks, block_size)
+        blocks = _padded(weight.detach().flatten().float(), self.block_size)  # (blocks, size)
         constants = blocks.abs().amax(1)
-        if double:
+        stored = {"constants": constants}
+        if self.double:
             mean = constants.mean()
             groups = _padded(constants - mean, CONSTANTS_BLOCK)
             scales = groups.abs().amax(1) / _LARGEST
             steps = (groups / _nonzero(scales)[:, None]).round()
-            constants = steps.flatten()[: len(constants)].to(torch.int8)
-            self.register_buffer("scales", scales)
-            self.register_buffer("mean", mean)
-        else:
-            self.register_buffer("scales", None)
-            self.register_buffer("mean", None)
-        self.register_buffer("constants", constants)
+            steps = steps.flatten()[: len(constants)].to(torch.int8)
+            stored = {"scales": scales, "mean": mean, "constants": steps}
         # Codes are chosen for the constants as they will be read.
-        shares = blocks / _nonzero(self._read_constants())[:, None]
+        shares = blocks / _nonzero(_read_constants(stored))[:, None]
         book = CODE_BOOK.to(weight.device)
         nearest = torch.bucketize(shares, (book[1:] + book[:-1]) / 2)
         flat = nearest.flatten()[: weight.numel()].to(torch.uint8)
         flat = nn.functional.pad(flat, (0, flat.numel() % 2))
-        self.register_buffer("codes", flat[::2] << 4 | flat[1::2])
+        return {**stored, "codes": flat[::2] << 4 | flat[1::2]}
 
-    def forward(self) -> Tensor:
-        """Return the weights that the codes stand for, in the format and shape they had."""
-        nibbles = torch.stack([self.codes >> 4, self.codes & 15], 1).flatten()
-        count = self.shape.numel()
-        values = CODE_BOOK.to(nibbles.device)[nibbles[:count].long()]
-        blocks = _padded(values, self.block_size) * self._read_constants()[:, None]
-        return blocks.flatten()[:count].view(self.shape).to(self.dtype)
+    def dequantize(self, stored: Mapping[str, Tensor], shape: torch.Size) -> Tensor:
+        """Return the weights that the codes stand for, float32."""
+        codes = stored["codes"]
+        nibbles = torch.stack([codes >> 4, codes & 15], 1).flatten()
+        count = shape.numel()
+        values = CODE_BOOK.to(codes.device)[nibbles[:count].long()]
+        blocks = _padded(values, self.block_size) * _read_constants(stored)[:, None]
+        return blocks.flatten()[:count].view(shape)
 
-    def _read_constants(self) -> Tensor:
-        """Return the constant of each block, (blocks,), float32."""
-        if self.scales is None or self.mean is None:
-            return self.constants.float()
-        groups = _padded(self.constants.float(), CONSTANTS_BLOCK) * self.scales[:, None].float()
-        return groups.flatten()[: len(self.constants)] + self.mean
+    def rows(self, stored: Mapping[str, Tensor], shape: torch.Size, rows: Tensor) -> Tensor:
+        """Return some rows, by their numbers, (n,), of a weight of two dimensions."""
+        columns = torch.arange(shape[1], device=rows.device)
+        places = rows[:, None] * shape[1] + columns  # (n, in), in reading order
+        nibbles = stored["codes"][places // 2] >> (4 * (1 - places % 2)).to(torch.uint8) & 15
+        constants = _read_constants(stored)[places // min(self.block_size, shape.numel())]
+        return CODE_BOOK.to(rows.device)[nibbles.long()] * constants
+
+    def num_bytes(self, shape: torch.Size) -> int:
+        """Return the bytes of the codes and of all constants."""
+        count = shape.numel()
+        blocks = -(-count // self.block_size)
+        constants = blocks + 4 * -(-blocks // CONSTANTS_BLOCK) + 4 if self.double else 4 * blocks
+        return -(-count // 2) + constants
 
     @property
-    def num_bytes(self) -> int:
-        """Bytes of the codes and of all constants."""
-        return sum(buffer.numel() * buffer.element_size() for buffer in self.buffers())
+    def label(self) -> str:
+        """What the format is, for a reader."""
+        twice = ", constants in 8 bits" if self.double else ""
+        return f"4-bit NormalFloat, blocks of {self.block_size}{twice}"
+
+
+def _read_constants(stored: Mapping[str, Tensor]) -> Tensor:
+    """Return the constant of each block, (blocks,), float32."""
+    constants = stored["constants"].float()
+    if "scales" not in stored:
+        return constants
+    groups = _padded(constants, CONSTANTS_BLOCK) * stored["scales"][:, None].float()
+    return groups.flatten()[: len(constants)] + stored["mean"]
 
 
 def _padded(values: Tensor, size: int) -> Tensor:
@@ -124,57 +146,3 @@ def _padded(values: Tensor, size: int) -> Tensor:
 def _nonzero(values: Tensor) -> Tensor:
     """Return values with 1 in place of 0, to divide by: a block of zeros has zeros for shares."""
     return torch.where(values == 0, 1.0, values)
-
-
-class NF4Linear(LinearLike):
-    """A frozen linear map whose weight is kept in 4 bits and dequantized whenever it is used."""
-
-    def __init__(self, linear: LinearMap, block_size: int = 64, double: bool = True) -> None:
-        """Quantize the weight of a linear map; its bias stays the same tensor."""
-        super().__init__()
-        self.quantized = NF4Weight(linear.weight, block_size, double)
-        self.bias = linear.bias
-        self.train(linear.training)
-
-    @property
-    def in_features(self) -> int:
-        """Width of the input."""
-        return self.quantized.shape[1]
-
-    @property
-    def out_features(self) -> int:
-        """Width of the output."""
-        return self.quantized.shape[0]
-
-    @property
-    def weight(self) -> Tensor:
-        """The dequantized weight, (out, in), computed when asked for."""
-        weight: Tensor = self.quantized()
-        return weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``x``, (..., in), to (..., out)."""
-        product: Tensor = _Product.apply(x, self.quantized)  # type: ignore[no-untyped-call]
-        return product if self.bias is None else product + self.bias.to(product.dtype)
-
-
-class _Product(torch.autograd.Function):
-    """``x @ W.T`` that keeps nothing: the backward pass dequantizes W again (section 3)."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, quantized: NF4Weight) -> Tensor:
-        ctx.quantized, ctx.dtype = quantized, x.dtype
-        # Under autocast in its format, as that of any linear map.
-        return nn.functional.linear(x, quantized().to(_format(x)))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        product = gradient @ ctx.quantized().to(gradient.dtype)
-        return product.to(ctx.dtype), None
-
-
-def _format(x: Tensor) -> torch.dtype:
-    """Return the number format in which a product with ``x`` is computed."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -23,7 +23,7 @@ from tinylm.finetuning.storage import save_adapter
 from tinylm.generation.engine import generate
 from tinylm.language_model import SPECIAL_IDS
 from tinylm.model.base import GenerativeModel
-from tinylm.numbers.nf4 import NF4Linear
+from tinylm.numbers.quantized import QuantizedWeight
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.allocator import give_back_freed_memory
 from tinylm.training.step import TrainingStep
@@ -52,10 +52,10 @@ def quantized(model: nn.Module) -> dict[str, int] | None:
         ``weights``, ``code_bytes`` (4 bits each), ``constant_bytes`` (of the blocks), and
         ``float_bytes``, what the same matrices take in the model's own format.
     """
-    matrices = [module.quantized for module in model.modules() if isinstance(module, NF4Linear)]
+    matrices = [module for module in model.modules() if isinstance(module, QuantizedWeight)]
     if not matrices:
         return None
-    codes = tensor_bytes([held.codes for held in matrices])
+    codes = tensor_bytes([held.stored["codes"] for held in matrices])
     return {
         "weights": sum(held.shape.numel() for held in matrices),
         "code_bytes": codes,
