@@ -86,6 +86,7 @@ CHANGES = Registry(
         "merge": "tinylm.finetuning.changes:merge",
         "fold": "tinylm.finetuning.changes:fold",
         "classify": "tinylm.finetuning.changes:classify",
+        "mask": "tinylm.model.masks:made_again",
     },
 )
 
@@ -198,6 +199,19 @@ METHODS = Registry(
         "prompt": "tinylm.finetuning.prompt:Prompt",
         "intrinsic": "tinylm.finetuning.intrinsic:Intrinsic",
         "ia3": "tinylm.finetuning.ia3:IA3",
+    },
+)
+
+PRUNERS = Registry(
+    "pruning method",
+    {
+        "magnitude": "tinylm.compression.magnitude:Magnitude",
+        "random": "tinylm.compression.random_pruning:Random",
+        "wanda": "tinylm.compression.wanda:Wanda",
+        "taylor": "tinylm.compression.taylor:Taylor",
+        "heads": "tinylm.compression.heads:Heads",
+        "neurons": "tinylm.compression.neurons:Neurons",
+        "layers": "tinylm.compression.layers:Layers",
     },
 )
 

@@ -40,6 +40,7 @@ from tinylm.finetuning.longlora import extended
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel, Model
 from tinylm.model.decoder import DecoderLM
+from tinylm.model.masks import hold
 from tinylm.model.weights import load_weights, model_weights
 from tinylm.registry import CHANGES, METHODS
 
@@ -104,6 +105,14 @@ def a_classifier(model: DecoderLM) -> Model:
     return randomised(Classifier(model, 3, chosen, start_id=2))
 
 
+def masked(model: DecoderLM) -> Model:
+    generator = torch.Generator().manual_seed(3)
+    paths = ("layers.1.attention.output", "unembedding")
+    shapes = {path: model.get_parameter(f"{path}.weight").shape for path in paths}
+    hold(model, {p: torch.rand(shape, generator=generator) > 0.5 for p, shape in shapes.items()})
+    return model
+
+
 MADE: dict[str, Callable[[DecoderLM], Model]] = {
     "extend": a_longer_context,
     "attach": an_adapter,
@@ -113,6 +122,7 @@ MADE: dict[str, Callable[[DecoderLM], Model]] = {
     "merge": merged,
     "fold": folded,
     "classify": a_classifier,
+    "mask": masked,
 }
 """Change -> a model that was changed so, and last so."""
 
@@ -342,6 +352,9 @@ REFUSED: list[tuple[list[Mapping[str, Any]], str]] = [
     ([{"change": "classify", **HEAD, "start_id": 23}], "start_id = 23, the model has 22"),
     ([{"change": "classify", **HEAD}] * 2, r"changes\.1: a Classifier comes last"),
     ([{"change": "classify", **HEAD}, attached()], r"changes\.1: a Classifier comes last"),
+    ([{"change": "mask", "modules": []}], "settings: modules = \\[\\]"),
+    ([{"change": "mask", "modules": ["layers.7"]}], "'layers.7' is no module with a weight"),
+    ([{"change": "mask", "modules": ["dropout"]}], "'dropout' is no module with a weight"),
     ([{"change": "merge"}] * 1001, "lists 1,001 changes, 1,000 can be made at most"),
 ]
 

@@ -23,8 +23,9 @@ from tinylm.finetuning.base import Method
 from tinylm.finetuning.linear import MergeableLinear, add_parts, find_linears
 from tinylm.finetuning.lora import sizes
 from tinylm.finetuning.lora_files import PREFIX, target_modules
-from tinylm.finetuning.sites import matches, module_at, unwrapped
+from tinylm.finetuning.sites import module_at, unwrapped
 from tinylm.model.attention import Attention
+from tinylm.model.paths import matches
 from tinylm.numbers.linear import LinearMap
 from tinylm.value_types import FROZEN
 

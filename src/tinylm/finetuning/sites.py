@@ -10,13 +10,13 @@ a module do not show in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
 
 from tinylm.errors import AdapterError, shown
+from tinylm.model.paths import matches, without_numbers
 
 
 class Parts(nn.ModuleDict):
@@ -141,7 +141,7 @@ def find_modules(
 
     Args:
         model: any module; it is not itself among those found.
-        patterns: see ``matches``.
+        patterns: see ``model.paths.matches``.
         kinds: of the base's own modules, whatever wrappers an earlier adapter put around them.
         called: what the error calls such a module.
 
@@ -157,22 +157,10 @@ def find_modules(
         if not matched:
             raise AdapterError(
                 f"target {shown(pattern)} matches no {called} of the model; there are: "
-                + (", ".join(_shortened(known)) or "none")
+                + (", ".join(without_numbers(known)) or "none")
             )
         chosen.update(matched)
     return {path: module for path, module in known.items() if path in chosen}
-
-
-def matches(path: str, pattern: str) -> bool:
-    """Whether a pattern means the module at a path.
-
-    Args:
-        path: of a module.
-        pattern: the path or its end after a dot (``attention.output`` is also
-            ``layers.0.attention.output``); all of the path if it starts with a dot; ``*`` stands
-            for anything.
-    """
-    return fnmatchcase(f".{path}", pattern if pattern.startswith(".") else f"*.{pattern}")
 
 
 def module_at(model: nn.Module, path: str) -> nn.Module:
@@ -196,11 +184,3 @@ def replace_module(model: nn.Module, path: str, new: nn.Module) -> None:
         for name, child in module._modules.items():
             if child is old:
                 module._modules[name] = new
-
-
-def _shortened(paths: Iterable[str]) -> list[str]:
-    """Return paths with layer numbers replaced by ``*``, each once."""
-    kinds = (
-        ".".join("*" if step.isdigit() else step for step in path.split(".")) for path in paths
-    )
-    return list(dict.fromkeys(kinds))

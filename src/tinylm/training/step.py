@@ -16,6 +16,7 @@ from tinylm.config import TrainingConfig
 from tinylm.fast import PLAIN, WHOLE, in_turn_with_copies, install
 from tinylm.model.base import LayerRunner, Model
 from tinylm.model.decoder import in_turn, layers_run_by
+from tinylm.model.masks import mask_gradients, mask_weights
 from tinylm.planning.flops import step_flops
 from tinylm.planning.limits import refuse_step
 from tinylm.training.accumulation import accumulate_gradients
@@ -106,6 +107,7 @@ class TrainingStep(Generic[Trained]):
         loss, num_targets = accumulate_gradients(
             self.loss, [batch.to(self.device) for batch in batches]
         )
+        mask_gradients(self.model)  # before their norm is measured
         norm = clip_gradients(self.model.parameters(), self.config.gradient_clip)
         return Gradients(loss, num_targets, norm)
 
@@ -131,8 +133,9 @@ class TrainingStep(Generic[Trained]):
                 self._fitting.add(size)
 
     def update(self) -> None:
-        """Move the weights along the gradient."""
+        """Move the weights along the gradient; those that a mask holds stay 0."""
         self.optimizer.step()
+        mask_weights(self.model)
 
 
 def _step_flops(model: Model, config: TrainingConfig) -> int:

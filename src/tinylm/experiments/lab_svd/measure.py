@@ -34,8 +34,8 @@ from tinylm.finetuning.factorisation import (
     relative_error,
     spectral_error,
 )
-from tinylm.finetuning.sites import matches
 from tinylm.language_model import LanguageModel
+from tinylm.model.paths import matches
 
 EXAMPLE = (
     (2.0, 1.0, 0.0, 1.0, 3.0),

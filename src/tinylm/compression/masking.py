@@ -1,0 +1,157 @@
+"""Pruning by masks: a score of every weight, and the lowest ones are held at 0.
+
+The matrices keep their shapes, so that products take as long as before and the same bytes on disk
+(``model.masks``); what is gained is what compressing the zeros can gain. Weights that a mask holds
+already go first, so that a mask only grows.
+
+Gradual pruning (Zhu and Gupta 2017, equation 1) raises the share while the model is trained on:
+``s_t = s_f + (s_i - s_f) (1 - t / n)^3``, most of it in the first steps, when what is left can
+still make up for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tinylm.compression.pruner import Pruned, Pruner, refuse_share
+from tinylm.compression.selection import kept_by_pattern, kept_of, num_pruned
+from tinylm.config.pruning import MagnitudeConfig
+from tinylm.errors import CompressionError, shown
+from tinylm.model.base import GenerativeModel
+from tinylm.model.layers import LayerNorm
+from tinylm.model.masks import hold, masks_of
+from tinylm.model.paths import matches, without_numbers
+from tinylm.numbers.linear import LinearLike
+
+
+class Masking(Pruner):
+    """A method that scores weights."""
+
+    removes = False
+    kinds: ClassVar[tuple[type[nn.Module], ...]] = (nn.Linear, nn.Embedding, LayerNorm)
+    """Of modules whose weights it can score."""
+
+    @staticmethod
+    def scores(
+        model: GenerativeModel, modules: Mapping[str, nn.Module], settings: Any, ids: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Return path -> what each number of a weight is worth, its shape.
+
+        Args:
+            model: left as it is.
+            modules: path -> module whose ``weight`` is scored.
+            settings: of the type ``Settings``.
+            ids: texts, (texts, seq); None: none were asked for.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def prune(
+        cls, model: GenerativeModel, share: float | None, settings: Any, ids: Tensor | None
+    ) -> Pruned:
+        """Hold the lowest scores at 0 (``Pruner.prune``).
+
+        Raises:
+            CompressionError: also if so many are 0 already.
+        """
+        if share is None:
+            raise CompressionError("say how much goes: give --share, such as 0.5")
+        refuse_share(share)
+        modules = targets(model, settings.targets, cls.kinds)
+        before = held_share(model, modules)
+        if num_pruned(share, _numbers(modules)) <= num_pruned(before, _numbers(modules)):
+            raise CompressionError(
+                f"share = {share:g}: {before:.1%} of these weights are pruned already: give more"
+            )
+        hold(model, cls.kept(model, modules, share, settings, ids))
+        return Pruned(model)
+
+    @classmethod
+    def kept(
+        cls,
+        model: GenerativeModel,
+        modules: Mapping[str, nn.Module],
+        share: float,
+        settings: MagnitudeConfig,
+        ids: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Return path -> which numbers of a weight stay, bool, its shape."""
+        scores = cls.scores(model, modules, settings, ids)
+        for path, mask in masks_of(model).items():
+            if path in scores:
+                scores[path] = scores[path].masked_fill(~mask, -torch.inf)
+        if not settings.pattern:
+            return kept_of(scores, share, settings.scope)
+        kept, of = map(int, settings.pattern.split(":"))
+        if abs(share - (1 - kept / of)) > 1e-9:
+            raise CompressionError(
+                f"share = {share:g}: pattern {settings.pattern} leaves out {1 - kept / of:g}: give "
+                "that, or no pattern"
+            )
+        return kept_by_pattern(scores, kept, of)
+
+
+def targets(
+    model: nn.Module, patterns: tuple[str, ...], kinds: tuple[type[nn.Module], ...]
+) -> dict[str, Any]:
+    """Return path -> module whose weight is pruned, in order; one weight of two modules once.
+
+    Args:
+        model: without adapters.
+        patterns: see ``model.paths.matches``.
+        kinds: of modules.
+
+    Raises:
+        CompressionError: if a pattern matches none, or one that is quantized.
+    """
+    known = {path: each for path, each in model.named_modules() if path and isinstance(each, kinds)}
+    modules = dict(model.named_modules())
+    chosen: dict[str, nn.Module] = {}
+    for pattern in patterns:
+        for path, module in modules.items():
+            if isinstance(module, LinearLike) and matches(path, pattern):
+                raise CompressionError(
+                    f"{path} is quantized already: prune the run that it was made of, then quantize"
+                )
+        matched = [path for path in known if matches(path, pattern)]
+        if not matched:
+            raise CompressionError(
+                f"target {shown(pattern)} matches nothing that this method prunes; there are: "
+                + (", ".join(without_numbers(known)) or "none")
+            )
+        chosen.update((path, known[path]) for path in matched)
+    seen: set[int] = set()
+    unique = {}
+    for path, module in known.items():
+        weight = module._parameters["weight"]
+        if path in chosen and id(weight) not in seen:
+            seen.add(id(weight))
+            unique[path] = module
+    return unique
+
+
+def held_share(model: nn.Module, modules: Mapping[str, nn.Module]) -> float:
+    """Return the share of the modules' weights that masks hold at 0."""
+    held = sum(int((~mask).sum()) for path, mask in masks_of(model).items() if path in modules)
+    return held / _numbers(modules)
+
+
+def cubic_share(step: int, steps: int, final: float, initial: float = 0.0) -> float:
+    """Return the share that is pruned after a step of gradual pruning.
+
+    Args:
+        step: from 0.
+        steps: after which the final share is reached, and stays.
+        final: share.
+        initial: share at step 0.
+    """
+    left = max(0.0, 1 - step / steps) if steps else 0.0
+    return final + (initial - final) * left**3
+
+
+def _numbers(modules: Mapping[str, Any]) -> int:
+    return sum(module.weight.numel() for module in modules.values())

@@ -1,0 +1,43 @@
+"""The works on pruning, quantization and distillation that can be cited."""
+
+from __future__ import annotations
+
+from tinylm.report.reference import Reference
+
+COMPRESSION: dict[str, Reference] = {
+    "han2015": Reference(
+        "S. Han, J. Pool, J. Tran and W. Dally",
+        2015,
+        "Learning both weights and connections for efficient neural networks",
+        "Advances in Neural Information Processing Systems 28",
+        "https://arxiv.org/abs/1506.02626",
+    ),
+    "zhu2017": Reference(
+        "M. Zhu and S. Gupta",
+        2017,
+        "To prune, or not to prune: exploring the efficacy of pruning for model compression",
+        "arXiv:1710.01878",
+        "https://arxiv.org/abs/1710.01878",
+    ),
+    "molchanov2019": Reference(
+        "P. Molchanov, A. Mallya, S. Tyree, I. Frosio and J. Kautz",
+        2019,
+        "Importance estimation for neural network pruning",
+        "Conference on Computer Vision and Pattern Recognition",
+        "https://arxiv.org/abs/1906.10771",
+    ),
+    "frankle2020": Reference(
+        "J. Frankle, G. K. Dziugaite, D. M. Roy and M. Carbin",
+        2020,
+        "Linear mode connectivity and the lottery ticket hypothesis",
+        "International Conference on Machine Learning",
+        "https://arxiv.org/abs/1912.05671",
+    ),
+    "sun2024": Reference(
+        "M. Sun, Z. Liu, A. Bair and J. Z. Kolter",
+        2024,
+        "A simple and effective pruning approach for large language models",
+        "International Conference on Learning Representations",
+        "https://arxiv.org/abs/2306.11695",
+    ),
+}
