@@ -39,7 +39,7 @@ def quantized_maps(model: nn.Module) -> dict[str, QuantizedLinear]:
 def round_dynamically(model: nn.Module) -> None:
     """Let every quantized map of a model round its inputs by each row's own range."""
     for module in quantized_maps(model).values():
-        module.round_inputs(None)
+        module.rounding, module.input_range = "dynamic", None
 
 
 def round_statically(
@@ -69,7 +69,7 @@ def round_statically(
     """
     maps = quantized_maps(model)
     for module in maps.values():
-        module.leave_inputs()
+        module.rounding, module.input_range = None, None
     columns = {path: Columns() for path in maps}
     histograms: dict[str, Histogram] = {}
 
@@ -82,5 +82,7 @@ def round_statically(
     read(histograms)
     ranges = {path: choose(histogram, INPUTS) for path, histogram in histograms.items()}
     for path, module in maps.items():
-        module.round_inputs(torch.tensor(ranges[path]))
+        scale = module.quantized.stored["scale"]
+        module.rounding = "static"
+        module.input_range = torch.tensor(ranges[path], device=scale.device)
     return ranges

@@ -60,7 +60,7 @@ def percentile(histogram: Histogram, form: IntegerFormat, share: float = PERCENT
     """Return the range of a share of the values.
 
     Symmetric: the least bound that so many absolute values do not exceed. Else half of what is left
-    out lies at each end. Bounds are those of bins.
+    out lies at each end. Bounds are edges of bins, within what was seen.
 
     Args:
         histogram: about zero.
@@ -72,15 +72,16 @@ def percentile(histogram: Histogram, form: IntegerFormat, share: float = PERCENT
     """
     if not 0 < share <= 100:
         raise CompressionError(f"percentile = {share}: must be above 0 and at most 100")
+    least, most = _ends(histogram)
     if form.symmetric:
-        counts = _absolute(histogram)
-        bound = _reached(counts, share / 100) * histogram.width
-        return _of(form, -bound, bound)
+        bound = _reached(_absolute(histogram), share / 100) * histogram.width
+        return _of(form, max(least, -bound), min(most, bound))
     kept = (1 + share / 100) / 2
     size = len(histogram.counts)
     low = size - _reached(histogram.counts.flip(0), kept)
     high = _reached(histogram.counts, kept)
-    return _of(form, *(histogram.low + place * histogram.width for place in (low, high)))
+    bounds = [histogram.low + place * histogram.width for place in (low, high)]
+    return _of(form, max(bounds[0], least), min(bounds[1], most))
 
 
 def mean_squared_error(histogram: Histogram, form: IntegerFormat) -> Range:
