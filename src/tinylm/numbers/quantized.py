@@ -40,7 +40,8 @@ FORMATS: dict[str, type[WeightFormat]] = {kind.kind: kind for kind in (IntegerFo
 """Formats by their names in a file."""
 Rounding = Literal["dynamic", "static"]
 """How inputs are rounded to 8 bits: by the range of each row, or by one range for all."""
-_INPUTS = IntegerFormat(8, symmetric=False, granularity="row")
+INPUTS = IntegerFormat(8, symmetric=False, granularity="row")
+"""Format that inputs are rounded to."""
 
 
 def format_settings(form: WeightFormat) -> dict[str, Any]:
@@ -203,10 +204,10 @@ class QuantizedLinear(LinearLike):
             return x
         rows = x.reshape(-1, x.shape[-1])
         if self.input_range is None:
-            scale, zero = _INPUTS.fit(rows)
+            scale, zero = INPUTS.fit(rows)
         else:
-            scale, zero = _INPUTS.of_range(*self.input_range.view(2, 1, 1))
-        rounded = _INPUTS.decode(_INPUTS.encode(rows, scale, zero), scale, zero)
+            scale, zero = INPUTS.of_range(*self.input_range.view(2, 1, 1))
+        rounded = INPUTS.decode(INPUTS.encode(rows, scale, zero), scale, zero)
         return rounded.to(x.dtype).view_as(x)
 
 
