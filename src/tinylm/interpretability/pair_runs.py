@@ -93,7 +93,8 @@ class PairRuns:
 
         Both runs' own logits come out as exactly 0 and 1.
         """
-        difference = self.logit_difference(logits.double())
+        both = logits[..., [self.pair.answer, self.pair.wrong]].double()
+        difference = both[..., 0] - both[..., 1]
         return (difference - self.corrupted_difference) / self.scale
 
 

@@ -2,12 +2,14 @@
 
 A head that is left out has its mixed values replaced by given ones: those of a corrupted text, or a
 mean. Heads count through the layers: head h of layer l is ``l * num_heads + h``, and bit i of a
-subset says whether head i computes by itself. Many subsets are rows of one batch.
+subset says whether head i computes by itself. Subsets that agree up to a layer share its run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,14 +17,17 @@ from torch import Tensor
 from tinylm.errors import ConfigError
 from tinylm.interpretability.ablation import leaving_out
 from tinylm.interpretability.gradients import activation_gradients
-from tinylm.interpretability.trace import Trace
+from tinylm.interpretability.trace import Trace, trace
+from tinylm.interpretability.weights import maps_of
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
+from tinylm.model.hooks import Hook
+from tinylm.model.reading import Reading
 
 MOST_HEADS = 16
 """Heads up to which all subsets are run: 65,536 of them."""
-_TOKENS = 8192
-"""Tokens of a forward pass, about."""
+_TOKENS, _ROWS = 8192, 1024
+"""Tokens of a forward pass, about, and texts of whose last tokens logits are taken at once."""
 
 
 def mixed_of(trace: Trace) -> list[Tensor]:
@@ -64,29 +69,89 @@ def subset_values(
         progress: called with the share of the subsets that is done.
 
     Raises:
-        ConfigError: if there are more than ``MOST_HEADS``.
+        ConfigError: if there are more than ``MOST_HEADS``, or an adapter is inside the attention.
     """
     refuse_many_heads(model)
-    heads = model.config.num_heads
-    bits = torch.arange(model.config.num_layers * heads, device=ids.device)
-    count = 2 ** len(bits)
-    batch, seq = ids.shape
-    at_once = max(_TOKENS // (batch * seq), 1)
-    results = []
+    rows = len(ids) * 2 ** (model.config.num_layers * model.config.num_heads)
+    runs = _SubsetRuns(model, replacements, measure, lambda done: progress(done / rows))
+    stream = trace(model, ids.tolist(), names=["layers.0.input"])["layers.0.input"]
     with evaluating(model):
-        for start in range(0, count, at_once):
-            subsets = torch.arange(start, min(start + at_once, count), device=ids.device)
-            rows = ids.repeat(len(subsets), 1)  # (subsets * batch, seq)
-            kept = (subsets[:, None] >> bits & 1).bool().repeat_interleave(batch, 0)
-            hooks = {
-                f"layers.{i}.attention.mixed": leaving_out(kept[:, i * heads : (i + 1) * heads], by)
-                for i, by in enumerate(replacements)
-            }
-            x = model.residual(rows, hooks=model.hooks(hooks))
-            measured = measure(model.unembed(x[:, -1]))
-            results.append(measured.view(len(subsets), batch))
-            progress((start + len(subsets)) / count)
-    return torch.cat(results)
+        return runs.values(0, stream)
+
+
+class _SubsetRuns:
+    """The layers one after another, each once for every subset of the heads before it.
+
+    So that what subsets share is computed once. Of the last layer only the last position is needed
+    once its heads have mixed.
+    """
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        replacements: Sequence[Tensor],
+        measure: Callable[[Tensor], Tensor],
+        done: Callable[[int], None],
+    ) -> None:
+        for layer in range(model.config.num_layers):
+            maps_of(model, layer)  # refuses what cannot be run layer by layer
+        self.model: Any = model  # a decoder
+        self.replacements = replacements
+        self.measure = measure
+        self.done = done
+        self.count = 0
+
+    def values(self, layer: int, x: Tensor) -> Tensor:
+        """Return what is measured with each subset of the heads from a layer on, (subsets, rows).
+
+        Args:
+            layer: index.
+            x: the stream before it, (rows, seq, hidden).
+        """
+        rows, seq = x.shape[:2]
+        bits = torch.arange(self.model.config.num_heads, device=x.device)
+        subsets = torch.arange(2 ** len(bits), device=x.device)
+        last = layer + 1 == len(self.model.layers)
+        seen: dict[str, Tensor] = {}
+        self._run(layer, x, lambda name, mixed: seen.update({name: mixed}))
+        (mixed,) = seen.values()
+        by = self.replacements[layer]
+        if last:
+            x, mixed, by = x[:, -1:], mixed[:, :, -1:], by[:, :, -1:]
+        at_once = max((_ROWS if last else _TOKENS // seq) // rows, 1)
+        results = []
+        for chosen in torch.split(subsets, at_once):
+            kept = (chosen[:, None] >> bits & 1).bool().repeat_interleave(rows, 0)
+            replaced = leaving_out(kept, by)("", mixed.repeat(len(chosen), 1, 1, 1))
+            after = self._run(layer, x.repeat(len(chosen), 1, 1), partial(_given, replaced))
+            if last:
+                logits = self.model.unembed(self.model.final_norm(after[:, -1]))
+                deeper = self.measure(logits)[None]
+                self.count += len(after)
+                self.done(self.count)
+            else:
+                deeper = self.values(layer + 1, after)
+            results.append(deeper.view(len(deeper), len(chosen), rows))
+        return torch.cat(results, 1).flatten(0, 1)
+
+    def _run(self, layer: int, x: Tensor, hook: Hook) -> Tensor:
+        """Run a layer with a hook on what its heads mix.
+
+        Where the last position stands alone, the hook gives what it mixed of all of them.
+        """
+        places = torch.arange(x.shape[1], device=x.device)[None]
+        reading = Reading(
+            encoding=self.model.positions,
+            positions=places,
+            blocked=(places > places.mT)[None],
+            hooks=self.model.hooks({f"layers.{layer}.attention.mixed": hook}),
+        )
+        after: Tensor = self.model.layers[layer](x, reading)
+        return after
+
+
+def _given(held: Tensor, _: str, mixed: Tensor) -> Tensor:
+    return held
 
 
 def gradients_of_heads(
