@@ -3,6 +3,7 @@
 import base64
 import json
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,25 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Context:
     return open_run(folder / "run", SilentConsole())
 
 
+PAIR = {
+    "clean": "the boy saw the",
+    "corrupted": "the girl saw the",
+    "answer": "girl",
+    "wrong": "boy",
+}
+
+
 @pytest.fixture(scope="module")
-def result(context: Context) -> dict[str, Any]:
-    return explored(context, TEXTS)
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    other = {**PAIR, "answer": "boy", "wrong": "girl"}
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in (PAIR, other)), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def result(context: Context, pairs: Path) -> dict[str, Any]:
+    return explored(context, TEXTS, pairs)
 
 
 def model_at(context: Context, step: int) -> LanguageModel:
@@ -121,6 +138,124 @@ def test_parts_are_named_in_order(result: dict[str, Any]) -> None:
         *("head 2.1", "head 2.2", "2 attention bias", "2 feed-forward", "2 feed-forward bias"),
         *("norms' biases", "unembedding bias"),
     ]  # fmt: skip
+
+
+def test_what_carries_an_answer_is_what_each_model_computes(
+    context: Context, result: dict[str, Any]
+) -> None:
+    checked = [
+        check_answers(model_at(context, moment["step"]), moment["answers"][0], result["nodes"])
+        for moment in result["moments"]
+    ]
+    assert sum(checked) >= 2
+
+
+def check_answers(lm: LanguageModel, answers: dict[str, Any] | None, nodes: list[str]) -> bool:
+    """Patches and values of heads by hooks; return whether there is an answer to be carried."""
+    ids = {
+        key: torch.tensor([[SOS_ID, *lm.tokenizer.encode(PAIR[key])]])
+        for key in ("clean", "corrupted")
+    }
+    right, wrong = (lm.tokenizer.encode(PAIR[key])[0] for key in ("answer", "wrong"))
+
+    @torch.no_grad()
+    def reached(text: torch.Tensor, hooks: dict[str, Any]) -> float:
+        logits = lm.model(text, hooks=lm.model.hooks(hooks))[0, -1]
+        return float(logits[right] - logits[wrong])
+
+    clean, corrupted = (reached(ids[key], {}) for key in ("clean", "corrupted"))
+    if answers is None:
+        assert abs(clean - corrupted) < 2e-3
+        return False
+    assert [answers["clean"], answers["corrupted"]] == pytest.approx([clean, corrupted], abs=6e-3)
+    trace = {key: lm.trace(PAIR[key]) for key in ids}
+
+    def share(difference: float, low: float = corrupted, high: float = clean) -> float:
+        return 100 * (difference - low) / (high - low)
+
+    off = max(1.0, 100 * 1e-5 / abs(clean - corrupted))
+    places, _ = trace["clean"].residual_stream()
+    for name, row in zip(places, answers["stream"], strict=True):
+        for position, kept in enumerate(row, 2):  # after <sos> the
+
+            def put(_: str, x: torch.Tensor, name: str = name, p: int = position) -> Any:
+                return torch.cat([x[:, :p], trace["clean"][name][:, p : p + 1], x[:, p + 1 :]], 1)
+
+            assert kept == pytest.approx(share(reached(ids["corrupted"], {name: put})), abs=off)
+    patched, _, values = answers["heads"]
+    assert len(patched) == len(values) == 4
+    subsets = []
+    for subset in range(16):
+
+        def leave(name: str, mixed: torch.Tensor, subset: int = subset) -> torch.Tensor:
+            layer = int(name.split(".")[1])
+            here = [subset >> (2 * layer + head) & 1 for head in range(2)]
+            kept = torch.tensor(here, dtype=torch.bool)[None, :, None, None]
+            return torch.where(kept, mixed, trace["corrupted"][name])
+
+        subsets.append(share(reached(ids["clean"], {"layers.*.attention.mixed": leave})))
+    for head, value in enumerate(values):
+        assert value == pytest.approx(shapley(subsets, head), abs=2 * off)
+    circuit = answers["circuit"]
+    assert len(circuit["edges"]) == (circuit["count"] or 0)
+    assert all(0 <= a < b < len(nodes) for a, b, _, _ in circuit["edges"])
+    return True
+
+
+def shapley(values: list[float], player: int) -> float:
+    """The mean over all orders of four players."""
+    gains = []
+    for order in permutations(range(4)):
+        before = sum(1 << other for other in order[: order.index(player)])
+        gains.append(values[before | 1 << player] - values[before])
+    return sum(gains) / len(gains)
+
+
+def test_questions_are_the_pairs_given(result: dict[str, Any]) -> None:
+    first, second = result["questions"]
+    assert first["asks"] == "girl or boy"
+    assert first["clean"] == ["<sos>", "the", "boy", "saw", "the"]
+    assert first["corrupted"] == ["<sos>", "the", "girl", "saw", "the"]
+    assert (second["answer"], second["wrong"]) == ("boy", "girl")
+    assert result["nodes"] == [
+        "embedding",
+        *("layers.0.head.0", "layers.0.head.1", "layers.0.feed_forward"),
+        *("layers.1.head.0", "layers.1.head.1", "layers.1.feed_forward"),
+        "logits",
+    ]
+
+
+def test_a_model_that_cannot_read_the_grammar_is_asked_nothing(context: Context) -> None:
+    result = explored(context, TEXTS)
+    assert result["questions"] == []
+    assert all(moment["answers"] == [] for moment in result["moments"])
+
+
+def test_the_settings_pairs_are_asked(context: Context, pairs: Path) -> None:
+    patching = replace(context.config.experiments.patching, pairs_path=str(pairs))
+    experiments = replace(context.config.experiments, patching=patching)
+    config = replace(context.config, experiments=experiments)
+    result = explored(Context(context.folder, config, SilentConsole()), TEXTS)
+    assert [question["asks"] for question in result["questions"]] == ["girl or boy", "boy or girl"]
+
+
+def test_pairs_that_cannot_be_used(context: Context, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({**PAIR, "clean": "the zebra saw the"}), "utf-8")
+    with pytest.raises(DataError, match=r"pairs\.jsonl, line 1: .*zebra"):
+        explored(context, TEXTS, path)
+
+
+def test_steps_are_left_out_of_a_page_that_grows_too_large(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = [moment["step"] for moment in explored(context, TEXTS)["moments"]]
+    monkeypatch.setattr("tinylm.experiments.exploring.measure._MOST_BYTES", 1)
+    console = SilentConsole()
+    result = explored(Context(context.folder, context.config, console), TEXTS)
+    assert [moment["step"] for moment in result["moments"]] == [whole[0], whole[-1]]
+    (warning,) = console.warnings
+    assert warning.endswith("2 of them are shown")
 
 
 def test_samples_come_from_their_step(context: Context, result: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from tinylm.experiments.exploring.page import explore_html
 
 TELEPHONE, DESK = 390, 1280
 HOSTILE = "</script><b onclick=\"document.title='x'\">the dog</b> & 'cat'"
+PAIRS = [
+    {"clean": f"The {a} saw {a}", "corrupted": f"The {b} saw {b}", "answer": c, "wrong": d}
+    for a, b, c, d in (("boy", "girl", "girl", "boy"), ("girl", "boy", "boy", "girl"))
+]
 TEXTS = ["The dog saw the cat and the cat saw the dog.", HOSTILE]
 
 
@@ -30,7 +35,9 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         *("training.log_interval=1", "report.prompts=[The dog, Once]"),
     )
     run_experiment("training", tiny_run(folder / "run", folder / "cache", *settings))
-    return explored(open_run(folder / "run", SilentConsole()), TEXTS)
+    pairs = folder / "pairs.jsonl"
+    pairs.write_text("\n".join(map(json.dumps, PAIRS)), "utf-8")
+    return explored(open_run(folder / "run", SilentConsole()), TEXTS, pairs)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +86,8 @@ def drawing(browser: Browser) -> list[str]:
         browser.run("""
         const canvases = [...document.querySelectorAll("#grid canvas")].map(c => c.toDataURL());
         const html = ["now", "curve", "map", "strip", "looks", "lens", "lens-cell", "attribution",
-            "samples", "scores", "composition", "course"].map(id => at(id).innerHTML);
+            "samples", "scores", "composition", "course", "preference", "stream",
+            "heads"].map(id => at(id).innerHTML);
         return [...html, canvases.join()]""")
     )
 
@@ -124,6 +132,36 @@ def test_the_slider_by_keys(opened: Browser, measured: dict[str, Any]) -> None:
 def test_a_click_on_the_curve_goes_there(opened: Browser) -> None:
     opened.drag("#curve", 0.12, 0.12)
     assert text(opened, "#now") == "Step 0 of 12"
+
+
+def test_answers_are_what_was_measured(opened: Browser, measured: dict[str, Any]) -> None:
+    """By mouse and keys: another question, a place of the stream, a head, the circuit."""
+    now = measured["moments"][-1]["answers"]
+    assert texts(opened, "#prompts mark") == ["boy", "boy", "girl", "girl"]
+    assert texts(opened, "#prompts strong") == ["girl", "boy"]
+    opened.run("at('question').value = 1; at('question').dispatchEvent(new Event('change'))")
+    assert texts(opened, "#prompts mark") == ["girl", "girl", "boy", "boy"]
+    assert f"by {abs(now[1]['clean']):.2f} after the first prompt" in text(opened, "#preference")
+    rows = [
+        [cell.replace("−", "-") for cell in texts(opened, f"#stream tr:nth-child({n}) td")]
+        for n in range(1, len(measured["places"]) + 1)
+    ]
+    assert [[int(cell) for cell in row] for row in rows[::-1]] == now[1]["stream"]
+    opened.click("#stream button", 0)
+    opened.press(Keys.ARROW_DOWN, Keys.ARROW_RIGHT)
+    place, share = measured["places"][-2], now[1]["stream"][-2][1]
+    said = text(opened, "#spot").replace("−", "-")
+    assert said.startswith(f"The stream after “{place}” at “saw”, put into")
+    assert f"takes it {share} % of the way" in said
+    values = [cell.replace("−", "-") for cell in texts(opened, "#heads td")]
+    wanted = [[column[head] for column in now[1]["heads"]] for head in range(12)]
+    assert [int(value) for value in values] == [value for row in wanted for value in row]
+    opened.click("#grid button", 6)
+    assert text(opened, "#heads tr.chosen th") == "2.3"
+    circuit = now[1]["circuit"]
+    assert len(texts(opened, "#circuit path")) == len(circuit["edges"])
+    if circuit["count"] is not None:
+        assert text(opened, "#circuit-size").startswith(f"{circuit['count']} of {circuit['of']}")
 
 
 def test_what_is_drawn_is_what_was_measured(opened: Browser, measured: dict[str, Any]) -> None:

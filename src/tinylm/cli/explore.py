@@ -18,14 +18,19 @@ def explore(
         list[str] | None,
         typer.Argument(metavar="[TEXT]...", help="Sentences to add to those of the corpus."),
     ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Pairs of prompts to ask; empty: the story grammar's."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="The page; empty: in the run.")
     ] = None,
 ) -> None:
     """Make a page to look inside a model, with a slider over the snapshots of its training.
 
-    It shows attention, logit lens, attribution, scores of heads and samples. Snapshots are kept by
-    runs that are trained with -o training.snapshots=N.
+    It shows attention, logit lens, attribution, scores of heads and samples, and by pairs of
+    prompts which parts carry an answer. Snapshots are kept by runs that are trained with
+    -o training.snapshots=N.
     """
     from tinylm.atomic import write_text
     from tinylm.cli.console import TerminalConsole
@@ -42,8 +47,8 @@ def explore(
         raise ConfigError(f"--out {path} is a folder: give the name of a file")
     # What is written into the run is told to be impossible before anything is measured.
     with writing(run, console) if output is None else nullcontext():
-        result = explored(context, texts or ())
-        page = explore_html(result, str(run), _command(run, output, texts))
+        result = explored(context, texts or (), pairs)
+        page = explore_html(result, str(run), _command(run, output, pairs, texts))
         write_text(path, page)
     moments = len(result["moments"])
     if moments == 1:
@@ -57,7 +62,8 @@ def explore(
     say(str(path))
 
 
-def _command(run: Path, output: Path | None, texts: list[str] | None) -> str:
+def _command(run: Path, output: Path | None, pairs: Path | None, texts: list[str] | None) -> str:
     """Return the command that makes the page, to which one more sentence can be added."""
     options = [] if output is None else ["--out", str(output)]
+    options += [] if pairs is None else ["--pairs", str(pairs)]
     return shlex.join(["tinylm", "explore", *options, str(run), *(texts or ())])

@@ -12,15 +12,18 @@ import json
 import re
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 
 from tinylm.printable import in_line, printable
 
 
 def assembled(package: str, title: str, data: Mapping[str, object]) -> str:
-    """Return the page whose parts lie in a package: ``page.html``, ``page.css`` and ``page.js``.
+    """Return the page whose parts lie in a package: ``page.html``, ``page.css``, ``*.js``.
 
     Args:
-        package: such as ``tinylm.experiments.attention``; style and script may be in page.html.
+        package: such as ``tinylm.experiments.attention``; style and script may be in page.html,
+            where ``@@SHARED@@`` stands for the script of this folder that all pages have, and
+            ``@@SCRIPT@@`` for the package's own ones in the order of their names.
         title: of the page, any text.
         data: JSON values, any text in them.
 
@@ -29,12 +32,17 @@ def assembled(package: str, title: str, data: Mapping[str, object]) -> str:
     """
     folder = resources.files(package)
     parts = {"TITLE": html.escape(printable(title)), "DATA": script_json(_shown(data))}
-    for name, file in (("STYLE", "page.css"), ("SCRIPT", "page.js")):
-        if folder.joinpath(file).is_file():
-            parts[name] = folder.joinpath(file).read_text("utf-8")
+    parts["SHARED"] = resources.files(__package__).joinpath("pages.js").read_text("utf-8")
+    for name, ending in (("STYLE", ".css"), ("SCRIPT", ".js")):
+        files = sorted((f for f in folder.iterdir() if f.name.endswith(ending)), key=_name)
+        parts[name] = "".join(file.read_text("utf-8") for file in files)
     # One pass, so that a title or word that looks like a placeholder is left alone.
     page = folder.joinpath("page.html").read_text("utf-8")
     return re.sub(f"@@({'|'.join(parts)})@@", lambda match: parts[match[1]], page)
+
+
+def _name(file: Traversable) -> str:
+    return file.name
 
 
 def _shown(value: object) -> object:

@@ -21,12 +21,14 @@ from tinylm.data.corpora import open_corpus
 from tinylm.errors import DataError, GenerationError, shown
 from tinylm.experiments.attention.example_sentences import choose_sentences
 from tinylm.experiments.context import Console, Context, threads
+from tinylm.experiments.exploring.answers import answered, described, nodes_of, questions
 from tinylm.interpretability.attribution import logit_attribution
 from tinylm.interpretability.circuits import Reading, composition
 from tinylm.interpretability.head_scores import head_scores, repeated_tokens
 from tinylm.interpretability.lens import NO_NEXT, READ, lens, place_label
 from tinylm.interpretability.trace import Trace
 from tinylm.language_model import SPECIAL_IDS, LanguageModel
+from tinylm.planning.limits import shown_bytes
 from tinylm.printable import in_line
 from tinylm.training.snapshots import snapshots_of
 from tinylm.training.tracking import read_metrics
@@ -38,6 +40,10 @@ _TOP = 3
 _NEW_TOKENS = 40
 _REPEATED, _TEXTS = 20, 16
 """Tokens that are repeated, and texts of them."""
+_MOST_BYTES = 16_000_000
+"""Estimated size from which steps are left out of the page."""
+_TOKEN_BYTES = 700
+"""About what lens and attribution take at a token and step of a small model."""
 _CURVE = 300
 """Points of the training loss that a curve shows."""
 READINGS: tuple[Reading, ...] = ("query", "key", "value")
@@ -51,33 +57,43 @@ SCORES = {
 """Fields of HeadScores, and how a reader knows them."""
 
 
-def explored(context: Context, texts: Sequence[str] = ()) -> dict[str, Any]:
+def explored(
+    context: Context, texts: Sequence[str] = (), pairs: Path | None = None
+) -> dict[str, Any]:
     """Measure a run at every step that it kept.
 
     Args:
         context: of the run.
         texts: sentences of the reader; those that the corpus gives come after them.
+        pairs: a file of pairs of prompts to ask; empty: those of the run's settings for the
+            experiment ``patching``, or the story grammar's.
 
     Returns:
         What ``page.explore_html`` takes, as JSON values.
 
     Raises:
         CheckpointError: if the run has no checkpoint.
-        DataError: if there is no sentence: none is given and the corpus cannot be used.
+        DataError: if there is no sentence: none is given and the corpus cannot be used; or if the
+            pairs cannot be used.
         GenerationError: if a sentence is empty or too long, or the context too short.
     """
     config = context.config
+    if pairs is None and config.experiments.patching.pairs_path is not None:
+        pairs = Path(config.experiments.patching.pairs_path)
     with threads(config.training.threads):
         best = LanguageModel.load(context.folder)
         sentences = _sentences(context, best, texts)
         words = _Words(best)
+        asked = questions(best, pairs)
         repeated = _repeated(best)
         models = _models(context.folder, best, context.console)
+        models = _few_enough(models, best, sentences, context.console)
         with context.console.task("Looking into the snapshots", len(models)) as done:
             moments = []
             for count, (step, path) in enumerate(models, 1):
                 lm = best if path is None else LanguageModel.load(path)
-                moments.append({"step": step, **_moment(lm, sentences, repeated, context, words)})
+                moment = _moment(lm, sentences, repeated, context, words)
+                moments.append({"step": step, **moment, "answers": answered(lm, asked)})
                 done(count)
     model = best.model.config
     trace = best.trace(sentences[0])
@@ -96,6 +112,8 @@ def explored(context: Context, texts: Sequence[str] = ()) -> dict[str, Any]:
         "parts": _part_labels(trace),
         "sentences": [_words_of(best, text) for text in sentences],
         "prompts": list(config.report.prompts),
+        "questions": described(best, asked),
+        "nodes": nodes_of(model.num_layers, model.num_heads),
         "curve": _curve(context.folder),
         "moments": moments,
         "words": words.texts,
@@ -114,6 +132,31 @@ def _models(run: Path, best: LanguageModel, console: Console) -> list[tuple[int,
     assert best.source is not None
     models.setdefault(step_of(best.source), None)
     return sorted(models.items())
+
+
+def _few_enough(
+    models: list[tuple[int, Path | None]],
+    best: LanguageModel,
+    sentences: Sequence[str],
+    console: Console,
+) -> list[tuple[int, Path | None]]:
+    """Leave out steps where all of them would make a page that a telephone cannot open.
+
+    The first and the last stay, and of those between them some that lie evenly.
+    """
+    lengths = [1 + len(best.tokenizer.encode(text)) for text in sentences]
+    heads = best.model.config.num_layers * best.model.config.num_heads
+    # A byte a weight, as base64; the rest grows as the tokens do, and not as their square.
+    each = sum(heads * n * (n + 1) * 2 // 3 + _TOKEN_BYTES * n for n in lengths)
+    count = min(len(models), max(2, _MOST_BYTES // each))
+    if count == len(models):
+        return models
+    console.warn(
+        f"{len(models)} steps would make a page of {shown_bytes(each * len(models))}: "
+        f"{count} of them are shown"
+    )
+    last = len(models) - 1
+    return [models[round(i * last / (count - 1))] for i in range(count)]
 
 
 def _sentences(context: Context, lm: LanguageModel, texts: Sequence[str]) -> list[str]:

@@ -1,50 +1,16 @@
-"use strict";
-const data = JSON.parse(document.getElementById("data").textContent);
-const at = (id) => document.getElementById(id);
-const dark = matchMedia("(prefers-color-scheme: dark)");
 const last = data.moments.length - 1;
 const state = { moment: last, sentence: 0, word: 0, place: data.places.length - 1, layer: 0,
-  head: 0, score: 0, reading: 0 };
+  head: 0, score: 0, reading: 0, question: 0, spot: null };
 const GUTTER = 34, THUMB = 16;  // pixels left of the curve, and the slider's thumb
 
 const percent = (share) => share > 0 && share < .005 ? "<1\u00a0%"
   : Math.round(100 * share) + "\u00a0%";
 const signed = (value) => (value < 0 ? "\u2212" : "+") + Math.abs(value).toFixed(2);
 const whole = (number) => number.toLocaleString("en");
-const clip = (word) => [...word].length > 14 ? [...word].slice(0, 13).join("") + "…" : word;
 const quoted = (word) => "“" + word + "”";
 const moment = () => data.moments[state.moment];
 const words = () => data.sentences[state.sentence].words;
 const measured = () => moment().sentences[state.sentence];
-const headName = (layer, head) => "Layer " + (layer + 1) + ", head " + (head + 1);
-
-function make(tag, attributes, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-function draw(tag, attributes, text) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  if (text !== undefined) node.textContent = text;
-  return node;
-}
-const LIGHT = [[243, 245, 248], [198, 219, 239], [107, 174, 214], [33, 113, 181], [8, 48, 107]];
-const DARK = [[27, 33, 41], [22, 58, 95], [33, 105, 170], [96, 170, 228], [214, 236, 255]];
-function shade(share) {
-  const stops = dark.matches ? DARK : LIGHT;
-  const place = Math.min(Math.max(share, 0), 1) * (stops.length - 1);
-  const i = Math.min(Math.floor(place), stops.length - 2);
-  const mix = stops[i].map((low, c) => Math.round(low + (stops[i + 1][c] - low) * (place - i)));
-  return "rgb(" + mix.join(",") + ")";
-}
-const inkOn = (share) => dark.matches ? (share > .6 ? "#0d1117" : "#e6edf3")
-  : (share > .55 ? "#ffffff" : "#1f2328");
-function paint(node, share) {
-  node.style.background = shade(share);
-  node.style.color = inkOn(share);
-}
 
 /* Arrow keys within a group of buttons: step(event.key, index) is the next index. */
 function moveBy(buttons, index, key, columns) {
@@ -206,6 +172,7 @@ function chooseHead(index) {
   state.head = index % data.heads;
   showWord();
   showScores();
+  showAnswers();
 }
 function makeStrip() {
   strip = words().map((word, index) => {
@@ -508,6 +475,7 @@ function showMoment() {
   showScores();
   showComposition();
   showSamples();
+  showAnswers();
 }
 function chooseMoment(index) {
   state.moment = Math.min(last, Math.max(0, index));
@@ -562,6 +530,9 @@ at("score").addEventListener("change", (event) => {
   state.score = Number(event.target.value);
   showScores();
 });
+data.questions.forEach(({ asks }, index) => at("question").append(
+  make("option", { value: index }, asks)));
+at("question").addEventListener("change", (event) => chooseQuestion(Number(event.target.value)));
 const READERS = { query: "queries", key: "keys", value: "values" };
 data.readings.forEach((name, index) => at("reading").append(
   make("option", { value: index }, READERS[name])));
@@ -587,4 +558,5 @@ state.word = Math.max(0, words().length - 2);
 makeGrid();
 showChoices();
 makeStrip();
+if (data.questions.length) showPrompts();
 showMoment();
