@@ -150,7 +150,7 @@ class _SubsetRuns:
         return after
 
 
-def _given(held: Tensor, _: str, mixed: Tensor) -> Tensor:
+def _given(held: Tensor | None, _: str, mixed: Tensor) -> Tensor | None:
     return held
 
 
