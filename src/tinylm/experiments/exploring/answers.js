@@ -1,4 +1,5 @@
 /* Answers: what carries them at a step. Shares are kept in hundredths. */
+const LITTLE = .5;  // logits
 const question = () => data.questions[state.question];
 const carried = () => moment().answers[state.question];
 const hundredth = (value) => (value < 0 ? "\u2212" : "") + Math.abs(value);
@@ -23,7 +24,9 @@ function showPreference() {
     : "By their logits the model prefers " + preferred(now.clean) + " after the first prompt, "
       + preferred(now.corrupted) + " after the second"
       + (now.clean > 0 && now.corrupted < 0 ? ": both right."
-        : now.clean > 0 || now.corrupted < 0 ? ": one of them right." : ": neither right.");
+        : now.clean > 0 || now.corrupted < 0 ? ": one of them right." : ": neither right.")
+      + (Math.abs(now.clean - now.corrupted) < LITTLE ? " The two hardly differ, and shares of so"
+        + " little say little." : "");
   for (const part of document.querySelectorAll(".carried")) part.hidden = now === null;
 }
 
