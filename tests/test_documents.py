@@ -80,6 +80,10 @@ def test_the_examples_of_interpretability_run_one_after_the_other(
     assert all(len([line for line in block.splitlines() if line.strip()]) <= 10 for block in code)
     printed = python("\n".join(code), tmp_path)
     assert re.search(r"^1 feed-forward .* 0\.000 nats from the end$", printed, re.MULTILINE)
+    for lens in ("logit lens", "tuned lens"):
+        assert re.search(rf"^{lens} \d\.\d\d nats from the end in the mean$", printed, re.MULTILINE)
+    for source in ("zeros", "means", "another text"):
+        assert re.search(rf"^{source} +tensor\(\[", printed, re.MULTILINE)
     assert "dict_keys(['layers.0.input', 'layers.0.middle'])" in printed
     assert re.search(r"^\d+ of \d+ edges$", printed, re.MULTILINE)
     assert "dict_keys(['ablation', 'alone', 'attribution patching', 'Taylor'])" in printed

@@ -59,6 +59,9 @@ def test_heads_are_valued_and_methods_graded(tmp_path: Path) -> None:
             corrupted[pair.answer] < corrupted[pair.wrong],
         ]
         assert right == sum(map(bool, leads)) / 2
+    assert [len(each["by_pair"]) for each in result["interactions"]] == [2] * 5
+    for each in result["interactions"]:
+        assert each["value"] == pytest.approx(sum(each["by_pair"]) / 2)
     figure = head_subsets_figure(result)
     assert [len(axes.lines) for axes in figure.axes] == [5, 5]
     assert measure.run(context) == result

@@ -55,9 +55,13 @@ def correlations(**by_method: float | None) -> Any:
     return change
 
 
-def interaction(*values: float) -> Any:
+def interaction(*by_pair: float) -> Any:
+    """Let the interaction of the first and the last head be this on pairs of prompts."""
+
     def change(result: Result) -> None:
-        result["interactions"] = [{"heads": [0, 11], "value": value} for value in values]
+        value = sum(by_pair) / max(1, len(by_pair))
+        greatest = {"heads": [0, 11], "value": value, "by_pair": list(by_pair)}
+        result["interactions"] = [greatest] if by_pair else []
 
     return change
 
@@ -82,9 +86,11 @@ CASES = [
         (None, "Of all subsets the smallest that reaches nine tenths of that has 3.4."),
         (reached(*[0.0] * 12, 1.0), "No fewer than all heads reach nine tenths of that."),
         (reached(*[1.0] * 12, -0.5), "from 1.00 to −0.500.", "nine tenths"),
-        (interaction(0.5), "The greatest interaction, 0.500, is that of heads 1.1 and 3.4, which "
+        (interaction(0.5, 0.6), "The greatest interaction, 0.550 (95 % interval: −0.0853 to "
+         "1.19), is that of heads 1.1 and 3.4, and not measurably different from 0."),
+        (interaction(0.5, 0.5), "interval: 0.500 to 0.500), is that of heads 1.1 and 3.4, which "
          "reach more together than apart."),
-        (interaction(-0.5), "−0.500, is that of heads 1.1 and 3.4, which can stand in for each "),
+        (interaction(-0.5, -0.5), "is that of heads 1.1 and 3.4, which can stand in for each "),
         (interaction(), "The order of the heads", "interaction"),
         (correlations(ablation=0.9, Taylor=-0.2), "The order of the heads by ablation of each head "
          "is nearest to the exact (rank correlation 0.90), that by Taylor importance the farthest "

@@ -107,7 +107,7 @@ def run(context: Context) -> dict[str, Any]:
             for name, scores in methods.items()
         },
         "subsets": _by_size(mean, exact.mean(0), methods),
-        "interactions": _greatest(interactions(mean)),
+        "interactions": _greatest(interactions(values)),
     }
 
 
@@ -151,9 +151,13 @@ def _by_size(mean: Tensor, exact: Tensor, methods: dict[str, Tensor]) -> dict[st
     return {**reached, "members": [members(subset) for subset in chosen["best"]]}
 
 
-def _greatest(index: Tensor) -> list[dict[str, Any]]:
-    """Return the pairs of heads that interact most."""
+def _greatest(by_pair: Tensor) -> list[dict[str, Any]]:
+    """Return the pairs of heads that interact most; of (pairs of prompts, heads, heads)."""
+    index = by_pair.mean(0)
     count = len(index)
     pairs = [(i, j) for i in range(count) for j in range(i)]
     pairs.sort(key=lambda pair: -abs(float(index[pair])))
-    return [{"heads": [j, i], "value": float(index[i, j])} for i, j in pairs[:_INTERACTIONS]]
+    return [
+        {"heads": [j, i], "value": float(index[i, j]), "by_pair": by_pair[:, i, j].tolist()}
+        for i, j in pairs[:_INTERACTIONS]
+    ]

@@ -7,9 +7,9 @@ from typing import Any
 
 from tinylm.experiments.document.answered import right_comment
 from tinylm.experiments.document.inputs import ReportInputs
-from tinylm.measurement import Verdict, mean
+from tinylm.measurement import CONFIDENCE, Verdict, mean
 from tinylm.report.blocks import Block, Figure, Heading, Table, literal
-from tinylm.report.formatting import count, head_name, listed, plural, significant
+from tinylm.report.formatting import count, head_name, listed, percent, plural, significant
 from tinylm.report.measurements import signed
 from tinylm.report.passages import passages
 
@@ -137,10 +137,15 @@ def _together(result: Row) -> str:
     if first is None:
         return ""
     names = " and ".join(_name(result, head) for head in first["heads"])
-    what = "reach more together than apart" if first["value"] > 0 else "can stand in for each other"
+    interaction = mean(first["by_pair"])
+    low, high = (_number(end) for end in interaction.ends)
+    what = {
+        Verdict.MORE: "which reach more together than apart",
+        Verdict.LESS: "which can stand in for each other",
+    }.get(interaction.verdict, "and not measurably different from 0")
     return (
-        f"The greatest interaction, {_number(first['value'])}, is that of heads {names}, which "
-        f"{what}."
+        f"The greatest interaction, {_number(first['value'])} ({percent(CONFIDENCE, 0)} interval: "
+        f"{low} to {high}), is that of heads {names}, {what}."
     )
 
 
