@@ -24,7 +24,8 @@ def _norm(model: GenerativeModel, place: str) -> LayerNorm:
     norm = model.get_submodule(place)
     if not isinstance(norm, LayerNorm):
         raise ConfigError(
-            f"{place} is inside a {type(norm).__name__}: merge or detach the adapter first"
+            f"{place} is inside a {type(norm).__name__}: merge the adapter, where that can be, or "
+            "detach it"
         )
     return norm
 

@@ -102,7 +102,7 @@ def _contract_bias(trace: Trace, layer: int) -> Tensor:
     if contract is None:
         raise ConfigError(
             f"the feed-forward part of layer {layer} is inside a {type(module).__name__}: "
-            "merge or detach the adapter first"
+            "merge the adapter, where that can be, or detach it"
         )
     return affine(contract, trace.model.config.resolved_ffn_size)[1]
 
@@ -116,5 +116,5 @@ def _refuse_remainder(parts: Parts, trace: Trace) -> None:
     if float(rest) > tolerance * float((final * real).abs().max()):
         raise ConfigError(
             "the residual stream is not the sum of what its parts wrote: an adapter writes to it, "
-            "too; merge or detach it first"
+            "too; merge it, where that can be, or detach it"
         )

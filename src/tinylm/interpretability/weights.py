@@ -69,7 +69,7 @@ def maps_of(model: GenerativeModel, layer: int) -> tuple[nn.Module, nn.Module]:
     if not isinstance(attention, Attention):
         raise ConfigError(
             f"the attention of layer {layer} is inside a {type(attention).__name__}, so that its "
-            "heads have no weights of their own: merge or detach the adapter first"
+            "heads have no weights of their own: merge the adapter, where that can be, or detach it"
         )
     return attention.query_key_value, attention.output
 

@@ -27,14 +27,14 @@ def all_patched(result: Result) -> None:
     result["behaviours"] = [measured]
 
 
-def heads(way: str, best: int) -> Callable[[Result], None]:
-    """One head has all of the effect."""
+def heads(way: str, best: int, *near: int) -> Callable[[Result], None]:
+    """One head has all of the effect; some have less, but not measurably."""
 
     def change(result: Result) -> None:
         for behaviour in result["behaviours"]:
             if way in behaviour:
                 behaviour[way]["heads"] = [
-                    [float(i == best), i == best, i == best]
+                    [0.5, 0.0, 1.0] if i in near else [float(i == best), i == best, i == best]
                     for i in range(len(behaviour[way]["heads"]))
                 ]
 
@@ -84,6 +84,8 @@ CASES = [
         (heads("denoising", 5), "Head 2.2 has the largest mean effect: put in alone it takes the"),
         (both(heads("denoising", 5), heads("noising", 5)), "Most is lost without it, 100"),
         (both(heads("denoising", 5), heads("noising", 6)), "Most is lost without head 2.3, 100"),
+        (heads("denoising", 5, 2), "the interval of head 1.3 overlaps its own. Most"),
+        (heads("noising", 5, 2, 3), "the intervals of heads 1.3 and 1.4 overlap its own. The"),
         (stream(1), "at the last token carries most of it from the attention of layer 1 on."),
         (stream(2), "at the last token carries most of it before layer 2."),
         (stream(6), "The stream at the last token carries most of it after layer 3."),

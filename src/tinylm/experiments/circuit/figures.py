@@ -32,7 +32,7 @@ def circuit_figure(result: Mapping[str, Any]) -> Figure:
         panels = figure.subplots(1, len(rows), squeeze=False)[0]
         for axes, row in zip(panels, rows, strict=True):
             _draw(axes, row, layers, heads)
-            axes.set_title("\n".join(wrap(row["asks"], 16)), parse_math=False)
+            axes.set_title("\n".join(wrap(row["asks"], 64 // len(rows))), parse_math=False)
         marks = [Line2D([], [], color=colour, label=kind) for kind, colour in _KINDS.items()]
         marks.append(Line2D([], [], color=_OTHER, label="whole stream"))
         figure.legend(handles=marks, loc="outside lower center", ncols=len(marks))

@@ -114,11 +114,23 @@ def behaviour_comment(behaviour: Behaviour, result: Mapping[str, Any]) -> str:
     best, first = (_greatest(values) for values in (suffices, needed))
     text += (
         f"Head {_head(best, result['heads'])} has the largest mean effect: put in alone it takes "
-        f"the run {_share(suffices[best])} of the way. Most is lost without "
+        f"the run {_share(suffices[best])} of the way"
+        f"{_as_much(suffices, best, result['heads'])}. Most is lost without "
     )
     text += "it" if first == best else f"head {_head(first, result['heads'])}"
-    text += f", {_share(needed[first])}"
+    text += f", {_share(needed[first])}{_as_much(needed, first, result['heads'])}"
     return f"{text}. {_moved(behaviour, result['places'])}"
+
+
+def _as_much(values: Sequence[Difference], best: int, heads: int) -> str:
+    """Return which other heads may do as much: those whose intervals reach that of the best."""
+    others = [i for i, value in enumerate(values) if i != best and value.high >= values[best].low]
+    if not others:
+        return ""
+    names = listed([_head(i, heads) for i in others])
+    if len(others) == 1:
+        return f", though the interval of head {names} overlaps its own"
+    return f", though the intervals of heads {names} overlap its own"
 
 
 def _moved(behaviour: Behaviour, places: Sequence[str]) -> str:
