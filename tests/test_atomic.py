@@ -55,6 +55,19 @@ def test_a_folder_that_cannot_be_made_keeps_its_own_name(tmp_path: Path) -> None
     assert caught.value.filename == str(tmp_path / "file")
 
 
+def test_what_is_no_file_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "link", "folder"):
+        with pytest.raises(FileExistsError, match="is a folder or a device") as caught:
+            write_text(tmp_path / name, "x")
+        assert caught.value.filename == str(tmp_path / name)
+    assert stat.S_ISFIFO(pipe.lstat().st_mode) and (tmp_path / "link").is_symlink()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+
+
 def test_content_is_synced_before_it_takes_the_name_and_the_name_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

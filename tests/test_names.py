@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylm.errors import ConfigError
-from tinylm.names import checked_name, checked_path, nearest_folder
+from tinylm.names import checked_file, checked_name, checked_path, nearest_folder
 
 
 @given(st.text(max_size=12))
@@ -82,3 +83,28 @@ def test_a_folder_that_does_not_exist_gets_the_nearest(
     assert nearest_folder(tmp_path / "runs/basline") == f"; did you mean {tmp_path}/runs/baseline?"
     assert nearest_folder(Path("runs/zzz")) == nearest_folder(Path("none/zzz")) == ""
     assert nearest_folder(Path("runs/cache")) == ""
+
+
+def test_a_file_can_be_written_or_it_is_told_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (tmp_path / "page.html", tmp_path / "new/folder/page.html"):
+        assert checked_file(path, "--out") == path
+        assert not path.parent.exists() or path.parent == tmp_path
+    file, pipe = tmp_path / "file", tmp_path / "pipe"
+    file.write_text("x")
+    os.mkfifo(pipe)
+    assert checked_file(file, "--out") == file
+    for path, said in (
+        (Path(), "--out . is a folder: give the name of a file"),
+        (tmp_path, f"--out {tmp_path} is a folder: give the name of a file"),
+        (pipe, f"--out {pipe} is a device or a pipe: give the name of a file"),
+        (file / "a/b", f"--out {file}/a/b cannot be written: {file} is a file, not a folder"),
+        (tmp_path / "a\nb", f"--out '{tmp_path}/a\\nb' holds a control character or a line end"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            checked_file(path, "--out")
+        assert str(caught.value) == said
+    monkeypatch.setattr(os, "access", lambda folder, mode: folder != tmp_path)
+    with pytest.raises(ConfigError, match=f"written: the folder {tmp_path} is read-only"):
+        checked_file(tmp_path / "deep/page.html", "--out")

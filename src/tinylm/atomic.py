@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,12 +18,16 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary file that takes the name ``path`` only when the block ends without an error.
 
     Raises:
-        OSError: if the file cannot be written; ``path`` is then what it was before.
+        OSError: if the file cannot be written, or ``path`` is a folder, a device or anything else
+            that is no file; it is then what it was before.
         LostFolderError: if it is below a folder that this process has locked and that is not there
             any more.
     """
     path = Path(path)
     refuse_lost(path)
+    if path.exists() and not path.is_file():
+        # Whoever may would put a plain file in the place of /dev/null, for every process.
+        raise FileExistsError(errno.EEXIST, "is a folder or a device, not a file", str(path))
     temporary = folders.temporary(path)
     try:
         folders.make(path.parent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -67,4 +68,29 @@ def checked_path(path: Path, what: str) -> Path:
     """
     if not str(path).isprintable():
         raise ConfigError(f"{what} {str(path)!a} holds a control character or a line end")
+    return path
+
+
+def checked_file(path: Path, what: str) -> Path:
+    """Return a path if a file can be written there, before the work that ends in it.
+
+    Args:
+        path: of the file, which may be there already; folders above it need not be.
+        what: it is, for the message: ``--out``.
+
+    Raises:
+        ConfigError: if it holds control characters or line ends, is a folder or a device, or is
+            below what is no folder that can be written to.
+        OSError: if there can be no such name.
+    """
+    checked_path(path, what)
+    if path.is_dir():
+        raise ConfigError(f"{what} {path} is a folder: give the name of a file")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{what} {path} is a device or a pipe: give the name of a file")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ConfigError(f"{what} {path} cannot be written: {above} is a file, not a folder")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigError(f"{what} {path} cannot be written: the folder {above} is read-only")
     return path

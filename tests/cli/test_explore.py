@@ -54,6 +54,7 @@ def test_the_page_is_in_the_run_by_default(tinylm: Command, run: Path) -> None:
         (["{run}", "--out", "."], "--out . is a folder: give the name of a file"),
         (["{run}", "the " * 99], "has 100 tokens, <sos> included: give a sentence of at most 16"),
         (["{run}", "--pairs", "gone.jsonl"], "gone.jsonl: cannot be read"),
+        (["{run}", "--out", "{run}/config.yaml/page.html"], "config.yaml is a file, not a folder"),
         (["{run}", ""], "'' has no word: give a sentence of one at least"),
     ],
 )

@@ -156,6 +156,17 @@ def test_texts_with_nothing_to_show_are_refused(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("page", [".", "", "config/page.html"])
+def test_a_page_that_cannot_be_written_is_told_before_anything_is_read(
+    tinylm: Command, tiny_run: Path, tmp_path: Path, page: str
+) -> None:
+    (tmp_path / "config").write_text("a file")
+    status, out, err = tinylm("lens", tiny_run, TEXT, "--html", page)
+    assert (status, out) == (1, "")
+    assert err.startswith("tinylm: --html ")
+    assert err.count("\n") == 1
+
+
 def test_unknown_words_are_told(tinylm: Command, tiny_run: Path) -> None:
     status, _, err = tinylm("lens", tiny_run, "The zyzzy dog.")
     assert (status, err) == (0, "not in the vocabulary, read as <unk>: zyzzy\n")

@@ -34,17 +34,15 @@ def explore(
     """
     from tinylm.atomic import write_text
     from tinylm.cli.console import TerminalConsole
-    from tinylm.errors import ConfigError
     from tinylm.experiments.context import open_run, writing
     from tinylm.experiments.exploring.measure import explored
     from tinylm.experiments.exploring.page import explore_html
+    from tinylm.names import checked_file
     from tinylm.planning.limits import shown_bytes
 
     console = TerminalConsole()
     context = open_run(run, console)
-    path = run / "explore.html" if output is None else output
-    if path.is_dir():
-        raise ConfigError(f"--out {path} is a folder: give the name of a file")
+    path = run / "explore.html" if output is None else checked_file(output, "--out")
     # What is written into the run is told to be impossible before anything is measured.
     with writing(run, console) if output is None else nullcontext():
         result = explored(context, texts or (), pairs)

@@ -61,11 +61,11 @@ def lens(
     from tinylm.experiments.lens.tuning import kept_or_tuned
     from tinylm.interpretability.lens import READ, STREAM
     from tinylm.interpretability.lens import lens as read_lens
-    from tinylm.names import checked_path
+    from tinylm.names import checked_file
     from tinylm.printable import in_line
 
     if html is not None:
-        html = checked_path(html, "--html")
+        html = checked_file(html, "--html")
     lm = loaded(run, adapter, rank)
     console = TerminalConsole()
     _refuse(lm, text)
