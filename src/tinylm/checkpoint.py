@@ -91,8 +91,8 @@ class Checkpoint:
         # Before anything is built: a configuration may ask for more than there is.
         wanted = parameter_counts(self.config)["total"]
         held = sum(weight.numel() for weight in self.weights.values())
-        # Whatever was changed, no number of the model takes less than half a byte of the file.
-        fits = wanted <= 2 * held if self.changes else wanted == held
+        # Whatever was changed, no number of the model takes less than 2 bits of the file.
+        fits = wanted <= 4 * held if self.changes else wanted == held
         if not fits or self.config.num_layers > len(self.weights):
             raise CheckpointError(
                 f"{self.path}: model.safetensors holds {held:,} numbers in {len(self.weights):,} "

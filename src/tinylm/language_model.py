@@ -24,7 +24,7 @@ from tinylm.generation.scoring import token_log_probabilities
 from tinylm.interpretability.trace import Recorder, Trace
 from tinylm.interpretability.trace import trace as trace_ids
 from tinylm.locks import locked
-from tinylm.model.base import GenerativeModel
+from tinylm.model.base import GenerativeModel, parameter_sizes
 from tinylm.perplexity import perplexity
 from tinylm.printable import in_line
 from tinylm.registry import STRATEGIES
@@ -86,7 +86,7 @@ class LanguageModel:
 
     def __repr__(self) -> str:
         source = "" if self.source is None else f", {str(self.source)!r}"
-        size = sum(parameter.numel() for parameter in self.model.parameters())
+        size = sum(size for _, size in parameter_sizes(self.model))
         return (
             f"LanguageModel({size:,} parameters, vocabulary of {self.tokenizer.vocab_size:,}, "
             f"context of {self.model.config.context_length:,}{source})"

@@ -87,6 +87,7 @@ CHANGES = Registry(
         "fold": "tinylm.finetuning.changes:fold",
         "classify": "tinylm.finetuning.changes:classify",
         "mask": "tinylm.model.masks:made_again",
+        "quantize": "tinylm.compression.quantizing:made_again",
     },
 )
 
@@ -215,6 +216,14 @@ PRUNERS = Registry(
     },
 )
 
+QUANTIZERS = Registry(
+    "quantization method",
+    {
+        "rtn": "tinylm.compression.rounding:Rounding",
+        "nf4": "tinylm.compression.normal_float:NF4",
+    },
+)
+
 COMMANDS = Registry(
     "command",
     {
@@ -222,6 +231,7 @@ COMMANDS = Registry(
         "generate": "tinylm.cli.generate:generate",
         "finetune": "tinylm.cli.finetune:finetune",
         "merge": "tinylm.cli.merge:merge",
+        "quantize": "tinylm.cli.quantize:quantize",
         "classify": "tinylm.cli.classify:classify",
         "evaluate": "tinylm.cli.evaluate:evaluate",
         "attention": "tinylm.cli.attention:attention",

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from tests.contracts.test_methods import SETTINGS
 from tests.training.tiny import tiny_tokenizer
 from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.compression.quantizing import quantize, written
 from tinylm.config import ModelConfig, finetuning
 from tinylm.config.finetuning import ClassificationConfig
+from tinylm.config.quantization import RoundingConfig
 from tinylm.errors import AdapterError, CheckpointError
 from tinylm.finetuning.adapters import (
     activate,
@@ -39,10 +41,13 @@ from tinylm.finetuning.dylora import set_rank
 from tinylm.finetuning.longlora import extended
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel, Model
+from tinylm.model.changes import change
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.masks import hold
 from tinylm.model.weights import load_weights, model_weights
-from tinylm.registry import CHANGES, METHODS
+from tinylm.numbers.integers import IntegerFormat
+from tinylm.numbers.quantized import format_settings
+from tinylm.registry import CHANGES, METHODS, QUANTIZERS
 
 Models = Callable[..., DecoderLM]
 IDS = torch.randint(4, 23, (3, 8), generator=torch.Generator().manual_seed(3))
@@ -113,6 +118,19 @@ def masked(model: DecoderLM) -> Model:
     return model
 
 
+def quantized(model: DecoderLM) -> Model:
+    """After a mask, in several formats, with inputs that are scaled and rounded."""
+    masked(model)
+    settings = RoundingConfig(bits=3, activations="static")
+    quantize(model, QUANTIZERS.load("rtn"), settings, IDS)
+    scaled = model.layers[0].attention.output
+    scaled.input_scale = torch.linspace(0.5, 2, scaled.in_features)
+    model.layers[0].feed_forward.expand.rounding = "dynamic"
+    model.layers[0].feed_forward.expand.input_range = None
+    model.write_changes([*model.changes[:-1], change("quantize", modules=written(model))])
+    return model
+
+
 MADE: dict[str, Callable[[DecoderLM], Model]] = {
     "extend": a_longer_context,
     "attach": an_adapter,
@@ -123,6 +141,7 @@ MADE: dict[str, Callable[[DecoderLM], Model]] = {
     "fold": folded,
     "classify": a_classifier,
     "mask": masked,
+    "quantize": quantized,
 }
 """Change -> a model that was changed so, and last so."""
 
@@ -316,6 +335,18 @@ def attached(**changed: Any) -> dict[str, Any]:
     return about | changed
 
 
+INT4 = {
+    "format": format_settings(IntegerFormat(4)),
+    "input_scale": False,
+    "rounding": None,
+}
+
+
+def in_groups(size: int) -> dict[str, Any]:
+    form = IntegerFormat(4, granularity="group", group_size=size)
+    return {**INT4, "format": format_settings(form)}
+
+
 HEAD = {"num_labels": 3, "settings": {}, "start_id": 2, "base": "0" * 64}
 REFUSED: list[tuple[list[Mapping[str, Any]], str]] = [
     ([{"change": "attch"}], r"changes\.0: unknown change of a model 'attch'; did you mean attach"),
@@ -355,6 +386,30 @@ REFUSED: list[tuple[list[Mapping[str, Any]], str]] = [
     ([{"change": "mask", "modules": []}], "settings: modules = \\[\\]"),
     ([{"change": "mask", "modules": ["layers.7"]}], "'layers.7' is no module with a weight"),
     ([{"change": "mask", "modules": ["dropout"]}], "'dropout' is no module with a weight"),
+    ([{"change": "quantize", "modules": {}}], "expected at least 1 entry"),
+    ([{"change": "quantize", "modules": {"layers.9": INT4}}], "'layers.9' is no linear map"),
+    ([{"change": "quantize", "modules": {"*": INT4}}], r"'\*' is no linear map"),
+    (
+        [{"change": "quantize", "modules": {"unembedding": {**INT4, "format": {"kind": "int"}}}}],
+        "unknown number format 'int'; did you mean integer",
+    ),
+    (
+        [{"change": "quantize", "modules": {"embedding": {**INT4, "rounding": "dynamic"}}}],
+        "'embedding' has no inputs to scale or round",
+    ),
+    (
+        [{"change": "quantize", "modules": {"embedding": {**INT4, "rounding": "odd"}}}],
+        "rounding = 'odd': expected dynamic or static",
+    ),
+    ([{"change": "quantize", "modules": {"unembedding": INT4}}] * 2, "is quantized already"),
+    (
+        [{"change": "quantize", "modules": {"unembedding": in_groups(5)}}],
+        "group_size = 5 does not divide a row of 12",
+    ),
+    (
+        [{"change": "classify", **HEAD}, {"change": "quantize", "modules": {"x": INT4}}],
+        "comes last",
+    ),
     ([{"change": "merge"}] * 1001, "lists 1,001 changes, 1,000 can be made at most"),
 ]
 

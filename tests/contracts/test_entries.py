@@ -18,6 +18,7 @@ import pytest
 import tinylm
 from tinylm import registry
 from tinylm.compression.pruner import Pruner
+from tinylm.compression.quantizer import Quantizer
 from tinylm.data.corpora import Corpus
 from tinylm.experiments.experiment import Experiment
 from tinylm.finetuning.base import Method
@@ -109,6 +110,7 @@ LACKS: dict[str, Callable[[Any], list[str]]] = {
     "CHECKS": lacks_parameters("subject"),
     "OPTIMIZERS": is_a(Rule),
     "PRUNERS": lacks(Pruner),
+    "QUANTIZERS": lacks(Quantizer),
     "COMMANDS": lambda entry: [] if callable(entry) else ["a function"],
 }
 """Registry -> what says what an entry of it lacks."""
@@ -139,6 +141,7 @@ def test_an_entry_that_carries_nothing_is_missed(table: str) -> None:
         for table, names in {
             "METHODS": ("label", "noun", "explanation", "learning_rate", "num_trained"),
             "PRUNERS": ("label", "noun", "explanation", "Settings"),
+            "QUANTIZERS": ("label", "noun", "explanation", "Settings"),
             "TOKENIZERS": ("label", "explanation", "trained", "lossless", "Settings"),
             "POSITIONS": ("label", "explanation"),
         }.items()
@@ -160,7 +163,7 @@ def test_a_member_that_is_left_out_is_missed(
 
 ASKED = (
     *("TOKENIZERS", "POSITIONS", "ACTIVATIONS", "METHODS", "STRATEGIES", "MODELS"),
-    "PRUNERS",
+    *("PRUNERS", "QUANTIZERS"),
 )
 """Registries whose names nothing compares."""
 EVERYDAY = {"layers", "random"}

@@ -42,7 +42,7 @@ from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
 from tinylm.locks import LOCK, locked
 from tinylm.names import checked_path
-from tinylm.numbers.linear import LinearLike
+from tinylm.numbers.quantized import QuantizedWeight
 from tinylm.reading import read_signed, signed
 from tinylm.tokenizers.base import Tokenizer
 
@@ -268,8 +268,8 @@ def _size(model: nn.Module, checkpoint: Path) -> Size:
 def count_weights(model: nn.Module) -> tuple[int, int]:
     """Return the numbers that a model computes with, and how many of them are not 0.
 
-    A quantized map counts with the numbers that its codes stand for.
+    A quantized weight counts with the numbers that its codes stand for.
     """
-    quantized = (module.weight for module in model.modules() if isinstance(module, LinearLike))
+    quantized = (module() for module in model.modules() if isinstance(module, QuantizedWeight))
     counts = [(x.numel(), int(x.count_nonzero())) for x in (*model.parameters(), *quantized)]
     return sum(numbers for numbers, _ in counts), sum(nonzero for _, nonzero in counts)

@@ -22,4 +22,6 @@ class FastDecoderLM(DecoderLM):
     def summed_loss(self, x: Tensor, labels: Tensor, ignored: int) -> Tensor:
         """Return the sum of the losses of the tokens that follow; see ``DecoderLM``."""
         output = self.unembedding
+        if not getattr(output, "by_weight", True):  # a ``LinearLike`` that does more
+            return super().summed_loss(x, labels, ignored)
         return output_loss(x, output.weight, output.bias, labels, ignored)

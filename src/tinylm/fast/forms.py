@@ -20,11 +20,12 @@ from tinylm.fast.dropout import FastDropout
 from tinylm.fast.kept import forget
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import FastLinear
-from tinylm.fast.packed import BFloat16Linear, Int8Linear, PackedLinear
+from tinylm.fast.packed import BFloat16Linear, DecodedLinear, Int8Linear, PackedLinear
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLayer, DecoderLM
 from tinylm.model.dropout import Dropout
 from tinylm.model.layers import FeedForward, LayerNorm
+from tinylm.numbers.quantized import QuantizedLinear
 
 Form = Mapping[type[nn.Module], type[nn.Module]]
 """Class of a plain part -> its quick class."""
@@ -39,10 +40,11 @@ WHOLE: Form = {
     DecoderLM: FastDecoderLM,
 }
 """For whole texts, with gradients or without: training, validation."""
+_DECODED: Form = {**WHOLE, QuantizedLinear: DecodedLinear}
 DECODING: dict[Numbers, Form] = {
-    "float32": {**WHOLE, nn.Linear: PackedLinear, DecoderLM: Float32Steps},
-    "bfloat16": {**WHOLE, nn.Linear: BFloat16Linear, DecoderLM: BFloat16Steps},
-    "int8": {**WHOLE, nn.Linear: Int8Linear, DecoderLM: Int8Steps},
+    "float32": {**_DECODED, nn.Linear: PackedLinear, DecoderLM: Float32Steps},
+    "bfloat16": {**_DECODED, nn.Linear: BFloat16Linear, DecoderLM: BFloat16Steps},
+    "int8": {**_DECODED, nn.Linear: Int8Linear, DecoderLM: Int8Steps},
 }
 """For decoding, by format of the linear maps."""
 PLAIN: Form = {}

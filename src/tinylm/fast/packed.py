@@ -23,6 +23,7 @@ from tinylm.fast.kept import kept, numbers_of
 from tinylm.fast.linear import QuickLinear
 from tinylm.fast.onednn import onednn_linear, pack
 from tinylm.numbers.integers import INT8
+from tinylm.numbers.quantized import QuantizedLinear
 
 
 class _InferenceLinear(QuickLinear):
@@ -61,6 +62,24 @@ class BFloat16Linear(PackedLinear):
     """Rounded to bfloat16, in the order of oneDNN's kernels."""
 
     numbers = torch.bfloat16
+
+
+class DecodedLinear(QuantizedLinear):
+    """A quantized map, dequantized and packed in float32 when it first multiplies.
+
+    The copy takes the room of the map as it was before it was quantized.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x``, (..., in), to (..., out)."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            return super().forward(x)
+        state = [numbers_of(self), numbers_of(self.quantized)]
+        weight, bias = kept(self, "packed", state, self._pack)
+        return onednn_linear(self.multiplied(x.float()), weight, bias)
+
+    def _pack(self) -> tuple[Tensor, Tensor | None]:
+        return pack(self.quantized()), None if self.bias is None else self.bias.detach()
 
 
 class Int8Linear(_InferenceLinear):

@@ -8,7 +8,7 @@ afterwards, so that a checkpoint can repeat it (``model.changes``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
@@ -184,6 +184,19 @@ class GenerativeModel(Model):
     def parameter_counts(self) -> dict[str, int]:
         """Return the number of parameters by part, each counted once, and their ``total``."""
         raise NotImplementedError
+
+
+def parameter_sizes(module: nn.Module) -> Iterator[tuple[str, int]]:
+    """Yield name and size of every weight that a module computes with, each once.
+
+    One that is kept in a format of few bits is no parameter: the module that keeps it says its size
+    as ``num_weights``.
+    """
+    for name, parameter in module.named_parameters():
+        yield name, parameter.numel()
+    for name, part in module.named_modules():
+        if size := getattr(part, "num_weights", 0):
+            yield name, size
 
 
 def build(config: ModelConfig) -> GenerativeModel:

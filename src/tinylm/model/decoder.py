@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tinylm.config import ModelConfig
 from tinylm.errors import GenerationError
 from tinylm.model.attention import Attention
-from tinylm.model.base import GenerativeModel, LayerRunner, Model
+from tinylm.model.base import GenerativeModel, LayerRunner, Model, parameter_sizes
 from tinylm.model.cache import KVCache
 from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks
@@ -260,15 +260,15 @@ class DecoderLM(GenerativeModel):
         """Return the number of parameters by part, each counted once, and their ``total``."""
         parts = ("embedding", "positions", "attention", "feed-forward", "norms", "unembedding")
         counts = dict.fromkeys(parts, 0)
-        for name, parameter in self.named_parameters():
+        for name, size in parameter_sizes(self):
             if "norm" in name:
-                counts["norms"] += parameter.numel()
+                counts["norms"] += size
             elif ".attention." in name:
-                counts["attention"] += parameter.numel()
+                counts["attention"] += size
             elif ".feed_forward." in name:
-                counts["feed-forward"] += parameter.numel()
+                counts["feed-forward"] += size
             else:
-                counts[name.partition(".")[0]] += parameter.numel()
+                counts[name.partition(".")[0]] += size
         counts["total"] = sum(counts.values())
         return counts
 

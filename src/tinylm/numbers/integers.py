@@ -184,13 +184,18 @@ class IntegerFormat(WeightFormat):
             packed: (rows, ``row_bytes(columns)``), uint8.
             columns: of the codes.
         """
-        per_word, word_bytes = self._word
-        words = _joined(packed.to(torch.int32), 8, word_bytes)
-        whole = _split(words, self.bits, per_word)[:, :columns]
+        if 8 % self.bits:
+            per_word, word_bytes = self._word
+            words = _joined(packed.to(torch.int32), 8, word_bytes)
+            whole = _split(words, self.bits, per_word).to(torch.uint8)
+        else:  # in bytes throughout, which is several times as quick
+            whole = _split(packed, self.bits, 8 // self.bits)
+        whole = whole[:, :columns]
         if not self.symmetric:
-            return whole.to(torch.uint8)
+            return whole
         half = 1 << self.bits - 1
-        return ((whole ^ half) - half).to(torch.int8)
+        signed: Tensor = (whole ^ half) - half  # modulo 256
+        return signed.view(torch.int8)
 
     def store(self, codes: Tensor, scale: Tensor, zero: Tensor | None = None) -> dict[str, Tensor]:
         """Return what is kept of a weight, as ``quantize`` does, from its codes and constants.
@@ -283,7 +288,7 @@ def _joined(parts: Tensor, bits: int, count: int) -> Tensor:
 
 def _split(words: Tensor, bits: int, count: int) -> Tensor:
     """Return the ``count`` parts of each of ``words``, (rows, columns): (rows, parts)."""
-    parts: Tensor = words[..., None] >> _shifts(bits, count, words.device)
+    parts: Tensor = words[..., None] >> _shifts(bits, count, words.device).to(words.dtype)
     return (parts & (1 << bits) - 1).flatten(1)
 
 

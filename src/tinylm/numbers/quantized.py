@@ -110,6 +110,11 @@ class QuantizedWeight(nn.Module):
         return dict(self.named_buffers())
 
     @property
+    def num_weights(self) -> int:
+        """Numbers that it stands for."""
+        return self.shape.numel()
+
+    @property
     def num_bytes(self) -> int:
         """Bytes of all that is kept."""
         return sum(kept.numel() * kept.element_size() for kept in self.stored.values())

@@ -26,6 +26,14 @@ COMPRESSION: dict[str, Reference] = {
         "Conference on Computer Vision and Pattern Recognition",
         "https://arxiv.org/abs/1906.10771",
     ),
+    "jacob2018": Reference(
+        "B. Jacob, S. Kligys, B. Chen, M. Zhu, M. Tang, A. Howard, H. Adam and D. Kalenichenko",
+        2018,
+        "Quantization and training of neural networks for efficient integer-arithmetic-only "
+        "inference",
+        "Conference on Computer Vision and Pattern Recognition",
+        "https://arxiv.org/abs/1712.05877",
+    ),
     "frankle2020": Reference(
         "J. Frankle, G. K. Dziugaite, D. M. Roy and M. Carbin",
         2020,

@@ -1,0 +1,58 @@
+"""``tinylm quantize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinylm.cli.options import Data, data_overrides, tell_repeated
+from tinylm.cli.output import say
+from tinylm.registry import QUANTIZERS
+
+
+def quantize(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the quantized run goes.")],
+    method: Annotated[str, typer.Option(help=f"{', '.join(QUANTIZERS)}.")] = "rtn",
+    bits: Annotated[
+        int | None, typer.Option(help="Of a weight: 8, 4, 3 or 2. Empty: the method's own.")
+    ] = None,
+    data: Data = None,
+    option: Annotated[
+        list[str],
+        typer.Option(
+            "--option",
+            "-o",
+            metavar="KEY=VALUE",
+            help="Of the method, such as group_size=32.",
+            callback=tell_repeated,
+        ),
+    ] = [],  # noqa: B006
+) -> None:
+    """Keep a run's weights in fewer bits, and write the smaller run.
+
+    --data is other text to calibrate by, for methods that read any; its training split is taken.
+    """
+    from tinylm.cli.console import TerminalConsole
+    from tinylm.config import from_overrides, load_config, with_absolute_paths
+    from tinylm.experiments.context import open_run
+    from tinylm.experiments.quantizing import quantize_run
+
+    settings = from_overrides(
+        QUANTIZERS.load(method).Settings, [*([] if bits is None else [f"bits={bits}"]), *option]
+    )
+    console = TerminalConsole()
+    context = open_run(run, console)
+    source = None
+    if data is not None:
+        overrides = data_overrides(data)
+        source = with_absolute_paths(load_config(run / "config.yaml", overrides=overrides)).data
+    written = quantize_run(context, out, method, settings, source)
+    before, after = written["before"]["bytes"], written["after"]["bytes"]
+    console.note(
+        f"{out}: {written['after']['weights']:,} weights in {after / 2**20:.2f} MiB, "
+        f"{8 * after / written['after']['weights']:.2f} bits each; before {before / 2**20:.2f} MiB"
+    )
+    say(str(out))

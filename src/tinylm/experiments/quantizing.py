@@ -1,0 +1,75 @@
+"""A run whose weights are kept in fewer bits, made of another run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tinylm.compression.quantizing import quantize, refuse_quantized
+from tinylm.config import DataConfig, to_dict
+from tinylm.config.quantization import Inputs
+from tinylm.errors import CompressionError, ConfigError
+from tinylm.experiments.compressing import (
+    Compression,
+    Written,
+    calibration_windows,
+    new_run,
+    write_compressed,
+)
+from tinylm.experiments.context import Context
+from tinylm.finetuning.adapters import adapters
+from tinylm.language_model import LanguageModel
+from tinylm.registry import QUANTIZERS
+
+
+def quantize_run(
+    context: Context, out: Path, method: str, settings: Inputs, data: DataConfig | None = None
+) -> Written:
+    """Quantize a run's model and write the run that it becomes.
+
+    Args:
+        context: the run.
+        out: folder of the new one.
+        method: name in the registry QUANTIZERS.
+        settings: of the method's type.
+        data: text to calibrate by; None: the run's.
+
+    Returns:
+        What compression.json holds.
+
+    Raises:
+        CompressionError: if the run is quantized already, and what the method refuses.
+        ConfigError: if the folder is not empty, the text has too few windows, or there is a text
+            and nothing that would read it.
+        DataError: for a text that cannot be used.
+    """
+    if data is not None and not settings.reads_texts:
+        raise ConfigError(
+            "--data is text to calibrate by, and this method reads none: leave it out"
+        )
+    with new_run(out, context.console):
+        lm = LanguageModel.load(context.folder)
+        if adapters(lm.model):
+            raise CompressionError(
+                f"{context.folder} holds a model with adapters: write the merged one with "
+                "`tinylm merge`, then quantize that"
+            )
+        refuse_quantized(lm.model)  # before texts are read
+        ids = None
+        calibration = None
+        if settings.reads_texts:
+            ids = calibration_windows(
+                context,
+                settings.windows,
+                settings.calibration_seed,
+                tokenizer=lm.tokenizer,
+                data=data,
+            )
+            calibration = {
+                "corpus": to_dict(data or context.config.data),
+                "windows": settings.windows,
+                "seed": settings.calibration_seed,
+                "tokens": ids.numel(),
+            }
+        details = quantize(lm.model, QUANTIZERS.load(method), settings, ids)
+        record = Compression("quantize", method, to_dict(settings), calibration, details)
+        return write_compressed(out, context, lm, record)
