@@ -13,20 +13,22 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.contracts.test_methods import SETTINGS as METHOD_SETTINGS
 from tests.training.tiny import tiny_tokenizer
 from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from tinylm.compression.quantizing import quantize
 from tinylm.config import field_help, from_overrides, to_dict
-from tinylm.config.finetuning import LoraConfig
-from tinylm.errors import CompressionError, ConfigError
+from tinylm.config.finetuning import ClassificationConfig, LoraConfig
+from tinylm.errors import AdapterError, CompressionError, ConfigError
 from tinylm.fast import for_decoding, install
 from tinylm.finetuning.adapters import attach, fold, merge, unmerge
+from tinylm.finetuning.classification import Classifier
 from tinylm.generation.stepper import Stepper
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import DecoderLM
 from tinylm.numbers.quantized import QuantizedLinear, QuantizedWeight
 from tinylm.planning.parameters import parameter_counts
-from tinylm.registry import QUANTIZERS
+from tinylm.registry import METHODS, QUANTIZERS
 from tinylm.report.references import REFERENCES
 
 Models = Callable[..., DecoderLM]
@@ -190,3 +192,27 @@ def test_what_cannot_be_is_refused_and_nothing_has_changed(name: str, small_mode
 def test_bits_that_do_not_exist_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=r"bits = 5: expected "):
         from_overrides(QUANTIZERS.load(name).Settings, ["bits=5"])
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "qlora"])
+def test_every_other_method_adapts_a_quantized_model(method: str, small_model: Models) -> None:
+    model = quantized("rtn", small_model(context_length=16))
+    settings = METHOD_SETTINGS[method]
+    if getattr(settings, "train_embeddings", False):
+        with pytest.raises(AdapterError, match=r"give -o train_embeddings=false$"):
+            attach(model, method, settings)
+        settings = dataclasses.replace(settings, train_embeddings=False)
+    adapted = attach(model, method, settings).train()
+    adapted(IDS).logsumexp(-1).sum().backward()
+    trained = {name for name, p in adapted.named_parameters() if p.requires_grad}
+    assert trained
+    assert {name for name, p in adapted.named_parameters() if p.grad is not None} == trained
+
+
+def test_what_would_train_quantized_weights_is_refused(small_model: Models) -> None:
+    model = quantized("rtn", small_model())
+    with pytest.raises(AdapterError, match=r"is quantized already, as 4-bit .* adapt it by LoRA"):
+        attach(model, "qlora", METHOD_SETTINGS["qlora"])
+    with pytest.raises(AdapterError, match="embedding is quantized, and its weights cannot be"):
+        Classifier(model, 3, ClassificationConfig(body="full"), start_id=2)
+    Classifier(model, 3, ClassificationConfig(body="frozen", bidirectional=True), start_id=2)

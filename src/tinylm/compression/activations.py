@@ -82,7 +82,7 @@ def round_statically(
     read(histograms)
     ranges = {path: choose(histogram, INPUTS) for path, histogram in histograms.items()}
     for path, module in maps.items():
-        scale = module.quantized.stored["scale"]
+        device = module.quantized.stored["codes"].device
         module.rounding = "static"
-        module.input_range = torch.tensor(ranges[path], device=scale.device)
+        module.input_range = torch.tensor(ranges[path], device=device)
     return ranges

@@ -27,6 +27,7 @@ from tinylm.experiments.recipes import begun, read_recipe, unfinished, write_rec
 from tinylm.experiments.training.measure import StoppedBySignalError, go_back, resume_point
 from tinylm.finetuning.adapters import attach, fingerprint, trained_parameters
 from tinylm.finetuning.classification_files import ABOUT as CLASSIFIER
+from tinylm.finetuning.linear import refuse_quantized
 from tinylm.finetuning.longlora import extended
 from tinylm.finetuning.storage import OURS, load_adapter, read_adapter, save_adapter
 from tinylm.language_model import LanguageModel
@@ -101,6 +102,7 @@ def adapted_start(base: GenerativeModel, recipe: Recipe) -> GenerativeModel:
         base = extended(base, recipe.context_length)
     torch.manual_seed(recipe.training.seed)
     if recipe.method == FULL:
+        refuse_quantized(base)
         return base.requires_grad_()
     return attach(base, recipe.method, recipe.settings)
 

@@ -51,7 +51,7 @@ def quantize_run(
         if adapters(lm.model):
             raise CompressionError(
                 f"{context.folder} holds a model with adapters: write the merged one with "
-                "`tinylm merge`, then quantize that"
+                "`tinylm merge RUN ADAPTER --out FOLDER`, then quantize that"
             )
         refuse_quantized(lm.model)  # before texts are read
         ids = None

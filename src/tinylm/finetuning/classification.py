@@ -23,6 +23,7 @@ from tinylm.config import ModelConfig, to_dict
 from tinylm.config.finetuning import ClassificationConfig, LoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import attach, fingerprint
+from tinylm.finetuning.linear import refuse_quantized
 from tinylm.model.base import Change, GenerativeModel, LayerRunner, Model
 from tinylm.model.changes import change
 from tinylm.model.dropout import Dropout
@@ -71,6 +72,8 @@ class Classifier(Model):
             lora = LoraConfig(rank=settings.rank, alpha=settings.alpha, targets=settings.targets)
             body = attach(body, "lora", lora)
         elif settings.body != "lora":
+            if settings.body == "full":
+                refuse_quantized(body)
             body.requires_grad_(settings.body == "full")
             if not body.config.tie_embeddings:
                 body.unembedding.requires_grad_(False)  # it takes no part

@@ -22,10 +22,12 @@ from tinylm.finetuning.sites import (
     Wrapper,
     find_modules,
     module_at,
+    plain_modules,
     replace_module,
     unwrapped,
 )
 from tinylm.numbers.linear import LinearLike, LinearMap
+from tinylm.numbers.quantized import QuantizedEmbedding
 
 LINEARS = (nn.Linear, LinearLike)
 """The kinds of module that count as linear maps."""
@@ -204,6 +206,20 @@ def plain_linear(module: nn.Module) -> LinearMap:
     if not isinstance(inside, LINEARS):
         raise AdapterError(f"a {type(inside).__name__} is no linear map")
     return inside
+
+
+def refuse_quantized(model: nn.Module) -> None:
+    """Refuse to train all weights of a model of which some are kept in few bits.
+
+    Raises:
+        AdapterError: saying what can be done instead.
+    """
+    for path, module in plain_modules(model):
+        if isinstance(module, (LinearLike, QuantizedEmbedding)):
+            raise AdapterError(
+                f"{path} is quantized, and its weights cannot be trained: adapt the model by a "
+                "method of few parameters, such as lora, or train the run that it was made of"
+            )
 
 
 def find_linears(model: nn.Module, patterns: Sequence[str]) -> dict[str, LinearMap]:

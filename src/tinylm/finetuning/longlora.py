@@ -39,6 +39,7 @@ from tinylm.model.changes import note
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.layers import LayerNorm
 from tinylm.model.reading import Reading
+from tinylm.numbers.quantized import QuantizedEmbedding
 from tinylm.planning.limits import refuse_model
 from tinylm.registry import POSITIONS
 
@@ -164,6 +165,10 @@ def _trained_with_it(model: nn.Module, settings: LongLoraConfig) -> list[str]:
     """Return the names of the embeddings' and norms' parameters that are trained as well."""
     kinds: list[type[nn.Module]] = []
     if settings.train_embeddings:
+        if any(isinstance(module, QuantizedEmbedding) for _, module in plain_modules(model)):
+            raise AdapterError(
+                "the embedding is quantized and cannot be trained: give -o train_embeddings=false"
+            )
         kinds.append(nn.Embedding)
     if settings.train_norms:
         kinds.append(LayerNorm)

@@ -1,0 +1,117 @@
+"""`tinylm quantize`, and every command that takes a run on what it made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_finetune import files
+from tinylm.language_model import LanguageModel
+from tinylm.numbers.integers import IntegerFormat
+from tinylm.numbers.quantized import QuantizedLinear, QuantizedWeight
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_a_quantized_run_is_a_run_like_any_other(
+    tinylm: Command, tiny_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "small"
+    status, printed, said = tinylm("quantize", str(tiny_run), "--bits", "4", "--out", str(out),
+                                   "-o", "symmetric=true")  # fmt: skip
+    assert status == 0, said
+    assert printed == f"{out}\n"
+    model = LanguageModel.load(out).model
+    weights = [m for m in model.modules() if isinstance(m, QuantizedWeight)]
+    assert weights
+    for kept in weights:
+        assert isinstance(kept.form, IntegerFormat)
+        assert (kept.form.bits, kept.form.symmetric) == (4, True)
+    about = json.loads((out / "compression.json").read_text())
+    assert about["before"]["weights"] == about["after"]["weights"]
+    on_disk = (out / "checkpoints/best/model.safetensors").stat().st_size
+    assert about["after"]["bytes"] == on_disk < about["before"]["bytes"] / 2
+    assert (about["command"], about["method"], about["calibration"]) == ("quantize", "rtn", None)
+
+    run = str(out)
+    assert tinylm("generate", run, "the dog", "--max-new-tokens", "5")[0] == 0
+    status, printed, said = tinylm("evaluate", run, "--json")
+    assert status == 0, said
+    ours = json.loads(printed)
+    theirs = json.loads(tinylm("evaluate", str(tiny_run), "--json")[1])
+    assert ours.keys() == theirs.keys()
+    status, _, said = tinylm("finetune", run, "--data", "letters", "--steps", "2")
+    assert status == 0, said
+    merged = tmp_path / "merged"
+    assert tinylm("merge", run, "lora", "--out", str(merged))[0] == 0
+    whole = LanguageModel.load(merged).model
+    assert not any(
+        isinstance(m, QuantizedLinear) for n, m in whole.named_modules() if "layers" in n
+    )
+    before = files(out)
+    for arguments, message in (
+        (["finetune", run, "--method", "full", "--data", "letters"], "is quantized, and its"),
+        (["finetune", run, "--method", "qlora", "--data", "letters"], "adapt it by LoRA"),
+        (["train", "--resume", run], "was made by `tinylm quantize`"),
+    ):
+        status, _, said = tinylm(*arguments)
+        assert status != 0
+        assert message in said
+        assert said.count("\n") == 1 or "numbers are trained" in said
+    assert files(out) == before
+    again = tmp_path / "again"
+    status, _, said = tinylm("quantize", run, "--bits", "8", "--out", str(again))
+    assert (status, said.count("\n")) == (1, 1)
+    assert "is quantized already, as 4-bit integers, symmetric" in said
+    assert not again.exists()
+
+
+def test_a_static_range_is_chosen_by_texts(tinylm: Command, tiny_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "static"
+    options = ["-o", "activations=static", "-o", "activation_range=min-max", "-o", "windows=3"]
+    status, _, said = tinylm("quantize", str(tiny_run), "--bits", "8", "--out", str(out), *options)
+    assert status == 0, said
+    about = json.loads((out / "compression.json").read_text())
+    assert about["calibration"]["windows"] == 3
+    ranges = about["details"]["input_ranges"]
+    for path, module in LanguageModel.load(out).model.named_modules():
+        if isinstance(module, QuantizedLinear):
+            assert module.rounding == "static"
+            assert module.input_range is not None
+            assert module.input_range.tolist() == pytest.approx(ranges[path])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--bits", "5"], "bits = 5: expected 8, 4, 3 or 2"),
+        (["--method", "nf4", "--bits", "8"], "bits = 8: expected 4"),
+        (["--method", "gptqq"], "unknown quantization method 'gptqq'"),
+        (["-o", "group_size=7"], "group_size = 7 does not divide a row of"),
+        (
+            ["-o", "granularity=row", "-o", "group_size=4"],
+            "granularity = 'row' with group_size = 4",
+        ),
+        (["-o", "granularity=column"], "granularity = 'column': expected tensor, row or group"),
+        (["-o", "targets=[nose]"], "target 'nose' matches nothing that is quantized"),
+        (["-o", "grup_size=4"], "unknown key grup_size; did you mean group_size"),
+        (["-o", "activations=static", "-o", "windows=1000000"], "calibration windows = 1000000"),
+        (["--data", "letters"], "--data is text to calibrate by, and this method reads none"),
+        (["-o", "activations=static", "--data", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_nothing_is_written(
+    arguments: list[str], message: str, tinylm: Command, tiny_run: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    before = files(tiny_run)
+    status, printed, said = tinylm("quantize", str(tiny_run), "--out", str(out), *arguments)
+    assert status == 1
+    assert printed == ""
+    assert message in said
+    assert said.count("\n") == 1
+    assert not out.exists()
+    assert files(tiny_run) == before
