@@ -18,7 +18,8 @@ from tinylm.config.finetuning import EVERY_PROJECTION
 from tinylm.errors import CompressionError
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.masks import masks_of
-from tinylm.numbers.nf4 import NF4Linear
+from tinylm.numbers.nf4 import NormalFloat
+from tinylm.numbers.quantized import QuantizedLinear
 from tinylm.registry import PRUNERS
 
 Models = Callable[..., DecoderLM]
@@ -222,7 +223,7 @@ def test_what_cannot_be_is_refused(
 def test_a_quantized_map_is_refused(small_model: Models) -> None:
     model = small_model()
     layer = model.layers[1]
-    layer.attention.output = NF4Linear(layer.attention.output)
+    layer.attention.output = QuantizedLinear(layer.attention.output, NormalFloat())
     with pytest.raises(CompressionError, match=r"layers\.1\.attention\.output is quantized"):
         prune("magnitude", model, 0.5)
     assert masks_of(model) == {}

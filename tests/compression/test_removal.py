@@ -25,7 +25,8 @@ from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.masks import hold, masks_of
 from tinylm.model.reading import Reading
-from tinylm.numbers.nf4 import NF4Linear
+from tinylm.numbers.nf4 import NormalFloat
+from tinylm.numbers.quantized import QuantizedLinear
 from tinylm.planning.parameters import parameter_counts
 from tinylm.registry import PRUNERS
 
@@ -389,7 +390,9 @@ def test_more_parts_than_there_are_are_refused(
 def test_models_that_cannot_be_built_smaller_are_refused(name: str, small_model: Models) -> None:
     method = PRUNERS.load(name)
     quantized = small_model(**FOUR)
-    quantized.layers[1].attention.output = NF4Linear(quantized.layers[1].attention.output)
+    quantized.layers[1].attention.output = QuantizedLinear(
+        quantized.layers[1].attention.output, NormalFloat()
+    )
     with pytest.raises(CompressionError, match="quantized already"):
         method.prune(quantized, 0.5, method.Settings(), IDS)
     extended = small_model(**FOUR)
