@@ -373,3 +373,6 @@ def test_a_generation_that_cannot_be_traced_is_refused(tiny_lm: LanguageModel) -
         tiny_lm.trace_generation("The dog", strategy="beam")
     with pytest.raises(GenerationError, match=f"the context is {CONTEXT}.*max_new_tokens = 22"):
         tiny_lm.trace_generation("The dog", max_new_tokens=30)
+    for prompt in (None, ["The dog"], 5):
+        with pytest.raises(GenerationError, match="expected one text, not "):
+            tiny_lm.trace_generation(cast(str, prompt))

@@ -198,7 +198,7 @@ class LanguageModel:
         values = token_log_probabilities(self.model, [ids])[0]
         return Score(sum(values), len(values))
 
-    def trace(self, text: str | Sequence[str], names: Sequence[str] = ("*",)) -> Trace:
+    def trace(self, text: str | Sequence[str], names: str | Sequence[str] = "*") -> Trace:
         """Return the activations of the model on a text, or on a batch of texts of any lengths.
 
         Args:
@@ -216,7 +216,7 @@ class LanguageModel:
         self,
         prompt: str,
         config: GenerationConfig | None = None,
-        names: Sequence[str] = ("*",),
+        names: str | Sequence[str] = "*",
         **settings: Any,
     ) -> tuple[Generation, Trace]:
         """Continue a prompt, and return the activations of every token read on the way.
@@ -233,9 +233,12 @@ class LanguageModel:
         Raises:
             ConfigError: for a setting that does not exist or cannot be, a strategy that searches,
                 or a name that matches no activation.
-            GenerationError: if prompt and continuation do not fit into the context.
+            GenerationError: if the prompt is no text, or does not fit into the context with its
+                continuation.
         """
         config = _with_settings(config, settings)
+        if not isinstance(prompt, str):
+            raise GenerationError(f"expected one text, not {shown(prompt)}")
         ids = self._framed([prompt])[0]
         if hasattr(STRATEGIES.load(config.strategy), "search"):
             raise ConfigError(

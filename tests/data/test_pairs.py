@@ -148,6 +148,21 @@ def test_a_line_that_is_no_pair_is_refused(
     assert "\n" not in str(caught.value)
 
 
+def test_prompts_longer_than_the_context_are_refused_by_their_line(
+    tmp_path: Path, tokenizer: WordTokenizer
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps(GOOD))
+    tokens = len(tokenizer.encode(GOOD["clean"])) + 1
+    assert read_pairs(path, tokenizer, tokens) == read_pairs(path, tokenizer)
+    with pytest.raises(DataError) as caught:
+        read_pairs(path, tokenizer, tokens - 1)
+    assert str(caught.value) == (
+        f"{path}, line 1: the prompts have {tokens} tokens, <sos> included, and the model reads "
+        f"{tokens - 1}: shorten both"
+    )
+
+
 def test_files_without_pairs_are_refused(tmp_path: Path, tokenizer: WordTokenizer) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text("\n")

@@ -244,6 +244,17 @@ def test_pairs_that_cannot_be_used(context: Context, tmp_path: Path) -> None:
     path.write_text(json.dumps({**PAIR, "clean": "the zebra saw the"}), "utf-8")
     with pytest.raises(DataError, match=r"pairs\.jsonl, line 1: .*zebra"):
         explored(context, TEXTS, path)
+    long = {key: " ".join([PAIR[key]] * 5) for key in ("clean", "corrupted")}
+    path.write_text(json.dumps({**PAIR, **long}), "utf-8")
+    with pytest.raises(DataError, match=r"pairs\.jsonl, line 1: .* the model reads 16"):
+        explored(context, TEXTS, path)
+
+
+def test_unknown_words_are_told(context: Context) -> None:
+    console = SilentConsole()
+    with pytest.raises(DataError, match="cannot be read"):
+        explored(replace(context, console=console), ["the zyzzy dog"], Path("gone.jsonl"))
+    assert console.notes == ["not in the vocabulary, read as <unk>: zyzzy"]
 
 
 def test_steps_are_left_out_of_a_page_that_grows_too_large(

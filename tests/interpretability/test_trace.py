@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -10,7 +10,10 @@ from torch import Tensor
 
 from tests.model.helpers import ENCODINGS, NORM_PLACEMENTS, build_random
 from tinylm.errors import ConfigError, GenerationError
+from tinylm.interpretability.attribution_patching import attributions
+from tinylm.interpretability.pair_runs import TokenPair, run_pair
 from tinylm.interpretability.parts import parts_of
+from tinylm.interpretability.patching import sweep
 from tinylm.interpretability.trace import Recorder, trace
 from tinylm.interpretability.weights import affine, head_weights, maps_of
 
@@ -104,7 +107,13 @@ def test_a_table_of_an_activation() -> None:
     row = table[(table.text == 1) & (table["head"] == 2) & (table.position == 1) & (table.key == 0)]
     assert row.word.item() == "g"
     assert row.value.item() == traced.pattern(0)[1, 2, 1, 0].item()
-    assert len(table) == 2 * 3 * 5 * 5
+    assert len(table) == 3 * (5 * 5 + 3 * 3)  # padding has no row
+    for text, count in enumerate((5, 3)):
+        for head in range(3):
+            alone = table[(table.text == text) & (table["head"] == head)]
+            expected = traced.pattern(0)[text, head, :count, :count]
+            assert alone.value.tolist() == expected.reshape(-1).tolist()
+            assert alone.position.tolist() == [i for i in range(count) for _ in range(count)]
     assert list(traced.to_pandas("logits").columns[:3]) == ["text", "position", "vocabulary"]
 
 
@@ -137,6 +146,7 @@ def test_pictures_and_the_page_of_a_notebook() -> None:
     for name in ("layers.0.attention.scores", "final", "logits"):
         figure = traced.plot(name)
         figure.canvas.draw()  # "$" is no mathematics
+    assert figure.axes[0].get_xlabel() == "vocabulary"
     page = traced._repr_html_()
     assert "<code>&lt;i&gt;$x$</code>" in page
     assert "<td>text, head, position, key</td><td>2 &times; 3 &times; 5 &times; 5</td>" in page
@@ -156,6 +166,31 @@ def test_texts_that_cannot_be_read_are_refused(texts: Any, message: str) -> None
         trace(build_random(), texts)
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_model_whose_numbers_are_lost_is_drawn(value: float) -> None:
+    model = build_random()
+    with torch.no_grad():
+        model.layers[1].feed_forward.contract.weight.fill_(value)
+    traced = trace(model, TEXTS)
+    assert not traced.logits.isfinite().any()
+    for name in traced:
+        traced.plot(name).canvas.draw()
+
+
+def test_one_name_is_a_name_and_not_its_letters() -> None:
+    model = build_random()
+    assert set(trace(model, TEXTS, names="final")) == {"final"}
+    assert len(trace(model, TEXTS, names="layers.*.input")) == 2
+    recorder = Recorder(model, "layers.0.input")
+    model.residual(torch.tensor([TEXTS[0]]), hooks=recorder.hooks)
+    assert set(recorder.trace(TEXTS[0], "abcde")) == {"layers.0.input", "final", "logits"}
+    runs = run_pair(model, TokenPair((2, 5, 7), (2, 6, 7), 4, 8))
+    assert set(sweep(runs, "noising", "layers.0.input")) == {"layers.0.input"}
+    assert set(attributions(runs, "noising", "layers.0.input")) == {"layers.0.input"}
+    with pytest.raises(ConfigError, match="no activation is named 'inputs'"):
+        trace(model, TEXTS, names="inputs")
+
+
 def test_what_is_not_there_is_refused_with_what_is_near() -> None:
     model = build_random()
     with pytest.raises(ConfigError, match=r"no activation is named 'layers.7.\*'"):
@@ -163,6 +198,8 @@ def test_what_is_not_there_is_refused_with_what_is_near() -> None:
     traced = trace(model, TEXTS, names=["layers.*.attention.pattern"])
     with pytest.raises(ConfigError, match=r"no activation .layers\.0\.attention\.patern.*pattern"):
         traced["layers.0.attention.patern"]
+    with pytest.raises(ConfigError, match="no activation 0 in this trace"):
+        traced[cast(str, 0)]
     with pytest.raises(ConfigError, match="there is no layer 2: the model has 2"):
         head_weights(model, 2)
     with pytest.raises(ConfigError, match="there is no text 2"):

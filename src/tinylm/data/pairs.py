@@ -137,8 +137,15 @@ def grammar_pairs(behaviour: str, seed: int) -> Iterator[PromptPair]:
         yield PromptPair(clean, corrupted, answer, wrong)
 
 
-def read_pairs(path: str | Path, tokenizer: Tokenizer) -> list[tuple[PromptPair, EncodedPair]]:
+def read_pairs(
+    path: str | Path, tokenizer: Tokenizer, longest: int | None = None
+) -> list[tuple[PromptPair, EncodedPair]]:
     """Read a user's pairs, a JSON object a line.
+
+    Args:
+        path: of the file.
+        tokenizer: the model's.
+        longest: tokens that the model reads at once; empty: as many as there are.
 
     Raises:
         DataError: naming the file, the line and what is wrong with it, or for a file without pairs.
@@ -153,7 +160,13 @@ def read_pairs(path: str | Path, tokenizer: Tokenizer) -> list[tuple[PromptPair,
         if missing:
             raise refuse(f"{missing[0]} is missing: a pair has {', '.join(_KEYS)}")
         pair = PromptPair(**row)
-        pairs.append((pair, encode_pair(pair, tokenizer, refuse)))
+        encoded = encode_pair(pair, tokenizer, refuse)
+        if longest is not None and len(encoded.clean) > longest:
+            raise refuse(
+                f"the prompts have {len(encoded.clean)} tokens, <sos> included, and the model "
+                f"reads {longest}: shorten both"
+            )
+        pairs.append((pair, encoded))
     if not pairs:
         raise DataError(
             f'{path}: holds no pairs: give one a line, {{"clean": …, "corrupted": …, …}}'

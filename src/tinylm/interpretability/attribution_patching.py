@@ -27,7 +27,7 @@ sign of less is that of rounding."""
 
 
 def attributions(
-    runs: PairRuns, direction: Direction, patterns: Iterable[str] = ("*",), by_head: bool = True
+    runs: PairRuns, direction: Direction, patterns: str | Iterable[str] = "*", by_head: bool = True
 ) -> dict[str, Tensor]:
     """Estimate what patching each activation at each head and position would give.
 

@@ -28,6 +28,7 @@ from tinylm.interpretability.pair_runs import Direction, PairRuns
 from tinylm.interpretability.trace import Trace, axes_of
 from tinylm.interpretability.weights import maps_of
 from tinylm.model.decoder import evaluating
+from tinylm.model.hooks import as_patterns
 from tinylm.model.reading import Reading
 
 _TOKENS = 2048
@@ -272,7 +273,7 @@ def refuse(base: Trace, rows: Sequence[Sequence[Site]]) -> None:
 def sweep(
     runs: PairRuns,
     direction: Direction,
-    patterns: Iterable[str] = ("*",),
+    patterns: str | Iterable[str] = "*",
     by_position: bool = True,
     by_head: bool = True,
 ) -> dict[str, Tensor]:
@@ -312,13 +313,13 @@ def _each(size: int | None) -> Iterable[int | None]:
     return [None] if size is None else range(size)
 
 
-def matching(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
+def matching(names: Iterable[str], patterns: str | Iterable[str]) -> list[str]:
     """Return the names that match a pattern, in their order.
 
     Raises:
         ConfigError: if a pattern matches none, naming the nearest.
     """
-    known, wanted = list(names), list(patterns)
+    known, wanted = list(names), as_patterns(patterns)
     for pattern in wanted:
         if not any(fnmatchcase(name, pattern) for name in known):
             raise ConfigError(f"no activation is named {shown(pattern)}{nearest(pattern, known)}")

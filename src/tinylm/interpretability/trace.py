@@ -23,6 +23,7 @@ from tinylm.errors import ConfigError, GenerationError, nearest, shown
 from tinylm.interpretability.weights import affine, maps_of
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating, record
+from tinylm.model.hooks import as_patterns
 from tinylm.model.layers import LayerNorm
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAD_ID = 0
+_TOKENS = ("position", "key")
+"""Axes that count tokens of a text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,8 @@ class Trace:
         """
         if name not in self.activations:
             raise ConfigError(
-                f"no activation {shown(name)} in this trace{nearest(name, list(self.activations))}"
+                f"no activation {shown(name)} in this trace"
+                f"{nearest(str(name), list(self.activations))}"
             )
         return self.activations[name]
 
@@ -184,7 +188,8 @@ class Trace:
         from tinylm.interpretability.drawing import activation_figure
 
         alone = self.of(text)
-        return activation_figure(name, alone[name][0], alone.words[0])
+        value = alone[name]
+        return activation_figure(name, value[0], alone.words[0], axes_of(name, value.dim())[-1])
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the texts, and the shape of every activation."""
@@ -202,22 +207,23 @@ class Trace:
         return f"<ol start='0'>{texts}</ol><table>{head}{rows}</table>"
 
     def to_pandas(self, name: str) -> pd.DataFrame:
-        """Return an activation as a table: a row a number, with its indices, text and word."""
+        """Return an activation as a table: a row a number, with its indices, text and word.
+
+        Padding has no row: neither tokens after the end of a text nor, as keys, those who see them.
+        """
         import numpy as np
         import pandas as pd
 
         value = self.numpy(name)
         axes = axes_of(name, value.ndim)
-        grid = np.indices(value.shape).reshape(value.ndim, -1)
+        grid = np.indices(value.shape)
         table: dict[str, Any] = dict(zip(axes, grid, strict=True))
-        shown_words = [
-            words[token] if token < len(words) else ""
-            for words, token in (
-                (self.words[text], token)
-                for text, token in zip(table["text"], table["position"], strict=True)
-            )
-        ]
-        return pd.DataFrame({**table, "word": shown_words, "value": value.reshape(-1)})
+        lengths = np.array([len(words) for words in self.words])[table["text"]]
+        real = np.logical_and.reduce([table[axis] < lengths for axis in _TOKENS if axis in axes])
+        table = {axis: index[real] for axis, index in table.items()}
+        places = zip(table["text"], table["position"], strict=True)
+        words = [self.words[text][token] for text, token in places]
+        return pd.DataFrame({**table, "word": words, "value": value[real]})
 
 
 def axes_of(name: str, dimensions: int) -> tuple[str, ...]:
@@ -239,7 +245,7 @@ def trace(
     model: GenerativeModel,
     texts: Sequence[Sequence[int]],
     words: Sequence[Sequence[str]] | None = None,
-    names: Iterable[str] = ("*",),
+    names: str | Iterable[str] = "*",
 ) -> Trace:
     """Run texts through a model in eval mode, without gradients, and keep the activations.
 
@@ -270,7 +276,7 @@ def trace(
 class Recorder:
     """Keeps the activations of one text that is read in pieces, through a cache."""
 
-    def __init__(self, model: GenerativeModel, names: Iterable[str] = ("*",)) -> None:
+    def __init__(self, model: GenerativeModel, names: str | Iterable[str] = "*") -> None:
         """Begin with nothing read; ``hooks`` go with every piece.
 
         Args:
@@ -283,7 +289,7 @@ class Recorder:
         """
         self._pieces: dict[str, list[Tensor]] = {}
         self._model = model
-        wanted = list(names)
+        wanted = as_patterns(names)
         if not any(fnmatchcase("final", pattern) for pattern in wanted):
             wanted.append("final")
         self.hooks = model.hooks(dict.fromkeys(wanted, self._keep))

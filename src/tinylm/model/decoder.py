@@ -25,7 +25,7 @@ from tinylm.model.attention import Attention
 from tinylm.model.base import GenerativeModel, LayerRunner, Model, parameter_sizes
 from tinylm.model.cache import KVCache
 from tinylm.model.dropout import Dropout
-from tinylm.model.hooks import NO_HOOKS, Hooks
+from tinylm.model.hooks import NO_HOOKS, Hooks, as_patterns
 from tinylm.model.layers import FeedForward, LayerNorm
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
@@ -328,7 +328,7 @@ def layers_run_by(model: Model, runner: LayerRunner | None) -> Iterator[None]:
 
 def record(
     model: GenerativeModel,
-    patterns: Iterable[str],
+    patterns: str | Iterable[str],
     ids: Tensor,
     real: Tensor | None = None,
     gradients: bool = False,
@@ -337,7 +337,7 @@ def record(
 
     Args:
         model: the model, in the mode (train or eval) that is wanted.
-        patterns: names or patterns with ``*``.
+        patterns: a name or pattern with ``*``, or several.
         ids: (batch, seq).
         real: (batch, seq), False where a token is padding.
         gradients: keep what is needed to differentiate; else what is returned is detached.
@@ -350,5 +350,6 @@ def record(
     def keep(name: str, activation: Tensor) -> None:
         kept[name] = activation if gradients else activation.detach()
 
-    logits: Tensor = model(ids, real=real, hooks=model.hooks(dict.fromkeys(patterns, keep)))
+    hooks = dict.fromkeys(as_patterns(patterns), keep)
+    logits: Tensor = model(ids, real=real, hooks=model.hooks(hooks))
     return logits if gradients else logits.detach(), kept

@@ -18,6 +18,11 @@ Hook = Callable[[str, Tensor], Tensor | None]
 """Gets an activation's name and value; returns a replacement of the same shape, or None."""
 
 
+def as_patterns(names: str | Iterable[str]) -> list[str]:
+    """Return names or patterns as a list; a single one is no list of its letters."""
+    return [names] if isinstance(names, str) else list(names)
+
+
 class Hooks:
     """Functions to be called on the activations whose names match their patterns."""
 

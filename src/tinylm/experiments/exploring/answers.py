@@ -52,7 +52,7 @@ def questions(lm: LanguageModel, pairs: Path | None) -> list[Question]:
         DataError: if the file cannot be used.
     """
     if pairs is not None:
-        given = read_pairs(pairs, lm.tokenizer)
+        given = read_pairs(pairs, lm.tokenizer, lm.model.config.context_length)
         return [(f"{p.answer} or {p.wrong}", p, e) for p, e in given[:_MOST_QUESTIONS]]
     asked = []
     for name, behaviour in BEHAVIOURS.items():

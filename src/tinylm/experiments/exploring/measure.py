@@ -177,6 +177,8 @@ def _sentences(context: Context, lm: LanguageModel, texts: Sequence[str]) -> lis
                 f"{shown(text)} has {count} tokens, <sos> included: give a sentence of at most "
                 f"{most}"
             )
+        for note in lm.notes(text, 0):
+            context.console.note(note)
     try:
         stories = open_corpus(context.config.data).validation()
         chosen = [s.text for s in choose_sentences(stories, lm.tokenizer, most)]

@@ -91,7 +91,8 @@ def _groups(lm: LanguageModel, config: RunConfig) -> dict[str, tuple[str, list[E
     settings = config.experiments.patching
     context = lm.model.config.context_length
     if settings.pairs_path is not None:
-        return {GIVEN: ("what the given pairs ask", read_pairs(settings.pairs_path, lm.tokenizer))}
+        given = read_pairs(settings.pairs_path, lm.tokenizer, context)
+        return {GIVEN: ("what the given pairs ask", given)}
     groups = {
         name: (
             behaviour.asks,
