@@ -371,9 +371,9 @@ def test_rounds_share_what_goes() -> None:
     [
         (0.0, None, "share = 0: it must be above 0 and at most 1"),
         (1.2, None, r"share = 1\.2: it must be above 0 and at most 1"),
-        (1.0, None, r"share = 1: (\d+) of \1 \w+ would go"),
-        (1e-3, None, r"share = 0\.001: 0 of \d+ \w+ would go"),
-        (None, 100, r"count = 100: 100 of \d+ \w+ would go, and .* one stays: 1 to \d+$"),
+        (1.0, None, r"share = 1: that is (\d+) of \1 \w+; at least one goes"),
+        (1e-3, None, r"share = 0\.001: that is 0 of \d+ \w+;"),
+        (None, 100, r"count = 100: that is 100 of \d+ \w+; .* one stays: 1 to \d+$"),
         (None, None, "say how many .* give --share, or -o count, not both"),
         (0.5, 1, "say how many .* give --share, or -o count, not both"),
     ],

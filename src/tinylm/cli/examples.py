@@ -38,6 +38,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         'tinylm classify runs/quick labels "The dog ran home."',
         "tinylm classify runs/quick labels --data labelled.jsonl --json",
     ),
+    "prune": (
+        "tinylm prune runs/quick --method wanda --share 0.5 --out runs/half-masked",
+        "tinylm prune runs/quick --method heads --share 0.5 --retrain-steps 20 --out runs/fewer",
+    ),
     "evaluate": (
         "tinylm evaluate runs/quick",
         "tinylm evaluate runs/quick --adapter lora --data letters --json",

@@ -62,13 +62,22 @@ class Masking(Pruner):
             raise CompressionError("say how much goes: give --share, such as 0.5")
         refuse_share(share)
         modules = targets(model, settings.targets, cls.kinds)
+        cls.refuse_done(modules, model, share)
+        hold(model, cls.kept(model, modules, share, settings, ids))
+        return Pruned(model)
+
+    @staticmethod
+    def refuse_done(modules: Mapping[str, nn.Module], model: GenerativeModel, share: float) -> None:
+        """Refuse a share that is pruned already.
+
+        Raises:
+            CompressionError: with what is.
+        """
         before = held_share(model, modules)
         if num_pruned(share, _numbers(modules)) <= num_pruned(before, _numbers(modules)):
             raise CompressionError(
                 f"share = {share:g}: {before:.1%} of these weights are pruned already: give more"
             )
-        hold(model, cls.kept(model, modules, share, settings, ids))
-        return Pruned(model)
 
     @classmethod
     def kept(

@@ -41,7 +41,7 @@ def num_removed(share: float | None, settings: PartsConfig, total: int, what: st
         asked = f"count = {count}" if share is None else f"share = {share:g}"
         allowed = f"1 to {total - 1}" if total > 1 else "none can"
         raise CompressionError(
-            f"{asked}: {count} of {total} {what} would go, and one at least goes and one stays: "
+            f"{asked}: that is {count} of {total} {what}; at least one goes and one stays: "
             f"{allowed}"
         )
     return count

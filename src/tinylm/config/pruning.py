@@ -28,6 +28,11 @@ class Calibrated:
     calibration_seed: NonNegativeInt = 0
     """Which windows."""
 
+    @property
+    def reads(self) -> bool:
+        """Whether it reads them with these settings."""
+        return True
+
 
 @dataclass(frozen=True, config=FROZEN)
 class MagnitudeConfig:
@@ -80,6 +85,11 @@ class PartsConfig(Calibrated):
     """loss: those go that the loss needs least; random: those that are drawn by lot."""
     seed: NonNegativeInt = 0
     """Of the lots."""
+
+    @property
+    def reads(self) -> bool:
+        """Whether the loss decides."""
+        return self.importance == "loss"
 
 
 @dataclass(frozen=True, config=FROZEN)

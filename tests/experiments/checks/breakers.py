@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinylm import checkpoint
+from tinylm.compression import removal
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
 from tinylm.fast import layers as fast_layers
 from tinylm.fast import loops
@@ -348,6 +349,43 @@ def names_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WordTokenizer, "load", classmethod(load))
 
 
+# --- compression ---
+
+
+def the_optimizer_moves_masked_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinylm.training.step.mask_weights", lambda model: None)
+
+
+def masked_weights_count_in_the_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinylm.training.step.mask_gradients", lambda model: None)
+
+
+def values_of_another_head_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = removal._rebuilt
+
+    def mixed(model: Any, sizes: Any, layers: Any, cut: Any) -> Any:
+        def wrong(layer: int, name: str, tensor: Tensor) -> Tensor:
+            left = cut(layer, name, tensor)
+            return left.flip(0) if name == "attention.query_key_value.weight" else left
+
+        return original(model, sizes, layers, wrong)
+
+    monkeypatch.setattr(removal, "_rebuilt", mixed)
+
+
+def a_neuron_says_what_another_is_heard_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = removal._rebuilt
+
+    def shifted(model: Any, sizes: Any, layers: Any, cut: Any) -> Any:
+        def wrong(layer: int, name: str, tensor: Tensor) -> Tensor:
+            left = cut(layer, name, tensor)
+            return left.roll(1, 1) if name == "feed_forward.contract.weight" else left
+
+        return original(model, sizes, layers, wrong)
+
+    monkeypatch.setattr(removal, "_rebuilt", shifted)
+
+
 BREAKERS: dict[str, tuple[Breaker, ...]] = {
     "teacher-forcing": (
         labels_are_shifted_twice,
@@ -377,6 +415,8 @@ BREAKERS: dict[str, tuple[Breaker, ...]] = {
         resuming_forgets_the_moments,
         resuming_replays_the_data,
     ),
+    "masks": (the_optimizer_moves_masked_weights, masked_weights_count_in_the_gradient),
+    "removed-parts": (values_of_another_head_are_kept, a_neuron_says_what_another_is_heard_for),
     "save-and-load": (
         a_weight_is_not_loaded,
         a_weight_is_not_saved,

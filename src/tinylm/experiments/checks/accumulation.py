@@ -23,6 +23,7 @@ from tinylm.experiments.checks.material import (
     with_dropout,
     worst,
 )
+from tinylm.model.masks import mask_gradients
 
 _SIZES = (1, 2, 3)  # stories of each micro-batch, from the shortest stories to the longest
 _LONGEST = 64
@@ -47,6 +48,7 @@ def run(subject: Subject) -> Finding:
         logits.flatten(0, 1), whole.labels.flatten(), ignore_index=IGNORED
     )
     torch.autograd.backward(mean)
+    mask_gradients(model)
     expected = gradients(model)
     scale = max(float(gradient.abs().max()) for gradient in expected.values())
     targets = ", ".join(str(part.num_targets) for part in parts)

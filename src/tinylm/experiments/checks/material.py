@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 
 from tinylm.data.token_files import TokenFile
+from tinylm.errors import CheckpointError
 from tinylm.experiments.checks import Subject
 from tinylm.model.base import GenerativeModel, build
+from tinylm.model.changes import made_again
+from tinylm.reading import refusal
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
 
@@ -38,7 +41,9 @@ def with_dropout(model: GenerativeModel, p: float) -> GenerativeModel:
 
     It draws from torch's random numbers.
     """
-    other = build(replace(model.config, dropout=p))
+    plain = build(replace(model.built, dropout=p))
+    other = made_again(plain, model.changes, refusal("the model", CheckpointError))
+    assert isinstance(other, GenerativeModel)
     other.to(device_of(model), model.embedding.weight.dtype)
     other.load_state_dict(model.state_dict())
     for own, given in zip(other.parameters(), model.parameters(), strict=True):
