@@ -93,6 +93,19 @@ def test_the_examples_of_interpretability_run_one_after_the_other(
     assert abs(float(parts) - float(logits)) < 1e-3
 
 
+def test_the_examples_of_compression_run_one_after_the_other(
+    tmp_path: Path, tiny_run: Path
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/quick").symlink_to(tiny_run)
+    code = blocks(ROOT / "docs/compression.md", "python")
+    assert all(len([line for line in block.splitlines() if line.strip()]) <= 10 for block in code)
+    printed = python("\n".join(code), tmp_path)
+    smaller, total = re.findall(r"^([\d,]+) of ([\d,]+)$", printed, re.MULTILINE)[0]
+    assert int(smaller.replace(",", "")) < int(total.replace(",", ""))
+    assert re.search(r"'layers\.0\.attention\.output': '\d+% is 0'", printed)
+
+
 def commands() -> list[str]:
     in_documents = []
     for path in DOCUMENTS:
