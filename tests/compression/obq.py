@@ -20,6 +20,7 @@ def obq_row(
     zeros: Array,
     bounds: tuple[int, int],
     order: list[int],
+    kept: list[bool],
 ) -> list[int]:
     """Return the codes of a row: after each column the inverse is made anew by elimination.
 
@@ -32,11 +33,12 @@ def obq_row(
         zeros: of each column, (in,).
         bounds: lowest and highest code.
         order: of the columns.
+        kept: False where the weight is to become 0.
     """
     weights, inverse = weights.copy(), np.linalg.inv(hessian)
     codes = [0] * len(weights)
     for q in order:
-        codes[q] = codes_of(weights[q], scales[q], zeros[q], *bounds)
+        codes[q] = codes_of(weights[q] if kept[q] else 0.0, scales[q], zeros[q], *bounds)
         read = scales[q] * (codes[q] - zeros[q])
         weights -= (weights[q] - read) / inverse[q, q] * inverse[:, q]
         inverse = inverse - np.outer(inverse[:, q], inverse[q]) / inverse[q, q]

@@ -57,13 +57,17 @@ def damped(gram: Gram, damping: float) -> Any:
     return hessian
 
 
-@given(seeds, forms, orders, st.sampled_from([0.01, 0.1]))
+@given(seeds, forms, orders, st.sampled_from([0.01, 0.1]), st.booleans())
 def test_codes_are_those_of_obq(
-    seed: int, form: IntegerFormat, order: Order, damping: float
+    seed: int, form: IntegerFormat, order: Order, damping: float, pruned: bool
 ) -> None:
     assume(not ties(form, order))
     weight, gram = problem(seed)
-    result = rounded_by_gptq(weight, gram.hessian, form, damping=damping, order=order)
+    kept = torch.rand(5, 12, generator=torch.Generator().manual_seed(seed)) < 0.6
+    kept = kept if pruned else torch.ones_like(kept)
+    result = rounded_by_gptq(weight, gram.hessian, form, kept=kept, damping=damping, order=order)
+    weight = weight * kept
+    assert not form.decode(*result)[~kept].any()
     size = 12 // result.scale.shape[1]
     scales = result.scale.double().repeat_interleave(size, 1).expand(5, 12).numpy()
     zeros = np.zeros((5, 12))
@@ -84,6 +88,7 @@ def test_codes_are_those_of_obq(
             zeros[row],
             (form.lowest, form.highest),
             columns,
+            kept[row].tolist(),
         )
         for row in range(5)
     ]

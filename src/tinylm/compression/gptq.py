@@ -10,6 +10,8 @@ columns and all outputs.
 What decides whether it comes out right:
 
 - a column whose inputs were always 0 is *dead*: its weights become 0, and its H_jj 1;
+- a weight that pruning has set to 0 becomes 0, whatever has reached it, and what it loses is
+  carried on (Frantar and Alistarh 2023, SparseGPT);
 - a share of the mean diagonal is added to the diagonal (damping), or H may have no inverse;
 - by *activity*, columns of the largest H_jj come first, while there are most columns left to mend
   their error. The scales of groups are then fitted before any column moves, by the order in which
@@ -47,7 +49,7 @@ def rounded_by_gptq(
     hessian: Tensor,
     form: IntegerFormat,
     *,
-    constants: tuple[Tensor, Tensor | None] | None = None,
+    kept: Tensor | None = None,
     damping: float = 0.01,
     order: Order = "activity",
     block_size: int = 128,
@@ -58,7 +60,7 @@ def rounded_by_gptq(
         weight: (out, in), left alone.
         hessian: ``2/n X^T X`` of the inputs, (in, in), as ``calibration.Gram`` has it.
         form: the format.
-        constants: scale and zero of the codes; None: fitted to the weights.
+        kept: (out, in), bool, False where a weight is to become 0, as pruning left it; None: all.
         damping: what is added to the diagonal, as a share of its mean.
         order: in which columns are rounded: by activity, or as they stand.
         block_size: columns after which errors are carried to those outside of the block.
@@ -68,13 +70,14 @@ def rounded_by_gptq(
         ConfigError: if the format's groups do not divide a row.
     """
     dead = hessian.diagonal() == 0
-    weight = weight.detach().masked_fill(dead, 0)
+    gone = dead.expand(weight.shape) if kept is None else dead | ~kept
+    weight = weight.detach().masked_fill(gone, 0)
     columns = weight.shape[1]
     group_size = form.group_size or columns
     by_activity = order == "activity"
-    # Fitted while they are reached, if they are not fitted here.
-    in_turn = constants is None and form.granularity == "group" and not by_activity
-    scale, zero = form.fit(weight) if constants is None else constants
+    # By group and as they stand, these are fitted anew when they are reached.
+    in_turn = form.granularity == "group" and not by_activity
+    scale, zero = form.fit(weight)
 
     permutation = torch.arange(columns, device=weight.device)
     if by_activity:
@@ -90,7 +93,8 @@ def rounded_by_gptq(
             end = min(end, (start // group_size + 1) * group_size)
             if start % group_size == 0:
                 group = start // group_size
-                reached = left[:, start : start + group_size].to(weight.dtype)
+                own_columns = slice(start, start + group_size)
+                reached = left[:, own_columns].to(weight.dtype).masked_fill(gone[:, own_columns], 0)
                 group_scale, group_zero = form.fit(reached)
                 scale[:, group] = group_scale[:, 0]
                 if zero is not None and group_zero is not None:
@@ -100,7 +104,7 @@ def rounded_by_gptq(
             place = int(permutation[column])
             group = place // group_size if scale.shape[1] > 1 else 0
             own = scale[:, group, None], None if zero is None else zero[:, group, None]
-            value = left[:, column, None].to(weight.dtype)  # (out, 1)
+            value = left[:, column, None].to(weight.dtype).masked_fill(gone[:, place, None], 0)
             code = form.encode(value, *own)
             codes[:, place] = code[:, 0]
             difference = left[:, column] - form.decode(code, *own)[:, 0]
