@@ -223,6 +223,9 @@ QUANTIZERS = Registry(
     {
         "rtn": "tinylm.compression.rounding:Rounding",
         "nf4": "tinylm.compression.normal_float:NF4",
+        "gptq": "tinylm.compression.gptq:GPTQ",
+        "awq": "tinylm.compression.awq:AWQ",
+        "smoothquant": "tinylm.compression.smoothquant:SmoothQuant",
     },
 )
 

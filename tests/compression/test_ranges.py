@@ -20,6 +20,7 @@ from tinylm.compression.ranges import (
     mean_squared_error,
     min_max,
     percentile,
+    range_method,
 )
 from tinylm.errors import CompressionError
 from tinylm.numbers.integers import IntegerFormat
@@ -192,6 +193,14 @@ def test_every_method_keeps_0_and_bears_inputs_of_zeros_or_a_single_value(
         scale, zero = form.of_range(torch.tensor([[low]]), torch.tensor([[high]]))
         zeros = torch.zeros(1, 4)
         assert torch.equal(form.decode(form.encode(zeros, scale, zero), scale, zero), zeros)
+
+
+def test_a_method_by_name_keeps_the_share_that_it_is_given() -> None:
+    counts = histogram(inputs(0))
+    for name, method in RANGES.items():
+        assert range_method(name)(counts, ASYMMETRIC) == method(counts, ASYMMETRIC)
+    half = range_method("percentile", 50.0)(counts, ASYMMETRIC)
+    assert half == percentile(counts, ASYMMETRIC, 50.0) != percentile(counts, ASYMMETRIC)
 
 
 def test_what_cannot_be_is_refused() -> None:

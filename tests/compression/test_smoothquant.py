@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinylm.compression.calibration import linear_maps
-from tinylm.compression.smoothquant import divide_norm, norms_before, smoothing_scale
+from tinylm.compression.norms import divide_norm, norms_before
+from tinylm.compression.smoothquant import smoothing_scale
 from tinylm.model.decoder import DecoderLM
 
 

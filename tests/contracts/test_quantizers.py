@@ -75,7 +75,7 @@ def test_a_quantized_model_is_a_model(
 ) -> None:
     """It computes with the weights that it keeps, is read again, and decoded with the cache."""
     base = small_model(tie_embeddings=tied)
-    model = quantized(name, copy.deepcopy(base))
+    model = quantized(name, copy.deepcopy(base), activations="float")
     assert not torch.equal(logits_of(model), logits_of(base))
     plain = copy.deepcopy(base)
     kept = dict(model.named_modules())
@@ -101,6 +101,8 @@ def test_a_quantized_model_is_a_model(
         tensor.numel() * tensor.element_size() for tensor in load_checkpoint(path).weights.values()
     )
     others = sum(p.numel() * p.element_size() for p in model.parameters())
+    scales = [m.input_scale for m in maps_of(model).values() if m.input_scale is not None]
+    others += sum(scale.numel() * scale.element_size() for scale in scales)
     assert stored == others + sum(each.num_bytes for each in weights)
 
     prompts = IDS[:2, :4].tolist()
@@ -136,7 +138,7 @@ def test_inputs_are_rounded_as_asked(
 
 @pytest.mark.parametrize("name", QUANTIZERS)
 def test_lora_learns_over_it_and_merges_in_full_precision(name: str, small_model: Models) -> None:
-    model = quantized(name, small_model())
+    model = quantized(name, small_model(), activations="float")
     before = {key: each.clone() for key, each in model.state_dict().items()}
     adapted = attach(model, "lora", LoraConfig(rank=2))
     with torch.no_grad():
@@ -164,15 +166,15 @@ def test_what_cannot_be_is_refused_and_nothing_has_changed(name: str, small_mode
     model, method = small_model(), QUANTIZERS.load(name)
     before = copy.deepcopy(model.state_dict())
 
-    def refused(message: str, **changed: Any) -> None:
+    def refused(message: str, ids: Tensor | None = IDS, **changed: Any) -> None:
         with pytest.raises(CompressionError, match=message) as raised:
-            quantize(model, method, settings_of(name, **changed), None)
+            quantize(model, method, settings_of(name, **changed), ids)
         assert "\n" not in str(raised.value)
         assert not model.changes
         assert all(torch.equal(model.state_dict()[key], before[key]) for key in before)
 
     refused(r"target 'nothing' matches nothing that is quantized; there are: ", targets=["nothing"])
-    refused("give texts of two tokens", activations="static")
+    refused("give texts of two tokens", None, activations="static")
     with torch.no_grad():
         model.layers[0].attention.output.weight[0, 0] = torch.inf
     before = copy.deepcopy(model.state_dict())

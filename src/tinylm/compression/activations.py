@@ -7,18 +7,13 @@ the cost of a pass over the input. *Static*: one range a map, chosen from calibr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
 from tinylm.compression.calibration import Columns, Histogram, Statistic, observe
-from tinylm.compression.ranges import Range, histogram_about_zero
+from tinylm.compression.ranges import Range, RangeMethod, histogram_about_zero
 from tinylm.model.base import GenerativeModel
-from tinylm.numbers.integers import IntegerFormat
 from tinylm.numbers.quantized import INPUTS, QuantizedLinear
-
-RangeMethod = Callable[[Histogram, IntegerFormat], Range]
 
 
 class _Divided:
@@ -57,7 +52,7 @@ def round_statically(
     Args:
         model: changed in place.
         ids: texts to calibrate with, (texts, seq).
-        choose: one of ``ranges.RANGES``.
+        choose: as from ``ranges.range_method``.
         real: (texts, seq), False where a token is padding; None: all are real.
         batch_size: texts that are read at once.
 

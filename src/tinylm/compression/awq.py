@@ -12,14 +12,67 @@ that on the calibration texts a map's outputs are never worse for the search.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from tinylm.compression.calibrated import LinearInput, Rounded, quantize_maps
 from tinylm.compression.calibration import Columns, Gram
+from tinylm.compression.clipping import clipped_constants
+from tinylm.compression.quantizer import Quantizer
+from tinylm.config.quantization import AwqConfig
+from tinylm.model.base import GenerativeModel
 from tinylm.numbers.integers import IntegerFormat
+from tinylm.numbers.quantized import QuantizedWeight
 
 STEPS = 20
 """Exponents that are tried: 0, 1/20, ... 19/20, as in the authors' code."""
+
+
+class AWQ(Quantizer):
+    """Whole numbers, each the nearest, of columns that are scaled by their inputs."""
+
+    Settings = AwqConfig
+    label = "AWQ"
+    noun = "AWQ"
+    explanation = (
+        "*AWQ* [[lin2024]] multiplies columns of the weight whose inputs are large, and divides "
+        "the inputs, before it rounds to the nearest; how much is searched for the smallest error "
+        "of the outputs."
+    )
+
+    @staticmethod
+    def quantize(
+        model: GenerativeModel, settings: AwqConfig, ids: Tensor | None
+    ) -> Mapping[str, Any]:
+        """Scale and round the targets (``Quantizer.quantize``).
+
+        A map that is the embedding too is not scaled.
+        """
+        exponents: list[float] = []
+
+        def rounded(each: LinearInput) -> Rounded:
+            scale, exponent = None, 0.0
+            if not each.tied:
+                scale, exponent = awq_scale(each.weight, each.gram, each.columns, each.form)
+            exponents.append(exponent)
+            if not exponent:
+                scale = None
+            weight = each.weight if scale is None else each.weight * scale
+            constants = each.form.fit(weight)
+            if settings.clip:
+                gram = each.gram.total
+                seen = gram if scale is None else gram / torch.outer(scale, scale)
+                constants = clipped_constants(weight, each.form, seen)
+            codes = each.form.encode(weight, *constants)
+            stored = each.form.store(codes, *constants)
+            return Rounded(QuantizedWeight(weight, each.form, stored), scale)
+
+        details = quantize_maps(model, settings, ids, rounded)
+        paths = details["output_errors"]
+        return {**details, "exponents": dict(zip(paths, exponents, strict=True))}
 
 
 def awq_scale(

@@ -81,6 +81,16 @@ class Gram:
         difference = difference.double()
         return (difference @ self.total * difference).sum(1) / self.count
 
+    def relative_error(self, weight: Tensor, new: Tensor) -> float:
+        """Return the mean squared error of the outputs of a new weight over their mean square.
+
+        Args:
+            weight: that is taken for exact, (out, in).
+            new: (out, in).
+        """
+        error, square = float(self.error(new - weight).sum()), float(self.error(weight).sum())
+        return error / square if square else 0.0
+
 
 class Columns:
     """Sums and extremes of each number of the inputs, in float64."""

@@ -25,15 +25,53 @@ With ``H = I`` no error is carried, and the codes are those of rounding to the n
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from tinylm.compression.calibrated import LinearInput, Rounded, quantize_maps
+from tinylm.compression.quantizer import Quantizer
+from tinylm.config.quantization import GptqConfig
 from tinylm.errors import CompressionError
+from tinylm.model.base import GenerativeModel
 from tinylm.numbers.integers import IntegerFormat
+from tinylm.numbers.quantized import QuantizedWeight
 
 Order = Literal["activity", "given"]
+
+
+class GPTQ(Quantizer):
+    """Whole numbers, chosen column by column for the smallest error of the outputs."""
+
+    Settings = GptqConfig
+    label = "GPTQ"
+    noun = "GPTQ"
+    explanation = (
+        "*GPTQ* [[frantar2023gptq]] rounds the columns of a matrix one after the other, and moves "
+        "those that are left so that they make up for the error in the outputs."
+    )
+
+    @staticmethod
+    def quantize(
+        model: GenerativeModel, settings: GptqConfig, ids: Tensor | None
+    ) -> Mapping[str, Any]:
+        """Round the targets (``Quantizer.quantize``)."""
+
+        def rounded(each: LinearInput) -> Rounded:
+            result = rounded_by_gptq(
+                each.weight,
+                each.gram.hessian,
+                each.form,
+                kept=each.kept,
+                damping=settings.damping,
+                order=settings.order,
+            )
+            stored = each.form.store(*result)
+            return Rounded(QuantizedWeight(each.weight, each.form, stored))
+
+        return quantize_maps(model, settings, ids, rounded, settings.after_quantized)
 
 
 class Codes(NamedTuple):

@@ -19,7 +19,7 @@ from typing_extensions import TypedDict
 from tinylm.compression.activations import round_dynamically, round_statically
 from tinylm.compression.pruner import calibration_ids
 from tinylm.compression.quantizer import Quantizer
-from tinylm.compression.ranges import RANGES
+from tinylm.compression.ranges import range_method
 from tinylm.config.quantization import Inputs
 from tinylm.errors import CompressionError, ConfigError, shown
 from tinylm.model.base import GenerativeModel, Model
@@ -94,7 +94,8 @@ def quantize(
         round_dynamically(model)
     elif settings.activations == "static":
         texts = calibration_ids(ids)
-        ranges = round_statically(model, texts, RANGES[settings.activation_range])
+        choose = range_method(settings.activation_range, settings.percentile)
+        ranges = round_statically(model, texts, choose)
         details["input_ranges"] = {path: list(each) for path, each in ranges.items()}
     note(model, CHANGE, modules=written(model))
     return details

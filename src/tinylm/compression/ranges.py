@@ -16,6 +16,7 @@ method reads a histogram of the inputs whose bins lie evenly about 0:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -190,10 +191,22 @@ def _of(form: IntegerFormat, low: float, high: float) -> Range:
     return Range(min(low, 0.0), max(high, 0.0))
 
 
-RANGES: Mapping[str, Callable[[Histogram, IntegerFormat], Range]] = {
+RangeMethod = Callable[[Histogram, IntegerFormat], Range]
+RANGES: Mapping[str, RangeMethod] = {
     "min-max": min_max,
     "percentile": percentile,
     "mse": mean_squared_error,
     "entropy": entropy,
 }
 """The methods by name."""
+
+
+def range_method(name: str, share: float = PERCENTILE) -> RangeMethod:
+    """Return a method by its name.
+
+    Args:
+        name: in ``RANGES``.
+        share: of the values, in per cent, for the method that is about one.
+    """
+    methods: dict[str, RangeMethod] = {**RANGES, "percentile": partial(percentile, share=share)}
+    return methods[name]

@@ -12,16 +12,46 @@ stream too: there the map divides its inputs itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tinylm.model.decoder import DecoderLM
-from tinylm.model.layers import LayerNorm
+from tinylm.compression.calibrated import LinearInput, Rounded, quantize_maps
+from tinylm.compression.quantizer import Quantizer
+from tinylm.config.quantization import SmoothQuantConfig
+from tinylm.model.base import GenerativeModel
+from tinylm.numbers.quantized import QuantizedWeight
 
 _LEAST = 1e-5
+
+
+class SmoothQuant(Quantizer):
+    """Weights to the nearest, their inputs rounded too, after both were made equally hard."""
+
+    Settings = SmoothQuantConfig
+    label = "SmoothQuant"
+    noun = "SmoothQuant"
+    explanation = (
+        "*SmoothQuant* [[xiao2023]] divides each input by a number and multiplies its column of "
+        "the weight by it, so that inputs can be rounded to 8 bits too."
+    )
+
+    @staticmethod
+    def quantize(
+        model: GenerativeModel, settings: SmoothQuantConfig, ids: Tensor | None
+    ) -> Mapping[str, Any]:
+        """Scale and round the targets (``Quantizer.quantize``)."""
+
+        def rounded(each: LinearInput) -> Rounded:
+            if each.tied:
+                return Rounded(QuantizedWeight(each.weight, each.form))
+            largest = each.columns.largest_absolute
+            scale = smoothing_scale(largest, each.weight, settings.strength)
+            return Rounded(QuantizedWeight(each.weight * scale, each.form), scale)
+
+        return quantize_maps(model, settings, ids, rounded)
 
 
 def smoothing_scale(largest: Tensor, weight: Tensor, strength: float = 0.5) -> Tensor:
@@ -41,31 +71,3 @@ def smoothing_scale(largest: Tensor, weight: Tensor, strength: float = 0.5) -> T
     scale = inputs.clamp(min=_LEAST) ** strength / columns.clamp(min=_LEAST) ** (1 - strength)
     scale = torch.where((inputs == 0) | (columns == 0), 1.0, scale)
     return scale.clamp(min=_LEAST).float()
-
-
-def norms_before(model: nn.Module) -> dict[str, LayerNorm]:
-    """Return path of a linear map -> the norm that makes its inputs and nothing else.
-
-    Dividing this norm's weight and bias divides the inputs of that map alone. There are none in
-    post-norm layers. The last norm of a pre-norm model is one, unless the map after it is the
-    embedding as well.
-    """
-    norms: dict[str, nn.Module] = {}
-    if isinstance(model, DecoderLM):
-        layers: Iterable[Any] = model.layers
-        for index, layer in enumerate(layers):
-            if layer.norm_first:
-                path = f"layers.{index}"
-                norms[f"{path}.attention.query_key_value"] = layer.attention_norm
-                norms[f"{path}.feed_forward.expand"] = layer.feed_forward_norm
-        if model.unembedding.weight is not model.embedding.weight:
-            norms["unembedding"] = model.final_norm
-    return {path: norm for path, norm in norms.items() if isinstance(norm, LayerNorm)}
-
-
-@torch.no_grad()
-def divide_norm(norm: LayerNorm, scale: Tensor) -> None:
-    """Divide what a norm makes by a scale, (size,), through its weight and bias."""
-    norm.weight.copy_(norm.weight / scale)
-    if norm.bias is not None:
-        norm.bias.copy_(norm.bias / scale)

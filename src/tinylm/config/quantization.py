@@ -8,7 +8,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tinylm.config.pruning import Calibrated
-from tinylm.value_types import FROZEN, PositiveInt
+from tinylm.value_types import FROZEN, Float, PositiveFloat, PositiveInt
 
 Targets = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -21,7 +21,11 @@ class Inputs(Calibrated):
     """float: inputs of quantized maps stay as they are; dynamic: they are rounded to 8 bits by the
     range of each row; static: by one range a map, chosen from texts of the training split."""
     activation_range: Literal["min-max", "percentile", "mse", "entropy"] = "mse"
-    """How the range of activations=static is chosen."""
+    """How the range of activations=static is chosen: all that the texts hold (min-max), all but the
+    outermost values (percentile), the least error of the values (mse), or the least divergence of
+    their distribution (entropy)."""
+    percentile: Annotated[Float, Field(gt=0, le=100)] = 99.99
+    """Of the values that activation_range=percentile keeps, in per cent."""
 
     @property
     def reads_texts(self) -> bool:
@@ -64,3 +68,59 @@ class NormalFloatConfig(Inputs):
     targets: Targets = ("*",)
     """Linear maps, and the embedding, that are quantized: paths or their ends, with * for
     anything."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class GptqConfig(RoundingConfig):
+    """The error of each column is carried to those after it (Frantar et al. 2023)."""
+
+    windows: PositiveInt = 128
+    """Windows of the training split that it reads."""
+    damping: PositiveFloat = 0.01
+    """What is added to the diagonal of the Hessian, as a share of its mean."""
+    order: Literal["activity", "given"] = "activity"
+    """activity: columns with the largest inputs are rounded first; given: as they stand, with the
+    scales of a group fitted when it is reached."""
+    after_quantized: bool = False
+    """Read the texts anew for each map, through the quantized maps before it."""
+
+    @property
+    def reads_texts(self) -> bool:
+        """It always does."""
+        return True
+
+
+@dataclass(frozen=True, config=FROZEN)
+class AwqConfig(RoundingConfig):
+    """Columns with large inputs are made larger before rounding (Lin et al. 2024)."""
+
+    windows: PositiveInt = 128
+    """Windows of the training split that it reads."""
+    clip: bool = True
+    """Search for a narrower range of each group as well."""
+
+    @property
+    def reads_texts(self) -> bool:
+        """It always does."""
+        return True
+
+
+@dataclass(frozen=True, config=FROZEN)
+class SmoothQuantConfig(RoundingConfig):
+    """Inputs are made easier to round at the weights' expense (Xiao et al. 2023)."""
+
+    bits: Literal[8, 4, 3, 2] = 8
+    """Bits of a weight."""
+    granularity: Literal["tensor", "row", "group"] = "row"
+    """Weights that share a scale: all of a matrix (tensor), a row (one output of a map), or a run
+    of a row (group)."""
+    activations: Literal["float", "dynamic", "static"] = "static"
+    """float: inputs of quantized maps stay as they are; dynamic: they are rounded to 8 bits by the
+    range of each row; static: by one range a map, chosen from texts of the training split."""
+    strength: Annotated[Float, Field(ge=0, le=1)] = 0.5
+    """How much of the difficulty goes to the weights: 0 is none, 1 all of it."""
+
+    @property
+    def reads_texts(self) -> bool:
+        """It always does."""
+        return True

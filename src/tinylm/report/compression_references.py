@@ -48,4 +48,26 @@ COMPRESSION: dict[str, Reference] = {
         "International Conference on Learning Representations",
         "https://arxiv.org/abs/2306.11695",
     ),
+    "frantar2023gptq": Reference(
+        "E. Frantar, S. Ashkboos, T. Hoefler and D. Alistarh",
+        2023,
+        "GPTQ: accurate post-training quantization for generative pre-trained transformers",
+        "International Conference on Learning Representations",
+        "https://arxiv.org/abs/2210.17323",
+    ),
+    "lin2024": Reference(
+        "J. Lin, J. Tang, H. Tang, S. Yang, W.-M. Chen, W.-C. Wang, G. Xiao, X. Dang, C. Gan and "
+        "S. Han",
+        2024,
+        "AWQ: activation-aware weight quantization for on-device LLM compression and acceleration",
+        "Proceedings of Machine Learning and Systems 6",
+        "https://arxiv.org/abs/2306.00978",
+    ),
+    "xiao2023": Reference(
+        "G. Xiao, J. Lin, M. Seznec, H. Wu, J. Demouth and S. Han",
+        2023,
+        "SmoothQuant: accurate and efficient post-training quantization for large language models",
+        "International Conference on Machine Learning",
+        "https://arxiv.org/abs/2211.10438",
+    ),
 }
