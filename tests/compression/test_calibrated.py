@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tests.compression.test_calibration import inputs_one_by_one
 from tinylm.compression.calibrated import LinearInput, Rounded, quantize_maps
 from tinylm.compression.calibration import Gram, linear_maps
+from tinylm.compression.clipping import clipped_constants
 from tinylm.compression.gptq import rounded_by_gptq
 from tinylm.compression.quantizing import quantize
 from tinylm.config.quantization import AwqConfig, GptqConfig, RoundingConfig, SmoothQuantConfig
@@ -91,7 +92,7 @@ def test_each_map_is_rounded_by_what_it_multiplies(
 
     form = IntegerFormat(3, False, "group", 4, "bfloat16")
     if after_quantized:  # the embedding comes before all maps
-        plain.embedding.weight.data = form.rounded(plain.embedding.weight).double()
+        plain.embedding.weight.data = model.embedding.quantized()
     for path, linear in linear_maps(plain).items():
         gram = Gram()
         gram.add(inputs_one_by_one(plain, IDS, ALL_REAL)[path])
@@ -136,6 +137,22 @@ def test_a_scale_that_the_search_leaves_at_1_is_not_stored(
     details = quantize(model, QUANTIZERS.load("awq"), AwqConfig(), IDS)
     for path, exponent in details["exponents"].items():
         assert (model.get_submodule(path).input_scale is None) == (exponent == 0)
+
+
+@pytest.mark.parametrize("name", ["gptq", "awq", "smoothquant"])
+def test_an_embedding_alone_takes_the_ranges_of_the_least_error(
+    small_model: Callable[..., DecoderLM], name: str
+) -> None:
+    model = small_model()
+    table = model.embedding.weight.detach().clone()
+    settings = QUANTIZERS.load(name).Settings(bits=3, granularity="group", group_size=4)
+    quantize(model, QUANTIZERS.load(name), settings, IDS)
+    form = IntegerFormat(3, False, "group", 4, "bfloat16")
+    expected = clipped_constants(table, form)
+    codes, scale, zero = form.parts(model.embedding.quantized.stored, 12)
+    assert torch.equal(scale.float(), expected[0])
+    assert torch.equal(zero, expected[1])
+    assert torch.equal(codes, form.encode(table, *expected))
 
 
 @pytest.mark.parametrize("name", ["gptq", "awq", "smoothquant"])

@@ -18,14 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinylm.compression.calibrated import LinearInput, Rounded, quantize_maps
+from tinylm.compression.calibrated import LinearInput, Rounded, quantize_maps, rounded_within
 from tinylm.compression.calibration import Columns, Gram
 from tinylm.compression.clipping import clipped_constants
 from tinylm.compression.quantizer import Quantizer
 from tinylm.config.quantization import AwqConfig
 from tinylm.model.base import GenerativeModel
 from tinylm.numbers.integers import IntegerFormat
-from tinylm.numbers.quantized import QuantizedWeight
 
 STEPS = 20
 """Exponents that are tried: 0, 1/20, ... 19/20, as in the authors' code."""
@@ -66,9 +65,7 @@ class AWQ(Quantizer):
                 gram = each.gram.total
                 seen = gram if scale is None else gram / torch.outer(scale, scale)
                 constants = clipped_constants(weight, each.form, seen)
-            codes = each.form.encode(weight, *constants)
-            stored = each.form.store(codes, *constants)
-            return Rounded(QuantizedWeight(weight, each.form, stored), scale)
+            return Rounded(rounded_within(weight, each.form, constants), scale)
 
         details = quantize_maps(model, settings, ids, rounded)
         paths = details["output_errors"]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from tinylm.compression.calibration import Columns, Gram, observe
+from tinylm.compression.clipping import clipped_constants
 from tinylm.compression.norms import divide_norm, norms_before
 from tinylm.compression.pruner import calibration_ids
 from tinylm.compression.quantizing import integer_form, put, targets
@@ -52,6 +53,14 @@ class Rounded(NamedTuple):
     """What the inputs are divided by, (in,); None: nothing."""
 
 
+def rounded_within(
+    weight: Tensor, form: IntegerFormat, constants: tuple[Tensor, Tensor | None]
+) -> QuantizedWeight:
+    """Return a weight, (out, in), rounded to the nearest by scales and zeros that are given."""
+    stored = form.store(form.encode(weight, *constants), *constants)
+    return QuantizedWeight(weight, form, stored)
+
+
 def quantize_maps(
     model: GenerativeModel,
     settings: RoundingConfig,
@@ -59,8 +68,10 @@ def quantize_maps(
     rounded: Callable[[LinearInput], Rounded],
     after_quantized: bool = False,
 ) -> Mapping[str, Any]:
-    """Round the targets of a model; an embedding that is no linear map too is rounded to the
-    nearest.
+    """Round the targets of a model.
+
+    An embedding that is no linear map too multiplies nothing: it is rounded to the nearest, in
+    ranges of the least squared error.
 
     Args:
         model: changed in place.
@@ -85,7 +96,11 @@ def quantize_maps(
     same = {
         path: [p for p in modules if modules[p].weight is modules[path].weight] for path in maps
     }
-    alone = {path: form for path, form in forms.items() if not any(path in same[m] for m in maps)}
+    alone = {
+        path: rounded_within(weights[path], form, clipped_constants(weights[path], form))
+        for path, form in forms.items()
+        if not any(path in same[map_path] for map_path in maps)
+    }
     errors: dict[str, list[float]] = {}
 
     if after_quantized:
