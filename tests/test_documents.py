@@ -104,6 +104,10 @@ def test_the_examples_of_compression_run_one_after_the_other(
     smaller, total = re.findall(r"^([\d,]+) of ([\d,]+)$", printed, re.MULTILINE)[0]
     assert int(smaller.replace(",", "")) < int(total.replace(",", ""))
     assert re.search(r"'layers\.0\.attention\.output': '\d+% is 0'", printed)
+    ((nearest, gptq),) = re.findall(
+        r"^logits move by (\S+) of their square, by GPTQ (\S+)$", printed, re.MULTILINE
+    )
+    assert 0 < float(gptq) < float(nearest)
 
 
 def commands() -> list[str]:
