@@ -100,7 +100,8 @@ def methods(bench: Bench) -> Iterator[dict[str, Any]]:
             ("awq", {}),
             ("awq", {"clip": False}),
         ):
-            name = ", ".join([f"{bits} bits, {method}", *settings])
+            given = [f"{key}={str(value).lower()}" for key, value in settings.items()]
+            name = ", ".join([f"{bits} bits, {method}", *given])
             yield bench.row(name, method, texts, bits=bits, **settings)
 
 
