@@ -152,7 +152,9 @@ def test_a_table_and_a_map_may_hold_one_weight() -> None:
 def test_a_model_that_changes_its_number_format_takes_it_along() -> None:
     module = QuantizedLinear(nn.Linear(6, 4), IntegerFormat(4, scale_format="bfloat16"))
     before = module.weight
+    size = module.quantized.num_bytes
     module.double()
+    assert module.quantized.num_bytes == size
     assert module.weight.dtype == torch.float64
     assert torch.equal(module.weight.float(), before)
     assert module.quantized.codes.dtype == torch.uint8

@@ -120,7 +120,10 @@ class QuantizedWeight(nn.Module):
         return sum(kept.numel() * kept.element_size() for kept in self.stored.values())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> QuantizedWeight:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        """Move with the model; what is kept stays in its format, whatever the model computes in."""
+        for name, kept in self.stored.items():
+            moved = fn(kept)
+            self._buffers[name] = moved if moved.dtype == kept.dtype else kept.to(moved.device)
         self.dtype = fn(torch.empty(0, dtype=self.dtype)).dtype
         return self
 

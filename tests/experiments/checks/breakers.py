@@ -25,11 +25,15 @@ from tinylm.fast import loops
 from tinylm.fast.cache import StepCache
 from tinylm.fast.dropout import FastDropout
 from tinylm.fast.loss import output_loss
+from tinylm.fast.onednn import pack
+from tinylm.fast.packed import DecodedLinear
 from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import beam
 from tinylm.model import decoder, loss
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
+from tinylm.numbers import nf4
+from tinylm.numbers.integers import IntegerFormat
 from tinylm.tokenizers.base import EOS_ID
 from tinylm.tokenizers.word import WordTokenizer
 from tinylm.tokenizers.word_case import Case
@@ -386,6 +390,63 @@ def a_neuron_says_what_another_is_heard_for(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(removal, "_rebuilt", shifted)
 
 
+# --- numbers ---
+
+
+def the_codes_of_a_byte_change_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    unpack = IntegerFormat.unpack
+
+    def swapped(self: IntegerFormat, packed: Tensor, columns: int) -> Tensor:
+        if self.bits == 4:
+            packed = packed << 4 | packed >> 4
+        return unpack(self, packed, columns)
+
+    monkeypatch.setattr(IntegerFormat, "unpack", swapped)
+
+
+def the_code_of_0_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = IntegerFormat.decode
+
+    def without(
+        self: IntegerFormat, codes: Tensor, scale: Tensor, zero: Tensor | None = None
+    ) -> Tensor:
+        return decode(self, codes, scale, None)
+
+    monkeypatch.setattr(IntegerFormat, "decode", without)
+
+
+def scales_are_read_column_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = IntegerFormat.decode
+
+    def mixed(
+        self: IntegerFormat, codes: Tensor, scale: Tensor, zero: Tensor | None = None
+    ) -> Tensor:
+        return decode(self, codes, scale.T.reshape(scale.shape), zero)
+
+    monkeypatch.setattr(IntegerFormat, "decode", mixed)
+
+
+def the_mean_of_the_constants_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = nf4._read_constants
+    monkeypatch.setattr(
+        nf4, "_read_constants", lambda stored: read({**stored, "mean": torch.tensor(0.0)})
+    )
+
+
+def the_quick_map_forgets_its_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(DecodedLinear, "_pack", lambda self: (pack(self.quantized()), None))
+
+
+def a_constant_more_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = IntegerFormat.store
+
+    def stored(self: IntegerFormat, *arguments: Any) -> dict[str, Tensor]:
+        kept = store(self, *arguments)
+        return kept | {"scale": kept["scale"].float()}
+
+    monkeypatch.setattr(IntegerFormat, "store", stored)
+
+
 BREAKERS: dict[str, tuple[Breaker, ...]] = {
     "teacher-forcing": (
         labels_are_shifted_twice,
@@ -417,6 +478,11 @@ BREAKERS: dict[str, tuple[Breaker, ...]] = {
     ),
     "masks": (the_optimizer_moves_masked_weights, masked_weights_count_in_the_gradient),
     "removed-parts": (values_of_another_head_are_kept, a_neuron_says_what_another_is_heard_for),
+    "quantized-weights": (
+        *(the_codes_of_a_byte_change_places, the_code_of_0_is_left_out),
+        *(scales_are_read_column_by_column, the_mean_of_the_constants_is_lost),
+        *(the_quick_map_forgets_its_bias, a_constant_more_is_stored),
+    ),
     "save-and-load": (
         a_weight_is_not_loaded,
         a_weight_is_not_saved,
@@ -438,5 +504,6 @@ HARMLESS = {
     # Rotary positions are decoded layer by layer; with norms before the parts nothing is fused.
     ("other_context", the_tokens_of_other_texts_are_read),
     ("other_context", the_loops_leave_out_the_residual),
+    ("other_context", the_quick_map_forgets_its_bias),  # its maps have none
     ("tiny_context", scores_are_scaled_by_hidden_over_heads),  # its heads divide hidden_size
 }
