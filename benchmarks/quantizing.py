@@ -120,9 +120,9 @@ def rounded_inputs(bench: Bench) -> Iterator[dict[str, Any]]:
 def amounts(bench: Bench, bits: int, counts: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Yield GPTQ by fewer and more texts, of all but the embedding."""
     settings: dict[str, Any] = {"bits": bits, "targets": MAPS}
-    yield bench.row(f"{bits} bits, rtn", "rtn", None, **settings)
+    yield bench.row(f"maps, {bits} bits, rtn", "rtn", None, **settings)
     for count in counts:
-        name = f"{bits} bits, gptq, {count} windows"
+        name = f"maps, {bits} bits, gptq, {count} windows"
         yield bench.row(name, "gptq", bench.texts(count), **settings)
 
 
@@ -139,7 +139,7 @@ def kinds_of_text(bench: Bench, bits: int, other: Path | None) -> Iterator[dict[
             **texts,
         }
     for name, ids in texts.items():
-        yield bench.row(f"{bits} bits, gptq by {name}", "gptq", ids, bits=bits, targets=MAPS)
+        yield bench.row(f"maps, {bits} bits, gptq by {name}", "gptq", ids, bits=bits, targets=MAPS)
 
 
 def main() -> None:
