@@ -84,3 +84,14 @@ def test_content_is_synced_before_it_takes_the_name_and_the_name_after(
     monkeypatch.setattr(os, "fsync", fsync)
     write_text(path, "12345")
     assert seen == [(False, 5), (True, "folder")]
+
+
+def test_a_link_stays_a_link_to_what_is_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there/file", tmp_path / "link"
+    link.symlink_to("there/file")
+    for text in ("first", "second"):  # the first time it leads nowhere
+        write_text(link, text)
+        assert str(link.readlink()) == "there/file"
+        assert target.read_text("utf-8") == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]

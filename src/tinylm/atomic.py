@@ -17,6 +17,8 @@ from tinylm.locks import refuse_lost
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary file that takes the name ``path`` only when the block ends without an error.
 
+    A link stays a link: what it leads to is written.
+
     Raises:
         OSError: if the file cannot be written, or ``path`` is a folder, a device or anything else
             that is no file; it is then what it was before.
@@ -28,6 +30,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     if path.exists() and not path.is_file():
         # Whoever may would put a plain file in the place of /dev/null, for every process.
         raise FileExistsError(errno.EEXIST, "is a folder or a device, not a file", str(path))
+    if path.is_symlink():
+        path = path.resolve()
     temporary = folders.temporary(path)
     try:
         folders.make(path.parent)

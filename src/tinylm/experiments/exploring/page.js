@@ -113,8 +113,9 @@ function showTime() {
   at("now-loss").replaceChildren(...losses().flatMap(([name, at, loss, color], i) => {
     const key = make("span", { class: "key" });
     key.style.background = color;
-    const text = (i ? "" : "loss in ") + name + " " + loss.toFixed(2);
-    const part = make("span", { title: "logged at step " + whole(at) }, key, text);
+    const text = (i ? "" : "loss in ") + name + " " + loss.toFixed(2)
+      + (at === moment().step ? "" : " (at step " + whole(at) + ")");
+    const part = make("span", {}, key, text);
     return i ? [", ", part] : [part];
   }));
   const slider = at("slider");
