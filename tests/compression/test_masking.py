@@ -115,16 +115,17 @@ def test_wanda_by_brute_force(share: float, small_model: Models) -> None:
 
 
 def test_taylor_by_finite_differences(small_model: Models) -> None:
-    """The score is what the loss does per unit of a weight, times the weight."""
+    """What the loss of each text does per unit of a weight, times the weight; then the mean."""
     model = small_model().double()
     path = "layers.1.attention.output"
     weight = model.get_submodule(path).weight
     score = Taylor.scores(model, {path: model.get_submodule(path)}, None, IDS)[path]
 
     @torch.no_grad()
-    def loss() -> float:
+    def losses() -> Tensor:
+        """Return the mean loss of each text."""
         logits = model(IDS[:, :-1])
-        return float(nn.functional.cross_entropy(logits.flatten(0, 1), IDS[:, 1:].flatten()))
+        return nn.functional.cross_entropy(logits.mT, IDS[:, 1:], reduction="none").mean(1)
 
     expected = torch.zeros_like(weight)
     step = 1e-5
@@ -134,9 +135,10 @@ def test_taylor_by_finite_differences(small_model: Models) -> None:
             sides = []
             for side in (before + step, before - step):
                 weight.data[i, j] = side
-                sides.append(loss())
+                sides.append(losses())
             weight.data[i, j] = before
-            expected[i, j] = abs(before * (sides[0] - sides[1]) / (2 * step))
+            slopes = (sides[0] - sides[1]) / (2 * step)
+            expected[i, j] = (before * slopes).abs().mean()
     torch.testing.assert_close(score, expected.detach(), rtol=1e-6, atol=1e-9)
 
 

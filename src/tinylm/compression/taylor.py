@@ -1,9 +1,9 @@
 """Pruning by gradient: weights go whose removal changes the loss least, to first order.
 
-Setting w to 0 changes the loss by ``-w dL/dw`` and terms of higher order, so the score is
-``|w dL/dw|``, with the gradient of the mean loss over calibration tokens (Molchanov et al. 2019,
-equation 8, before its square). Scores of all maps are in the same unit, nats a token, and can be
-compared over the whole model.
+Setting w to 0 changes the loss of a text x by ``-w dL(x)/dw`` and terms of higher order. The score
+is the mean over texts of its absolute value (Molchanov et al. 2019, equation 8, before its square):
+the gradient of the mean loss is next to nothing in a trained model, whatever w does for each text.
+Scores of all maps are in the same unit, nats a token, and can be compared over the whole model.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from tinylm.model.decoder import evaluating
 
 
 class Taylor(Masking):
-    """The score of a weight is its product with its gradient, without its sign."""
+    """The score of a weight is its product with its gradient, without its sign, over texts."""
 
     Settings = TaylorConfig
     label = "gradient (Taylor)"
     noun = "pruning by gradient"
     explanation = (
         "*Gradient* pruning [[molchanov2019]] takes the weights whose removal changes the loss "
-        "least, to first order: the smallest products of weight and gradient."
+        "of each text least, to first order: the smallest products of weight and gradient."
     )
 
     @staticmethod
     def scores(
         model: GenerativeModel, modules: Mapping[str, Any], settings: Any, ids: Tensor | None
     ) -> dict[str, Tensor]:
-        """Return ``|w dL/dw|`` (``Masking.scores``)."""
+        """Return the mean of ``|w dL(x)/dw|`` over texts x (``Masking.scores``)."""
         texts = calibration_ids(ids)
         weights = [module.weight for module in modules.values()]
         required = [weight.requires_grad for weight in weights]
@@ -46,14 +46,15 @@ class Taylor(Masking):
             for weight in weights:
                 weight.requires_grad_()
             with evaluating(model), torch.enable_grad():
-                for loss in batch_losses(model, texts):
+                for text in texts:
+                    (loss,) = batch_losses(model, text[None])
                     slopes = torch.autograd.grad(loss / texts[:, 1:].numel(), weights)
                     for total, slope in zip(totals, slopes, strict=True):
-                        total += slope
+                        total += slope.abs()
         finally:
             for weight, before in zip(weights, required, strict=True):
                 weight.requires_grad_(before)
         return {
-            path: (weight.detach() * total).abs()
+            path: weight.detach().abs() * total
             for path, weight, total in zip(modules, weights, totals, strict=True)
         }

@@ -15,7 +15,7 @@ from tinylm.compression.magnitude import Magnitude
 from tinylm.config.pruning import MagnitudeConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.experiments.checks import Finding, Subject
-from tinylm.experiments.checks.material import device_of, excerpt, seeded, with_dropout
+from tinylm.experiments.checks.material import dequantized, device_of, excerpt, seeded, with_dropout
 from tinylm.fast import remove
 from tinylm.model.base import GenerativeModel
 from tinylm.model.masks import masks_of
@@ -35,7 +35,9 @@ def run(subject: Subject) -> Finding:
     windows = TokenWindows(excerpt(subject.train, int(_WINDOWS * length)), length)
     batches = [windows.batch([0, 1]), windows.batch([len(windows) - 1])]
     with seeded(subject.seed, device_of(given)):
-        model = with_dropout(given, given.config.dropout).train()
+        own = bool(masks_of(given))
+        model = with_dropout(given, given.config.dropout) if own else dequantized(given)
+        model.train()
         settings = replace(subject.config.training, device=str(device_of(given)), compile=False)
         step = TrainingStep(model, next_token_loss, settings)
 
@@ -44,7 +46,6 @@ def run(subject: Subject) -> Finding:
                 step.backward(batches)
                 step.update()
 
-        own = bool(masks_of(model))
         if not own:
             train()
             _mask(model)

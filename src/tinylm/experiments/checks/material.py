@@ -51,6 +51,20 @@ def with_dropout(model: GenerativeModel, p: float) -> GenerativeModel:
     return other.train(model.training)
 
 
+@torch.no_grad()
+def dequantized(model: GenerativeModel) -> GenerativeModel:
+    """Return a plain copy of a model, in its mode, with the weights that quantized maps stand for.
+
+    Without masks. It draws from torch's random numbers.
+    """
+    plain = build(model.config)
+    plain.to(device_of(model), model.embedding.weight.dtype)
+    for name, parameter in plain.named_parameters():
+        path, _, own = name.rpartition(".")
+        parameter.copy_(getattr(model.get_submodule(path), own))
+    return plain.train(model.training)
+
+
 def in_float64(model: GenerativeModel) -> GenerativeModel:
     """Return a copy of a model in float64 and eval mode."""
     return copy.deepcopy(model).double().eval()

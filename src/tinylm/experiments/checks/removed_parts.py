@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from tinylm.compression.removal import keep_heads, keep_layers, keep_neurons
 from tinylm.data.windows import story_rows
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
+    dequantized,
     device_of,
     in_float64,
     ragged_stories,
@@ -29,9 +29,8 @@ from tinylm.experiments.compressing import read_compression
 from tinylm.experiments.context import run_of
 from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
-from tinylm.model.base import GenerativeModel, build
+from tinylm.model.base import GenerativeModel
 from tinylm.model.hooks import Hook
-from tinylm.numbers.linear import LinearLike
 from tinylm.registry import POSITIONS, PRUNERS
 
 Parts = Sequence[Sequence[int]]
@@ -45,7 +44,7 @@ def run(subject: Subject) -> Finding:
     ids = story_rows(ragged_stories(subject.validation, _ROWS, longest + 1)).ids
     ids = ids.to(device_of(lm.model))
     with seeded(subject.seed, device_of(lm.model)), torch.no_grad():
-        pairs = _own(_plain(lm.model), ids)
+        pairs = _own(in_float64(dequantized(lm.model)), ids)
         source = _source(lm)
         if source is not None:
             pairs.append((in_float64(lm.model)(ids), _silenced(*source, ids)))
@@ -114,18 +113,6 @@ def _silenced(model: GenerativeModel, gone: dict[str, Parts], ids: Tensor) -> Te
         hooks[f"layers.{i}.residual"] = lambda name, x: inputs[name.removesuffix(".residual")]
     logits: Tensor = model(ids, hooks=model.hooks(hooks))
     return logits
-
-
-def _plain(model: GenerativeModel) -> GenerativeModel:
-    """Return a plain float64 copy of a model, with the weights that quantized maps stand for."""
-    other = build(model.config).to(device_of(model)).double().eval()
-    tensors: dict[str, Any] = dict(model.named_parameters())
-    for path, module in model.named_modules():
-        if isinstance(module, LinearLike):
-            tensors[f"{path}.weight"] = module.weight
-    for name, parameter in other.named_parameters():
-        parameter.copy_(tensors[name])
-    return other
 
 
 def _source(lm: LanguageModel) -> tuple[GenerativeModel, dict[str, Parts]] | None:
