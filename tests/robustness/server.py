@@ -41,6 +41,7 @@ TUNE = ["finetune", "runs/run", "--data", "text", "--steps", "3"]
 CLASSIFY = ["finetune", "runs/run", "--method", "sequence-classification", "--data", "rows.jsonl"]
 CLASSIFY += ["-o", "epochs=3", "--batch-size", "8"]
 MERGE = ["merge", "runs/run", "lora", "--out", "merged"]
+PRUNE = ["prune", "runs/run", "--share", "0.5", "--retrain-steps", "2", "--out", "pruned"]
 REPORT = ["report", "--run", "runs/run", "--experiments", "data,evaluation"]
 REPORT += ["-o", "evaluation.num_stories=3"]
 
@@ -194,7 +195,7 @@ def _serve() -> None:
         errors, sys.stderr = sys.stderr, null
         os.chdir(folder)
         write_texts(Path(folder))
-        for command in (TRAIN, TUNE, CLASSIFY, MERGE):
+        for command in (TRAIN, TUNE, CLASSIFY, MERGE, PRUNE):
             assert run_main(command) == 0, command
         _all_but_typst(REPORT)
         sys.stderr = errors

@@ -40,6 +40,7 @@ from tinylm.data.vectors import load_table, read_vectors
 from tinylm.data.windows import TokenWindows
 from tinylm.experiments.adapting import Recipe, adapt, adapted
 from tinylm.experiments.classifying import ClassifierRecipe, TextClassifier, classify
+from tinylm.experiments.compressing import read_compression
 from tinylm.experiments.context import (
     SilentConsole,
     create_run,
@@ -319,6 +320,27 @@ def use_tuned_lens(base: Base, folder: Path) -> str:
     lm = base.lm()
     tuned = tuned_lens.load_tuned_lens(folder / "tuned-lens.safetensors", lm.model)
     return digest(lens(lm.trace(TEXT), 1, tuned).divergences)
+
+
+def make_compression(base: Base, folder: Path) -> None:
+    """Write what a compressed run says of itself."""
+    size = {"weights": 9, "nonzero": 5, "bytes": 40}
+    written = {
+        "command": "prune",
+        "method": "heads",
+        "settings": {"windows": 4, "importance": "loss"},
+        "calibration": {"windows": 4, "seed": 0},
+        "details": {"removed": [[1], [0]], "training": {"steps": 0}},
+        "source": {"run": "/runs/quick", "checkpoint": "step-4", "sha256": "0" * 64},
+        "before": size,
+        "after": size,
+        "earlier": None,
+    }
+    (folder / "compression.json").write_text(json.dumps(signed(written)))
+
+
+def use_compression(base: Base, folder: Path) -> str:
+    return digest(read_compression(folder))
 
 
 def use_classifier(base: Base, folder: Path) -> str:
@@ -665,6 +687,7 @@ SUBJECTS = [
                 sign_adapter)
         for method in METHOD_SETTINGS
     ),
+    Subject("compression.json", make_compression, "*", JSON, use_compression, sign_json),
     Subject("tuned lens", make_tuned_lens, "*.safetensors", TENSORS, use_tuned_lens,
             sign_tuned_lens),
     Subject("classifier", copy_of("classifier"), "*.*", FOLDER, use_classifier,

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.robustness.disk import KILLED, NAMES_KEPT, POWER_LOST, read_tree
-from tests.robustness.server import CLASSIFY, MERGE, REPORT, TINY, TRAIN, TUNE, Server, write_texts
+from tests.robustness.server import (
+    CLASSIFY,
+    MERGE,
+    PRUNE,
+    REPORT,
+    TINY,
+    TRAIN,
+    TUNE,
+    Server,
+    write_texts,
+)
 from tinylm.locks import LOCK
 
 CLOCK = {
@@ -127,6 +137,10 @@ def test_classification(server: Server, tmp_path: Path) -> None:
 
 def test_merging(server: Server, tmp_path: Path) -> None:
     check(server, tmp_path, [TRAIN, TUNE], MERGE, same(MERGE), "is not empty: give --out")
+
+
+def test_pruning(server: Server, tmp_path: Path) -> None:
+    check(server, tmp_path, [TRAIN], PRUNE, same(PRUNE), "is not empty: give --out")
 
 
 def test_reporting(server: Server, tmp_path: Path) -> None:
