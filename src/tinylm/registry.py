@@ -184,6 +184,7 @@ CHECKS = Registry(
         "masks": "tinylm.experiments.checks.masks:run",
         "removed-parts": "tinylm.experiments.checks.removed_parts:run",
         "quantized-weights": "tinylm.experiments.checks.quantized_weights:run",
+        "input-ranges": "tinylm.experiments.checks.input_ranges:run",
         "save-and-load": "tinylm.experiments.checks.save_and_load:run",
         "loss": "tinylm.experiments.checks.loss:run",
         "attention": "tinylm.experiments.checks.attention:run",

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinylm import checkpoint
-from tinylm.compression import removal
+from tinylm.compression import activations, calibration, norms, removal
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
 from tinylm.fast import layers as fast_layers
 from tinylm.fast import loops
@@ -447,6 +447,21 @@ def a_constant_more_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(IntegerFormat, "store", stored)
 
 
+def padding_counts_as_an_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def observe(model: Any, ids: Tensor, statistics: Any, real: Any, batch_size: int) -> None:
+        calibration.observe(model, ids, statistics, None, batch_size)
+
+    monkeypatch.setattr(activations, "observe", observe)
+
+
+def ranges_are_of_inputs_before_their_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activations._Divided, "add", lambda self, rows: self.statistic.add(rows))
+
+
+def a_norm_is_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(norms, "divide_norm", lambda norm, scale: None)
+
+
 BREAKERS: dict[str, tuple[Breaker, ...]] = {
     "teacher-forcing": (
         labels_are_shifted_twice,
@@ -483,6 +498,11 @@ BREAKERS: dict[str, tuple[Breaker, ...]] = {
         *(scales_are_read_column_by_column, the_mean_of_the_constants_is_lost),
         *(the_quick_map_forgets_its_bias, a_constant_more_is_stored),
     ),
+    "input-ranges": (
+        padding_counts_as_an_input,
+        ranges_are_of_inputs_before_their_scale,
+        a_norm_is_not_divided,
+    ),
     "save-and-load": (
         a_weight_is_not_loaded,
         a_weight_is_not_saved,
@@ -500,6 +520,7 @@ BREAKERS: dict[str, tuple[Breaker, ...]] = {
 
 # A mistake that is none in one of the two runs.
 HARMLESS = {
+    ("tiny_context", a_norm_is_not_divided),  # its norms make the residual stream
     ("other_context", padding_is_counted_as_position),  # rotary positions see distances alone
     # Rotary positions are decoded layer by layer; with norms before the parts nothing is fused.
     ("other_context", the_tokens_of_other_texts_are_read),
