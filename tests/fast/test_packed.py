@@ -12,13 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-from tinylm.config import GenerationConfig
+from tinylm.config import GenerationConfig, TrainingConfig
+from tinylm.data.windows import Batch
 from tinylm.fast import for_decoding
 from tinylm.fast.cache import StepCache
 from tinylm.fast.packed import BFloat16Linear, Int8Linear, PackedLinear, can_quantize
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
+from tinylm.tasks.language_modelling import next_token_loss
+from tinylm.training.step import TrainingStep
 
 MakeModel = Callable[..., DecoderLM]
 SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
@@ -102,6 +105,27 @@ def test_generation_sees_weights_that_have_changed(small_model: MakeModel) -> No
     second = generate(model, [[2, 5, 6]], config, SPECIAL)
     assert first[0].ids != second[0].ids
     assert second == generate(model, [[2, 5, 6]], config, SPECIAL)
+
+
+@needs_onednn
+@pytest.mark.parametrize("optimizer", ["adam", "torch-adamw", "sgd"])
+def test_generation_sees_weights_that_training_has_moved(
+    optimizer: str, small_model: MakeModel
+) -> None:
+    """torch's fused optimizers do not count their changes."""
+    model = small_model()
+    settings = TrainingConfig(device="cpu", optimizer=optimizer, learning_rate=0.3)
+    step = TrainingStep(model, next_token_loss, settings)
+    assert step.speed.optimizer.startswith("torch-")
+    config = GenerationConfig(strategy="greedy", max_new_tokens=6, min_new_tokens=6)
+    ids = torch.randint(4, 23, (4, 8), generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        generate(model, [[2, 5, 6]], config, SPECIAL)
+        step.backward([Batch(ids[:, :-1], ids[:, 1:])])
+        step.update()
+        (now,) = generate(model, [[2, 5, 6]], config, SPECIAL)
+        (fresh,) = generate(copy.deepcopy(model), [[2, 5, 6]], config, SPECIAL)
+        assert now == fresh
 
 
 @pytest.mark.parametrize("strategy", ["greedy", "sampling", "beam"])

@@ -11,6 +11,7 @@ from typing import Any, Generic
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 
 from tinylm.config import TrainingConfig
 from tinylm.fast import PLAIN, WHOLE, in_turn_with_copies, install
@@ -135,6 +136,9 @@ class TrainingStep(Generic[Trained]):
     def update(self) -> None:
         """Move the weights along the gradient; those that a mask holds stay 0."""
         self.optimizer.step()
+        # torch's fused optimizers do not count the change, and what is made of the weights and
+        # kept, such as a copy for decoding, would stay as it is.
+        increment_version(self.model.parameters())
         mask_weights(self.model)
 
 
