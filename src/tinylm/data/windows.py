@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
         real = None if self.real is None else self.real.to(device)
-        return Batch(self.ids.to(device), self.labels.to(device), real)
+        return replace(self, ids=self.ids.to(device), labels=self.labels.to(device), real=real)
 
     @property
     def size(self) -> tuple[int, int] | None:

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from tinylm.checkpoint import TrainingState, damage, newest, point, prune, save_checkpoint
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import ShuffledOrder
@@ -23,15 +21,10 @@ from tinylm.perplexity import perplexity
 from tinylm.reading import checked, refusal
 from tinylm.training.commands import Commands
 from tinylm.training.interrupts import stop_on_signal
-from tinylm.training.optimizers import (
-    optimizer_tensors,
-    restore_optimizer,
-    same_state,
-    set_learning_rate,
-)
+from tinylm.training.optimizers import same_state, set_learning_rate
 from tinylm.training.precision import autocast
 from tinylm.training.schedules import learning_rate_factor
-from tinylm.training.state import StateNumbers
+from tinylm.training.state import StateNumbers, restore_tensors, state_tensors
 from tinylm.training.step import TrainingStep
 from tinylm.training.task import Task, Trained
 
@@ -154,7 +147,7 @@ class Trainer:
         self.task: Task[Any, Any] = task
         self.order = ShuffledOrder(len(task), config.batch_size, config.seed)
         self.total_steps = total_steps(config, len(task))
-        self.training_step = TrainingStep(model, task.loss, config, self.total_steps)
+        self.training_step = TrainingStep(model, task.loss, config, self.total_steps, task.beside)
         if task.longest is not None:
             self.training_step.refuse(min(config.batch_size, len(task)), task.longest)
         self.device = self.training_step.device
@@ -264,7 +257,8 @@ class Trainer:
             indices.append(self.order.next())
             if self.order.epoch_ended:  # a step never mixes two epochs
                 break
-        gradients = self.training_step.backward([self.task.batch(chosen) for chosen in indices])
+        batches = [self.task.prepare(self.model, self.task.batch(chosen)) for chosen in indices]
+        gradients = self.training_step.backward(batches)
         loss, num_targets, norm = gradients.loss, gradients.num_targets, gradients.norm
         if not (math.isfinite(loss) and math.isfinite(norm)):
             windows = [str(i) for chosen in indices for i in chosen]
@@ -359,7 +353,7 @@ class Trainer:
 
     def _save(self) -> Path:
         state = self.state()
-        named = [*self.model.named_parameters(), *state.tensors.items()]
+        named = [*self.training_step.trained.named_parameters(), *state.tensors.items()]
         for name, tensor in named:
             if not tensor.isfinite().all():  # a step can overflow after a finite loss and gradient
                 self._refuse(f"step {self.step}: {name} is not finite any more")
@@ -377,13 +371,6 @@ class Trainer:
 
     def state(self) -> TrainingState:
         """Return everything that the steps to come depend on, weights left out."""
-        tensors = {
-            f"optimizer/{name}": tensor
-            for name, tensor in optimizer_tensors(self.optimizer, self.model).items()
-        }
-        tensors["rng/cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["rng/cuda"] = torch.cuda.get_rng_state(self.device)
         numbers: dict[str, Any] = {
             "corpus": self.task.source,
             "optimizer": self.config.optimizer,
@@ -399,6 +386,7 @@ class Trainer:
         }
         if own := self.task.state():
             numbers["task"] = own
+        tensors = state_tensors(self.training_step, self.task.beside)
         return TrainingState(self.step, numbers, tensors)
 
     def restore(self, state: TrainingState) -> None:
@@ -442,19 +430,7 @@ class Trainer:
         self.worse_validations = numbers["worse_validations"]
         self.last_validated = numbers["last_validated"]
         self._pending = dict(state.numbers["pending"])
-        prefix = "optimizer/"
-        optimizer_state = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in state.tensors.items()
-            if name.startswith(prefix)
-        }
-        restore_optimizer(self.optimizer, self.model, optimizer_state)
-        try:
-            torch.set_rng_state(state.tensors["rng/cpu"])
-            if self.device.type == "cuda" and "rng/cuda" in state.tensors:
-                torch.cuda.set_rng_state(state.tensors["rng/cuda"], self.device)
-        except (KeyError, RuntimeError, TypeError) as error:
-            raise refuse("has no random number generator's state") from error
+        restore_tensors(self.training_step, self.task.beside, state.tensors, refuse)
         self._point_anew()
 
     def _point_anew(self) -> None:

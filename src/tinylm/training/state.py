@@ -1,11 +1,18 @@
-"""The part of a trainer's state that is no tensor, as it is read back."""
+"""The state of a trainer: its numbers, as they are read back, and its tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NotRequired
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
 from typing_extensions import TypedDict
+
+from tinylm.errors import TinylmError
+from tinylm.training.optimizers import optimizer_tensors, restore_optimizer
+from tinylm.training.step import TrainingStep
 
 _Count = Annotated[int, Field(ge=0)]
 
@@ -38,3 +45,60 @@ class StateNumbers(TypedDict):
     last_validated: int
     pending: _Pending
     task: NotRequired[dict[str, Any]]
+
+
+_OPTIMIZER, _BESIDE = "optimizer/", "beside/"
+
+
+def state_tensors(step: TrainingStep[Any], beside: nn.Module | None) -> dict[str, Tensor]:
+    """Return what the steps to come depend on beside the model's weights, by name.
+
+    The optimizer's state, what is trained beside the model (``Task.beside``), random generators.
+    """
+    tensors = _named(_OPTIMIZER, optimizer_tensors(step.optimizer, step.trained))
+    if beside is not None:
+        tensors |= _named(_BESIDE, beside.state_dict())
+    tensors["rng/cpu"] = torch.get_rng_state()
+    if step.device.type == "cuda":
+        tensors["rng/cuda"] = torch.cuda.get_rng_state(step.device)
+    return tensors
+
+
+def restore_tensors(
+    step: TrainingStep[Any],
+    beside: nn.Module | None,
+    tensors: Mapping[str, Tensor],
+    refuse: Callable[[str], TinylmError],
+) -> None:
+    """Put back what ``state_tensors`` returned.
+
+    Args:
+        step: of a model with the weights that were saved with it.
+        beside: what is trained beside the model.
+        tensors: by name.
+        refuse: makes the error of a state that cannot be used.
+    """
+    restore_optimizer(step.optimizer, step.trained, _below(_OPTIMIZER, tensors))
+    if beside is not None:
+        try:
+            beside.load_state_dict(_below(_BESIDE, tensors))
+        except RuntimeError as error:
+            raise refuse("lacks what is trained beside the model") from error
+    try:
+        torch.set_rng_state(tensors["rng/cpu"])
+        if step.device.type == "cuda" and "rng/cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng/cuda"], step.device)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise refuse("has no random number generator's state") from error
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
 from tinylm.config import TrainingConfig
@@ -49,6 +49,7 @@ class TrainingStep(Generic[Trained]):
         loss: Callable[[Trained, Any], tuple[Tensor, int]],
         config: TrainingConfig,
         total_steps: int | None = None,
+        beside: nn.Module | None = None,
     ) -> None:
         """Put the model on the device that the configuration names.
 
@@ -57,6 +58,7 @@ class TrainingStep(Generic[Trained]):
             loss: of the model and a batch (``Task.loss``).
             config: all settings.
             total_steps: of the run, from which follows whether compiling pays; empty: a few.
+            beside: what is trained with it (``Task.beside``).
 
         Raises:
             ConfigError: if the device is not there, or settings contradict each other.
@@ -69,11 +71,17 @@ class TrainingStep(Generic[Trained]):
         if self.speed.keep_freed_memory:
             keep_freed_memory()
         self.model = model.to(self.device)
+        self.trained: nn.Module = self.model
+        """All that the optimizer moves."""
+        if beside is not None:
+            self.trained = nn.ModuleDict({"model": model, "beside": beside.to(self.device)})
         self.install()
         self._loss = loss
         self._run_layers = self._layer_runner()
         self._fitting: set[tuple[int, int]] = set()  # sizes of batches
-        self.optimizer = build_optimizer(model, replace(config, optimizer=self.speed.optimizer))
+        self.optimizer = build_optimizer(
+            self.trained, replace(config, optimizer=self.speed.optimizer)
+        )
 
     def _layer_runner(self) -> LayerRunner | None:
         """Return how the layers are run; None: in turn."""
@@ -109,7 +117,7 @@ class TrainingStep(Generic[Trained]):
             self.loss, [batch.to(self.device) for batch in batches]
         )
         mask_gradients(self.model)  # before their norm is measured
-        norm = clip_gradients(self.model.parameters(), self.config.gradient_clip)
+        norm = clip_gradients(self.trained.parameters(), self.config.gradient_clip)
         return Gradients(loss, num_targets, norm)
 
     def refuse(self, batch_size: int, seq: int) -> None:
@@ -124,7 +132,7 @@ class TrainingStep(Generic[Trained]):
         size = max(2, seq)
         own = replace(self.config, batch_size=batch_size)
         training = replace(own, precision=self.precision)
-        trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        trained = sum(p.numel() for p in self.trained.parameters() if p.requires_grad)
         refuse_step(replace(self.model.config, context_length=size), training, trained, memory)
 
     def _refuse_too_large(self, batches: Sequence[Examples]) -> None:
@@ -138,7 +146,7 @@ class TrainingStep(Generic[Trained]):
         self.optimizer.step()
         # torch's fused optimizers do not count the change, and what is made of the weights and
         # kept, such as a copy for decoding, would stay as it is.
-        increment_version(self.model.parameters())
+        increment_version(self.trained.parameters())
         mask_weights(self.model)
 
 

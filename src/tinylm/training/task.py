@@ -14,7 +14,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tinylm.model.base import Model
 from tinylm.tokenizers.base import Tokenizer
@@ -54,6 +54,9 @@ class Task(ABC, Generic[Trained, Batches]):
     """Fingerprint of the examples: a state that was trained on others is refused."""
     longest: int | None = None
     """Tokens of the longest text that a batch may hold; None: not known before."""
+    beside: nn.Module | None = None
+    """What is trained beside the model: kept with the state of training, and no part of the model.
+    None: nothing."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -62,6 +65,13 @@ class Task(ABC, Generic[Trained, Batches]):
     @abstractmethod
     def batch(self, indices: npt.NDArray[np.int64]) -> Batches:
         """Return the examples with these indices."""
+
+    def prepare(self, model: Trained, batch: Batches) -> Batches:
+        """Return what is trained on in place of a batch: such as texts that the model makes itself.
+
+        Called once for every batch of a step, in their order, before any loss of the step.
+        """
+        return batch
 
     @abstractmethod
     def loss(self, model: Trained, batch: Batches) -> tuple[Tensor, int]:
