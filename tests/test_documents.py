@@ -108,6 +108,9 @@ def test_the_examples_of_compression_run_one_after_the_other(
         r"^logits move by (\S+) of their square, by GPTQ (\S+)$", printed, re.MULTILINE
     )
     assert 0 < float(gptq) < float(nearest)
+    assert re.search(r"^validation perplexity \d+\.\d\d$", printed, re.MULTILINE)
+    (student,) = re.findall(r"^LanguageModel\(([\d,]+) parameters", printed, re.MULTILINE)
+    assert int(student.replace(",", "")) < int(total.replace(",", ""))
 
 
 def commands() -> list[str]:

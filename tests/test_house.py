@@ -28,7 +28,9 @@ ALLOWED: dict[str, set[str]] = {
     "compression": BASE | {"model", "numbers"},
     "language_model": BASE
     | {"checkpoint", "finetuning", "generation", "interpretability", "model", "tokenizers"},
-    "tasks": BASE | {"training", "data", "model", "tokenizers", "evaluation", "finetuning"},
+    "tasks": BASE
+    | {"training", "data", "model", "tokenizers", "evaluation", "finetuning"}
+    | {"compression", "generation"},
     "experiments": BASE
     | {
         "tasks",

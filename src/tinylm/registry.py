@@ -231,6 +231,18 @@ QUANTIZERS = Registry(
     },
 )
 
+DISTILLATIONS = Registry(
+    "distillation method",
+    {
+        "word": "tinylm.tasks.distillation.word:WordLevel",
+        "reverse": "tinylm.tasks.distillation.word:ReverseKL",
+        "sequence": "tinylm.tasks.distillation.sequence:SequenceLevel",
+        "both": "tinylm.tasks.distillation.sequence:Combined",
+        "hidden": "tinylm.tasks.distillation.hidden:HiddenStates",
+        "on-policy": "tinylm.tasks.distillation.on_policy:OnPolicy",
+    },
+)
+
 COMMANDS = Registry(
     "command",
     {
@@ -239,6 +251,7 @@ COMMANDS = Registry(
         "finetune": "tinylm.cli.finetune:finetune",
         "merge": "tinylm.cli.merge:merge",
         "quantize": "tinylm.cli.quantize:quantize",
+        "distill": "tinylm.cli.distill:distill",
         "classify": "tinylm.cli.classify:classify",
         "prune": "tinylm.cli.prune:prune",
         "evaluate": "tinylm.cli.evaluate:evaluate",

@@ -27,6 +27,7 @@ from tinylm.model.activations import Activation
 from tinylm.model.base import GenerativeModel, Model
 from tinylm.model.positions import Positions
 from tinylm.registry import Registry
+from tinylm.tasks.distillation.base import Distillation
 from tinylm.tokenizers.base import Tokenizer
 from tinylm.training.optimizers import Rule
 
@@ -89,6 +90,13 @@ def lacks_of_model(entry: Any) -> list[str]:
     return [name for name in asked if getattr(entry, name) is getattr(base, name, None)]
 
 
+def lacks_of_distillation(entry: Any) -> list[str]:
+    if not (isinstance(entry, type) and issubclass(entry, Distillation)):
+        return ["Distillation"]
+    said = ("label", "noun", "explanation", "Settings")
+    return [name for name in said if not vars(entry).get(name)]
+
+
 def is_a(kind: type) -> Callable[[Any], list[str]]:
     def missing(entry: Any) -> list[str]:
         return lacks(kind)(entry) if isinstance(entry, kind) else [kind.__name__]
@@ -111,6 +119,7 @@ LACKS: dict[str, Callable[[Any], list[str]]] = {
     "OPTIMIZERS": is_a(Rule),
     "PRUNERS": lacks(Pruner),
     "QUANTIZERS": lacks(Quantizer),
+    "DISTILLATIONS": lacks_of_distillation,
     "COMMANDS": lambda entry: [] if callable(entry) else ["a function"],
 }
 """Registry -> what says what an entry of it lacks."""
@@ -142,6 +151,7 @@ def test_an_entry_that_carries_nothing_is_missed(table: str) -> None:
             "METHODS": ("label", "noun", "explanation", "learning_rate", "num_trained"),
             "PRUNERS": ("label", "noun", "explanation", "Settings"),
             "QUANTIZERS": ("label", "noun", "explanation", "Settings"),
+            "DISTILLATIONS": ("label", "noun", "explanation", "Settings"),
             "TOKENIZERS": ("label", "explanation", "trained", "lossless", "Settings"),
             "POSITIONS": ("label", "explanation"),
         }.items()
@@ -155,7 +165,7 @@ def test_a_member_that_is_left_out_is_missed(
     entry = TABLES[table].load(name)
     assert member in vars(entry)
     bare = type(entry.__name__, (), dict(vars(entry)))
-    if table == "POSITIONS":
+    if table in ("POSITIONS", "DISTILLATIONS"):
         bare = type(entry.__name__, entry.__bases__, dict(vars(entry)))
     delattr(bare, member)
     assert member in LACKS[table](bare)
@@ -163,7 +173,7 @@ def test_a_member_that_is_left_out_is_missed(
 
 ASKED = (
     *("TOKENIZERS", "POSITIONS", "ACTIVATIONS", "METHODS", "STRATEGIES", "MODELS"),
-    *("PRUNERS", "QUANTIZERS"),
+    *("PRUNERS", "QUANTIZERS", "DISTILLATIONS"),
 )
 """Registries whose names nothing compares."""
 EVERYDAY = {"layers", "random"}

@@ -34,6 +34,11 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm quantize runs/quick --bits 8 --out runs/quick-8-bits -o symmetric=true",
         "tinylm quantize runs/quick --method nf4 --out runs/quick-nf4 -o activations=dynamic",
     ),
+    "distill": (
+        "tinylm distill runs/quick --out runs/student --steps 20 -o model.num_layers=1",
+        "tinylm distill runs/quick --out runs/second --method on-policy --steps 20 "
+        "-o model.hidden_size=12 -o temperature=2",
+    ),
     "classify": (
         'tinylm classify runs/quick labels "The dog ran home."',
         "tinylm classify runs/quick labels --data labelled.jsonl --json",

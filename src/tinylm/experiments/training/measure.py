@@ -29,6 +29,7 @@ from tinylm.errors import ConfigError, TinylmError, shown
 from tinylm.evaluation.perplexity import BLOCKS
 from tinylm.experiments.compressing import refuse_training
 from tinylm.experiments.context import Console, Context, keep_configuration, threads
+from tinylm.experiments.distilling import course_of
 from tinylm.experiments.preparation import (
     PreparedData,
     check_same_tokenizer,
@@ -179,18 +180,19 @@ def _train(
 ) -> dict[str, Any]:
     config = context.config
     checkpoints = context.folder / "checkpoints"
-    windows = TokenWindows(data.train, config.model.context_length)
+    course = course_of(context, data)
+    train = data.train if course is None else course.train
+    windows = TokenWindows(train, config.model.context_length)
     _warn_of_few_steps(context, len(windows))
     validation = TokenWindows(data.validation, config.model.context_length)
     subset = validation.fixed_subset(config.training.validation_windows)
-    task = LanguageModelling(
-        data.tokenizer,
-        windows,
-        validation,
-        config.evaluation.batch_size,
-        subset,
-        measure_training=True,
-    )
+    batch_size = config.evaluation.batch_size
+    if course is None:
+        task = LanguageModelling(
+            data.tokenizer, windows, validation, batch_size, subset, measure_training=True
+        )
+    else:
+        task = course.task(data.tokenizer, windows, validation, batch_size, subset)
     weights = {
         "block_losses": block_targets(validation, subset),
         "training_block_losses": block_targets(windows, task.sample),

@@ -1,0 +1,431 @@
+"""Distillation of a run into a smaller one: a folder that is a run, with a teacher.
+
+What the student learns from is written in ``distillation.json``: the method, its settings, the
+teacher's weights, and how the teacher's own texts were made, if it learns from these. They stand
+in ``corpus``, a folder that the corpus `files` reads. The experiment ``training`` of such a run
+trains by the method, so that it goes on by `tinylm train --resume` as any other.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from tinylm import folders
+from tinylm.atomic import write_text
+from tinylm.config import (
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    from_dict,
+    from_overrides,
+    load_config,
+    to_dict,
+)
+from tinylm.config.places import MOVABLE, with_absolute_paths
+from tinylm.data.corpora import open_corpus
+from tinylm.data.token_files import TokenFile
+from tinylm.data.windows import TokenWindows
+from tinylm.errors import CompressionError, ConfigError, DataError
+from tinylm.evaluation.perplexity import split_loss
+from tinylm.experiments.compressing import Source
+from tinylm.experiments.context import (
+    Console,
+    Context,
+    SilentConsole,
+    create_run,
+    open_run,
+    run_experiment,
+    threads,
+)
+from tinylm.experiments.preparation import (
+    PreparedData,
+    check_same_tokenizer,
+    encoded_split,
+    prepare_data,
+    resolve,
+)
+from tinylm.fast import PLAIN, WHOLE, install
+from tinylm.fingerprints import file_sha256
+from tinylm.language_model import LanguageModel
+from tinylm.locks import LOCK, locked
+from tinylm.model.base import GenerativeModel
+from tinylm.names import checked_path
+from tinylm.planning.parameters import parameter_counts
+from tinylm.reading import read_signed, signed
+from tinylm.registry import DISTILLATIONS
+from tinylm.tasks.distillation.base import Distillation, Lesson
+from tinylm.tasks.distillation.texts import beginnings, teacher_texts
+from tinylm.tasks.language_modelling import LanguageModelling
+from tinylm.tokenizers.base import Tokenizer
+
+RECORD = "distillation.json"
+_CORPUS = "corpus"
+_CONFIG = "config.yaml"
+_WEIGHTS = "model.safetensors"
+_FIXED = ("data", "tokenizer")
+
+
+@with_config(extra="forbid")
+class WrittenTexts(TypedDict):
+    """How the teacher's own texts were made, beside the settings."""
+
+    fingerprint: str
+    """Of the corpus that holds them."""
+    beginnings: int
+    """Of training texts, that the teacher was given."""
+    left_out: int
+    """Texts that it did not end, which are not in the corpus."""
+    tokens: int
+    """Of the texts in the corpus, ``<sos>`` and ``<eos>`` included."""
+
+
+@with_config(extra="forbid")
+class Written(TypedDict):
+    """What distillation.json holds."""
+
+    method: str
+    settings: dict[str, Any]
+    teacher: Source
+    teacher_loss: float
+    """On the validation windows of the student, in nats a token."""
+    teacher_weights: int
+    """Numbers of the teacher."""
+    student_weights: int
+    """Numbers of the student."""
+    texts: WrittenTexts | None
+    """None: it learns from the run's own training texts."""
+
+
+def student_config(run: Path, options: Sequence[str]) -> tuple[RunConfig, list[str]]:
+    """Return a student's configuration, the teacher's with what is changed, and other settings.
+
+    Where the width of a head or of the feed-forward part is what follows from the teacher's sizes,
+    it follows from the student's.
+
+    Args:
+        run: of the teacher.
+        options: ``key=value``; those whose key begins with a section of a configuration change it.
+
+    Returns:
+        The configuration, not resolved, and the options of the method.
+
+    Raises:
+        ConfigError: for a key or a value that cannot be, and for one that would give the student
+            another vocabulary or text.
+    """
+    sections = {field.name for field in fields(RunConfig)}
+    keys = [option.partition("=")[0].strip() for option in options]
+    changed: list[str] = []
+    own: list[str] = []
+    for key, option in zip(keys, options, strict=True):
+        section, dot, _ = key.partition(".")
+        of_run = bool(dot) and section in sections
+        (changed if of_run else own).append(option)
+        fixed = section in _FIXED and key not in MOVABLE
+        if of_run and (fixed or key == "model.vocab_size"):
+            raise ConfigError(
+                f"-o {option}: a student has its teacher's text and vocabulary: leave it out"
+            )
+    teacher = load_config(run / _CONFIG).model
+    config = load_config(run / _CONFIG, overrides=changed)
+    followed = replace(teacher, head_dim=None, ffn_size=None)
+    model = to_dict(config.model)
+    for name in ("head_dim", "ffn_size"):
+        usual = getattr(teacher, name) == getattr(followed, f"resolved_{name}")
+        if usual and f"model.{name}" not in keys:
+            model[name] = None
+    return with_absolute_paths(replace(config, model=from_dict(ModelConfig, model, "model"))), own
+
+
+@contextmanager
+def new_student(out: Path, console: Console) -> Iterator[None]:
+    """Be the only process that writes to a folder in which a student will be trained.
+
+    Raises:
+        ConfigError: if the folder is not empty: what a killed command left does not count.
+        LockedError: if another process writes there.
+    """
+    with locked(checked_path(out, "--out"), console.warn):
+        names = {path.name for path in out.iterdir()} - {LOCK}
+        if names and (RECORD not in names or names - {RECORD, _CORPUS}):
+            advice = "give --out a new folder"
+            if {RECORD, _CONFIG} <= names:
+                advice += f", or go on: {shlex.join(['tinylm', 'train', '--resume', str(out)])}"
+            raise ConfigError(f"{out} is not empty: {advice}")
+        yield
+
+
+def distill(
+    run: Path, out: Path, method: str, options: Sequence[str], console: Console | None = None
+) -> dict[str, Any]:
+    """Train a student of a run's model; ``out`` becomes a run.
+
+    Args:
+        run: of the teacher.
+        out: a new folder.
+        method: name in the registry DISTILLATIONS.
+        options: ``key=value``, of the student's configuration and of the method
+            (``student_config``).
+        console: who watches; empty: nobody.
+
+    Returns:
+        The result of the experiment ``training``.
+
+    Raises:
+        ConfigError: for what cannot be (``student_config``, ``new_student``, ``begin``).
+        DataError: if the text is another than the teacher's, or the teacher ends no text.
+        StoppedBySignalError: if a signal stopped it; its state is saved.
+    """
+    console = console or SilentConsole()
+    kind: type[Distillation] = DISTILLATIONS.load(method)
+    open_run(run, console)
+    config, own = student_config(run, options)
+    settings: Any = from_overrides(kind.Settings, own)
+    lm = LanguageModel.load(run)
+    with new_student(out, console):
+        context = begin(out, lm, run, method, settings, config, console)
+        return run_experiment("training", context)
+
+
+def begin(
+    out: Path,
+    lm: LanguageModel,
+    teacher_run: Path,
+    method: str,
+    settings: Any,
+    config: RunConfig,
+    console: Console,
+) -> Context:
+    """Write down what a student will learn, and return its run, ready to be trained.
+
+    The teacher's own texts are made, if the method asks for them.
+
+    Args:
+        out: the student's folder, in which this process alone writes (``new_student``).
+        lm: the teacher, read from a checkpoint.
+        teacher_run: its folder.
+        method: name in the registry DISTILLATIONS.
+        settings: of the method.
+        config: of the student (``student_config``).
+        console: who watches.
+
+    Raises:
+        ConfigError: if the student is larger than its teacher, has a longer context, or cannot be
+            trained by the method.
+        DataError: if the text is another than the teacher's, or the teacher ends no text.
+    """
+    kind: type[Distillation] = DISTILLATIONS.load(method)
+    config = replace(config, training=kind.suited(config.training))
+    data = prepare_data(config, console)
+    source = _source(lm)
+    check_same_tokenizer(lm.tokenizer, data, source)
+    config = resolve(config, data)
+    of_teacher = lm.model.parameter_counts()["total"]
+    of_student = _refuse_larger(config.model, lm.model, of_teacher)
+    teacher = _quick(lm.model, config)
+    with threads(config.training.threads):
+        windows = TokenWindows(data.validation, config.model.context_length)
+        subset = windows.fixed_subset(config.training.validation_windows)
+        loss = split_loss(teacher, windows, config.evaluation.batch_size, subset)
+        written = Written(
+            method=method,
+            settings=to_dict(settings),
+            teacher=Source(
+                run=str(teacher_run.resolve()),
+                checkpoint=source.name,
+                sha256=file_sha256(source / _WEIGHTS),
+            ),
+            teacher_loss=loss.mean,
+            teacher_weights=of_teacher,
+            student_weights=of_student,
+            texts=None,
+        )
+        _write(out, written)
+        if kind.from_teacher:
+            texts = _make_corpus(out, teacher, data, settings, config.data.cache_folder, console)
+            written = {**written, "texts": texts}
+            _write(out, written)
+    return create_run(out, config, console, "--out")
+
+
+def read_distillation(folder: Path) -> Written | None:
+    """Return what is written of a student's teacher, or None if the run has none.
+
+    Raises:
+        CompressionError: if distillation.json cannot be read or has changed since.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return None
+    return read_signed(path, Written, CompressionError, "distill again")
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a student is trained on: its method, its lesson, and the texts."""
+
+    kind: type[Distillation]
+    lesson: Lesson
+    train: TokenFile
+    """The training split, or the teacher's own texts."""
+    source: str
+    """Fingerprint of the run's text, from which all of these follow."""
+
+    def task(
+        self,
+        tokenizer: Tokenizer,
+        windows: TokenWindows,
+        validation: TokenWindows,
+        batch_size: int,
+        subset: Sequence[int] | None,
+    ) -> LanguageModelling:
+        """Return the task; arguments as of ``Distillation``."""
+        task = self.kind(
+            self.lesson, tokenizer, windows, validation, batch_size, subset, measure_training=True
+        )
+        task.source = self.source
+        return task
+
+
+def course_of(context: Context, data: PreparedData) -> Course | None:
+    """Return what the student of a run is trained on, or None if the run has no teacher.
+
+    Raises:
+        ConfigError: if the teacher is gone or has other weights now, or settings do not suit.
+        DataError: if the teacher's own texts are gone or others now.
+        CompressionError: if distillation.json cannot be read.
+    """
+    written = read_distillation(context.folder)
+    if written is None:
+        return None
+    config = context.config
+    kind: type[Distillation] = DISTILLATIONS.load(written["method"])
+    kind.suited(config.training)
+    lm = _teacher(written["teacher"])
+    check_same_tokenizer(lm.tokenizer, data, _source(lm))
+    settings: Any = from_dict(kind.Settings, written["settings"], str(context.folder / RECORD))
+    lesson = Lesson(_quick(lm.model, config), settings, config.model, config.training.seed)
+    source, texts = data.train.header.corpus, written["texts"]
+    if texts is None:
+        return Course(kind, lesson, data.train, source)
+    corpus = _corpus(context.folder, config.data.cache_folder)
+    now = open_corpus(corpus).fingerprint()
+    if now != texts["fingerprint"]:
+        raise DataError(
+            f"{corpus.path} holds other texts than the teacher wrote ({now}, not "
+            f"{texts['fingerprint']}): put them back, or distill again"
+        )
+    train = encoded_split(corpus, lm.tokenizer, "train", context.console)
+    return Course(kind, lesson, train, source)
+
+
+def _refuse_larger(student: ModelConfig, teacher: GenerativeModel, most: int) -> int:
+    """Return the numbers of a student that its teacher can teach.
+
+    Raises:
+        ConfigError: if it is larger, or reads more than its teacher can.
+    """
+    size = parameter_counts(student)["total"]
+    if size > most:
+        raise ConfigError(
+            f"the student has {size:,} numbers and its teacher {most:,}: make it smaller, such as "
+            "by -o model.num_layers=1 or -o model.hidden_size=64"
+        )
+    longest = teacher.config.context_length
+    if student.context_length > longest:
+        raise ConfigError(
+            f"model.context_length = {student.context_length}: the teacher reads {longest} tokens "
+            "at most; give no more"
+        )
+    return size
+
+
+def _source(lm: LanguageModel) -> Path:
+    assert lm.source is not None
+    return lm.source.resolve()
+
+
+def _quick(teacher: GenerativeModel, config: RunConfig) -> GenerativeModel:
+    """Give a teacher the form in which its student is trained."""
+    install(teacher, PLAIN if config.training.speed == "plain" else WHOLE)
+    return teacher
+
+
+def _teacher(source: Source) -> LanguageModel:
+    path = Path(source["run"]) / "checkpoints" / source["checkpoint"]
+    if not path.exists():
+        raise ConfigError(f"the teacher {path} is gone: put it back, or distill again")
+    if file_sha256(path / _WEIGHTS) != source["sha256"]:
+        raise ConfigError(f"the teacher {path} has other weights now: distill again")
+    return LanguageModel.load(path)
+
+
+def _write(out: Path, written: Written) -> None:
+    write_text(out / RECORD, json.dumps(signed(written), indent=1))
+
+
+def _corpus(folder: Path, cache_folder: str) -> DataConfig:
+    path = str((folder / _CORPUS).absolute())
+    return DataConfig(corpus="files", path=path, cache_folder=cache_folder)
+
+
+def _make_corpus(
+    out: Path,
+    teacher: GenerativeModel,
+    data: PreparedData,
+    settings: Any,
+    cache_folder: str,
+    console: Console,
+) -> WrittenTexts:
+    """Have the teacher write, and keep its texts beside those that are held out of training."""
+    prompts = beginnings(data.train, settings)
+    if len(prompts) < settings.texts:
+        console.note(
+            f"texts = {settings.texts:,}: there are {len(prompts):,} beginnings of "
+            f"{settings.prompt_tokens} words, all of them are taken"
+        )
+    with console.task("The teacher writes", 1.0) as done:
+        made = teacher_texts(teacher, prompts, settings, done)
+    decode = data.tokenizer.decode
+    train = [
+        {"prompt": decode(prompt), "text": decode([*prompt, *rest])}
+        for prompt, rest in zip(made.prompts, made.rests, strict=True)
+    ]
+    target = out / _CORPUS
+    if target.exists():  # of a killed command
+        folders.remove(target)
+    temporary = folders.temporary(target)
+    try:
+        temporary.mkdir()
+        for name, rows in (
+            ("train", train),
+            ("validation", [{"text": text} for text in data.corpus.validation()]),
+        ):
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            write_text(temporary / f"{name}.jsonl", "".join(lines))
+        temporary.rename(target)
+        folders.sync(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    corpus = _corpus(out, cache_folder)
+    split = encoded_split(corpus, data.tokenizer, "train", console)
+    console.note(
+        f"the teacher wrote {len(train):,} texts of {split.header.num_tokens:,} tokens, "
+        f"{made.left_out:,} that it did not end are left out"
+    )
+    return WrittenTexts(
+        fingerprint=open_corpus(corpus).fingerprint(),
+        beginnings=len(prompts),
+        left_out=made.left_out,
+        tokens=split.header.num_tokens,
+    )

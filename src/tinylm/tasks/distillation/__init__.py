@@ -1,0 +1,1 @@
+"""A smaller model is trained to do as a larger one: one method a file, registry DISTILLATIONS."""
