@@ -1,5 +1,8 @@
 """Decoding tokens a second beside transformers' `generate` and CTranslate2: greedy and beam search.
 
+tinylm also with all linear maps quantized: to 8 bits by row, and to 4 bits in groups of 60 to 76
+inputs, symmetric, with scales in bfloat16.
+
 All models have the same sizes and random weights and a cache; every text is made exactly as long as
 asked, so that all do the same number of steps. Each runs with one thread and with all.
 
@@ -12,6 +15,7 @@ from tinylm import native  # noqa: F401 - before torch, which reads its settings
 
 # isort: split
 import argparse
+import copy
 import json
 import tempfile
 from collections.abc import Callable
@@ -28,6 +32,9 @@ from tinylm.config import GenerationConfig
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.model.decoder import DecoderLM
+from tinylm.numbers.formats import WeightFormat
+from tinylm.numbers.integers import IntegerFormat
+from tinylm.numbers.quantized import QuantizedLinear
 from tinylm.training.allocator import keep_freed_memory
 
 PROMPT, NEW = 5, 59
@@ -43,6 +50,21 @@ def with_threads(work: Callable[[], Any], count: int) -> Callable[[], Any]:
     return run
 
 
+def quantized(model: DecoderLM, form: Callable[[torch.nn.Linear], WeightFormat]) -> DecoderLM:
+    """Return a copy whose linear maps are kept in the formats that a function gives for them."""
+    other = copy.deepcopy(model)
+    for parent in list(other.modules()):
+        for name, part in parent.named_children():
+            if isinstance(part, torch.nn.Linear):
+                setattr(parent, name, QuantizedLinear(part, form(part)))
+    return other
+
+
+def four_bits(linear: torch.nn.Linear) -> WeightFormat:
+    size = min(n for n in range(60, 128, 2) if linear.in_features % n == 0)
+    return IntegerFormat(4, granularity="group", group_size=size, scale_format="bfloat16")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
@@ -52,6 +74,7 @@ def main() -> None:
     torch.manual_seed(0)
     shape = SHAPES["first"]
     ours = DecoderLM(shape.config).eval()
+    in_8_bits, in_4_bits = quantized(ours, lambda _: IntegerFormat(8)), quantized(ours, four_bits)
     peer = gpt2(shape).model.eval()
     print(
         f"{hardware_line()}, torch {torch.__version__}; {PROMPT} + {NEW} tokens; "
@@ -83,10 +106,13 @@ def main() -> None:
         settings = plain if beams == 1 else replace(plain, strategy="beam", num_beams=beams)
 
         def tinylm(
-            linear: str, ids: torch.Tensor = ids, settings: GenerationConfig = settings
+            linear: str,
+            model: DecoderLM = ours,
+            ids: torch.Tensor = ids,
+            settings: GenerationConfig = settings,
         ) -> Callable[[], Any]:
             changed = replace(settings, linear=linear)  # type: ignore[arg-type]
-            return lambda: generate(ours, ids.tolist(), changed, SPECIAL)
+            return lambda: generate(model, ids.tolist(), changed, SPECIAL)
 
         def transformers(ids: torch.Tensor = ids, beams: int = beams) -> Any:
             with torch.no_grad():
@@ -109,6 +135,8 @@ def main() -> None:
                 ("tinylm", tinylm("packed")),
                 ("tinylm bf16", tinylm("packed-bf16")),
                 ("tinylm int8", tinylm("packed-int8")),
+                ("tinylm quantized, 8 bits", tinylm("packed", in_8_bits)),
+                ("tinylm quantized, 4 bits", tinylm("packed", in_4_bits)),
                 ("tinylm plain", tinylm("plain")),
                 ("transformers", transformers),
             )

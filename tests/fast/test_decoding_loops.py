@@ -149,7 +149,8 @@ def test_rounded_matrices_are_multiplied_as_what_they_stand_for(
     for name, part in rounded.layers.named_modules():
         if isinstance(part, nn.Linear):
             matrix = matrix_of(part, numbers)
-            part.weight.data = matrix.weight.float() * matrix.scale[:, None]
+            scale = 1 if matrix.scale is None else matrix.scale[0][:, None]
+            part.weight.data = matrix.weight.float() * scale
             step = part.weight.data.abs().amax(1) / 127
             if numbers == "int8":  # nearest
                 original = model.layers.get_submodule(name)

@@ -18,7 +18,9 @@ from tinylm.fast.encodings import EncodingTables
 from tinylm.model.cache import KVCache
 
 if TYPE_CHECKING:
+    from tinylm.fast.decoding import Beginning
     from tinylm.fast.loops.decoding import Layers
+    from tinylm.fast.loops.matrices import Linear
     from tinylm.fast.loops.single_token import Encoding, Layout
 
 
@@ -30,6 +32,8 @@ class StepCache(KVCache):
         *arguments: Any,
         tables: EncodingTables | None,
         layers: Layers | None = None,
+        beginning: Beginning | None = None,
+        output: Linear | None = None,
         **sizes: Any,
     ) -> None:
         """Allocate the buffers.
@@ -38,11 +42,15 @@ class StepCache(KVCache):
             arguments: as of ``KVCache``.
             tables: what the loops know of the positional encoding; None: it is none for them.
             layers: all layers as one loop reads them; None: they are run in turn.
+            beginning: what tokens are before them; None: the model's own parts tell it.
+            output: the map to logits; likewise.
             sizes: as of ``KVCache``.
         """
         super().__init__(*arguments, **sizes)
         self.tables = tables
         self.layers = layers
+        self.beginning = beginning
+        self.output = output
         self._slots = torch.arange(self._real.shape[1]).repeat(self.capacity, 1)
         self._redirected = False
 
@@ -93,13 +101,13 @@ class StepCache(KVCache):
         Returns:
             (texts, heads * head_dim), in the format of ``projected``.
         """
-        encoding = self.encoding_at(positions)
+        encoding = self.encoding_at(positions[:, 0].expand(self.batch_size).tolist())
         return loops.single_token.attend(projected, layer, self.layout(), encoding)
 
-    def encoding_at(self, positions: Tensor) -> Encoding:
-        """Return how the positional encoding acts on new tokens, at (texts or 1, 1)."""
+    def encoding_at(self, places: Sequence[int]) -> Encoding:
+        """Return how the positional encoding acts on a new token of each text, at these places."""
         assert self.tables is not None
-        return self.tables.at(positions, self.batch_size)
+        return self.tables.at(places)
 
     def extend(self, positions: Tensor, real: Tensor | None) -> None:
         """Make room for new tokens; see ``KVCache.extend``."""
@@ -107,6 +115,16 @@ class StepCache(KVCache):
         super().extend(positions, real)
         if self._redirected:
             self._slots[start : self.length] = torch.arange(self._real.shape[1])
+
+    def extend_by_one(self, places: Sequence[int]) -> None:
+        """Make room for a new token of each text, none of them padding, at these positions."""
+        if self.length == self.capacity or len(places) != self.batch_size:
+            self.extend(torch.tensor(places)[:, None], None)
+            return
+        self._positions.numpy()[self.length, : self.batch_size] = places
+        if self._redirected:
+            self._slots.numpy()[self.length] = range(self._slots.shape[1])
+        self.length += 1
 
     def store(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write one layer's keys and values and return all held so far; see ``KVCache.store``.
@@ -125,8 +143,8 @@ class StepCache(KVCache):
             self._settle()
             super().reorder(rows, shared)
             return
-        held = self._slots[: self.length]
-        held[:, : len(rows)] = held.index_select(1, rows)
+        held = self._slots.numpy()[: self.length]
+        held[:, : len(wanted)] = held[:, wanted]
         self.batch_size = len(rows)
         self._redirected = True
 

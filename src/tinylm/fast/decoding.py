@@ -8,10 +8,12 @@ or gradients, and for more texts, the layers run in turn, each of their parts in
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinylm.fast import loops
@@ -19,10 +21,10 @@ from tinylm.fast.attention import FastAttention
 from tinylm.fast.cache import StepCache
 from tinylm.fast.decoder import FastDecoderLM
 from tinylm.fast.encodings import tables_of
-from tinylm.fast.kept import kept, numbers_of, state_of
+from tinylm.fast.kept import kept, state_of
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import watched
-from tinylm.fast.packed import LINEARS
+from tinylm.fast.packed import CODED, LINEARS
 from tinylm.model.activations.gelu import gelu, gelu_tanh
 from tinylm.model.activations.relu import relu
 from tinylm.model.activations.silu import silu
@@ -30,16 +32,20 @@ from tinylm.model.cache import KVCache
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.layers import LayerNorm
 from tinylm.model.reading import Reading
-from tinylm.numbers.integers import INT8
+from tinylm.numbers.integers import INT8, IntegerFormat
+from tinylm.numbers.linear import LinearMap
+from tinylm.numbers.quantized import QuantizedEmbedding, QuantizedLinear
 
 if TYPE_CHECKING:
     from tinylm.fast.loops.decoding import Layers, LayerWeights
-    from tinylm.fast.loops.single_token import Matrix
+    from tinylm.fast.loops.matrices import Linear, Matrix
 
 Numbers = Literal["float32", "bfloat16", "int8"]
 """Format of the linear maps in decoding."""
 FEW = 8
 """Rows up to which reading a matrix takes longer than multiplying by it."""
+_MANY = 128
+"""Rows up to which codes are read as they are; otherwise they are dequantized at every step."""
 _ACTIVATIONS: dict[Callable[[Tensor], Tensor], str] = {
     relu: "relu",
     gelu: "gelu",
@@ -47,11 +53,7 @@ _ACTIVATIONS: dict[Callable[[Tensor], Tensor], str] = {
     silu: "silu",
 }
 """Those that the loops of a step have; with another one the layers run in turn."""
-_FORMATS: dict[Numbers, torch.dtype] = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "int8": torch.int8,
-}
+_FORMATS: dict[Numbers, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @runtime_checkable
@@ -74,34 +76,60 @@ class SteppingDecoderLM(FastDecoderLM):
         if (
             isinstance(cache, StepCache)
             and cache.layers is not None
-            and len(x) <= FEW
+            and len(x) <= cache.layers.most_rows
             and self.layer_runner is None
             and not reading.hooks.active
             and cache.can_attend(x)
         ):
-            encoding = cache.encoding_at(reading.positions)
+            places = reading.positions[:, 0].expand(len(x)).tolist()
+            encoding = cache.encoding_at(places)
             return cache.layers.step(x[:, 0], cache.layout(), encoding)[:, None]
         return super().run_layers(x, reading)
 
+    def next_logits(
+        self, tokens: Sequence[int], places: Sequence[int], state: Any, hooks: Hooks = NO_HOOKS
+    ) -> Tensor:
+        """Read a new token of each text; see ``GenerativeModel.next_logits``."""
+        if (
+            not isinstance(state, StepCache)
+            or state.layers is None
+            or state.beginning is None
+            or state.tables is None
+            or len(tokens) > state.layers.most_rows
+            or self.layer_runner is not None
+            or hooks.active
+            or torch.is_grad_enabled()
+            or max(places) >= self.config.context_length
+        ):
+            return super().next_logits(tokens, places, state, hooks)
+        state.beginning.write(tokens, places, state.layers.entrance(len(tokens)))
+        state.extend_by_one(places)
+        encoding = state.encoding_at(places)
+        x = state.layers.run(len(tokens), state.layout(), encoding, last_norm=True)
+        return self.unembed(x) if state.output is None else state.output(x)
+
     def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Map the residual stream, (..., hidden), to logits, (..., vocab)."""
-        output = self.unembedding
-        if (
-            x.shape[:-1].numel() > FEW
-            or hooks.active
-            or type(output) not in LINEARS
-            or watched(output)
-            or torch.is_grad_enabled()
-            or not loops.suit(x, output.weight)
-        ):
+        few = x.shape[:-1].numel() <= FEW and not hooks.active and not torch.is_grad_enabled()
+        linear = self._quick_unembedding() if few and loops.suit(x) else None
+        if linear is None:
             return super().unembed(x, hooks)
-        matrix = kept(self, "output", numbers_of(output), lambda: matrix_of(output, self.numbers))
-        logits = loops.single_token.linear(x.reshape(-1, x.shape[-1]), matrix)
-        return logits.view(*x.shape[:-1], -1)
+        return linear(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+
+    def _quick_unembedding(self) -> Linear | None:
+        """Return the map to logits for a few rows, or None if loops cannot compute it."""
+
+        def make() -> Linear | None:
+            output: Any = _plain(self.unembedding)
+            suited = all(p.is_cpu and p.dtype == torch.float32 for p in output.parameters())
+            matrix = matrix_of(output, self.numbers) if suited and not watched(output) else None
+            return None if matrix is None else loops.matrices.Linear(matrix, output.in_features)
+
+        return kept(self, "output", state_of(self.unembedding.modules()), make)
 
     def new_cache(self, **sizes: int) -> KVCache:
         """Return an empty cache that the loops read; see ``DecoderLM.new_cache``."""
-        weight = self.embedding.weight
+        weight = next(self.parameters())
         if not loops.suit(weight):
             return super().new_cache(**sizes)
         # In bfloat16 the projection gives nothing finer.
@@ -113,8 +141,19 @@ class SteppingDecoderLM(FastDecoderLM):
             state_of([self.positions]),
             lambda: tables_of(self.positions, self.config, prefix),
         )
-        layers = kept(self, "layers", state_of(self.layers.modules()), lambda: layers_of(self))
-        return StepCache(self.config, dtype=dtype, tables=tables, layers=layers, **sizes)
+        parts = state_of((*self.layers.modules(), self.final_norm))
+        layers = kept(self, "layers", parts, lambda: layers_of(self))
+        ends = (*self.embedding.modules(), *self.positions.modules(), self.dropout)
+        beginning = kept(self, "beginning", state_of(ends), lambda: beginning_of(self))
+        return StepCache(
+            self.config,
+            dtype=dtype,
+            tables=tables,
+            layers=layers,
+            beginning=beginning,
+            output=self._quick_unembedding(),
+            **sizes,
+        )
 
 
 class Float32Steps(SteppingDecoderLM):
@@ -133,6 +172,54 @@ class Int8Steps(SteppingDecoderLM):
     numbers = "int8"
 
 
+class Beginning(NamedTuple):
+    """What a token is before the first layer."""
+
+    rows_of: Callable[[Sequence[int]], NDArray[np.float32]]
+    """Returns the embeddings of tokens, (texts, hidden)."""
+    scale: float
+    """That they are multiplied by."""
+    added: NDArray[np.float32] | None
+    """(context, hidden): what the positional encoding adds; None: nothing."""
+
+    def write(self, tokens: Sequence[int], places: Sequence[int], out: NDArray[np.float32]) -> None:
+        """Write what tokens at these positions are, (texts, hidden)."""
+        np.multiply(self.rows_of(tokens), np.float32(self.scale), out=out)
+        if self.added is not None:
+            out += self.added.take(places, 0)
+
+
+@torch.no_grad()
+def beginning_of(model: SteppingDecoderLM) -> Beginning | None:
+    """Return what a decoder's tokens are before its first layer, or None if it cannot be told.
+
+    So it is where its parts are those of this package, unwatched, and the positional encoding adds
+    what depends on the position alone.
+    """
+    encoding, embedding = model.positions, _plain(model.embedding)
+    if watched(embedding, *encoding.modules(), model.dropout):
+        return None
+    rows_of: Callable[[Sequence[int]], NDArray[np.float32]]
+    if type(embedding) is nn.Embedding and loops.suit(embedding.weight):
+        weight = embedding.weight.detach()
+        if weight.dtype != torch.float32:
+            return None
+        table = weight.numpy()
+        rows_of = lambda tokens: table.take(tokens, 0)  # noqa: E731
+    elif type(embedding) is QuantizedEmbedding:
+        quantized = embedding.quantized
+        rows_of = lambda tokens: quantized.rows(torch.tensor(tokens)).numpy()  # noqa: E731
+    else:
+        return None
+    context, hidden = model.config.context_length, model.config.hidden_size
+    places = torch.arange(context)[None]
+    sample = torch.randn(1, context, hidden, generator=torch.Generator().manual_seed(0))
+    added = encoding.add(torch.zeros_like(sample), places)
+    if not torch.equal(encoding.add(sample, places), sample + added):
+        return None
+    return Beginning(rows_of, model.embedding_scale, added[0].numpy() if added.any() else None)
+
+
 def layers_of(model: SteppingDecoderLM) -> Layers | None:
     """Return the layers of a decoder as the loops read them, or None if they cannot.
 
@@ -146,10 +233,12 @@ def layers_of(model: SteppingDecoderLM) -> Layers | None:
         return None
     weights = [_layer_weights(layer, model.numbers) for layer in model.layers]
     known = [layer for layer in weights if layer is not None]
-    if len(known) < len(weights):
+    formats = {matrix.weight.dtype for layer in known for matrix in layer[:4]}
+    if len(known) < len(weights) or len(formats) > 1:
         return None
     activation = _activation_of(model.layers[0])
-    if activation is None:
+    last = model.final_norm
+    if activation is None or type(last) not in (FastLayerNorm, nn.Identity) or watched(last):
         return None
     return loops.decoding.Layers(
         known,
@@ -157,6 +246,8 @@ def layers_of(model: SteppingDecoderLM) -> Layers | None:
         norm_eps=model.config.norm_eps,
         norm_first=model.config.norm_placement == "pre",
         activation=activation,
+        last_norm=_norm_weights(last) if isinstance(last, FastLayerNorm) else None,
+        most_rows=_MANY if any(type(part) in CODED for part in parts) else FEW,
     )
 
 
@@ -191,11 +282,7 @@ def _layer_weights(layer: nn.Module, numbers: Numbers) -> LayerWeights | None:
             *(feed_forward.expand, feed_forward.contract),
         )
     ]
-    matrices = [
-        matrix_of(part, numbers)
-        for part in linears
-        if isinstance(part, nn.Linear) and type(part) in LINEARS
-    ]
+    matrices = [matrix for part in linears if (matrix := matrix_of(part, numbers)) is not None]
     scales = [_norm_weights(part) for part in norms if type(part) is FastLayerNorm]
     if len(matrices) < len(linears) or len(scales) < len(norms):
         return None
@@ -208,19 +295,56 @@ def _norm_weights(norm: LayerNorm) -> tuple[Tensor, Tensor]:
     return weight, torch.zeros_like(weight) if norm.bias is None else norm.bias.detach()
 
 
-def matrix_of(linear: nn.Linear, numbers: Numbers) -> Matrix:
-    """Return a linear map as the loops read it.
+def matrix_of(linear: nn.Module, numbers: Numbers) -> Matrix | None:
+    """Return a linear map as the loops read it, or None if they cannot.
 
     Args:
-        linear: in float32.
-        numbers: float32, which is not copied; bfloat16; or int8 (``numbers.integers.INT8``).
+        linear: in float32, or one whose weight is kept in codes: these are read as they are.
+        numbers: what others are read in: float32, which is not copied; bfloat16; or int8
+            (``numbers.integers.INT8``).
     """
+    if isinstance(linear, QuantizedLinear) and type(linear) in CODED:
+        return _matrix_of_codes(linear)
+    if type(linear) not in LINEARS:
+        return None
+    assert isinstance(linear, nn.Linear)
     weight = linear.weight.detach()
-    scale = torch.ones(len(weight))
-    bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach()
-    if numbers == "int8":
-        by_row, _ = INT8.fit(weight)
-        weight, scale = INT8.encode(weight, by_row), by_row[:, 0]
-    return loops.single_token.Matrix(
-        weight.to(_FORMATS[numbers]).contiguous(), scale, bias.contiguous()
+    if numbers != "int8":
+        return loops.matrices.Matrix(weight.to(_FORMATS[numbers]).contiguous(), _bias_of(linear))
+    if weight.shape[1] > loops.matrices.LONGEST_GROUP:
+        return None
+    scale, _ = INT8.fit(weight)
+    codes = INT8.encode(weight, scale).contiguous()
+    return loops.matrices.Matrix(codes, _bias_of(linear), scale.T.contiguous())
+
+
+def _matrix_of_codes(linear: QuantizedLinear) -> Matrix | None:
+    form, stored = linear.quantized.form, linear.quantized.stored
+    if not isinstance(form, IntegerFormat) or form.bits not in (8, 4) or not linear.by_weight:
+        return None
+    codes, scale = stored["codes"], stored["scale"]
+    groups, size = scale.shape[1], linear.in_features // scale.shape[1]
+    in_half_a_byte = form.bits == 4 and groups > 1 and size % 2 == 1  # where a group begins
+    if size > loops.matrices.LONGEST_GROUP or in_half_a_byte or not codes.is_cpu:
+        return None
+
+    def by_group(constants: Tensor) -> Tensor:
+        return constants.float().expand(linear.out_features, -1).T.contiguous()
+
+    zero, divisor = None, linear.input_scale
+    if "zero" in stored:
+        zero = by_group(form.unpack(stored["zero"], groups)) - (128 if form.bits == 8 else 0)
+    return loops.matrices.Matrix(
+        codes.view(torch.int8) if form.bits == 8 else codes,
+        _bias_of(linear),
+        by_group(scale),
+        zero,
+        None if divisor is None else divisor.float().contiguous(),
+        fine=True,  # inputs are not to be rounded
     )
+
+
+def _bias_of(linear: LinearMap) -> Tensor:
+    if linear.bias is None:
+        return torch.zeros(linear.out_features)
+    return linear.bias.detach().contiguous()

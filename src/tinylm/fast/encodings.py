@@ -8,6 +8,7 @@ linear, or biases by more than the distance) has no tables, and its steps are ru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,17 +38,11 @@ class EncodingTables:
     """(heads, distances), float32: added to the score of a key so many positions before; None:
     nothing is added."""
 
-    def at(self, positions: Tensor, rows: int) -> Encoding:
-        """Return the encoding as the loops read it.
-
-        Args:
-            positions: of the new tokens, (rows or 1, 1).
-            rows: texts.
-        """
+    def at(self, places: Sequence[int]) -> Encoding:
+        """Return the encoding as the loops read it, for a new token of each text at its place."""
         if self.turn is None and self.bias is None:
             return loops.single_token.NO_ENCODING
-        places = positions[:, 0].expand(rows).contiguous()
-        return loops.single_token.Encoding(self.turn, self.bias, places)
+        return loops.single_token.Encoding(self.turn, self.bias, torch.tensor(places))
 
 
 @torch.no_grad()

@@ -107,3 +107,5 @@ def can_quantize() -> bool:
 
 LINEARS: tuple[type[nn.Linear], ...] = (nn.Linear, PackedLinear, BFloat16Linear, Int8Linear)
 """Linear maps that are nothing but that."""
+CODED: tuple[type[QuantizedLinear], ...] = (QuantizedLinear, DecodedLinear)
+"""Quantized maps that are nothing but that."""

@@ -172,7 +172,7 @@ def _choose_steps(
         yield [(active[r], tokens[r]) for r in going_on]
         if not going_on:
             break
-        stepper.append(chosen)
+        stepper.append(tokens)
         if len(going_on) < len(active):
             stepper.keep(going_on)
             active = [active[r] for r in going_on]

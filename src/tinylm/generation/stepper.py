@@ -48,7 +48,7 @@ class Stepper:
         self.pad = pad
         self.use_cache = use_cache
         self.rows = [list(prompt) for prompt in prompts]
-        self.device = model.embedding.weight.device
+        self.device = next(model.parameters()).device
         self.refuse_rows(len(prompts), "the number of prompts or samples, or model.context_length")
         self.compiled = is_quick(model) and loops.available()
         """Whether compiled loops may choose the tokens of a step."""
@@ -87,19 +87,17 @@ class Stepper:
     def logits(self) -> Tensor:
         """Return the logits of the token that follows each row, (batch, vocab)."""
         if self._cache is not None and self._cache.length < self._cache.capacity:
-            newest = [[row[-1], len(row) - 1] for row in self.rows]
-            ids, places = torch.tensor(newest, device=self.device).T[..., None]  # (batch, 1) each
-            x = self.model.residual(ids, positions=places, cache=self._cache, hooks=self._hooks)
+            newest, places = [row[-1] for row in self.rows], [len(row) - 1 for row in self.rows]
+            logits = self.model.next_logits(newest, places, self._cache, self._hooks)
         else:
-            x = self._read_windows()
-        logits = self.model.unembed(x[:, -1])
+            logits = self.model.unembed(self._read_windows()[:, -1])
         self._steps += 1
         self._progress(self._steps)
         return logits
 
-    def append(self, ids: Tensor) -> None:
-        """Add one token to every row, (batch,)."""
-        for row, token in zip(self.rows, ids.tolist(), strict=True):
+    def append(self, ids: Sequence[int]) -> None:
+        """Add one token to every row."""
+        for row, token in zip(self.rows, ids, strict=True):
             row.append(token)
 
     @torch.inference_mode()  # the cache was made in it

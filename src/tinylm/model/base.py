@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
@@ -166,6 +167,22 @@ class GenerativeModel(Model):
     ) -> Tensor:
         """Return the residual stream after the last layer; ``DecoderLM.residual`` says of what."""
         raise NotImplementedError
+
+    def next_logits(
+        self, tokens: Sequence[int], places: Sequence[int], state: Any, hooks: Hooks = NO_HOOKS
+    ) -> Tensor:
+        """Read a new token of each text and return the logits of what follows, (texts, vocab).
+
+        Args:
+            tokens: an id for each text.
+            places: their positions.
+            state: of the texts; the tokens are added to it.
+            hooks: see and replace activations.
+        """
+        device = next(self.parameters()).device
+        ids, positions = torch.tensor([tokens, places], device=device)[..., None]  # (texts, 1) each
+        x = self.residual(ids, positions=positions, cache=state, hooks=hooks)
+        return self.unembed(x[:, -1])
 
     def hooks(self, hooks: Mapping[str, Hook]) -> Hooks:
         """Bind functions to activation names or patterns, for ``forward(..., hooks=…)``.

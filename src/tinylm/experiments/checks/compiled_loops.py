@@ -79,6 +79,6 @@ def _decoded(model: GenerativeModel, subject: Subject, compiled: bool) -> Tensor
     logits = []
     for step in range(_STEPS):
         logits.append(stepper.logits().float())
-        stepper.append(torch.arange(len(prompts)) + 4 + step)
+        stepper.append(range(4 + step, 4 + step + len(prompts)))
         stepper.keep([(i + step) % len(prompts) for i in range(len(prompts))])
     return torch.cat(logits)

@@ -66,7 +66,7 @@ def _differences(model: GenerativeModel, tokens: TokenFile, lengths: Sequence[in
             stepper.keep(_KEPT)
             rows = [list(rows[i]) for i in _KEPT]
         new = following[step * len(rows) : (step + 1) * len(rows)]
-        stepper.append(torch.tensor(new, device=device_of(model)))
+        stepper.append(new)
         rows = [[*row, token] for row, token in zip(rows, new, strict=True)]
     return differences
 

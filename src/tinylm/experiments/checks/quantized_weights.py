@@ -155,6 +155,6 @@ def _logits(model: GenerativeModel, subject: Subject) -> list[Tensor]:
     logits = [model.unembed(model.residual(ids[:, :length]))]
     stepper = Stepper(for_decoding(model), ids[:, :length].tolist(), PAD_ID)
     for step in range(_STEPS):
-        stepper.append(ids[:, length + step])
+        stepper.append(ids[:, length + step].tolist())
         logits.append(stepper.logits())
     return logits

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -85,7 +87,11 @@ def likeliest(logits: Tensor, forbidden: Sequence[int], count: int) -> tuple[Ten
     rows, vocab = logits.shape
     ids = torch.empty(rows, count, dtype=torch.int64)
     log_probabilities = torch.empty(rows, count)
-    never = torch.tensor(list(forbidden), dtype=torch.int64)
-    sizes = rows, vocab, count, len(never)
-    _RUN[logits.dtype](rows, *sizes, logits.contiguous(), never, ids, log_probabilities)
+    held = logits.contiguous()
+    never = (ctypes.c_int64 * len(forbidden))(*forbidden)
+    table: Any = (ctypes.c_int64 * 10)(
+        *(0, rows, rows, vocab, count, len(forbidden)),
+        *(held.data_ptr(), ctypes.addressof(never), ids.data_ptr(), log_probabilities.data_ptr()),
+    )
+    _RUN[logits.dtype].run(table, min(torch.get_num_threads(), rows))
     return ids, log_probabilities

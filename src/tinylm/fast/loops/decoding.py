@@ -18,9 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numba import carray
+from numpy.typing import NDArray
 from torch import Tensor
 
+from tinylm.fast.loops import matrices
 from tinylm.fast.loops.launch import (
+    MEMORY,
     Kernel,
     address,
     bits_of,
@@ -31,20 +34,24 @@ from tinylm.fast.loops.launch import (
     store,
     wait_for,
 )
+from tinylm.fast.loops.matrices import (
+    PLACES,
+    Matrix,
+    linear_part,
+    round_rows,
+    space_for,
+    start_of,
+)
 from tinylm.fast.loops.single_token import (
     ACTIVATIONS,
-    MEMORY,
     NO_ENCODING,
     Encoding,
     Layout,
-    Matrix,
     activate,
-    addresses,
     attend_head,
     encoding_table,
-    linear_part,
     normalise,
-    prepare_many,
+    prepare_attention,
     turn_vector,
 )
 
@@ -58,9 +65,10 @@ _LENGTH, _CAPACITY, _ROOM, _PRE_NORM, _ACTIVATION, _EPS = range(10, 16)
 _KEYS, _VALUES, _SLOTS, _REAL, _STREAMS, _BRANCHES = range(16, 22)
 _PROJECTED, _MIXED, _INNER, _OUT, _WEIGHTS = range(22, 27)
 _POSITIONS, _TURN, _TURN_PLACES, _TURN_HEADS, _BIAS, _DISTANCES, _PLACES = range(27, 34)
-_TABLE_SIZE = 34
-_PROJECTION, _OUTWARD, _EXPANSION, _CONTRACTION = 0, 3, 6, 9  # weight, scale, bias
-_NORM, _INNER_NORM, _ROW_SIZE = 12, 14, 16  # weight, bias: as its stream enters, and in its middle
+_LAST_NORM, _TABLE_SIZE = 34, 35
+_PROJECTION, _OUTWARD, _EXPANSION, _CONTRACTION = range(0, 4 * PLACES, PLACES)
+# Weight and bias of the norm as its stream enters, and in its middle.
+_NORM, _INNER_NORM, _ROW_SIZE = (4 * PLACES + i for i in (0, 2, 4))
 
 
 class LayerWeights(NamedTuple):
@@ -119,6 +127,7 @@ def _entry(numbers, cached):
         before = _CLOSE // hidden + 1
         x = np.empty((before + rows, hidden), np.float32)[before:]
         scores = np.empty(length, np.float32)
+        space = space_for(rows, max(hidden, width, ffn))
         stage, first, count, ready = 0, 0, parts, -1
         while True:
             item = next_block(a)
@@ -132,7 +141,8 @@ def _entry(numbers, cached):
             layer, kind, part = stage // _STAGES, stage % _STAGES, item - first
             place = held[layer]
             if layer == layers:
-                _enter(streams[1], branches[1], out, x, pre_norm, place[_NORM:], eps, True)
+                past = pre_norm and not a[_LAST_NORM]
+                _enter(streams[1], branches[1], out, x, past, place[_NORM:], eps, True)
             elif kind == _PROJECT:
                 if ready != stage and layer > 0:
                     norm, kept = place[_NORM:], streams[0]
@@ -142,8 +152,10 @@ def _entry(numbers, cached):
                         x[row, :] = streams[0, row]
                         if pre_norm:
                             normalise(streams[0, row], place[_NORM:], eps, x[row])
+                if ready != stage:
+                    round_rows(x, place[_PROJECTION:], space)
                 ready = stage
-                linear_part(x, place[_PROJECTION:], projected, part, parts, numbers)
+                linear_part(x, place[_PROJECTION:], space, projected, part, parts, numbers)
             elif kind == _ATTEND:
                 row, head = part // heads, part % heads
                 start = head * size
@@ -175,18 +187,25 @@ def _entry(numbers, cached):
                     mixed[row, start : start + size],
                 )
             elif kind == _OUTPUT:
-                linear_part(mixed, place[_OUTWARD:], branches[0], part, parts, numbers)
+                if ready != stage:
+                    round_rows(mixed, place[_OUTWARD:], space)
+                ready = stage
+                linear_part(mixed, place[_OUTWARD:], space, branches[0], part, parts, numbers)
             elif kind == _EXPAND:
                 if ready != stage:
                     norm, kept = place[_INNER_NORM:], streams[1]
                     _enter(streams[0], branches[0], kept, x, pre_norm, norm, eps, part == 0)
-                    ready = stage
-                linear_part(x, place[_EXPANSION:], inner, part, parts, numbers)
+                    round_rows(x, place[_EXPANSION:], space)
+                ready = stage
+                linear_part(x, place[_EXPANSION:], space, inner, part, parts, numbers)
+                start, end = start_of(part, parts, ffn), start_of(part + 1, parts, ffn)
                 for row in range(rows):
-                    chosen = inner[row, part * ffn // parts : (part + 1) * ffn // parts]
-                    activate(chosen, a[_ACTIVATION])
+                    activate(inner[row, start:end], a[_ACTIVATION])
             else:
-                linear_part(inner, place[_CONTRACTION:], branches[1], part, parts, numbers)
+                if ready != stage:
+                    round_rows(inner, place[_CONTRACTION:], space)
+                ready = stage
+                linear_part(inner, place[_CONTRACTION:], space, branches[1], part, parts, numbers)
             fetch_add(a, _DONE, 1)
 
     return entry
@@ -200,7 +219,8 @@ def _layers_kernel(numbers: torch.dtype, cached: torch.dtype) -> Kernel:
 def prepare(numbers: torch.dtype) -> None:
     """Compile the kernels for matrices and a cache in one format."""
     _layers_kernel(numbers, numbers)
-    prepare_many(numbers)
+    prepare_attention(numbers)
+    matrices.prepare(numbers)
 
 
 class Layers:
@@ -213,6 +233,8 @@ class Layers:
         norm_eps: float,
         norm_first: bool,
         activation: str,
+        most_rows: int,
+        last_norm: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         """Record the addresses of all weights.
 
@@ -222,14 +244,19 @@ class Layers:
             norm_eps: of the norms.
             norm_first: whether the norms stand before the parts rather than after the sums.
             activation: a name in ``ACTIVATIONS``.
+            most_rows: texts of a step beyond which running the layers in turn is quicker.
+            last_norm: weight and bias of the norm after the last layer, where norms stand before.
         """
-        self._layers = list(layers)  # keeps the tensors alive
+        self._layers, self._last_norm = list(layers), last_norm  # keeps the tensors alive
         first = self._layers[0]
         self._format = first.projection.weight.dtype
-        self._hidden = first.projection.weight.shape[1]
-        self._width = first.output.weight.shape[1]
-        self._ffn = len(first.expand.weight)
+        self._hidden = len(first.output.bias)
+        self._width = len(first.projection.bias) // 3
+        self._ffn = len(first.expand.bias)
         self._heads = num_heads
+        self.most_rows = most_rows
+        """Texts of a step beyond which running the layers in turn is quicker."""
+        self._has_last_norm = norm_first and last_norm is not None
         before = [first, *self._layers]  # the layer whose last norm makes a layer's input
         table: Any = (ctypes.c_int64 * (_ROW_SIZE * (len(self._layers) + 1)))()
         self._weights = table
@@ -238,9 +265,13 @@ class Layers:
             norm, inner = last.feed_forward_norm, own.attention_norm
             if norm_first:
                 norm, inner = own.attention_norm, own.feed_forward_norm
-            table[i * _ROW_SIZE : (i + 1) * _ROW_SIZE] = addresses(
-                *own.projection, *own.output, *own.expand, *own.contract, *norm, *inner
-            )
+                if i == len(self._layers) and last_norm is not None:
+                    norm = last_norm
+            maps = own.projection, own.output, own.expand, own.contract
+            table[i * _ROW_SIZE : (i + 1) * _ROW_SIZE] = [
+                *(number for matrix in maps for number in matrix.place),
+                *(part.data_ptr() for part in (*norm, *inner)),
+            ]
         self._table: Any = (ctypes.c_int64 * _TABLE_SIZE)()
         for place, number in (
             (_HIDDEN, self._hidden),
@@ -255,6 +286,7 @@ class Layers:
         ):
             self._table[place] = number
         self._buffers: list[Tensor] = []
+        self._entrance = np.empty((0, self._hidden), np.float32)
 
     def step(self, x: Tensor, layout: Layout, encoding: Encoding = NO_ENCODING) -> Tensor:
         """Run one new token of each text through all layers.
@@ -267,10 +299,12 @@ class Layers:
         Returns:
             (texts, hidden), what comes out of the last layer. Keys and values have been stored.
         """
-        keys, values, slots = layout.keys, layout.values, layout.slots
-        rows = len(x)
-        table: Any = self._table
-        if not self._buffers or self._buffers[0].shape[1] != rows:
+        self.entrance(len(x))[:] = x.numpy()
+        return self.run(len(x), layout, encoding)
+
+    def entrance(self, rows: int) -> NDArray[np.float32]:
+        """Return where to write what goes into the first layer, (texts, hidden), for ``run``."""
+        if len(self._entrance) != rows:
             self._buffers = [
                 torch.empty(2, rows, self._hidden),
                 torch.empty(2, rows, self._hidden),
@@ -278,20 +312,33 @@ class Layers:
                 torch.empty(rows, self._width),
                 torch.empty(rows, self._ffn),
             ]
-            table[_STREAMS : _INNER + 1] = addresses(*self._buffers)
-        self._buffers[0][0] = x
+            self._table[_STREAMS : _INNER + 1] = [buffer.data_ptr() for buffer in self._buffers]
+            self._entrance = self._buffers[0][0].numpy()
+        return self._entrance
+
+    def run(self, rows: int, layout: Layout, encoding: Encoding, last_norm: bool = False) -> Tensor:
+        """Run what was written into ``entrance``; the rest as of ``step``.
+
+        Args:
+            rows: texts.
+            layout: as of ``step``.
+            encoding: as of ``step``.
+            last_norm: whether to norm what comes out of the last layer, if there is a norm for it.
+        """
+        slots, table = layout.slots, self._table
         out = torch.empty(rows, self._hidden)
         threads = torch.get_num_threads()
         parts = 4 * threads
         table[_NEXT], table[_DONE], table[_PARTS], table[_ROWS] = 0, 0, parts, rows
         table[_TOTAL] = len(self._layers) * (4 * parts + rows * self._heads) + 1
         table[_LENGTH], table[_CAPACITY], table[_ROOM] = layout.length, *slots.shape
-        table[_KEYS : _SLOTS + 1] = addresses(keys, values, slots)
+        table[_KEYS], table[_VALUES] = layout.keys.data_ptr(), layout.values.data_ptr()
+        table[_SLOTS] = slots.data_ptr()
         table[_REAL] = 0 if layout.real is None else layout.real.data_ptr()
         table[_POSITIONS : _PLACES + 1] = [
             held.data_ptr() if isinstance(held, Tensor) else held
             for held in encoding_table(layout, encoding)
         ]
-        table[_OUT] = out.data_ptr()
-        _layers_kernel(self._format, keys.dtype).run(table, threads)
+        table[_OUT], table[_LAST_NORM] = out.data_ptr(), last_norm and self._has_last_norm
+        _layers_kernel(self._format, layout.keys.dtype).run(table, threads)
         return out

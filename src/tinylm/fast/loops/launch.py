@@ -24,6 +24,13 @@ from tinylm.fast.loops import GOMP
 LOOSE = {"reassoc", "contract", "nsz", "arcp"}
 """Freedom for the compiler to sum in any order; NaN and infinity stay what they are."""
 _PATIENCE = 2000  # reads of a number before the thread yields its processor: some 50 us
+MEMORY = {
+    torch.float32: np.float32,
+    torch.bfloat16: np.uint16,
+    torch.int8: np.int8,
+    torch.uint8: np.uint8,
+}
+"""Format of the array that a kernel sees."""
 _TABLE = types.CPointer(types.int64)
 _gomp_parallel = ctypes.CDLL(str(GOMP)).GOMP_parallel
 _gomp_parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]

@@ -6,7 +6,6 @@ of more texts, whose products are oneDNN's.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from numba import carray
 from torch import Tensor
 
 from tinylm.fast.loops.launch import (
+    MEMORY,
     Kernel,
     address,
     exp,
@@ -31,17 +31,6 @@ ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 """Names of the functions that the kernel has."""
 _RELU, _GELU, _SILU = 0, 1, 3
 _UNSEEN = np.float32(-3e38)
-
-
-class Matrix(NamedTuple):
-    """A linear map as the kernel reads it."""
-
-    weight: Tensor
-    """(out, in), float32, bfloat16 or int8."""
-    scale: Tensor
-    """(out,), float32: what a row of integers is multiplied by, 1 of other numbers."""
-    bias: Tensor
-    """(out,), float32."""
 
 
 class Layout(NamedTuple):
@@ -113,22 +102,6 @@ def activate(row, activation):
             x = row[i]
             inner = np.float32(0.79788456) * (x + np.float32(0.044715) * x * x * x)
             row[i] = np.float32(0.5) * x * (np.float32(1) + _tanh(inner))
-
-
-@function
-def linear_part(x, place, out, part, parts, numbers):
-    """Compute a part of the outputs of a linear map; ``place`` holds its three addresses."""
-    outputs, inputs = out.shape[1], x.shape[1]
-    weight = carray(address(place[0]), (outputs, inputs), numbers)
-    scale = carray(address(place[1]), (outputs,), np.float32)
-    bias = carray(address(place[2]), (outputs,), np.float32)
-    for i in range(part * outputs // parts, (part + 1) * outputs // parts):
-        held = weight[i]
-        for row in range(len(x)):
-            given, total = x[row], np.float32(0)
-            for j in range(inputs):
-                total += given[j] * widen(held[j])
-            out[row, i] = total * scale[i] + bias[i]
 
 
 @function
@@ -249,30 +222,6 @@ def _attention_entry(numbers, cached):
     return entry
 
 
-def _linear_entry(numbers):
-    def entry(a):
-        rows, inputs, outputs = a[2], a[3], a[4]
-        x = carray(address(a[5]), (rows, inputs), np.float32)
-        out = carray(address(a[6]), (rows, outputs), np.float32)
-        place = carray(address(a[7]), (3,), np.int64)
-        while True:
-            part = next_block(a)
-            if part >= a[1]:
-                break
-            linear_part(x, place, out, part, a[1], numbers)
-
-    return entry
-
-
-MEMORY = {torch.float32: np.float32, torch.bfloat16: np.uint16, torch.int8: np.int8}
-"""Format of the array that a kernel sees."""
-
-
-@functools.cache
-def _linear_kernel(numbers: torch.dtype) -> Kernel:
-    return Kernel(_linear_entry(MEMORY[numbers]))
-
-
 @functools.cache
 def _attention_kernel(numbers: torch.dtype, cached: torch.dtype) -> Kernel:
     return Kernel(_attention_entry(MEMORY[numbers], MEMORY[cached]))
@@ -325,25 +274,6 @@ def encoding_table(layout: Layout, encoding: Encoding) -> tuple[Tensor | int, ..
     )
 
 
-def addresses(*tensors: Tensor) -> list[int]:
-    """Return where the numbers of tensors begin."""
-    return [tensor.data_ptr() for tensor in tensors]
-
-
-def linear(x: Tensor, matrix: Matrix) -> Tensor:
-    """Return ``x @ weight.T + bias``, (rows, out), of a few rows, (rows, in), all in float32."""
-    x = x.float().contiguous()
-    (rows, inputs), outputs = x.shape, len(matrix.weight)
-    out = torch.empty(rows, outputs)
-    place = (ctypes.c_int64 * 3)(*addresses(*matrix))
-    parts = 8 * torch.get_num_threads()
-    _linear_kernel(matrix.weight.dtype)(
-        parts, rows, inputs, outputs, x, out, ctypes.addressof(place)
-    )
-    return out
-
-
-def prepare_many(numbers: torch.dtype) -> None:
-    """Compile the kernels of this file for matrices and a cache in one format."""
-    _linear_kernel(numbers)
+def prepare_attention(numbers: torch.dtype) -> None:
+    """Compile the kernel of attention for a cache in one format."""
     _attention_kernel(numbers, numbers)

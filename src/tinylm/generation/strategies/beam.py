@@ -34,7 +34,7 @@ import math
 from dataclasses import replace
 from typing import NamedTuple
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from tinylm.config import GenerationConfig
@@ -198,12 +198,14 @@ class _Beams:
         prompts, vocab = len(self._totals), logits.shape[-1]
         # The best of a prompt are among the best of its rows, so only these are added up.
         most = min(2 * self._config.num_beams, vocab)
-        ids, values, gains = self._best_of_rows(logits, most, length - 1)
-        totals = values.new_tensor(self._totals).view(-1, 1) + values
-        gains = gains.view(prompts, -1)
-        best = totals.view(prompts, -1).topk(min(2 * self._config.num_beams, most * self._width))
-        chosen = ids.view(prompts, -1).gather(1, best.indices)
-        gained = gains.gather(1, best.indices)
+        ids, values, gains = [
+            part.numpy(force=True).reshape(prompts, -1)
+            for part in self._best_of_rows(logits, most, length - 1)
+        ]
+        totals = values + np.repeat(np.array(self._totals, values.dtype), most, axis=1)
+        count = min(2 * self._config.num_beams, most * self._width)
+        best = (-totals).argsort(1, "stable")[:, :count]
+        prompt = np.arange(prompts)[:, None]
         return [
             [
                 _Candidate(place // most, token, total, own[place // most] + gain)
@@ -212,10 +214,10 @@ class _Beams:
             ]
             for own, *lists in zip(
                 self._log_probabilities,
-                best.values.tolist(),
-                best.indices.tolist(),
-                chosen.tolist(),
-                gained.tolist(),
+                totals[prompt, best].tolist(),
+                best.tolist(),
+                ids[prompt, best].tolist(),
+                gains[prompt, best].tolist(),
                 strict=True,
             )
         ]
@@ -249,9 +251,7 @@ class _Beams:
             for place, candidates in zip(places, settled, strict=True)
             for candidate in candidates
         ]
-        tokens = torch.tensor(
-            [candidate.token for candidates in settled for candidate in candidates]
-        )
+        tokens = [candidate.token for candidates in settled for candidate in candidates]
         self._stepper.keep(rows)
         self._stepper.append(tokens)
         self._width = width
@@ -261,7 +261,7 @@ class _Beams:
         ]
         if self._seen is not None:
             self._seen = self._seen[rows]
-            self._seen[range(len(rows)), tokens.tolist()] = True
+            self._seen[range(len(rows)), tokens] = True
 
 
 def _settle(candidates: list[_Candidate], width: int) -> list[_Candidate]:
