@@ -116,6 +116,12 @@ def test_the_corpus_holds_what_generate_with_beams_gives(
         text = teacher.generate(row["prompt"], **settings)  # type: ignore[arg-type]
         assert text.finished
         assert row["text"] == text.text
+    # Its next student, of other sizes, gets the same ones without another search.
+    again = distilled(tinylm, run, "both", "-o", "model.num_layers=2", out="second")
+    assert "The teacher writes" not in again
+    assert (tmp_path / "second/corpus/train.jsonl").read_bytes() == (
+        corpus / "train.jsonl"
+    ).read_bytes()
     # What is trained on is these texts in the teacher's ids, each with its end.
     context = open_run(tmp_path / "out", SilentConsole())
     data = prepare_data(context.config, SilentConsole())

@@ -42,6 +42,12 @@ CLASSIFY = ["finetune", "runs/run", "--method", "sequence-classification", "--da
 CLASSIFY += ["-o", "epochs=3", "--batch-size", "8"]
 MERGE = ["merge", "runs/run", "lora", "--out", "merged"]
 PRUNE = ["prune", "runs/run", "--share", "0.5", "--retrain-steps", "2", "--out", "pruned"]
+DISTILL = ["distill", "runs/run", "--out", "student", "--method", "both", "--steps", "2"]
+DISTILL += [
+    *("-o", "model.hidden_size=8", "-o", "texts=3", "-o", "prompt_tokens=3"),
+    # So many hypotheses that an end is among them, and so short ones preferred that it wins.
+    *("-o", "num_beams=200", "-o", "max_new_tokens=2", "-o", "length_penalty=-9"),
+]
 REPORT = ["report", "--run", "runs/run", "--experiments", "data,evaluation"]
 REPORT += ["-o", "evaluation.num_stories=3"]
 
@@ -195,7 +201,7 @@ def _serve() -> None:
         errors, sys.stderr = sys.stderr, null
         os.chdir(folder)
         write_texts(Path(folder))
-        for command in (TRAIN, TUNE, CLASSIFY, MERGE, PRUNE):
+        for command in (TRAIN, TUNE, CLASSIFY, MERGE, PRUNE, DISTILL):
             assert run_main(command) == 0, command
         _all_but_typst(REPORT)
         sys.stderr = errors

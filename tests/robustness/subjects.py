@@ -47,6 +47,7 @@ from tinylm.experiments.context import (
     open_run,
     run_experiment,
 )
+from tinylm.experiments.distilling import read_distillation
 from tinylm.experiments.document.build import assemble
 from tinylm.experiments.document.inputs import load_inputs
 from tinylm.experiments.document.record import changed_since, read_record, write_record
@@ -341,6 +342,24 @@ def make_compression(base: Base, folder: Path) -> None:
 
 def use_compression(base: Base, folder: Path) -> str:
     return digest(read_compression(folder))
+
+
+def make_distillation(base: Base, folder: Path) -> None:
+    """Write what a student's run says of its teacher."""
+    written = {
+        "method": "both",
+        "settings": {"alpha": 0.5, "texts": 30},
+        "teacher": {"run": "/runs/quick", "checkpoint": "step-4", "sha256": "0" * 64},
+        "teacher_loss": 1.25,
+        "teacher_weights": 900,
+        "student_weights": 90,
+        "texts": {"fingerprint": "0" * 16, "beginnings": 30, "left_out": 2, "tokens": 999},
+    }
+    (folder / "distillation.json").write_text(json.dumps(signed(written)))
+
+
+def use_distillation(base: Base, folder: Path) -> str:
+    return digest(read_distillation(folder))
 
 
 def use_classifier(base: Base, folder: Path) -> str:
@@ -688,6 +707,7 @@ SUBJECTS = [
         for method in METHOD_SETTINGS
     ),
     Subject("compression.json", make_compression, "*", JSON, use_compression, sign_json),
+    Subject("distillation.json", make_distillation, "*", JSON, use_distillation, sign_json),
     Subject("tuned lens", make_tuned_lens, "*.safetensors", TENSORS, use_tuned_lens,
             sign_tuned_lens),
     Subject("classifier", copy_of("classifier"), "*.*", FOLDER, use_classifier,

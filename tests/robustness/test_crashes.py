@@ -11,6 +11,7 @@ from typing import Any
 from tests.robustness.disk import KILLED, NAMES_KEPT, POWER_LOST, read_tree
 from tests.robustness.server import (
     CLASSIFY,
+    DISTILL,
     MERGE,
     PRUNE,
     REPORT,
@@ -141,6 +142,14 @@ def test_merging(server: Server, tmp_path: Path) -> None:
 
 def test_pruning(server: Server, tmp_path: Path) -> None:
     check(server, tmp_path, [TRAIN], PRUNE, same(PRUNE), "is not empty: give --out")
+
+
+def test_distillation(server: Server, tmp_path: Path) -> None:
+    def again(folder: Path) -> Sequence[str]:
+        begun = (folder / "student/config.yaml").exists()
+        return ["train", "--resume", "student"] if begun else DISTILL
+
+    check(server, tmp_path, [TRAIN], DISTILL, again)
 
 
 def test_reporting(server: Server, tmp_path: Path) -> None:

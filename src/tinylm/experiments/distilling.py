@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -20,10 +19,8 @@ from typing import Any
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from tinylm import folders
 from tinylm.atomic import write_text
 from tinylm.config import (
-    DataConfig,
     ModelConfig,
     RunConfig,
     from_dict,
@@ -54,6 +51,7 @@ from tinylm.experiments.preparation import (
     prepare_data,
     resolve,
 )
+from tinylm.experiments.teacher_corpus import CORPUS, WrittenTexts, corpus_of, make_corpus
 from tinylm.fast import PLAIN, WHOLE, install
 from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
@@ -64,29 +62,15 @@ from tinylm.planning.parameters import parameter_counts
 from tinylm.reading import read_signed, signed
 from tinylm.registry import DISTILLATIONS
 from tinylm.tasks.distillation.base import Distillation, Lesson
-from tinylm.tasks.distillation.texts import beginnings, teacher_texts
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.base import Tokenizer
 
 RECORD = "distillation.json"
-_CORPUS = "corpus"
 _CONFIG = "config.yaml"
 _WEIGHTS = "model.safetensors"
+_UNBEGUN = {RECORD, CORPUS, "metrics.jsonl", "tensorboard"}
+"""What is there when a command is killed before the student is a run."""
 _FIXED = ("data", "tokenizer")
-
-
-@with_config(extra="forbid")
-class WrittenTexts(TypedDict):
-    """How the teacher's own texts were made, beside the settings."""
-
-    fingerprint: str
-    """Of the corpus that holds them."""
-    beginnings: int
-    """Of training texts, that the teacher was given."""
-    left_out: int
-    """Texts that it did not end, which are not in the corpus."""
-    tokens: int
-    """Of the texts in the corpus, ``<sos>`` and ``<eos>`` included."""
 
 
 @with_config(extra="forbid")
@@ -157,7 +141,7 @@ def new_student(out: Path, console: Console) -> Iterator[None]:
     """
     with locked(checked_path(out, "--out"), console.warn):
         names = {path.name for path in out.iterdir()} - {LOCK}
-        if names and (RECORD not in names or names - {RECORD, _CORPUS}):
+        if names and (RECORD not in names or names - _UNBEGUN):
             advice = "give --out a new folder"
             if {RECORD, _CONFIG} <= names:
                 advice += f", or go on: {shlex.join(['tinylm', 'train', '--resume', str(out)])}"
@@ -252,7 +236,7 @@ def begin(
         )
         _write(out, written)
         if kind.from_teacher:
-            texts = _make_corpus(out, teacher, data, settings, config.data.cache_folder, console)
+            texts = make_corpus(out, teacher, data, settings, config.data.cache_folder, console)
             written = {**written, "texts": texts}
             _write(out, written)
     return create_run(out, config, console, "--out")
@@ -318,7 +302,7 @@ def course_of(context: Context, data: PreparedData) -> Course | None:
     source, texts = data.train.header.corpus, written["texts"]
     if texts is None:
         return Course(kind, lesson, data.train, source)
-    corpus = _corpus(context.folder, config.data.cache_folder)
+    corpus = corpus_of(context.folder, config.data.cache_folder)
     now = open_corpus(corpus).fingerprint()
     if now != texts["fingerprint"]:
         raise DataError(
@@ -372,60 +356,3 @@ def _teacher(source: Source) -> LanguageModel:
 
 def _write(out: Path, written: Written) -> None:
     write_text(out / RECORD, json.dumps(signed(written), indent=1))
-
-
-def _corpus(folder: Path, cache_folder: str) -> DataConfig:
-    path = str((folder / _CORPUS).absolute())
-    return DataConfig(corpus="files", path=path, cache_folder=cache_folder)
-
-
-def _make_corpus(
-    out: Path,
-    teacher: GenerativeModel,
-    data: PreparedData,
-    settings: Any,
-    cache_folder: str,
-    console: Console,
-) -> WrittenTexts:
-    """Have the teacher write, and keep its texts beside those that are held out of training."""
-    prompts = beginnings(data.train, settings)
-    if len(prompts) < settings.texts:
-        console.note(
-            f"texts = {settings.texts:,}: there are {len(prompts):,} beginnings of "
-            f"{settings.prompt_tokens} words, all of them are taken"
-        )
-    with console.task("The teacher writes", 1.0) as done:
-        made = teacher_texts(teacher, prompts, settings, done)
-    decode = data.tokenizer.decode
-    train = [
-        {"prompt": decode(prompt), "text": decode([*prompt, *rest])}
-        for prompt, rest in zip(made.prompts, made.rests, strict=True)
-    ]
-    target = out / _CORPUS
-    if target.exists():  # of a killed command
-        folders.remove(target)
-    temporary = folders.temporary(target)
-    try:
-        temporary.mkdir()
-        for name, rows in (
-            ("train", train),
-            ("validation", [{"text": text} for text in data.corpus.validation()]),
-        ):
-            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            write_text(temporary / f"{name}.jsonl", "".join(lines))
-        temporary.rename(target)
-        folders.sync(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    corpus = _corpus(out, cache_folder)
-    split = encoded_split(corpus, data.tokenizer, "train", console)
-    console.note(
-        f"the teacher wrote {len(train):,} texts of {split.header.num_tokens:,} tokens, "
-        f"{made.left_out:,} that it did not end are left out"
-    )
-    return WrittenTexts(
-        fingerprint=open_corpus(corpus).fingerprint(),
-        beginnings=len(prompts),
-        left_out=made.left_out,
-        tokens=split.header.num_tokens,
-    )

@@ -72,8 +72,8 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
         with console.task("Building the vocabulary") as done:
             tokenizer_class.train(_counted(corpus.train(), done), config.tokenizer).save(path)
 
-    path = folder / f"tokenizer-{_digest(settings)}.json"
-    tokenizer: Tokenizer = _kept(path, tokenizer_class.load, build, console)
+    path = folder / f"tokenizer-{digest(settings)}.json"
+    tokenizer: Tokenizer = kept_file(path, tokenizer_class.load, build, console)
     return PreparedData(
         corpus,
         tokenizer,
@@ -96,10 +96,11 @@ def encoded_split(
 
 
 def _cache_folder(config: DataConfig, corpus: Corpus) -> Path:
-    return Path(config.cache_folder) / f"{config.corpus}-{_digest(corpus.fingerprint())}"
+    return Path(config.cache_folder) / f"{config.corpus}-{digest(corpus.fingerprint())}"
 
 
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """Return 16 hexadecimal digits that name a kept file by what it was made of."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -114,10 +115,10 @@ def _encode(
     def read(path: Path) -> TokenFile:
         return TokenFile(path, tokenizer, corpus.fingerprint())
 
-    return _kept(folder / f"{split}-{tokenizer.fingerprint()}.tokens", read, encode, console)
+    return kept_file(folder / f"{split}-{tokenizer.fingerprint()}.tokens", read, encode, console)
 
 
-def _kept(
+def kept_file(
     path: Path, read: Callable[[Path], Kept], make: Callable[[Path], None], console: Console
 ) -> Kept:
     """Return what a file holds; one that is missing, damaged or of an older form is made anew.
@@ -190,8 +191,8 @@ def vectors_of(config: RunConfig, data: PreparedData, console: Console) -> Vecto
             )
         save_table(table, words, path, key)
 
-    path = data.folder / f"vectors-{_digest(key)}.safetensors"
-    return _kept(path, lambda path: load_table(path, words, key), train, console)
+    path = data.folder / f"vectors-{digest(key)}.safetensors"
+    return kept_file(path, lambda path: load_table(path, words, key), train, console)
 
 
 def vectors_seed(config: RunConfig) -> int:
