@@ -30,6 +30,9 @@ from tinylm.checkpoint import (
     set_aside_after,
     tokenizer_kind,
 )
+from tinylm.compression.quantizing import quantize
+from tinylm.compression.rounding import Rounding
+from tinylm.config.quantization import RoundingConfig
 from tinylm.errors import CheckpointError
 from tinylm.locks import LostFolderError, locked
 from tinylm.model.decoder import DecoderLM
@@ -357,6 +360,21 @@ def test_weights_of_another_model_are_named(tmp_path: Path) -> None:
     message = rf"unembedding\.bias has shape \(3,\), its configuration asks for \({size},\)"
     with pytest.raises(CheckpointError, match=message):
         load_weights(model, wrong, source)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.int32, torch.int8])
+def test_codes_in_another_number_format_are_refused(kind: torch.dtype) -> None:
+    """What does not fit into a byte would come in as another code."""
+    model = tiny_model()
+    quantize(model, Rounding, RoundingConfig(bits=8), None)
+    weights = model_weights(model)
+    name = "unembedding.quantized.codes"
+    wrong = {**weights, name: weights[name].to(kind)}
+    shown = str(kind).removeprefix("torch.")
+    message = rf"weight {name} is in {shown}, its configuration asks for uint8$"
+    with pytest.raises(CheckpointError, match=message):
+        load_weights(model, wrong, Path("somewhere"))
+    load_weights(model, weights, Path("somewhere"))
 
 
 def rewritten(path: Path, **changes: Any) -> None:

@@ -55,7 +55,7 @@ def test_a_quantized_run_is_a_run_like_any_other(
     for arguments, message in (
         (["finetune", run, "--method", "full", "--data", "letters"], "is quantized, and its"),
         (["finetune", run, "--method", "qlora", "--data", "letters"], "adapt it by LoRA"),
-        (["train", "--resume", run], "was made by `tinylm quantize`"),
+        (["train", "--resume", run], f"not trained: tinylm finetune {run} --method lora"),
     ):
         status, _, said = tinylm(*arguments)
         assert status != 0
@@ -88,6 +88,7 @@ def test_a_static_range_is_chosen_by_texts(tinylm: Command, tiny_run: Path, tmp_
     ("arguments", "message"),
     [
         (["--bits", "5"], "bits = 5: expected 8, 4, 3 or 2"),
+        (["--bits", "4", "-o", "bits=8"], "--bits and -o bits say the same: give one of them"),
         (["--method", "nf4", "--bits", "8"], "bits = 8: expected 4"),
         (["--method", "gptqq"], "unknown quantization method 'gptqq'"),
         (["-o", "group_size=7"], "group_size = 7 does not divide a row of"),

@@ -208,6 +208,7 @@ def test_embeddings_and_norms_go_when_they_are_named(small_model: Models) -> Non
         ("magnitude", 1.5, {}, r"share = 1\.5: it must be above 0"),
         ("magnitude", float("nan"), {}, "share = nan: it must be"),
         ("magnitude", None, {}, "give --share"),
+        ("magnitude", 1e-9, {}, r"share = 1e-09: that is none of [\d,]+ weights$"),
         ("magnitude", 0.5, {"targets": ("nothing",)}, r"matches nothing .* layers\.\*\.attention"),
         ("wanda", 0.5, {"targets": ("embedding",)}, "target 'embedding' matches nothing"),
         ("wanda", 0.5, {"pattern": "2:5"}, "groups of 5 do not divide|leaves out"),

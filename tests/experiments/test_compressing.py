@@ -7,6 +7,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ import torch
 
 from tinylm.checkpoint import damage, step_of
 from tinylm.config import DataConfig, load_config
+from tinylm.config.quantization import RoundingConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import CompressionError, ConfigError, DataError
+from tinylm.experiments.checks import loss
 from tinylm.experiments.compressing import (
     Compression,
     calibration_windows,
@@ -26,6 +29,8 @@ from tinylm.experiments.compressing import (
 )
 from tinylm.experiments.context import Context, SilentConsole, open_run, run_experiment
 from tinylm.experiments.preparation import encoded_split
+from tinylm.experiments.quantizing import quantize_run
+from tinylm.experiments.verification.measure import open_subject
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import build
 from tinylm.numbers.linear import LinearMap
@@ -105,6 +110,24 @@ def test_a_folder_that_holds_something_is_left_alone(
             attempt()
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "mine"
+
+
+def test_no_folder_is_made_of_a_file_or_inside_of_a_run(
+    tiny_context: Context, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    run = tiny_context.folder
+    for out, message in (
+        (tmp_path / "notes.txt", r"notes\.txt is no folder: give --out a new one$"),
+        (tmp_path / "notes.txt/below", r"notes\.txt is no folder: give --out a new one$"),
+        (run / "smaller", r"smaller is inside of the run .*: give --out a folder elsewhere$"),
+        (run / "checkpoints/a/b", r"b is inside of the run .*: give --out a folder elsewhere$"),
+    ):
+        with pytest.raises(ConfigError, match=message), new_run(out, SilentConsole()):
+            pass
+    assert not (run / "smaller").exists()
+    assert not (run / "checkpoints/a").exists()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_a_merged_model_is_not_taken_for_what_a_killed_command_left(
@@ -219,3 +242,14 @@ def test_a_text_of_no_known_word_is_refused(tiny_context: Context, tmp_path: Pat
     other = DataConfig(corpus="files", path=str(tmp_path), cache_folder=str(tmp_path / "cache"))
     with pytest.raises(DataError, match="holds no word that the model knows"):
         calibration_windows(tiny_context, 1, 0, data=other)
+
+
+@pytest.mark.parametrize("rounding", ["dynamic", "static"])
+def test_the_loss_of_a_model_that_rounds_inputs_passes_its_check(
+    rounding: Literal["dynamic", "static"], tiny_context: Context, tmp_path: Path
+) -> None:
+    """It is not made from the weight of the output layer, whose inputs are rounded first."""
+    settings = RoundingConfig(bits=8, activations=rounding, windows=2)
+    quantize_run(tiny_context, tmp_path / "out", "rtn", settings)
+    subject = open_subject(open_run(tmp_path / "out", SilentConsole()), tmp_path)
+    assert loss.run(subject).passed

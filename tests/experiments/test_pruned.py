@@ -219,6 +219,15 @@ def test_a_rate_that_is_too_high_is_told(context: Context) -> None:
         prune_run(context, load(context), asked(steps=30, learning_rate=1e30))
 
 
+def test_a_loss_that_is_not_finite_is_told(context: Context) -> None:
+    """Nothing is written then: a record of it could not be read again."""
+    lm = load(context)
+    with torch.no_grad():
+        lm.model.get_parameter("layers.0.feed_forward.expand.weight")[0] = 3e38
+    with pytest.raises(TrainingError, match=r"validation loss of the run is (nan|inf): its model"):
+        prune_run(context, lm, asked())
+
+
 def test_pruned_once_more(context: Context, tmp_path: Path) -> None:
     """Masks, then neurons of what is left: the masks go with it."""
     first = prune_run(context, load(context), asked())

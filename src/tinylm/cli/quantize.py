@@ -37,9 +37,12 @@ def quantize(
     """
     from tinylm.cli.console import TerminalConsole
     from tinylm.config import from_overrides, load_config, with_absolute_paths
+    from tinylm.errors import ConfigError
     from tinylm.experiments.context import open_run
     from tinylm.experiments.quantizing import quantize_run
 
+    if bits is not None and any(each.partition("=")[0].strip() == "bits" for each in option):
+        raise ConfigError("--bits and -o bits say the same: give one of them")
     settings = from_overrides(
         QUANTIZERS.load(method).Settings, [*([] if bits is None else [f"bits={bits}"]), *option]
     )

@@ -74,7 +74,10 @@ class Masking(Pruner):
             CompressionError: with what is.
         """
         before = held_share(model, modules)
-        if num_pruned(share, _numbers(modules)) <= num_pruned(before, _numbers(modules)):
+        total = _numbers(modules)
+        if not num_pruned(share, total):
+            raise CompressionError(f"share = {share:g}: that is none of {total:,} weights")
+        if num_pruned(share, total) <= num_pruned(before, total):
             raise CompressionError(
                 f"share = {share:g}: {before:.1%} of these weights are pruned already: give more"
             )

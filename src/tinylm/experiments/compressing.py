@@ -33,6 +33,7 @@ from tinylm.checkpoint import (
     point,
     save_checkpoint,
 )
+from tinylm.compression.quantizing import CHANGE as QUANTIZE
 from tinylm.config import DataConfig, dump_yaml
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import CompressionError, ConfigError, DataError
@@ -41,6 +42,7 @@ from tinylm.experiments.preparation import encoded_split
 from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
 from tinylm.locks import LOCK, locked
+from tinylm.model.changes import NAME
 from tinylm.names import checked_path
 from tinylm.numbers.quantized import QuantizedWeight
 from tinylm.reading import read_signed, signed
@@ -160,10 +162,18 @@ def new_run(out: Path, console: Console) -> Iterator[None]:
     Entered before the work begins, it refuses at once what ``write_compressed`` would refuse.
 
     Raises:
-        ConfigError: if the folder is not empty: what a killed command left does not count.
+        ConfigError: if it is no folder, or inside of a run, or not empty: what a killed command
+            left does not count.
         LockedError: if another process writes there.
     """
-    with locked(checked_path(out, "--out"), console.warn):
+    checked_path(out, "--out")
+    for above in (out, *out.parents):
+        if above.exists() and not above.is_dir():
+            raise ConfigError(f"{above} is no folder: give --out a new one")
+    for above in out.resolve().parents:
+        if (above / _CONFIG).exists() and (above / _CHECKPOINTS).is_dir():
+            raise ConfigError(f"{out} is inside of the run {above}: give --out a folder elsewhere")
+    with locked(out, console.warn):
         names = {path.name for path in out.iterdir()} - {LOCK}
         if names and (RECORD not in names or names - {RECORD, _CHECKPOINTS}):
             raise ConfigError(f"{out} is not empty: give --out a new folder")
@@ -250,12 +260,18 @@ def refuse_training(folder: Path) -> None:
         ConfigError: saying how its weights are trained.
     """
     done = read_compression(folder)
-    if done is not None:
-        raise ConfigError(
-            f"{folder} was made by `tinylm {done['command']}` of {done['source']['run']} and has "
-            "no training to go on with; to train its weights: "
-            + shlex.join(["tinylm", "finetune", str(folder), "--method", "full"])
-        )
+    if done is None:
+        return
+    changes = load_checkpoint(folder).changes
+    if any(change[NAME] == QUANTIZE for change in changes):
+        what, method = "to adapt it, since quantized weights are not trained: ", "lora"
+    else:
+        what, method = "to train its weights: ", "full"
+    raise ConfigError(
+        f"{folder} was made by `tinylm {done['command']}` of {done['source']['run']} and has "
+        f"no training to go on with; {what}"
+        + shlex.join(["tinylm", "finetune", str(folder), "--method", method])
+    )
 
 
 def _size(model: nn.Module, checkpoint: Path) -> Size:

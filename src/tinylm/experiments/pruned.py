@@ -43,6 +43,12 @@ _RISING = 2 / 3
 """Share of the steps over which gradual pruning prunes."""
 _RISES = 20
 """Times that gradual pruning prunes, at most."""
+_LOSSES = {
+    "before": ("of the run", "its model is broken, train it again"),
+    "pruned": ("after pruning", "prune less"),
+    "after": ("after training what is left", "give a lower --learning-rate"),
+}
+"""Of ``Losses``: what each is, and what to do where it is not finite."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,9 @@ class _Work:
             if asked.steps:
                 self._train(model)
         losses = Losses(before, pruned_loss, self._loss(model) if asked.steps else pruned_loss)
+        for when, (what, advice) in _LOSSES.items():
+            if not math.isfinite(loss := getattr(losses, when)):
+                raise TrainingError(f"the validation loss {what} is {loss:g}: {advice}")
         training = {
             "steps": asked.steps,
             "learning_rate": retraining(context, asked).learning_rate if asked.steps else None,

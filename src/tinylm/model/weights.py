@@ -66,6 +66,12 @@ def load_weights(
             raise CheckpointError(f"{source}: weight {name} is missing")
         if name not in expected:
             raise CheckpointError(f"{source}: weight {name} is not of this model")
+        kind = expected[name].dtype
+        if not kind.is_floating_point and weights[name].dtype != kind:
+            raise CheckpointError(
+                f"{source}: weight {name} is in {_shown(weights[name].dtype)}, its configuration "
+                f"asks for {_shown(kind)}"
+            )
         if weights[name].shape != expected[name].shape:
             raise CheckpointError(
                 f"{source}: weight {name} has shape {tuple(weights[name].shape)}, its "
@@ -76,3 +82,7 @@ def load_weights(
         for name, parameter in model.aside.items():
             if f"{_ASIDE}{name}" in weights:
                 parameter.copy_(weights[f"{_ASIDE}{name}"])
+
+
+def _shown(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")

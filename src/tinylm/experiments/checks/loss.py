@@ -44,7 +44,10 @@ def run(subject: Subject) -> Finding:
     found_of_rounded = token_losses(rounded, batch.labels, IGNORED)
     output = model.unembedding
     stream = x.clone().requires_grad_()
-    total = output_loss(stream, output.weight, output.bias, batch.labels, IGNORED)
+    if getattr(output, "by_weight", True):
+        total = output_loss(stream, output.weight, output.bias, batch.labels, IGNORED)
+    else:  # its inputs are rounded, so that the loss is not made from its weight
+        total = model.summed_loss(stream, batch.labels, IGNORED)
     (gradient_of_stream,) = torch.autograd.grad(total, stream)
     slope_of_stream = slope @ output.weight.detach().double().cpu()
     return Finding(
