@@ -41,7 +41,7 @@ def test_a_circuit_is_found_and_judged_on_other_pairs(trained: Context) -> None:
     assert row["found_on"]["faithfulness"] >= 0.9
     assert len(row["random"]) == 2
     assert len(row["right_by_pair"]) == 4
-    assert circuit_figure(result).axes[0].get_title("left") == "why somebody is\nsad"
+    assert circuit_figure(result).axes[0].get_title("left") == "why somebody is sad"
     assert measure.run(with_settings(trained, circuit=SETTINGS)) == result
 
 

@@ -256,7 +256,7 @@ def resuming_forgets_the_random_state(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def resuming_forgets_the_moments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinylm.training.loop.restore_optimizer", lambda *arguments: None)
+    monkeypatch.setattr("tinylm.training.state.restore_optimizer", lambda *arguments: None)
 
 
 def resuming_replays_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
