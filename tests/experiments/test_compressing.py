@@ -78,11 +78,11 @@ def test_a_compressed_run_is_a_run(tiny_context: Context, tmp_path: Path) -> Non
     assert written["before"]["weights"] == sum(p.numel() for p in source.model.parameters())
     assert written["source"]["run"] == str(tiny_context.folder.resolve())
     assert written["source"]["checkpoint"] == source.source.resolve().name
-    assert written["earlier"] is None
+    assert written["earlier"] == []
     again = write_compressed(
         tmp_path / "again", open_run(out, SilentConsole()), loaded, replace(DONE, steps=0)
     )
-    assert again["earlier"] == written
+    assert again["earlier"] == [{k: v for k, v in written.items() if k != "earlier"}]
     assert again["source"]["run"] == str(out)
 
 
@@ -110,6 +110,27 @@ def test_a_folder_that_holds_something_is_left_alone(
             attempt()
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_run_that_was_pruned_dozens_of_times_has_a_record_that_can_be_read(
+    tiny_context: Context, tmp_path: Path
+) -> None:
+    """Files are read only so deep, so that one record must not stand in the other."""
+    context, lm = tiny_context, halved(tiny_context)
+    for number in range(1, 36):
+        out = tmp_path / f"{number}"
+        write_compressed(
+            out, context, LanguageModel(lm.model, lm.tokenizer), replace(DONE, steps=number)
+        )
+        if number > 2:
+            shutil.rmtree(tmp_path / f"{number - 2}")
+        context = open_run(out, SilentConsole())
+    done = read_compression(out)
+    assert done is not None
+    assert [each["source"]["run"] for each in (done, *done["earlier"])] == [
+        *(str((tmp_path / f"{number}").resolve()) for number in range(34, 0, -1)),
+        str(tiny_context.folder.resolve()),
+    ]
 
 
 def test_no_folder_is_made_of_a_file_or_inside_of_a_run(

@@ -335,7 +335,7 @@ def make_compression(base: Base, folder: Path) -> None:
         "source": {"run": "/runs/quick", "checkpoint": "step-4", "sha256": "0" * 64},
         "before": size,
         "after": size,
-        "earlier": None,
+        "earlier": [],
     }
     (folder / "compression.json").write_text(json.dumps(signed(written)))
 

@@ -108,8 +108,9 @@ class Written(TypedDict):
     source: Source
     before: Size
     after: Size
-    earlier: dict[str, Any] | None
-    """What compression.json of the source holds, if that is a compressed run."""
+    earlier: list[dict[str, Any]]
+    """What the records of the runs hold that it was made of, the last one first, each without its
+    own ``earlier``: a list, since a run may be pruned dozens of times."""
 
 
 def calibration_windows(
@@ -230,7 +231,7 @@ def write_compressed(
                 ),
                 before=_size(before.build_model(), source),
                 after=_size(lm.model, path),
-                earlier=None if (done := read_compression(context.folder)) is None else {**done},
+                earlier=_records(read_compression(context.folder)),
             )
             write_text(out / RECORD, json.dumps(signed(written), indent=1))
             temporary.rename(checkpoints)
@@ -251,6 +252,14 @@ def read_compression(folder: Path) -> Written | None:
     if not path.exists():
         return None
     return read_signed(path, Written, CompressionError, "make the run again")
+
+
+def _records(done: Written | None) -> list[dict[str, Any]]:
+    """Return the record of a run as the first of a list, and those before it."""
+    if done is None:
+        return []
+    own: dict[str, Any] = {**done}
+    return [{key: value for key, value in own.items() if key != "earlier"}, *own["earlier"]]
 
 
 def refuse_training(folder: Path) -> None:
