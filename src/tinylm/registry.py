@@ -163,6 +163,7 @@ EXPERIMENTS = Registry(
         "induction": "tinylm.experiments.induction:EXPERIMENT",
         "circuit": "tinylm.experiments.circuit:EXPERIMENT",
         "head-subsets": "tinylm.experiments.head_subsets:EXPERIMENT",
+        "pruning": "tinylm.experiments.pruning:EXPERIMENT",
         "verification": "tinylm.experiments.verification:EXPERIMENT",
         "lab-svd": "tinylm.experiments.lab_svd:EXPERIMENT",
         "lab-mnist": "tinylm.experiments.lab_mnist:EXPERIMENT",

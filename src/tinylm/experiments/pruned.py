@@ -114,22 +114,29 @@ def refuse_pruning(context: Context, asked: Pruning) -> None:
     if asked.rewind is not None:
         _snapshot(context, asked.rewind)
     if asked.steps:
-        retraining(context, asked)
+        retraining(context, asked.steps, asked.learning_rate)
 
 
-def retraining(context: Context, asked: Pruning) -> TrainingConfig:
+def retraining(
+    context: Context, steps: int, learning_rate: float | None = None
+) -> TrainingConfig:
     """Return how what is left is trained: as the run was, but for what is asked.
+
+    Args:
+        context: the run.
+        steps: of the optimizer, one at least.
+        learning_rate: empty: the run's.
 
     Raises:
         ConfigError: for a learning rate that cannot be.
     """
     training = to_dict(context.config.training)
     own = {
-        "max_steps": asked.steps,
-        "warmup_steps": min(training["warmup_steps"], asked.steps // 10),
+        "max_steps": steps,
+        "warmup_steps": min(training["warmup_steps"], steps // 10),
     }
-    if asked.learning_rate is not None:
-        own["learning_rate"] = asked.learning_rate
+    if learning_rate is not None:
+        own["learning_rate"] = learning_rate
     return from_dict(TrainingConfig, training | own, "--learning-rate")
 
 
@@ -206,7 +213,7 @@ class _Work:
                 raise TrainingError(f"the validation loss {what} is {loss:g}: {advice}")
         training = {
             "steps": asked.steps,
-            "learning_rate": retraining(context, asked).learning_rate if asked.steps else None,
+            "learning_rate": self._training().learning_rate if asked.steps else None,
             "gradual": asked.gradual,
             "rewind": asked.rewind,
         }
@@ -254,31 +261,57 @@ class _Work:
         self._train(model, rise)
         return losses[-1]
 
+    def _training(self) -> TrainingConfig:
+        return retraining(self.context, self.asked.steps, self.asked.learning_rate)
+
     def _train(
         self, model: GenerativeModel, before_step: Callable[[int], None] = lambda step: None
     ) -> None:
-        """Take optimizer steps on the run's training split, with a new optimizer and schedule."""
-        config = retraining(self.context, self.asked)
-        order = ShuffledOrder(len(self.train), config.batch_size, config.seed)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            training = TrainingStep(model, next_token_loss, config, self.asked.steps)
-            with self.context.console.task("Training what is left", self.asked.steps) as done:
-                for step in range(self.asked.steps):
-                    before_step(step)
-                    factor = learning_rate_factor(config, step, self.asked.steps)
-                    set_learning_rate(training.optimizer, factor)
-                    chosen = [order.next() for _ in range(config.accumulation_steps)]
-                    result = training.backward([self.train.batch(each) for each in chosen])
-                    if not (math.isfinite(result.loss) and math.isfinite(result.norm)):
-                        raise TrainingError(
-                            f"step {step + 1} after pruning: loss {result.loss:g}, gradient norm "
-                            f"{result.norm:g}: give a lower --learning-rate"
-                        )
-                    training.update()
-                    done(step + 1)
-                before_step(self.asked.steps)
-        remove(model)
+        train_on(self.context, model, self.train, self._training(), before_step)
+
+
+def train_on(
+    context: Context,
+    model: GenerativeModel,
+    windows: TokenWindows,
+    config: TrainingConfig,
+    before_step: Callable[[int], None] = lambda step: None,
+) -> None:
+    """Take optimizer steps, with a new optimizer and schedule.
+
+    Args:
+        context: the run, whose console is told.
+        model: trained in place.
+        windows: of the run's training split.
+        config: as ``retraining`` returns it.
+        before_step: called with the number of every step, and with that of all at the end.
+
+    Raises:
+        TrainingError: if the loss is not finite.
+    """
+    steps = config.max_steps
+    assert steps is not None
+    order = ShuffledOrder(len(windows), config.batch_size, config.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        training = TrainingStep(model, next_token_loss, config, steps)
+        with context.console.task("Training what is left", steps) as done:
+            for step in range(steps):
+                before_step(step)
+                set_learning_rate(
+                    training.optimizer, learning_rate_factor(config, step, steps)
+                )
+                chosen = [order.next() for _ in range(config.accumulation_steps)]
+                result = training.backward([windows.batch(each) for each in chosen])
+                if not (math.isfinite(result.loss) and math.isfinite(result.norm)):
+                    raise TrainingError(
+                        f"step {step + 1} after pruning: loss {result.loss:g}, gradient norm "
+                        f"{result.norm:g}: give a lower --learning-rate"
+                    )
+                training.update()
+                done(step + 1)
+            before_step(steps)
+    remove(model)
 
 
 def _snapshot(context: Context, step: int) -> Path:
