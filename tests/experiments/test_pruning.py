@@ -155,9 +155,7 @@ def test_orders_by_lot_are_those_of_all_permutations() -> None:
     places, values = [[0, 1, 2, 3]], [[0.1, 0.3, 0.2, 0.4]]
     measured, by_lot = heads._agreement(places, values)
     assert measured == pytest.approx(spearmanr(places[0], values[0]).statistic)
-    every = [
-        spearmanr(order, values[0]).statistic for order in itertools.permutations(places[0])
-    ]
+    every = [spearmanr(order, values[0]).statistic for order in itertools.permutations(places[0])]
     assert by_lot == pytest.approx(np.mean(np.array(every) >= measured - 1e-9), abs=0.02)
 
 
@@ -184,7 +182,10 @@ def test_heads_that_cannot_go_are_told(context: Context) -> None:
     lm = LanguageModel.load(context.folder)
     single = heads.keep_heads(lm.model, [[0], [1]])
     told = heads.heads_that_go(
-        context, LanguageModel(single, lm.tokenizer, lm.source), torch.ones(2, 8).long(), lambda _: []
+        context,
+        LanguageModel(single, lm.tokenizer, lm.source),
+        torch.ones(2, 8).long(),
+        lambda _: [],
     )
     assert "of 1 heads" in told["refused"]
 

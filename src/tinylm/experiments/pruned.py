@@ -117,9 +117,7 @@ def refuse_pruning(context: Context, asked: Pruning) -> None:
         retraining(context, asked.steps, asked.learning_rate)
 
 
-def retraining(
-    context: Context, steps: int, learning_rate: float | None = None
-) -> TrainingConfig:
+def retraining(context: Context, steps: int, learning_rate: float | None = None) -> TrainingConfig:
     """Return how what is left is trained: as the run was, but for what is asked.
 
     Args:
@@ -194,7 +192,7 @@ class _Work:
 
     def done(self) -> PrunedRun:
         """Prune, train, and measure before and after."""
-        context, asked, lm, model = self.context, self.asked, self.lm, self.lm.model
+        asked, lm, model = self.asked, self.lm, self.lm.model
         before = self._loss(model)
         details: dict[str, Any] = {"share": asked.share}
         if asked.gradual:
@@ -298,9 +296,7 @@ def train_on(
         with context.console.task("Training what is left", steps) as done:
             for step in range(steps):
                 before_step(step)
-                set_learning_rate(
-                    training.optimizer, learning_rate_factor(config, step, steps)
-                )
+                set_learning_rate(training.optimizer, learning_rate_factor(config, step, steps))
                 chosen = [order.next() for _ in range(config.accumulation_steps)]
                 result = training.backward([windows.batch(each) for each in chosen])
                 if not (math.isfinite(result.loss) and math.isfinite(result.norm)):

@@ -18,6 +18,7 @@ from tinylm.report.measurements import compared
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _BROKEN = (0, (4, 1.5))
+_DOTTED = (0, (1, 1))
 Row = Mapping[str, Any]
 
 
@@ -86,15 +87,15 @@ def _times(axes: Axes, result: Row) -> None:
         if method["name"] not in result["timed"]:
             continue
         rows = by_share(method)
-        for key, filled in (("decoding", "full"), ("step", "none")):
-            look = _look(number, method["removes"]) | {"fillstyle": filled}
+        for key, line in (("decoding", "-"), ("step", _DOTTED)):
+            look = _look(number, method["removes"]) | {"linestyle": line}
             ratios = [compared(row[key], result["whole"][key]).ratio for row in rows.values()]
             axes.plot([0, *(100 * share for share in rows)], [1, *ratios], **look)
     axes.axhline(1, color=MUTED, linewidth=0.6)
     axes.set_ylim(bottom=0)
-    axes.set_title("Time: decoding (filled), training step (open)")
+    axes.set_title("Decoding (full lines), training (dotted)")
     axes.set_xlabel("p: share that goes (%)")
-    axes.set_ylabel("of the whole model's")
+    axes.set_ylabel("time, of the whole model's")
 
 
 def _sparse(axes: Axes, sparse: Row) -> None:
@@ -111,7 +112,7 @@ def _sparse(axes: Axes, sparse: Row) -> None:
     log_ticks(axes)
     axes.set_title("Time of a sparse product")
     axes.set_xlabel("share of the map's weights that is 0 (%)")
-    axes.set_ylabel("of the dense product's")
+    axes.set_ylabel("time, of the dense product's")
 
 
 def draw(result: Mapping[str, Any], _: RunConfig) -> Drawn:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tinylm.checkpoint import TrainingState, save_checkpoint
 from tinylm.compression.pruner import Pruner
+from tinylm.config import to_dict
 from tinylm.config.pruning import Calibrated
 from tinylm.data.windows import Batch, TokenWindows
 from tinylm.errors import CompressionError
@@ -64,11 +65,12 @@ def run(context: Context) -> dict[str, Any]:
     with threads(config.training.threads):
         work = _Work(context, settings, LanguageModel.load(context.folder))
         whole, models = work.row(work.lm.model), {"whole": copy.deepcopy(work.lm.model)}
-        methods = []
+        methods: list[dict[str, Any]] = []
         shares = sorted(set(settings.shares))
         with context.console.task("Pruning", len(PRUNERS) * len(shares)) as done:
             for number, name in enumerate(PRUNERS):
-                rows, refused = [], []
+                rows: list[dict[str, Any]] = []
+                refused: list[dict[str, Any]] = []
                 for place, share in enumerate(shares, 1):
                     row, model = work.pruned(name, share, refused)
                     if row is not None and model is not None:
@@ -81,7 +83,9 @@ def run(context: Context) -> dict[str, Any]:
                         "name": name,
                         "label": method.label,
                         "noun": method.noun,
-                        "explanation": method.explanation,
+                        "explanation": method.explanation.format(
+                            **to_dict(work.settings_of(method))
+                        ),
                         "removes": method.removes,
                         "rows": rows,
                         "refused": refused,
@@ -159,7 +163,8 @@ class _Work:
         after = None
         if steps := self.settings.retrain_steps:
             model = copy.deepcopy(model)
-            train_on(self.context, model, self.train, retraining(self.context, steps))
+            rate = self.context.config.training.learning_rate * self.settings.retrain_rate
+            train_on(self.context, model, self.train, retraining(self.context, steps, rate))
             after = self.losses(model)
         weights, nonzero = count_weights(model)
         return {
@@ -170,14 +175,19 @@ class _Work:
             **self.bytes_of(model),
         }
 
+    def settings_of(self, method: type[Pruner]) -> Any:
+        """Return a method's settings, which say how many texts it reads."""
+        settings = method.Settings()
+        if isinstance(settings, Calibrated):
+            return replace(settings, windows=self.settings.windows)
+        return settings
+
     def pruned(
         self, name: str, share: float, refused: list[dict[str, Any]]
     ) -> tuple[dict[str, Any] | None, GenerativeModel | None]:
         """Prune a copy and return its row and itself, or note why it cannot be."""
         method: type[Pruner] = PRUNERS.load(name)
-        settings = method.Settings()
-        if isinstance(settings, Calibrated):
-            settings = replace(settings, windows=self.settings.windows)
+        settings = self.settings_of(method)
         try:
             model = method.prune(copy.deepcopy(self.lm.model), share, settings, self.ids).model
         except CompressionError as error:
@@ -192,9 +202,7 @@ class _Work:
             content = (path / "model.safetensors").read_bytes()
         return {"bytes": len(content), "compressed": len(zlib.compress(content))}
 
-    def times(
-        self, models: Mapping[str, GenerativeModel]
-    ) -> dict[str, dict[str, Measurement]]:
+    def times(self, models: Mapping[str, GenerativeModel]) -> dict[str, dict[str, Measurement]]:
         """Time decoding of a text and a training step, the models in turns."""
         config, repeats = self.context.config, self.settings.repeats
         greedy = replace(

@@ -64,7 +64,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         times=_times_comment(result),
         sparse=_sparse_comment(result["sparse"]),
     )
-    section.append(_savings(results.results["pruning"]))
+    section.append(_savings(result))
     heads = result["heads"]
     if "refused" in heads:
         return [*section, *TEXT.blocks("heads, none", why=heads["refused"])]
@@ -110,15 +110,13 @@ def _cost(result: Row, key: str, removes: bool) -> str:
     order = sorted(losses, key=lambda noun: sum(losses[noun]))
     first, last = order[0], order[-1]
     when = f"after {plural(result['steps'], 'step')}" if key == "after" else "with nothing trained"
+    how = "parts removed" if removes else "weights masked"
     change = loss_difference(losses[first], whole, tokens)
     text = (
-        f"At $p = {percent(half, 0)}$ and {when}, the perplexity is lowest by {first}, "
-        f"{_perplexity(losses[first], tokens)}, {change.word} than"
-        if change.verdict not in _UNDECIDED
-        else f"At $p = {percent(half, 0)}$ and {when}, the perplexity is lowest by {first}, "
-        f"{_perplexity(losses[first], tokens)}, {change.word} from"
+        f"At $p = {percent(half, 0)}$, {how} and {when}, the perplexity is lowest by {first}, "
+        f"{_perplexity(losses[first], tokens)} against {_perplexity(whole, tokens)} of the whole "
+        f"model ({change.word})"
     )
-    text += f" that of the whole model, {_perplexity(whole, tokens)}"
     level = [
         noun
         for noun in order[1:]
@@ -150,12 +148,8 @@ def _free(result: Row) -> str:
     )
 
 
-def _timed(result: Row, removes: bool) -> list[Row]:
-    return [
-        method
-        for method in result["methods"]
-        if method["name"] in result["timed"] and method["removes"] is removes
-    ]
+def _timed(result: Row) -> list[Row]:
+    return [method for method in result["methods"] if method["name"] in result["timed"]]
 
 
 def _bytes_comment(result: Row) -> str:
@@ -164,28 +158,22 @@ def _bytes_comment(result: Row) -> str:
         f"The whole model has {count(whole['nonzero'])} numbers that are not 0 in "
         f"{mib(whole['bytes'])} MiB, {mib(whole['compressed'])} MiB compressed."
     )
-    for method in result["methods"]:
-        if method["name"] not in result["timed"]:
-            continue
-        share, row = _highest(method)
+    for method in _timed(result):
+        share, row = list(by_share(method).items())[-1]
         text += (
-            f" By {method['noun']} at $p = {percent(share, 0)}$ {count(row['nonzero'])} are left "
-            f"in {mib(row['bytes'])} MiB, {mib(row['compressed'])} MiB compressed."
+            f" After {method['noun']} at $p = {percent(share, 0)}$ {count(row['nonzero'])} are "
+            f"left in {mib(row['bytes'])} MiB, {mib(row['compressed'])} MiB compressed."
         )
     return text
 
 
-def _highest(method: Row) -> tuple[float, Row]:
-    return list(by_share(method).items())[-1]
-
-
 def _times_comment(result: Row) -> str:
     whole, sentences = result["whole"], []
-    for method in [*_timed(result, False), *_timed(result, True)]:
+    for method in _timed(result):
         rows = list(by_share(method).items())
         share, row = rows[-1]
         text = (
-            f"By {method['noun']} at $p = {percent(share, 0)}$ decoding takes "
+            f"After {method['noun']} at $p = {percent(share, 0)}$ decoding takes "
             f"{_ratio(row, whole, 'decoding')} and a training step {_ratio(row, whole, 'step')} "
             "of the whole model's time"
         )
@@ -227,7 +215,11 @@ def _heads_comment(result: Row) -> str:
     text = (
         f"The two orders have a rank correlation of {signed(heads['correlation'], 2)} within the "
         f"layers; {percent(heads['by_lot'])} of orders by lot reach as much, so that removal "
-        + ("follows the worth of heads." if beyond else "is not shown to follow the worth of heads.")
+        + (
+            "follows the worth of heads."
+            if beyond
+            else "is not shown to follow the worth of heads."
+        )
     )
     idle = [row for row in rows if row["idle"]]
     gone = [row for row in rows if row["place"] == 0]
@@ -245,8 +237,8 @@ def _heads_comment(result: Row) -> str:
     difference = loss_difference(removal, worth, tokens)
     return text + (
         f" Without {count(half)} of {count(total)} heads of each layer the perplexity is "
-        f"{_perplexity(removal, tokens)} where removal chose and {_perplexity(worth, tokens)} where "
-        f"worth did, a difference of {in_nats(difference)}: {_lesson(difference)}."
+        f"{_perplexity(removal, tokens)} where removal chose and {_perplexity(worth, tokens)} "
+        f"where worth did, a difference of {in_nats(difference)}: {_lesson(difference)}."
     )
 
 
@@ -303,16 +295,15 @@ def _table(result: Row) -> Table:
 def _savings(result: Row) -> Table:
     timings, cells = [], []
     rows = [("whole model", "–", result["whole"])]
-    for method in result["methods"]:
-        if method["name"] in result["timed"]:
-            for place, (share, row) in enumerate(by_share(method).items()):
-                rows.append(("" if place else method["label"], percent(share, 0), row))
-    for label, share, row in rows:
+    for method in _timed(result):
+        for place, (share, row) in enumerate(by_share(method).items()):
+            rows.append(("" if place else method["label"], percent(share, 0), row))
+    for label, gone, row in rows:
         timings += [row["decoding"], row["step"]]
         cells.append(
             (
                 label,
-                share,
+                gone,
                 count(row["nonzero"]),
                 mib(row["bytes"]),
                 mib(row["compressed"]),

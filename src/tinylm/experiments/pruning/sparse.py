@@ -7,6 +7,7 @@ place, and none of the dense product's blocks fit.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,7 @@ def sparse_products(
                 kept = kept_of({path: weight.abs()}, share, "map")[path]
                 dense = weight.masked_fill(~kept, 0.0)
                 work[f"dense {share}"] = _product(dense, x, calls)
-                work[f"sparse {share}"] = _product(dense.to_sparse_csr(), x, calls)
+                work[f"sparse {share}"] = _product(_compressed(dense), x, calls)
 
             def progress(part: float, before: int = place) -> None:
                 done(before + part)
@@ -76,6 +77,12 @@ def sparse_products(
                 ],
             }
     return result
+
+
+def _compressed(weight: Tensor) -> Tensor:
+    with warnings.catch_warnings():  # torch calls its format beta: that is what is measured here
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        return weight.to_sparse_csr()
 
 
 def _product(weight: Tensor, x: Tensor, calls: int) -> Callable[[], object]:
