@@ -105,6 +105,7 @@ def run(context: Context) -> dict[str, Any]:
                 wanted[key][what] = measurement.as_result()
         return {
             "steps": settings.retrain_steps,
+            "rate": settings.retrain_rate,
             "calibration": settings.windows,
             "tokens": work.tokens,
             "decoded": work.room,

@@ -44,7 +44,11 @@ def blocks(results: ReportInputs) -> list[Block]:
             "method",
             explanations=" ".join(method["explanation"] for method in result["methods"]),
             windows=plural(result["calibration"], "window"),
-            trained=TEXT.line("trained", steps=plural(steps, "step")) if steps else "",
+            trained=TEXT.line(
+                "trained", steps=plural(steps, "step"), rate=significant(result["rate"], 2)
+            )
+            if steps
+            else "",
         ),
         *TEXT.blocks("results, with the figure" if drawn else "results", comment=comment),
         _table(result),
@@ -75,27 +79,29 @@ def blocks(results: ReportInputs) -> list[Block]:
             stories=plural(heads["stories"], "validation story", "validation stories"),
             comment=_heads_comment(result),
         ),
+        _heads_table(heads),
     ]
 
 
 def abstract(result: Row) -> str:
     """Return what pruning costs and saves, and whether the heads that go are the idle ones."""
-    heads = "" if "refused" in result["heads"] else _heads_comment(result)
     sentences = (
-        _losses_comment(result),
+        _costs(result, "after" if result["steps"] else "losses"),
         _times_comment(result),
         _sparse_comment(result["sparse"]),
-        heads,
+        "" if "refused" in result["heads"] else _heads_comment(result),
     )
     return " ".join(filter(None, sentences))
 
 
 def _losses_comment(result: Row) -> str:
-    parts = [_cost(result, "losses", removes) for removes in (False, True)]
-    if result["steps"]:
-        parts += [_cost(result, "after", removes) for removes in (False, True)]
-        parts.append(_free(result))
-    return " ".join(filter(None, parts))
+    if not result["steps"]:
+        return _costs(result, "losses")
+    return " ".join([_costs(result, "losses"), _costs(result, "after"), _free(result)])
+
+
+def _costs(result: Row, key: str) -> str:
+    return " ".join(filter(None, (_cost(result, key, removes) for removes in (False, True))))
 
 
 def _cost(result: Row, key: str, removes: bool) -> str:
@@ -239,6 +245,28 @@ def _heads_comment(result: Row) -> str:
         f" Without {count(half)} of {count(total)} heads of each layer the perplexity is "
         f"{_perplexity(removal, tokens)} where removal chose and {_perplexity(worth, tokens)} "
         f"where worth did, a difference of {in_nats(difference)}: {_lesson(difference)}."
+    )
+
+
+def _heads_table(heads: Row) -> Table:
+    rows = []
+    for layer in sorted({row["layer"] for row in heads["heads"]}):
+        own = [row for row in heads["heads"] if row["layer"] == layer]
+        order = sorted(own, key=lambda row: row["place"])
+        rows.append(
+            (
+                count(layer + 1),
+                ", ".join(head_name(layer, row["head"]) for row in order),
+                ", ".join(significant(row["worth"][0], 2).replace("-", "−") for row in order),
+            )
+        )
+    return Table(
+        "tab:pruning-heads",
+        TEXT.line("heads' table"),
+        ("Layer", "Order of removal", "Worth of each"),
+        tuple(rows),
+        "rll",
+        TEXT.line("heads' table's note"),
     )
 
 
