@@ -272,9 +272,9 @@ def _heads_table(heads: Row) -> Table:
 
 def _lesson(difference: Difference) -> str:
     if difference.verdict is Verdict.LESS:
-        return "what heads are worth together is seen better by measuring anew after each removal"
+        return "the order of removal, measured anew after each head, is the better guide"
     if difference.verdict is Verdict.MORE:
-        return "the measured worth of each head is the better guide"
+        return "the worth of each head alone is the better guide"
     return "either order serves"
 
 
