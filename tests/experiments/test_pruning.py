@@ -73,7 +73,8 @@ def test_a_row_is_what_the_command_makes(
     method = next(method for method in result["methods"] if method["name"] == name)
     row = by_share(method)[0.5]
     lm = LanguageModel.load(context.folder)
-    made = prune_run(context, lm, Pruning(name, 0.5, settings_of(name), STEPS))
+    rate = context.config.training.learning_rate * SETTINGS.retrain_rate
+    made = prune_run(context, lm, Pruning(name, 0.5, settings_of(name), STEPS, rate))
     for key, loss in (("losses", made.losses.pruned), ("after", made.losses.after)):
         assert math.log(perplexity_of(row[key], result["tokens"])) == pytest.approx(loss, abs=2e-5)
     assert (row["weights"], row["nonzero"]) == count_weights(made.lm.model)
