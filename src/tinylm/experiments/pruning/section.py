@@ -50,7 +50,11 @@ def blocks(results: ReportInputs) -> list[Block]:
             if steps
             else "",
         ),
-        *TEXT.blocks("results, with the figure" if drawn else "results", comment=comment),
+        *(
+            TEXT.blocks("results, with the figure", comment=comment)
+            if drawn
+            else TEXT.blocks("results", comment=comment)
+        ),
         _table(result),
     ]
     if drawn:
