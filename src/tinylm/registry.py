@@ -164,6 +164,7 @@ EXPERIMENTS = Registry(
         "circuit": "tinylm.experiments.circuit:EXPERIMENT",
         "head-subsets": "tinylm.experiments.head_subsets:EXPERIMENT",
         "pruning": "tinylm.experiments.pruning:EXPERIMENT",
+        "quantization": "tinylm.experiments.quantization:EXPERIMENT",
         "verification": "tinylm.experiments.verification:EXPERIMENT",
         "lab-svd": "tinylm.experiments.lab_svd:EXPERIMENT",
         "lab-mnist": "tinylm.experiments.lab_mnist:EXPERIMENT",

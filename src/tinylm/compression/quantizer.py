@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, get_args, get_type_hints
 
 from torch import Tensor
 
@@ -47,3 +47,17 @@ class Quantizer(Protocol):
                 suit.
         """
         ...
+
+
+def widths(method: type[Quantizer]) -> tuple[int, ...]:
+    """Return the bits of a weight that a method can be asked for, most first."""
+    return tuple(sorted(_values(method, "bits"), reverse=True))
+
+
+def layouts(method: type[Quantizer]) -> tuple[str, ...]:
+    """Return what can share a scale by a method, empty for one that has blocks of its own."""
+    return _values(method, "granularity")
+
+
+def _values(method: type[Quantizer], setting: str) -> tuple[Any, ...]:
+    return get_args(get_type_hints(method.Settings).get(setting))
