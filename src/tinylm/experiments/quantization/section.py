@@ -180,8 +180,8 @@ def _wrong(result: Row) -> str:
         rows = [row for row in result["calibration"] if row["text"] == kind]
         more = [row for row in rows if _difference(row, "beside_most").verdict is Verdict.MORE]
         losses = [f"{_label(result, row)} loses {_cost(row, 'beside_most')}" for row in more]
-        told = listed(losses) if losses else "no method loses anything measurable"
-        sentences.append(f"By {name} {told}.")
+        said = listed(losses) if losses else "no method loses anything measurable"
+        sentences.append(f"By {name} {said}.")
     return " ".join(filter(None, sentences))
 
 
