@@ -40,7 +40,7 @@ def test_a_sound_run(verify: Command, run: Path) -> None:
 
 def test_a_broken_part(verify: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert verify(run)[0] == 0  # what is kept of it must not be believed afterwards
-    monkeypatch.setattr("tinylm.training.loop.restore_optimizer", lambda *arguments: None)
+    monkeypatch.setattr("tinylm.training.state.restore_optimizer", lambda *arguments: None)
     status, out, _ = verify(run)
     assert status == 1
     assert out.count("FAIL") == 1
