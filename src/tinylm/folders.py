@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LEFTOVERS = ".*.tmp"
@@ -61,6 +63,27 @@ def remove(folder: Path) -> None:
     folder.rename(aside)
     sync(folder.parent)
     shutil.rmtree(aside)
+
+
+@contextmanager
+def whole(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the name ``folder`` when the block ends without an error.
+
+    One of that name that is there already, which a killed process left, is deleted first.
+
+    Raises:
+        OSError: if it cannot be made; none of that name is there then.
+    """
+    if folder.exists():
+        remove(folder)
+    unfinished = temporary(folder)
+    try:
+        unfinished.mkdir()
+        yield unfinished
+        unfinished.rename(folder)
+        sync(folder.parent)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def clear_leftovers(folder: Path) -> None:

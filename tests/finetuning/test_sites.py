@@ -16,7 +16,6 @@ from tinylm.finetuning.sites import (
     Parts,
     Wrapper,
     find_modules,
-    matches,
     module_at,
     plain_modules,
     plain_parameters,
@@ -26,6 +25,7 @@ from tinylm.finetuning.sites import (
 )
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLM
+from tinylm.model.paths import matches
 
 Models = Callable[..., DecoderLM]
 

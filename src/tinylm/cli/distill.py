@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tinylm.cli.options import tell_repeated
+from tinylm.cli.options import method_option
 from tinylm.cli.output import say
 from tinylm.registry import DISTILLATIONS
 
@@ -19,13 +19,9 @@ def distill(
     steps: Annotated[int | None, typer.Option(min=1, help="Empty: as the teacher's run.")] = None,
     option: Annotated[
         list[str],
-        typer.Option(
-            "--option",
-            "-o",
-            metavar="KEY=VALUE",
-            help="Of the student's run, such as model.num_layers=1, or of the method, such as "
-            "temperature=2.",
-            callback=tell_repeated,
+        method_option(
+            "Of the student's run, such as model.num_layers=1, or of the method, such as "
+            "temperature=2."
         ),
     ] = [],  # noqa: B006
 ) -> None:

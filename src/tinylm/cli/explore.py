@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
+from tinylm.cli.options import RunFolder
 from tinylm.cli.output import say
 
 
 def explore(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: RunFolder,
     texts: Annotated[
         list[str] | None,
         typer.Argument(metavar="[TEXT]...", help="Sentences to add to those of the corpus."),

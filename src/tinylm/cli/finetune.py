@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from tinylm.cli.options import Data, data_overrides, tell_repeated
+from tinylm.cli.options import Data, RunFolder, data_overrides, method_option
 from tinylm.cli.output import say
 from tinylm.registry import METHODS
 
@@ -15,20 +14,14 @@ _CLASSIFY = "sequence-classification"
 
 
 def finetune(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: RunFolder,
     method: Annotated[
         str, typer.Option(help=f"{', '.join(METHODS)}, full or {_CLASSIFY}.")
     ] = "lora",
     data: Data = None,
     option: Annotated[
         list[str],
-        typer.Option(
-            "--option",
-            "-o",
-            metavar="KEY=VALUE",
-            help="Of the method, such as rank=8.",
-            callback=tell_repeated,
-        ),
+        method_option("Of the method, such as rank=8."),
     ] = [],  # noqa: B006
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="It becomes RUN/adapters/NAME.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,7 +64,13 @@ Adapter = Annotated[
     str | None, typer.Option(metavar="ADAPTER", help="A name below RUN/adapters, or a folder.")
 ]
 Rank = Annotated[int | None, typer.Option(min=1, help="Of a DyLoRA adapter.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")]
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a checkpoint's.")]
+
+
+def method_option(help: str) -> Any:
+    """Return the option ``-o`` of a command that works by one of several methods."""
+    return typer.Option("--option", "-o", metavar="KEY=VALUE", help=help, callback=tell_repeated)
 
 
 def data_overrides(data: str | None) -> list[str]:

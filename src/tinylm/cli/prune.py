@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tinylm.cli.options import tell_repeated
+from tinylm.cli.options import RunFolder, method_option
 from tinylm.cli.output import say
 from tinylm.registry import PRUNERS
 
 
 def prune(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: RunFolder,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The pruned run: a new folder.")],
     method: Annotated[str, typer.Option(help=f"{', '.join(PRUNERS)}.")] = "magnitude",
     share: Annotated[
@@ -34,13 +34,7 @@ def prune(
     ] = None,
     option: Annotated[
         list[str],
-        typer.Option(
-            "--option",
-            "-o",
-            metavar="KEY=VALUE",
-            help="Of the method, such as pattern=2:4 or count=2.",
-            callback=tell_repeated,
-        ),
+        method_option("Of the method, such as pattern=2:4 or count=2."),
     ] = [],  # noqa: B006
 ) -> None:
     """Take weights, heads, neurons or layers out of a run's model and write a smaller run.

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from tinylm.cli.options import Data, data_overrides, tell_repeated
+from tinylm.cli.options import Data, RunFolder, data_overrides, method_option
 from tinylm.cli.output import say
 from tinylm.registry import QUANTIZERS
 
 
 def quantize(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: RunFolder,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the quantized run goes.")],
     method: Annotated[str, typer.Option(help=f"{', '.join(QUANTIZERS)}.")] = "rtn",
     bits: Annotated[
@@ -22,13 +22,7 @@ def quantize(
     data: Data = None,
     option: Annotated[
         list[str],
-        typer.Option(
-            "--option",
-            "-o",
-            metavar="KEY=VALUE",
-            help="Of the method, such as group_size=32.",
-            callback=tell_repeated,
-        ),
+        method_option("Of the method, such as group_size=32."),
     ] = [],  # noqa: B006
 ) -> None:
     """Keep a run's weights in fewer bits, and write the smaller run.

@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from tinylm.cli.options import Overrides
+from tinylm.cli.options import Overrides, RunFolder
 from tinylm.cli.output import say_json
 
 
 def verify(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder.")],
+    run: RunFolder,
     override: Overrides = [],  # noqa: B006
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from tinylm.compression.pruner import Pruned, Pruner, refuse_share
 from tinylm.compression.selection import kept_by_pattern, kept_of, num_pruned
 from tinylm.config.pruning import MagnitudeConfig
-from tinylm.errors import CompressionError, shown
+from tinylm.errors import CompressionError
 from tinylm.model.base import GenerativeModel
 from tinylm.model.layers import LayerNorm
 from tinylm.model.masks import hold, masks_of
-from tinylm.model.paths import matches, without_numbers
+from tinylm.model.paths import chosen_by, matches
 from tinylm.numbers.linear import LinearLike
 
 
@@ -121,26 +121,17 @@ def targets(
         CompressionError: if a pattern matches none, or one that is quantized.
     """
     known = {path: each for path, each in model.named_modules() if path and isinstance(each, kinds)}
-    modules = dict(model.named_modules())
-    chosen: dict[str, nn.Module] = {}
-    for pattern in patterns:
-        for path, module in modules.items():
-            if isinstance(module, LinearLike) and matches(path, pattern):
-                raise CompressionError(
-                    f"{path} is quantized already: prune the run that it was made of, then quantize"
-                )
-        matched = [path for path in known if matches(path, pattern)]
-        if not matched:
+    for path, module in model.named_modules():
+        if isinstance(module, LinearLike) and any(matches(path, pattern) for pattern in patterns):
             raise CompressionError(
-                f"target {shown(pattern)} matches nothing that this method prunes; there are: "
-                + (", ".join(without_numbers(known)) or "none")
+                f"{path} is quantized already: prune the run that it was made of, then quantize"
             )
-        chosen.update((path, known[path]) for path in matched)
+    chosen = chosen_by(patterns, known, "nothing that this method prunes", CompressionError)
     seen: set[int] = set()
     unique = {}
-    for path, module in known.items():
+    for path, module in chosen.items():
         weight = module._parameters["weight"]
-        if path in chosen and id(weight) not in seen:
+        if id(weight) not in seen:
             seen.add(id(weight))
             unique[path] = module
     return unique

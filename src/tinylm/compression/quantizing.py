@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, with_config
@@ -20,13 +20,13 @@ from tinylm.compression.activations import round_dynamically, round_statically
 from tinylm.compression.pruner import calibration_ids
 from tinylm.compression.quantizer import Quantizer
 from tinylm.compression.ranges import range_method
-from tinylm.config.quantization import Inputs
+from tinylm.config.quantization import Inputs, RoundingConfig
 from tinylm.errors import CompressionError, ConfigError, shown
 from tinylm.model.base import GenerativeModel, Model
 from tinylm.model.changes import note
-from tinylm.model.paths import matches, without_numbers
+from tinylm.model.paths import chosen_by
 from tinylm.numbers.formats import WeightFormat
-from tinylm.numbers.integers import Bits, Granularity, IntegerFormat, ScaleFormat
+from tinylm.numbers.integers import IntegerFormat
 from tinylm.numbers.quantized import (
     QuantizedEmbedding,
     QuantizedLinear,
@@ -39,30 +39,6 @@ from tinylm.reading import checked, refusal
 
 CHANGE = "quantize"
 _USUAL_GROUP = 32
-
-
-class IntegerSettings(Protocol):
-    """The settings of a method that rounds to whole numbers, such as ``RoundingConfig``."""
-
-    @property
-    def bits(self) -> Bits:
-        """Of a code."""
-
-    @property
-    def symmetric(self) -> bool:
-        """Whether codes lie about 0."""
-
-    @property
-    def granularity(self) -> Granularity:
-        """Weights that share a scale."""
-
-    @property
-    def group_size(self) -> int | None:
-        """Inputs of a group; None: near to 32."""
-
-    @property
-    def scale_format(self) -> ScaleFormat:
-        """Number format of the scales."""
 
 
 def quantize(
@@ -130,17 +106,7 @@ def targets(model: GenerativeModel, patterns: Sequence[str]) -> dict[str, Any]:
         for path, module in model.named_modules()
         if isinstance(module, nn.Linear) or module is model.embedding
     }
-    for pattern in patterns:
-        if not any(matches(path, pattern) for path in known):
-            raise CompressionError(
-                f"target {shown(pattern)} matches nothing that is quantized; there are: "
-                + ", ".join(without_numbers(known))
-            )
-    chosen = {
-        path: module
-        for path, module in known.items()
-        if any(matches(path, pattern) for pattern in patterns)
-    }
+    chosen = chosen_by(patterns, known, "nothing that is quantized", CompressionError)
     for path, module in chosen.items():
         for other, left in known.items():
             if left.weight is module.weight and other not in chosen:
@@ -151,7 +117,7 @@ def targets(model: GenerativeModel, patterns: Sequence[str]) -> dict[str, Any]:
     return chosen
 
 
-def integer_form(settings: IntegerSettings, path: str, columns: int) -> IntegerFormat:
+def integer_form(settings: RoundingConfig, path: str, columns: int) -> IntegerFormat:
     """Return the format that settings ask for in a map whose rows have so many weights.
 
     Raises:
@@ -197,13 +163,7 @@ def put(model: nn.Module, weights: Mapping[str, WeightFormat | QuantizedWeight])
         else:
             new[path] = QuantizedLinear(module, made[key])
     for path, module in new.items():
-        replace(model, path, module)
-
-
-def replace(model: nn.Module, path: str, new: nn.Module) -> None:
-    """Put a module at a path of a model."""
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, new)
+        model.set_submodule(path, module)
 
 
 @with_config(extra="forbid")

@@ -29,7 +29,7 @@ class Calibrated:
     """Which windows."""
 
     @property
-    def reads(self) -> bool:
+    def reads_texts(self) -> bool:
         """Whether it reads them with these settings."""
         return True
 
@@ -87,7 +87,7 @@ class PartsConfig(Calibrated):
     """Of the lots."""
 
     @property
-    def reads(self) -> bool:
+    def reads_texts(self) -> bool:
         """Whether the loss decides."""
         return self.importance == "loss"
 

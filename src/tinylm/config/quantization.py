@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tinylm.config.finetuning import Targets
 from tinylm.config.pruning import Calibrated
 from tinylm.value_types import FROZEN, Float, PositiveFloat, PositiveInt
-
-Targets = Annotated[tuple[str, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True, config=FROZEN)

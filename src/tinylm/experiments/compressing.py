@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -205,41 +204,53 @@ def write_compressed(
         before = load_checkpoint(source)
         state = load_training_state(source)
         known = {key: state.numbers[key] for key in ("corpus",) if key in state.numbers}
-        checkpoints = out / _CHECKPOINTS
-        if checkpoints.exists():  # of a killed command
-            folders.remove(checkpoints)
-        temporary = folders.temporary(checkpoints)
-        try:
-            temporary.mkdir()
+        with folders.whole(out / _CHECKPOINTS) as checkpoints:
             path = save_checkpoint(
-                temporary,
+                checkpoints,
                 lm.model,
                 lm.tokenizer,
                 TrainingState(state.step + record.steps, known),
             )
-            point(temporary, "best", path)
+            point(checkpoints, "best", path)
             written = Written(
                 command=record.command,
                 method=record.method,
                 settings=dict(record.settings),
                 calibration=None if record.calibration is None else dict(record.calibration),
                 details=dict(record.details),
-                source=Source(
-                    run=str(context.folder.resolve()),
-                    checkpoint=source.name,
-                    sha256=file_sha256(source / _WEIGHTS),
-                ),
+                source=source_of(context.folder, source),
                 before=_size(before.build_model(), source),
                 after=_size(lm.model, path),
                 earlier=_records(read_compression(context.folder)),
             )
             write_text(out / RECORD, json.dumps(signed(written), indent=1))
-            temporary.rename(checkpoints)
-            folders.sync(out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
         write_text(out / _CONFIG, dump_yaml(replace(context.config, model=lm.model.config)))
         return written
+
+
+def source_of(run: Path, checkpoint: Path) -> Source:
+    """Return what is written of the weights that a run is made of.
+
+    Args:
+        run: its folder.
+        checkpoint: one of its own.
+    """
+    return Source(
+        run=str(run.resolve()),
+        checkpoint=checkpoint.name,
+        sha256=file_sha256(checkpoint / _WEIGHTS),
+    )
+
+
+def checkpoint_of(source: Source) -> Path:
+    """Return the checkpoint that held a source's weights, whether or not it is there."""
+    return Path(source["run"]) / _CHECKPOINTS / source["checkpoint"]
+
+
+def still_holds(source: Source) -> bool:
+    """Whether the checkpoint of a source is there, with the same weights still."""
+    file = checkpoint_of(source) / _WEIGHTS
+    return file.exists() and file_sha256(file) == source["sha256"]
 
 
 def read_compression(folder: Path) -> Written | None:

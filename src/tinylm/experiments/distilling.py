@@ -34,7 +34,7 @@ from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments.compressing import Source
+from tinylm.experiments.compressing import Source, checkpoint_of, source_of, still_holds
 from tinylm.experiments.context import (
     Console,
     Context,
@@ -53,7 +53,6 @@ from tinylm.experiments.preparation import (
 )
 from tinylm.experiments.teacher_corpus import CORPUS, WrittenTexts, corpus_of, make_corpus
 from tinylm.fast import PLAIN, WHOLE, install
-from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
 from tinylm.locks import LOCK, locked
 from tinylm.model.base import GenerativeModel
@@ -67,7 +66,6 @@ from tinylm.tokenizers.base import Tokenizer
 
 RECORD = "distillation.json"
 _CONFIG = "config.yaml"
-_WEIGHTS = "model.safetensors"
 _UNBEGUN = {RECORD, CORPUS, "metrics.jsonl", "tensorboard"}
 """What is there when a command is killed before the student is a run."""
 _FIXED = ("data", "tokenizer")
@@ -224,11 +222,7 @@ def begin(
         written = Written(
             method=method,
             settings=to_dict(settings),
-            teacher=Source(
-                run=str(teacher_run.resolve()),
-                checkpoint=source.name,
-                sha256=file_sha256(source / _WEIGHTS),
-            ),
+            teacher=source_of(teacher_run, source),
             teacher_loss=loss.mean,
             teacher_weights=of_teacher,
             student_weights=of_student,
@@ -346,10 +340,10 @@ def _quick(teacher: GenerativeModel, config: RunConfig) -> GenerativeModel:
 
 
 def _teacher(source: Source) -> LanguageModel:
-    path = Path(source["run"]) / "checkpoints" / source["checkpoint"]
+    path = checkpoint_of(source)
     if not path.exists():
         raise ConfigError(f"the teacher {path} is gone: put it back, or distill again")
-    if file_sha256(path / _WEIGHTS) != source["sha256"]:
+    if not still_holds(source):
         raise ConfigError(f"the teacher {path} has other weights now: distill again")
     return LanguageModel.load(path)
 

@@ -176,7 +176,7 @@ class _Work:
         self.asked = asked
         self.method: type[Pruner] = PRUNERS.load(asked.method)
         settings, data = asked.settings, context.config.data
-        reads = isinstance(settings, Calibrated) and settings.reads
+        reads = isinstance(settings, Calibrated) and settings.reads_texts
         self.ids: Tensor | None = None
         if reads:
             self.ids = calibration_windows(

@@ -8,7 +8,6 @@ written is kept beside the token files of the run's text, for the teacher's next
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -107,22 +106,13 @@ def make_corpus(
         {"prompt": decode(prompt), "text": decode([*prompt, *rest])}
         for prompt, rest in zip(made.prompts, made.rests, strict=True)
     ]
-    target = out / CORPUS
-    if target.exists():  # of a killed command
-        folders.remove(target)
-    temporary = folders.temporary(target)
-    try:
-        temporary.mkdir()
+    with folders.whole(out / CORPUS) as folder:
         for name, rows in (
             ("train", train),
             ("validation", [{"text": text} for text in data.corpus.validation()]),
         ):
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            write_text(temporary / f"{name}.jsonl", "".join(lines))
-        temporary.rename(target)
-        folders.sync(out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            write_text(folder / f"{name}.jsonl", "".join(lines))
     corpus = corpus_of(out, cache_folder)
     split = encoded_split(corpus, data.tokenizer, "train", console)
     console.note(

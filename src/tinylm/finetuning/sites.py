@@ -15,8 +15,8 @@ from typing import Any
 
 from torch import nn
 
-from tinylm.errors import AdapterError, shown
-from tinylm.model.paths import matches, without_numbers
+from tinylm.errors import AdapterError
+from tinylm.model.paths import chosen_by
 
 
 class Parts(nn.ModuleDict):
@@ -151,16 +151,7 @@ def find_modules(
     known = {
         path: module for path, module in plain_modules(model) if path and isinstance(module, kinds)
     }
-    chosen: set[str] = set()
-    for pattern in patterns:
-        matched = [path for path in known if matches(path, pattern)]
-        if not matched:
-            raise AdapterError(
-                f"target {shown(pattern)} matches no {called} of the model; there are: "
-                + (", ".join(without_numbers(known)) or "none")
-            )
-        chosen.update(matched)
-    return {path: module for path, module in known.items() if path in chosen}
+    return chosen_by(patterns, known, f"no {called} of the model", AdapterError)
 
 
 def module_at(model: nn.Module, path: str) -> nn.Module:

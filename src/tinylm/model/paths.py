@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from typing import TypeVar
+
+from tinylm.errors import TinylmError, shown
+
+Part = TypeVar("Part")
 
 
 def matches(path: str, pattern: str) -> bool:
@@ -24,3 +29,32 @@ def without_numbers(paths: Iterable[str]) -> list[str]:
         ".".join("*" if step.isdigit() else step for step in path.split(".")) for path in paths
     )
     return list(dict.fromkeys(kinds))
+
+
+def chosen_by(
+    patterns: Iterable[str],
+    known: Mapping[str, Part],
+    nothing: str,
+    refuse: Callable[[str], TinylmError],
+) -> dict[str, Part]:
+    """Return those of some modules that a pattern means, in their order.
+
+    Args:
+        patterns: see ``matches``.
+        known: path -> module, of those that can be meant.
+        nothing: what the error calls that which a pattern matches if it means none of them.
+        refuse: makes the error.
+
+    Raises:
+        TinylmError: ``refuse``'s, if a pattern means none of them, naming those there are.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matched = [path for path in known if matches(path, pattern)]
+        if not matched:
+            raise refuse(
+                f"target {shown(pattern)} matches {nothing}; there are: "
+                + (", ".join(without_numbers(known)) or "none")
+            )
+        chosen.update(matched)
+    return {path: part for path, part in known.items() if path in chosen}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from tinylm.compression.normal_float import NF4
 from tinylm.compression.quantizer import Quantizer
-from tinylm.compression.quantizing import quantize, replace
+from tinylm.compression.quantizing import quantize
 from tinylm.compression.rounding import Rounding
 from tinylm.config.quantization import Inputs, NormalFloatConfig, RoundingConfig
 from tinylm.experiments.checks import Finding, Subject
@@ -133,7 +133,7 @@ def _with_plain_maps(model: GenerativeModel) -> GenerativeModel:
     for path, module in list(model.named_modules()):
         if isinstance(module, QuantizedEmbedding):
             table = _written_out(module.quantized)
-            replace(model, path, nn.Embedding(len(table), table.shape[1], _weight=table))
+            model.set_submodule(path, nn.Embedding(len(table), table.shape[1], _weight=table))
         elif isinstance(module, QuantizedLinear):
             weight = _written_out(module.quantized)
             if module.input_scale is not None:
@@ -142,7 +142,7 @@ def _with_plain_maps(model: GenerativeModel) -> GenerativeModel:
             linear = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
             linear.weight = nn.Parameter(weight)
             linear.register_parameter("bias", module.bias)
-            replace(model, path, linear)
+            model.set_submodule(path, linear)
     return model
 
 

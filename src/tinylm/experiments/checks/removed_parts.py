@@ -8,7 +8,6 @@ as long as that is there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -25,9 +24,8 @@ from tinylm.experiments.checks.material import (
     seeded,
     worst,
 )
-from tinylm.experiments.compressing import read_compression
+from tinylm.experiments.compressing import checkpoint_of, read_compression, still_holds
 from tinylm.experiments.context import run_of
-from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel
 from tinylm.model.hooks import Hook
@@ -121,12 +119,9 @@ def _source(lm: LanguageModel) -> tuple[GenerativeModel, dict[str, Parts]] | Non
     done = None if folder is None else read_compression(folder)
     if done is None or done["method"] not in PRUNERS or not PRUNERS.load(done["method"]).removes:
         return None
-    checkpoint = Path(done["source"]["run"]) / "checkpoints" / done["source"]["checkpoint"]
-    file = checkpoint / "model.safetensors"
-    trained = done["details"]["training"]["steps"]
-    if trained or not file.exists() or file_sha256(file) != done["source"]["sha256"]:
+    if done["details"]["training"]["steps"] or not still_holds(done["source"]):
         return None
-    source = LanguageModel.load(checkpoint, device_of(lm.model)).model
+    source = LanguageModel.load(checkpoint_of(done["source"]), device_of(lm.model)).model
     removed = done["details"]["removed"]
     before, now = source.config, lm.model.config
     kind = "heads" if before.num_heads != now.num_heads else "neurons"

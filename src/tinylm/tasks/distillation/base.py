@@ -76,6 +76,10 @@ class Distillation(LanguageModelling):
         super().__init__(tokenizer, windows, validation, batch_size, subset, measure_training)
         self.teacher = lesson.teacher.eval().requires_grad_(False)
         self.settings = lesson.settings
+        self.begin(lesson)
+
+    def begin(self, lesson: Lesson) -> None:
+        """Make what the method has beside the teacher, once the texts are known."""
 
     @staticmethod
     def suited(training: TrainingConfig) -> TrainingConfig:

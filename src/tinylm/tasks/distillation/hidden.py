@@ -11,12 +11,11 @@ from torch import Tensor
 from tinylm.compression.layer_matching import Projections, matched_layers
 from tinylm.config import TrainingConfig
 from tinylm.config.distillation import HiddenConfig
-from tinylm.data.windows import IGNORED, Batch, TokenWindows
+from tinylm.data.windows import IGNORED, Batch
 from tinylm.errors import ConfigError
 from tinylm.model.base import GenerativeModel
 from tinylm.tasks.distillation.base import Lesson
 from tinylm.tasks.distillation.word import WordLevel
-from tinylm.tokenizers.base import Tokenizer
 
 
 class HiddenStates(WordLevel):
@@ -30,20 +29,8 @@ class HiddenStates(WordLevel):
         "the student's residual stream to the teacher's, layer by layer, mapped evenly."
     )
 
-    def __init__(
-        self,
-        lesson: Lesson,
-        tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
-        batch_size: int,
-        subset: Sequence[int] | None = None,
-        measure_training: bool = False,
-    ) -> None:
-        """Draw the projections, which are trained with the student; see ``Distillation``."""
-        super().__init__(
-            lesson, tokenizer, windows, validation, batch_size, subset, measure_training
-        )
+    def begin(self, lesson: Lesson) -> None:
+        """Draw the projections, which are trained with the student."""
         student, teacher = lesson.student, lesson.teacher.config
         self.projections = self.beside = Projections(
             student.num_layers, student.hidden_size, teacher.hidden_size, lesson.seed

@@ -9,7 +9,7 @@ never learned; here it learns in them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,12 @@ from torch import Tensor
 from tinylm.compression.divergences import jensen_shannon
 from tinylm.config import GenerationConfig
 from tinylm.config.distillation import OnPolicyConfig
-from tinylm.data.windows import Batch, TokenWindows, story_rows
+from tinylm.data.windows import Batch, story_rows
 from tinylm.errors import DataError
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.model.base import GenerativeModel
 from tinylm.tasks.distillation.base import Distillation, Lesson
-from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID, Tokenizer
+from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
 _SPECIAL = SpecialIds(PAD_ID, SOS_ID, EOS_ID, UNK_ID)
 _SEEDS = 2**31
@@ -46,24 +46,12 @@ class OnPolicy(Distillation):
         "draws itself, by a generalised Jensen-Shannon divergence."
     )
 
-    def __init__(
-        self,
-        lesson: Lesson,
-        tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
-        batch_size: int,
-        subset: Sequence[int] | None = None,
-        measure_training: bool = False,
-    ) -> None:
-        """Begin with no batch drawn; see ``Distillation``.
+    def begin(self, lesson: Lesson) -> None:
+        """Begin with no batch drawn.
 
         Raises:
             DataError: if the beginning of a text leaves no room in the context.
         """
-        super().__init__(
-            lesson, tokenizer, windows, validation, batch_size, subset, measure_training
-        )
         self.seed = lesson.seed
         self.drawn = 0
         self.prompt = self.settings.prompt_tokens + 1  # with <sos>
