@@ -53,13 +53,7 @@ function showStream() {
       return make("td", {}, button);
     }))).reverse());
   spots = [...table.tBodies[0].querySelectorAll("button")];
-  spots.forEach((button, index) => {
-    button.addEventListener("click", () => {
-      chooseSpot(index);
-      spots[index].focus({ preventScroll: true });
-    });
-    onArrows(button, () => spots, () => words.length, chooseSpot);
-  });
+  asGrid(() => spots, words.length, chooseSpot);
   showInside(table.parentElement, table.querySelector('[aria-pressed="true"]'));
   const [place, position] = state.spot;
   at("spot").textContent = "The stream after “" + data.places[place] + "” at "

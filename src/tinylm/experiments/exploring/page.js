@@ -28,6 +28,17 @@ function onArrows(button, buttons, columns, choose) {
   });
 }
 
+/* Buttons of a table, by click and arrow keys; choosing one may make all of them anew. */
+function asGrid(buttons, columns, choose) {
+  buttons().forEach((button, index) => {
+    button.addEventListener("click", () => {
+      choose(index);
+      buttons()[index].focus({ preventScroll: true });
+    });
+    onArrows(button, buttons, () => columns, choose);
+  });
+}
+
 /* Attention: a byte a weight, heads in order, each the rows of its lower triangle. */
 const decoded = new Map();
 function weights(layer, head) {
@@ -316,13 +327,7 @@ function showLens() {
   }).reverse();
   table.tBodies[0].replaceChildren(...rows);
   cells = [...table.tBodies[0].querySelectorAll("button")];
-  cells.forEach((button, index) => {
-    button.addEventListener("click", () => {
-      chooseCell(index);
-      cells[index].focus({ preventScroll: true });
-    });
-    onArrows(button, () => cells, () => count, chooseCell);
-  });
+  asGrid(() => cells, count, chooseCell);
   showInside(at("lens").parentElement, table.querySelector('[aria-pressed="true"]'));
   const [tops, shares, ranks] = measured().lens[state.place];
   const { word, place } = state;
@@ -384,13 +389,7 @@ function showScores() {
   });
   at("scores").tBodies[0].replaceChildren(...rows);
   scoreButtons = [...at("scores").querySelectorAll("button")];
-  scoreButtons.forEach((button, place) => {
-    button.addEventListener("click", () => {
-      chooseScore(place);
-      scoreButtons[place].focus({ preventScroll: true });
-    });
-    onArrows(button, () => scoreButtons, () => data.scores.length, chooseScore);
-  });
+  asGrid(() => scoreButtons, data.scores.length, chooseScore);
   showCourse();
 }
 function chooseScore(place) {
