@@ -26,7 +26,7 @@ from tinylm.finetuning.classification import Classifier
 from tinylm.generation.stepper import Stepper
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import DecoderLM
-from tinylm.numbers.quantized import QuantizedLinear, QuantizedWeight
+from tinylm.numbers.quantized import QuantizedEmbedding, QuantizedLinear, QuantizedWeight
 from tinylm.planning.parameters import parameter_counts
 from tinylm.registry import METHODS, QUANTIZERS
 from tinylm.report.references import REFERENCES
@@ -111,6 +111,27 @@ def test_a_quantized_model_is_a_model(
     torch.testing.assert_close(
         stepper.logits(), logits_of(model, IDS[:2, :5])[:, -1], rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_the_embedding_has_bits_of_its_own(name: str, tied: bool, small_model: Models) -> None:
+    """All else is what it would be without."""
+    method = QUANTIZERS.load(name)
+    if "embedding_bits" not in to_dict(method.Settings()):
+        pytest.skip("its format has one width")
+    few, many, own = (
+        quantized(name, small_model(tie_embeddings=tied), activations="float", **given)
+        for given in ({"bits": 3}, {"bits": 8}, {"bits": 3, "embedding_bits": 8})
+    )
+    for path, module in own.named_modules():
+        if isinstance(module, (QuantizedLinear, QuantizedEmbedding)):
+            embedding = module.quantized is own.embedding.quantized
+            other = (many if embedding else few).get_submodule(path)
+            assert torch.equal(module.quantized(), other.quantized())
+    assert own.embedding.quantized.form.bits == 8
+    with pytest.raises(CompressionError, match="embedding_bits = 8: the embedding is none of"):
+        quantized(name, small_model(), targets=("expand",), embedding_bits=8)
 
 
 @pytest.mark.parametrize("activations", INPUTS)

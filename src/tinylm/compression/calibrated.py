@@ -18,7 +18,7 @@ from tinylm.compression.calibration import Columns, Gram, observe
 from tinylm.compression.clipping import clipped_constants
 from tinylm.compression.norms import divide_norm, norms_before
 from tinylm.compression.pruner import calibration_ids
-from tinylm.compression.quantizing import integer_form, put, targets
+from tinylm.compression.quantizing import integer_forms, put, targets
 from tinylm.config.quantization import RoundingConfig
 from tinylm.model.base import GenerativeModel
 from tinylm.model.masks import masks_of
@@ -91,7 +91,7 @@ def quantize_maps(
     texts = calibration_ids(ids)
     modules, masks, norms = targets(model, settings.targets), masks_of(model), norms_before(model)
     weights = {path: module.weight.detach() for path, module in modules.items()}
-    forms = {path: integer_form(settings, path, each.shape[1]) for path, each in weights.items()}
+    forms = integer_forms(model, modules, settings)
     maps = [path for path, module in modules.items() if isinstance(module, nn.Linear)]
     same = {
         path: [p for p in modules if modules[p].weight is modules[path].weight] for path in maps

@@ -26,7 +26,7 @@ from tinylm.model.base import GenerativeModel, Model
 from tinylm.model.changes import note
 from tinylm.model.paths import chosen_by
 from tinylm.numbers.formats import WeightFormat
-from tinylm.numbers.integers import IntegerFormat
+from tinylm.numbers.integers import Bits, IntegerFormat
 from tinylm.numbers.quantized import (
     QuantizedEmbedding,
     QuantizedLinear,
@@ -117,18 +117,44 @@ def targets(model: GenerativeModel, patterns: Sequence[str]) -> dict[str, Any]:
     return chosen
 
 
-def integer_form(settings: RoundingConfig, path: str, columns: int) -> IntegerFormat:
-    """Return the format that settings ask for in a map whose rows have so many weights.
+def integer_forms(
+    model: GenerativeModel, modules: Mapping[str, Any], settings: RoundingConfig
+) -> dict[str, IntegerFormat]:
+    """Return the format that settings ask for in each of some modules.
+
+    Args:
+        model: that they are of.
+        modules: path -> linear map or embedding (``targets``).
+        settings: of the method.
 
     Raises:
-        CompressionError: if groups do not divide its rows.
+        CompressionError: if groups do not divide the rows of one of them, or the embedding, which
+            is none of them, is given bits of its own.
         ConfigError: if there is a group size without groups.
     """
+    embedding = model.embedding.weight
+    if settings.embedding_bits and all(each.weight is not embedding for each in modules.values()):
+        raise CompressionError(
+            f"embedding_bits = {settings.embedding_bits}: the embedding is none of the targets: "
+            "leave it out"
+        )
+    return {
+        path: _integer_form(
+            settings,
+            path,
+            module.weight.shape[1],
+            (settings.embedding_bits if module.weight is embedding else None) or settings.bits,
+        )
+        for path, module in modules.items()
+    }
+
+
+def _integer_form(settings: RoundingConfig, path: str, columns: int, bits: Bits) -> IntegerFormat:
     size = settings.group_size
     if settings.granularity == "group" and size is None:
         size = _near_divisor(columns, _USUAL_GROUP)
     form = IntegerFormat(
-        settings.bits, settings.symmetric, settings.granularity, size, settings.scale_format
+        bits, settings.symmetric, settings.granularity, size, settings.scale_format
     )
     try:
         form.groups(columns)

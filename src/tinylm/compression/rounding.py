@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from tinylm.compression.quantizer import Quantizer
-from tinylm.compression.quantizing import integer_form, put, targets
+from tinylm.compression.quantizing import integer_forms, put, targets
 from tinylm.config.quantization import RoundingConfig
 from tinylm.model.base import GenerativeModel
 
@@ -34,11 +34,5 @@ class Rounding(Quantizer):
     ) -> Mapping[str, Any]:
         """Round the targets (``Quantizer.quantize``)."""
         modules = targets(model, settings.targets)
-        put(
-            model,
-            {
-                path: integer_form(settings, path, module.weight.shape[1])
-                for path, module in modules.items()
-            },
-        )
+        put(model, integer_forms(model, modules, settings))
         return {}

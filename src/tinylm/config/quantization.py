@@ -38,6 +38,9 @@ class RoundingConfig(Inputs):
 
     bits: Literal[8, 4, 3, 2] = 4
     """Bits of a weight."""
+    embedding_bits: Literal[8, 4, 3, 2] | None = None
+    """Bits of a weight of the embedding, and of the output layer where that is the same weight;
+    empty: as the others."""
     symmetric: bool = False
     """true: codes lie about 0; false: they are spread over the range of the weights, with a code
     for 0."""
