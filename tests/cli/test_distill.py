@@ -15,10 +15,14 @@ from tests.training.tiny import metrics_without_clock, state_without_clock, step
 from tinylm.checkpoint import load_training_state, save_checkpoint
 from tinylm.config import load_config
 from tinylm.data.token_files import TokenFile
+from tinylm.data.windows import TokenWindows
+from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import SilentConsole, open_run
 from tinylm.experiments.distilling import course_of, read_distillation
 from tinylm.experiments.preparation import prepare_data
+from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
+from tinylm.model.masks import masks_of
 from tinylm.reading import signed
 from tinylm.registry import DISTILLATIONS
 from tinylm.tokenizers.base import EOS_ID
@@ -234,3 +238,109 @@ def test_what_is_learned_from_must_be_as_it_was(tinylm: Command, run: Path, tmp_
     (tmp_path / "elsewhere").rename(run)
     status, _, err = tinylm("train", "--resume", "out", "-o", "training.max_steps=14")
     assert status == 0, err
+
+
+STARTED = ("--steps", 12, "-o", "training.checkpoint_interval=5",
+           "-o", "training.keep_checkpoints=9", "-o", "training.validations=2",
+           "-o", "training.validation_interval=0", "-o", "training.log_interval=2")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "pruning",
+    [("magnitude", 0.5), ("neurons", 0.5, "-o", "windows=4")],
+    ids=["masked", "removed"],
+)
+def test_a_student_begins_with_the_weights_of_a_pruned_run(
+    pruning: tuple[object, ...], tinylm: Command, run: Path, tmp_path: Path
+) -> None:
+    method, share, *more = pruning
+    status, _, err = tinylm(
+        "prune", run, "--method", method, "--share", share, "--out", "pruned", *more
+    )
+    assert status == 0, err
+    status, _, err = tinylm("distill", run, "--out", "out", "--start", "pruned", *STARTED)
+    assert status == 0, err
+    whole, pruned = tmp_path / "out", LanguageModel.load("pruned")
+    assert pruned.source is not None
+    begun = whole / "start/step-0"
+    for file in ("model.safetensors", "config.json", "tokenizer.json"):
+        assert (begun / file).read_bytes() == (pruned.source / file).read_bytes()
+    student = LanguageModel.load(whole).model
+    assert load_config(whole / "config.yaml").model == pruned.model.config == student.config
+    masks = masks_of(pruned.model)
+    assert bool(masks) == (method == "magnitude")
+    for step in (5, 6, 10, 12):
+        trained = LanguageModel.load(whole / f"checkpoints/step-{step}").model
+        assert masks_of(trained).keys() == masks.keys()
+        for path, mask in masks.items():
+            assert torch.equal(masks_of(trained)[path], mask)
+            assert not trained.get_parameter(f"{path}.weight")[~mask].count_nonzero()
+        name = "layers.0.feed_forward.expand.weight"
+        assert not torch.equal(trained.get_parameter(name), pruned.model.get_parameter(name))
+    # Before the first step it is worth what the pruned run is.
+    first = metrics_without_clock(whole)[0]
+    context = open_run(tmp_path / "pruned", SilentConsole())
+    windows = TokenWindows(prepare_data(context.config, SilentConsole()).validation, 24)
+    subset = windows.fixed_subset(context.config.training.validation_windows)
+    loss = split_loss(pruned.model, windows, context.config.evaluation.batch_size, subset)
+    assert (first["kind"], first["step"]) == ("validation", 0)
+    assert first["loss"] == pytest.approx(loss.mean, rel=1e-6)
+    written = read_distillation(whole)
+    assert written is not None and written["start"] is not None
+    assert written["start"] == {
+        "run": str(tmp_path / "pruned"),
+        "checkpoint": pruned.source.name,
+        "sha256": file_sha256(pruned.source / "model.safetensors"),
+    }
+
+    shutil.rmtree(tmp_path / "pruned")  # nothing of it is needed any more
+    for left in ((5,), ()):
+        killed = Path(shutil.copytree(whole, tmp_path / f"killed{len(left)}", symlinks=True))
+        shutil.rmtree(killed / "results")
+        for step in {5, 6, 10, 12} - {*left}:
+            shutil.rmtree(killed / f"checkpoints/step-{step}")
+        for link in ("best", "last"):
+            (killed / "checkpoints" / link).unlink()
+        status, _, err = tinylm("train", "--resume", killed)
+        assert status == 0, err
+        for step in (5, 6, 10, 12):
+            paths = (folder / f"checkpoints/step-{step}" for folder in (whole, killed))
+            left_path, right_path = paths
+            for file in ("model.safetensors", "training.safetensors", "config.json"):
+                assert (left_path / file).read_bytes() == (right_path / file).read_bytes()
+        assert metrics_without_clock(whole) == metrics_without_clock(killed)
+
+
+def test_a_start_that_cannot_be_is_one_line(tinylm: Command, run: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ("prune", run, "--share", 0.5, "--out", "pruned"),
+        ("quantize", run, "--out", "quantized"),
+        ("quantize", "pruned", "--bits", 4, "-o", "group_size=16", "--out", "both"),
+        ("train", "--config", run / "config.yaml", "--name", "bytes", "-o", "tokenizer.kind=bytes",
+         "-o", "model.vocab_size=null", "-o", "training.max_steps=2",
+         "-o", "model.hidden_size=8", "-o", "model.head_dim=4", "-o", "model.ffn_size=8"),
+    ):  # fmt: skip
+        status, _, err = tinylm(*arguments)
+        assert status == 0, err
+    for start, options, message in (
+        ("pruned", ("-o", "model.num_layers=2"), "-o model.num_layers=2: the student is the model"),
+        ("quantized", (), "--start quantized: its model was changed (quantize)"),
+        ("both", (), "--start both: its model was changed (quantize)"),
+        ("runs/bytes", (), "--start runs/bytes: its tokenizer is another than that of"),
+        ("nothing", (), "nothing does not exist"),
+        ("pruned/checkpoints/last", (), "give the run"),
+    ):
+        status, out, err = tinylm(
+            "distill", run, "--out", "out", "--start", start, "--steps", 2, *options
+        )
+        assert (status, out) == (1, ""), start
+        assert message in err.splitlines()[-1]
+        assert not (tmp_path / "out").exists()
+    status, _, err = tinylm("distill", run, "--out", "out", "--start", "pruned", "--steps", 2)
+    assert status == 0, err
+    for name in ("checkpoints", "results", "start"):
+        shutil.rmtree(tmp_path / "out" / name)
+    status, _, err = tinylm("train", "--resume", "out")
+    assert status == 1
+    last = err.splitlines()[-1]
+    assert "out/start/step-0 is gone, the weights that training begins with" in last

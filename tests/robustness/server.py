@@ -48,6 +48,7 @@ DISTILL += [
     # So many hypotheses that an end is among them, and so short ones preferred that it wins.
     *("-o", "num_beams=200", "-o", "max_new_tokens=2", "-o", "length_penalty=-9"),
 ]
+STARTED = ["distill", "runs/run", "--out", "student", "--start", "pruned", "--steps", "2"]
 REPORT = ["report", "--run", "runs/run", "--experiments", "data,evaluation"]
 REPORT += ["-o", "evaluation.num_stories=3"]
 

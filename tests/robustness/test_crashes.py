@@ -15,6 +15,7 @@ from tests.robustness.server import (
     MERGE,
     PRUNE,
     REPORT,
+    STARTED,
     TINY,
     TRAIN,
     TUNE,
@@ -111,6 +112,16 @@ def same(command: Sequence[str]) -> Callable[[Path], Sequence[str]]:
     return lambda folder: command
 
 
+def resumed(run: str, command: Sequence[str]) -> Callable[[Path], Sequence[str]]:
+    """Return what is given again where the folder of a run may be one already."""
+
+    def again(folder: Path) -> Sequence[str]:
+        begun = (folder / run / "config.yaml").exists()
+        return ["train", "--resume", run] if begun else command
+
+    return again
+
+
 DATA = ["data", *(part for setting in TINY for part in ("-o", setting))]
 
 
@@ -120,12 +131,7 @@ def test_data_preparation(server: Server, tmp_path: Path) -> None:
 
 def test_training(server: Server, tmp_path: Path) -> None:
     command = [*TRAIN, "-o", "training.snapshots=2"]
-
-    def again(folder: Path) -> Sequence[str]:
-        begun = (folder / "runs/run/config.yaml").exists()
-        return ["train", "--resume", "runs/run"] if begun else command
-
-    check(server, tmp_path, [DATA], command, again)
+    check(server, tmp_path, [DATA], command, resumed("runs/run", command))
 
 
 def test_fine_tuning(server: Server, tmp_path: Path) -> None:
@@ -145,11 +151,11 @@ def test_pruning(server: Server, tmp_path: Path) -> None:
 
 
 def test_distillation(server: Server, tmp_path: Path) -> None:
-    def again(folder: Path) -> Sequence[str]:
-        begun = (folder / "student/config.yaml").exists()
-        return ["train", "--resume", "student"] if begun else DISTILL
+    check(server, tmp_path, [TRAIN], DISTILL, resumed("student", DISTILL))
 
-    check(server, tmp_path, [TRAIN], DISTILL, again)
+
+def test_distillation_from_the_weights_of_a_pruned_run(server: Server, tmp_path: Path) -> None:
+    check(server, tmp_path, [TRAIN, PRUNE], STARTED, resumed("student", STARTED))
 
 
 def test_reporting(server: Server, tmp_path: Path) -> None:

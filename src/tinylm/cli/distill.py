@@ -17,6 +17,13 @@ def distill(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The student's run, a new folder.")],
     method: Annotated[str, typer.Option(help=f"{', '.join(DISTILLATIONS)}.")] = "word",
     steps: Annotated[int | None, typer.Option(min=1, help="Empty: as the teacher's run.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Begin with this run's model, weights and masks, such as the teacher's pruned.",
+        ),
+    ] = None,
     option: Annotated[
         list[str],
         method_option(
@@ -33,7 +40,7 @@ def distill(
 
     console = TerminalConsole()
     options = [*option, *([] if steps is None else [f"training.max_steps={steps}"])]
-    result = distill_run(run, out, method, options, console)
+    result = distill_run(run, out, method, options, console, start)
     written = read_distillation(out)
     assert written is not None
     teacher, best = written["teacher_loss"], result["best"]["perplexity"]

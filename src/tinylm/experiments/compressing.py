@@ -38,6 +38,8 @@ from tinylm.data.windows import TokenWindows
 from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.experiments.context import Console, Context
 from tinylm.experiments.preparation import encoded_split
+from tinylm.experiments.starts import START
+from tinylm.experiments.teacher_corpus import CORPUS
 from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
 from tinylm.locks import LOCK, locked
@@ -48,9 +50,14 @@ from tinylm.reading import read_signed, signed
 from tinylm.tokenizers.base import Tokenizer
 
 RECORD = "compression.json"
+DISTILLED = "distillation.json"
+"""What says of a run that it has a teacher (``experiments.distilling``)."""
 _CHECKPOINTS = "checkpoints"
 _CONFIG = "config.yaml"
 _WEIGHTS = "model.safetensors"
+_RECORDS = {RECORD, DISTILLED}
+_UNBEGUN = {CORPUS, START, _CHECKPOINTS, "metrics.jsonl", "tensorboard"}
+"""What may stand beside a record when a command is killed before its folder is a run."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +164,13 @@ def calibration_windows(
 
 @contextmanager
 def new_run(out: Path, console: Console) -> Iterator[None]:
-    """Be the only process that writes to a folder in which a run will be made.
+    """Be the only process that writes to a folder in which a run of another will be made.
 
-    Entered before the work begins, it refuses at once what ``write_compressed`` would refuse.
+    Entered before the work begins, it refuses at once what cannot be; what a command left there
+    that was killed before its folder was a run is deleted.
 
     Raises:
-        ConfigError: if it is no folder, or inside of a run, or not empty: what a killed command
-            left does not count.
+        ConfigError: if it is no folder, or inside of a run, or not empty.
         LockedError: if another process writes there.
     """
     checked_path(out, "--out")
@@ -175,9 +182,21 @@ def new_run(out: Path, console: Console) -> Iterator[None]:
             raise ConfigError(f"{out} is inside of the run {above}: give --out a folder elsewhere")
     with locked(out, console.warn):
         names = {path.name for path in out.iterdir()} - {LOCK}
-        if names and (RECORD not in names or names - {RECORD, _CHECKPOINTS}):
-            raise ConfigError(f"{out} is not empty: give --out a new folder")
+        records = names & _RECORDS
+        if names and (not records or names - _RECORDS - _UNBEGUN):
+            advice = "give --out a new folder"
+            if records and _CONFIG in names and not made_at_once(out):
+                advice += f", or go on: {shlex.join(['tinylm', 'train', '--resume', str(out)])}"
+            raise ConfigError(f"{out} is not empty: {advice}")
+        for name in (*sorted(names - records), *sorted(records)):  # the records last
+            place = out / name
+            folders.remove(place) if place.is_dir() else place.unlink()
         yield
+
+
+def made_at_once(run: Path) -> bool:
+    """Whether a run came out of a compression whole, with no training that could go on."""
+    return (run / RECORD).exists() and not (run / START).exists()
 
 
 def write_compressed(

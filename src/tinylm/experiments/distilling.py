@@ -9,12 +9,10 @@ trains by the method, so that it goes on by `tinylm train --resume` as any other
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from pydantic import with_config
 from typing_extensions import TypedDict
@@ -34,7 +32,14 @@ from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments.compressing import Source, checkpoint_of, source_of, still_holds
+from tinylm.experiments.compressing import DISTILLED as RECORD
+from tinylm.experiments.compressing import (
+    Source,
+    checkpoint_of,
+    new_run,
+    source_of,
+    still_holds,
+)
 from tinylm.experiments.context import (
     Console,
     Context,
@@ -51,12 +56,13 @@ from tinylm.experiments.preparation import (
     prepare_data,
     resolve,
 )
-from tinylm.experiments.teacher_corpus import CORPUS, WrittenTexts, corpus_of, make_corpus
+from tinylm.experiments.starts import write_start
+from tinylm.experiments.teacher_corpus import WrittenTexts, corpus_of, make_corpus
 from tinylm.fast import PLAIN, WHOLE, install
 from tinylm.language_model import LanguageModel
-from tinylm.locks import LOCK, locked
 from tinylm.model.base import GenerativeModel
-from tinylm.names import checked_path
+from tinylm.model.changes import NAME
+from tinylm.model.masks import CHANGE as MASK
 from tinylm.planning.parameters import parameter_counts
 from tinylm.reading import read_signed, signed
 from tinylm.registry import DISTILLATIONS
@@ -64,10 +70,7 @@ from tinylm.tasks.distillation.base import Distillation, Lesson
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.base import Tokenizer
 
-RECORD = "distillation.json"
 _CONFIG = "config.yaml"
-_UNBEGUN = {RECORD, CORPUS, "metrics.jsonl", "tensorboard"}
-"""What is there when a command is killed before the student is a run."""
 _FIXED = ("data", "tokenizer")
 
 
@@ -86,9 +89,13 @@ class Written(TypedDict):
     """Numbers of the student."""
     texts: WrittenTexts | None
     """None: it learns from the run's own training texts."""
+    start: NotRequired[Source | None]
+    """The weights, and masks, that the student begins with; None: drawn ones."""
 
 
-def student_config(run: Path, options: Sequence[str]) -> tuple[RunConfig, list[str]]:
+def student_config(
+    run: Path, options: Sequence[str], start: LanguageModel | None = None
+) -> tuple[RunConfig, list[str]]:
     """Return a student's configuration, the teacher's with what is changed, and other settings.
 
     Where the width of a head or of the feed-forward part is what follows from the teacher's sizes,
@@ -97,13 +104,14 @@ def student_config(run: Path, options: Sequence[str]) -> tuple[RunConfig, list[s
     Args:
         run: of the teacher.
         options: ``key=value``; those whose key begins with a section of a configuration change it.
+        start: what the student begins as; None: a model with drawn weights.
 
     Returns:
         The configuration, not resolved, and the options of the method.
 
     Raises:
         ConfigError: for a key or a value that cannot be, and for one that would give the student
-            another vocabulary or text.
+            another vocabulary or text, or another model than its start.
     """
     sections = {field.name for field in fields(RunConfig)}
     keys = [option.partition("=")[0].strip() for option in options]
@@ -118,8 +126,14 @@ def student_config(run: Path, options: Sequence[str]) -> tuple[RunConfig, list[s
             raise ConfigError(
                 f"-o {option}: a student has its teacher's text and vocabulary: leave it out"
             )
+        if start is not None and section == "model":
+            raise ConfigError(
+                f"-o {option}: the student is the model of --start {start.source}: leave it out"
+            )
     teacher = load_config(run / _CONFIG).model
     config = load_config(run / _CONFIG, overrides=changed)
+    if start is not None:
+        return with_absolute_paths(replace(config, model=start.model.config)), own
     followed = replace(teacher, head_dim=None, ffn_size=None)
     model = to_dict(config.model)
     for name in ("head_dim", "ffn_size"):
@@ -129,26 +143,13 @@ def student_config(run: Path, options: Sequence[str]) -> tuple[RunConfig, list[s
     return with_absolute_paths(replace(config, model=from_dict(ModelConfig, model, "model"))), own
 
 
-@contextmanager
-def new_student(out: Path, console: Console) -> Iterator[None]:
-    """Be the only process that writes to a folder in which a student will be trained.
-
-    Raises:
-        ConfigError: if the folder is not empty: what a killed command left does not count.
-        LockedError: if another process writes there.
-    """
-    with locked(checked_path(out, "--out"), console.warn):
-        names = {path.name for path in out.iterdir()} - {LOCK}
-        if names and (RECORD not in names or names - _UNBEGUN):
-            advice = "give --out a new folder"
-            if {RECORD, _CONFIG} <= names:
-                advice += f", or go on: {shlex.join(['tinylm', 'train', '--resume', str(out)])}"
-            raise ConfigError(f"{out} is not empty: {advice}")
-        yield
-
-
 def distill(
-    run: Path, out: Path, method: str, options: Sequence[str], console: Console | None = None
+    run: Path,
+    out: Path,
+    method: str,
+    options: Sequence[str],
+    console: Console | None = None,
+    start: Path | None = None,
 ) -> dict[str, Any]:
     """Train a student of a run's model; ``out`` becomes a run.
 
@@ -159,23 +160,32 @@ def distill(
         options: ``key=value``, of the student's configuration and of the method
             (``student_config``).
         console: who watches; empty: nobody.
+        start: a run whose model, weights and masks the student begins with, such as the teacher's
+            pruned; None: drawn weights.
 
     Returns:
         The result of the experiment ``training``.
 
     Raises:
-        ConfigError: for what cannot be (``student_config``, ``new_student``, ``begin``).
+        ConfigError: for what cannot be (``student_config``, ``new_run``, ``begin``).
+        CompressionError: if the model of ``start`` cannot be trained.
         DataError: if the text is another than the teacher's, or the teacher ends no text.
         StoppedBySignalError: if a signal stopped it; its state is saved.
     """
     console = console or SilentConsole()
     kind: type[Distillation] = DISTILLATIONS.load(method)
     open_run(run, console)
-    config, own = student_config(run, options)
+    first = None if start is None else _start_of(open_run(start, console).folder)
+    config, own = student_config(run, options, first)
     settings: Any = from_overrides(kind.Settings, own)
     lm = LanguageModel.load(run)
-    with new_student(out, console):
-        context = begin(out, lm, run, method, settings, config, console)
+    if first is not None and first.tokenizer.fingerprint() != lm.tokenizer.fingerprint():
+        raise ConfigError(
+            f"--start {start}: its tokenizer is another than that of {run}: give a run that was "
+            "made of this one"
+        )
+    with new_run(out, console):
+        context = begin(out, lm, run, method, settings, config, console, first)
         return run_experiment("training", context)
 
 
@@ -187,19 +197,22 @@ def begin(
     settings: Any,
     config: RunConfig,
     console: Console,
+    start: LanguageModel | None = None,
 ) -> Context:
     """Write down what a student will learn, and return its run, ready to be trained.
 
     The teacher's own texts are made, if the method asks for them.
 
     Args:
-        out: the student's folder, in which this process alone writes (``new_student``).
+        out: the student's folder, in which this process alone writes (``new_run``).
         lm: the teacher, read from a checkpoint.
         teacher_run: its folder.
         method: name in the registry DISTILLATIONS.
         settings: of the method.
         config: of the student (``student_config``).
         console: who watches.
+        start: the model that the student begins as, read from a checkpoint, of the teacher's
+            tokenizer; None: drawn weights.
 
     Raises:
         ConfigError: if the student is larger than its teacher, has a longer context, or cannot be
@@ -227,8 +240,11 @@ def begin(
             teacher_weights=of_teacher,
             student_weights=of_student,
             texts=None,
+            start=None if start is None else source_of(_source(start).parents[1], _source(start)),
         )
         _write(out, written)
+        if start is not None:
+            write_start(out, start.model, start.tokenizer)
         if kind.from_teacher:
             texts = make_corpus(out, teacher, data, settings, config.data.cache_folder, console)
             written = {**written, "texts": texts}
@@ -258,6 +274,8 @@ class Course:
     """The training split, or the teacher's own texts."""
     source: str
     """Fingerprint of the run's text, from which all of these follow."""
+    has_start: bool
+    """Whether it begins with weights of the run's own (``experiments.starts``)."""
 
     def task(
         self,
@@ -294,8 +312,9 @@ def course_of(context: Context, data: PreparedData) -> Course | None:
     settings: Any = from_dict(kind.Settings, written["settings"], str(context.folder / RECORD))
     lesson = Lesson(_quick(lm.model, config), settings, config.model, config.training.seed)
     source, texts = data.train.header.corpus, written["texts"]
+    has_start = written.get("start") is not None
     if texts is None:
-        return Course(kind, lesson, data.train, source)
+        return Course(kind, lesson, data.train, source, has_start)
     corpus = corpus_of(context.folder, config.data.cache_folder)
     now = open_corpus(corpus).fingerprint()
     if now != texts["fingerprint"]:
@@ -304,7 +323,7 @@ def course_of(context: Context, data: PreparedData) -> Course | None:
             f"{texts['fingerprint']}): put them back, or distill again"
         )
     train = encoded_split(corpus, lm.tokenizer, "train", context.console)
-    return Course(kind, lesson, train, source)
+    return Course(kind, lesson, train, source, has_start)
 
 
 def _refuse_larger(student: ModelConfig, teacher: GenerativeModel, most: int) -> int:
@@ -326,6 +345,22 @@ def _refuse_larger(student: ModelConfig, teacher: GenerativeModel, most: int) ->
             "at most; give no more"
         )
     return size
+
+
+def _start_of(run: Path) -> LanguageModel:
+    """Return the model of a run whose weights can be trained on.
+
+    Raises:
+        CompressionError: if it was changed by more than masks.
+    """
+    lm = LanguageModel.load(run)
+    others = [change[NAME] for change in lm.model.changes if change[NAME] != MASK]
+    if others:
+        raise CompressionError(
+            f"--start {run}: its model was changed ({', '.join(others)}), and a student begins "
+            "with plain weights, or masked ones: give the run that it was made of"
+        )
+    return lm
 
 
 def _source(lm: LanguageModel) -> Path:

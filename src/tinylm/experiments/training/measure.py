@@ -29,13 +29,14 @@ from tinylm.errors import ConfigError, TinylmError, shown
 from tinylm.evaluation.perplexity import BLOCKS
 from tinylm.experiments.compressing import refuse_training
 from tinylm.experiments.context import Console, Context, keep_configuration, threads
-from tinylm.experiments.distilling import course_of
+from tinylm.experiments.distilling import Course, course_of
 from tinylm.experiments.preparation import (
     PreparedData,
     check_same_tokenizer,
     prepare_data,
     start_model,
 )
+from tinylm.experiments.starts import started
 from tinylm.measurement import Replicates, mean_replicates, paired, unpaired
 from tinylm.model.base import GenerativeModel
 from tinylm.model.weights import load_weights
@@ -129,12 +130,17 @@ def run(context: Context) -> dict[str, Any]:
     for tokens in (data.train, data.validation):
         context.console.note(describe_split(tokens))
     with threads(config.training.threads):
-        model = start_model(config, data, context.console)
+        course = course_of(context, data)
+        path, state = resume_point(context.folder / "checkpoints", context.console)
+        if course is not None and course.has_start:
+            model = started(context, data, path)
+        else:
+            model = start_model(config, data, context.console)
         parts = model.parameter_counts()
         context.console.note(
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in parts.items())
         )
-        return _train(context, data, model, began)
+        return _train(context, data, model, course, path, state, began)
 
 
 def describe_split(tokens: TokenFile) -> str:
@@ -176,11 +182,17 @@ def go_back(checkpoints: Path, state: TrainingState | None) -> None:
 
 
 def _train(
-    context: Context, data: PreparedData, model: GenerativeModel, began: float
+    context: Context,
+    data: PreparedData,
+    model: GenerativeModel,
+    course: Course | None,
+    path: Path | None,
+    state: TrainingState | None,
+    began: float,
 ) -> dict[str, Any]:
+    """Train a model from the beginning, or from a checkpoint and its state; all must be whole."""
     config = context.config
     checkpoints = context.folder / "checkpoints"
-    course = course_of(context, data)
     train = data.train if course is None else course.train
     windows = TokenWindows(train, config.model.context_length)
     _warn_of_few_steps(context, len(windows))
@@ -199,7 +211,6 @@ def _train(
     }
     commands = context.commands or _commands(context)
     # All is asked for that could be refused before anything is written.
-    path, state = resume_point(checkpoints, context.console)
     with context.console.training() as listener:
         trainer = Trainer(model, task, config.training, checkpoints, listener, began, commands)
         if path is not None and state is not None:
