@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from tinylm.config import GenerationConfig, ModelConfig
 from tinylm.fast import Numbers, for_decoding, loops
 from tinylm.fast.cache import StepCache
-from tinylm.fast.decoding import FEW, matrix_of
+from tinylm.fast.decoding import FEW
 from tinylm.generation.engine import Generated, SpecialIds, generate
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
+from tinylm.numbers.integers import INT8
 from tinylm.registry import ACTIVATIONS, POSITIONS
 
 pytestmark = [
@@ -148,9 +149,10 @@ def test_rounded_matrices_are_multiplied_as_what_they_stand_for(
     rounded = copy.deepcopy(model)
     for name, part in rounded.layers.named_modules():
         if isinstance(part, nn.Linear):
-            matrix = matrix_of(part, numbers)
-            scale = 1 if matrix.scale is None else matrix.scale[0][:, None]
-            part.weight.data = matrix.weight.float() * scale
+            if numbers == "int8":
+                part.weight.data = INT8.rounded(part.weight.data)
+            else:
+                part.weight.data = part.weight.data.bfloat16().float()
             step = part.weight.data.abs().amax(1) / 127
             if numbers == "int8":  # nearest
                 original = model.layers.get_submodule(name)

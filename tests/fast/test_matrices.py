@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from tinylm.config import GenerationConfig, ModelConfig
 from tinylm.fast import for_decoding, loops
 from tinylm.fast.cache import StepCache
+from tinylm.fast.codes import MANY, CodedLinear
 from tinylm.fast.decoding import FEW, matrix_of
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.model.decoder import DecoderLM
@@ -71,11 +73,11 @@ def test_products_in_floating_point(
     assert ((product - exact(x, linear)).abs() <= bound).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     size=st.integers(1, 80),
     groups=st.integers(1, 4),
-    bits=st.sampled_from([8, 4]),
+    bits=st.sampled_from([8, 4, 3, 2]),
     symmetric=st.booleans(),
     granularity=st.sampled_from(["tensor", "row", "group"]),
     scale_format=st.sampled_from(["float32", "bfloat16"]),
@@ -85,7 +87,7 @@ def test_products_in_floating_point(
 def test_products_with_packed_codes(
     size: int,
     groups: int,
-    bits: Literal[8, 4],
+    bits: Literal[8, 4, 3, 2],
     symmetric: bool,
     granularity: Literal["tensor", "row", "group"],
     scale_format: Literal["float32", "bfloat16"],
@@ -98,8 +100,6 @@ def test_products_with_packed_codes(
     """No further from what the codes stand for than the rounding of the inputs allows."""
     torch.set_num_threads(threads)
     in_group = size if granularity == "group" else None
-    if bits == 4 and granularity == "group" and groups > 1:
-        size, in_group = 2 * size, 2 * size
     linear, x = made(size * groups, outputs, rows, seed)
     form = IntegerFormat(bits, symmetric, granularity, in_group, scale_format)
     divisor = torch.rand(size * groups) + 0.5 if divided else None
@@ -120,8 +120,9 @@ def test_whole_inputs_are_multiplied_exactly(bits: Literal[8, 4]) -> None:
     generator = torch.Generator().manual_seed(0)
     form = IntegerFormat(bits, symmetric=True, granularity="row")
     codes = torch.randint(form.lowest, form.highest + 1, (37, 76), generator=generator)
-    x = torch.randint(-40, 41, (5, 76), generator=generator)
-    x[:, 3] = 32767  # what a row is rounded by
+    most = (2**24 - 1) // (76 * -form.lowest)  # so that float32 holds the sum
+    x = torch.randint(-most, most + 1, (5, 76), generator=generator)
+    x[:, 3], codes[:, 3] = loops.codes.LARGEST[3], 0  # what a row is rounded by
     linear, _ = made(76, 37, 1, 0)
     linear.bias.zero_()
     kept = form.store(codes, torch.ones(37, 1))
@@ -164,9 +165,6 @@ def test_a_row_is_the_same_alone_and_in_any_company() -> None:
 @pytest.mark.parametrize(
     ("form", "rounding"),
     [
-        (IntegerFormat(3), None),
-        (IntegerFormat(2), None),
-        (IntegerFormat(4, granularity="group", group_size=5), None),
         (IntegerFormat(8), "dynamic"),
         (NormalFloat(), None),
     ],
@@ -174,6 +172,63 @@ def test_a_row_is_the_same_alone_and_in_any_company() -> None:
 def test_what_the_loops_cannot_read(form: Any, rounding: Any) -> None:
     linear, _ = made(40, 8, 1, 0)
     assert matrix_of(QuantizedLinear(linear, form, None, rounding), "float32") is None
+
+
+@pytest.mark.parametrize("rows", [1, 5, MANY, MANY + 9])
+@pytest.mark.parametrize("form", [IntegerFormat(8), IntegerFormat(4, False, "group", 5)])
+def test_a_quick_quantized_map_multiplies_any_rows_from_its_codes(
+    rows: int, form: IntegerFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linear, x = made(40, 21, rows, 2)
+    quantized = QuantizedLinear(linear, form, torch.rand(40) + 0.5)
+    expected = exact(x, quantized)
+    quantized.__class__ = CodedLinear
+    monkeypatch.setattr(QuantizedWeight, "forward", None)  # nothing is dequantized
+    with torch.inference_mode():
+        product = quantized(x.view(rows, 1, 40))[:, 0]
+    torch.testing.assert_close(product, expected.float(), rtol=1e-5, atol=1e-5)
+    matrix = matrix_of(quantized, "float32")
+    assert matrix is not None
+    assert matrix is matrix_of(quantized, "float32")  # one copy for steps and prompts
+    assert matrix.weight.dtype == torch.uint8
+    padded_outputs, padded_inputs = 32, 40 if form.bits == 8 else 8 * 8
+    assert matrix.weight.numel() == padded_outputs * padded_inputs * form.bits // 8
+    with torch.no_grad():
+        quantized.quantized.stored["scale"].mul_(2)
+        doubled = quantized(x) - linear.bias
+    torch.testing.assert_close(doubled, 2 * (product - linear.bias), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("vnni", [True, False])
+def test_products_of_bytes_with_and_without_the_instruction(vnni: bool) -> None:
+    from llvmlite import ir
+    from numba import njit, types
+    from numba.core.registry import cpu_target
+    from numba.extending import intrinsic
+
+    from tinylm.fast.loops.vectors import load, vector_of
+
+    if vnni and not loops.codes.has_dot(cpu_target.target_context):
+        pytest.skip("this processor has no such instruction")
+
+    @intrinsic
+    def multiply(_: Any, total: Any, code: Any, x: Any) -> Any:
+        def generate(_: Any, builder: Any, __: Any, places: Any) -> Any:
+            wide = vector_of(ir.IntType(32))
+            made = loops.codes.dot(builder, *(load(builder, place, wide) for place in places), vnni)
+            builder.store(made, builder.inttoptr(places[0], wide.as_pointer()), align=1)
+            return ir.Constant(ir.IntType(8).as_pointer(), None)
+
+        return types.none(total, code, x), generate
+
+    compiled = njit(lambda *places: multiply(*places))  # noqa: PLW0108 - numba needs a function
+    random = np.random.default_rng(0)
+    total = random.integers(-(2**30), 2**30, 16, np.int32)
+    code, x = random.integers(0, 256, 64, np.uint8), random.integers(-128, 128, 64, np.int8)
+    code[:8], x[:4], x[4:8] = 255, -128, 127  # no sum of two is cut off
+    expected = total + (code.astype(np.int32) * x).reshape(16, 4).sum(1)
+    compiled(total.ctypes.data, code.ctypes.data, x.ctypes.data)
+    np.testing.assert_array_equal(total, expected)
 
 
 CONFIG = ModelConfig(
@@ -197,6 +252,23 @@ def quantized_model(form: IntegerFormat, table: bool) -> DecoderLM:
     return model
 
 
+def test_maps_of_different_widths_are_decoded_in_one_call() -> None:
+    model = quantized_model(IntegerFormat(8), table=False)
+    for layer, bits in zip(model.layers, (8, 4, 2), strict=True):
+        part = layer.feed_forward.contract
+        layer.feed_forward.contract = QuantizedLinear(part, IntegerFormat(bits, False))
+    state = for_decoding(model).decoding_state(1)
+    assert isinstance(state, StepCache)
+    assert state.layers is not None
+    settings = GenerationConfig(max_new_tokens=12, strategy="greedy")
+    quick, plain = (
+        generate(model, [[2, 5]], replace(settings, linear=linear), SPECIAL)[0]
+        for linear in ("packed", "plain")
+    )
+    assert quick.ids == plain.ids
+    assert quick.log_probability == pytest.approx(plain.log_probability, rel=1e-4)
+
+
 @pytest.mark.parametrize("table", [False, True])
 @pytest.mark.parametrize(
     "form",
@@ -204,6 +276,7 @@ def quantized_model(form: IntegerFormat, table: bool) -> DecoderLM:
         IntegerFormat(8),
         IntegerFormat(4, granularity="group", group_size=14),
         IntegerFormat(4, False, "group", 28, "bfloat16"),
+        IntegerFormat(3, False, "group", 7),
     ],
 )
 @pytest.mark.parametrize("strategy", ["greedy", "beam"])

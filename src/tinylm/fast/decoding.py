@@ -19,12 +19,13 @@ from torch import Tensor, nn
 from tinylm.fast import loops
 from tinylm.fast.attention import FastAttention
 from tinylm.fast.cache import StepCache
+from tinylm.fast.codes import CODED, MANY, bias_of, matrix_of_codes
 from tinylm.fast.decoder import FastDecoderLM
 from tinylm.fast.encodings import tables_of
 from tinylm.fast.kept import kept, state_of
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import watched
-from tinylm.fast.packed import CODED, LINEARS
+from tinylm.fast.packed import LINEARS
 from tinylm.model.activations.gelu import gelu, gelu_tanh
 from tinylm.model.activations.relu import relu
 from tinylm.model.activations.silu import silu
@@ -32,8 +33,7 @@ from tinylm.model.cache import KVCache
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.layers import LayerNorm
 from tinylm.model.reading import Reading
-from tinylm.numbers.integers import INT8, IntegerFormat
-from tinylm.numbers.linear import LinearMap
+from tinylm.numbers.integers import INT8
 from tinylm.numbers.quantized import QuantizedEmbedding, QuantizedLinear
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ Numbers = Literal["float32", "bfloat16", "int8"]
 """Format of the linear maps in decoding."""
 FEW = 8
 """Rows up to which reading a matrix takes longer than multiplying by it."""
-_MANY = 128
-"""Rows up to which codes are read as they are; otherwise they are dequantized at every step."""
 _ACTIVATIONS: dict[Callable[[Tensor], Tensor], str] = {
     relu: "relu",
     gelu: "gelu",
@@ -247,7 +245,7 @@ def layers_of(model: SteppingDecoderLM) -> Layers | None:
         norm_first=model.config.norm_placement == "pre",
         activation=activation,
         last_norm=_norm_weights(last) if isinstance(last, FastLayerNorm) else None,
-        most_rows=_MANY if any(type(part) in CODED for part in parts) else FEW,
+        most_rows=MANY if any(type(part) in CODED for part in parts) else FEW,
     )
 
 
@@ -304,47 +302,14 @@ def matrix_of(linear: nn.Module, numbers: Numbers) -> Matrix | None:
             (``numbers.integers.INT8``).
     """
     if isinstance(linear, QuantizedLinear) and type(linear) in CODED:
-        return _matrix_of_codes(linear)
+        return matrix_of_codes(linear)
     if type(linear) not in LINEARS:
         return None
     assert isinstance(linear, nn.Linear)
     weight = linear.weight.detach()
     if numbers != "int8":
-        return loops.matrices.Matrix(weight.to(_FORMATS[numbers]).contiguous(), _bias_of(linear))
+        return loops.matrices.Matrix(weight.to(_FORMATS[numbers]).contiguous(), bias_of(linear))
     if weight.shape[1] > loops.matrices.LONGEST_GROUP:
         return None
     scale, _ = INT8.fit(weight)
-    codes = INT8.encode(weight, scale).contiguous()
-    return loops.matrices.Matrix(codes, _bias_of(linear), scale.T.contiguous())
-
-
-def _matrix_of_codes(linear: QuantizedLinear) -> Matrix | None:
-    form, stored = linear.quantized.form, linear.quantized.stored
-    if not isinstance(form, IntegerFormat) or form.bits not in (8, 4) or not linear.by_weight:
-        return None
-    codes, scale = stored["codes"], stored["scale"]
-    groups, size = scale.shape[1], linear.in_features // scale.shape[1]
-    in_half_a_byte = form.bits == 4 and groups > 1 and size % 2 == 1  # where a group begins
-    if size > loops.matrices.LONGEST_GROUP or in_half_a_byte or not codes.is_cpu:
-        return None
-
-    def by_group(constants: Tensor) -> Tensor:
-        return constants.float().expand(linear.out_features, -1).T.contiguous()
-
-    zero, divisor = None, linear.input_scale
-    if "zero" in stored:
-        zero = by_group(form.unpack(stored["zero"], groups)) - (128 if form.bits == 8 else 0)
-    return loops.matrices.Matrix(
-        codes.view(torch.int8) if form.bits == 8 else codes,
-        _bias_of(linear),
-        by_group(scale),
-        zero,
-        None if divisor is None else divisor.float().contiguous(),
-        fine=True,  # inputs are not to be rounded
-    )
-
-
-def _bias_of(linear: LinearMap) -> Tensor:
-    if linear.bias is None:
-        return torch.zeros(linear.out_features)
-    return linear.bias.detach().contiguous()
+    return loops.matrices.coded(INT8.encode(weight, scale), bias_of(linear), scale)

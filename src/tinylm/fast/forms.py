@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from torch import nn
 
 from tinylm.fast.attention import FastAttention
+from tinylm.fast.codes import CodedLinear
 from tinylm.fast.decoder import FastDecoderLM
 from tinylm.fast.decoding import BFloat16Steps, Float32Steps, Int8Steps, Numbers
 from tinylm.fast.dropout import FastDropout
 from tinylm.fast.kept import forget
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import FastLinear
-from tinylm.fast.packed import BFloat16Linear, DecodedLinear, Int8Linear, PackedLinear
+from tinylm.fast.packed import BFloat16Linear, Int8Linear, PackedLinear
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLayer, DecoderLM
 from tinylm.model.dropout import Dropout
@@ -40,11 +41,11 @@ WHOLE: Form = {
     DecoderLM: FastDecoderLM,
 }
 """For whole texts, with gradients or without: training, validation."""
-_DECODED: Form = {**WHOLE, QuantizedLinear: DecodedLinear}
+_CODED: Form = {**WHOLE, QuantizedLinear: CodedLinear}
 DECODING: dict[Numbers, Form] = {
-    "float32": {**_DECODED, nn.Linear: PackedLinear, DecoderLM: Float32Steps},
-    "bfloat16": {**_DECODED, nn.Linear: BFloat16Linear, DecoderLM: BFloat16Steps},
-    "int8": {**_DECODED, nn.Linear: Int8Linear, DecoderLM: Int8Steps},
+    "float32": {**_CODED, nn.Linear: PackedLinear, DecoderLM: Float32Steps},
+    "bfloat16": {**_CODED, nn.Linear: BFloat16Linear, DecoderLM: BFloat16Steps},
+    "int8": {**_CODED, nn.Linear: Int8Linear, DecoderLM: Int8Steps},
 }
 """For decoding, by format of the linear maps."""
 PLAIN: Form = {}

@@ -23,7 +23,6 @@ from tinylm.fast.kept import kept, numbers_of
 from tinylm.fast.linear import QuickLinear
 from tinylm.fast.onednn import onednn_linear, pack
 from tinylm.numbers.integers import INT8
-from tinylm.numbers.quantized import QuantizedLinear
 
 
 class _InferenceLinear(QuickLinear):
@@ -64,24 +63,6 @@ class BFloat16Linear(PackedLinear):
     numbers = torch.bfloat16
 
 
-class DecodedLinear(QuantizedLinear):
-    """A quantized map, dequantized and packed in float32 when it first multiplies.
-
-    The copy takes the room of the map as it was before it was quantized.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``x``, (..., in), to (..., out)."""
-        if torch.is_grad_enabled() and x.requires_grad:
-            return super().forward(x)
-        state = [numbers_of(self), numbers_of(self.quantized)]
-        weight, bias = kept(self, "packed", state, self._pack)
-        return onednn_linear(self.multiplied(x.float()), weight, bias)
-
-    def _pack(self) -> tuple[Tensor, Tensor | None]:
-        return pack(self.quantized()), None if self.bias is None else self.bias.detach()
-
-
 class Int8Linear(_InferenceLinear):
     """Rounded to 8-bit integers; float32 in and out."""
 
@@ -107,5 +88,3 @@ def can_quantize() -> bool:
 
 LINEARS: tuple[type[nn.Linear], ...] = (nn.Linear, PackedLinear, BFloat16Linear, Int8Linear)
 """Linear maps that are nothing but that."""
-CODED: tuple[type[QuantizedLinear], ...] = (QuantizedLinear, DecodedLinear)
-"""Quantized maps that are nothing but that."""

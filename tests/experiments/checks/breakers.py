@@ -20,13 +20,11 @@ from torch import Tensor
 from tinylm import checkpoint
 from tinylm.compression import activations, calibration, norms, removal
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
+from tinylm.fast import codes, loops
 from tinylm.fast import layers as fast_layers
-from tinylm.fast import loops
 from tinylm.fast.cache import StepCache
 from tinylm.fast.dropout import FastDropout
 from tinylm.fast.loss import output_loss
-from tinylm.fast.onednn import pack
-from tinylm.fast.packed import DecodedLinear
 from tinylm.generation.stepper import Stepper
 from tinylm.generation.strategies import beam
 from tinylm.model import decoder, loss
@@ -434,7 +432,7 @@ def the_mean_of_the_constants_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def the_quick_map_forgets_its_bias(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DecodedLinear, "_pack", lambda self: (pack(self.quantized()), None))
+    monkeypatch.setattr(codes, "bias_of", lambda linear: torch.zeros(linear.out_features))
 
 
 def a_constant_more_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tinylm.fast.loops import (
         attention,
         choosing,
+        codes,
         decoding,
         dropout,
         linear,
@@ -39,6 +40,7 @@ __all__ = [
     "attention",
     "available",
     "choosing",
+    "codes",
     "decoding",
     "dropout",
     "linear",

@@ -65,7 +65,7 @@ _LENGTH, _CAPACITY, _ROOM, _PRE_NORM, _ACTIVATION, _EPS = range(10, 16)
 _KEYS, _VALUES, _SLOTS, _REAL, _STREAMS, _BRANCHES = range(16, 22)
 _PROJECTED, _MIXED, _INNER, _OUT, _WEIGHTS = range(22, 27)
 _POSITIONS, _TURN, _TURN_PLACES, _TURN_HEADS, _BIAS, _DISTANCES, _PLACES = range(27, 34)
-_LAST_NORM, _TABLE_SIZE = 34, 35
+_LAST_NORM, _SPACE, _SUMS, _TABLE_SIZE = range(34, 38)
 _PROJECTION, _OUTWARD, _EXPANSION, _CONTRACTION = range(0, 4 * PLACES, PLACES)
 # Weight and bias of the norm as its stream enters, and in its middle.
 _NORM, _INNER_NORM, _ROW_SIZE = (4 * PLACES + i for i in (0, 2, 4))
@@ -127,7 +127,7 @@ def _entry(numbers, cached):
         before = _CLOSE // hidden + 1
         x = np.empty((before + rows, hidden), np.float32)[before:]
         scores = np.empty(length, np.float32)
-        space = space_for(rows, max(hidden, width, ffn))
+        space = space_for(rows, a[_SPACE], a[_SUMS])
         stage, first, count, ready = 0, 0, parts, -1
         while True:
             item = next_block(a)
@@ -283,6 +283,8 @@ class Layers:
             (_ACTIVATION, ACTIVATIONS.index(activation)),
             (_EPS, bits_of(norm_eps)),
             (_WEIGHTS, ctypes.addressof(self._weights)),
+            (_SPACE, max(matrix.room[0] for layer in self._layers for matrix in layer[:4])),
+            (_SUMS, max(matrix.room[1] for layer in self._layers for matrix in layer[:4])),
         ):
             self._table[place] = number
         self._buffers: list[Tensor] = []

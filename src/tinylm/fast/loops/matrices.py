@@ -8,9 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import carray
+from numba import carray, types
+from numba.extending import overload
 from torch import Tensor
 
+from tinylm.fast.loops.codes import (
+    BLOCK,
+    LARGEST,
+    LONGEST_GROUP,
+    STEP,
+    lay_out,
+    lay_out_constants,
+    multiply_codes,
+)
 from tinylm.fast.loops.launch import (
     MEMORY,
     Kernel,
@@ -20,59 +30,100 @@ from tinylm.fast.loops.launch import (
     largest_of,
     next_block,
 )
-from tinylm.fast.loops.products import (
-    LONGEST_GROUP,
-    TOGETHER,
-    multiply_five,
-    multiply_four,
-    multiply_one,
-)
+from tinylm.fast.loops.products import TOGETHER, multiply_five, multiply_four, multiply_one
 
 __all__ = ["LONGEST_GROUP", "Linear", "Matrix", "linear_part", "round_rows", "space_for"]
 
-_LARGEST = 32767  # of an input that is rounded to 16 bits
-_UPPER = 32768  # what the upper 16 bits of one of 31 bits count
-PLACES = 8
+_TWO, _THREE = LARGEST[2], LARGEST[3]
+PLACES = 11
 """Numbers of ``Matrix.place``."""
-_WEIGHT, _ROW_BYTES, _GROUPS, _SCALE, _ZERO, _BIAS, _DIVISOR, _FINE = range(PLACES)
+_WEIGHT, _ROW_BYTES, _GROUPS, _SCALE, _ZERO, _BIAS, _DIVISOR = range(7)
+_BITS, _STEPS, _DIGITS, _SUMS = range(7, PLACES)
 
 
 class Matrix(NamedTuple):
     """A linear map as the kernels read it."""
 
     weight: Tensor
-    """(out, in), float32 or bfloat16; codes of 8 bits, int8; or, uint8, (out, bytes of a row), two
-    codes of 4 bits a byte, as ``numbers.integers`` packs them."""
+    """(out, in), float32 or bfloat16; or codes, uint8, as ``codes.lay_out`` orders them."""
     bias: Tensor
     """(out,), float32."""
     scale: Tensor | None = None
-    """(groups of a row, out), float32, of codes."""
+    """Of codes, float32, as ``codes.lay_out_constants`` orders them."""
     zero: Tensor | None = None
-    """As scale: codes of 0, where codes are from 0 up; of those of 8 bits, less 128."""
+    """As scale, uint8: codes of 0; None: the middle of the codes."""
     divisor: Tensor | None = None
     """(in,), float32, that inputs are divided by before codes multiply them."""
-    fine: bool = False
-    """Whether codes multiply inputs of 31 bits rather than of 16."""
+    bits: int = 8
+    """Of a code."""
+    digits: int = 2
+    """Bytes that inputs are rounded to before codes multiply them."""
 
     @property
     def place(self) -> list[int]:
         """Where everything stands, and the sizes that the kernels need beside."""
+        groups, steps = (1, 0) if self.scale is None else self.weight.shape[1:3]
         return [
             self.weight.data_ptr(),
             self.weight.stride(0) * self.weight.element_size(),
-            1 if self.scale is None else len(self.scale),
+            groups,
             *(0 if part is None else part.data_ptr() for part in (self.scale, self.zero)),
             self.bias.data_ptr(),
             0 if self.divisor is None else self.divisor.data_ptr(),
-            int(self.fine),
+            *(self.bits, steps, self.digits, self.digits * groups),
         ]
+
+    @property
+    def room(self) -> tuple[int, int]:
+        """Bytes and sums that ``round_rows`` writes of a row of inputs."""
+        if self.scale is None:
+            return 0, 0
+        groups, steps = self.weight.shape[1:3]
+        return self.digits * groups * steps * STEP, self.digits * groups
+
+
+def coded(
+    codes: Tensor,
+    bias: Tensor,
+    scale: Tensor,
+    zero: Tensor | None = None,
+    divisor: Tensor | None = None,
+    bits: int = 8,
+    digits: int = 2,
+) -> Matrix:
+    """Return a matrix of codes.
+
+    Args:
+        codes: (out, in), int8 about 0, or uint8 from 0 up.
+        bias: (out,), float32.
+        scale: (out or 1, groups), float32.
+        zero: as scale, uint8, of codes from 0 up.
+        divisor: (in,), float32: the inputs are divided by it.
+        bits: of a code, 8 or fewer.
+        digits: bytes of an input, of ``codes.DIGITS``.
+    """
+    outputs, bits = len(codes), 8 if bits > 4 else 4
+    if zero is None:
+        codes = (codes.short() + (1 << bits - 1)).to(torch.uint8)
+    return Matrix(
+        lay_out(codes, scale.shape[1], bits),
+        bias,
+        lay_out_constants(scale, outputs),
+        None if zero is None else lay_out_constants(zero, outputs),
+        divisor,
+        bits,
+        digits,
+    )
 
 
 @inline
-def space_for(rows, inputs):
-    """Return arrays for ``round_rows``: of as many inputs, or more, and as many groups."""
-    size = 2 * rows * inputs
-    return np.empty(size, np.int16), np.empty(2 * rows, np.float32), np.empty(size, np.float32)
+def space_for(rows, size, sums):
+    """Return arrays for ``round_rows``, of as much as ``Matrix.room`` says, or more."""
+    return (
+        np.empty(rows * size, np.int8),
+        np.empty(rows, np.float32),
+        np.empty(rows * sums, np.int32),
+    )
 
 
 @function
@@ -82,18 +133,19 @@ def round_rows(x, place, space):
     Args:
         x: (rows, inputs), float32.
         place: of the matrix.
-        space: as ``space_for`` gives it. Written: the whole numbers of 16 bits, by row, and where
-            the matrix wants finer ones, rows of their lower bits after all others; what each row of
-            them is multiplied by; and their sums, by row and group.
+        space: as ``space_for`` gives it. Written: the digits of the whole numbers, the highest
+            digit of all rows first, groups filled up with 0; what each row is multiplied by; and
+            the sums of the digits, by digit, row and group.
     """
     if place[_SCALE] == 0:
         return
     whole, rates, sums = space
-    (rows, inputs), groups = x.shape, place[_GROUPS]
+    (rows, inputs), groups, padded = x.shape, place[_GROUPS], place[_STEPS] * STEP
+    three, size = place[_DIGITS] == 3, inputs // groups
     divided = inputs if place[_DIVISOR] else 0
     divisor = carray(address(place[_DIVISOR]), (divided,), np.float32)
     given, sizes = np.empty(inputs, np.float32), np.empty(inputs, np.float32)
-    size = inputs // groups
+    numbers = np.empty(inputs, np.int32)
     for row in range(rows):
         for j in range(inputs):
             given[j] = x[row, j]
@@ -101,38 +153,39 @@ def round_rows(x, place, space):
             given[j] /= divisor[j]
         for j in range(inputs):
             sizes[j] = abs(given[j])
-        largest, fine = largest_of(sizes), place[_FINE] != 0
-        rate = largest / np.float32(_LARGEST * _UPPER if fine else _LARGEST)
-        per_step = np.float32(1) / rate if rate > 0 else np.float32(0)
-        rates[row] = rate * np.float32(_UPPER) if fine else rate
-        own = whole[row * inputs : (row + 1) * inputs]
-        if fine:
-            rates[rows + row] = rate
-            lower = whole[(rows + row) * inputs : (rows + row + 1) * inputs]
-            for j in range(inputs):
-                number = np.int32(np.floor(given[j] * per_step + np.float32(0.5)))
-                own[j] = np.int16(number >> np.int32(15))
-                lower[j] = np.int16(number & np.int32(_UPPER - 1))
-        else:
-            for j in range(inputs):
-                own[j] = np.int16(np.floor(given[j] * per_step + np.float32(0.5)))
-    for row in range(2 * rows if place[_FINE] else rows):
+        largest = np.float64(largest_of(sizes))
+        most = np.float64(_THREE if three else _TWO)
+        rates[row] = np.float32(largest / most)
+        per_step = most / largest if largest > 0 else np.float64(0)
+        for j in range(inputs):
+            numbers[j] = np.int32(np.floor(np.float64(given[j]) * per_step + 0.5))
         for group in range(groups):
-            start, total = row * inputs + group * size, np.int32(0)
-            for j in range(start, start + size):
-                total += np.int32(whole[j])
-            sums[row * groups + group] = np.float32(total)
+            first = row * groups + group
+            for digit in range(place[_DIGITS] - 1, -1, -1):
+                at = digit * rows * groups + first
+                digits = whole[at * padded : (at + 1) * padded]
+                total = np.int32(0)
+                for j in range(size):
+                    number = numbers[group * size + j]
+                    low = ((number + np.int32(128)) & np.int32(255)) - np.int32(128)
+                    numbers[group * size + j] = (number - low) >> np.int32(8)
+                    digits[j] = np.int8(low)
+                    total += low
+                for j in range(size, padded):
+                    digits[j] = 0
+                sums[at] = total
 
 
 @inline
 def start_of(part, parts, outputs):
     """Return the first output of a part; each is whole blocks of outputs."""
-    blocks = (outputs + TOGETHER - 1) // TOGETHER
-    return min(part * blocks // parts * TOGETHER, outputs)
+    blocks = (outputs + BLOCK - 1) // BLOCK
+    return min(part * blocks // parts * BLOCK, outputs)
 
 
-@function
-def linear_part(x, place, space, out, part, parts, numbers):
+def linear_part(
+    x: Any, place: Any, space: Any, out: Any, part: int, parts: int, numbers: Any
+) -> None:
     """Compute a part of the outputs of a linear map.
 
     Args:
@@ -142,39 +195,74 @@ def linear_part(x, place, space, out, part, parts, numbers):
         out: (rows, outputs), float32.
         part: which part of the outputs, from ``start_of`` it to that of the next.
         parts: how many.
-        numbers: format of the matrix in memory.
+        numbers: format of the matrix in memory; of codes uint8.
     """
-    whole, rates, sums = space
+    raise NotImplementedError("only in compiled code")
+
+
+@overload(linear_part, strict=False)
+def _linear_part(x, place, space, out, part, parts, numbers):
+    if numbers.dtype == types.uint8:
+        return lambda x, place, space, out, part, parts, numbers: _codes_part(
+            x, place, space, out, part, parts
+        )
+    return lambda x, place, space, out, part, parts, numbers: _floats_part(
+        x, place, out, part, parts, numbers
+    )
+
+
+@inline
+def _together(rows):
+    """Return how many of these rows to multiply at once: five rather than four and one."""
+    if rows >= 5 and rows % 4 == 1:
+        return 5
+    return 4 if rows >= 4 else 1
+
+
+@function
+def _floats_part(x, place, out, part, parts, numbers):
     (rows, inputs), outputs = x.shape, out.shape[1]
-    groups, coded = place[_GROUPS], place[_SCALE] != 0
-    size = inputs // groups
-    given, row_bytes = np.int64(x.ctypes.data), 4 * inputs
-    if coded:
-        given, row_bytes = np.int64(whole.ctypes.data), 2 * inputs
-    rate, total = np.int64(rates.ctypes.data), np.int64(sums.ctypes.data)
-    written = np.int64(out.ctypes.data)
+    given, written = np.int64(x.ctypes.data), np.int64(out.ctypes.data)
     last = start_of(part + 1, parts, outputs)
     for i in range(start_of(part, parts, outputs), last, TOGETHER):
         weight, bias = place[_WEIGHT] + i * place[_ROW_BYTES], place[_BIAS] + 4 * i
-        scale, zero = place[_SCALE] + 4 * i, place[_ZERO] + 4 * i if place[_ZERO] else 0
-        for finer in range(2 if place[_FINE] else 1):  # lower bits are added to what there is
-            row = 0
-            while row < rows:
-                written_at = written + 4 * (row * outputs + i)
-                added, step = (written_at, outputs) if finer else (bias, 0)
-                own = finer * rows + row
-                inner = (weight, place[_ROW_BYTES], last - i)
-                outer = (given + own * row_bytes, rate + 4 * own, total + 4 * own * groups)
-                rest = (size, groups, scale, zero, added, step, written_at, outputs)
-                if rows - row >= 5 and (rows - row) % 4 == 1:  # rather than four and one
-                    multiply_five(numbers, *inner, *outer, *rest)
-                    row += 5
-                elif rows - row >= 4:
-                    multiply_four(numbers, *inner, *outer, *rest)
-                    row += 4
-                else:
-                    multiply_one(numbers, *inner, *outer, *rest)
-                    row += 1
+        row = 0
+        while row < rows:
+            outer = (given + row * 4 * inputs, inputs)
+            rest = (bias, written + 4 * (row * outputs + i), outputs)
+            count = _together(rows - row)
+            if count == 5:
+                multiply_five(numbers, weight, place[_ROW_BYTES], last - i, *outer, *rest)
+            elif count == 4:
+                multiply_four(numbers, weight, place[_ROW_BYTES], last - i, *outer, *rest)
+            else:
+                multiply_one(numbers, weight, place[_ROW_BYTES], last - i, *outer, *rest)
+            row += count
+
+
+@function
+def _codes_part(x, place, space, out, part, parts):
+    whole, rates, sums = space
+    rows, outputs, groups, steps = len(x), out.shape[1], place[_GROUPS], place[_STEPS]
+    given, total = np.int64(whole.ctypes.data), np.int64(sums.ctypes.data)
+    rate, written = np.int64(rates.ctypes.data), np.int64(out.ctypes.data)
+    inputs = groups * steps * STEP
+    last = start_of(part + 1, parts, outputs)
+    for i in range(start_of(part, parts, outputs), last, BLOCK):
+        block = i // BLOCK
+        weight = place[_WEIGHT] + block * place[_ROW_BYTES]
+        scale = place[_SCALE] + 4 * BLOCK * groups * block
+        zero = place[_ZERO] + BLOCK * groups * block if place[_ZERO] else 0
+        row = 0
+        while row < rows:
+            count = _together(rows - row)
+            multiply_codes(
+                *(place[_BITS], place[_DIGITS], count, weight, last - i),
+                *(given + row * inputs, rows * inputs, rate + 4 * row),
+                *(total + 4 * row * groups, 4 * rows * groups, steps, groups, scale, zero),
+                *(place[_BIAS] + 4 * i, written + 4 * (row * outputs + i), outputs),
+            )
+            row += count
 
 
 def _entry(numbers):
@@ -183,7 +271,8 @@ def _entry(numbers):
         x = carray(address(a[5]), (rows, inputs), np.float32)
         out = carray(address(a[6]), (rows, outputs), np.float32)
         place = carray(address(a[7]), (PLACES,), np.int64)
-        space = space_for(rows, inputs)
+        size = place[_DIGITS] * place[_GROUPS] * place[_STEPS] * STEP
+        space = space_for(rows, size, place[_SUMS])
         round_rows(x, place, space)
         while True:
             part = next_block(a)
