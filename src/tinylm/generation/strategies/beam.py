@@ -34,7 +34,6 @@ import math
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
 from torch import Tensor
 
 from tinylm.config import GenerationConfig
@@ -195,32 +194,30 @@ class _Beams:
     def candidates(self, length: int) -> list[list[_Candidate]]:
         """Make a step and return each prompt's candidates of ``length`` new tokens, best first."""
         logits = self._stepper.logits()  # (prompts * width, vocab)
-        prompts, vocab = len(self._totals), logits.shape[-1]
         # The best of a prompt are among the best of its rows, so only these are added up.
-        most = min(2 * self._config.num_beams, vocab)
-        ids, values, gains = [
-            part.numpy(force=True).reshape(prompts, -1)
-            for part in self._best_of_rows(logits, most, length - 1)
-        ]
-        totals = values + np.repeat(np.array(self._totals, values.dtype), most, axis=1)
-        count = min(2 * self._config.num_beams, most * self._width)
-        best = (-totals).argsort(1, "stable")[:, :count]
-        prompt = np.arange(prompts)[:, None]
-        return [
-            [
-                _Candidate(place // most, token, total, own[place // most] + gain)
-                for total, place, token, gain in zip(*lists, strict=True)
-                if total > -math.inf
+        most = min(2 * self._config.num_beams, logits.shape[-1])
+        best_of_rows = self._best_of_rows(logits, most, length - 1)
+        ids, values, gains = [part.tolist() for part in best_of_rows]
+        of_prompts = []
+        for prompt, (totals, own) in enumerate(
+            zip(self._totals, self._log_probabilities, strict=True)
+        ):
+            first = prompt * self._width
+            sums = [
+                total + value
+                for total, row in zip(totals, values[first : first + self._width], strict=True)
+                for value in row
             ]
-            for own, *lists in zip(
-                self._log_probabilities,
-                totals[prompt, best].tolist(),
-                best.tolist(),
-                ids[prompt, best].tolist(),
-                gains[prompt, best].tolist(),
-                strict=True,
-            )
-        ]
+            best = sorted(range(len(sums)), key=sums.__getitem__, reverse=True)
+            candidates = []
+            for place in best[: 2 * self._config.num_beams]:
+                if sums[place] > -math.inf:
+                    row, rank = divmod(place, most)
+                    gain = own[row] + gains[first + row][rank]
+                    token = ids[first + row][rank]
+                    candidates.append(_Candidate(row, token, sums[place], gain))
+            of_prompts.append(candidates)
+        return of_prompts
 
     def _best_of_rows(self, logits: Tensor, count: int, num_new: int) -> tuple[Tensor, ...]:
         """Return ids, what ranks them, and their log-probabilities, (rows, count) each."""
