@@ -165,6 +165,7 @@ EXPERIMENTS = Registry(
         "head-subsets": "tinylm.experiments.head_subsets:EXPERIMENT",
         "pruning": "tinylm.experiments.pruning:EXPERIMENT",
         "quantization": "tinylm.experiments.quantization:EXPERIMENT",
+        "distillation": "tinylm.experiments.distillation:EXPERIMENT",
         "verification": "tinylm.experiments.verification:EXPERIMENT",
         "lab-svd": "tinylm.experiments.lab_svd:EXPERIMENT",
         "lab-mnist": "tinylm.experiments.lab_mnist:EXPERIMENT",

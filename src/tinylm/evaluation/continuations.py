@@ -152,6 +152,16 @@ def continuation_text(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -
     return tokenizer.decode(prompt + ids)[len(tokenizer.decode(prompt)) :].strip()
 
 
+def compared_texts(tokenizer: Tokenizer, texts: Continuations) -> tuple[list[str], list[str]]:
+    """Return what BLEU compares: the generated texts, and the true ones cut to their lengths."""
+    cut = [true[: len(ids)] for true, ids in zip(texts.true, texts.generated, strict=True)]
+    generated, true = (
+        [continuation_text(tokenizer, *pair) for pair in zip(texts.prompts, rests, strict=True)]
+        for rests in (texts.generated, cut)
+    )
+    return generated, true
+
+
 def measure_continuations(
     model: GenerativeModel, tokenizer: Tokenizer, texts: Continuations, config: EvaluationConfig
 ) -> dict[str, Any]:
@@ -175,14 +185,7 @@ def measure_continuations(
 
     generated_scores = score(texts.generated, texts.finished)
     true_scores = score(texts.true, texts.true_finished)
-    cut = [true[: len(ids)] for true, ids in zip(texts.true, texts.generated, strict=True)]
-    hypotheses = [
-        continuation_text(tokenizer, *pair)
-        for pair in zip(texts.prompts, texts.generated, strict=True)
-    ]
-    references = [
-        continuation_text(tokenizer, *pair) for pair in zip(texts.prompts, cut, strict=True)
-    ]
+    hypotheses, references = compared_texts(tokenizer, texts)
     scores = bleu(hypotheses, references)
     pairs = {"generated": texts.generated, "true": texts.true}
     sets = {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from tinylm import folders
-from tinylm.config import RunConfig, as_options, load_config, overrides_between
+from tinylm.config import RunConfig, TrainingConfig, as_options, load_config, overrides_between
 from tinylm.errors import ConfigError
 from tinylm.experiments.context import Context, WithoutNotes, create_run, run_experiment
 from tinylm.training.commands import Commands
@@ -21,6 +21,27 @@ class Remedy(NamedTuple):
     """Such as ``run it at a lower rate``."""
     setting: str
     """``key=value``."""
+
+
+def short(training: TrainingConfig, steps: int, windows: int) -> TrainingConfig:
+    """Return the settings of a training of so many steps, whose schedule ends with them.
+
+    It is validated once, at its end, on ``windows`` windows, and logs and keeps as little as can
+    be.
+    """
+    return replace(
+        training,
+        max_steps=steps,
+        warmup_steps=min(training.warmup_steps, steps // 10),
+        validation_windows=windows,
+        validation_interval=steps,
+        log_interval=steps,
+        early_stop_patience=0,
+        keep_checkpoints=1,
+        snapshots=0,
+        tensorboard=False,
+        wandb=False,
+    )
 
 
 def train_trial(
@@ -47,11 +68,11 @@ def train_trial(
     except ConfigError:  # of other settings, which a result that is made again does not have
         folders.remove(folder)
         inner = create_run(folder, config, WithoutNotes(context.console))
-    commands = _commands(context, experiment, remedy)
+    commands = commands_of(context, experiment, remedy)
     return run_experiment("training", replace(inner, commands=commands, within=context))
 
 
-def _commands(context: Context, experiment: str, remedy: Remedy) -> Commands:
+def commands_of(context: Context, experiment: str, remedy: Remedy) -> Commands:
     """Return what to type when a training stops before its end: the whole experiment again.
 
     A run's own command would train what the experiment does not ask for.

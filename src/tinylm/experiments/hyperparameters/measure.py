@@ -14,6 +14,7 @@ from typing import Any
 
 from tinylm import folders
 from tinylm.config import RunConfig
+from tinylm.experiments import trials
 from tinylm.experiments.context import Context
 from tinylm.experiments.hyperparameters.settings import HyperparametersExperiment
 from tinylm.experiments.preparation import vectors_seed
@@ -73,19 +74,7 @@ def run(context: Context) -> dict[str, Any]:
 def short(config: RunConfig) -> RunConfig:
     """Return the configuration of the trainings, whose schedule ends with their steps."""
     settings: HyperparametersExperiment = config.experiments.hyperparameters
-    training = replace(
-        config.training,
-        max_steps=settings.steps,
-        warmup_steps=min(config.training.warmup_steps, settings.steps // 10),
-        validation_windows=settings.validation_windows,
-        validation_interval=settings.steps,
-        log_interval=settings.steps,
-        early_stop_patience=0,
-        keep_checkpoints=1,
-        snapshots=0,
-        tensorboard=False,
-        wandb=False,
-    )
+    training = trials.short(config.training, settings.steps, settings.validation_windows)
     return replace(config, training=training)
 
 
