@@ -72,16 +72,16 @@ def run(context: Context) -> dict[str, Any]:
     written: dict[str, Student] = {}
     with threads(context.config.training.threads):
         texts = _Texts(context, settings, lm)
-        of_teacher, told = texts.scores(lm)
-        sample = {"teacher": told}
+        of_teacher, text = texts.scores(lm)
+        sample = {"teacher": text}
         total = settings.seeds * len(compared)
         for seed in range(first, first + settings.seeds):
             for way in compared:
                 number = 1 + sum(map(len, rows.values()))
                 context.console.note(f"Student {number} of {total}: {way.name}, seed {seed}")
                 student = trained(context, lm, way, config, seed)
-                scores, told = texts.scores(LanguageModel.load(student.folder))
-                sample.setdefault(way.name, told)
+                scores, text = texts.scores(LanguageModel.load(student.folder))
+                sample.setdefault(way.name, text)
                 written.setdefault(way.name, student)
                 rows[way.name].append(
                     {
