@@ -81,6 +81,11 @@ def test_a_pruned_run_is_taken_as_any_other(
         (("--share", "0.5", "-o", "targets=[nothing]"), "target 'nothing' matches nothing"),
         (("--method", "wanda", "--share", "0.5", "-o", "windows=99999"), "give 1 to "),
         (("--share", "0.5", "--gradual"), "--gradual is about training: give --retrain-steps"),
+        (
+            ("--method", "heads", "-o", "count=1", "-o", "importance=random", "-o", "windows=4"),
+            "windows has no effect with importance = random: give importance=loss, or leave it out",
+        ),
+        (("--share", "0.5", "-o", "count"), "-o 'count': expected key=value"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_writes_nothing(

@@ -84,6 +84,24 @@ def test_a_static_range_is_chosen_by_texts(tinylm: Command, tiny_run: Path, tmp_
             assert module.input_range.tolist() == pytest.approx(ranges[path])
 
 
+def test_how_a_text_is_read_is_said_beside_it(
+    tinylm: Command, tiny_run: Path, tmp_path: Path
+) -> None:
+    """What the message of a text without marks advises, the command takes."""
+    text = tmp_path / "text.txt"
+    text.write_text("the dog said no .\n\n" * 40)
+    command = ("quantize", str(tiny_run), "--out", str(tmp_path / "out"), "--data", str(text),
+               "-o", "activations=static", "-o", "windows=2")  # fmt: skip
+    status, _, said = tinylm(*command)
+    assert status == 1
+    assert "data.text_format=blank-line" in said
+    assert said.count("\n") == 1
+    status, _, said = tinylm(*command, "-o", "data.text_format=blank-line")
+    assert status == 0, said
+    about = json.loads((tmp_path / "out/compression.json").read_text())
+    assert about["calibration"]["corpus"]["text_format"] == "blank-line"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -94,7 +112,7 @@ def test_a_static_range_is_chosen_by_texts(tinylm: Command, tiny_run: Path, tmp_
         (["-o", "group_size=7"], "group_size = 7 does not divide a row of"),
         (
             ["-o", "granularity=row", "-o", "group_size=4"],
-            "granularity = 'row' with group_size = 4",
+            "group_size has no effect with granularity = row: give granularity=group, or leave it out",
         ),
         (["-o", "granularity=column"], "granularity = 'column': expected tensor, row or group"),
         (["-o", "targets=[nose]"], "target 'nose' matches nothing that is quantized"),
@@ -102,6 +120,15 @@ def test_a_static_range_is_chosen_by_texts(tinylm: Command, tiny_run: Path, tmp_
         (["-o", "activations=static", "-o", "windows=1000000"], "calibration windows = 1000000"),
         (["--data", "letters"], "--data is text to calibrate by, and this method reads none"),
         (["-o", "activations=static", "--data", "nowhere"], "nowhere"),
+        (["-o", "windows=4"], "windows has no effect with activations = float"),
+        (
+            ["-o", "activations=dynamic", "-o", "percentile=99"],
+            "percentile has no effect with activations = dynamic and activation_range = mse: give "
+            "activations=static and activation_range=percentile, or leave it out",
+        ),
+        (["--method", "gptq", "-o", "strength=0.5"], "strength is a setting of smoothquant, not"),
+        (["-o", "data.text_format=file"], "is about the text of --data: give one, or leave it out"),
+        (["--data", "x", "-o", "data.path=y"], "data.path=y: --data says which text it is"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_nothing_is_written(

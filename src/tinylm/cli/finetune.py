@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tinylm.cli.options import Data, RunFolder, data_overrides, method_option
+from tinylm.cli.options import Data, RunFolder, method_option, text_overrides
 from tinylm.cli.output import say
 from tinylm.registry import METHODS
 
@@ -21,7 +21,9 @@ def finetune(
     data: Data = None,
     option: Annotated[
         list[str],
-        method_option("Of the method, such as rank=8."),
+        method_option(
+            "Of the method, such as rank=8, or how --data is read: data.text_format=file."
+        ),
     ] = [],  # noqa: B006
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="It becomes RUN/adapters/NAME.")
@@ -46,7 +48,7 @@ def finetune(
         finetune_classifier(run, data, option, chosen)
         return
     from tinylm.cli.console import TerminalConsole
-    from tinylm.config import from_overrides, load_config, with_absolute_paths
+    from tinylm.config import load_config, method_settings, with_absolute_paths
     from tinylm.errors import ConfigError, nearest, shown
     from tinylm.experiments.adapting import FULL, RATES, Recipe, adapt
     from tinylm.experiments.context import open_run
@@ -62,12 +64,11 @@ def finetune(
         )
     console = TerminalConsole()
     context = open_run(run, console)
-    if method == FULL and option:
+    of_text, own = text_overrides(data, option)
+    if method == FULL and own:
         raise ConfigError("-o sets what a method of few parameters has: leave it out with full")
-    settings = None if method == FULL else from_overrides(METHODS.load(method).Settings, option)
-    source = with_absolute_paths(
-        load_config(run / "config.yaml", overrides=data_overrides(data))
-    ).data
+    settings = None if method == FULL else method_settings(METHODS, method, own)
+    source = with_absolute_paths(load_config(run / "config.yaml", overrides=of_text)).data
     training = chosen.training(context.config.training, RATES[method], {"epochs": 1})
     lm = LanguageModel.load(run)
     total = lm.model.parameter_counts()["total"]

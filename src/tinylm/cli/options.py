@@ -86,6 +86,27 @@ def data_overrides(data: str | None) -> list[str]:
     return ["data.corpus=files", f"data.path={json.dumps(data)}"]
 
 
+def text_overrides(data: str | None, option: list[str]) -> tuple[list[str], list[str]]:
+    """Return the settings of the text of ``--data``, and what else ``-o`` says: a method's.
+
+    Args:
+        data: as given.
+        option: ``KEY=VALUE``, of which the keys ``data.…`` say how that text is read.
+
+    Raises:
+        ConfigError: if there are such keys and no text, or one says which text.
+    """
+    from tinylm.errors import ConfigError
+
+    of_text = [each for each in option if each.startswith("data.")]
+    for each in of_text:
+        if data is None:
+            raise ConfigError(f"-o {each} is about the text of --data: give one, or leave it out")
+        if each.partition("=")[0].strip() in ("data.corpus", "data.path"):
+            raise ConfigError(f"-o {each}: --data says which text it is: give it that")
+    return [*data_overrides(data), *of_text], [each for each in option if each not in of_text]
+
+
 def configuration(
     preset: str | None, config: Path | None, data: str | None, overrides: list[str]
 ) -> RunConfig:

@@ -43,7 +43,7 @@ def prune(
     layers are really removed.
     """
     from tinylm.cli.console import TerminalConsole
-    from tinylm.config import from_overrides
+    from tinylm.config import method_settings
     from tinylm.experiments.compressing import new_run, write_compressed
     from tinylm.experiments.context import open_run
     from tinylm.experiments.pruned import Pruning, prune_run, refuse_pruning
@@ -52,7 +52,7 @@ def prune(
     from tinylm.planning.limits import shown_bytes
 
     console = TerminalConsole()
-    settings = from_overrides(PRUNERS.load(method).Settings, option)
+    settings = method_settings(PRUNERS, method, option)
     context = open_run(run, console)
     asked = Pruning(method, share, settings, retrain_steps, learning_rate, gradual, rewind)
     refuse_pruning(context, asked)

@@ -1,6 +1,7 @@
 """Every setting of a run: frozen dataclasses, YAML in and out, overrides, presets."""
 
 from tinylm.config.experiments import ExperimentsConfig
+from tinylm.config.methods import from_overrides, method_settings
 from tinylm.config.places import absolute, with_absolute_paths
 from tinylm.config.reading import (
     PRESETS,
@@ -8,7 +9,6 @@ from tinylm.config.reading import (
     dump_yaml,
     field_help,
     from_dict,
-    from_overrides,
     load_config,
     overrides_between,
     to_dict,
@@ -42,6 +42,7 @@ __all__ = [
     "from_dict",
     "from_overrides",
     "load_config",
+    "method_settings",
     "overrides_between",
     "to_dict",
     "with_absolute_paths",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tinylm.config.effects import IsNot, UsedWith
 from tinylm.value_types import FROZEN, Float, NonNegativeFloat, PositiveFloat, PositiveInt
 
 Share = Annotated[Float, Field(ge=0, le=1)]
@@ -15,6 +16,8 @@ Share = Annotated[Float, Field(ge=0, le=1)]
 @dataclass(frozen=True, config=FROZEN)
 class WordConfig:
     """The teacher's distribution of the next word, forward KL (Kim and Rush 2016)."""
+
+    used_with: ClassVar[UsedWith] = {"temperature": (IsNot("alpha", 0.0),)}
 
     alpha: Share = 0.5
     """Share of the teacher in the loss; the rest is that of the true labels. 0: these alone, 1: the
@@ -63,6 +66,13 @@ class BothConfig(WordConfig, SequenceConfig):
 @dataclass(frozen=True, config=FROZEN)
 class OnPolicyConfig(WordConfig):
     """The student's own texts, scored by the teacher (GKD, Agarwal et al. 2024)."""
+
+    used_with: ClassVar[UsedWith] = {
+        "alpha": (IsNot("own_share", 1.0),),
+        "temperature": (IsNot("alpha", 0.0), IsNot("own_share", 0.0)),
+        "beta": (IsNot("alpha", 0.0), IsNot("own_share", 0.0)),
+        "prompt_tokens": (IsNot("own_share", 0.0),),
+    }
 
     alpha: Share = 1.0
     """On training texts: share of the teacher in the loss; the rest is that of the true labels. In

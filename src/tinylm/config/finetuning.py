@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tinylm import registry
+from tinylm.config.effects import Is, UsedWith
 from tinylm.value_types import (
     FROZEN,
     Float,
@@ -127,6 +128,8 @@ class PrefixConfig:
 class PromptConfig:
     """Learned input embeddings before the text (Lester, Al-Rfou and Constant 2021)."""
 
+    used_with: ClassVar[UsedWith] = {"ids": (Is("start", "vocabulary"),)}
+
     length: PositiveInt = 8
     """Virtual tokens."""
     start: Literal["random", "vocabulary"] = "vocabulary"
@@ -153,6 +156,10 @@ class IntrinsicConfig:
 @dataclass(frozen=True, config=FROZEN)
 class ClassificationConfig:
     """A classifier on a decoder: `--method sequence-classification`."""
+
+    used_with: ClassVar[UsedWith] = dict.fromkeys(
+        ("rank", "alpha", "targets"), (Is("body", "lora"),)
+    )
 
     body: Literal["frozen", "lora", "full"] = "lora"
     """What is trained beside the head: nothing of the decoder, low-rank updates, or all of it."""

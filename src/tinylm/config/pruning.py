@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator
 from pydantic.dataclasses import dataclass
 
+from tinylm.config.effects import Is, UsedWith, has_effect
 from tinylm.config.finetuning import EVERY_PROJECTION, Targets
 from tinylm.value_types import FROZEN, NonNegativeInt, PositiveInt
 
@@ -23,6 +24,8 @@ def _pattern(text: str) -> str:
 class Calibrated:
     """What a method reads of the training split before it decides."""
 
+    used_with: ClassVar[UsedWith] = {}
+
     windows: PositiveInt = 64
     """Windows of the training split that it reads."""
     calibration_seed: NonNegativeInt = 0
@@ -31,12 +34,14 @@ class Calibrated:
     @property
     def reads_texts(self) -> bool:
         """Whether it reads them with these settings."""
-        return True
+        return has_effect(self, "windows")
 
 
 @dataclass(frozen=True, config=FROZEN)
 class MagnitudeConfig:
     """The smallest weights go (Han et al. 2015)."""
+
+    used_with: ClassVar[UsedWith] = {"scope": (Is("pattern", ""),)}
 
     targets: Targets = EVERY_PROJECTION
     """Modules whose weights are pruned: paths or their ends, with * for anything. The embeddings
@@ -79,17 +84,18 @@ class TaylorConfig(MagnitudeConfig, Calibrated):
 class PartsConfig(Calibrated):
     """How many parts of a layer go, and which."""
 
+    used_with: ClassVar[UsedWith] = {
+        "windows": (Is("importance", "loss"),),
+        "calibration_seed": (Is("importance", "loss"),),
+        "seed": (Is("importance", "random"),),
+    }
+
     count: PositiveInt | None = None
     """How many go, in place of --share."""
     importance: Literal["loss", "random"] = "loss"
     """loss: those go that the loss needs least; random: those that are drawn by lot."""
     seed: NonNegativeInt = 0
     """Of the lots."""
-
-    @property
-    def reads_texts(self) -> bool:
-        """Whether the loss decides."""
-        return self.importance == "loss"
 
 
 @dataclass(frozen=True, config=FROZEN)
@@ -100,6 +106,11 @@ class HeadsConfig(PartsConfig):
 @dataclass(frozen=True, config=FROZEN)
 class NeuronsConfig(PartsConfig):
     """Feed-forward neurons go, as many in each layer."""
+
+    used_with: ClassVar[UsedWith] = {
+        **PartsConfig.used_with,
+        "rounds": (Is("importance", "loss"),),
+    }
 
     rounds: PositiveInt = 4
     """Removals, between which importance is measured anew."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tinylm.config.effects import Is, UsedWith
 from tinylm.config.finetuning import Targets
 from tinylm.config.pruning import Calibrated
 from tinylm.value_types import FROZEN, Float, PositiveFloat, PositiveInt
@@ -15,6 +16,13 @@ from tinylm.value_types import FROZEN, Float, PositiveFloat, PositiveInt
 @dataclass(frozen=True, config=FROZEN)
 class Inputs(Calibrated):
     """How the inputs of quantized maps are rounded, whatever their weights are rounded by."""
+
+    used_with: ClassVar[UsedWith] = {
+        "windows": (Is("activations", "static"),),
+        "calibration_seed": (Is("activations", "static"),),
+        "activation_range": (Is("activations", "static"),),
+        "percentile": (Is("activation_range", "percentile"),),
+    }
 
     activations: Literal["float", "dynamic", "static"] = "float"
     """float: inputs of quantized maps stay as they are; dynamic: they are rounded to 8 bits by the
@@ -26,15 +34,15 @@ class Inputs(Calibrated):
     percentile: Annotated[Float, Field(gt=0, le=100)] = 99.99
     """Of the values that activation_range=percentile keeps, in per cent."""
 
-    @property
-    def reads_texts(self) -> bool:
-        """Whether texts are needed to calibrate by."""
-        return self.activations == "static"
-
 
 @dataclass(frozen=True, config=FROZEN)
 class RoundingConfig(Inputs):
     """Every weight to the nearest whole number of its group's scale (RTN)."""
+
+    used_with: ClassVar[UsedWith] = {
+        **Inputs.used_with,
+        "group_size": (Is("granularity", "group"),),
+    }
 
     bits: Literal[8, 4, 3, 2] = 4
     """Bits of a weight."""
@@ -72,9 +80,18 @@ class NormalFloatConfig(Inputs):
     anything."""
 
 
+_ALWAYS_READS: UsedWith = {
+    name: conditions
+    for name, conditions in RoundingConfig.used_with.items()
+    if name not in ("windows", "calibration_seed")
+}
+
+
 @dataclass(frozen=True, config=FROZEN)
 class GptqConfig(RoundingConfig):
     """The error of each column is carried to those after it (Frantar et al. 2023)."""
+
+    used_with: ClassVar[UsedWith] = _ALWAYS_READS
 
     windows: PositiveInt = 128
     """Windows of the training split that it reads."""
@@ -86,30 +103,24 @@ class GptqConfig(RoundingConfig):
     after_quantized: bool = False
     """Read the texts anew for each map, through the quantized maps before it."""
 
-    @property
-    def reads_texts(self) -> bool:
-        """It always does."""
-        return True
-
 
 @dataclass(frozen=True, config=FROZEN)
 class AwqConfig(RoundingConfig):
     """Columns with large inputs are made larger before rounding (Lin et al. 2024)."""
+
+    used_with: ClassVar[UsedWith] = _ALWAYS_READS
 
     windows: PositiveInt = 128
     """Windows of the training split that it reads."""
     clip: bool = True
     """Search for a narrower range of each group as well."""
 
-    @property
-    def reads_texts(self) -> bool:
-        """It always does."""
-        return True
-
 
 @dataclass(frozen=True, config=FROZEN)
 class SmoothQuantConfig(RoundingConfig):
     """Inputs are made easier to round at the weights' expense (Xiao et al. 2023)."""
+
+    used_with: ClassVar[UsedWith] = _ALWAYS_READS
 
     bits: Literal[8, 4, 3, 2] = 8
     """Bits of a weight."""
@@ -121,8 +132,3 @@ class SmoothQuantConfig(RoundingConfig):
     range of each row; static: by one range a map, chosen from texts of the training split."""
     strength: Annotated[Float, Field(ge=0, le=1)] = 0.5
     """How much of the difficulty goes to the weights: 0 is none, 1 all of it."""
-
-    @property
-    def reads_texts(self) -> bool:
-        """It always does."""
-        return True

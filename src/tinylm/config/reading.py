@@ -108,24 +108,12 @@ def load_config(
         values = _merge(values, _with_word_rule(sections))
         places |= {key: f"{name}, line {line}" for key, line in document.lines.items()}
     for override in overrides:
-        key, value = _parse_override(override)
+        key, value = parse_override(override)
         values = _merge(values, _nested(key, value))
         for end in range(1, len(key)):
             places.setdefault(key[:end], "-o")
         places[key] = "-o"
     return from_dict(RunConfig, values, "configuration", places)
-
-
-def from_overrides(kind: type[Config], overrides: Sequence[str]) -> Config:
-    """Make a checked ``kind`` from its defaults and ``key=value`` overrides.
-
-    Raises:
-        ConfigError: for a bad key or a bad value.
-    """
-    values: dict[str, Any] = {}
-    for override in overrides:
-        values = _merge(values, _nested(*_parse_override(override)))
-    return from_dict(kind, values, "-o")
 
 
 def overrides_between(before: RunConfig, after: RunConfig) -> list[str]:
@@ -219,10 +207,19 @@ def _with_word_rule(values: dict[str, Any]) -> dict[str, Any]:
     return values | {"tokenizer": {**tokenizer, "line_breaks": False, "rule": 1}}
 
 
-def _parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+def parse_override(override: str, form: str = "section.key=value") -> tuple[tuple[str, ...], Any]:
+    """Return the path of a key and its value.
+
+    Args:
+        override: ``key=value``.
+        form: what is expected, for the message.
+
+    Raises:
+        ConfigError: if it is none.
+    """
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"-o {shown(override)}: expected section.key=value")
+        raise ConfigError(f"-o {shown(override)}: expected {form}")
     try:
         value = parse_yaml(text, refusal("-o", ConfigError)).value
     except ConfigError:  # it is no YAML, so it stands for itself

@@ -22,8 +22,8 @@ from tinylm.config import (
     ModelConfig,
     RunConfig,
     from_dict,
-    from_overrides,
     load_config,
+    method_settings,
     to_dict,
 )
 from tinylm.config.places import MOVABLE, with_absolute_paths
@@ -173,11 +173,10 @@ def distill(
         StoppedBySignalError: if a signal stopped it; its state is saved.
     """
     console = console or SilentConsole()
-    kind: type[Distillation] = DISTILLATIONS.load(method)
     open_run(run, console)
     first = None if start is None else _start_of(open_run(start, console).folder)
     config, own = student_config(run, options, first)
-    settings: Any = from_overrides(kind.Settings, own)
+    settings = method_settings(DISTILLATIONS, method, own, beside_run=True)
     lm = LanguageModel.load(run)
     if first is not None and first.tokenizer.fingerprint() != lm.tokenizer.fingerprint():
         raise ConfigError(

@@ -335,7 +335,8 @@ def _check_marker(path: Path) -> None:
         decode(head[: len(head) - 8], refusal(path))
         raise DataError(
             f"{path}: no {MARKER.decode()} in its first MB, so where documents end is not known: "
-            "set data.text_format to `file` (one document a file), `blank-line` or `endoftext`"
+            "put one after each, or give -o data.text_format=file (one document a file), "
+            "data.text_format=blank-line or data.text_format=endoftext"
         )
 
 

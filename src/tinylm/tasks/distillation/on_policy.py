@@ -55,10 +55,11 @@ class OnPolicy(Distillation):
         self.seed = lesson.seed
         self.drawn = 0
         self.prompt = self.settings.prompt_tokens + 1  # with <sos>
-        if self.prompt > self.windows.context_length:
+        if self.settings.own_share and self.prompt > self.windows.context_length:
+            context = self.windows.context_length
             raise DataError(
                 f"prompt_tokens = {self.settings.prompt_tokens} leaves no room in the student's "
-                f"context of {self.windows.context_length}: give fewer"
+                f"context of {context}: give {context - 1} at most"
             )
 
     def prepare(self, model: GenerativeModel, batch: Batch) -> Batch:
