@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.cli.test_finetune import files
+from tinylm.checkpoint import load_training_state, save_checkpoint
 from tinylm.language_model import LanguageModel
 from tinylm.numbers.integers import IntegerFormat
 from tinylm.numbers.quantized import QuantizedLinear, QuantizedWeight
@@ -53,14 +56,14 @@ def test_a_quantized_run_is_a_run_like_any_other(
     )
     before = files(out)
     for arguments, message in (
-        (["finetune", run, "--method", "full", "--data", "letters"], "is quantized, and its"),
-        (["finetune", run, "--method", "qlora", "--data", "letters"], "adapt it by LoRA"),
+        (["finetune", run, "--method", "full", "--data", "nothing"], "is quantized, and its"),
+        (["finetune", run, "--method", "qlora", "--data", "nothing"], "adapt it by LoRA"),
         (["train", "--resume", run], f"not trained: tinylm finetune {run} --method lora"),
     ):
         status, _, said = tinylm(*arguments)
         assert status != 0
         assert message in said
-        assert said.count("\n") == 1 or "numbers are trained" in said
+        assert said.count("\n") == 1  # before the text is read, which is not there
     assert files(out) == before
     again = tmp_path / "again"
     status, _, said = tinylm("quantize", run, "--bits", "8", "--out", str(again))
@@ -82,6 +85,58 @@ def test_a_static_range_is_chosen_by_texts(tinylm: Command, tiny_run: Path, tmp_
             assert module.rounding == "static"
             assert module.input_range is not None
             assert module.input_range.tolist() == pytest.approx(ranges[path])
+
+
+def test_weights_that_give_no_numbers_are_refused(
+    tinylm: Command, tiny_run: Path, tmp_path: Path
+) -> None:
+    """Each is finite, as of a training that diverged; their products are not."""
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run", symlinks=True))
+    lm = LanguageModel.load(run)
+    with torch.no_grad():
+        lm.model.layers[0].feed_forward.contract.weight.fill_(3e38)
+    assert lm.source is not None
+    state = load_training_state(lm.source)
+    save_checkpoint(run / "checkpoints", lm.model, lm.tokenizer, state, last=False)
+    status, _, said = tinylm("quantize", str(run), "--out", str(tmp_path / "out"))
+    assert (status, said.count("\n")) == (1, 1)
+    assert f"the weights of {run}/checkpoints/step-30 are broken: the output of layers.0." in said
+    assert not (tmp_path / "out").exists()
+    status, _, said = tinylm("distill", str(run), "--out", str(tmp_path / "out"),
+                             "-o", "model.hidden_size=8")  # fmt: skip
+    assert status == 1
+    assert "its model is broken, train it again" in said.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_targets_without_inputs_are_refused_where_inputs_count(
+    tinylm: Command, tiny_run: Path, tmp_path: Path
+) -> None:
+    for options in (
+        ("--method", "gptq", "-o", "windows=2"),
+        ("--method", "awq", "-o", "windows=2"),
+        ("-o", "activations=static", "-o", "windows=2"),
+        ("-o", "activations=dynamic"),
+    ):
+        out = tmp_path / "out"
+        status, _, said = tinylm(
+            "quantize", str(tiny_run), "--out", str(out), *options, "-o", "targets=[embedding]"
+        )
+        assert (status, said.count("\n")) == (1, 1), said
+        assert "targets = embedding: none of them is a linear map" in said
+        assert not out.exists()
+
+
+def test_too_short_a_text_to_calibrate_by(tinylm: Command, tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "short").mkdir()
+    for split in ("train", "valid"):
+        (tmp_path / f"short/{split}.txt").write_text("the dog said no .\n<|endoftext|>\n")
+    status, _, said = tinylm("quantize", str(tiny_run), "--method", "gptq", "--data",
+                             str(tmp_path / "short"), "--out", str(tmp_path / "out"))  # fmt: skip
+    assert status == 1
+    assert "short has 7 tokens, and a text to calibrate by must have 25 at least" in said
+    assert "give a longer one, or take a method that reads none" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_how_a_text_is_read_is_said_beside_it(
@@ -112,7 +167,7 @@ def test_how_a_text_is_read_is_said_beside_it(
         (["-o", "group_size=7"], "group_size = 7 does not divide a row of"),
         (
             ["-o", "granularity=row", "-o", "group_size=4"],
-            "group_size has no effect with granularity = row: give granularity=group, or leave it out",
+            "group_size has no effect with granularity = row: give granularity=group",
         ),
         (["-o", "granularity=column"], "granularity = 'column': expected tensor, row or group"),
         (["-o", "targets=[nose]"], "target 'nose' matches nothing that is quantized"),

@@ -42,6 +42,7 @@ CLASSIFY = ["finetune", "runs/run", "--method", "sequence-classification", "--da
 CLASSIFY += ["-o", "epochs=3", "--batch-size", "8"]
 MERGE = ["merge", "runs/run", "lora", "--out", "merged"]
 PRUNE = ["prune", "runs/run", "--share", "0.5", "--retrain-steps", "2", "--out", "pruned"]
+QUANTIZE = ["quantize", "runs/run", "--method", "gptq", "-o", "windows=4", "--out", "quantized"]
 DISTILL = ["distill", "runs/run", "--out", "student", "--method", "both", "--steps", "2"]
 DISTILL += [
     *("-o", "model.hidden_size=8", "-o", "texts=3", "-o", "prompt_tokens=3"),
@@ -202,7 +203,7 @@ def _serve() -> None:
         errors, sys.stderr = sys.stderr, null
         os.chdir(folder)
         write_texts(Path(folder))
-        for command in (TRAIN, TUNE, CLASSIFY, MERGE, PRUNE, DISTILL):
+        for command in (TRAIN, TUNE, CLASSIFY, MERGE, PRUNE, QUANTIZE, DISTILL):
             assert run_main(command) == 0, command
         _all_but_typst(REPORT)
         sys.stderr = errors

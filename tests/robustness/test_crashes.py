@@ -14,6 +14,7 @@ from tests.robustness.server import (
     DISTILL,
     MERGE,
     PRUNE,
+    QUANTIZE,
     REPORT,
     STARTED,
     TINY,
@@ -148,6 +149,10 @@ def test_merging(server: Server, tmp_path: Path) -> None:
 
 def test_pruning(server: Server, tmp_path: Path) -> None:
     check(server, tmp_path, [TRAIN], PRUNE, same(PRUNE), "is not empty: give --out")
+
+
+def test_quantization(server: Server, tmp_path: Path) -> None:
+    check(server, tmp_path, [TRAIN], QUANTIZE, same(QUANTIZE), "is not empty: give --out")
 
 
 def test_distillation(server: Server, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from tests.robustness.test_crashes import comparable
 from tinylm.config import RunConfig, dump_yaml
 from tinylm.locks import LOCK
 
+ADAPTER = "runs/tiny/adapters/small"
+MAKE_ADAPTER = shlex.split("finetune runs/tiny --data letters --steps 2 --name small -o rank=2")
 COMMANDS = {
     "runs/new": "train --config new.yaml -o training.max_steps=4",
     "runs/tiny": "train --resume runs/tiny -o training.max_steps=32",
@@ -25,6 +27,10 @@ COMMANDS = {
     "runs/tiny/adapters/lora": "finetune runs/tiny --data letters --steps 2 -o rank=2",
     "runs/tiny/adapters/who": "finetune runs/tiny --name who --steps 2 --data rows.jsonl "
     "--method sequence-classification",
+    "merged": f"merge runs/tiny {ADAPTER} --out merged",
+    "pruned": "prune runs/tiny --share 0.5 --retrain-steps 2 --out pruned",
+    "quantized": "quantize runs/tiny --method gptq -o windows=4 --out quantized",
+    "student": "distill runs/tiny --out student --steps 2 -o model.hidden_size=8",
 }
 """The folder that a command writes to, as the command names it -> the command."""
 
@@ -61,6 +67,8 @@ def test_one_goes_on_and_the_other_says_who_has_the_folder(
         shutil.copytree(tiny_run, place / "runs/tiny", symlinks=True)
         labelled(place / "rows.jsonl")
         (place / "new.yaml").write_text(dump_yaml(tiny_config), "utf-8")
+        if ADAPTER in words:
+            assert server.run(place, MAKE_ADAPTER).status == 0
 
     prepare()
     (alone,) = server.race(place, words, "alone")

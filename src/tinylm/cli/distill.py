@@ -34,12 +34,16 @@ def distill(
 ) -> None:
     """Train a smaller model to do as a run's; interrupted, `tinylm train --resume` goes on."""
     from tinylm.cli.console import TerminalConsole
+    from tinylm.errors import ConfigError
     from tinylm.experiments.distilling import distill as distill_run
     from tinylm.experiments.distilling import read_distillation
     from tinylm.perplexity import perplexity, perplexity_text
 
+    max_steps = "training.max_steps"
+    if steps is not None and any(each.partition("=")[0].strip() == max_steps for each in option):
+        raise ConfigError(f"--steps and -o {max_steps} say the same: give one of them")
     console = TerminalConsole()
-    options = [*option, *([] if steps is None else [f"training.max_steps={steps}"])]
+    options = [*option, *([] if steps is None else [f"{max_steps}={steps}"])]
     result = distill_run(run, out, method, options, console, start)
     written = read_distillation(out)
     assert written is not None

@@ -50,7 +50,7 @@ def finetune(
     from tinylm.cli.console import TerminalConsole
     from tinylm.config import load_config, method_settings, with_absolute_paths
     from tinylm.errors import ConfigError, nearest, shown
-    from tinylm.experiments.adapting import FULL, RATES, Recipe, adapt
+    from tinylm.experiments.adapting import FULL, RATES, Recipe, adapt, refuse_recipe
     from tinylm.experiments.context import open_run
     from tinylm.experiments.preparation import encoded_split
     from tinylm.experiments.training.measure import describe_split
@@ -75,6 +75,7 @@ def finetune(
     trained = total if settings is None else METHODS.load(method).num_trained(lm.model, settings)
     length = context_length or lm.model.config.context_length
     recipe = Recipe(method, settings, training, source, length)
+    refuse_recipe(lm.model, recipe)
     folder = chosen.folder(run, method)
     commands = chosen.commands(run, method, data, option, training.learning_rate)
     with locked(folder, console.warn):

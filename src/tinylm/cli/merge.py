@@ -16,24 +16,26 @@ def merge(
     adapter: Annotated[
         str, typer.Argument(metavar="ADAPTER", help="A name below RUN/adapters, or a folder.")
     ],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the merged model goes.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The merged run: a new folder.")],
     rank: Rank = None,
 ) -> None:
-    """Move an adapter into the weights and write the resulting plain model."""
-    from tinylm.cli.adapters import loaded
+    """Move an adapter into the weights for good and write the run that it becomes."""
+    from tinylm.cli.adapters import folder_of
     from tinylm.cli.console import TerminalConsole
-    from tinylm.errors import ConfigError
-    from tinylm.finetuning.adapters import fold
+    from tinylm.experiments.compressing import new_run
+    from tinylm.experiments.context import open_run, run_of
+    from tinylm.experiments.merging import merge_run
     from tinylm.language_model import LanguageModel
-    from tinylm.locks import LOCK, locked
-    from tinylm.names import checked_path
+    from tinylm.planning.limits import shown_bytes
 
-    with locked(checked_path(out, "--out"), TerminalConsole().warn):
-        checkpoints = out / "checkpoints"
-        # An interrupted merge may have left a model without the link to it.
-        begun = [path for path in out.iterdir() if path.name != LOCK]
-        if begun not in ([], [checkpoints]) or (checkpoints / "last").exists():
-            raise ConfigError(f"{out} is not empty: give --out a new folder")
-        lm = loaded(run, adapter, rank)
-        LanguageModel(fold(lm.model), lm.tokenizer).save(checkpoints)
+    console = TerminalConsole()
+    context = open_run(run_of(run) or run, console)
+    with new_run(out, console):
+        folder = folder_of(run, adapter, "adapter", "*")
+        written = merge_run(context, out, LanguageModel.load(run), folder, rank)
+    before, after = written["before"], written["after"]
+    console.note(
+        f"{before['nonzero']:,} numbers that are not 0 before, {after['nonzero']:,} now; "
+        f"model.safetensors {shown_bytes(before['bytes'])} before, {shown_bytes(after['bytes'])}"
+    )
     say(str(out))

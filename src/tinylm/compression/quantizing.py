@@ -65,6 +65,8 @@ def quantize(
     for name, parameter in model.named_parameters():
         if not parameter.isfinite().all():
             raise CompressionError(f"{name} holds numbers that are not finite: train it again")
+    if settings.reads_texts or settings.activations != "float":
+        _refuse_without_inputs(model, settings)
     details = dict(method.quantize(model, settings, ids))
     if settings.activations == "dynamic":
         round_dynamically(model)
@@ -75,6 +77,17 @@ def quantize(
         details["input_ranges"] = {path: list(each) for path, each in ranges.items()}
     note(model, CHANGE, modules=written(model))
     return details
+
+
+def _refuse_without_inputs(model: GenerativeModel, settings: Any) -> None:
+    """Refuse targets that multiply nothing, where it is their inputs that a method looks at."""
+    chosen = targets(model, settings.targets)
+    if not any(isinstance(module, nn.Linear) for module in chosen.values()):
+        raise CompressionError(
+            f"targets = {', '.join(settings.targets)}: none of them is a linear map, and the "
+            "inputs of linear maps are what this method reads or rounds: name one, or give "
+            "--method rtn without activations"
+        )
 
 
 def refuse_quantized(model: nn.Module) -> None:

@@ -9,6 +9,7 @@ themselves.
 
 from __future__ import annotations
 
+import copy
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,6 +106,20 @@ def adapted_start(base: GenerativeModel, recipe: Recipe) -> GenerativeModel:
         refuse_quantized(base)
         return base.requires_grad_()
     return attach(base, recipe.method, recipe.settings)
+
+
+def refuse_recipe(base: GenerativeModel, recipe: Recipe) -> None:
+    """Refuse, before texts are read, what would be refused when training begins.
+
+    Args:
+        base: left as it is.
+        recipe: the method and its settings.
+
+    Raises:
+        AdapterError: for settings that the model cannot have.
+    """
+    with torch.random.fork_rng(devices=[]):
+        _refuse_untrainable(adapted_start(copy.deepcopy(base), recipe))
 
 
 def adapt(

@@ -42,7 +42,7 @@ from tinylm.experiments.starts import START
 from tinylm.experiments.teacher_corpus import CORPUS
 from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
-from tinylm.locks import LOCK, locked
+from tinylm.locks import LOCK, locked, refuse_lost
 from tinylm.model.changes import NAME
 from tinylm.names import checked_path
 from tinylm.numbers.quantized import QuantizedWeight
@@ -65,9 +65,9 @@ class Compression:
     """What was done to a run's model."""
 
     command: str
-    """Of the command line: prune, quantize or distill."""
+    """Of the command line: prune, quantize or merge."""
     method: str
-    """Name in the command's registry."""
+    """Name in the command's registry; of a merge, of the adapter's method."""
     settings: Mapping[str, Any]
     """Of the method, as JSON values."""
     calibration: Mapping[str, Any] | None = None
@@ -141,7 +141,7 @@ def calibration_windows(
 
     Raises:
         ConfigError: if the text has fewer windows.
-        DataError: if it cannot be used, or holds no word that the model knows.
+        DataError: if it cannot be used, has none, or holds no word that the model knows.
     """
     tokenizer = tokenizer or load_checkpoint(context.folder).tokenizer
     source = data or context.config.data
@@ -154,9 +154,16 @@ def calibration_windows(
         )
     whole = (split.header.num_tokens - 1) // length
     if not 0 < count <= whole:
+        what = f"the training split of {source.path or source.corpus} has "
+        if not whole:
+            raise DataError(
+                f"{what}{split.header.num_tokens:,} tokens, and a text to calibrate by must have "
+                f"{length + 1} at least, one more than the model's context: give a longer one, or "
+                "take a method that reads none"
+            )
         raise ConfigError(
-            f"calibration windows = {count}: the training split of {source.path or source.corpus} "
-            f"has {whole:,} of {length} tokens; give 1 to {whole:,}, or more text"
+            f"calibration windows = {count}: {what}{whole:,} of {length} tokens; give 1 to "
+            f"{whole:,}, or more text"
         )
     chosen = np.random.default_rng(seed).choice(whole, count, replace=False)
     return TokenWindows(split, length).batch(np.sort(chosen)).ids
@@ -167,7 +174,8 @@ def new_run(out: Path, console: Console) -> Iterator[None]:
     """Be the only process that writes to a folder in which a run of another will be made.
 
     Entered before the work begins, it refuses at once what cannot be; what a command left there
-    that was killed before its folder was a run is deleted.
+    that was killed before its folder was a run is deleted. Where the work fails or is interrupted
+    before the folder is a run, nothing is left of it.
 
     Raises:
         ConfigError: if it is no folder, or inside of a run, or not empty.
@@ -188,10 +196,23 @@ def new_run(out: Path, console: Console) -> Iterator[None]:
             if records and _CONFIG in names and not made_at_once(out):
                 advice += f", or go on: {shlex.join(['tinylm', 'train', '--resume', str(out)])}"
             raise ConfigError(f"{out} is not empty: {advice}")
-        for name in (*sorted(names - records), *sorted(records)):  # the records last
-            place = out / name
-            folders.remove(place) if place.is_dir() else place.unlink()
-        yield
+        _clear(out)
+        try:
+            yield
+        except BaseException:  # Ctrl-C too
+            if not (out / _CONFIG).exists():
+                refuse_lost(out / RECORD)
+                _clear(out)
+            raise
+
+
+def _clear(out: Path) -> None:
+    """Delete what is in a folder that is no run yet, the records last."""
+    names = {path.name for path in out.iterdir()} - {LOCK}
+    records = names & _RECORDS
+    for name in (*sorted(names - records), *sorted(records)):
+        place = out / name
+        folders.remove(place) if place.is_dir() else place.unlink()
 
 
 def made_at_once(run: Path) -> bool:

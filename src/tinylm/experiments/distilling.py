@@ -9,6 +9,7 @@ trains by the method, so that it goes on by `tinylm train --resume` as any other
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -216,6 +217,7 @@ def begin(
     Raises:
         ConfigError: if the student is larger than its teacher, has a longer context, or cannot be
             trained by the method.
+        CompressionError: if the teacher's loss is not finite.
         DataError: if the text is another than the teacher's, or the teacher ends no text.
     """
     kind: type[Distillation] = DISTILLATIONS.load(method)
@@ -231,6 +233,11 @@ def begin(
         windows = TokenWindows(data.validation, config.model.context_length)
         subset = windows.fixed_subset(config.training.validation_windows)
         loss = split_loss(teacher, windows, config.evaluation.batch_size, subset)
+        if not math.isfinite(loss.mean):
+            raise CompressionError(
+                f"the validation loss of the teacher {source} is {loss.mean:g}: its model is "
+                "broken, train it again"
+            )
         written = Written(
             method=method,
             settings=to_dict(settings),

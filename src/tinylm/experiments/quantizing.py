@@ -18,6 +18,7 @@ from tinylm.experiments.compressing import (
 from tinylm.experiments.context import Context
 from tinylm.finetuning.adapters import adapters
 from tinylm.language_model import LanguageModel
+from tinylm.model.outputs import not_finite
 from tinylm.registry import QUANTIZERS
 
 
@@ -37,7 +38,8 @@ def quantize_run(
         What compression.json holds.
 
     Raises:
-        CompressionError: if the run is quantized already, and what the method refuses.
+        CompressionError: if the run is quantized already, or its model gives numbers that are not
+            finite, and what the method refuses.
         ConfigError: if the folder is not empty, the text has too few windows, or there is a text
             and nothing that would read it.
         DataError: for a text that cannot be used.
@@ -54,6 +56,11 @@ def quantize_run(
                 "`tinylm merge RUN ADAPTER --out FOLDER`, then quantize that"
             )
         refuse_quantized(lm.model)  # before texts are read
+        place = not_finite(lm.model)
+        if place is not None:
+            raise CompressionError(
+                f"the weights of {lm.source} are broken: {place} is not finite; train the run again"
+            )
         ids = None
         calibration = None
         if settings.reads_texts:

@@ -57,7 +57,7 @@ from tinylm.registry import METHODS
 About = TypeVar("About")
 
 FORMAT = "tinylm adapter 1"
-_TENSORS = "adapter_model.safetensors"
+TENSORS = "adapter_model.safetensors"
 _PEFT = "adapter_config.json"
 OURS = "tinylm.json"
 _REVISION = "tinylm"
@@ -120,7 +120,7 @@ def save_adapter(model: nn.Module, name: str, folder: str | Path) -> int:
     if isinstance(plain, GenerativeModel):
         about["context_length"] = plain.config.context_length
     try:
-        write_bytes(folder / _TENSORS, content)
+        write_bytes(folder / TENSORS, content)
         if fields is None:
             (folder / _PEFT).unlink(missing_ok=True)
         else:
@@ -170,7 +170,7 @@ def load_adapter(model: nn.Module, folder: str | Path, name: str | None = None) 
     with torch.random.fork_rng(devices=[]):  # the start is drawn, and then overwritten
         model = attach(model, stored.method, stored.settings, name)
     try:
-        fill(trained_parameters(model, name), stored.tensors, f"{folder}/{_TENSORS}")
+        fill(trained_parameters(model, name), stored.tensors, f"{folder}/{TENSORS}")
     except AdapterError:
         model = detach(model, name)
         activate(model, before)
@@ -209,14 +209,14 @@ def read_adapter(folder: str | Path) -> StoredAdapter:
     """
     folder = Path(folder)
     if (folder / OURS).exists():
-        about, tensors = read_files(folder, _TENSORS, OURS, "adapter", FORMAT, _About)
+        about, tensors = read_files(folder, TENSORS, OURS, "adapter", FORMAT, _About)
         method = METHODS.load(about["method"])
         settings = from_dict(method.Settings, about["settings"], f"{folder}/{OURS}")
         if hasattr(method, "from_peft"):
             tensors = method.from_peft(tensors)
         name, base, length = about["name"], about["base"], about.get("context_length")
         return StoredAdapter(about["method"], settings, tensors, name, base, length)
-    return _read_peft(folder, *read_files(folder, _TENSORS, _PEFT, "adapter"))
+    return _read_peft(folder, *read_files(folder, TENSORS, _PEFT, "adapter"))
 
 
 @overload

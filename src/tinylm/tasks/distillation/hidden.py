@@ -46,12 +46,13 @@ class HiddenStates(WordLevel):
         Raises:
             ConfigError: for settings that do not keep them.
         """
-        for name in ("gradient_checkpointing", "compile"):
+        for name, off in (("gradient_checkpointing", "0"), ("compile", "false")):
             value = getattr(training, name)
             if value not in (0, False, "auto"):
                 raise ConfigError(
                     f"training.{name} = {str(value).lower()}: matching hidden states needs the "
-                    f"activations of every layer: set training.{name}=0 or another --method"
+                    f"activations of every layer: give -o training.{name}={off}, or another "
+                    "--method"
                 )
         return replace(training, compile=False)
 

@@ -48,8 +48,8 @@ def beginnings(tokens: TokenFile, settings: SequenceConfig) -> list[list[int]]:
     rows = rows[(rows != UNK_ID).all(1)]
     if len(rows) == 0:
         raise DataError(
-            f"{tokens.path}: no text goes on after {settings.prompt_tokens} known words: give a "
-            "lower prompt_tokens"
+            f"prompt_tokens = {settings.prompt_tokens}: no text goes on after "
+            f"{settings.prompt_tokens} known words: give fewer, such as -o prompt_tokens=8"
         )
     first = np.sort(np.unique(rows, axis=0, return_index=True)[1])
     count = min(settings.texts, len(first))
