@@ -103,18 +103,21 @@ CASES = [
          "codes of 8, 4, 3 or 2 bits."),
         (None, "tab:quantization and fig:quantization give the costs."),
         (width(8, NONE, rtn=0.1, gptq=0.1, awq=0.2, smoothquant=0.3), "With 8 bits and a scale a "
-         "group RTN costs nothing measurable; not measurably different: GPTQ (0.10 %), AWQ "
-         "(0.20 %) and SmoothQuant (0.30 %).", "measurably lower: GPTQ (0.10"),
+         "group plain rounding (RTN) costs nothing measurable; not measurably different: GPTQ "
+         "(0.10 %), AWQ (0.20 %) and SmoothQuant (0.30 %).", "measurably lower: GPTQ (0.10"),
         (width(3, {"gptq": -4, "awq": -2, "smoothquant": 3}, rtn=12, gptq=8, awq=9.5,
-               smoothquant=15), "With 3 bits and a scale a group RTN costs 12.0 % (95 % interval: "
-         "11.5 % to 12.5 %); measurably lower: GPTQ (8.00 %) and AWQ (9.50 %); measurably higher: "
-         "SmoothQuant (15.0 %)."),
+               smoothquant=15), "With 3 bits and a scale a group plain rounding (RTN) costs 12.0 % "
+         "(95 % interval: 11.5 % to 12.5 %); measurably lower: GPTQ (8.00 %) and AWQ (9.50 %); "
+         "measurably higher: SmoothQuant (15.0 %)."),
         (width(4, {"nf4": 2, "awq": -2}, nf4=6, awq=2), "measurably lower: AWQ (2.00 %); "
          "measurably higher: NF4 (6.00 %); not measurably different: GPTQ (9.00 %) and "),
-        (width(2, NONE, rtn=2190), "With 2 bits and a scale a group RTN costs 2,190 % (95 % "),
+        (width(8, NONE, rtn=0.1, gptq=0.0, awq=-0.001, smoothquant=-0.3), "GPTQ (0.00 %), AWQ "
+         "(0.00 %) and SmoothQuant (−0.30 %)."),
+        (width(2, NONE, rtn=2190), "With 2 bits and a scale a group plain rounding (RTN) costs "
+         "2,190 % (95 % "),
         (all_of(width(3, NONE, rtn=12), lambda result: result["rows"].reverse()), "With 3 bits and "
-         "a scale a group RTN costs 12.0 % (95 % interval: 11.5 % to 12.5 %)"),
-        (unknown(3), "RTN costs 50.0 % (no interval)"),
+         "a scale a group plain rounding (RTN) costs 12.0 % (95 % interval: 11.5 % to 12.5 %)"),
+        (unknown(3), "plain rounding (RTN) costs 50.0 % (no interval)"),
         (groups(7), "bits a weight more in the mean and lowers perplexity measurably in 7 of 16 "),
         (inputs(), "Rounding the inputs to 8 bits costs something measurable in none of 10 cases."),
         (inputs(rtn=1, nf4=2), "something measurable in 2 of 10 cases: at most 2.00 % (95 % "
@@ -122,12 +125,14 @@ CASES = [
         (fewer(gptq={1: 3, 4: 1}, awq={1: 2}), "a measurably higher perplexity than 64 windows: of "
          "GPTQ 1 and 4, of AWQ 1, of SmoothQuant none."),
         (all_of(wrong("shuffled"), wrong("even", gptq=4), wrong("other", gptq=1, awq=2)), "By the "
-         "same words in no order no method loses anything measurable. By words drawn evenly from "
-         "the vocabulary GPTQ loses 4.00 % (95 % interval: 3.50 % to 4.50 %). By texts of the "
-         "corpus letters GPTQ loses 1.00 % (95 % interval: 0.50 % to 1.50 %) and AWQ loses 2.00 %",
+         "same words in no order the perplexity is not measurably higher with any method. By words "
+         "drawn evenly from the vocabulary the perplexity is higher with GPTQ by 4.00 % (95 % "
+         "interval: 3.50 % to 4.50 %). By texts of the corpus letters the perplexity is higher "
+         "with GPTQ by 1.00 % (95 % interval: 0.50 % to 1.50 %) and with AWQ by 2.00 %",
          "left out"),
         (None, "as many of the same words in no order, of words drawn evenly from the vocabulary "
-         "and of texts of the corpus letters (tab:quantization-texts)."),
+         "and of texts of the corpus letters (tab:quantization-texts), always beside 64 "
+         "windows of the run's own text."),
         (other(0.31), "Another kind of text, the corpus letters, was left out: the model does not "
          "know 31.0 % of its words.", "texts of the corpus"),
         (other(None), "the corpus letters, was left out: the run's text is of it."),

@@ -7,9 +7,9 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.pruning.comparing import by_share, loss_difference, perplexity_of
-from tinylm.measurement import CONFIDENCE, Difference, Verdict
+from tinylm.measurement import CONFIDENCE, TIME_WORDS, Difference, Verdict
 from tinylm.perplexity import perplexity_text
-from tinylm.report.blocks import Block, Figure, Heading, Table
+from tinylm.report.blocks import Block, Bullets, Figure, Heading, Table
 from tinylm.report.formatting import count, head_name, listed, percent, plural, significant
 from tinylm.report.measurements import (
     compared,
@@ -27,6 +27,12 @@ from tinylm.report.passages import passages
 Row = Mapping[str, Any]
 TEXT = passages(__file__)
 _SVG = "figures/pruning.svg"
+_TIMED = {"decoding": "Decoding", "step": "A training step"}
+_IS = {
+    **{v: f"is {TIME_WORDS[v]}" for v in (Verdict.LESS, Verdict.MORE, Verdict.ALIKE)},
+    Verdict.UNKNOWN: TIME_WORDS[Verdict.UNKNOWN],
+}
+"""What follows the name of something that is timed."""
 _UNDECIDED = (Verdict.ALIKE, Verdict.UNKNOWN)
 
 
@@ -40,9 +46,10 @@ def blocks(results: ReportInputs) -> list[Block]:
     steps = result["steps"]
     section: list[Block] = [
         Heading(1, "Pruning", "sec:pruning"),
+        *TEXT.blocks("method"),
+        Bullets(tuple(method["explanation"] for method in result["methods"])),
         *TEXT.blocks(
-            "method",
-            explanations=" ".join(method["explanation"] for method in result["methods"]),
+            "what goes",
             windows=plural(result["calibration"], "window"),
             trained=TEXT.line(
                 "trained", steps=plural(steps, "step"), rate=significant(result["rate"], 2)
@@ -88,12 +95,11 @@ def blocks(results: ReportInputs) -> list[Block]:
 
 
 def abstract(result: Row) -> str:
-    """Return what pruning costs and saves, and whether the heads that go are the idle ones."""
+    """Return what pruning costs and saves."""
     sentences = (
         _costs(result, "after" if result["steps"] else "losses"),
         _times_comment(result),
         _sparse_comment(result["sparse"]),
-        "" if "refused" in result["heads"] else _heads_comment(result),
     )
     return " ".join(filter(None, sentences))
 
@@ -101,7 +107,20 @@ def abstract(result: Row) -> str:
 def _losses_comment(result: Row) -> str:
     if not result["steps"]:
         return _costs(result, "losses")
-    return " ".join([_costs(result, "losses"), _costs(result, "after"), _free(result)])
+    parts = (_costs(result, "losses"), _harmed(result), _costs(result, "after"), _free(result))
+    return " ".join(filter(None, parts))
+
+
+def _harmed(result: Row) -> str:
+    """Return what training on does to the whole model, beside which the others are then seen."""
+    whole, tokens = result["whole"], result["tokens"]
+    if loss_difference(whole["after"], whole["losses"], tokens).verdict is not Verdict.MORE:
+        return ""
+    return TEXT.line(
+        "harmed",
+        after=_perplexity(whole["after"], tokens),
+        before=_perplexity(whole["losses"], tokens),
+    )
 
 
 def _costs(result: Row, key: str) -> str:
@@ -178,28 +197,51 @@ def _bytes_comment(result: Row) -> str:
 
 
 def _times_comment(result: Row) -> str:
-    whole, sentences = result["whole"], []
+    """Return after which methods decoding and a training step take less time, and by how much."""
+    sentences = [_times(result, what, key) for key, what in _TIMED.items()]
     for method in _timed(result):
         rows = list(by_share(method).items())
-        share, row = rows[-1]
-        text = (
-            f"After {method['noun']} at $p = {percent(share, 0)}$ decoding takes "
-            f"{_ratio(row, whole, 'decoding')} and a training step {_ratio(row, whole, 'step')} "
-            "of the whole model's time"
-        )
         if not method["removes"] and len(rows) > 1:
-            low, lowest = rows[0]
-            text += (
-                f", and of the time at $p = {percent(low, 0)}$ {_ratio(row, lowest, 'decoding')} "
-                f"and {_ratio(row, lowest, 'step')}"
+            (low, lowest), (high, highest) = rows[0], rows[-1]
+            words = [
+                f"{what[0].lower()}{what[1:]} {_compared(highest, lowest, key)}"
+                for key, what in _TIMED.items()
+            ]
+            sentences.append(
+                f"After {method['noun']} at $p = {percent(high, 0)}$, beside "
+                f"$p = {percent(low, 0)}$, {listed(words)}."
             )
-        sentences.append(text + ".")
     return " ".join(sentences)
 
 
-def _ratio(row: Row, other: Row, key: str) -> str:
+def _times(result: Row, what: str, key: str) -> str:
+    """Return what the models take of the whole model's time, at the greatest share of each."""
+    groups: dict[Verdict, list[str]] = {}
+    last = {method["noun"]: max(by_share(method)) for method in _timed(result)}
+    alike = len(set(last.values())) == 1
+    for method in _timed(result):
+        name, share = method["noun"], last[method["noun"]]
+        if not alike:
+            name += f" at $p = {percent(share, 0)}$"
+        comparison = compared(by_share(method)[share][key], result["whole"][key])
+        if comparison.verdict in (Verdict.LESS, Verdict.MORE):
+            name += f" ({significant(comparison.ratio, 2)} of the whole model's time)"
+        groups.setdefault(comparison.verdict, []).append(name)
+    said = [
+        f"{_IS[verdict]} after {listed(groups[verdict])}" for verdict in _IS if verdict in groups
+    ]
+    text = f"{what} {'; it '.join(said)}."
+    if not alike:
+        return text
+    return f"At $p = {percent(max(last.values()), 0)}$ {text[0].lower()}{text[1:]}"
+
+
+def _compared(row: Row, other: Row, key: str) -> str:
+    """Return how one time is beside another, with a ratio where it can be told from 1."""
     comparison = compared(row[key], other[key])
-    return f"{significant(comparison.ratio)} ({comparison.word})"
+    if comparison.verdict in (Verdict.LESS, Verdict.MORE):
+        return f"{_IS[comparison.verdict]} ({significant(comparison.ratio, 2)} of the time)"
+    return _IS[comparison.verdict]
 
 
 def _sparse_comment(sparse: Row) -> str:
@@ -210,11 +252,15 @@ def _sparse_comment(sparse: Row) -> str:
             if compared(row["sparse"], row["dense"]).verdict is not Verdict.LESS:
                 break
             begins = row["share"]
-        where = "at no share measured" if begins is None else f"from {percent(begins, 0)} zeros on"
-        clauses.append(f"{where} for {plural(sparse[size]['tokens'], 'token')}")
+        where = (
+            "at no share that was tried"
+            if begins is None
+            else f"from {percent(begins, 0)} zeros on"
+        )
+        clauses.append(f"with {plural(sparse[size]['tokens'], 'token')} {where}")
     return (
-        f"A map of {count(sparse['rows'])} × {count(sparse['columns'])} in compressed sparse rows "
-        f"is quicker than the dense one {listed(clauses)}."
+        f"In compressed sparse rows the product of a map of {count(sparse['rows'])} × "
+        f"{count(sparse['columns'])} is quicker than the dense one {listed(clauses)}."
     )
 
 
@@ -260,16 +306,18 @@ def _heads_table(heads: Row) -> Table:
         rows.append(
             (
                 count(layer + 1),
-                ", ".join(head_name(layer, row["head"]) for row in order),
-                ", ".join(significant(row["worth"][0], 2).replace("-", "−") for row in order),
+                ", ".join(
+                    f"{head_name(layer, row['head'])} ({signed(row['worth'][0], 3)})"
+                    for row in order
+                ),
             )
         )
     return Table(
         "tab:pruning-heads",
         TEXT.line("heads' table"),
-        ("Layer", "Order of removal", "Worth of each"),
+        ("Layer", "Heads in the order of removal (worth)"),
         tuple(rows),
-        "rll",
+        "rl",
         TEXT.line("heads' table's note"),
     )
 
@@ -346,7 +394,7 @@ def _savings(result: Row) -> Table:
     return Table(
         "tab:pruning-savings",
         TEXT.line("savings' table"),
-        ("Method", "p", "Not 0", "File", "Compressed", "Decoding", "Step"),
+        ("Method", "p", "Not 0", "File, MiB", "Deflated", "Decoding", "Step"),
         tuple(cells),
         "lrrrrrr",
         TEXT.line(

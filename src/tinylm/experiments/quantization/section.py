@@ -35,7 +35,6 @@ def blocks(results: ReportInputs) -> list[Block]:
         return []
     most = plural(result["most"], "window")
     drawn = results.has_figure(_SVG)
-    comment = f"{_widths(result)} {_groups(result)}"
     blocks: list[Block] = [
         Heading(1, "Quantization", "sec:quantization"),
         *TEXT.blocks("method"),
@@ -47,10 +46,11 @@ def blocks(results: ReportInputs) -> list[Block]:
             most=most,
         ),
         *(
-            TEXT.blocks("results, with the figure", comment=comment)
+            TEXT.blocks("results, with the figure", groups=_groups(result))
             if drawn
-            else TEXT.blocks("results", comment=comment)
+            else TEXT.blocks("results", groups=_groups(result))
         ),
+        Bullets(tuple(_widths(result))),
         _weights_table(result),
     ]
     if drawn:
@@ -84,7 +84,7 @@ def blocks(results: ReportInputs) -> list[Block]:
 
 def abstract(result: Row) -> str:
     """Return what each width costs, what inputs add, and how much text is enough."""
-    return " ".join((_widths(result), _inputs(result), _amounts(result)))
+    return " ".join((*_widths(result), _inputs(result), _amounts(result)))
 
 
 def _explanation(name: str) -> str:
@@ -97,15 +97,18 @@ def _explanation(name: str) -> str:
     return explanation.format(**{**to_dict(method.Settings()), "bits": bits})
 
 
-def _widths(result: Row) -> str:
+def _widths(result: Row) -> list[str]:
     """Return what each width costs by group: plain rounding, and the others beside it."""
     bits = sorted({row["bits"] for row in result["rows"]}, reverse=True)
-    return " ".join(_width(result, each) for each in bits)
+    return [_width(result, each) for each in bits]
 
 
 def _width(result: Row, bits: int) -> str:
     plain = _plain(result, bits)
-    text = f"With {bits} bits and a scale a group {_label(result, plain)} costs {_cost(plain)}"
+    text = (
+        f"With {bits} bits and a scale a group plain rounding ({_label(result, plain)}) costs "
+        f"{_cost(plain)}"
+    )
     others = [row for row in _grouped(result, bits) if row is not plain]
     return "; ".join([text, *_by_verdict(result, others, "beside_plain")]) + "."
 
@@ -179,9 +182,9 @@ def _wrong(result: Row) -> str:
     for kind, name in _kinds(result).items():
         rows = [row for row in result["calibration"] if row["text"] == kind]
         more = [row for row in rows if _difference(row, "beside_most").verdict is Verdict.MORE]
-        losses = [f"{_label(result, row)} loses {_cost(row, 'beside_most')}" for row in more]
-        said = listed(losses) if losses else "no method loses anything measurable"
-        sentences.append(f"By {name} {said}.")
+        losses = [f"with {_label(result, row)} by {_cost(row, 'beside_most')}" for row in more]
+        said = f"higher {listed(losses)}" if losses else "not measurably higher with any method"
+        sentences.append(f"By {name} the perplexity is {said}.")
     return " ".join(filter(None, sentences))
 
 
@@ -242,9 +245,9 @@ def _cost(row: Row, beside: str = "more") -> str:
 def _percent(nats: float) -> str:
     """Return an increase of the loss as one of perplexity."""
     share = math.expm1(nats)
-    if abs(share) < 0.1:
-        return percent(share, 2)
-    return f"{significant(100 * share)}\u202f%".replace("-", "−")
+    if abs(share) >= 0.1:
+        return f"{significant(100 * share)}\u202f%".replace("-", "−")
+    return f"{round(100 * share, 2) + 0.0:.2f}\u202f%".replace("-", "−")  # no negative zero
 
 
 def _cell(row: Row | None) -> str:
@@ -271,7 +274,7 @@ def _weights_table(result: Row) -> Table:
         plain = next(row for row in every.values() if row["beside_plain"] is None)
         rows.append(
             (
-                f"{bits}, a {'row' if by_row else 'group'}",
+                f"{bits}, {'row' if by_row else 'group'}",
                 *(_cell(every.get(name)) for name in names),
                 significant(8 * plain["bytes"] / result["weights"]),
                 mib(plain["bytes"]),
@@ -281,7 +284,7 @@ def _weights_table(result: Row) -> Table:
     return Table(
         "tab:quantization",
         TEXT.line("table", perplexity=significant(result["perplexity"], 4)),
-        ("Bits, a scale", *labels, "Bits a weight", "MiB"),
+        ("Bits, a scale a", *labels, "Bits a weight", "MiB"),
         tuple(rows),
         "l" + "r" * (len(names) + 2),
         TEXT.line(
