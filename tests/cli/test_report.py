@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,35 @@ def measured(path: Path) -> Any:
         return [plain(item) for item in value] if isinstance(value, list) else value
 
     return plain(json.loads(path.read_text("utf-8")))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [("quantize", "--bits", 4), ("prune", "--share", 0.5), ("merge", "lora")],
+    ids=lambda made: made[0],
+)
+def test_a_run_that_was_made_of_another_is_reported_and_handed_in(
+    tinylm: Command, run: Path, made: tuple[object, ...]
+) -> None:
+    """Without the training that it never had, and without commands that make another model."""
+    if made[0] == "merge":
+        assert tinylm("finetune", run, "--data", "letters", "--steps", 2)[0] == 0
+    status, _, err = tinylm(made[0], run, *made[1:], "--out", "small")
+    assert status == 0, err
+    few = ("-o", "evaluation.num_stories=3")
+    status, _, err = tinylm("report", "--run", "small", "--experiments", QUICK, *few)
+    assert status == 0, err
+    assert "— training is left out: small was made of another run" in err
+    small = Path("small")
+    assert {"data", "evaluation", "reproduction"} <= sections(small)
+    assert not {"training", "commands"} & sections(small)
+    assert "tinylm train" not in (small / "report.html").read_text("utf-8")
+    status, _, err = tinylm("handin", small, "--entry", "mine")
+    assert status == 0, err
+    with zipfile.ZipFile("mine.zip") as archive:
+        text = archive.read("mine/README.md").decode()
+    assert "tinylm train" not in text and "tinylm report" not in text
+    assert "tinylm evaluate runs/mine" in text
 
 
 def test_all_are_the_registrys(tinylm: Command, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

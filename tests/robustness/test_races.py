@@ -16,7 +16,7 @@ from tests.robustness.race import Ended
 from tests.robustness.server import Server
 from tests.robustness.test_crashes import comparable
 from tinylm.config import RunConfig, dump_yaml
-from tinylm.locks import LOCK
+from tinylm.locks import LOCK, locked
 
 ADAPTER = "runs/tiny/adapters/small"
 MAKE_ADAPTER = shlex.split("finetune runs/tiny --data letters --steps 2 --name small -o rank=2")
@@ -55,6 +55,14 @@ def check_refused(loser: Ended, folder: str, command: str, winner: Ended) -> Non
     assert command.startswith(line[3].removesuffix("…"))
 
 
+def prepare(server: Server, place: Path, tiny_run: Path, words: list[str]) -> None:
+    """Make the folder in which a command runs, with the run that it takes."""
+    shutil.copytree(tiny_run, place / "runs/tiny", symlinks=True)
+    labelled(place / "rows.jsonl")
+    if ADAPTER in words:
+        assert server.run(place, MAKE_ADAPTER).status == 0
+
+
 @pytest.mark.parametrize("folder", COMMANDS)
 def test_one_goes_on_and_the_other_says_who_has_the_folder(
     server: Server, tmp_path: Path, tiny_run: Path, tiny_config: RunConfig, folder: str
@@ -63,19 +71,16 @@ def test_one_goes_on_and_the_other_says_who_has_the_folder(
     words = shlex.split(command)
     place = tmp_path / "place"
 
-    def prepare() -> None:
-        shutil.copytree(tiny_run, place / "runs/tiny", symlinks=True)
-        labelled(place / "rows.jsonl")
+    def begin() -> None:
+        prepare(server, place, tiny_run, words)
         (place / "new.yaml").write_text(dump_yaml(tiny_config), "utf-8")
-        if ADAPTER in words:
-            assert server.run(place, MAKE_ADAPTER).status == 0
 
-    prepare()
+    begin()
     (alone,) = server.race(place, words, "alone")
     assert alone.status == 0, alone.errors
     expected = made(place)
     shutil.rmtree(place)
-    prepare()
+    begin()
 
     loser, winner = server.race(place, words, "killed")
     assert winner.status == -signal.SIGKILL
@@ -86,4 +91,21 @@ def test_one_goes_on_and_the_other_says_who_has_the_folder(
     check_refused(loser, folder, command, winner)
     assert winner.status == 0, winner.errors
     assert not (place / folder / LOCK).exists()
+    assert made(place) == expected
+
+
+@pytest.mark.parametrize("folder", [name for name in COMMANDS if "/" not in name])
+def test_a_run_is_made_of_one_that_another_process_writes_to(
+    server: Server, tmp_path: Path, tiny_run: Path, folder: str
+) -> None:
+    """What is read of it is whole at any time, so that nobody waits for its training."""
+    place, words = tmp_path / "place", shlex.split(COMMANDS[folder])
+    prepare(server, place, tiny_run, words)
+    answer = server.run(place, words)
+    assert answer.status == 0, answer.stderr
+    expected = made(place)
+    shutil.rmtree(place / folder)
+    with locked(place / "runs/tiny", print):  # by this process, which is another
+        answer = server.run(place, words)
+    assert answer.status == 0, answer.stderr
     assert made(place) == expected

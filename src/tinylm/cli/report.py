@@ -33,6 +33,7 @@ def report(
     """Train, measure, draw and write it up; what is done already is not done again."""
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
+    from tinylm.experiments.compressing import has_training
     from tinylm.experiments.context import (
         create_run,
         open_run,
@@ -43,6 +44,7 @@ def report(
     from tinylm.experiments.document.build import build_report
     from tinylm.experiments.preparation import prepare_data, resolve
     from tinylm.locks import locked
+    from tinylm.registry import EXPERIMENTS
 
     console = TerminalConsole()
     override = [*override, *_named(experiments, override)]
@@ -66,7 +68,11 @@ def report(
             resolved = resolve(wanted, prepare_data(wanted, console))
             context = create_run(folder, resolved, console)
         context = replace(context, reports=True)
+        trained = has_training(context.folder)
         for experiment in context.config.report.experiments:
+            if EXPERIMENTS.load(experiment).trains_run and not trained:
+                console.note(f"— {experiment} is left out: {folder} was made of another run")
+                continue
             console.note(f"— {experiment}")
             run_experiment(experiment, context)
         # Which `tinylm attention` writes to as well.

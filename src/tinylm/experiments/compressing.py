@@ -313,6 +313,15 @@ def _records(done: Written | None) -> list[dict[str, Any]]:
     return [{key: value for key, value in own.items() if key != "earlier"}, *own["earlier"]]
 
 
+def has_training(folder: Path) -> bool:
+    """Whether a run has a training of its own, which one that was made of another has not.
+
+    Raises:
+        CompressionError: if compression.json cannot be read.
+    """
+    return read_compression(folder) is None
+
+
 def refuse_training(folder: Path) -> None:
     """Refuse to go on with the training of a compressed run: there is no state to go on from.
 

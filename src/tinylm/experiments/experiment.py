@@ -57,6 +57,8 @@ class Experiment:
     """Those of its settings that say where something lies."""
     fingerprint: str | None = None
     """Configuration -> what the images are that it depends on."""
+    trains_run: bool = False
+    """Whether it trains the run itself, and does not belong to one that was made of another."""
     needs_run: bool = True
     """Whether it works on a run; one that does not makes a folder of its own."""
     form: int = 1

@@ -11,6 +11,7 @@ import tinylm
 from tinylm.checkpoint import FILES, find_checkpoint, refuse_damaged
 from tinylm.config import dump_yaml, load_config
 from tinylm.errors import ConfigError
+from tinylm.experiments.compressing import has_training
 from tinylm.experiments.context import refuse_no_run
 from tinylm.experiments.document.record import Record, changed_since, read_record
 from tinylm.experiments.results import read_result
@@ -80,6 +81,7 @@ def hand_in(
         url=checkpoint_url,
         version=tinylm.__version__,
         is_locked="requirements.lock" in code,
+        has_training=has_training(run),
     )
     files = {
         **code,

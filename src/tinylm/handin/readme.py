@@ -68,6 +68,8 @@ class Subject:
     """Of tinylm."""
     is_locked: bool
     """Whether exact versions of all packages are there."""
+    has_training: bool = True
+    """Whether the model was trained by the configuration, and not made of another run's."""
 
 
 def readme(subject: Subject) -> str:
@@ -134,9 +136,10 @@ def _checkpoint(subject: Subject) -> Iterator[str]:
     for file in subject.files:
         yield f"| `{file.name}` | {file.num_bytes} | `{file.sha256}` |"
     yield ""
+    use = "use them in place of a training, and" if subject.has_training else "use them, and"
     yield (
-        "Save them in a folder `checkpoint` here, and the commands below use them in place of a "
-        "training, and show what was measured, or measure it again with `--again`:"
+        f"Save them in a folder `checkpoint` here, and the commands below {use} show what was "
+        "measured, or measure it again with `--again`:"
     )
     yield ""
     run, step = f"runs/{subject.entry}", subject.checkpoint
@@ -169,14 +172,15 @@ def _commands(subject: Subject) -> Iterator[str]:
             "`config.yaml` to their file."
         )
     yield ""
-    for heading, words in _parts(config, run, subject.entry):
+    for heading, words in _parts(subject, run):
         yield f"### {heading}"
         yield ""
         yield from _shell(*(_command(line) for line in words))
 
 
-def _parts(config: RunConfig, run: str, name: str) -> Iterator[tuple[str, Sequence[Sequence[str]]]]:
-    """Yield a heading and its commands, for every part of the work."""
+def _parts(subject: Subject, run: str) -> Iterator[tuple[str, Sequence[Sequence[str]]]]:
+    """Yield a heading and its commands, for every part of the work that they can do again."""
+    config = subject.config
     prompts = (p for p in config.report.prompts if p.isprintable() and "`" not in p and p.strip())
     prompt = next(prompts, _PROMPT)
     wanted = config.generation
@@ -184,7 +188,8 @@ def _parts(config: RunConfig, run: str, name: str) -> Iterator[tuple[str, Sequen
     beams = max(2, config.experiments.beam_search.widths[0])
     generate = ["generate", run, prompt]
     yield "Look at the data", [["data", "--config", "config.yaml"]]
-    yield "Train", [["train", "--config", "config.yaml", "--name", name]]
+    if subject.has_training:
+        yield "Train", [["train", "--config", "config.yaml", "--name", subject.entry]]
     yield "Evaluate: perplexity, BLEU, diversity", [["evaluate", run]]
     yield (
         "Generate: sampling, greedy decoding, beam search",
@@ -206,7 +211,8 @@ def _parts(config: RunConfig, run: str, name: str) -> Iterator[tuple[str, Sequen
     yield "Fine-tune by LoRA, use the adapter, merge it", _finetuning(config, run, prompt)
     yield "What attention heads do", [["attention", run]]
     yield "Check fast paths beside plain ones", [["verify", run]]
-    yield "Write the report, with all that is in it", [["report", "--run", run]]
+    if subject.has_training:
+        yield "Write the report, with all that is in it", [["report", "--run", run]]
 
 
 def _finetuning(config: RunConfig, run: str, prompt: str) -> list[list[str]]:

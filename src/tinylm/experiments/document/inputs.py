@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinylm.config import RunConfig, as_options, load_config, overrides_between
+from tinylm.experiments.compressing import has_training
 from tinylm.experiments.results import read_result
 from tinylm.registry import EXPERIMENTS
 
@@ -94,7 +95,13 @@ def repeating(folder: Path, overrides: Sequence[str] = ()) -> list[str]:
     Args:
         folder: the run's.
         overrides: ``key=value`` settings of the report that ``config.yaml`` does not have.
+
+    Returns:
+        Nothing for a run that was made of another: training by its configuration makes another
+        model.
     """
+    if not has_training(folder):
+        return []
     name = f"{folder.absolute().name}-again"
     options = as_options(overrides)
     return [

@@ -8,6 +8,7 @@ EXPERIMENT = Experiment(
     chapter="Model",
     depends_on=(*TEXT, "training", CHECKPOINTS),
     package=__name__,
+    trains_run=True,
     figures=f"{__name__}.figures:draw",
     sentence=f"{__name__}.sentence:sentence",
 )
