@@ -96,7 +96,7 @@ def config_of_students(context: Context, teacher: LanguageModel) -> RunConfig:
         raise ConfigError(
             f"experiments.distillation.num_layers = {settings.num_layers} and hidden_size = "
             f"{width}: such a student has {size:,} numbers and its teacher {most:,}: make it "
-            f"smaller, such as by -o experiments.distillation.hidden_size={max(1, width // 2)}"
+            f"smaller, such as by -o experiments.distillation.hidden_size={max(1, own.hidden_size // 2)}"
         )
     if settings.prompt_tokens >= own.context_length:
         raise ConfigError(

@@ -25,8 +25,9 @@ class HiddenStates(WordLevel):
     label = "word-level and hidden states"
     noun = "distillation of words and hidden states"
     explanation = (
-        "*Hidden-state matching* [[romero2015]] [[jiao2020]] also draws a learned projection of "
-        "the student's residual stream to the teacher's, layer by layer, mapped evenly."
+        "*Hidden-state matching* [[romero2015]] [[jiao2020]] is word-level distillation that also "
+        "draws a learned projection of the student's residual stream to the teacher's, layer by "
+        "layer, mapped evenly."
     )
 
     def begin(self, lesson: Lesson) -> None:
