@@ -87,7 +87,8 @@ def config_of_students(context: Context, teacher: LanguageModel) -> RunConfig:
     config = context.config
     settings: DistillationExperiment = config.experiments.distillation
     own = config.model
-    width = settings.hidden_size or max(1, own.hidden_size // 2)
+    half = max(1, own.hidden_size // 2)
+    width = settings.hidden_size or half
     sizes = [f"model.num_layers={settings.num_layers}", f"model.hidden_size={width}"]
     smaller, _ = student_config(context.folder, sizes)
     most = teacher.model.parameter_counts()["total"]
@@ -96,7 +97,7 @@ def config_of_students(context: Context, teacher: LanguageModel) -> RunConfig:
         raise ConfigError(
             f"experiments.distillation.num_layers = {settings.num_layers} and hidden_size = "
             f"{width}: such a student has {size:,} numbers and its teacher {most:,}: make it "
-            f"smaller, such as by -o experiments.distillation.hidden_size={max(1, own.hidden_size // 2)}"
+            f"smaller, such as by -o experiments.distillation.hidden_size={half}"
         )
     if settings.prompt_tokens >= own.context_length:
         raise ConfigError(
