@@ -33,6 +33,7 @@ bench: $(VENV)/installed
 	for shape in first wide long; do $(BIN)/python benchmarks/training.py --shape $$shape || exit 1; done
 	$(BIN)/python benchmarks/busy.py
 	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/removing.py
 	$(BIN)/python benchmarks/patching.py
 	$(BIN)/python benchmarks/startup.py
 

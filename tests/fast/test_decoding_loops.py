@@ -130,6 +130,69 @@ def test_however_many_threads(rows: int, padded: bool, changes: dict[str, Any]) 
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
 
 
+def pieces(model: DecoderLM, texts: int, padded: bool) -> Tensor:
+    """Read several new tokens of each text at once, and return all streams but those of padding."""
+    ids = torch.randint(4, 131, (texts, 12), generator=torch.Generator().manual_seed(1))
+    real = torch.ones(texts, 4, dtype=torch.bool)
+    if padded:
+        real = torch.arange(4) >= torch.arange(texts)[:, None] % 4
+    streams, kept = [], torch.ones(texts, 12, dtype=torch.bool)
+    kept[:, :4] = real
+    with torch.inference_mode():
+        state = model.decoding_state(texts, max_batch_size=texts)
+        for first, last in ((0, 4), (4, 5), (5, 8), (8, 10), (10, 12)):
+            new = real if padded and first == 0 else None
+            streams.append(model.residual(ids[:, first:last], real=new, cache=state))
+            if first > 0:
+                state.reorder(torch.arange(texts).flip(0))
+    return torch.cat(streams, 1)[kept]
+
+
+@pytest.mark.parametrize("norm_placement", ["pre", "post"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("texts", [1, 2])
+@pytest.mark.parametrize("padded", [False, True])
+def test_several_new_tokens_of_a_text_go_through_all_layers_at_once(
+    norm_placement: str, encoding: str, texts: int, padded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(2)
+    model = with_encoding(encoding, norm_placement=norm_placement)
+    expected = pieces(model, texts, padded)
+    quick = for_decoding(model)
+    monkeypatch.setattr("tinylm.fast.decoder.FastDecoderLM.run_layers", None)  # not in turn
+    result = pieces(quick, texts, padded)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_tokens_that_see_those_after_them_are_read_in_turn() -> None:
+    model = build()
+    ids = torch.randint(4, 131, (2, 4))
+    results = []
+    with torch.inference_mode():
+        for each in (model, for_decoding(model)):
+            state = each.decoding_state(2)
+            results.append(each.residual(ids, causal=False, cache=state))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-4)
+
+
+def test_other_threads_are_woken_where_there_is_enough_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By how much a matrix holds, in any format, and how many rows it multiplies."""
+    from tinylm.fast.loops import launch
+    from tinylm.fast.loops.matrices import Matrix
+
+    monkeypatch.setattr(launch, "WAKING", 150_000)
+    torch.set_num_threads(3)
+    assert launch.threads_for(149_999) == 1
+    assert launch.threads_for(150_000) == 3
+    bias = torch.zeros(1)
+    small, large = (Matrix(torch.empty(n, 300), bias) for n in (1000, 10_000))
+    half = Matrix(torch.empty(10_000, 300, dtype=torch.bfloat16), bias)
+    assert small.nanoseconds(1) == half.nanoseconds(1) / 5 == large.nanoseconds(1) / 10 == 25_000
+    assert small.nanoseconds(7) == 4 * small.nanoseconds(1)
+
+
 @pytest.mark.parametrize("kind", [ByPlace, Squared])
 def test_an_encoding_that_no_table_can_hold_is_run_as_it_is(kind: type[Positions]) -> None:
     model = build()

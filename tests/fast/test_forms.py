@@ -342,4 +342,4 @@ def test_a_model_with_a_trained_beginning_decodes_by_quick_steps(
     wanted = decoded(plain)
     assert not calls
     torch.testing.assert_close(decoded(quick), wanted, rtol=1e-4, atol=1e-4)
-    assert len(calls) == 6
+    assert len(calls) == 6 + (rows == 1)  # a short prompt is read by one, too

@@ -83,12 +83,11 @@ class StepCache(KVCache):
 
         For one new token of each text, where no gradient is wanted.
         """
-        return (
-            self.tables is not None
-            and x.shape[1] == 1
-            and not torch.is_grad_enabled()
-            and loops.suit(x, self._keys)
-        )
+        return x.shape[1] == 1 and self.can_be_read(x)
+
+    def can_be_read(self, x: Tensor) -> bool:
+        """Whether the loops know the positional encoding and suit such tokens, without gradient."""
+        return self.tables is not None and not torch.is_grad_enabled() and loops.suit(x, self._keys)
 
     def attend(self, projected: Tensor, layer: int, positions: Tensor) -> Tensor:
         """Store the newest keys and values of a layer, and mix those that each query sees.

@@ -1,4 +1,6 @@
-"""Decoding, quick: one new token of a few texts goes through all layers in one call.
+"""Decoding, quick: the new tokens of a few texts go through all layers in one call.
+
+So do short prompts, whose tokens are few.
 
 What a model's layers are is read once, when a decoding state is made, and again when their weights
 have changed. Adapters that have no part in a step (those that are switched off or merged, and
@@ -64,7 +66,7 @@ class _Adapted(Protocol):
 
 
 class SteppingDecoderLM(FastDecoderLM):
-    """A decoder whose steps are one call for a few texts."""
+    """A decoder whose layers are one call for a few tokens."""
 
     numbers: ClassVar[Numbers] = "float32"
 
@@ -74,14 +76,14 @@ class SteppingDecoderLM(FastDecoderLM):
         if (
             isinstance(cache, StepCache)
             and cache.layers is not None
-            and len(x) <= cache.layers.most_rows
+            and x.shape[:-1].numel() <= cache.layers.most_rows
             and self.layer_runner is None
             and not reading.hooks.active
-            and cache.can_attend(x)
+            and cache.can_be_read(x)
+            and _looks_back(reading)
         ):
-            places = reading.positions[:, 0].expand(len(x)).tolist()
-            encoding = cache.encoding_at(places)
-            return cache.layers.step(x[:, 0], cache.layout(), encoding)[:, None]
+            places = reading.positions.expand(x.shape[:-1]).flatten().tolist()
+            return cache.layers.step(x, cache.layout(), cache.encoding_at(places))
         return super().run_layers(x, reading)
 
     def next_logits(
@@ -152,6 +154,12 @@ class SteppingDecoderLM(FastDecoderLM):
             output=self._quick_unembedding(),
             **sizes,
         )
+
+
+def _looks_back(reading: Reading) -> bool:
+    """Whether no token sees one after it."""
+    blocked = reading.blocked  # where there are several, the first never sees the last then
+    return blocked is None or blocked.shape[2] == 1 or bool(blocked[:, 0, 0, -1].all())
 
 
 class Float32Steps(SteppingDecoderLM):

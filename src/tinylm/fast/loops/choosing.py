@@ -18,9 +18,11 @@ from tinylm.fast.loops.launch import (
     function,
     largest_of,
     next_block,
+    threads_for,
     widen,
 )
 
+_NANOSECONDS = 0.7  # that a number takes one thread
 _CHUNK = 64
 """Numbers whose largest is remembered: after one is taken, only its chunk is searched again."""
 
@@ -93,5 +95,5 @@ def likeliest(logits: Tensor, forbidden: Sequence[int], count: int) -> tuple[Ten
         *(0, rows, rows, vocab, count, len(forbidden)),
         *(held.data_ptr(), ctypes.addressof(never), ids.data_ptr(), log_probabilities.data_ptr()),
     )
-    _RUN[logits.dtype].run(table, min(torch.get_num_threads(), rows))
+    _RUN[logits.dtype].run(table, min(threads_for(rows * vocab * _NANOSECONDS), rows))
     return ids, log_probabilities

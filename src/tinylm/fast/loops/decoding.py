@@ -1,4 +1,4 @@
-"""Decoder layers for one new token of a few texts, from the first layer to the last at once.
+"""Decoder layers for a few new tokens, from the first layer to the last at once.
 
 With few rows the time of a step is that of reading the weights, and the operations between the
 products would take longer to call than to compute. So one kernel computes all layers. Its work is a
@@ -32,6 +32,7 @@ from tinylm.fast.loops.launch import (
     next_block,
     real,
     store,
+    threads_for,
     wait_for,
 )
 from tinylm.fast.loops.matrices import (
@@ -65,7 +66,7 @@ _LENGTH, _CAPACITY, _ROOM, _PRE_NORM, _ACTIVATION, _EPS = range(10, 16)
 _KEYS, _VALUES, _SLOTS, _REAL, _STREAMS, _BRANCHES = range(16, 22)
 _PROJECTED, _MIXED, _INNER, _OUT, _WEIGHTS = range(22, 27)
 _POSITIONS, _TURN, _TURN_PLACES, _TURN_HEADS, _BIAS, _DISTANCES, _PLACES = range(27, 34)
-_LAST_NORM, _SPACE, _SUMS, _TABLE_SIZE = range(34, 38)
+_LAST_NORM, _SPACE, _SUMS, _TOKENS, _TABLE_SIZE = range(34, 39)
 _PROJECTION, _OUTWARD, _EXPANSION, _CONTRACTION = range(0, 4 * PLACES, PLACES)
 # Weight and bias of the norm as its stream enters, and in its middle.
 _NORM, _INNER_NORM, _ROW_SIZE = (4 * PLACES + i for i in (0, 2, 4))
@@ -102,6 +103,8 @@ def _entry(numbers, cached):
     def entry(a):
         parts, rows, hidden, heads, size = a[_PARTS], a[_ROWS], a[_HIDDEN], a[_HEADS], a[_HEAD_DIM]
         layers, length, capacity, room = a[_LAYERS], a[_LENGTH], a[_CAPACITY], a[_ROOM]
+        new = a[_TOKENS]
+        texts = rows // new
         ffn, width, pre_norm, eps = a[_FFN], heads * size, a[_PRE_NORM], np.float32(real(a[_EPS]))
         shape = (layers, capacity, room, heads, size)
         keys = carray(address(a[_KEYS]), shape, cached)
@@ -136,7 +139,7 @@ def _entry(numbers, cached):
             while item >= first + count:
                 first += count
                 stage += 1
-                count = rows * heads if stage % _STAGES == _ATTEND else parts
+                count = texts * heads if stage % _STAGES == _ATTEND else parts
             wait_for(a, _DONE, first)
             layer, kind, part = stage // _STAGES, stage % _STAGES, item - first
             place = held[layer]
@@ -157,35 +160,36 @@ def _entry(numbers, cached):
                 ready = stage
                 linear_part(x, place[_PROJECTION:], space, projected, part, parts, numbers)
             elif kind == _ATTEND:
-                row, head = part // heads, part % heads
+                text, head = part // heads, part % heads
                 start = head * size
-                key = keys[layer, length - 1, row, head]
-                value = values[layer, length - 1, row, head]
-                query = projected[row, start : start + size]
-                given = projected[row, width + start : width + start + size]
-                at = places[row] if len(places) > 0 else 0
-                if len(turn) > 0:
-                    matrix = turn[at, min(head, turn.shape[1] - 1)]
-                    turn_vector(query, matrix, turned[0])
-                    turn_vector(given, matrix, turned[1])
-                    query, given = turned[0], turned[1]
-                for j in range(size):
-                    store(key, j, given[j])
-                    store(value, j, projected[row, 2 * width + start + j])
-                attend_head(
-                    query,
-                    keys[layer],
-                    values[layer],
-                    slots,
-                    seen,
-                    positions,
-                    bias[head] if len(bias) > 0 else no_bias,
-                    at,
-                    row,
-                    head,
-                    scores,
-                    mixed[row, start : start + size],
-                )
+                for token in range(new):  # each sees those before it, which are stored by then
+                    row, t = text * new + token, length - new + token
+                    key, value = keys[layer, t, text, head], values[layer, t, text, head]
+                    query = projected[row, start : start + size]
+                    given = projected[row, width + start : width + start + size]
+                    at = places[row] if len(places) > 0 else 0
+                    if len(turn) > 0:
+                        matrix = turn[at, min(head, turn.shape[1] - 1)]
+                        turn_vector(query, matrix, turned[0])
+                        turn_vector(given, matrix, turned[1])
+                        query, given = turned[0], turned[1]
+                    for j in range(size):
+                        store(key, j, given[j])
+                        store(value, j, projected[row, 2 * width + start + j])
+                    attend_head(
+                        query,
+                        keys[layer],
+                        values[layer],
+                        slots,
+                        seen,
+                        positions,
+                        bias[head] if len(bias) > 0 else no_bias,
+                        at,
+                        text,
+                        head,
+                        scores[: t + 1],
+                        mixed[row, start : start + size],
+                    )
             elif kind == _OUTPUT:
                 if ready != stage:
                     round_rows(mixed, place[_OUTWARD:], space)
@@ -248,6 +252,7 @@ class Layers:
             last_norm: weight and bias of the norm after the last layer, where norms stand before.
         """
         self._layers, self._last_norm = list(layers), last_norm  # keeps the tensors alive
+        self._matrices: list[Matrix] = [matrix for layer in layers for matrix in layer[:4]]
         first = self._layers[0]
         self._format = first.projection.weight.dtype
         self._hidden = len(first.output.bias)
@@ -283,26 +288,27 @@ class Layers:
             (_ACTIVATION, ACTIVATIONS.index(activation)),
             (_EPS, bits_of(norm_eps)),
             (_WEIGHTS, ctypes.addressof(self._weights)),
-            (_SPACE, max(matrix.room[0] for layer in self._layers for matrix in layer[:4])),
-            (_SUMS, max(matrix.room[1] for layer in self._layers for matrix in layer[:4])),
+            (_SPACE, max(matrix.room[0] for matrix in self._matrices)),
+            (_SUMS, max(matrix.room[1] for matrix in self._matrices)),
         ):
             self._table[place] = number
         self._buffers: list[Tensor] = []
         self._entrance = np.empty((0, self._hidden), np.float32)
 
     def step(self, x: Tensor, layout: Layout, encoding: Encoding = NO_ENCODING) -> Tensor:
-        """Run one new token of each text through all layers.
+        """Run the new tokens of each text, as many of each, through all layers.
 
         Args:
-            x: (texts, hidden), float32: what goes into the first layer.
+            x: (texts, tokens, hidden), float32: what goes into the first layer.
             layout: where the keys and values of all tokens stand.
             encoding: turns queries and keys, biases scores.
 
         Returns:
-            (texts, hidden), what comes out of the last layer. Keys and values have been stored.
+            As ``x``, what comes out of the last layer. Keys and values have been stored.
         """
-        self.entrance(len(x))[:] = x.numpy()
-        return self.run(len(x), layout, encoding)
+        rows = x.flatten(0, 1)
+        self.entrance(len(rows))[:] = rows.numpy()
+        return self.run(len(rows), layout, encoding, tokens=x.shape[1]).view(x.shape)
 
     def entrance(self, rows: int) -> NDArray[np.float32]:
         """Return where to write what goes into the first layer, (texts, hidden), for ``run``."""
@@ -318,21 +324,30 @@ class Layers:
             self._entrance = self._buffers[0][0].numpy()
         return self._entrance
 
-    def run(self, rows: int, layout: Layout, encoding: Encoding, last_norm: bool = False) -> Tensor:
+    def run(
+        self,
+        rows: int,
+        layout: Layout,
+        encoding: Encoding,
+        last_norm: bool = False,
+        tokens: int = 1,
+    ) -> Tensor:
         """Run what was written into ``entrance``; the rest as of ``step``.
 
         Args:
-            rows: texts.
+            rows: new tokens of all texts, text after text.
             layout: as of ``step``.
             encoding: as of ``step``.
             last_norm: whether to norm what comes out of the last layer, if there is a norm for it.
+            tokens: of a text.
         """
         slots, table = layout.slots, self._table
         out = torch.empty(rows, self._hidden)
-        threads = torch.get_num_threads()
+        threads = threads_for(sum(matrix.nanoseconds(rows) for matrix in self._matrices))
         parts = 4 * threads
         table[_NEXT], table[_DONE], table[_PARTS], table[_ROWS] = 0, 0, parts, rows
-        table[_TOTAL] = len(self._layers) * (4 * parts + rows * self._heads) + 1
+        table[_TOTAL] = len(self._layers) * (4 * parts + rows // tokens * self._heads) + 1
+        table[_TOKENS] = tokens
         table[_LENGTH], table[_CAPACITY], table[_ROOM] = layout.length, *slots.shape
         table[_KEYS], table[_VALUES] = layout.keys.data_ptr(), layout.values.data_ptr()
         table[_SLOTS] = slots.data_ptr()

@@ -23,6 +23,9 @@ from tinylm.fast.loops import GOMP
 
 LOOSE = {"reassoc", "contract", "nsz", "arcp"}
 """Freedom for the compiler to sum in any order; NaN and infinity stay what they are."""
+WAKING = 150_000
+"""Nanoseconds of work for one thread from which the others are worth waking: it takes some 50,000,
+since they sleep between two calls."""
 _PATIENCE = 2000  # reads of a number before the thread yields its processor: some 50 us
 MEMORY = {
     torch.float32: np.float32,
@@ -78,6 +81,11 @@ class Kernel:
     def run(self, table: Any, threads: int) -> None:
         """Run it on a table that is filled already, a ctypes array of int64."""
         _gomp_parallel(self._address, table, threads, 0)
+
+
+def threads_for(nanoseconds: float) -> int:
+    """Return how many threads to give work that takes one thread about so long: all, or one."""
+    return torch.get_num_threads() if nanoseconds >= WAKING else 1
 
 
 def by_format(entry: Callable[[Any], Callable[[Any], None]]) -> dict[torch.dtype, Kernel]:

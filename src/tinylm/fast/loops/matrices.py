@@ -29,6 +29,7 @@ from tinylm.fast.loops.launch import (
     inline,
     largest_of,
     next_block,
+    threads_for,
 )
 from tinylm.fast.loops.products import TOGETHER, multiply_five, multiply_four, multiply_one
 
@@ -72,6 +73,13 @@ class Matrix(NamedTuple):
             0 if self.divisor is None else self.divisor.data_ptr(),
             *(self.bits, steps, self.digits, self.digits * groups),
         ]
+
+    def nanoseconds(self, rows: int) -> float:
+        """Return about how long one thread takes, where the processor's cache holds the matrix."""
+        per_nanosecond = 12 * 4 / self.weight.element_size()
+        if self.scale is not None:
+            per_nanosecond = 64 * self.bits / 8  # bytes
+        return self.weight.numel() / per_nanosecond * (rows + 1) / 2
 
     @property
     def room(self) -> tuple[int, int]:
@@ -304,7 +312,8 @@ class Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """Return ``x @ weight.T + bias``, (rows, out), of (rows, in), all in float32."""
         x = x.float().contiguous()
-        rows, threads = x.shape[0], torch.get_num_threads()
+        rows = x.shape[0]
+        threads = threads_for(self._matrix.nanoseconds(rows))
         out = torch.empty(rows, self._outputs)
         self._table[:3] = [0, 8 * threads, rows]
         self._table[5:7] = [x.data_ptr(), out.data_ptr()]
