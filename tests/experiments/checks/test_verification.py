@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from tests.experiments.checks.subjects import nothing_changes
+from tinylm.config.quantization import SmoothQuantConfig
 from tinylm.errors import CheckpointError
 from tinylm.experiments.checks import Finding
-from tinylm.experiments.context import Context, SilentConsole
+from tinylm.experiments.context import Context, SilentConsole, open_run
+from tinylm.experiments.quantizing import quantize_run
 from tinylm.experiments.verification import measure as verification
 from tinylm.language_model import LanguageModel
 from tinylm.registry import CHECKS, Registry
@@ -133,3 +135,14 @@ def test_no_file_is_left(
 def test_a_run_without_a_checkpoint_is_refused(tiny_context: Context, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no checkpoint; `tinylm train` makes a run"):
         verification.run(replace(tiny_context, folder=tmp_path))
+
+
+@pytest.mark.parametrize("name", ["kv-cache", "compiled-loops"])
+def test_rounded_inputs_are_no_mistake_of_a_path(name: str, tiny_run: Path, tmp_path: Path) -> None:
+    """A sum in another order moves some inputs by a whole step of 8 bits, which is no mistake."""
+    context = open_run(tiny_run, SilentConsole())
+    settings = SmoothQuantConfig(windows=4)
+    quantize_run(context, tmp_path / "small", "smoothquant", settings)
+    small = open_run(tmp_path / "small", SilentConsole())
+    row = verification.check(name, verification.open_subject(small, small.folder))
+    assert row["passed"], row

@@ -18,6 +18,7 @@ from tinylm.experiments.checks.material import (
     relative,
     seeded,
     with_dropout,
+    without_rounded_inputs,
     worst,
 )
 from tinylm.fast import PLAIN, WHOLE, for_decoding, install, loops, remove
@@ -40,7 +41,8 @@ def run(subject: Subject) -> Finding:
     batch = windows.batch(range(len(windows)))
     dropout = max(_LEAST_DROPOUT, given.config.dropout)
     with seeded(subject.seed, cpu):
-        model = with_dropout(given, dropout).to(cpu, torch.float32).train()
+        model = without_rounded_inputs(with_dropout(given, dropout))
+    model.to(cpu, torch.float32).train()
     steps = [_gradients(model, batch, on, subject.seed) for on in (False, True)]
     logits = [_decoded(model.eval(), subject, on) for on in (False, True)]
     return Finding(

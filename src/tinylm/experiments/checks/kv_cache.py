@@ -15,7 +15,13 @@ from torch import Tensor
 
 from tinylm.data.token_files import TokenFile
 from tinylm.experiments.checks import Finding, Subject
-from tinylm.experiments.checks.material import device_of, relative, stream, worst
+from tinylm.experiments.checks.material import (
+    device_of,
+    relative,
+    stream,
+    without_rounded_inputs,
+    worst,
+)
 from tinylm.fast import for_decoding
 from tinylm.generation.stepper import Stepper
 from tinylm.model.base import GenerativeModel
@@ -31,7 +37,7 @@ _KEPT = (2, 0, 0)
 
 def run(subject: Subject) -> Finding:
     """Compare the stepper's logits with those of each row's last window, read alone."""
-    model = subject.lm.model
+    model = without_rounded_inputs(subject.lm.model)
     context = model.config.context_length
     short = [max(1, min(length, context - 1)) for length in _SHORT]
     long = [max(1, context - missing) for missing in _BEFORE_CONTEXT]
