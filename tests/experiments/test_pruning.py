@@ -18,11 +18,12 @@ from tinylm.compression.masking import targets
 from tinylm.config import RunConfig
 from tinylm.config.finetuning import EVERY_PROJECTION
 from tinylm.errors import CompressionError
+from tinylm.experiments.block_losses import perplexity_of
 from tinylm.experiments.compressing import count_weights, write_compressed
 from tinylm.experiments.context import Context, run_experiment
 from tinylm.experiments.pruned import Pruning, prune_run
 from tinylm.experiments.pruning import heads, measure
-from tinylm.experiments.pruning.comparing import by_share, perplexity_of
+from tinylm.experiments.pruning.comparing import by_share
 from tinylm.experiments.pruning.figures import pruning_figure
 from tinylm.experiments.pruning.settings import PruningExperiment
 from tinylm.experiments.pruning.sparse import sparse_products

@@ -30,6 +30,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm merge runs/quick lora --out runs/merged",
         "tinylm merge runs/quick runs/quick/adapters/lora --out runs/merged-again",
     ),
+    "compress": (
+        "tinylm compress runs/quick --max-loss 5% --out runs/quick-small",
+        "tinylm compress runs/quick --max-loss 100% --out runs/quick-smaller -o steps=20",
+    ),
     "quantize": (
         "tinylm quantize runs/quick --bits 8 --out runs/quick-8-bits -o symmetric=true",
         "tinylm quantize runs/quick --method nf4 --out runs/quick-nf4 -o activations=dynamic",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -65,7 +65,7 @@ class Compression:
     """What was done to a run's model."""
 
     command: str
-    """Of the command line: prune, quantize or merge."""
+    """Of the command line: prune, quantize, compress or merge."""
     method: str
     """Name in the command's registry; of a merge, of the adapter's method."""
     settings: Mapping[str, Any]
@@ -170,12 +170,17 @@ def calibration_windows(
 
 
 @contextmanager
-def new_run(out: Path, console: Console) -> Iterator[None]:
+def new_run(out: Path, console: Console, own: Collection[str] = ()) -> Iterator[None]:
     """Be the only process that writes to a folder in which a run of another will be made.
 
     Entered before the work begins, it refuses at once what cannot be; what a command left there
     that was killed before its folder was a run is deleted. Where the work fails or is interrupted
     before the folder is a run, nothing is left of it.
+
+    Args:
+        out: the folder.
+        console: who watches.
+        own: names of what the command goes on with, if it is there.
 
     Raises:
         ConfigError: if it is no folder, or inside of a run, or not empty.
@@ -189,26 +194,29 @@ def new_run(out: Path, console: Console) -> Iterator[None]:
         if (above / _CONFIG).exists() and (above / _CHECKPOINTS).is_dir():
             raise ConfigError(f"{out} is inside of the run {above}: give --out a folder elsewhere")
     with locked(out, console.warn):
-        names = {path.name for path in out.iterdir()} - {LOCK}
+        names = {path.name for path in out.iterdir()} - {LOCK, *own}
         records = names & _RECORDS
         if names and (not records or names - _RECORDS - _UNBEGUN):
             advice = "give --out a new folder"
             if records and _CONFIG in names and not made_at_once(out):
                 advice += f", or go on: {shlex.join(['tinylm', 'train', '--resume', str(out)])}"
             raise ConfigError(f"{out} is not empty: {advice}")
-        _clear(out)
+        _clear(out, own)
         try:
             yield
         except BaseException:  # Ctrl-C too
             if not (out / _CONFIG).exists():
                 refuse_lost(out / RECORD)
-                _clear(out)
+                _clear(out, own)
             raise
 
 
-def _clear(out: Path) -> None:
-    """Delete what is in a folder that is no run yet, the records last."""
-    names = {path.name for path in out.iterdir()} - {LOCK}
+def _clear(out: Path, own: Collection[str]) -> None:
+    """Delete what is in a folder that is no run yet, but for what is a command's own.
+
+    The records go last.
+    """
+    names = {path.name for path in out.iterdir()} - {LOCK, *own}
     records = names & _RECORDS
     for name in (*sorted(names - records), *sorted(records)):
         place = out / name
@@ -221,7 +229,11 @@ def made_at_once(run: Path) -> bool:
 
 
 def write_compressed(
-    out: Path, context: Context, lm: LanguageModel, record: Compression
+    out: Path,
+    context: Context,
+    lm: LanguageModel,
+    record: Compression,
+    own: Collection[str] = (),
 ) -> Written:
     """Write a run whose model is a compressed one.
 
@@ -230,6 +242,7 @@ def write_compressed(
         context: the run that the model was made of.
         lm: the compressed model; its ``source`` is the checkpoint that was loaded.
         record: what was done.
+        own: names that may be in the folder (``new_run``).
 
     Returns:
         What compression.json holds.
@@ -239,7 +252,7 @@ def write_compressed(
         CheckpointError: if the source is gone, or the new checkpoint cannot be written.
         LockedError: if another process writes there.
     """
-    with new_run(out, context.console):
+    with new_run(out, context.console, own):
         source = (lm.source or find_checkpoint(context.folder)).resolve()
         before = load_checkpoint(source)
         state = load_training_state(source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -36,11 +36,12 @@ def smoothing_span(points: int) -> int:
     return max(5, points // 25)
 
 
-def log_ticks(axes: Axes) -> None:
-    """Mark a logarithmic axis of values at round numbers, more of them where it is short."""
-    low, high = axes.get_ylim()
+def log_ticks(axes: Axes, of: Literal["x", "y"] = "y") -> None:
+    """Mark a logarithmic axis at round numbers, more of them where it is short."""
+    low, high = axes.get_ylim() if of == "y" else axes.get_xlim()
     wide = high / low > _TWO_DECADES
     subs = (1.0, 2.0, 5.0) if wide else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
-    axes.yaxis.set_major_locator(LogLocator(10, subs=subs, numticks=20))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
+    axis = axes.yaxis if of == "y" else axes.xaxis
+    axis.set_major_locator(LogLocator(10, subs=subs, numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_locator(NullLocator())

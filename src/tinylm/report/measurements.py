@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -141,6 +142,36 @@ def in_nats(difference: Difference) -> str:
     """Return a difference of losses: ``0.412 nats (95 % interval: 0.391 to 0.433)``."""
     value, low, high = (signed(part, 3) for part in (difference.value, *difference.ends))
     return f"{value} nats ({percent(CONFIDENCE, 0)} interval: {low} to {high})"
+
+
+def as_increase(nats: float) -> str:
+    """Return a difference of losses as an increase of perplexity: ``1.23 %``."""
+    share = math.expm1(nats)
+    if abs(share) >= 0.1:
+        return f"{significant(100 * share)}\u202f%".replace("-", "−")
+    return f"{round(100 * share, 2) + 0.0:.2f}\u202f%".replace("-", "−")  # no negative zero
+
+
+def cost(more: Difference) -> str:
+    """Return an increase of perplexity with its interval, or that there is none to speak of.
+
+    Args:
+        more: of the losses, in nats a token.
+    """
+    if more.verdict is Verdict.ALIKE:
+        return "nothing measurable"
+    if more.verdict is Verdict.UNKNOWN:
+        return f"{as_increase(more.value)} (no interval)"
+    low, high = map(as_increase, more.ends)
+    return f"{as_increase(more.value)} ({percent(CONFIDENCE, 0)} interval: {low} to {high})"
+
+
+def cost_cell(more: Difference) -> str:
+    """Return an increase of perplexity in per cent, with half of its interval, for a table."""
+    value, low, high = (100 * math.expm1(part) for part in (more.value, *more.ends))
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    text = f"{value:,.{digits}f}".replace("-", "−")
+    return text if math.isnan(low) else f"{text} ± {(high - low) / 2:,.{digits}f}"
 
 
 def mib(size: float) -> str:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tinylm.config import RunConfig
-from tinylm.experiments.pruning.comparing import by_share, perplexity_of
+from tinylm.experiments.block_losses import perplexity_of
+from tinylm.experiments.pruning.comparing import by_share
 from tinylm.report.axes import log_ticks
 from tinylm.report.drawing import COLOURS, MUTED, Drawn, new_figure, shared_legend, style
 from tinylm.report.formatting import plural

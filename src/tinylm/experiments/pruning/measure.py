@@ -20,6 +20,7 @@ from tinylm.data.windows import Batch, TokenWindows
 from tinylm.errors import CompressionError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.evaluation.speed import run_interleaved
+from tinylm.experiments.block_losses import losses_of
 from tinylm.experiments.compressing import calibration_windows, count_weights
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import encoded_split
@@ -37,10 +38,6 @@ from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.tokenizers.base import SOS_ID
 from tinylm.training.precision import resolve_device
 from tinylm.training.step import TrainingStep
-
-BLOCKS = 32
-"""Blocks of validation windows whose losses are kept, to be compared in pairs."""
-_DECIMALS = 4  # of a block's loss in nats, which is in the thousands
 
 
 def run(context: Context) -> dict[str, Any]:
@@ -154,9 +151,8 @@ class _Work:
     def losses(self, model: GenerativeModel) -> list[float]:
         """Return the loss of each block of validation windows, in summed nats."""
         size = self.context.config.evaluation.batch_size
-        blocks = split_loss(model, self.validation, size, self.chosen).blocks(BLOCKS)
-        self.tokens = [tokens for _, tokens in blocks]  # the same of every model
-        return [round(loss, _DECIMALS) for loss, _ in blocks]
+        losses, self.tokens = losses_of(split_loss(model, self.validation, size, self.chosen))
+        return losses
 
     def row(self, model: GenerativeModel) -> dict[str, Any]:
         """Measure a model as it is, then train a copy of it and measure that."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tinylm.experiments.block_losses import loss_difference, perplexity_of
 from tinylm.experiments.document.inputs import ReportInputs
-from tinylm.experiments.pruning.comparing import by_share, loss_difference, perplexity_of
+from tinylm.experiments.pruning.comparing import by_share
 from tinylm.measurement import CONFIDENCE, TIME_WORDS, Difference, Verdict
 from tinylm.perplexity import perplexity_text
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 from typing import Any
@@ -13,7 +12,7 @@ from tinylm.measurement import CONFIDENCE, VALUE_WORDS, Difference, Verdict
 from tinylm.registry import QUANTIZERS
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Table, literal
 from tinylm.report.formatting import count, listed, percent, plural, significant
-from tinylm.report.measurements import mib
+from tinylm.report.measurements import as_increase, cost, cost_cell, mib
 from tinylm.report.passages import passages
 
 Row = Mapping[str, Any]
@@ -117,7 +116,7 @@ def _by_verdict(result: Row, rows: Sequence[Row], beside: str) -> Iterable[str]:
     """Yield which rows cost measurably less, as much, and more than what they stand beside."""
     for verdict, word in VALUE_WORDS.items():
         names = [
-            f"{_label(result, row)} ({_percent(_difference(row, 'more').value)})"
+            f"{_label(result, row)} ({as_increase(_difference(row, 'more').value)})"
             for row in rows
             if _difference(row, beside).verdict is verdict
         ]
@@ -233,32 +232,12 @@ def _difference(row: Row, beside: str) -> Difference:
 
 def _cost(row: Row, beside: str = "more") -> str:
     """Return an increase of perplexity with its interval, or that there is none to speak of."""
-    more = _difference(row, beside)
-    if more.verdict is Verdict.ALIKE:
-        return "nothing measurable"
-    if more.verdict is Verdict.UNKNOWN:
-        return f"{_percent(more.value)} (no interval)"
-    low, high = (_percent(end) for end in more.ends)
-    return f"{_percent(more.value)} ({_CERTAIN} interval: {low} to {high})"
-
-
-def _percent(nats: float) -> str:
-    """Return an increase of the loss as one of perplexity."""
-    share = math.expm1(nats)
-    if abs(share) >= 0.1:
-        return f"{significant(100 * share)}\u202f%".replace("-", "−")
-    return f"{round(100 * share, 2) + 0.0:.2f}\u202f%".replace("-", "−")  # no negative zero
+    return cost(_difference(row, beside))
 
 
 def _cell(row: Row | None) -> str:
     """Return an increase in per cent with half of its interval; a dash for what was not tried."""
-    if row is None:
-        return "–"
-    more = _difference(row, "more")
-    value, low, high = (100 * math.expm1(part) for part in (more.value, *more.ends))
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    text = f"{value:,.{digits}f}".replace("-", "−")
-    return text if math.isnan(low) else f"{text} ± {(high - low) / 2:,.{digits}f}"
+    return "–" if row is None else cost_cell(_difference(row, "more"))
 
 
 def _weights_table(result: Row) -> Table:
