@@ -18,11 +18,14 @@ from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.context import SilentConsole, open_run
-from tinylm.experiments.distilling import course_of, read_distillation
+from tinylm.experiments.distilling import lessons_of
 from tinylm.experiments.preparation import prepare_data
+from tinylm.experiments.records import read_compression, read_distillation
 from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
 from tinylm.model.masks import masks_of
+from tinylm.planning import limits
+from tinylm.planning.memory import step_peak
 from tinylm.reading import signed
 from tinylm.registry import DISTILLATIONS
 from tinylm.tokenizers.base import EOS_ID
@@ -129,10 +132,10 @@ def test_the_corpus_holds_what_generate_with_beams_gives(
     # What is trained on is these texts in the teacher's ids, each with its end.
     context = open_run(tmp_path / "out", SilentConsole())
     data = prepare_data(context.config, SilentConsole())
-    course = course_of(context, data)
-    assert course is not None
-    assert isinstance(course.train, TokenFile)
-    stories = [story.tolist() for story in course.train.stories()]
+    lessons = lessons_of(context, data)
+    assert lessons is not None
+    assert isinstance(lessons.train, TokenFile)
+    stories = [story.tolist() for story in lessons.train.stories()]
     assert stories == [[2, *teacher.tokenizer.encode(row["text"]), 3] for row in rows]
     assert written["texts"]["tokens"] == sum(map(len, stories))
     # And the folder is a corpus that a plain training takes, held out texts included.
@@ -275,6 +278,7 @@ def test_a_student_begins_with_the_weights_of_a_pruned_run(
     assert load_config(whole / "config.yaml").model == pruned.model.config == student.config
     masks = masks_of(pruned.model)
     assert bool(masks) == (method == "magnitude")
+    assert step_names(whole / "checkpoints") == [f"step-{i}" for i in (0, 5, 6, 10, 12)]
     for step in (5, 6, 10, 12):
         trained = LanguageModel.load(whole / f"checkpoints/step-{step}").model
         assert masks_of(trained).keys() == masks.keys()
@@ -300,16 +304,16 @@ def test_a_student_begins_with_the_weights_of_a_pruned_run(
     }
 
     shutil.rmtree(tmp_path / "pruned")  # nothing of it is needed any more
-    for left in ((5,), ()):
+    for left in ((0, 5), ()):
         killed = Path(shutil.copytree(whole, tmp_path / f"killed{len(left)}", symlinks=True))
         shutil.rmtree(killed / "results")
-        for step in {5, 6, 10, 12} - {*left}:
+        for step in {0, 5, 6, 10, 12} - {*left}:
             shutil.rmtree(killed / f"checkpoints/step-{step}")
         for link in ("best", "last"):
             (killed / "checkpoints" / link).unlink()
         status, _, err = tinylm("train", "--resume", killed)
         assert status == 0, err
-        for step in (5, 6, 10, 12):
+        for step in (0, 5, 6, 10, 12):
             paths = (folder / f"checkpoints/step-{step}" for folder in (whole, killed))
             left_path, right_path = paths
             for file in ("model.safetensors", "training.safetensors", "config.json"):
@@ -350,3 +354,45 @@ def test_a_start_that_cannot_be_is_one_line(tinylm: Command, run: Path, tmp_path
     assert status == 1
     last = err.splitlines()[-1]
     assert "out/start/step-0 is gone, the weights that training begins with" in last
+
+
+def test_a_step_counts_the_teacher(
+    tinylm: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What holds the student alone does not hold both."""
+    distilled(tinylm, run, "word")
+    config = load_config(tmp_path / "out/config.yaml")
+    alone = step_peak(config.model, config.training).total
+    weights = sum(p.nbytes for p in LanguageModel.load(run).model.parameters())
+    monkeypatch.setattr(limits, "machine_memory", lambda: alone + weights)
+    second = ("distill", run, "--out", "second", *SMALLER, "--steps", 2)
+    second += ("-o", "evaluation.batch_size=1")
+    status, _, err = tinylm(*second)
+    assert status == 1
+    assert re.search(r"^tinylm: a training step with .*the teacher [\d.]+ KiB", err, re.M)
+    texts = config.training.batch_size * config.model.context_length
+    more = texts * 4 * (config.model.hidden_size + load_config(run / "config.yaml").model.ffn_size)  # type: ignore[operator]
+    monkeypatch.setattr(limits, "machine_memory", lambda: alone + weights + 4 * more)
+    status, _, err = tinylm(*second)
+    assert status == 0, err
+
+
+def test_what_is_made_of_a_student_tells_of_its_teacher(
+    tinylm: Command, run: Path, tmp_path: Path
+) -> None:
+    for arguments in (
+        ("prune", run, "--share", 0.3, "--out", "pruned"),
+        ("distill", run, "--start", "pruned", "--out", "out", "--steps", 2),
+        ("prune", "out", "--share", 0.5, "--out", "again"),
+        ("quantize", "again", "--out", "small"),
+    ):
+        status, _, err = tinylm(*arguments)
+        assert status == 0, err
+    small, again = (read_compression(tmp_path / name) for name in ("small", "again"))
+    pruned, student = read_compression(tmp_path / "pruned"), read_distillation(tmp_path / "out")
+    assert small is not None and again is not None and pruned is not None and student is not None
+    made = [{**again}, {"command": "distill", **student}, {**pruned}]
+    for record in made:
+        del record["earlier"]
+    assert small["earlier"] == made
+    assert [each["command"] for each in made] == ["prune", "distill", "prune"]

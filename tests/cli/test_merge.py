@@ -14,7 +14,7 @@ from tinylm.checkpoint import load_checkpoint
 from tinylm.config import load_config
 from tinylm.config.finetuning import LoraConfig
 from tinylm.experiments.adapting import adapted
-from tinylm.experiments.compressing import read_compression
+from tinylm.experiments.records import read_compression
 from tinylm.finetuning.adapters import attach, fold, trained_parameters
 from tinylm.finetuning.dylora import set_rank
 from tinylm.finetuning.storage import save_adapter

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tinylm.checkpoint import damage, step_of
+from tinylm.checkpoint import damage, load_training_state, step_of, text_of_run
 from tinylm.config import DataConfig, load_config
 from tinylm.config.quantization import RoundingConfig
 from tinylm.data.windows import TokenWindows
@@ -21,15 +21,16 @@ from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.experiments.checks import loss
 from tinylm.experiments.compressing import (
     Compression,
+    before,
     calibration_windows,
     count_weights,
     new_run,
-    read_compression,
     write_compressed,
 )
 from tinylm.experiments.context import Context, SilentConsole, open_run, run_experiment
 from tinylm.experiments.preparation import encoded_split
 from tinylm.experiments.quantizing import quantize_run
+from tinylm.experiments.records import read_compression
 from tinylm.experiments.verification.measure import open_subject
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import build
@@ -37,7 +38,10 @@ from tinylm.numbers.linear import LinearMap
 from tinylm.numbers.nf4 import NormalFloat
 from tinylm.numbers.quantized import QuantizedLinear
 
-DONE = Compression("prune", "magnitude", {"share": 0.5}, {"windows": 4}, {"heads": [1]}, 7)
+
+def done(context: Context, method: str = "magnitude") -> Compression:
+    of = before(context, LanguageModel.load(context.folder))
+    return Compression("prune", method, {"share": 0.5}, of, {"windows": 4}, {"heads": [1]})
 
 
 def halved(context: Context) -> LanguageModel:
@@ -51,7 +55,7 @@ def test_a_compressed_run_is_a_run(tiny_context: Context, tmp_path: Path) -> Non
     smaller, out = halved(tiny_context), tmp_path / "smaller"
     with torch.no_grad():
         smaller.model.unembedding.weight[:, :3] = 0
-    written = write_compressed(out, tiny_context, smaller, DONE)
+    written = write_compressed(out, tiny_context, smaller, done(tiny_context))
     assert read_compression(out) == written
     assert {path.name for path in out.iterdir()} == {
         "config.yaml",
@@ -63,7 +67,7 @@ def test_a_compressed_run_is_a_run(tiny_context: Context, tmp_path: Path) -> Non
     source = LanguageModel.load(tiny_context.folder)
     loaded = LanguageModel.load(out)
     assert source.source is not None and loaded.source is not None
-    assert step_of(loaded.source.resolve()) == step_of(source.source.resolve()) + 7
+    assert step_of(loaded.source.resolve()) == step_of(source.source.resolve())
     assert (out / "checkpoints/last").resolve() == (out / "checkpoints/best").resolve()
     for name, weight in smaller.model.state_dict().items():
         assert torch.equal(loaded.model.state_dict()[name], weight)
@@ -80,16 +84,32 @@ def test_a_compressed_run_is_a_run(tiny_context: Context, tmp_path: Path) -> Non
     assert written["source"]["checkpoint"] == source.source.resolve().name
     assert written["earlier"] == []
     again = write_compressed(
-        tmp_path / "again", open_run(out, SilentConsole()), loaded, replace(DONE, steps=0)
+        tmp_path / "again",
+        open_run(out, SilentConsole()),
+        loaded,
+        done(open_run(out, SilentConsole())),
     )
     assert again["earlier"] == [{k: v for k, v in written.items() if k != "earlier"}]
     assert again["source"]["run"] == str(out)
 
 
+def test_what_it_was_made_of_may_be_gone_when_it_is_written(
+    tiny_context: Context, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(tiny_context.folder, tmp_path / "run", symlinks=True))
+    context = open_run(run, SilentConsole())
+    smaller, record = halved(context), done(context)
+    expected = write_compressed(tmp_path / "there", context, smaller, record)
+    shutil.rmtree(run)
+    assert write_compressed(tmp_path / "gone", context, smaller, record) == expected
+    state = load_training_state(tmp_path / "gone/checkpoints/last")
+    assert state.numbers["corpus"] == text_of_run(tiny_context.folder)
+
+
 def test_a_compressed_run_is_measured_and_not_trained_on(
     tiny_context: Context, tmp_path: Path
 ) -> None:
-    write_compressed(tmp_path / "out", tiny_context, halved(tiny_context), DONE)
+    write_compressed(tmp_path / "out", tiny_context, halved(tiny_context), done(tiny_context))
     context = open_run(tmp_path / "out", SilentConsole())
     assert run_experiment("evaluation", context)["num_stories"] == 6
     with pytest.raises(ConfigError, match=r"was made by `tinylm prune` .* --method full$"):
@@ -104,7 +124,7 @@ def test_a_folder_that_holds_something_is_left_alone(
     lm = halved(tiny_context)
     for attempt in (
         lambda: new_run(tmp_path, SilentConsole()).__enter__(),
-        lambda: write_compressed(tmp_path, tiny_context, lm, DONE),
+        lambda: write_compressed(tmp_path, tiny_context, lm, done(tiny_context)),
     ):
         with pytest.raises(ConfigError, match=r"is not empty: give --out a new folder$"):
             attempt()
@@ -119,15 +139,13 @@ def test_a_run_that_was_pruned_dozens_of_times_has_a_record_that_can_be_read(
     context, lm = tiny_context, halved(tiny_context)
     for number in range(1, 36):
         out = tmp_path / f"{number}"
-        write_compressed(
-            out, context, LanguageModel(lm.model, lm.tokenizer), replace(DONE, steps=number)
-        )
+        write_compressed(out, context, LanguageModel(lm.model, lm.tokenizer), done(context))
         if number > 2:
             shutil.rmtree(tmp_path / f"{number - 2}")
         context = open_run(out, SilentConsole())
-    done = read_compression(out)
-    assert done is not None
-    assert [each["source"]["run"] for each in (done, *done["earlier"])] == [
+    written = read_compression(out)
+    assert written is not None
+    assert [each["source"]["run"] for each in (written, *written["earlier"])] == [
         *(str((tmp_path / f"{number}").resolve()) for number in range(34, 0, -1)),
         str(tiny_context.folder.resolve()),
     ]
@@ -157,7 +175,7 @@ def test_a_merged_model_is_not_taken_for_what_a_killed_command_left(
     lm = LanguageModel.load(tiny_context.folder)
     lm.save(tmp_path / "checkpoints")
     with pytest.raises(ConfigError, match="is not empty"):
-        write_compressed(tmp_path, tiny_context, lm, DONE)
+        write_compressed(tmp_path, tiny_context, lm, done(tiny_context))
     assert damage(tmp_path / "checkpoints/last") is None
 
 
@@ -174,23 +192,23 @@ def test_what_could_not_be_written_whole_is_no_run(
         with monkeypatch.context() as patched:
             patched.setattr(f"tinylm.experiments.compressing.{name}", fail)
             with pytest.raises(OSError, match="No space"):
-                write_compressed(out, tiny_context, lm, DONE)
+                write_compressed(out, tiny_context, lm, done(tiny_context))
         assert not out.exists()
 
 
 def test_what_a_killed_command_left_is_made_anew(tiny_context: Context, tmp_path: Path) -> None:
     out, lm = tmp_path / "out", halved(tiny_context)
-    write_compressed(out, tiny_context, lm, DONE)
+    write_compressed(out, tiny_context, lm, done(tiny_context))
     (out / "config.yaml").unlink()
     shutil.copytree(out / "checkpoints", out / ".checkpoints.1.tmp", symlinks=True)
-    written = write_compressed(out, tiny_context, lm, replace(DONE, method="random"))
+    written = write_compressed(out, tiny_context, lm, done(tiny_context, "random"))
     assert read_compression(out) == written
     assert {p.name for p in out.iterdir()} == {"config.yaml", "checkpoints", "compression.json"}
-    assert [p.name for p in (out / "checkpoints").glob("step-*")] == ["step-37"]
+    assert [p.name for p in (out / "checkpoints").glob("step-*")] == ["step-30"]
 
 
 def test_a_damaged_record_is_refused(tiny_context: Context, tmp_path: Path) -> None:
-    write_compressed(tmp_path / "out", tiny_context, halved(tiny_context), DONE)
+    write_compressed(tmp_path / "out", tiny_context, halved(tiny_context), done(tiny_context))
     path = tmp_path / "out/compression.json"
     values = json.loads(path.read_text())
     path.write_text(json.dumps(values | {"method": "heads"}))

@@ -19,9 +19,9 @@ from tinylm.config import RunConfig
 from tinylm.config.finetuning import EVERY_PROJECTION
 from tinylm.errors import CompressionError
 from tinylm.experiments.block_losses import perplexity_of
-from tinylm.experiments.compressing import count_weights, write_compressed
+from tinylm.experiments.compressing import count_weights
 from tinylm.experiments.context import Context, run_experiment
-from tinylm.experiments.pruned import Pruning, prune_run
+from tinylm.experiments.pruned import Pruning, prune_into, prune_run
 from tinylm.experiments.pruning import heads, measure
 from tinylm.experiments.pruning.comparing import by_share
 from tinylm.experiments.pruning.figures import pruning_figure
@@ -73,14 +73,15 @@ def test_a_row_is_what_the_command_makes(
 ) -> None:
     method = next(method for method in result["methods"] if method["name"] == name)
     row = by_share(method)[0.5]
-    lm = LanguageModel.load(context.folder)
     rate = context.config.training.learning_rate * SETTINGS.retrain_rate
-    made = prune_run(context, lm, Pruning(name, 0.5, settings_of(name), STEPS, rate))
-    for key, loss in (("losses", made.losses.pruned), ("after", made.losses.after)):
-        assert math.log(perplexity_of(row[key], result["tokens"])) == pytest.approx(loss, abs=2e-5)
-    assert (row["weights"], row["nonzero"]) == count_weights(made.lm.model)
-    written = write_compressed(tmp_path / "out", context, made.lm, made.record)
-    assert row["bytes"] == written["after"]["bytes"]
+    asked = Pruning(name, 0.5, settings_of(name), STEPS, rate)
+    written = prune_into(context, tmp_path / "out", asked)
+    losses = written["details"]["losses"]
+    for key, when in (("losses", "pruned"), ("after", "after")):
+        loss = math.log(perplexity_of(row[key], result["tokens"]))
+        assert loss == pytest.approx(losses[when], abs=2e-5)
+    size = written["after"]
+    assert (row["weights"], row["nonzero"], row["bytes"]) == tuple(size.values())
     assert row["compressed"] < row["bytes"]
     assert method["removes"] is PRUNERS.load(name).removes
     assert {row["share"] for row in method["rows"]} | {

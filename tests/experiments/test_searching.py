@@ -17,9 +17,9 @@ from tinylm.config.searching import SearchConfig
 from tinylm.errors import CompressionError, ConfigError, DataError, TrainingError
 from tinylm.evaluation.perplexity import SplitLoss
 from tinylm.experiments import searching, smaller
-from tinylm.experiments.compressing import Written, read_compression, source_of
 from tinylm.experiments.context import Context, SilentConsole, open_run, run_experiment
 from tinylm.experiments.quantizing import quantize_run
+from tinylm.experiments.records import Compressed, read_compression, source_of
 from tinylm.experiments.searching import compress_run
 from tinylm.experiments.smaller import Smaller, num_bytes
 from tinylm.language_model import LanguageModel
@@ -40,7 +40,7 @@ def context(tiny_context: Context) -> Context:
 
 def compressed(
     context: Context, out: Path, settings: SearchConfig = SETTINGS, **goal: Any
-) -> Written:
+) -> Compressed:
     return compress_run(context, out, settings, AGAIN, **goal)
 
 

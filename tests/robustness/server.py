@@ -41,7 +41,8 @@ TUNE = ["finetune", "runs/run", "--data", "text", "--steps", "3"]
 CLASSIFY = ["finetune", "runs/run", "--method", "sequence-classification", "--data", "rows.jsonl"]
 CLASSIFY += ["-o", "epochs=3", "--batch-size", "8"]
 MERGE = ["merge", "runs/run", "lora", "--out", "merged"]
-PRUNE = ["prune", "runs/run", "--share", "0.5", "--retrain-steps", "2", "--out", "pruned"]
+PRUNE = ["prune", "runs/run", "--share", "0.5", "--out", "pruned"]
+PRUNE += ["--retrain-steps", "2", "--gradual"]
 QUANTIZE = ["quantize", "runs/run", "--method", "gptq", "-o", "windows=4", "--out", "quantized"]
 DISTILL = ["distill", "runs/run", "--out", "student", "--method", "both", "--steps", "2"]
 DISTILL += [
@@ -49,6 +50,7 @@ DISTILL += [
     # So many hypotheses that an end is among them, and so short ones preferred that it wins.
     *("-o", "num_beams=200", "-o", "max_new_tokens=2", "-o", "length_penalty=-9"),
 ]
+HALVED = ["prune", "runs/run", "--method", "neurons", "--share", "0.5", "--out", "pruned"]
 STARTED = ["distill", "runs/run", "--out", "student", "--start", "pruned", "--steps", "2"]
 REPORT = ["report", "--run", "runs/run", "--experiments", "data,evaluation"]
 REPORT += ["-o", "evaluation.num_stories=3"]

@@ -40,18 +40,17 @@ from tinylm.data.vectors import load_table, read_vectors
 from tinylm.data.windows import TokenWindows
 from tinylm.experiments.adapting import Recipe, adapt, adapted
 from tinylm.experiments.classifying import ClassifierRecipe, TextClassifier, classify
-from tinylm.experiments.compressing import read_compression
 from tinylm.experiments.context import (
     SilentConsole,
     create_run,
     open_run,
     run_experiment,
 )
-from tinylm.experiments.distilling import read_distillation
 from tinylm.experiments.document.build import assemble
 from tinylm.experiments.document.inputs import load_inputs
 from tinylm.experiments.document.record import changed_since, read_record, write_record
 from tinylm.experiments.preparation import encoded_split, prepare_data, resolve, vectors_of
+from tinylm.experiments.records import read_compression, read_distillation
 from tinylm.finetuning.adapters import activate, attach
 from tinylm.finetuning.longlora import extended
 from tinylm.interpretability import tuned_lens
@@ -331,7 +330,7 @@ def make_compression(base: Base, folder: Path) -> None:
         "method": "heads",
         "settings": {"windows": 4, "importance": "loss"},
         "calibration": {"windows": 4, "seed": 0},
-        "details": {"removed": [[1], [0]], "training": {"steps": 0}},
+        "details": {"removed": [[1], [0]]},
         "source": {"run": "/runs/quick", "checkpoint": "step-4", "sha256": "0" * 64},
         "before": size,
         "after": size,

@@ -12,6 +12,7 @@ from tests.robustness.disk import KILLED, NAMES_KEPT, POWER_LOST, read_tree
 from tests.robustness.server import (
     CLASSIFY,
     DISTILL,
+    HALVED,
     MERGE,
     PRUNE,
     QUANTIZE,
@@ -148,7 +149,11 @@ def test_merging(server: Server, tmp_path: Path) -> None:
 
 
 def test_pruning(server: Server, tmp_path: Path) -> None:
-    check(server, tmp_path, [TRAIN], PRUNE, same(PRUNE), "is not empty: give --out")
+    check(server, tmp_path, [TRAIN], HALVED, same(HALVED), "is not empty: give --out")
+
+
+def test_pruning_while_training(server: Server, tmp_path: Path) -> None:
+    check(server, tmp_path, [TRAIN], PRUNE, resumed("pruned", PRUNE))
 
 
 def test_quantization(server: Server, tmp_path: Path) -> None:
@@ -160,7 +165,7 @@ def test_distillation(server: Server, tmp_path: Path) -> None:
 
 
 def test_distillation_from_the_weights_of_a_pruned_run(server: Server, tmp_path: Path) -> None:
-    check(server, tmp_path, [TRAIN, PRUNE], STARTED, resumed("student", STARTED))
+    check(server, tmp_path, [TRAIN, HALVED], STARTED, resumed("student", STARTED))
 
 
 def test_reporting(server: Server, tmp_path: Path) -> None:

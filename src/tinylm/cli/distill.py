@@ -36,7 +36,7 @@ def distill(
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
     from tinylm.experiments.distilling import distill as distill_run
-    from tinylm.experiments.distilling import read_distillation
+    from tinylm.experiments.records import read_distillation
     from tinylm.perplexity import perplexity, perplexity_text
 
     max_steps = "training.max_steps"

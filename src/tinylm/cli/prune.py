@@ -23,7 +23,7 @@ def prune(
         int, typer.Option(min=0, help="Optimizer steps on the run's text afterwards.")
     ] = 0,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0, help="Of these steps; empty: the run's.")
+        float | None, typer.Option(min=0, help="Of these steps; empty: 0.3 of the run's.")
     ] = None,
     gradual: Annotated[
         bool, typer.Option("--gradual", help="Raise the share of masked weights while training.")
@@ -40,14 +40,12 @@ def prune(
     """Take weights, heads, neurons or layers out of a run's model and write a smaller run.
 
     magnitude, random, wanda and taylor hold weights at 0, which saves no time. heads, neurons and
-    layers are really removed.
+    layers are really removed. Interrupted while it trains, `tinylm train --resume` goes on.
     """
     from tinylm.cli.console import TerminalConsole
     from tinylm.config import method_settings
-    from tinylm.experiments.compressing import new_run, write_compressed
     from tinylm.experiments.context import open_run
-    from tinylm.experiments.pruned import Pruning, prune_run, refuse_pruning
-    from tinylm.language_model import LanguageModel
+    from tinylm.experiments.pruned import Pruning, prune_into
     from tinylm.perplexity import perplexity, perplexity_text
     from tinylm.planning.limits import shown_bytes
 
@@ -55,16 +53,16 @@ def prune(
     settings = method_settings(PRUNERS, method, option)
     context = open_run(run, console)
     asked = Pruning(method, share, settings, retrain_steps, learning_rate, gradual, rewind)
-    refuse_pruning(context, asked)
-    with new_run(out, console):
-        made = prune_run(context, LanguageModel.load(run), asked)
-        written = write_compressed(out, context, made.lm, made.record)
+    written = prune_into(context, out, asked)
     before, after = written["before"], written["after"]
     console.note(
         f"{before['nonzero']:,} numbers that are not 0 before, {after['nonzero']:,} now; "
         f"model.safetensors {shown_bytes(before['bytes'])} before, {shown_bytes(after['bytes'])}"
     )
-    values = [perplexity_text(perplexity(loss)) for loss in vars(made.losses).values()]
-    trained = f", {values[2]} after {retrain_steps:,} steps" if retrain_steps else ""
-    console.note(f"validation perplexity {values[0]} before, {values[1]} pruned{trained}")
+    losses = written["details"]["losses"]
+    values = {when: perplexity_text(perplexity(loss)) for when, loss in losses.items()}
+    trained = f", {values['after']} after {retrain_steps:,} steps" if retrain_steps else ""
+    console.note(
+        f"validation perplexity {values['before']} before, {values['pruned']} pruned{trained}"
+    )
     say(str(out))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tinylm.compression.parts import importance_of, num_removed, remove_least
 from tinylm.compression.pruner import Pruned, Pruner
-from tinylm.compression.removal import keep_heads, refuse_changed
+from tinylm.compression.removal import keep_heads, refuse_changed, refuse_heads
 from tinylm.config.pruning import HeadsConfig
 from tinylm.model.base import GenerativeModel
 
@@ -27,16 +27,23 @@ class Heads(Pruner):
         "each text, then the mean [[michel2019]], one of each layer after the other."
     )
 
-    @staticmethod
+    @classmethod
+    def refuse(cls, model: GenerativeModel, share: float | None, settings: HeadsConfig) -> None:
+        """Refuse what cannot go (``Pruner.refuse``)."""
+        refuse_changed(model)
+        refuse_heads(model.config)
+        num_removed(share, settings, model.config.num_heads, "heads")
+
+    @classmethod
     def prune(
-        model: GenerativeModel, share: float | None, settings: HeadsConfig, ids: Tensor | None
+        cls, model: GenerativeModel, share: float | None, settings: HeadsConfig, ids: Tensor | None
     ) -> Pruned:
         """Remove heads (``Pruner.prune``).
 
         Details are the ``removed`` heads of each layer, in order, and the ``importance`` of each
         before, divided by the Euclidean norm of its layer's, as in the paper.
         """
-        refuse_changed(model)
+        cls.refuse(model, share, settings)
         total = model.config.num_heads
         count = num_removed(share, settings, total, "heads")
         importance = importance_of(model, settings, total, ids, "attention.mixed")

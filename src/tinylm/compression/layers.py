@@ -29,16 +29,22 @@ class Layers(Pruner):
         "lowest."
     )
 
-    @staticmethod
+    @classmethod
+    def refuse(cls, model: GenerativeModel, share: float | None, settings: LayersConfig) -> None:
+        """Refuse what cannot go (``Pruner.refuse``)."""
+        refuse_changed(model)
+        num_removed(share, settings, model.config.num_layers, "layers")
+
+    @classmethod
     def prune(
-        model: GenerativeModel, share: float | None, settings: LayersConfig, ids: Tensor | None
+        cls, model: GenerativeModel, share: float | None, settings: LayersConfig, ids: Tensor | None
     ) -> Pruned:
         """Remove layers (``Pruner.prune``).
 
         Details are the ``removed`` layers, in order, and the ``losses`` without each of those that
         were left, in nats a token, round by round.
         """
-        refuse_changed(model)
+        cls.refuse(model, share, settings)
         total = model.config.num_layers
         count = num_removed(share, settings, total, "layers")
         by_lot = settings.importance == "random"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylm.compression.pruner import Pruned, Pruner, refuse_share
-from tinylm.compression.selection import kept_by_pattern, kept_of, num_pruned
+from tinylm.compression.selection import kept_by_pattern, kept_of, num_pruned, refuse_width
 from tinylm.config.pruning import MagnitudeConfig
 from tinylm.errors import CompressionError
 from tinylm.model.base import GenerativeModel
@@ -50,6 +50,17 @@ class Masking(Pruner):
         raise NotImplementedError
 
     @classmethod
+    def refuse(cls, model: GenerativeModel, share: float | None, settings: Any) -> None:
+        """Refuse what cannot go (``Pruner.refuse``), and a share that is pruned already."""
+        if share is None:
+            raise CompressionError("say how much goes: give --share, such as 0.5")
+        refuse_share(share)
+        modules = targets(model, settings.targets, cls.kinds)
+        if settings.pattern:
+            _refuse_pattern(settings.pattern, share, modules)
+        _refuse_done(modules, model, share)
+
+    @classmethod
     def prune(
         cls, model: GenerativeModel, share: float | None, settings: Any, ids: Tensor | None
     ) -> Pruned:
@@ -58,29 +69,11 @@ class Masking(Pruner):
         Raises:
             CompressionError: also if so many are 0 already.
         """
-        if share is None:
-            raise CompressionError("say how much goes: give --share, such as 0.5")
-        refuse_share(share)
+        cls.refuse(model, share, settings)
+        assert share is not None
         modules = targets(model, settings.targets, cls.kinds)
-        cls.refuse_done(modules, model, share)
         hold(model, cls.kept(model, modules, share, settings, ids))
         return Pruned(model)
-
-    @staticmethod
-    def refuse_done(modules: Mapping[str, nn.Module], model: GenerativeModel, share: float) -> None:
-        """Refuse a share that is pruned already.
-
-        Raises:
-            CompressionError: with what is.
-        """
-        before = held_share(model, modules)
-        total = _numbers(modules)
-        if not num_pruned(share, total):
-            raise CompressionError(f"share = {share:g}: that is none of {total:,} weights")
-        if num_pruned(share, total) <= num_pruned(before, total):
-            raise CompressionError(
-                f"share = {share:g}: {before:.1%} of these weights are pruned already: give more"
-            )
 
     @classmethod
     def kept(
@@ -98,13 +91,7 @@ class Masking(Pruner):
                 scores[path] = scores[path].masked_fill(~mask, -torch.inf)
         if not settings.pattern:
             return kept_of(scores, share, settings.scope)
-        kept, of = map(int, settings.pattern.split(":"))
-        if abs(share - (1 - kept / of)) > 1e-9:
-            raise CompressionError(
-                f"share = {share:g}: pattern {settings.pattern} leaves out {1 - kept / of:g}: give "
-                "that, or no pattern"
-            )
-        return kept_by_pattern(scores, kept, of)
+        return kept_by_pattern(scores, *_parts(settings.pattern))
 
 
 def targets(
@@ -154,6 +141,44 @@ def cubic_share(step: int, steps: int, final: float, initial: float = 0.0) -> fl
     """
     left = max(0.0, 1 - step / steps) if steps else 0.0
     return final + (initial - final) * left**3
+
+
+def _parts(pattern: str) -> tuple[int, int]:
+    """Return how many weights a pattern keeps, and of how many."""
+    kept, of = map(int, pattern.split(":"))
+    return kept, of
+
+
+def _refuse_pattern(pattern: str, share: float, modules: Mapping[str, Any]) -> None:
+    """Refuse a share or modules that do not go with a pattern.
+
+    Raises:
+        CompressionError: naming the first.
+    """
+    kept, of = _parts(pattern)
+    if abs(share - (1 - kept / of)) > 1e-9:
+        raise CompressionError(
+            f"share = {share:g}: pattern {pattern} leaves out {1 - kept / of:g}: give that, or no "
+            "pattern"
+        )
+    for path, module in modules.items():
+        refuse_width(path, module.weight.shape[-1], kept, of)
+
+
+def _refuse_done(modules: Mapping[str, nn.Module], model: GenerativeModel, share: float) -> None:
+    """Refuse a share that is pruned already.
+
+    Raises:
+        CompressionError: with what is.
+    """
+    before = held_share(model, modules)
+    total = _numbers(modules)
+    if not num_pruned(share, total):
+        raise CompressionError(f"share = {share:g}: that is none of {total:,} weights")
+    if num_pruned(share, total) <= num_pruned(before, total):
+        raise CompressionError(
+            f"share = {share:g}: {before:.1%} of these weights are pruned already: give more"
+        )
 
 
 def _numbers(modules: Mapping[str, Any]) -> int:

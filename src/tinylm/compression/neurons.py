@@ -26,12 +26,22 @@ class Neurons(Pruner):
         "rounds [[molchanov2019]]."
     )
 
-    @staticmethod
+    @classmethod
+    def refuse(cls, model: GenerativeModel, share: float | None, settings: NeuronsConfig) -> None:
+        """Refuse what cannot go (``Pruner.refuse``)."""
+        refuse_changed(model)
+        num_removed(share, settings, model.config.resolved_ffn_size, "neurons")
+
+    @classmethod
     def prune(
-        model: GenerativeModel, share: float | None, settings: NeuronsConfig, ids: Tensor | None
+        cls,
+        model: GenerativeModel,
+        share: float | None,
+        settings: NeuronsConfig,
+        ids: Tensor | None,
     ) -> Pruned:
         """Remove neurons (``Pruner.prune``); details are the ``removed`` ones of each layer."""
-        refuse_changed(model)
+        cls.refuse(model, share, settings)
         total = model.config.resolved_ffn_size
         count = num_removed(share, settings, total, "neurons")
         importance = importance_of(model, settings, total, ids, "feed_forward.inner")

@@ -40,9 +40,23 @@ class Pruner(Protocol):
     explanation: ClassVar[str]
     """A sentence of the report, as inline markup: what goes, with the source."""
 
-    @staticmethod
+    @classmethod
+    def refuse(cls, model: GenerativeModel, share: float | None, settings: Any) -> None:
+        """Refuse what cannot go by the parts that a model has; no text is needed for that.
+
+        Args:
+            model: left as it is.
+            share: as of ``prune``.
+            settings: of the type ``Settings``.
+
+        Raises:
+            CompressionError: for targets that match nothing, and what cannot go.
+        """
+        ...
+
+    @classmethod
     def prune(
-        model: GenerativeModel, share: float | None, settings: Any, ids: Tensor | None
+        cls, model: GenerativeModel, share: float | None, settings: Any, ids: Tensor | None
     ) -> Pruned:
         """Prune a model.
 

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tinylm.config import ModelConfig
 from tinylm.errors import CompressionError
 from tinylm.model.base import GenerativeModel, build
 from tinylm.model.changes import NAME
@@ -41,11 +42,7 @@ def keep_heads(model: GenerativeModel, kept: Parts) -> GenerativeModel:
     """
     config = model.config
     _refuse(model, kept, config.num_heads, "heads")
-    if POSITIONS.load(config.positions).biases():
-        raise CompressionError(
-            f"positions = {config.positions} give each head its bias by its number: no head can "
-            "go; neurons and layers can"
-        )
+    refuse_heads(config)
     width = config.resolved_head_dim
 
     def rows(layer: int, names: int) -> Tensor:
@@ -100,6 +97,19 @@ def keep_layers(model: GenerativeModel, kept: Sequence[int]) -> GenerativeModel:
     """
     _refuse(model, [kept], model.config.num_layers, "layers")
     return _rebuilt(model, {"num_layers": len(kept)}, kept, lambda layer, name, tensor: tensor)
+
+
+def refuse_heads(config: ModelConfig) -> None:
+    """Refuse to remove heads of a model whose positions act by a head's number.
+
+    Raises:
+        CompressionError: saying what can go.
+    """
+    if POSITIONS.load(config.positions).biases():
+        raise CompressionError(
+            f"positions = {config.positions} give each head its bias by its number: no head can "
+            "go; neurons and layers can"
+        )
 
 
 def refuse_changed(model: GenerativeModel) -> None:

@@ -57,15 +57,24 @@ def kept_by_pattern(scores: Mapping[str, Tensor], kept: int, of: int) -> dict[st
         CompressionError: if M does not divide a row.
     """
     for path, each in scores.items():
-        if each.shape[-1] % of:
-            raise CompressionError(
-                f"pattern {kept}:{of}: the rows of {path} have {each.shape[-1]} numbers, which "
-                f"groups of {of} do not divide: leave it out of targets, or take another pattern"
-            )
+        refuse_width(path, each.shape[-1], kept, of)
     return {
         path: _highest(each.reshape(-1, of), of - kept).view_as(each)
         for path, each in scores.items()
     }
+
+
+def refuse_width(path: str, width: int, kept: int, of: int) -> None:
+    """Refuse a row that groups do not divide; arguments as of ``kept_by_pattern``.
+
+    Raises:
+        CompressionError: naming the module.
+    """
+    if width % of:
+        raise CompressionError(
+            f"pattern {kept}:{of}: the rows of {path} have {width} numbers, which groups of {of} "
+            "do not divide: leave it out of targets, or take another pattern"
+        )
 
 
 def _highest(scores: Tensor, pruned: int) -> Tensor:

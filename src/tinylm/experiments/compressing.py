@@ -2,8 +2,9 @@
 
 The folder holds config.yaml, whose section ``model`` is the smaller model's, one checkpoint, and
 ``compression.json``, which says what was done to which weights and what became of their number and
-their bytes; both are counted. The checkpoint appears whole, then config.yaml: a folder that a
-killed process left is no run yet, and the same command writes it anew.
+their bytes; both are counted (``records``). The checkpoint appears whole, then config.yaml: a
+folder that a killed process left is no run yet, and the same command writes it anew. Where what is
+left is still to be trained, the checkpoint is the start of that training (``pruned``).
 """
 
 from __future__ import annotations
@@ -18,9 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import with_config
 from torch import Tensor, nn
-from typing_extensions import TypedDict
 
 from tinylm import folders
 from tinylm.atomic import write_text
@@ -38,26 +37,51 @@ from tinylm.data.windows import TokenWindows
 from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.experiments.context import Console, Context
 from tinylm.experiments.preparation import encoded_split
-from tinylm.experiments.starts import START
+from tinylm.experiments.records import (
+    CHECKPOINTS,
+    COMPRESSION,
+    DISTILLATION,
+    WEIGHTS,
+    Compressed,
+    Retraining,
+    Size,
+    Source,
+    history,
+    read_compression,
+    source_of,
+)
+from tinylm.experiments.starts import START, write_start
 from tinylm.experiments.teacher_corpus import CORPUS
-from tinylm.fingerprints import file_sha256
+from tinylm.finetuning.adapters import adapters
 from tinylm.language_model import LanguageModel
 from tinylm.locks import LOCK, locked, refuse_lost
 from tinylm.model.changes import NAME
 from tinylm.names import checked_path
 from tinylm.numbers.quantized import QuantizedWeight
-from tinylm.reading import read_signed, signed
+from tinylm.reading import signed
 from tinylm.tokenizers.base import Tokenizer
 
-RECORD = "compression.json"
-DISTILLED = "distillation.json"
-"""What says of a run that it has a teacher (``experiments.distilling``)."""
-_CHECKPOINTS = "checkpoints"
 _CONFIG = "config.yaml"
-_WEIGHTS = "model.safetensors"
-_RECORDS = {RECORD, DISTILLED}
-_UNBEGUN = {CORPUS, START, _CHECKPOINTS, "metrics.jsonl", "tensorboard"}
+_RECORDS = {COMPRESSION, DISTILLATION}
+_UNBEGUN = {CORPUS, START, CHECKPOINTS, "metrics.jsonl", "tensorboard"}
 """What may stand beside a record when a command is killed before its folder is a run."""
+
+
+@dataclass(frozen=True)
+class Before:
+    """What is written of the weights that a compressed run is made of.
+
+    It is read when they are: they may be gone, or others, when the work is done.
+    """
+
+    source: Source
+    size: Size
+    step: int
+    """Optimizer steps that made them."""
+    numbers: Mapping[str, Any]
+    """Of their training, what is as true of the compressed run."""
+    earlier: list[dict[str, Any]]
+    """As of ``records.Compressed``."""
 
 
 @dataclass(frozen=True)
@@ -70,53 +94,48 @@ class Compression:
     """Name in the command's registry; of a merge, of the adapter's method."""
     settings: Mapping[str, Any]
     """Of the method, as JSON values."""
+    before: Before
+    """What it was done to."""
     calibration: Mapping[str, Any] | None = None
     """The texts that it looked at, as JSON values; None: none."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What else a reader should know of what came of it, as JSON values."""
-    steps: int = 0
-    """Optimizer steps since the weights that it started from."""
+
+    def written(self, after: Size) -> Compressed:
+        """Return what compression.json says of it, with the size of what came of it."""
+        return Compressed(
+            command=self.command,
+            method=self.method,
+            settings=dict(self.settings),
+            calibration=None if self.calibration is None else dict(self.calibration),
+            details=dict(self.details),
+            source=self.before.source,
+            before=self.before.size,
+            after=after,
+            earlier=self.before.earlier,
+        )
 
 
-@with_config(extra="forbid")
-class Source(TypedDict):
-    """The weights that a compressed run was made of."""
+def before(context: Context, lm: LanguageModel) -> Before:
+    """Return what is written of a run's model before anything is done to it.
 
-    run: str
-    """Its folder, absolute."""
-    checkpoint: str
-    """Its folder's name, such as step-500."""
-    sha256: str
-    """Of its model.safetensors."""
+    Args:
+        context: the run.
+        lm: its model, as it was loaded.
 
-
-@with_config(extra="forbid")
-class Size(TypedDict):
-    """The size of a model."""
-
-    weights: int
-    """Numbers that it computes with, biases and norms included; those of tied maps count once."""
-    nonzero: int
-    """How many of them are not 0."""
-    bytes: int
-    """Of model.safetensors."""
-
-
-@with_config(extra="forbid")
-class Written(TypedDict):
-    """What compression.json holds."""
-
-    command: str
-    method: str
-    settings: dict[str, Any]
-    calibration: dict[str, Any] | None
-    details: dict[str, Any]
-    source: Source
-    before: Size
-    after: Size
-    earlier: list[dict[str, Any]]
-    """What the records of the runs hold that it was made of, the last one first, each without its
-    own ``earlier``: a list, since a run may be pruned dozens of times."""
+    Raises:
+        CheckpointError: if the checkpoint that it was loaded from is gone.
+        CompressionError: if the run has a record that cannot be read.
+    """
+    source = (lm.source or find_checkpoint(context.folder)).resolve()
+    state = load_training_state(source)
+    return Before(
+        source=source_of(context.folder, source),
+        size=size_of(lm.model, source),
+        step=state.step,
+        numbers={key: state.numbers[key] for key in ("corpus",) if key in state.numbers},
+        earlier=history(context.folder),
+    )
 
 
 def calibration_windows(
@@ -169,6 +188,19 @@ def calibration_windows(
     return TokenWindows(split, length).batch(np.sort(chosen)).ids
 
 
+def refuse_adapted(context: Context, lm: LanguageModel) -> None:
+    """Refuse a run whose model has adapters.
+
+    Raises:
+        CompressionError: saying what to do.
+    """
+    if adapters(lm.model):
+        raise CompressionError(
+            f"{context.folder} holds a model with adapters: write the merged one with `tinylm "
+            "merge RUN ADAPTER --out FOLDER`, and give that"
+        )
+
+
 @contextmanager
 def new_run(out: Path, console: Console, own: Collection[str] = ()) -> Iterator[None]:
     """Be the only process that writes to a folder in which a run of another will be made.
@@ -191,14 +223,14 @@ def new_run(out: Path, console: Console, own: Collection[str] = ()) -> Iterator[
         if above.exists() and not above.is_dir():
             raise ConfigError(f"{above} is no folder: give --out a new one")
     for above in out.resolve().parents:
-        if (above / _CONFIG).exists() and (above / _CHECKPOINTS).is_dir():
+        if (above / _CONFIG).exists() and (above / CHECKPOINTS).is_dir():
             raise ConfigError(f"{out} is inside of the run {above}: give --out a folder elsewhere")
     with locked(out, console.warn):
         names = {path.name for path in out.iterdir()} - {LOCK, *own}
         records = names & _RECORDS
         if names and (not records or names - _RECORDS - _UNBEGUN):
             advice = "give --out a new folder"
-            if records and _CONFIG in names and not made_at_once(out):
+            if _CONFIG in names and (START in names or DISTILLATION in names):
                 advice += f", or go on: {shlex.join(['tinylm', 'train', '--resume', str(out)])}"
             raise ConfigError(f"{out} is not empty: {advice}")
         _clear(out, own)
@@ -206,7 +238,7 @@ def new_run(out: Path, console: Console, own: Collection[str] = ()) -> Iterator[
             yield
         except BaseException:  # Ctrl-C too
             if not (out / _CONFIG).exists():
-                refuse_lost(out / RECORD)
+                refuse_lost(out / COMPRESSION)
                 _clear(out, own)
             raise
 
@@ -223,24 +255,19 @@ def _clear(out: Path, own: Collection[str]) -> None:
         folders.remove(place) if place.is_dir() else place.unlink()
 
 
-def made_at_once(run: Path) -> bool:
-    """Whether a run came out of a compression whole, with no training that could go on."""
-    return (run / RECORD).exists() and not (run / START).exists()
-
-
 def write_compressed(
     out: Path,
     context: Context,
     lm: LanguageModel,
     record: Compression,
     own: Collection[str] = (),
-) -> Written:
+) -> Compressed:
     """Write a run whose model is a compressed one.
 
     Args:
         out: the run's folder, new or empty.
-        context: the run that the model was made of.
-        lm: the compressed model; its ``source`` is the checkpoint that was loaded.
+        context: the run that the model was made of; nothing of its folder is read.
+        lm: the compressed model.
         record: what was done.
         own: names that may be in the folder (``new_run``).
 
@@ -249,81 +276,43 @@ def write_compressed(
 
     Raises:
         ConfigError: if the folder is not empty.
-        CheckpointError: if the source is gone, or the new checkpoint cannot be written.
+        CheckpointError: if the checkpoint cannot be written.
         LockedError: if another process writes there.
     """
+    state = TrainingState(record.before.step, dict(record.before.numbers))
     with new_run(out, context.console, own):
-        source = (lm.source or find_checkpoint(context.folder)).resolve()
-        before = load_checkpoint(source)
-        state = load_training_state(source)
-        known = {key: state.numbers[key] for key in ("corpus",) if key in state.numbers}
-        with folders.whole(out / _CHECKPOINTS) as checkpoints:
-            path = save_checkpoint(
-                checkpoints,
-                lm.model,
-                lm.tokenizer,
-                TrainingState(state.step + record.steps, known),
-            )
+        with folders.whole(out / CHECKPOINTS) as checkpoints:
+            path = save_checkpoint(checkpoints, lm.model, lm.tokenizer, state)
             point(checkpoints, "best", path)
-            written = Written(
-                command=record.command,
-                method=record.method,
-                settings=dict(record.settings),
-                calibration=None if record.calibration is None else dict(record.calibration),
-                details=dict(record.details),
-                source=source_of(context.folder, source),
-                before=_size(before.build_model(), source),
-                after=_size(lm.model, path),
-                earlier=_records(read_compression(context.folder)),
-            )
-            write_text(out / RECORD, json.dumps(signed(written), indent=1))
+            written = write_record(out, record.written(size_of(lm.model, path)))
         write_text(out / _CONFIG, dump_yaml(replace(context.config, model=lm.model.config)))
         return written
 
 
-def source_of(run: Path, checkpoint: Path) -> Source:
-    """Return what is written of the weights that a run is made of.
+def write_unfinished(
+    out: Path, lm: LanguageModel, record: Compression, retraining: Retraining
+) -> None:
+    """Write what a compressed model is trained on from; the folder is a run once that has begun.
 
     Args:
-        run: its folder.
-        checkpoint: one of its own.
-    """
-    return Source(
-        run=str(run.resolve()),
-        checkpoint=checkpoint.name,
-        sha256=file_sha256(checkpoint / _WEIGHTS),
-    )
-
-
-def checkpoint_of(source: Source) -> Path:
-    """Return the checkpoint that held a source's weights, whether or not it is there."""
-    return Path(source["run"]) / _CHECKPOINTS / source["checkpoint"]
-
-
-def still_holds(source: Source) -> bool:
-    """Whether the checkpoint of a source is there, with the same weights still."""
-    file = checkpoint_of(source) / _WEIGHTS
-    return file.exists() and file_sha256(file) == source["sha256"]
-
-
-def read_compression(folder: Path) -> Written | None:
-    """Return what is written of a compressed run, or None if it is none.
+        out: the run's folder, in which this process alone writes (``new_run``).
+        lm: the compressed model.
+        record: what was done.
+        retraining: what is to be done.
 
     Raises:
-        CompressionError: if compression.json cannot be read or has changed since.
+        CheckpointError: if the weights cannot be written.
     """
-    path = folder / RECORD
-    if not path.exists():
-        return None
-    return read_signed(path, Written, CompressionError, "make the run again")
+    with folders.whole(out / START) as start:
+        path = write_start(start, lm.model, lm.tokenizer)
+        written = record.written(size_of(lm.model, path))
+        write_record(out, {**written, "retraining": retraining})
 
 
-def _records(done: Written | None) -> list[dict[str, Any]]:
-    """Return the record of a run as the first of a list, and those before it."""
-    if done is None:
-        return []
-    own: dict[str, Any] = {**done}
-    return [{key: value for key, value in own.items() if key != "earlier"}, *own["earlier"]]
+def write_record(run: Path, written: Compressed) -> Compressed:
+    """Write compression.json, and return what it holds."""
+    write_text(run / COMPRESSION, json.dumps(signed(written), indent=1))
+    return written
 
 
 def has_training(folder: Path) -> bool:
@@ -342,7 +331,7 @@ def refuse_training(folder: Path) -> None:
         ConfigError: saying how its weights are trained.
     """
     done = read_compression(folder)
-    if done is None:
+    if done is None or "retraining" in done:
         return
     changes = load_checkpoint(folder).changes
     if any(change[NAME] == QUANTIZE for change in changes):
@@ -356,10 +345,10 @@ def refuse_training(folder: Path) -> None:
     )
 
 
-def _size(model: nn.Module, checkpoint: Path) -> Size:
+def size_of(model: nn.Module, checkpoint: Path) -> Size:
+    """Return the size of a model and of the file that holds it."""
     weights, nonzero = count_weights(model)
-    num_bytes = (checkpoint / _WEIGHTS).stat().st_size
-    return Size(weights=weights, nonzero=nonzero, bytes=num_bytes)
+    return Size(weights=weights, nonzero=nonzero, bytes=(checkpoint / WEIGHTS).stat().st_size)
 
 
 @torch.no_grad()

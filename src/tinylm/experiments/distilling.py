@@ -13,10 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NotRequired
-
-from pydantic import with_config
-from typing_extensions import TypedDict
+from typing import Any
 
 from tinylm.atomic import write_text
 from tinylm.config import (
@@ -29,18 +26,10 @@ from tinylm.config import (
 )
 from tinylm.config.places import MOVABLE, with_absolute_paths
 from tinylm.data.corpora import open_corpus
-from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments.compressing import DISTILLED as RECORD
-from tinylm.experiments.compressing import (
-    Source,
-    checkpoint_of,
-    new_run,
-    source_of,
-    still_holds,
-)
+from tinylm.experiments.compressing import new_run
 from tinylm.experiments.context import (
     Console,
     Context,
@@ -50,6 +39,7 @@ from tinylm.experiments.context import (
     run_experiment,
     threads,
 )
+from tinylm.experiments.courses import Course
 from tinylm.experiments.preparation import (
     PreparedData,
     check_same_tokenizer,
@@ -57,15 +47,25 @@ from tinylm.experiments.preparation import (
     prepare_data,
     resolve,
 )
-from tinylm.experiments.starts import write_start
-from tinylm.experiments.teacher_corpus import WrittenTexts, corpus_of, make_corpus
+from tinylm.experiments.records import (
+    DISTILLATION,
+    Distilled,
+    Source,
+    checkpoint_of,
+    history,
+    read_distillation,
+    source_of,
+    still_holds,
+)
+from tinylm.experiments.starts import START, write_start
+from tinylm.experiments.teacher_corpus import corpus_of, make_corpus
 from tinylm.fast import PLAIN, WHOLE, install
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel
 from tinylm.model.changes import NAME
 from tinylm.model.masks import CHANGE as MASK
 from tinylm.planning.parameters import parameter_counts
-from tinylm.reading import read_signed, signed
+from tinylm.reading import signed
 from tinylm.registry import DISTILLATIONS
 from tinylm.tasks.distillation.base import Distillation, Lesson
 from tinylm.tasks.language_modelling import LanguageModelling
@@ -73,25 +73,6 @@ from tinylm.tokenizers.base import Tokenizer
 
 _CONFIG = "config.yaml"
 _FIXED = ("data", "tokenizer")
-
-
-@with_config(extra="forbid")
-class Written(TypedDict):
-    """What distillation.json holds."""
-
-    method: str
-    settings: dict[str, Any]
-    teacher: Source
-    teacher_loss: float
-    """On the validation windows of the student, in nats a token."""
-    teacher_weights: int
-    """Numbers of the teacher."""
-    student_weights: int
-    """Numbers of the student."""
-    texts: WrittenTexts | None
-    """None: it learns from the run's own training texts."""
-    start: NotRequired[Source | None]
-    """The weights, and masks, that the student begins with; None: drawn ones."""
 
 
 def student_config(
@@ -238,7 +219,7 @@ def begin(
                 f"the validation loss of the teacher {source} is {loss.mean:g}: its model is "
                 "broken, train it again"
             )
-        written = Written(
+        written = Distilled(
             method=method,
             settings=to_dict(settings),
             teacher=source_of(teacher_run, source),
@@ -246,11 +227,12 @@ def begin(
             teacher_weights=of_teacher,
             student_weights=of_student,
             texts=None,
-            start=None if start is None else source_of(_source(start).parents[1], _source(start)),
+            start=None if start is None else source_of(_run_of(start), _source(start)),
+            earlier=[] if start is None else history(_run_of(start)),
         )
         _write(out, written)
         if start is not None:
-            write_start(out, start.model, start.tokenizer)
+            write_start(out / START, start.model, start.tokenizer)
         if kind.from_teacher:
             texts = make_corpus(out, teacher, data, settings, config.data.cache_folder, console)
             written = {**written, "texts": texts}
@@ -258,30 +240,14 @@ def begin(
     return create_run(out, config, console, "--out")
 
 
-def read_distillation(folder: Path) -> Written | None:
-    """Return what is written of a student's teacher, or None if the run has none.
-
-    Raises:
-        CompressionError: if distillation.json cannot be read or has changed since.
-    """
-    path = folder / RECORD
-    if not path.exists():
-        return None
-    return read_signed(path, Written, CompressionError, "distill again")
-
-
-@dataclass(frozen=True)
-class Course:
+@dataclass(frozen=True, kw_only=True)
+class Lessons(Course):
     """What a student is trained on: its method, its lesson, and the texts."""
 
     kind: type[Distillation]
     lesson: Lesson
-    train: TokenFile
-    """The training split, or the teacher's own texts."""
     source: str
     """Fingerprint of the run's text, from which all of these follow."""
-    has_start: bool
-    """Whether it begins with weights of the run's own (``experiments.starts``)."""
 
     def task(
         self,
@@ -299,7 +265,7 @@ class Course:
         return task
 
 
-def course_of(context: Context, data: PreparedData) -> Course | None:
+def lessons_of(context: Context, data: PreparedData) -> Lessons | None:
     """Return what the student of a run is trained on, or None if the run has no teacher.
 
     Raises:
@@ -315,21 +281,26 @@ def course_of(context: Context, data: PreparedData) -> Course | None:
     kind.suited(config.training)
     lm = _teacher(written["teacher"])
     check_same_tokenizer(lm.tokenizer, data, _source(lm))
-    settings: Any = from_dict(kind.Settings, written["settings"], str(context.folder / RECORD))
+    place = str(context.folder / DISTILLATION)
+    settings: Any = from_dict(kind.Settings, written["settings"], place)
     lesson = Lesson(_quick(lm.model, config), settings, config.model, config.training.seed)
-    source, texts = data.train.header.corpus, written["texts"]
-    has_start = written.get("start") is not None
-    if texts is None:
-        return Course(kind, lesson, data.train, source, has_start)
-    corpus = corpus_of(context.folder, config.data.cache_folder)
-    now = open_corpus(corpus).fingerprint()
-    if now != texts["fingerprint"]:
-        raise DataError(
-            f"{corpus.path} holds other texts than the teacher wrote ({now}, not "
-            f"{texts['fingerprint']}): put them back, or distill again"
-        )
-    train = encoded_split(corpus, lm.tokenizer, "train", context.console)
-    return Course(kind, lesson, train, source, has_start)
+    texts, train = written["texts"], data.train
+    if texts is not None:
+        corpus = corpus_of(context.folder, config.data.cache_folder)
+        now = open_corpus(corpus).fingerprint()
+        if now != texts["fingerprint"]:
+            raise DataError(
+                f"{corpus.path} holds other texts than the teacher wrote ({now}, not "
+                f"{texts['fingerprint']}): put them back, or distill again"
+            )
+        train = encoded_split(corpus, lm.tokenizer, "train", context.console)
+    return Lessons(
+        train=train,
+        has_start=written.get("start") is not None,
+        kind=kind,
+        lesson=lesson,
+        source=data.train.header.corpus,
+    )
 
 
 def _refuse_larger(student: ModelConfig, teacher: GenerativeModel, most: int) -> int:
@@ -374,6 +345,10 @@ def _source(lm: LanguageModel) -> Path:
     return lm.source.resolve()
 
 
+def _run_of(lm: LanguageModel) -> Path:
+    return _source(lm).parents[1]
+
+
 def _quick(teacher: GenerativeModel, config: RunConfig) -> GenerativeModel:
     """Give a teacher the form in which its student is trained."""
     install(teacher, PLAIN if config.training.speed == "plain" else WHOLE)
@@ -389,5 +364,5 @@ def _teacher(source: Source) -> LanguageModel:
     return LanguageModel.load(path)
 
 
-def _write(out: Path, written: Written) -> None:
-    write_text(out / RECORD, json.dumps(signed(written), indent=1))
+def _write(out: Path, written: Distilled) -> None:
+    write_text(out / DISTILLATION, json.dumps(signed(written), indent=1))

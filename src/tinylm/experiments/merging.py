@@ -15,9 +15,10 @@ import torch
 from tinylm.config import to_dict
 from tinylm.errors import AdapterError, CompressionError
 from tinylm.experiments.adapting import adapted
-from tinylm.experiments.compressing import Compression, Written, write_compressed
+from tinylm.experiments.compressing import Compression, before, write_compressed
 from tinylm.experiments.context import Context
 from tinylm.experiments.recipes import read_recipe
+from tinylm.experiments.records import Compressed
 from tinylm.finetuning.adapters import adapter_of, adapters, fold
 from tinylm.finetuning.dylora import set_rank
 from tinylm.finetuning.storage import TENSORS
@@ -31,7 +32,7 @@ from tinylm.model.weights import load_weights, model_weights
 
 def merge_run(
     context: Context, out: Path, base: LanguageModel, adapter: Path, rank: int | None = None
-) -> Written:
+) -> Compressed:
     """Merge an adapter into a run's model and write the run that comes of it.
 
     Args:
@@ -49,6 +50,7 @@ def merge_run(
         CompressionError: if the merged model gives numbers that are not finite.
         CheckpointError: if the run cannot be written.
     """
+    of = before(context, base)
     lm = adapted(base, adapter)
     name = adapters(lm.model)[-1]  # the one that was attached last
     if rank is not None:
@@ -70,7 +72,7 @@ def merge_run(
         raise CompressionError(
             f"{adapter} merged into {lm.source}: {place} is not finite; train the adapter again"
         )
-    record = Compression("merge", about.method, to_dict(about.settings), details=details)
+    record = Compression("merge", about.method, to_dict(about.settings), of, details=details)
     return write_compressed(out, context, LanguageModel(merged, lm.tokenizer, lm.source), record)
 
 

@@ -1,16 +1,15 @@
 """Pruning a run's model, and training what is left: at once, gradually, or from an earlier step.
 
-One shot: prune, then train on. Gradual: the share of masked weights rises while it is trained,
-along a cubic curve over the first two thirds of the steps. Rewinding (Frankle et al. 2020): the
-masks are those of the trained weights, and training starts anew from the weights of a step soon
-after the first, with a new optimizer and schedule; it needs the run's snapshots.
+One shot: prune, then train on (``retraining``). Gradual: the share of masked weights rises while it
+is trained, along a cubic curve over the first two thirds of the steps. Rewinding (Frankle et al.
+2020): the masks are those of the trained weights, and training starts anew from the weights of a
+step soon after the first, with a new optimizer and schedule; it needs the run's snapshots.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +17,33 @@ import torch
 from torch import Tensor
 
 from tinylm.checkpoint import load_checkpoint, step_of
-from tinylm.compression.masking import Masking, cubic_share, held_share, targets
+from tinylm.compression.masking import Masking, held_share, targets
 from tinylm.compression.pruner import Pruner, refuse_share
-from tinylm.config import TrainingConfig, from_dict, to_dict
-from tinylm.config.pruning import Calibrated
-from tinylm.data.windows import ShuffledOrder, TokenWindows
+from tinylm.config import to_dict
+from tinylm.data.windows import TokenWindows
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments.compressing import Compression, calibration_windows, read_compression
-from tinylm.experiments.context import Context, threads
+from tinylm.experiments.compressing import (
+    Compression,
+    before,
+    new_run,
+    refuse_adapted,
+    write_compressed,
+    write_unfinished,
+)
+from tinylm.experiments.context import Context, create_run, run_experiment, threads
 from tinylm.experiments.preparation import encoded_split
-from tinylm.fast import remove
+from tinylm.experiments.records import Compressed, Retraining, Rising, read_compression
+from tinylm.experiments.retraining import calibration_of, last_rise, retraining, run_rate
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel
 from tinylm.model.masks import hold, masks_of
 from tinylm.registry import PRUNERS
-from tinylm.tasks.language_modelling import next_token_loss
-from tinylm.training.optimizers import set_learning_rate
-from tinylm.training.schedules import learning_rate_factor
 from tinylm.training.snapshots import snapshots_of
-from tinylm.training.step import TrainingStep
 
-_RISING = 2 / 3
-"""Share of the steps over which gradual pruning prunes."""
-_RISES = 20
-"""Times that gradual pruning prunes, at most."""
 _LOSSES = {
     "before": ("of the run", "its model is broken, train it again"),
     "pruned": ("after pruning", "prune less"),
-    "after": ("after training what is left", "give a lower --learning-rate"),
 }
 """Of ``Losses``: what each is, and what to do where it is not finite."""
 
@@ -64,7 +61,7 @@ class Pruning:
     steps: int = 0
     """Optimizer steps afterwards; 0: none."""
     learning_rate: float | None = None
-    """Of these steps; None: the run's."""
+    """Of these steps; None: a share of the run's (``retraining.RATE``)."""
     gradual: bool = False
     """Whether the share rises while it is trained."""
     rewind: int | None = None
@@ -76,10 +73,11 @@ class Losses:
     """Validation losses, in nats a token."""
 
     before: float
-    pruned: float
-    """With nothing trained; in gradual pruning, as it came out of the last rise."""
-    after: float
-    """After training; without any, that of ``pruned``."""
+    pruned: float | None
+    """With nothing trained; in gradual pruning, as it came out of the last rise, None until then.
+    """
+    after: float | None
+    """After training, None until it has ended; without any, that of ``pruned``."""
 
 
 def refuse_pruning(context: Context, asked: Pruning) -> None:
@@ -105,8 +103,6 @@ def refuse_pruning(context: Context, asked: Pruning) -> None:
         raise ConfigError(
             f"{option} is about masks, and {asked.method} removes parts: leave it out"
         )
-    if asked.gradual and asked.share is None:
-        raise ConfigError("say how much goes: give --share, such as 0.5")
     if asked.gradual and bool(asked.settings.pattern):
         raise ConfigError("--gradual: a pattern has one share only: leave one of them out")
     if asked.gradual and asked.rewind is not None:
@@ -117,40 +113,52 @@ def refuse_pruning(context: Context, asked: Pruning) -> None:
         retraining(context, asked.steps, asked.learning_rate)
 
 
-def retraining(context: Context, steps: int, learning_rate: float | None = None) -> TrainingConfig:
-    """Return how what is left is trained: as the run was, but for what is asked.
-
-    Args:
-        context: the run.
-        steps: of the optimizer, one at least.
-        learning_rate: empty: the run's.
-
-    Raises:
-        ConfigError: for a learning rate that cannot be.
-    """
-    training = to_dict(context.config.training)
-    own = {
-        "max_steps": steps,
-        "warmup_steps": min(training["warmup_steps"], steps // 10),
-    }
-    if learning_rate is not None:
-        own["learning_rate"] = learning_rate
-    return from_dict(TrainingConfig, training | own, "--learning-rate")
-
-
 @dataclass(frozen=True)
 class PrunedRun:
     """What came of it."""
 
     lm: LanguageModel
-    """Its source is still the run's checkpoint."""
+    """The pruned model, or what gradual pruning begins with; its source is the run's checkpoint."""
     losses: Losses
     record: Compression
-    """As ``compressing.write_compressed`` takes it."""
+    """As ``compressing.write_compressed`` takes it, unless something is to be trained."""
+    retraining: Retraining | None
+    """What is to be trained."""
+
+
+def prune_into(context: Context, out: Path, asked: Pruning) -> Compressed:
+    """Prune a run's model and train what is left; ``out`` becomes a run.
+
+    Args:
+        context: the run.
+        out: a new folder.
+        asked: what is asked for.
+
+    Returns:
+        What compression.json holds.
+
+    Raises:
+        ConfigError: for a folder that is not empty, what contradicts itself, and too few texts.
+        CompressionError: for what cannot go.
+        TrainingError: if a loss is not finite.
+        StoppedBySignalError: if a signal stopped the training; its state is saved.
+    """
+    refuse_pruning(context, asked)
+    with new_run(out, context.console):
+        made = prune_run(context, LanguageModel.load(context.folder), asked)
+        if made.retraining is None:
+            return write_compressed(out, context, made.lm, made.record)
+        write_unfinished(out, made.lm, made.record, made.retraining)
+        training = retraining(context, asked.steps, asked.learning_rate)
+        config = replace(context.config, model=made.lm.model.config, training=training)
+        run_experiment("training", create_run(out, config, context.console, "--out"))
+        written = read_compression(out)
+        assert written is not None
+        return written
 
 
 def prune_run(context: Context, lm: LanguageModel, asked: Pruning) -> PrunedRun:
-    """Prune a run's model and train what is left; nothing is written.
+    """Prune a run's model; nothing is trained, and nothing is written.
 
     Args:
         context: the run.
@@ -160,154 +168,76 @@ def prune_run(context: Context, lm: LanguageModel, asked: Pruning) -> PrunedRun:
     Raises:
         ConfigError: for what contradicts itself, and too few texts.
         CompressionError: for what cannot go.
-        TrainingError: if the loss is not finite.
+        TrainingError: if a loss is not finite.
     """
     refuse_pruning(context, asked)
-    with threads(context.config.training.threads):
-        return _Work(context, lm, asked).done()
-
-
-class _Work:
-    """One pruning: the texts that it needs, and its steps."""
-
-    def __init__(self, context: Context, lm: LanguageModel, asked: Pruning) -> None:
-        self.context = context
-        self.lm = lm
-        self.asked = asked
-        self.method: type[Pruner] = PRUNERS.load(asked.method)
-        settings, data = asked.settings, context.config.data
-        reads = isinstance(settings, Calibrated) and settings.reads_texts
-        self.ids: Tensor | None = None
-        if reads:
-            self.ids = calibration_windows(
-                context, settings.windows, settings.calibration_seed, tokenizer=lm.tokenizer
-            )
-        self.train, self.validation = (
-            TokenWindows(
-                encoded_split(data, lm.tokenizer, split, context.console),
-                context.config.model.context_length,
-            )
-            for split in ("train", "validation")
+    method: type[Pruner] = PRUNERS.load(asked.method)
+    config, of = context.config, before(context, lm)
+    refuse_adapted(context, lm)
+    method.refuse(lm.model, asked.share, asked.settings)  # before texts are read
+    with threads(config.training.threads):
+        ids = calibration_of(context, asked.settings, lm.tokenizer)
+        windows = TokenWindows(
+            encoded_split(config.data, lm.tokenizer, "validation", context.console),
+            config.model.context_length,
         )
+        chosen = windows.fixed_subset(config.training.validation_windows)
 
-    def done(self) -> PrunedRun:
-        """Prune, train, and measure before and after."""
-        asked, lm, model = self.asked, self.lm, self.lm.model
-        before = self._loss(model)
+        def loss(model: GenerativeModel, when: str) -> float:
+            value = split_loss(model, windows, config.evaluation.batch_size, chosen).mean
+            if not math.isfinite(value):
+                what, advice = _LOSSES[when]
+                raise TrainingError(f"the validation loss {what} is {value:g}: {advice}")
+            return value
+
+        first = loss(lm.model, "before")
+        model, rising, pruned_loss = lm.model, None, None
         details: dict[str, Any] = {"share": asked.share}
         if asked.gradual:
-            pruned_loss = self._gradually(model)
+            rising = _rising(model, asked)
         else:
-            pruned = self.method.prune(model, asked.share, asked.settings, self.ids)
+            pruned = method.prune(model, asked.share, asked.settings, ids)
             model, details = pruned.model, details | dict(pruned.details)
             if asked.rewind is not None:
-                _rewind(model, _snapshot(self.context, asked.rewind))
-            pruned_loss = self._loss(model)
-            if asked.steps:
-                self._train(model)
-        losses = Losses(before, pruned_loss, self._loss(model) if asked.steps else pruned_loss)
-        for when, (what, advice) in _LOSSES.items():
-            if not math.isfinite(loss := getattr(losses, when)):
-                raise TrainingError(f"the validation loss {what} is {loss:g}: {advice}")
-        training = {
-            "steps": asked.steps,
-            "learning_rate": self._training().learning_rate if asked.steps else None,
-            "gradual": asked.gradual,
-            "rewind": asked.rewind,
-        }
-        record = Compression(
-            "prune",
-            asked.method,
-            to_dict(asked.settings),
-            self._calibration(),
-            details | {"training": training, "losses": vars(losses)},
-            asked.steps,
+                _rewind(model, _snapshot(context, asked.rewind))
+            pruned_loss = loss(model, "pruned")
+    losses = Losses(first, pruned_loss, None if asked.steps else pruned_loss)
+    record = Compression(
+        "prune",
+        asked.method,
+        to_dict(asked.settings),
+        of,
+        _calibration(ids, asked, windows),
+        details | {"losses": asdict(losses)},
+    )
+    rest = None
+    if asked.steps:
+        rest = Retraining(
+            steps=asked.steps,
+            learning_rate=retraining(context, asked.steps, asked.learning_rate).learning_rate,
+            run_rate=run_rate(context),
+            rising=rising,
+            rewind=asked.rewind,
         )
-        return PrunedRun(LanguageModel(model.eval(), lm.tokenizer, lm.source), losses, record)
-
-    def _loss(self, model: GenerativeModel) -> float:
-        config = self.context.config
-        chosen = self.validation.fixed_subset(config.training.validation_windows)
-        return split_loss(model, self.validation, config.evaluation.batch_size, chosen).mean
-
-    def _calibration(self) -> dict[str, Any] | None:
-        if self.ids is None:
-            return None
-        windows, length = self.ids.shape
-        seed = self.asked.settings.calibration_seed
-        text = self.train.tokens.header.corpus
-        return {"windows": windows, "context_length": length, "seed": seed, "text": text}
-
-    def _gradually(self, model: GenerativeModel) -> float:
-        """Prune while training; return the loss as it was after the last rise."""
-        method, asked, share = self.method, self.asked, self.asked.share
-        assert issubclass(method, Masking) and share is not None
-        modules = targets(model, asked.settings.targets, method.kinds)
-        method.refuse_done(modules, model, share)
-        first = held_share(model, modules)
-        last = max(1, math.ceil(asked.steps * _RISING))
-        rises = {round(last * i / _RISES) for i in range(1, _RISES + 1)}
-        losses: list[float] = []
-
-        def rise(step: int) -> None:
-            if step in rises:
-                now = cubic_share(step, last, share, first)
-                hold(model, method.kept(model, modules, now, asked.settings, self.ids))
-                if step == last:
-                    losses.append(self._loss(model))
-
-        self._train(model, rise)
-        return losses[-1]
-
-    def _training(self) -> TrainingConfig:
-        return retraining(self.context, self.asked.steps, self.asked.learning_rate)
-
-    def _train(
-        self, model: GenerativeModel, before_step: Callable[[int], None] = lambda step: None
-    ) -> None:
-        train_on(self.context, model, self.train, self._training(), before_step)
+    return PrunedRun(LanguageModel(model.eval(), lm.tokenizer, lm.source), losses, record, rest)
 
 
-def train_on(
-    context: Context,
-    model: GenerativeModel,
-    windows: TokenWindows,
-    config: TrainingConfig,
-    before_step: Callable[[int], None] = lambda step: None,
-) -> None:
-    """Take optimizer steps, with a new optimizer and schedule.
+def _calibration(
+    ids: Tensor | None, asked: Pruning, windows: TokenWindows
+) -> dict[str, Any] | None:
+    if ids is None:
+        return None
+    count, length = ids.shape
+    seed, text = asked.settings.calibration_seed, windows.tokens.header.corpus
+    return {"windows": count, "context_length": length, "seed": seed, "text": text}
 
-    Args:
-        context: the run, whose console is told.
-        model: trained in place.
-        windows: of the run's training split.
-        config: as ``retraining`` returns it.
-        before_step: called with the number of every step, and with that of all at the end.
 
-    Raises:
-        TrainingError: if the loss is not finite.
-    """
-    steps = config.max_steps
-    assert steps is not None
-    order = ShuffledOrder(len(windows), config.batch_size, config.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        training = TrainingStep(model, next_token_loss, config, steps)
-        with context.console.task("Training what is left", steps) as done:
-            for step in range(steps):
-                before_step(step)
-                set_learning_rate(training.optimizer, learning_rate_factor(config, step, steps))
-                chosen = [order.next() for _ in range(config.accumulation_steps)]
-                result = training.backward([windows.batch(each) for each in chosen])
-                if not (math.isfinite(result.loss) and math.isfinite(result.norm)):
-                    raise TrainingError(
-                        f"step {step + 1} after pruning: loss {result.loss:g}, gradient norm "
-                        f"{result.norm:g}: give a lower --learning-rate"
-                    )
-                training.update()
-                done(step + 1)
-            before_step(steps)
-    remove(model)
+def _rising(model: GenerativeModel, asked: Pruning) -> Rising:
+    """Return how the share will rise."""
+    method: type[Pruner] = PRUNERS.load(asked.method)
+    assert issubclass(method, Masking) and asked.share is not None
+    modules = targets(model, asked.settings.targets, method.kinds)
+    return Rising(first=held_share(model, modules), last=last_rise(asked.steps))
 
 
 def _snapshot(context: Context, step: int) -> Path:

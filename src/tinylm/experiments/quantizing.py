@@ -10,13 +10,14 @@ from tinylm.config.quantization import Inputs
 from tinylm.errors import CompressionError, ConfigError
 from tinylm.experiments.compressing import (
     Compression,
-    Written,
+    before,
     calibration_windows,
     new_run,
+    refuse_adapted,
     write_compressed,
 )
 from tinylm.experiments.context import Context
-from tinylm.finetuning.adapters import adapters
+from tinylm.experiments.records import Compressed
 from tinylm.language_model import LanguageModel
 from tinylm.model.outputs import not_finite
 from tinylm.registry import QUANTIZERS
@@ -24,7 +25,7 @@ from tinylm.registry import QUANTIZERS
 
 def quantize_run(
     context: Context, out: Path, method: str, settings: Inputs, data: DataConfig | None = None
-) -> Written:
+) -> Compressed:
     """Quantize a run's model and write the run that it becomes.
 
     Args:
@@ -50,17 +51,14 @@ def quantize_run(
         )
     with new_run(out, context.console):
         lm = LanguageModel.load(context.folder)
-        if adapters(lm.model):
-            raise CompressionError(
-                f"{context.folder} holds a model with adapters: write the merged one with "
-                "`tinylm merge RUN ADAPTER --out FOLDER`, then quantize that"
-            )
+        refuse_adapted(context, lm)
         refuse_quantized(lm.model)  # before texts are read
         place = not_finite(lm.model)
         if place is not None:
             raise CompressionError(
                 f"the weights of {lm.source} are broken: {place} is not finite; train the run again"
             )
+        of = before(context, lm)
         ids = None
         calibration = None
         if settings.reads_texts:
@@ -78,5 +76,5 @@ def quantize_run(
                 "tokens": ids.numel(),
             }
         details = quantize(lm.model, QUANTIZERS.load(method), settings, ids)
-        record = Compression("quantize", method, to_dict(settings), calibration, details)
+        record = Compression("quantize", method, to_dict(settings), of, calibration, details)
         return write_compressed(out, context, lm, record)

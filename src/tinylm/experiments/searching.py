@@ -28,14 +28,13 @@ from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.evaluation.perplexity import SplitLoss, split_loss
 from tinylm.experiments.compressing import (
     Compression,
-    Source,
-    Written,
+    before,
     new_run,
-    source_of,
     write_compressed,
 )
 from tinylm.experiments.context import Context, tell_fewer, threads
 from tinylm.experiments.preparation import encoded_split
+from tinylm.experiments.records import Compressed, Source, source_of
 from tinylm.experiments.smaller import Smaller, num_bytes
 from tinylm.fast import install, remove
 from tinylm.language_model import LanguageModel
@@ -81,7 +80,7 @@ def compress_run(
     commands: Commands,
     target_bytes: int | None = None,
     max_loss: float | None = None,
-) -> Written:
+) -> Compressed:
     """Search for a smaller model of a run and write the run that it becomes.
 
     Args:
@@ -107,6 +106,7 @@ def compress_run(
         threads(context.config.training.threads),
     ):
         work = _Work(context, out, settings, commands)
+        of = before(context, work.smaller.lm)
         if target_bytes is not None and target_bytes >= (whole := work.sizes[Candidate()]):
             raise CompressionError(
                 f"--target-bytes {target_bytes}: the run's model has {whole} bytes already"
@@ -130,6 +130,7 @@ def compress_run(
             "compress",
             settings.method,
             to_dict(settings),
+            of,
             {"windows": settings.calibration, "seed": settings.seed},
             {
                 "target_bytes": target_bytes,
@@ -138,7 +139,6 @@ def compress_run(
                 "chosen": work.tried[best],
                 "more": more.as_result(),
             },
-            settings.steps if best.share else 0,
         )
         lm = LanguageModel(model, work.smaller.lm.tokenizer, work.smaller.lm.source)
         written = write_compressed(out, context, lm, record, _OWN)

@@ -26,11 +26,12 @@ from tinylm.config.pruning import Calibrated, PartsConfig
 from tinylm.config.quantization import RoundingConfig
 from tinylm.config.searching import SearchConfig
 from tinylm.errors import CompressionError, ConfigError
-from tinylm.experiments.compressing import calibration_windows, source_of
+from tinylm.experiments.compressing import calibration_windows
 from tinylm.experiments.context import Context, WithoutNotes, open_run, run_experiment
 from tinylm.experiments.distilling import begin, student_config
 from tinylm.experiments.preparation import digest
-from tinylm.experiments.pruned import retraining
+from tinylm.experiments.records import source_of
+from tinylm.experiments.retraining import retraining
 from tinylm.finetuning.adapters import adapters
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel

@@ -20,13 +20,18 @@ from tinylm.tokenizers.base import Tokenizer
 START = "start"
 
 
-def write_start(run: Path, model: GenerativeModel, tokenizer: Tokenizer) -> Path:
+def write_start(folder: Path, model: GenerativeModel, tokenizer: Tokenizer) -> Path:
     """Write the weights and masks that a run's training will begin with, and return their place.
+
+    Args:
+        folder: ``RUN/start``, or what will be.
+        model: has them.
+        tokenizer: of the run.
 
     Raises:
         CheckpointError: if they cannot be written.
     """
-    return save_checkpoint(run / START, model, tokenizer, TrainingState(0), last=False)
+    return save_checkpoint(folder, model, tokenizer, TrainingState(0), last=False)
 
 
 def started(context: Context, data: PreparedData, checkpoint: Path | None) -> GenerativeModel:

@@ -13,6 +13,7 @@ import resource
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from tinylm.config import ModelConfig, TrainingConfig
 from tinylm.errors import ConfigError
@@ -145,6 +146,7 @@ def refuse_step(
     trained: int | None = None,
     memory: int | None = None,
     change: str = "",
+    beside: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Refuse a training step that cannot be taken.
 
@@ -154,6 +156,7 @@ def refuse_step(
         trained: numbers that are trained, if not all.
         memory: of the device; empty: the machine's.
         change: the settings that would make it smaller; empty: those of training and the model.
+        beside: bytes of what is held besides, by what it is called.
 
     Raises:
         ConfigError: with the sum and the memory.
@@ -167,6 +170,7 @@ def refuse_step(
         "gradients": int(peak.gradients * share),
         "activations": peak.activations,
         "temporary": peak.temporary,
+        **beside,
     }
     windows = f"{training.batch_size:,} windows of {config.context_length:,} tokens"
     change = change or (
@@ -203,6 +207,18 @@ def refuse_generation(
         "hypotheses": rows * _HYPOTHESIS_OBJECTS if ranked else 0,
     }
     refuse_beyond_memory(f"generating {rows:,} texts at once", parts, change)
+
+
+def forward_bytes(config: ModelConfig, rows: int, seq: int) -> int:
+    """Return the bytes of a model that reads texts without gradients, and of its residual stream.
+
+    Args:
+        config: the model.
+        rows: texts at once.
+        seq: tokens of each.
+    """
+    inner = config.hidden_size + config.resolved_ffn_size
+    return model_parts(config)["weights"] + rows * seq * inner * _FLOAT
 
 
 def refuse_forward(config: ModelConfig, rows: int, seq: int, change: str) -> None:

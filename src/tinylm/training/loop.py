@@ -127,6 +127,7 @@ class Trainer:
         listener: Listener,
         began: float | None = None,
         commands: Commands | None = None,
+        begins_trained: bool = False,
     ) -> None:
         """Put the model on its device and prepare optimizer and data order.
 
@@ -138,6 +139,8 @@ class Trainer:
             listener: receives the events.
             began: ``time.perf_counter()`` when the session began; empty: now.
             commands: what to do when training stops before its end, for the error.
+            begins_trained: whether the weights are trained ones, so that they are the best while no
+                step makes them better; they are saved before the first step then.
 
         Raises:
             ConfigError: if the device is not there, settings contradict each other, or a step needs
@@ -147,7 +150,9 @@ class Trainer:
         self.task: Task[Any, Any] = task
         self.order = ShuffledOrder(len(task), config.batch_size, config.seed)
         self.total_steps = total_steps(config, len(task))
-        self.training_step = TrainingStep(model, task.loss, config, self.total_steps, task.beside)
+        self.training_step = TrainingStep(
+            model, task.loss, config, self.total_steps, task.beside, task.held
+        )
         if task.longest is not None:
             self.training_step.refuse(min(config.batch_size, len(task)), task.longest)
         self.device = self.training_step.device
@@ -157,6 +162,7 @@ class Trainer:
         self.checkpoints = checkpoints
         self.listener = listener
         self.commands = commands
+        self.begins_trained = begins_trained
         self.step = 0
         self.tokens = 0
         self.seconds = 0.0
@@ -204,8 +210,11 @@ class Trainer:
         """Take all steps that are left; return why it ended, as ``Outcome.reason``."""
         reason = "finished"
         with stop_on_signal() as stop:
-            if self.step == 0 and self._validates_evenly:
-                self._validate()  # the untrained model is never kept as the best
+            if self.step == 0 and self.last_saved < 0:
+                if self._may_be_best:
+                    self._validate_and_keep_best()
+                elif self._validates_evenly:
+                    self._validate()
             while self.step < self.total_steps:
                 if self._has_stopped_improving():  # here, so that a resumed run ends too
                     reason = "early-stop"
@@ -229,6 +238,12 @@ class Trainer:
 
     def _has_stopped_improving(self) -> bool:
         return 0 < self.config.early_stop_patience <= self.worse_validations
+
+    @property
+    def _may_be_best(self) -> bool:
+        """Whether the model as it is can be the best: an untrained one is never kept as that."""
+        trained = self.step > 0 or self.begins_trained
+        return trained and self.task.settled(self.step)
 
     @property
     def _validates_evenly(self) -> bool:
@@ -270,6 +285,7 @@ class Trainer:
             )
         self.training_step.update()
         self.step += 1
+        self.task.after_step(self.model, self.step)
         self.tokens += num_targets
         seconds = time.perf_counter() - started
         self.seconds += seconds
@@ -309,8 +325,7 @@ class Trainer:
         self.listener.on_log(record)
 
     def _validate(self) -> bool:
-        """Validate, report it to the listener, and return whether the loss is the best of a trained
-        model.
+        """Validate, report it to the listener, and return whether the loss is the best so far.
 
         Nothing is kept of the untrained model: it is measured again by a run that starts anew.
         """
@@ -319,7 +334,8 @@ class Trainer:
             self._refuse(f"step {self.step}: validation loss {loss:g}")
         with autocast(self.precision, self.device):
             seen = self.task.training_loss(self.model)
-        better = self.step > 0 and loss < self.best_loss
+        counts = self._may_be_best
+        better = counts and loss < self.best_loss
         record = ValidationRecord(
             step=self.step,
             epoch=self.epoch,
@@ -332,6 +348,7 @@ class Trainer:
         )
         if self.step > 0:
             self.last_validated = self.step
+        if counts:
             self.worse_validations = 0 if better else self.worse_validations + 1
         if better:
             self.best_loss = loss

@@ -5,21 +5,22 @@ The loop and the experiments on training share it, so that these measure the ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Generic
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
 
-from tinylm.config import TrainingConfig
+from tinylm.config import ModelConfig, TrainingConfig
 from tinylm.fast import PLAIN, WHOLE, in_turn_with_copies, install
 from tinylm.model.base import LayerRunner, Model
 from tinylm.model.decoder import in_turn, layers_run_by
 from tinylm.model.masks import mask_gradients, mask_weights
 from tinylm.planning.flops import step_flops
-from tinylm.planning.limits import refuse_step
+from tinylm.planning.limits import forward_bytes, refuse_step
 from tinylm.training.accumulation import accumulate_gradients
 from tinylm.training.allocator import keep_freed_memory
 from tinylm.training.optimizers import build_optimizer, clip_gradients
@@ -50,6 +51,7 @@ class TrainingStep(Generic[Trained]):
         config: TrainingConfig,
         total_steps: int | None = None,
         beside: nn.Module | None = None,
+        held: Mapping[str, ModelConfig] = MappingProxyType({}),
     ) -> None:
         """Put the model on the device that the configuration names.
 
@@ -59,6 +61,7 @@ class TrainingStep(Generic[Trained]):
             config: all settings.
             total_steps: of the run, from which follows whether compiling pays; empty: a few.
             beside: what is trained with it (``Task.beside``).
+            held: other models that read every batch (``Task.held``).
 
         Raises:
             ConfigError: if the device is not there, or settings contradict each other.
@@ -77,6 +80,7 @@ class TrainingStep(Generic[Trained]):
             self.trained = nn.ModuleDict({"model": model, "beside": beside.to(self.device)})
         self.install()
         self._loss = loss
+        self._held = held
         self._run_layers = self._layer_runner()
         self._fitting: set[tuple[int, int]] = set()  # sizes of batches
         self.optimizer = build_optimizer(
@@ -133,7 +137,11 @@ class TrainingStep(Generic[Trained]):
         own = replace(self.config, batch_size=batch_size)
         training = replace(own, precision=self.precision)
         trained = sum(p.numel() for p in self.trained.parameters() if p.requires_grad)
-        refuse_step(replace(self.model.config, context_length=size), training, trained, memory)
+        read = replace(self.model.config, context_length=size)
+        held = {
+            name: forward_bytes(config, batch_size, size) for name, config in self._held.items()
+        }
+        refuse_step(read, training, trained, memory, beside=held)
 
     def _refuse_too_large(self, batches: Sequence[Examples]) -> None:
         for size in {batch.size for batch in batches}:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from tinylm.config import ModelConfig
 from tinylm.model.base import Model
 from tinylm.tokenizers.base import Tokenizer
 
@@ -57,6 +59,9 @@ class Task(ABC, Generic[Trained, Batches]):
     beside: nn.Module | None = None
     """What is trained beside the model: kept with the state of training, and no part of the model.
     None: nothing."""
+    held: Mapping[str, ModelConfig] = MappingProxyType({})
+    """Models that read every batch beside the one that is trained, such as a teacher, by what they
+    are called: their memory counts."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -76,6 +81,24 @@ class Task(ABC, Generic[Trained, Batches]):
     @abstractmethod
     def loss(self, model: Trained, batch: Batches) -> tuple[Tensor, int]:
         """Return the summed loss of a batch, a scalar with a graph, and ``batch.num_targets``."""
+
+    def after_step(self, model: Trained, step: int) -> None:
+        """Change the model after an optimizer step, before it is measured or saved.
+
+        What is changed must be kept with a checkpoint, and follow from the model, the step and what
+        the task keeps.
+
+        Args:
+            model: changed in place.
+            step: how many are taken, from 1.
+        """
+
+    def settled(self, step: int) -> bool:
+        """Whether the model after a step is of the form that is wanted in the end.
+
+        Only then can it be the best one, and does a validation count for an early stop.
+        """
+        return True
 
     @abstractmethod
     def validate(self, model: Trained) -> float:

@@ -24,8 +24,8 @@ from tinylm.experiments.checks.material import (
     seeded,
     worst,
 )
-from tinylm.experiments.compressing import checkpoint_of, read_compression, still_holds
 from tinylm.experiments.context import run_of
+from tinylm.experiments.records import checkpoint_of, read_compression, still_holds
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel
 from tinylm.model.hooks import Hook
@@ -119,7 +119,8 @@ def _source(lm: LanguageModel) -> tuple[GenerativeModel, dict[str, Parts]] | Non
     done = None if folder is None else read_compression(folder)
     if done is None or done["method"] not in PRUNERS or not PRUNERS.load(done["method"]).removes:
         return None
-    if done["details"]["training"]["steps"] or not still_holds(done["source"]):
+    trained = "retraining" in done or done["details"].get("training", {}).get("steps")
+    if trained or not still_holds(done["source"]):  # "training" is of earlier versions
         return None
     source = LanguageModel.load(checkpoint_of(done["source"]), device_of(lm.model)).model
     removed = done["details"]["removed"]

@@ -11,11 +11,16 @@ from tinylm import folders
 from tinylm.config import RunConfig, to_dict
 from tinylm.config.distillation import WordConfig
 from tinylm.errors import CompressionError, ConfigError
-from tinylm.experiments.compressing import checkpoint_of, still_holds
 from tinylm.experiments.context import Context, WithoutNotes, create_run, run_experiment
 from tinylm.experiments.distillation.settings import DistillationExperiment
-from tinylm.experiments.distilling import Written, begin, read_distillation, student_config
+from tinylm.experiments.distilling import begin, student_config
 from tinylm.experiments.preparation import prepare_data, resolve, vectors_seed
+from tinylm.experiments.records import (
+    Distilled,
+    checkpoint_of,
+    read_distillation,
+    still_holds,
+)
 from tinylm.experiments.trials import Remedy, commands_of, short
 from tinylm.language_model import LanguageModel
 from tinylm.planning.parameters import parameter_counts
@@ -53,7 +58,7 @@ class Student:
     folder: Path
     result: Mapping[str, Any]
     """Of its training."""
-    written: Written
+    written: Distilled
     """What it has learned from."""
 
 

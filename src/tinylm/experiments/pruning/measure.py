@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import shlex
+import signal
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tinylm.checkpoint import TrainingState, save_checkpoint
@@ -22,20 +25,22 @@ from tinylm.evaluation.perplexity import split_loss
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.block_losses import losses_of
 from tinylm.experiments.compressing import calibration_windows, count_weights
-from tinylm.experiments.context import Context, threads
+from tinylm.experiments.context import Context, SilentListener, threads
 from tinylm.experiments.preparation import encoded_split
-from tinylm.experiments.pruned import retraining, train_on
 from tinylm.experiments.pruning.heads import heads_that_go
 from tinylm.experiments.pruning.settings import PruningExperiment
 from tinylm.experiments.pruning.sparse import sparse_products
+from tinylm.experiments.retraining import retraining
 from tinylm.experiments.step_costs import first_batches
 from tinylm.generation.engine import generate
 from tinylm.language_model import SPECIAL_IDS, LanguageModel
 from tinylm.measurement import Measurement
 from tinylm.model.base import GenerativeModel
 from tinylm.registry import PRUNERS
-from tinylm.tasks.language_modelling import next_token_loss
+from tinylm.tasks.language_modelling import LanguageModelling, next_token_loss
 from tinylm.tokenizers.base import SOS_ID
+from tinylm.training.commands import Commands, lower
+from tinylm.training.loop import Trainer
 from tinylm.training.precision import resolve_device
 from tinylm.training.step import TrainingStep
 
@@ -160,8 +165,7 @@ class _Work:
         after = None
         if steps := self.settings.retrain_steps:
             model = copy.deepcopy(model)
-            rate = self.context.config.training.learning_rate * self.settings.retrain_rate
-            train_on(self.context, model, self.train, retraining(self.context, steps, rate))
+            self.train_on(model, steps)
             after = self.losses(model)
         weights, nonzero = count_weights(model)
         return {
@@ -171,6 +175,25 @@ class _Work:
             "nonzero": nonzero,
             **self.bytes_of(model),
         }
+
+    def train_on(self, model: GenerativeModel, steps: int) -> None:
+        """Train what is left of a model, in place; nothing of it is kept."""
+        rate = self.context.config.training.learning_rate * self.settings.retrain_rate
+        config = replace(
+            retraining(self.context, steps, rate),
+            validation_interval=steps,  # once, of one window: what counts is measured afterwards
+            checkpoint_interval=0,
+        )
+        task = LanguageModelling(self.lm.tokenizer, self.train, self.validation, 1, [0])
+        again = f"tinylm experiment pruning --run {shlex.quote(str(self.context.folder))}"
+        less = f"experiments.pruning.retrain_rate={lower(self.settings.retrain_rate)}"
+        commands = Commands(again, f"train at a lower rate: {again} -o {less}")
+        with TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            place, listener = Path(folder), SilentListener()
+            outcome = Trainer(model, task, config, place, listener, commands=commands).run()
+        if outcome.reason != "finished":  # a signal, which is let do now what it does elsewhere
+            signal.raise_signal(signal.Signals[outcome.reason])
 
     def settings_of(self, method: type[Pruner]) -> Any:
         """Return a method's settings, which say how many texts it reads."""

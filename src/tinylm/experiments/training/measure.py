@@ -29,13 +29,15 @@ from tinylm.errors import ConfigError, TinylmError, shown
 from tinylm.evaluation.perplexity import BLOCKS
 from tinylm.experiments.compressing import refuse_training
 from tinylm.experiments.context import Console, Context, keep_configuration, threads
-from tinylm.experiments.distilling import Course, course_of
+from tinylm.experiments.courses import Course
+from tinylm.experiments.distilling import lessons_of
 from tinylm.experiments.preparation import (
     PreparedData,
     check_same_tokenizer,
     prepare_data,
     start_model,
 )
+from tinylm.experiments.retraining import retraining_of
 from tinylm.experiments.starts import started
 from tinylm.measurement import Replicates, mean_replicates, paired, unpaired
 from tinylm.model.base import GenerativeModel
@@ -130,9 +132,11 @@ def run(context: Context) -> dict[str, Any]:
     for tokens in (data.train, data.validation):
         context.console.note(describe_split(tokens))
     with threads(config.training.threads):
-        course = course_of(context, data)
+        course = (
+            lessons_of(context, data) or retraining_of(context, data) or Course(train=data.train)
+        )
         path, state = resume_point(context.folder / "checkpoints", context.console)
-        if course is not None and course.has_start:
+        if course.has_start:
             model = started(context, data, path)
         else:
             model = start_model(config, data, context.console)
@@ -185,7 +189,7 @@ def _train(
     context: Context,
     data: PreparedData,
     model: GenerativeModel,
-    course: Course | None,
+    course: Course,
     path: Path | None,
     state: TrainingState | None,
     began: float,
@@ -193,18 +197,12 @@ def _train(
     """Train a model from the beginning, or from a checkpoint and its state; all must be whole."""
     config = context.config
     checkpoints = context.folder / "checkpoints"
-    train = data.train if course is None else course.train
-    windows = TokenWindows(train, config.model.context_length)
+    windows = TokenWindows(course.train, config.model.context_length)
     _warn_of_few_steps(context, len(windows))
     validation = TokenWindows(data.validation, config.model.context_length)
     subset = validation.fixed_subset(config.training.validation_windows)
     batch_size = config.evaluation.batch_size
-    if course is None:
-        task = LanguageModelling(
-            data.tokenizer, windows, validation, batch_size, subset, measure_training=True
-        )
-    else:
-        task = course.task(data.tokenizer, windows, validation, batch_size, subset)
+    task = course.task(data.tokenizer, windows, validation, batch_size, subset)
     weights = {
         "block_losses": block_targets(validation, subset),
         "training_block_losses": block_targets(windows, task.sample),
@@ -212,7 +210,10 @@ def _train(
     commands = context.commands or _commands(context)
     # All is asked for that could be refused before anything is written.
     with context.console.training() as listener:
-        trainer = Trainer(model, task, config.training, checkpoints, listener, began, commands)
+        trainer = Trainer(
+            *(model, task, config.training, checkpoints, listener, began, commands),
+            begins_trained=course.has_start,
+        )
         if path is not None and state is not None:
             _refuse_changed(context)
             kept = load_checkpoint(path)
@@ -252,6 +253,7 @@ def _train(
     if outcome.reason.startswith("SIG"):
         raise StoppedBySignalError(outcome, commands.go_on)
 
+    course.finish(task, outcome.step)
     records = read_metrics(context.folder)
     curve = [record for record in records if record["kind"] == "train"]
     validations = [record for record in records if record["kind"] == "validation"]

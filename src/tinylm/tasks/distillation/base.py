@@ -75,6 +75,7 @@ class Distillation(LanguageModelling):
         """
         super().__init__(tokenizer, windows, validation, batch_size, subset, measure_training)
         self.teacher = lesson.teacher.eval().requires_grad_(False)
+        self.held = {"the teacher": self.teacher.config}
         self.settings = lesson.settings
         self.begin(lesson)
 
