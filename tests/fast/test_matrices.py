@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tinylm.config import GenerationConfig, ModelConfig
 from tinylm.fast import for_decoding, loops
 from tinylm.fast.cache import StepCache
-from tinylm.fast.codes import MANY, CodedLinear
+from tinylm.fast.codes import MANY, CodedLinear, rows_by_number
 from tinylm.fast.decoding import FEW, matrix_of
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.model.decoder import DecoderLM
@@ -162,16 +162,38 @@ def test_a_row_is_the_same_alone_and_in_any_company() -> None:
             assert torch.equal(multiply(x[:count], part), whole[:count])
 
 
-@pytest.mark.parametrize(
-    ("form", "rounding"),
-    [
-        (IntegerFormat(8), "dynamic"),
-        (NormalFloat(), None),
-    ],
-)
-def test_what_the_loops_cannot_read(form: Any, rounding: Any) -> None:
+@pytest.mark.parametrize("form", [IntegerFormat(8), NormalFloat()])
+def test_what_the_loops_cannot_read(form: Any) -> None:
     linear, _ = made(40, 8, 1, 0)
-    assert matrix_of(QuantizedLinear(linear, form, None, rounding), "float32") is None
+    assert matrix_of(QuantizedLinear(linear, form, None, "dynamic"), "float32") is None
+
+
+def test_codes_that_are_no_whole_numbers_are_read_in_float32() -> None:
+    linear, x = made(40, 8, 3, 0)
+    quantized = QuantizedLinear(linear, NormalFloat())
+    matrix = matrix_of(quantized, "float32")
+    assert matrix is not None
+    assert matrix.weight.dtype == torch.float32
+    assert matrix is matrix_of(quantized, "float32")
+    torch.testing.assert_close(
+        multiply(x, quantized), exact(x, quantized).float(), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        NormalFloat(),
+        *(IntegerFormat(bits, True, "row") for bits in (8, 4, 3, 2)),
+        *(IntegerFormat(bits, False, "group", 5, "bfloat16") for bits in (8, 4, 3, 2)),
+        *(IntegerFormat(bits, False, "tensor") for bits in (8, 3)),
+    ],
+    ids=str,
+)
+def test_rows_by_number_are_those_of_the_weight(form: Any) -> None:
+    weight = QuantizedWeight(torch.randn(19, 35, generator=torch.Generator().manual_seed(0)), form)
+    rows = [18, 0, 7, 7]
+    assert torch.equal(torch.from_numpy(rows_by_number(weight)(rows)), weight()[rows])
 
 
 @pytest.mark.parametrize("rows", [1, 5, MANY, MANY + 9])

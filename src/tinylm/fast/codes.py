@@ -8,9 +8,12 @@ the result is that of float32 to rounding.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tinylm.fast import loops
@@ -18,7 +21,7 @@ from tinylm.fast.kept import kept, numbers_of
 from tinylm.fast.onednn import onednn_linear, pack
 from tinylm.numbers.integers import IntegerFormat
 from tinylm.numbers.linear import LinearMap
-from tinylm.numbers.quantized import QuantizedLinear
+from tinylm.numbers.quantized import QuantizedLinear, QuantizedWeight
 
 if TYPE_CHECKING:
     from tinylm.fast.loops.matrices import Linear, Matrix
@@ -68,6 +71,50 @@ def matrix_of_codes(linear: QuantizedLinear) -> Matrix | None:
     It is kept with the map, and given again as long as nothing has changed.
     """
     return kept(linear, "matrix", _state(linear), lambda: _laid_out(linear))
+
+
+def rows_by_number(weight: QuantizedWeight) -> Callable[[Sequence[int]], NDArray[np.float32]]:
+    """Return a function that gives rows of a weight by their numbers, (n, in), float32.
+
+    A code takes a byte: a row of a step costs a few additions. Of codes that are no whole numbers
+    (NormalFloat) a copy in float32 is kept.
+    """
+    form = weight.form
+    if not isinstance(form, IntegerFormat):
+        table = weight().float().numpy()
+        return lambda rows: table.take(rows, 0)
+    parts = form.parts(weight.stored, weight.shape[1])
+    codes = parts[0].numpy()
+    scales, zeros = (
+        None if each is None else each.float().expand(len(codes), -1).numpy() for each in parts[1:]
+    )
+    assert scales is not None
+    groups = scales.shape[1]
+
+    def rows_of(rows: Sequence[int]) -> NDArray[np.float32]:
+        steps = codes.take(rows, 0).astype(np.float32).reshape(len(rows), groups, -1)
+        if zeros is not None:
+            steps -= zeros.take(rows, 0)[..., None]
+        steps *= scales.take(rows, 0)[..., None]
+        return steps.reshape(len(rows), -1)
+
+    return rows_of
+
+
+def whole_matrix_of(linear: QuantizedLinear) -> Matrix | None:
+    """Return a quantized map as the loops read it, in float32, or None if they cannot.
+
+    For codes that are no whole numbers (NormalFloat): a step of decoding is one call all the same.
+    """
+    if not linear.by_weight or linear.input_scale is not None:
+        return None
+    if not all(held.is_cpu for held in linear.quantized.stored.values()):
+        return None
+
+    def make() -> Matrix:
+        return loops.matrices.Matrix(linear.quantized().float().contiguous(), bias_of(linear))
+
+    return kept(linear, "whole", _state(linear), make)
 
 
 def _laid_out(linear: QuantizedLinear) -> Matrix | None:

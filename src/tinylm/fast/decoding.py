@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tinylm.fast import loops
 from tinylm.fast.attention import FastAttention
 from tinylm.fast.cache import StepCache
-from tinylm.fast.codes import CODED, MANY, bias_of, matrix_of_codes
+from tinylm.fast.codes import CODED, MANY, bias_of, matrix_of_codes, rows_by_number, whole_matrix_of
 from tinylm.fast.decoder import FastDecoderLM
 from tinylm.fast.encodings import tables_of
 from tinylm.fast.kept import kept, state_of
@@ -213,8 +213,9 @@ def beginning_of(model: SteppingDecoderLM) -> Beginning | None:
         table = weight.numpy()
         rows_of = lambda tokens: table.take(tokens, 0)  # noqa: E731
     elif type(embedding) is QuantizedEmbedding:
-        quantized = embedding.quantized
-        rows_of = lambda tokens: quantized.rows(torch.tensor(tokens)).numpy()  # noqa: E731
+        if any(not held.is_cpu for held in embedding.quantized.stored.values()):
+            return None
+        rows_of = rows_by_number(embedding.quantized)
     else:
         return None
     context, hidden = model.config.context_length, model.config.hidden_size
@@ -253,8 +254,15 @@ def layers_of(model: SteppingDecoderLM) -> Layers | None:
         norm_first=model.config.norm_placement == "pre",
         activation=activation,
         last_norm=_norm_weights(last) if isinstance(last, FastLayerNorm) else None,
-        most_rows=MANY if any(type(part) in CODED for part in parts) else FEW,
+        most_rows=MANY if any(map(_is_coded, parts)) else FEW,
     )
+
+
+def _is_coded(part: nn.Module) -> bool:
+    """Whether it is a quantized map whose codes the loops read."""
+    if not isinstance(part, QuantizedLinear) or type(part) not in CODED:
+        return False
+    return matrix_of_codes(part) is not None
 
 
 def _plain(module: nn.Module) -> nn.Module:
@@ -305,12 +313,13 @@ def matrix_of(linear: nn.Module, numbers: Numbers) -> Matrix | None:
     """Return a linear map as the loops read it, or None if they cannot.
 
     Args:
-        linear: in float32, or one whose weight is kept in codes: these are read as they are.
+        linear: in float32, or one whose weight is kept in codes: these are read as they are, but
+            for those of NormalFloat, which are read in float32.
         numbers: what others are read in: float32, which is not copied; bfloat16; or int8
             (``numbers.integers.INT8``).
     """
     if isinstance(linear, QuantizedLinear) and type(linear) in CODED:
-        return matrix_of_codes(linear)
+        return matrix_of_codes(linear) or whole_matrix_of(linear)
     if type(linear) not in LINEARS:
         return None
     assert isinstance(linear, nn.Linear)
