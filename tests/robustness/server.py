@@ -44,6 +44,11 @@ MERGE = ["merge", "runs/run", "lora", "--out", "merged"]
 PRUNE = ["prune", "runs/run", "--share", "0.5", "--out", "pruned"]
 PRUNE += ["--retrain-steps", "2", "--gradual"]
 QUANTIZE = ["quantize", "runs/run", "--method", "gptq", "-o", "windows=4", "--out", "quantized"]
+COMPRESS = ["compress", "runs/run", "--out", "small", "--max-loss", "900%"]
+COMPRESS += [
+    *("-o", "shares=[0.5]", "-o", "steps=2", "-o", "widths=[[4,4]]"),
+    *("-o", "calibration=4", "-o", "windows=2"),
+]
 DISTILL = ["distill", "runs/run", "--out", "student", "--method", "both", "--steps", "2"]
 DISTILL += [
     *("-o", "model.hidden_size=8", "-o", "texts=3", "-o", "prompt_tokens=3"),

@@ -11,6 +11,7 @@ from typing import Any
 from tests.robustness.disk import KILLED, NAMES_KEPT, POWER_LOST, read_tree
 from tests.robustness.server import (
     CLASSIFY,
+    COMPRESS,
     DISTILL,
     HALVED,
     MERGE,
@@ -158,6 +159,10 @@ def test_pruning_while_training(server: Server, tmp_path: Path) -> None:
 
 def test_quantization(server: Server, tmp_path: Path) -> None:
     check(server, tmp_path, [TRAIN], QUANTIZE, same(QUANTIZE), "is not empty: give --out")
+
+
+def test_compression(server: Server, tmp_path: Path) -> None:
+    check(server, tmp_path, [TRAIN], COMPRESS, same(COMPRESS), "is not empty: give --out")
 
 
 def test_distillation(server: Server, tmp_path: Path) -> None:

@@ -30,6 +30,8 @@ COMMANDS = {
     "merged": f"merge runs/tiny {ADAPTER} --out merged",
     "pruned": "prune runs/tiny --share 0.5 --retrain-steps 2 --out pruned",
     "quantized": "quantize runs/tiny --method gptq -o windows=4 --out quantized",
+    "small": "compress runs/tiny --max-loss 900% -o steps=2 -o 'shares=[0.5]' -o 'widths=[[4,4]]' "
+    "-o calibration=4 -o windows=2 --out small",
     "student": "distill runs/tiny --out student --steps 2 -o model.hidden_size=8",
 }
 """The folder that a command writes to, as the command names it -> the command."""

@@ -38,6 +38,7 @@ from tinylm.experiments.records import Compressed, Source, source_of
 from tinylm.experiments.smaller import Smaller, num_bytes
 from tinylm.fast import install, remove
 from tinylm.language_model import LanguageModel
+from tinylm.locks import locked
 from tinylm.measurement import Difference, paired
 from tinylm.model.base import GenerativeModel
 from tinylm.perplexity import perplexity, perplexity_text
@@ -101,6 +102,9 @@ def compress_run(
         ConfigError: if the folder is not empty, or holds a search of other settings.
         StoppedBySignalError: if a signal stopped it; what was measured is kept.
     """
+    if (out / "config.yaml").exists():
+        with locked(out, context.console.warn):
+            _tidy(out)
     with (
         new_run(out, context.console, _OWN),
         threads(context.config.training.threads),
@@ -142,10 +146,16 @@ def compress_run(
         )
         lm = LanguageModel(model, work.smaller.lm.tokenizer, work.smaller.lm.source)
         written = write_compressed(out, context, lm, record, _OWN)
-        (out / SEARCH).unlink()
-        if (out / TRAININGS).exists():
-            folders.remove(out / TRAININGS)
+        _tidy(out)
         return written
+
+
+def _tidy(out: Path) -> None:
+    """Delete what a search needs no more, once its folder is a run."""
+    for name in _OWN:
+        if (out / name).is_dir():
+            folders.remove(out / name)
+        (out / name).unlink(missing_ok=True)
 
 
 class _Work:
