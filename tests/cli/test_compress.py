@@ -68,6 +68,14 @@ def test_sizes_are_read_as_they_are_written(
         (["--max-loss", "nan%"], "--max-loss 'nan%': give how much higher"),
         (["--max-loss", "2%", "-o", "shares=[1.5]"], "shares"),
         (["--max-loss", "2%", "-o", "widths=[[5,5]]"], "widths"),
+        (
+            ["--max-loss", "2%", "-o", "shares=[]", "-o", "steps=9"],
+            "steps has no effect with shares",
+        ),
+        (
+            ["--max-loss", "2%", "-o", "steps=0", "-o", "rate=9"],
+            "rate has no effect with steps = 0",
+        ),
         (["--max-loss", "2%", "-o", "parts=[magnitude]"], "magnitude removes nothing"),
         (["--max-loss", "2%", "-o", "method=nf4"], "it has one width"),
     ],

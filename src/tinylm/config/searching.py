@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from tinylm.config.effects import IsNot, UsedWith
 from tinylm.registry import DISTILLATIONS, PRUNERS, QUANTIZERS
 from tinylm.value_types import FROZEN, Float, NonNegativeInt, PositiveFloat, PositiveInt, one_of
 
@@ -17,6 +18,13 @@ Widths = Annotated[tuple[tuple[Width, Width], ...], Field(min_length=1)]
 @dataclass(frozen=True, config=FROZEN)
 class SearchConfig:
     """What is tried: shares of the parts that go, training, and bits."""
+
+    used_with: ClassVar[UsedWith] = {
+        "parts": (IsNot("shares", ()),),
+        "steps": (IsNot("shares", ()),),
+        "distillation": (IsNot("steps", 0),),
+        "rate": (IsNot("steps", 0),),
+    }
 
     parts: Annotated[tuple[Annotated[str, one_of(PRUNERS)], ...], Field(min_length=1)] = (
         "heads",
