@@ -32,19 +32,18 @@ from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.allocator import keep_freed_memory
 from tinylm.training.step import TrainingStep
 
-SIZES = ((128, 3), (256, 4), (512, 6))
-"""Hidden size and layers; the first are those of the preset `quick`."""
-HEAD, VOCABULARY, CONTEXT, BATCH = 32, 2000, 256, 8
+SIZES = ((128, 3, 4), (300, 3, 8), (256, 4, 8), (512, 6, 16))
+"""Hidden size, layers and heads; those of the presets `quick` and `baseline` first."""
+VOCABULARY, CONTEXT, BATCH = 2000, 256, 8
 PROMPT, NEW = 5, 123
 SPECIAL = SpecialIds(pad=0, sos=2, eos=3, unk=1)
 
 
-def configuration(hidden: int, layers: int) -> ModelConfig:
+def configuration(hidden: int, layers: int, heads: int) -> ModelConfig:
     return ModelConfig(
         vocab_size=VOCABULARY,
         hidden_size=hidden,
-        num_heads=hidden // HEAD,
-        head_dim=HEAD,
+        num_heads=heads,
         ffn_size=4 * hidden,
         num_layers=layers,
         context_length=CONTEXT,
@@ -52,7 +51,12 @@ def configuration(hidden: int, layers: int) -> ModelConfig:
 
 
 def halved(whole: ModelConfig) -> ModelConfig:
-    return replace(whole, num_heads=whole.num_heads // 2, ffn_size=4 * whole.hidden_size // 2)
+    return replace(
+        whole,
+        num_heads=whole.num_heads // 2,
+        head_dim=whole.resolved_head_dim,
+        ffn_size=whole.resolved_ffn_size // 2,
+    )
 
 
 def decoding(config: ModelConfig, linear: Any) -> Callable[[], Any]:
@@ -92,8 +96,8 @@ def main() -> None:
     keep_freed_memory()
     print(f"{hardware_line()}, torch {torch.__version__}; vocabulary {VOCABULARY}")
     results = {}
-    for hidden, layers in SIZES:
-        whole = configuration(hidden, layers)
+    for hidden, layers, heads in SIZES:
+        whole = configuration(hidden, layers, heads)
         for title, work, setting, tokens in WORK:
             both = {
                 "whole": work(whole, setting),
