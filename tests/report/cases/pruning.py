@@ -187,7 +187,7 @@ CASES = [
          "ng step is not measurably different", "of the whole model's time"),
         (times(0.5, 2.0), "decoding is quicker after pruning by magnitude (0.50 of the whole model'"
          "s time), removal of heads (0.50 of the whole model's time),"),
-        (times(0.5, 2.0), "a training step is slower after pruning by magnitude (2.0 of the whole"),
+        (times(0.5, 2.0), "a training step is slower after pruning by magnitude (2.00 of the whol"),
         (all_of(times(0.5, 1.0), alone_timed("heads", 1.0)), "and removal of layers (0.50 of the wh"
          "ole model's time); it is not measurably different after removal of heads. At"),
         (all_of(times(1.0, 1.0), refuse_last), "Decoding is not measurably different after pruning "
@@ -219,7 +219,7 @@ CASES = [
         (no_head, "Which heads can go? None: positions = alibi."),
         (None, "fig:pruning shows perplexity beside time"),
     ),
-    Case("pruning", "at 1.0 times the run's learning rate", alone=True),
+    Case("pruning", "at 0.30 times the run's learning rate", alone=True),
     Case("pruning", "with nothing trained", change=untrained, unsaid="after 20", alone=True),
     Case("pruning", "tab:pruning gives the perplexity", unsaid="fig:", drawn=False),
     Case("pruning", "a map of 512 × 128", change=no_head, unsaid="orders by lot", alone=True),

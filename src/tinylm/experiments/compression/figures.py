@@ -49,7 +49,7 @@ def compression_figure(result: Mapping[str, Any]) -> Figure:
     rows = shown(result)
     tokens = result["decoded"]
     with style():
-        figure = new_figure(height_cm=8.8)
+        figure = new_figure(height_cm=7.6)
         left, right = figure.subplots(1, 2, sharey=True)
         _panel(left, result, rows, num_bytes, 1 / 2**20)
         _panel(right, result, rows, token_seconds, 1e3 / tokens)
@@ -57,7 +57,6 @@ def compression_figure(result: Mapping[str, Any]) -> Figure:
         log_ticks(left, "x")
         left.set_xlabel("weights (MiB)")
         right.set_xlabel("decoding (ms a token)")
-        right.set_xlim(left=0)
         left.set_ylabel("increase of perplexity (%)")
         left.set_yscale("symlog", linthresh=_LINEAR, linscale=0.4)
         least = min(100 * increase(result, row) for row in rows)

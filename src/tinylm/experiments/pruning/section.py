@@ -226,7 +226,7 @@ def _times(result: Row, what: str, key: str) -> str:
             name += f" at $p = {percent(share, 0)}$"
         comparison = compared(by_share(method)[share][key], result["whole"][key])
         if comparison.verdict in (Verdict.LESS, Verdict.MORE):
-            name += f" ({significant(comparison.ratio, 2)} of the whole model's time)"
+            name += f" ({comparison.ratio:.2f} of the whole model's time)"
         groups.setdefault(comparison.verdict, []).append(name)
     said = [
         f"{_IS[verdict]} after {listed(groups[verdict])}" for verdict in _IS if verdict in groups
@@ -241,7 +241,7 @@ def _compared(row: Row, other: Row, key: str) -> str:
     """Return how one time is beside another, with a ratio where it can be told from 1."""
     comparison = compared(row[key], other[key])
     if comparison.verdict in (Verdict.LESS, Verdict.MORE):
-        return f"{_IS[comparison.verdict]} ({significant(comparison.ratio, 2)} of the time)"
+        return f"{_IS[comparison.verdict]} ({comparison.ratio:.2f} of the time)"
     return _IS[comparison.verdict]
 
 
