@@ -77,6 +77,15 @@ def test_sizes_are_read_as_they_are_written(
             "rate has no effect with steps = 0",
         ),
         (["--max-loss", "2%", "-o", "parts=[magnitude]"], "magnitude removes nothing"),
+        (
+            ["--max-loss", "2%", "-o", "parts=[heads,heads]"],
+            "heads and heads: give each of them once",
+        ),
+        (
+            ["--max-loss", "2%", "-o", "distillation=both"],
+            "give one of word, reverse, hidden, on-p",
+        ),
+        (["--max-loss", "10000%"], "from 0% to below 10000%"),
         (["--max-loss", "2%", "-o", "method=nf4"], "it has one width"),
     ],
 )

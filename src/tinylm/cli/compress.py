@@ -103,6 +103,7 @@ def _share(text: str) -> float:
         share = -1.0
     if not text.strip().endswith("%") or not 0 <= share < 100:
         raise ConfigError(
-            f"--max-loss {shown(text)}: give how much higher perplexity may be, in per cent: 2%"
+            f"--max-loss {shown(text)}: give how much higher perplexity may be, in per cent, "
+            "from 0% to below 10000%: 2%"
         )
     return share

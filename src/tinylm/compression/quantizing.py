@@ -100,7 +100,7 @@ def refuse_quantized(model: nn.Module) -> None:
         if isinstance(module, QuantizedWeight):
             raise CompressionError(
                 f"{path.removesuffix('.quantized')} is quantized already, as {module.form.label}: "
-                "quantize the run that it was made of"
+                "take the run that it was made of"
             )
 
 

@@ -81,6 +81,8 @@ def refuse_without_effect(settings: Any, given: Iterable[str]) -> None:
 
 def _shown(settings: Any, condition: Is) -> str:
     value = getattr(settings, condition.setting)
+    if isinstance(value, tuple):
+        return str(list(value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

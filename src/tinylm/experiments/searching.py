@@ -263,8 +263,8 @@ def _unreached(work: _Work, target_bytes: int | None, max_loss: float | None) ->
     if target_bytes is not None:
         return (
             f"--target-bytes {target_bytes}: the smallest that is tried has "
-            f"{min(work.sizes.values())} bytes; give as many, or try larger shares: -o "
-            "shares=[0.5,0.9]"
+            f"{min(work.sizes.values())} bytes; give as many at least, or try smaller ones by -o "
+            "shares, parts or widths"
         )
     assert max_loss is not None
     nearest = min((t for t in work.state["tried"] if t["width"]), key=lambda tried: tried["loss"])

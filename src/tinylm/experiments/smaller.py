@@ -71,6 +71,14 @@ class Smaller:
                     f"parts: {name} removes nothing, it holds weights at 0, which saves no byte: "
                     f"give some of {', '.join(able)}"
                 )
+        if len(self.pruners) < len(settings.parts):
+            raise ConfigError(f"parts: {' and '.join(settings.parts)}: give each of them once")
+        if DISTILLATIONS.load(settings.distillation).from_teacher:
+            able = [each for each in DISTILLATIONS if not DISTILLATIONS.load(each).from_teacher]
+            raise ConfigError(
+                f"distillation = {settings.distillation}: its teacher would have to write texts "
+                f"first: give one of {', '.join(able)}"
+            )
         if not layouts(self.rounding):
             able = [each for each in QUANTIZERS if layouts(QUANTIZERS.load(each))]
             raise ConfigError(
@@ -138,10 +146,11 @@ class Smaller:
             ]
         )
         student = self.folder / f"{'-'.join(self.settings.parts)}-{share:g}-{digest(key)}"
-        self.context.console.note(
-            f"without {100 * share:g}% of the {self.parts}: what is left is taught for "
-            f"{self.settings.steps} steps"
-        )
+        if not (student / "results/training.json").exists():
+            self.context.console.note(
+                f"without {100 * share:g}% of the {self.parts}: what is left is taught for "
+                f"{self.settings.steps} steps"
+            )
         console = WithoutNotes(self.context.console)
         if (student / "config.yaml").exists():
             inner = open_run(student, console)
