@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.experiments.test_efficiency import with_settings
-from tests.training.tiny import tiny_run
+from tests.training.tiny import stop_training, tiny_run
 from tinylm.checkpoint import load_training_state, save_checkpoint
 from tinylm.config import RunConfig, from_dict
 from tinylm.data.windows import TokenWindows
@@ -139,17 +139,7 @@ def test_a_student_is_the_one_that_the_command_makes(
 def test_an_interrupted_one_goes_on_and_keeps_what_is_finished(
     whole: Context, result: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[int] = []
-    run = Trainer.run
-
-    def stopping(self: Trainer) -> Any:
-        started.append(self.step)
-        if len(started) == 3:
-            self.total_steps = 1
-            return replace(run(self), reason="SIGTERM")
-        return run(self)
-
-    monkeypatch.setattr(Trainer, "run", stopping)
+    started = stop_training(monkeypatch, 3)
     with pytest.raises(StoppedBySignalError, match="tinylm experiment distillation --run"):
         measure.run(whole)
     again = measure.run(whole)

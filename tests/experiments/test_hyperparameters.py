@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.experiments.test_efficiency import tiny_run, with_settings
+from tests.training.tiny import stop_training
 from tinylm.config import to_dict
 from tinylm.experiments.context import Context
 from tinylm.experiments.hyperparameters import measure as hyperparameters
 from tinylm.experiments.hyperparameters.settings import HyperparametersExperiment
 from tinylm.experiments.training.measure import StoppedBySignalError
-from tinylm.training.loop import Trainer
 
 SETTINGS = HyperparametersExperiment(
     steps=3, seeds=2, num_layers=(1, 2), num_heads=(2, 4), learning_rate_factors=(0.5, 1.0),
@@ -56,17 +54,7 @@ def test_trainings_are_measured_and_an_interrupted_one_goes_on(
     assert len({row["validation_loss"] for row in (whole["own"], layers, heads, rate)}) == 4
     assert not (context.folder / "hyperparameters").exists()
 
-    started: list[int] = []
-    run = Trainer.run
-
-    def stopping(self: Trainer) -> Any:
-        started.append(self.step)
-        if len(started) == 3:
-            self.total_steps = 1
-            return replace(run(self), reason="SIGTERM")
-        return run(self)
-
-    monkeypatch.setattr(Trainer, "run", stopping)
+    started = stop_training(monkeypatch, 3)
     with pytest.raises(StoppedBySignalError, match="tinylm experiment hyperparameters --run"):
         hyperparameters.run(context)
     again = hyperparameters.run(context)

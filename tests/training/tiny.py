@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tinylm.config import (
@@ -183,3 +185,19 @@ def state_without_clock(checkpoint: Path) -> dict[str, Any]:
     numbers: dict[str, Any] = json.loads((checkpoint / "training.json").read_text("utf-8"))
     del numbers["seconds"], numbers["session_seconds"], numbers["pending"]["seconds"]
     return numbers
+
+
+def stop_training(monkeypatch: pytest.MonkeyPatch, number: int) -> list[int]:
+    """Let a signal stop training number so many after one step; return where each began."""
+    started: list[int] = []
+    run = Trainer.run
+
+    def stopping(self: Trainer) -> Any:
+        started.append(self.step)
+        if len(started) == number:
+            self.total_steps = 1
+            return replace(run(self), reason="SIGTERM")
+        return run(self)
+
+    monkeypatch.setattr(Trainer, "run", stopping)
+    return started

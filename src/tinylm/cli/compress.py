@@ -34,13 +34,13 @@ def compress(
     What was tried is told; the same command goes on with a search that was interrupted.
     """
     from tinylm.cli.console import TerminalConsole
-    from tinylm.config import from_overrides
+    from tinylm.config import as_options, from_overrides
     from tinylm.config.searching import SearchConfig
     from tinylm.errors import ConfigError
     from tinylm.experiments.context import open_run
     from tinylm.experiments.searching import compress_run, shown_more
     from tinylm.planning.limits import shown_bytes
-    from tinylm.training.commands import Commands
+    from tinylm.training.commands import Commands, lower
 
     if (target_bytes is None) == (max_loss is None):
         raise ConfigError(
@@ -52,10 +52,9 @@ def compress(
     share = None if max_loss is None else _share(max_loss)
     goal = ["--target-bytes", str(size)] if share is None else ["--max-loss", f"{100 * share:g}%"]
     words = ["tinylm", "compress", str(run), "--out", str(out), *goal]
-    given = [word for each in option for word in ("-o", each)]
     commands = Commands(
-        shlex.join([*words, *given]),
-        shlex.join([*words, *given, "-o", f"rate={settings.rate / 3:.1g}"]),
+        shlex.join([*words, *as_options(option)]),
+        shlex.join([*words, *as_options([*option, f"rate={lower(settings.rate)}"])]),
     )
     console = TerminalConsole()
     written = compress_run(open_run(run, console), out, settings, commands, size, share)

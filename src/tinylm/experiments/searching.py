@@ -28,13 +28,12 @@ from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.evaluation.perplexity import SplitLoss, split_loss
 from tinylm.experiments.compressing import (
     Compression,
-    before,
     new_run,
     write_compressed,
 )
 from tinylm.experiments.context import Context, tell_fewer, threads
 from tinylm.experiments.preparation import encoded_split
-from tinylm.experiments.records import Compressed, Source, source_of
+from tinylm.experiments.records import Compressed, Source
 from tinylm.experiments.smaller import Smaller, num_bytes
 from tinylm.fast import install, remove
 from tinylm.language_model import LanguageModel
@@ -110,7 +109,6 @@ def compress_run(
         threads(context.config.training.threads),
     ):
         work = _Work(context, out, settings, commands)
-        of = before(context, work.smaller.lm)
         if target_bytes is not None and target_bytes >= (whole := work.sizes[Candidate()]):
             raise CompressionError(
                 f"--target-bytes {target_bytes}: the run's model has {whole} bytes already"
@@ -129,12 +127,13 @@ def compress_run(
         if best is None or best == Candidate():
             raise CompressionError(_unreached(work, target_bytes, max_loss))
         model = work.made(best)
-        more = _beside(work.read(model, work.others), work.whole_of_others)
+        lm = work.smaller.lm
+        more = _beside(work.read(model, work.others), work.read(lm.model, work.others))
         record = Compression(
             "compress",
             settings.method,
             to_dict(settings),
-            of,
+            work.smaller.before,
             {"windows": settings.calibration, "seed": settings.seed},
             {
                 "target_bytes": target_bytes,
@@ -144,8 +143,8 @@ def compress_run(
                 "more": more.as_result(),
             },
         )
-        lm = LanguageModel(model, work.smaller.lm.tokenizer, work.smaller.lm.source)
-        written = write_compressed(out, context, lm, record, _OWN)
+        made = LanguageModel(model, lm.tokenizer, lm.source)
+        written = write_compressed(out, context, made, record, _OWN)
         _tidy(out)
         return written
 
@@ -167,17 +166,16 @@ class _Work:
         self.context, self.path = context, out / SEARCH
         self.smaller = Smaller(context, settings, out / TRAININGS, commands)
         lm = self.smaller.lm
-        assert lm.source is not None
-        source = source_of(context.folder, lm.source.resolve())
+        source = self.smaller.before.source
         self.state = _Search(source=source, settings=to_dict(settings), tried=[])
-        before = _read(self.path)
-        if before is not None:
-            if before["source"] != source or before["settings"] != self.state["settings"]:
+        begun = _read(self.path)
+        if begun is not None:
+            if begun["source"] != source or begun["settings"] != self.state["settings"]:
                 raise ConfigError(
                     f"{out} holds a search of another run or of other settings: give --out a new "
                     "folder, or the same settings"
                 )
-            self.state = before
+            self.state = begun
         self.tried = {_candidate(each): each for each in self.state["tried"]}
         split = encoded_split(context.config.data, lm.tokenizer, "validation", context.console)
         self.windows = TokenWindows(split, lm.model.config.context_length)
@@ -192,7 +190,6 @@ class _Work:
         self.deciding, self.others = subset[::2], subset[1::2]
         self.sizes = self.smaller.sizes()
         self.whole = self.read(lm.model, self.deciding)
-        self.whole_of_others = self.read(lm.model, self.others)
         self._shape: tuple[float, GenerativeModel] | None = None
 
     def read(self, model: GenerativeModel, indices: list[int]) -> SplitLoss:
@@ -233,14 +230,11 @@ class _Work:
 
 def shown_more(more: list[float | None]) -> str:
     """Return an increase of the loss as one of perplexity, with its interval."""
-    value, low, high = (100 * math.expm1(each) for each in _parts(Difference.from_result(more)))
+    difference = Difference.from_result(more)
+    value, low, high = (100 * math.expm1(each) for each in (difference.value, *difference.ends))
     if math.isnan(low):
         return f"{value:+.2f} %"
     return f"{value:+.2f} %, {low:+.2f} to {high:+.2f}"
-
-
-def _parts(more: Difference) -> tuple[float, float, float]:
-    return more.value, *more.ends
 
 
 def _beside(loss: SplitLoss, whole: SplitLoss) -> Difference:

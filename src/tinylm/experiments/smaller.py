@@ -26,13 +26,11 @@ from tinylm.config.pruning import Calibrated, PartsConfig
 from tinylm.config.quantization import RoundingConfig
 from tinylm.config.searching import SearchConfig
 from tinylm.errors import CompressionError, ConfigError
-from tinylm.experiments.compressing import calibration_windows
+from tinylm.experiments.compressing import before, calibration_windows, refuse_adapted
 from tinylm.experiments.context import Context, WithoutNotes, open_run, run_experiment
 from tinylm.experiments.distilling import begin, student_config
 from tinylm.experiments.preparation import digest
-from tinylm.experiments.records import source_of
 from tinylm.experiments.retraining import retraining
-from tinylm.finetuning.adapters import adapters
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel
 from tinylm.model.weights import model_weights
@@ -85,40 +83,32 @@ class Smaller:
                 f"method = {settings.method}: it has one width: give one of {', '.join(able)}"
             )
         self.lm = LanguageModel.load(context.folder)
-        if adapters(self.lm.model):
-            raise CompressionError(
-                f"{context.folder} holds a model with adapters: write the merged one with "
-                "`tinylm merge RUN ADAPTER --out FOLDER`, then make that smaller"
-            )
+        refuse_adapted(context, self.lm)
         refuse_quantized(self.lm.model)
+        self.before = before(context, self.lm)
         self.ids = calibration_windows(
             context, settings.calibration, settings.seed, tokenizer=self.lm.tokenizer
         )
 
-    def cut(self, share: float, by_lot: bool = False) -> tuple[GenerativeModel, dict[str, Any]]:
-        """Remove a share of the parts, and train nothing.
+    def cut(self, share: float, by_lot: bool = False) -> GenerativeModel:
+        """Return the model without a share of the parts; nothing is trained.
 
         Args:
-            share: of each kind of them; 0: none.
+            share: of each kind of them; 0: none, and the model is the run's own.
             by_lot: whether it does not matter which.
-
-        Returns:
-            The model, and what each method says of it.
 
         Raises:
             CompressionError: if nothing can be removed.
         """
-        model, details, refused = self.lm.model, {}, []
+        model, refused = self.lm.model, []
         for name, pruner in self.pruners.items() if share else ():
             try:
-                pruned = pruner.prune(model, share, self._of_parts(pruner, by_lot), self.ids)
+                model = pruner.prune(model, share, self._of_parts(pruner, by_lot), self.ids).model
             except CompressionError as error:
                 refused.append(f"{name}: {error}")
-                continue
-            model, details[name] = pruned.model, dict(pruned.details)
-        if share and not details:
+        if share and len(refused) == len(self.pruners):
             raise CompressionError("; ".join(refused))
-        return model, details
+        return model
 
     def _of_parts(self, pruner: type[Pruner], by_lot: bool) -> Any:
         settings = pruner.Settings()
@@ -136,13 +126,12 @@ class Smaller:
             TrainingError: if it diverged.
         """
         if not share or not self.settings.steps:
-            return copy.deepcopy(self.cut(share)[0])
-        assert self.lm.source is not None
+            return copy.deepcopy(self.cut(share))
         key = json.dumps(
             [
                 to_dict(self.settings),
                 to_dict(self.context.config.training),
-                source_of(self.context.folder, self.lm.source.resolve()),
+                self.before.source,
             ]
         )
         student = self.folder / f"{'-'.join(self.settings.parts)}-{share:g}-{digest(key)}"
@@ -164,14 +153,13 @@ class Smaller:
 
     def _begun(self, student: Path, share: float, console: WithoutNotes) -> Context:
         settings, run = self.settings, self.context.folder
-        start = LanguageModel(self.cut(share)[0], self.lm.tokenizer, self.lm.source)
+        start = LanguageModel(self.cut(share), self.lm.tokenizer, self.lm.source)
         config, _ = student_config(run, [], start)
         rate = self.context.config.training.learning_rate * settings.rate
         training = replace(
             retraining(self.context, settings.steps, rate),
             validation_interval=settings.steps,
             tensorboard=False,
-            snapshots=0,
             seed=settings.seed,
         )
         kind = DISTILLATIONS.load(settings.distillation)
@@ -187,48 +175,55 @@ class Smaller:
             start,
         )
 
-    def rounded(
-        self, model: GenerativeModel, width: tuple[int, int] | None, **given: Any
-    ) -> GenerativeModel:
+    def rounded(self, model: GenerativeModel, width: tuple[int, int] | None) -> GenerativeModel:
         """Return a copy of a model whose weights have so many bits.
 
         Args:
             model: left alone.
             width: bits of a weight, and of one of the embedding; None: float weights.
-            given: other settings of the method.
+        """
+        if width is None:
+            return copy.deepcopy(model)
+        return self.quantized(model, self.rounding, bits=width[0], embedding_bits=width[1])
+
+    def quantized(
+        self, model: GenerativeModel, method: type[Quantizer], **settings: Any
+    ) -> GenerativeModel:
+        """Return a copy of a model, quantized by a method; inputs stay as they are.
+
+        Args:
+            model: left alone.
+            method: reads the texts to calibrate by, if it reads any.
+            settings: of the method.
         """
         model = copy.deepcopy(model)
-        if width is not None:
-            settings = self.rounding.Settings(
-                bits=width[0], embedding_bits=width[1], activations="float", **given
-            )
-            if isinstance(settings, Calibrated):
-                settings = replace(settings, windows=self.settings.calibration)
-            quantize(model, self.rounding, settings, self.ids)
+        chosen = method.Settings(activations="float", **settings)
+        if isinstance(chosen, Calibrated):
+            chosen = replace(chosen, windows=self.settings.calibration)
+        quantize(model, method, chosen, self.ids)
         return model
 
-    def shares(self) -> list[float]:
-        """Return the shares that are tried, 0 first; one of which nothing can go is told."""
-        shares = [0.0]
+    def shapes(self) -> dict[float, GenerativeModel]:
+        """Return share -> a model of the size that is left, of the shares that are tried, 0 first.
+
+        A share of which nothing can go is told, and left out.
+        """
+        shapes = {0.0: self.lm.model}
         for share in sorted(set(self.settings.shares)):
             try:
-                self.cut(share, by_lot=True)
+                shapes[share] = self.cut(share, by_lot=True)
             except CompressionError as error:
                 self.context.console.note(f"nothing is removed at {100 * share:g}%: {error}")
-            else:
-                shares.append(share)
-        return shares
+        return shapes
 
     def sizes(self) -> Mapping[Candidate, int]:
         """Return the bytes of the weights of every candidate, without making any."""
         sizes: dict[Candidate, int] = {}
-        for share in self.shares():
-            model, _ = self.cut(share, by_lot=True)
-            for width in (None, *dict.fromkeys(self.settings.widths)):
+        for share, model in self.shapes().items():
+            sizes[Candidate(share)] = num_bytes(model)
+            for width in dict.fromkeys(self.settings.widths):
                 form = copy.deepcopy(model)
-                if width is not None:
-                    settings = RoundingConfig(bits=width[0], embedding_bits=width[1])
-                    quantize(form, Rounding, settings)
+                quantize(form, Rounding, RoundingConfig(bits=width[0], embedding_bits=width[1]))
                 sizes[Candidate(share, width)] = num_bytes(form)
         return sizes
 

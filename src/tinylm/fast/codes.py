@@ -73,12 +73,22 @@ def matrix_of_codes(linear: QuantizedLinear) -> Matrix | None:
     return kept(linear, "matrix", _state(linear), lambda: _laid_out(linear))
 
 
-def rows_by_number(weight: QuantizedWeight) -> Callable[[Sequence[int]], NDArray[np.float32]]:
+def _on_cpu(weight: QuantizedWeight) -> bool:
+    return all(held.is_cpu for held in weight.stored.values())
+
+
+def rows_by_number(
+    weight: QuantizedWeight,
+) -> Callable[[Sequence[int]], NDArray[np.float32]] | None:
     """Return a function that gives rows of a weight by their numbers, (n, in), float32.
+
+    None: the weight is not on a CPU.
 
     A code takes a byte: a row of a step costs a few additions. Of codes that are no whole numbers
     (NormalFloat) a copy in float32 is kept.
     """
+    if not _on_cpu(weight):
+        return None
     form = weight.form
     if not isinstance(form, IntegerFormat):
         table = weight().float().numpy()
@@ -106,9 +116,7 @@ def whole_matrix_of(linear: QuantizedLinear) -> Matrix | None:
 
     For codes that are no whole numbers (NormalFloat): a step of decoding is one call all the same.
     """
-    if not linear.by_weight or linear.input_scale is not None:
-        return None
-    if not all(held.is_cpu for held in linear.quantized.stored.values()):
+    if not linear.by_weight or linear.input_scale is not None or not _on_cpu(linear.quantized):
         return None
 
     def make() -> Matrix:
@@ -118,11 +126,10 @@ def whole_matrix_of(linear: QuantizedLinear) -> Matrix | None:
 
 
 def _laid_out(linear: QuantizedLinear) -> Matrix | None:
-    form, stored = linear.quantized.form, linear.quantized.stored
-    on_cpu = all(held.is_cpu for held in stored.values())
-    if not isinstance(form, IntegerFormat) or not linear.by_weight or not on_cpu:
+    form = linear.quantized.form
+    if not isinstance(form, IntegerFormat) or not linear.by_weight or not _on_cpu(linear.quantized):
         return None
-    codes, scale, zero = form.parts(stored, linear.in_features)
+    codes, scale, zero = form.parts(linear.quantized.stored, linear.in_features)
     if linear.in_features // scale.shape[1] > loops.matrices.LONGEST_GROUP:
         return None
     divisor = linear.input_scale

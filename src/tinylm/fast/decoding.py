@@ -213,9 +213,10 @@ def beginning_of(model: SteppingDecoderLM) -> Beginning | None:
         table = weight.numpy()
         rows_of = lambda tokens: table.take(tokens, 0)  # noqa: E731
     elif type(embedding) is QuantizedEmbedding:
-        if any(not held.is_cpu for held in embedding.quantized.stored.values()):
+        by_number = rows_by_number(embedding.quantized)
+        if by_number is None:
             return None
-        rows_of = rows_by_number(embedding.quantized)
+        rows_of = by_number
     else:
         return None
     context, hidden = model.config.context_length, model.config.hidden_size

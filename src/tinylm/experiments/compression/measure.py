@@ -5,15 +5,12 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from tinylm import folders
 from tinylm.compression.pruner import Pruner
 from tinylm.compression.quantizer import Quantizer, layouts, widths
-from tinylm.compression.quantizing import quantize
-from tinylm.config.pruning import Calibrated
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import CompressionError, ConfigError
 from tinylm.evaluation.perplexity import split_loss
@@ -22,15 +19,14 @@ from tinylm.experiments.block_losses import losses_of
 from tinylm.experiments.compression.comparing import MASKED, MIXED, REMOVED, ROUNDED, WHOLE
 from tinylm.experiments.compression.settings import CompressionExperiment
 from tinylm.experiments.context import Context, tell_fewer, threads
+from tinylm.experiments.decoded_text import DecodedText
 from tinylm.experiments.preparation import encoded_split
 from tinylm.experiments.smaller import Smaller, num_bytes
 from tinylm.experiments.trials import Remedy, commands_of
 from tinylm.fast import install, remove
-from tinylm.generation.engine import generate
-from tinylm.language_model import SPECIAL_IDS
 from tinylm.model.base import GenerativeModel
 from tinylm.registry import DISTILLATIONS, PRUNERS, QUANTIZERS
-from tinylm.tokenizers.base import SOS_ID
+from tinylm.training.commands import lower
 
 NAME = "compression"
 _Form = tuple[dict[str, Any], Callable[[], GenerativeModel]]
@@ -57,8 +53,8 @@ def run(context: Context) -> dict[str, Any]:
     """
     settings: CompressionExperiment = context.config.experiments.compression
     folder = context.folder / NAME
-    rate = settings.rate / 3
-    remedy = Remedy("train at a lower rate", f"experiments.compression.rate={rate:.1g}")
+    rate = f"experiments.compression.rate={lower(settings.rate)}"
+    remedy = Remedy("train at a lower rate", rate)
     with threads(context.config.training.threads):
         smaller = Smaller(context, settings, folder, commands_of(context, NAME, remedy))
         work = _Work(context, smaller, settings)
@@ -75,7 +71,7 @@ def run(context: Context) -> dict[str, Any]:
         "rows": rows,
         "windows": work.num_windows,
         "tokens": work.tokens,
-        "decoded": work.room,
+        "decoded": work.text.tokens,
         "parts": list(settings.parts),
         "masked": settings.masked,
         "steps": settings.steps,
@@ -99,7 +95,7 @@ class _Work:
                     f"experiments.compression.masks: {name} removes parts: give some of "
                     f"{', '.join(able)}"
                 )
-        self.shares = smaller.shares()[1:]
+        self.shares = [share for share in smaller.shapes() if share]
         if not self.shares:
             raise CompressionError(
                 f"of the {smaller.parts} nothing can go: give other experiments.compression.parts"
@@ -111,9 +107,7 @@ class _Work:
         self.indices = self.windows.fixed_subset(settings.windows)
         self.num_windows = len(self.windows) if self.indices is None else len(self.indices)
         self.tokens: list[int] = []
-        self.prompt = [SOS_ID, *lm.tokenizer.encode(context.config.report.prompts[0])]
-        longest = context.config.model.context_length + 1 - len(self.prompt)
-        self.room = max(1, min(settings.tokens, longest))
+        self.text = DecodedText(context, lm.tokenizer, settings.tokens)
         self.rows: list[dict[str, Any]] = []
         self.models: dict[str, GenerativeModel] = {}
 
@@ -126,7 +120,7 @@ class _Work:
             method: type[Quantizer] = QUANTIZERS.load(name)
             for bits in widths(method):
                 about = _about(ROUNDED, name, (bits, bits), layout=not layouts(method))
-                yield about, partial(self._rounded, method, bits)
+                yield about, partial(smaller.quantized, model, method, bits=bits)
         for width in settings.widths:
             about = _about(MIXED, settings.method, width)
             yield about, partial(smaller.rounded, model, width)
@@ -144,14 +138,6 @@ class _Work:
     ) -> GenerativeModel:
         return self.smaller.rounded(shape(), width)
 
-    def _rounded(self, method: type[Quantizer], bits: int) -> GenerativeModel:
-        settings = method.Settings(bits=bits, activations="float")
-        if isinstance(settings, Calibrated):
-            settings = replace(settings, windows=self.settings.calibration)
-        model = copy.deepcopy(self.smaller.lm.model)
-        quantize(model, method, settings, self.smaller.ids)
-        return model
-
     def _masked(self, name: str) -> GenerativeModel:
         method: type[Pruner] = PRUNERS.load(name)
         model = copy.deepcopy(self.smaller.lm.model)
@@ -164,30 +150,14 @@ class _Work:
         loss = split_loss(model, self.windows, size, self.indices)
         remove(model)
         losses, self.tokens = losses_of(loss)
-        self.rows.append(
-            about
-            | {
-                "bytes": num_bytes(model),
-                "losses": losses,
-            }
-        )
+        self.rows.append({**about, "bytes": num_bytes(model), "losses": losses})
         self.models.setdefault(_layout(about), model)
 
     def timed(self) -> list[dict[str, Any]]:
         """Return the rows with the time of decoding, one model of each layout in turns."""
-        greedy = replace(
-            self.context.config.generation,
-            strategy="greedy",
-            max_new_tokens=self.room,
-            min_new_tokens=self.room,
-        )
-
-        def decoding(model: GenerativeModel) -> Callable[[], object]:
-            return lambda: generate(model, [self.prompt], greedy, SPECIAL_IDS)
-
         with self.context.console.task("Timing what was made", 1) as done:
             times = run_interleaved(
-                {name: decoding(model) for name, model in self.models.items()},
+                {name: self.text.by(model) for name, model in self.models.items()},
                 self.settings.repeats,
                 progress=done,
             )

@@ -7,7 +7,6 @@ alone by the pairs of one seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from tinylm.evaluation.continuations import (
 )
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Context, tell_fewer, threads
+from tinylm.experiments.decoded_text import DecodedText
 from tinylm.experiments.distillation.comparing import BLEU
 from tinylm.experiments.distillation.settings import DistillationExperiment
 from tinylm.experiments.distillation.students import (
@@ -34,11 +34,8 @@ from tinylm.experiments.distillation.students import (
     ways,
 )
 from tinylm.experiments.preparation import encoded_split
-from tinylm.generation.engine import generate
-from tinylm.language_model import SPECIAL_IDS, LanguageModel
+from tinylm.language_model import LanguageModel
 from tinylm.measurement import Measurement
-from tinylm.model.base import GenerativeModel
-from tinylm.tokenizers.base import SOS_ID
 
 Row = dict[str, Any]
 
@@ -186,18 +183,10 @@ def _decoding(
     context: Context, settings: DistillationExperiment, models: dict[str, LanguageModel]
 ) -> tuple[dict[str, Measurement], int]:
     """Time greedy decoding of one text, the models in turns; and return how many tokens it has."""
-    config = context.config
-    lm = models["teacher"]
-    prompt = [SOS_ID, *lm.tokenizer.encode(config.report.prompts[0])]
-    room = max(1, min(settings.tokens, lm.model.config.context_length + 1 - len(prompt)))
-    greedy = replace(config.generation, strategy="greedy", max_new_tokens=room, min_new_tokens=room)
-
-    def work(model: GenerativeModel) -> Callable[[], object]:
-        return lambda: generate(model, [prompt], greedy, SPECIAL_IDS)
-
+    text = DecodedText(context, models["teacher"].tokenizer, settings.tokens)
     with context.console.task("Timing teacher and student", 1.0) as done:
-        named = {name: work(each.model) for name, each in models.items()}
-        return run_interleaved(named, settings.repeats, progress=done), room
+        named = {name: text.by(each.model) for name, each in models.items()}
+        return run_interleaved(named, settings.repeats, progress=done), text.tokens
 
 
 def _size(lm: LanguageModel) -> Row:

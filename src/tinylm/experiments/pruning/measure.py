@@ -26,19 +26,18 @@ from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.block_losses import losses_of
 from tinylm.experiments.compressing import calibration_windows, count_weights
 from tinylm.experiments.context import Context, SilentListener, threads
+from tinylm.experiments.decoded_text import DecodedText
 from tinylm.experiments.preparation import encoded_split
 from tinylm.experiments.pruning.heads import heads_that_go
 from tinylm.experiments.pruning.settings import PruningExperiment
 from tinylm.experiments.pruning.sparse import sparse_products
 from tinylm.experiments.retraining import retraining
 from tinylm.experiments.step_costs import first_batches
-from tinylm.generation.engine import generate
-from tinylm.language_model import SPECIAL_IDS, LanguageModel
+from tinylm.language_model import LanguageModel
 from tinylm.measurement import Measurement
 from tinylm.model.base import GenerativeModel
 from tinylm.registry import PRUNERS
 from tinylm.tasks.language_modelling import LanguageModelling, next_token_loss
-from tinylm.tokenizers.base import SOS_ID
 from tinylm.training.commands import Commands, lower
 from tinylm.training.loop import Trainer
 from tinylm.training.precision import resolve_device
@@ -110,7 +109,7 @@ def run(context: Context) -> dict[str, Any]:
             "rate": settings.retrain_rate,
             "calibration": settings.windows,
             "tokens": work.tokens,
-            "decoded": work.room,
+            "decoded": work.text.tokens,
             "batch_tokens": config.training.batch_size * config.model.context_length,
             "whole": whole,
             "methods": methods,
@@ -149,9 +148,7 @@ class _Work:
         )
         self.chosen = self.validation.fixed_subset(config.training.validation_windows)
         self.tokens: list[int] = []
-        self.prompt = [SOS_ID, *lm.tokenizer.encode(config.report.prompts[0])]
-        longest = config.model.context_length + 1 - len(self.prompt)
-        self.room = max(1, min(settings.tokens, longest))
+        self.text = DecodedText(context, lm.tokenizer, settings.tokens)
 
     def losses(self, model: GenerativeModel) -> list[float]:
         """Return the loss of each block of validation windows, in summed nats."""
@@ -225,23 +222,15 @@ class _Work:
     def times(self, models: Mapping[str, GenerativeModel]) -> dict[str, dict[str, Measurement]]:
         """Time decoding of a text and a training step, the models in turns."""
         config, repeats = self.context.config, self.settings.repeats
-        greedy = replace(
-            config.generation,
-            strategy="greedy",
-            max_new_tokens=self.room,
-            min_new_tokens=self.room,
-        )
         batches = first_batches(
             self.train, config.training.batch_size, config.training.accumulation_steps
         )
-
-        def decoding(model: GenerativeModel) -> Callable[[], object]:
-            return lambda: generate(model, [self.prompt], greedy, SPECIAL_IDS)
-
         training = replace(config.training, compile=False)
         with self.context.console.task("Timing pruned models", 2) as done:
             decoded = run_interleaved(
-                {name: decoding(model) for name, model in models.items()}, repeats, progress=done
+                {name: self.text.by(model) for name, model in models.items()},
+                repeats,
+                progress=done,
             )
             steps = {
                 name: _step(TrainingStep(copy.deepcopy(model), next_token_loss, training), batches)
