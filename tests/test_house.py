@@ -28,16 +28,17 @@ ALLOWED: dict[str, set[str]] = {
     "compression": BASE | {"model", "numbers"},
     "language_model": BASE
     | {"checkpoint", "finetuning", "generation", "interpretability", "model", "tokenizers"},
+    "alignment": BASE | {"data", "evaluation", "generation", "model", "planning", "tokenizers"},
     "tasks": BASE
     | {"training", "data", "model", "tokenizers", "evaluation", "finetuning"}
-    | {"compression", "generation"},
+    | {"alignment", "compression", "generation"},
     "experiments": BASE
     | {
         "tasks",
         *("fast", "numbers"),
         *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
         *("evaluation", "interpretability", "finetuning", "language_model", "report"),
-        "compression",
+        *("alignment", "compression"),
     },
     "report": BASE,
     "handin": BASE | {"checkpoint", "experiments", "report"},

@@ -38,6 +38,10 @@ class CompressionError(TinylmError):
     """A model that cannot be pruned, quantized or distilled as asked."""
 
 
+class AlignmentError(TinylmError):
+    """A model that cannot be aligned as asked, or a reward that cannot be used."""
+
+
 _shortened = reprlib.Repr()
 _shortened.maxlevel, _shortened.maxdict, _shortened.maxlist = 3, 3, 4
 _shortened.maxstring = _shortened.maxother = 60

@@ -247,6 +247,21 @@ DISTILLATIONS = Registry(
     },
 )
 
+RULES = Registry(
+    "rule",
+    {
+        "happy-end": "tinylm.alignment.rules.happy_end:HappyEnd",
+    },
+)
+
+ALIGNMENTS = Registry(
+    "alignment method",
+    {
+        "dpo": "tinylm.tasks.alignment.dpo:DPO",
+        "reinforce": "tinylm.tasks.alignment.reinforce:Reinforce",
+    },
+)
+
 COMMANDS = Registry(
     "command",
     {
@@ -257,6 +272,7 @@ COMMANDS = Registry(
         "quantize": "tinylm.cli.quantize:quantize",
         "compress": "tinylm.cli.compress:compress",
         "distill": "tinylm.cli.distill:distill",
+        "align": "tinylm.cli.align:align",
         "classify": "tinylm.cli.classify:classify",
         "prune": "tinylm.cli.prune:prune",
         "evaluate": "tinylm.cli.evaluate:evaluate",

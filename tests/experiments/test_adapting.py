@@ -28,7 +28,7 @@ from tinylm.experiments.training.measure import StoppedBySignalError
 from tinylm.finetuning.adapters import active_adapters, adapters, fingerprint
 from tinylm.language_model import LanguageModel
 from tinylm.registry import METHODS
-from tinylm.training.loop import ValidationRecord
+from tinylm.training.events import ValidationRecord
 
 STEPS = 8
 

@@ -47,7 +47,7 @@ from tinylm.language_model import LanguageModel
 from tinylm.model.masks import hold, masks_of
 from tinylm.reading import signed
 from tinylm.registry import PRUNERS
-from tinylm.training.loop import Listener
+from tinylm.training.events import Listener
 from tinylm.training.snapshots import snapshots_of
 from tinylm.training.tracking import read_metrics
 

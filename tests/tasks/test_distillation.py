@@ -317,7 +317,7 @@ def test_so_large_a_share_of_batches_is_own_texts(tmp_path: Path) -> None:
     own = [task.prepare(student, given) is not given for _ in range(200)]
     assert task.state() == {"drawn": 200}
     assert abs(sum(own) / 200 - 0.3) < 0.1
-    task.restore({"drawn": 0})
+    task.restore({"drawn": 0}, {})
     assert [task.prepare(student, given) is not given for _ in range(200)] == own
 
 

@@ -78,7 +78,7 @@ class Preference(Task[DecoderLM, Pairs]):
     def state(self) -> dict[str, Any]:
         return {"seen": self.seen}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         self.seen = state["seen"]
 
 

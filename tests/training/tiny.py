@@ -26,7 +26,8 @@ from tinylm.model.decoder import DecoderLM
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.word import WordSettings, WordTokenizer
 from tinylm.training.commands import Commands
-from tinylm.training.loop import StepRecord, Trainer, ValidationRecord
+from tinylm.training.events import StepRecord, ValidationRecord
+from tinylm.training.loop import Trainer
 
 TEXTS = [
     "the cat sat on the mat . the dog saw the cat .",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +30,7 @@ from tinylm.perplexity import perplexity, perplexity_text
 from tinylm.printable import printable
 
 if TYPE_CHECKING:
-    from tinylm.training.loop import Listener, StepRecord, ValidationRecord
+    from tinylm.training.events import Listener, StepRecord, ValidationRecord
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -189,6 +189,11 @@ class Lines:
         self._write(f"{self._description}: {', '.join(parts)}")
 
 
+def named_numbers(numbers: Mapping[str, float]) -> str:
+    """Return measures in the words of a line: each name and its number, in four digits."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+
+
 def _clock_time(seconds: float) -> str:
     return str(timedelta(seconds=max(0, round(seconds))))
 
@@ -200,6 +205,7 @@ class _TrainingBar:
         self.lines = lines
         self.loss = math.nan
         self.speed = math.nan
+        self.measures: Mapping[str, float] = {}
 
     def on_start(self, step: int, total_steps: int) -> None:
         self.lines.total = total_steps
@@ -217,17 +223,27 @@ class _TrainingBar:
         self.speed = speed if math.isnan(self.speed) else 0.95 * self.speed + 0.05 * speed
         numbers = f"loss {self.loss:.3f}  ppl {perplexity(self.loss):.4g}"
         numbers += f"  {self.speed:,.0f} tok/s"
+        if self.measures:  # the loss is then of no text, and its targets may be no tokens
+            numbers = named_numbers(self.measures)
         self.progress.update(self.task, completed=step, numbers=numbers)
         self.lines.reached(step, numbers)
+
+    def on_measures(self, measures: Mapping[str, float]) -> None:
+        self.measures = measures
 
     def on_log(self, record: StepRecord) -> None:
         """The bar shows every step already."""
 
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
-        self.console.note(
-            f"step {record.step:,}  epoch {record.epoch:.2f}  validation loss {record.loss:.4f}  "
-            f"perplexity {perplexity_text(record.perplexity)}{'  (best)' if best else ''}"
-        )
+        words = [f"step {record.step:,}"]
+        if record.perplexity is not None:
+            words.append(f"epoch {record.epoch:.2f}")
+        words.append(f"validation loss {record.loss:.4f}")
+        if record.perplexity is not None:
+            words.append(f"perplexity {perplexity_text(record.perplexity)}")
+        if record.measures:
+            words.append(named_numbers(record.measures))
+        self.console.note("  ".join(words + ["(best)"] * best))
 
     def on_saving(self, step: int) -> None:
         """Nothing is kept here."""

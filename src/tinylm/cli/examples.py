@@ -43,6 +43,12 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm distill runs/quick --out runs/second --method on-policy --steps 20 "
         "-o model.hidden_size=12 -o temperature=2",
     ),
+    "align": (
+        "tinylm align runs/quick --method reinforce --rewards happy-end --out runs/happy "
+        "--steps 5 -o max_new_tokens=40",
+        "tinylm align runs/quick --method dpo --rewards happy-end --out runs/preferred --steps 5 "
+        "-o max_new_tokens=40",
+    ),
     "classify": (
         'tinylm classify runs/quick labels "The dog ran home."',
         "tinylm classify runs/quick labels --data labelled.jsonl --json",

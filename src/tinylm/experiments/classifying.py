@@ -49,7 +49,8 @@ from tinylm.model.weights import load_weights
 from tinylm.tasks.classification import SequenceClassification
 from tinylm.tokenizers.base import SOS_ID
 from tinylm.training.commands import Commands
-from tinylm.training.loop import Trainer, ValidationRecord
+from tinylm.training.events import ValidationRecord
+from tinylm.training.loop import Trainer
 from tinylm.training.tracking import Tracker
 
 METHOD = "sequence-classification"

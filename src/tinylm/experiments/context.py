@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -36,7 +36,7 @@ from tinylm.planning.limits import machine_memory
 from tinylm.registry import EXPERIMENTS
 from tinylm.training.allocator import give_back_freed_memory
 from tinylm.training.commands import Commands
-from tinylm.training.loop import Listener, StepRecord, ValidationRecord
+from tinylm.training.events import Listener, StepRecord, ValidationRecord
 
 
 class Console(Protocol):
@@ -64,6 +64,9 @@ class SilentListener:
         """Do nothing."""
 
     def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
+        """Do nothing."""
+
+    def on_measures(self, measures: Mapping[str, float]) -> None:
         """Do nothing."""
 
     def on_log(self, record: StepRecord) -> None:

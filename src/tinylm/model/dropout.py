@@ -57,6 +57,13 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
+def leave_out(model: nn.Module) -> None:
+    """Let no part of a model drop anything any more, also in training."""
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.p, module._dropped = 0.0, 0
+
+
 def uniform_numbers(draw: int, count: int) -> Tensor:
     """Return (count,) int16, from -32,768 to 32,767, each as likely, that follow from a number.
 

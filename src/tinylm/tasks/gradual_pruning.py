@@ -85,6 +85,6 @@ class GradualPruning(LanguageModelling):
         """Return the loss that is measured once."""
         return {"pruned_loss": self.pruned_loss}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Resume from what ``state`` returned."""
         self.pruned_loss = state["pruned_loss"]

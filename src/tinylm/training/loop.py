@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tinylm.checkpoint import TrainingState, damage, newest, point, prune, save_checkpoint
 from tinylm.config import TrainingConfig
@@ -20,79 +19,16 @@ from tinylm.fast import remove
 from tinylm.perplexity import perplexity
 from tinylm.reading import checked, refusal
 from tinylm.training.commands import Commands
+from tinylm.training.events import Listener, Outcome, StepRecord, ValidationRecord
 from tinylm.training.interrupts import stop_on_signal
 from tinylm.training.optimizers import same_state, set_learning_rate
 from tinylm.training.precision import autocast
 from tinylm.training.schedules import learning_rate_factor
-from tinylm.training.state import StateNumbers, restore_tensors, state_tensors
+from tinylm.training.state import StateNumbers, restore_tensors, state_tensors, task_tensors
 from tinylm.training.step import TrainingStep
 from tinylm.training.task import Task, Trained
 
 _MOST_WINDOWS_SHOWN = 64
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """One logged line: means over the steps since the line before."""
-
-    step: int
-    epoch: float
-    tokens: int
-    loss: float
-    perplexity: float
-    learning_rate: float
-    gradient_norm: float
-    tokens_per_second: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class ValidationRecord:
-    """One validation."""
-
-    step: int
-    epoch: float
-    tokens: int
-    loss: float
-    perplexity: float
-    seconds: float
-    training_loss: float | None = None
-    """On a fixed sample of the training split, without dropout; None where it is not measured."""
-    training_perplexity: float | None = None
-
-
-class Listener(Protocol):
-    """Receives the events of training."""
-
-    def on_start(self, step: int, total_steps: int) -> None:
-        """Training starts, or resumes, after ``step``."""
-
-    def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
-        """A step is done; ``loss`` is its mean over the target tokens."""
-
-    def on_log(self, record: StepRecord) -> None:
-        """A line is logged."""
-
-    def on_validation(self, record: ValidationRecord, best: bool) -> None:
-        """A validation is done."""
-
-    def on_saving(self, step: int) -> None:
-        """A checkpoint is about to be written: the records before it must be on the disk first."""
-
-    def on_checkpoint(self, path: Path) -> None:
-        """A checkpoint is written."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How training ended."""
-
-    step: int
-    reason: str
-    """finished, early-stop, SIGINT or SIGTERM."""
-    best_loss: float
-    seconds: float
-    tokens: int
 
 
 def steps_per_epoch(config: TrainingConfig, num_windows: int) -> int:
@@ -173,7 +109,7 @@ class Trainer:
         self.worse_validations = 0
         self.last_validated = -1
         self.last_saved = -1
-        self._pending = {"loss": 0.0, "targets": 0, "norm": 0.0, "steps": 0, "seconds": 0.0}
+        self._pending: dict[str, Any] = _nothing_pending()
 
     @property
     def epoch(self) -> float:
@@ -219,6 +155,9 @@ class Trainer:
                 if self._has_stopped_improving():  # here, so that a resumed run ends too
                     reason = "early-stop"
                     break
+                if (why := self.task.stopped()) is not None:  # here for the same reason
+                    reason = why
+                    break
                 epoch_ended = self._take_step()
                 if self._validation_is_due(epoch_ended):
                     self._validate_and_keep_best()
@@ -227,7 +166,7 @@ class Trainer:
                 if stop and not self._has_stopped_improving():
                     reason = stop.signal_name or ""
                     break
-            if reason in ("finished", "early-stop") and self.last_validated != self.step:
+            if reason != stop.signal_name and self.last_validated != self.step:
                 self._validate_and_keep_best()
             if self.last_saved != self.step:
                 self._save()
@@ -295,6 +234,10 @@ class Trainer:
         pending["norm"] += norm
         pending["steps"] += 1
         pending["seconds"] += seconds
+        measures = self.task.measures()
+        for name, value in measures.items():
+            pending["measures"][name] = pending["measures"].get(name, 0.0) + value
+        self.listener.on_measures(measures)
         self.listener.on_step(self.step, loss / max(1, num_targets), num_targets / seconds)
         if self._due(self.config.log_interval) or self.step == self.total_steps:
             self._log(rate)
@@ -315,13 +258,16 @@ class Trainer:
             epoch=self.epoch,
             tokens=self.tokens,
             loss=loss,
-            perplexity=perplexity(loss),
+            perplexity=perplexity(loss) if self.task.in_nats else None,
             learning_rate=rate,
             gradient_norm=pending["norm"] / pending["steps"],
             tokens_per_second=pending["targets"] / pending["seconds"],
             seconds=self.seconds,
+            measures={
+                name: total / pending["steps"] for name, total in pending["measures"].items()
+            },
         )
-        self._pending = dict.fromkeys(pending, 0)
+        self._pending = _nothing_pending()
         self.listener.on_log(record)
 
     def _validate(self) -> bool:
@@ -341,10 +287,11 @@ class Trainer:
             epoch=self.epoch,
             tokens=self.tokens,
             loss=loss,
-            perplexity=perplexity(loss),
+            perplexity=perplexity(loss) if self.task.in_nats else None,
             seconds=self.seconds,
             training_loss=seen,
             training_perplexity=None if seen is None else perplexity(seen),
+            measures=self.task.held_out_measures(),
         )
         if self.step > 0:
             self.last_validated = self.step
@@ -403,7 +350,7 @@ class Trainer:
         }
         if own := self.task.state():
             numbers["task"] = own
-        tensors = state_tensors(self.training_step, self.task.beside)
+        tensors = state_tensors(self.training_step, self.task.beside, self.task.tensors())
         return TrainingState(self.step, numbers, tensors)
 
     def restore(self, state: TrainingState) -> None:
@@ -438,7 +385,7 @@ class Trainer:
             raise refuse("seconds = 0 after the first step")
         self.step = self.last_saved = state.step
         self.order.restore(state.numbers["order"])
-        self.task.restore(numbers.get("task", {}))
+        self.task.restore(numbers.get("task", {}), task_tensors(state.tensors))
         self.tokens = numbers["tokens"]
         self.seconds = numbers["seconds"]
         self._earlier_sessions = numbers.get("session_seconds", numbers["seconds"])
@@ -446,7 +393,7 @@ class Trainer:
         self.best_step = numbers["best_step"]
         self.worse_validations = numbers["worse_validations"]
         self.last_validated = numbers["last_validated"]
-        self._pending = dict(state.numbers["pending"])
+        self._pending = _nothing_pending() | state.numbers["pending"]
         restore_tensors(self.training_step, self.task.beside, state.tensors, refuse)
         self._point_anew()
 
@@ -465,3 +412,15 @@ class Trainer:
             point(self.checkpoints, "best", best)
         else:
             self.best_loss, self.best_step, self.last_validated = math.inf, -1, -1
+
+
+def _nothing_pending() -> dict[str, Any]:
+    """Return the sums since the last logged line, of no step."""
+    return {
+        "loss": 0.0,
+        "targets": 0,
+        "norm": 0.0,
+        "steps": 0,
+        "seconds": 0.0,
+        "measures": {},
+    }

@@ -28,6 +28,7 @@ class _Pending(TypedDict):
     norm: float
     steps: _Count
     seconds: float
+    measures: NotRequired[dict[str, float]]
 
 
 class StateNumbers(TypedDict):
@@ -47,17 +48,21 @@ class StateNumbers(TypedDict):
     task: NotRequired[dict[str, Any]]
 
 
-_OPTIMIZER, _BESIDE = "optimizer/", "beside/"
+_OPTIMIZER, _BESIDE, _TASK = "optimizer/", "beside/", "task/"
 
 
-def state_tensors(step: TrainingStep[Any], beside: nn.Module | None) -> dict[str, Tensor]:
+def state_tensors(
+    step: TrainingStep[Any], beside: nn.Module | None, own: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return what the steps to come depend on beside the model's weights, by name.
 
-    The optimizer's state, what is trained beside the model (``Task.beside``), random generators.
+    The optimizer's state, what is trained beside the model (``Task.beside``), what the task itself
+    keeps (``Task.tensors``), random generators.
     """
     tensors = _named(_OPTIMIZER, optimizer_tensors(step.optimizer, step.trained))
     if beside is not None:
         tensors |= _named(_BESIDE, beside.state_dict())
+    tensors |= _named(_TASK, own)
     tensors["rng/cpu"] = torch.get_rng_state()
     if step.device.type == "cuda":
         tensors["rng/cuda"] = torch.cuda.get_rng_state(step.device)
@@ -90,6 +95,11 @@ def restore_tensors(
             torch.cuda.set_rng_state(tensors["rng/cuda"], step.device)
     except (KeyError, RuntimeError, TypeError) as error:
         raise refuse("has no random number generator's state") from error
+
+
+def task_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what ``Task.tensors`` returned, of what ``state_tensors`` did."""
+    return _below(_TASK, tensors)
 
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

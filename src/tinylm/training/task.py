@@ -62,6 +62,8 @@ class Task(ABC, Generic[Trained, Batches]):
     held: Mapping[str, ModelConfig] = MappingProxyType({})
     """Models that read every batch beside the one that is trained, such as a teacher, by what they
     are called: their memory counts."""
+    in_nats: bool = True
+    """Whether a loss is a negative log-likelihood, so that its exponential is a perplexity."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -104,6 +106,24 @@ class Task(ABC, Generic[Trained, Batches]):
     def validate(self, model: Trained) -> float:
         """Return the mean loss on what is held out; the model is in eval mode."""
 
+    def measures(self) -> Mapping[str, float]:
+        """Return what the last batches were measured by beside their loss, by a name in words.
+
+        Shown while training, and logged as means over steps. The names are always the same.
+        """
+        return {}
+
+    def held_out_measures(self) -> Mapping[str, float]:
+        """Return what the last ``validate`` measured beside the loss, by a name in words."""
+        return {}
+
+    def stopped(self) -> str | None:
+        """Return why training must not go on, a line for the user, or None: it may.
+
+        Asked before every step; what decides it must be kept in ``state``.
+        """
+        return None
+
     def training_loss(self, model: Trained) -> float | None:
         """Return the mean loss on a fixed part of the examples, or None: it is not measured."""
         return None
@@ -112,5 +132,9 @@ class Task(ABC, Generic[Trained, Batches]):
         """Return what the task needs to resume, as JSON values."""
         return {}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Resume from what ``state`` returned."""
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return what the task needs to resume, as tensors, by name."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Resume from what ``state`` and ``tensors`` returned."""

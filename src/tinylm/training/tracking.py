@@ -70,15 +70,17 @@ class Tracker:
 
         Args:
             kind: train or validation.
-            record: flat, with a ``step``; a list is kept in metrics.jsonl alone.
+            record: flat but for ``measures``, with a ``step``; a list is kept in metrics.jsonl
+                alone.
 
         Raises:
             TrainingError: if it cannot be written (disk full).
         """
+        flat = {**record, **record.get("measures", {})}
         numbers = {
             f"{kind}/{key}": value
-            for key, value in record.items()
-            if key != "step" and not isinstance(value, list)
+            for key, value in flat.items()
+            if key != "step" and not isinstance(value, list | dict)
         }
         try:
             self._file.write(_line({"kind": kind, **record}))
@@ -158,6 +160,7 @@ class _Record(TypedDict):
     seconds: NotRequired[float]
     accuracy: NotRequired[float]
     macro_f1: NotRequired[float]
+    measures: NotRequired[dict[str, float]]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

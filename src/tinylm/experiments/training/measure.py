@@ -7,7 +7,6 @@ import shlex
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +44,8 @@ from tinylm.model.weights import load_weights
 from tinylm.perplexity import perplexity
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.commands import Commands, lower
-from tinylm.training.loop import (
-    Listener,
-    Outcome,
-    StepRecord,
-    Trainer,
-    ValidationRecord,
-    steps_per_epoch,
-    total_steps,
-)
+from tinylm.training.events import Listener, Outcome, StepRecord, ValidationRecord, as_line
+from tinylm.training.loop import Trainer, steps_per_epoch, total_steps
 from tinylm.training.snapshots import Snapshots, snapshot_steps
 from tinylm.training.tracking import Tracker, read_metrics
 
@@ -95,8 +87,11 @@ class _Tracked:
         self.snapshots.take(step)
         self.listener.on_step(step, loss, tokens_per_second)
 
+    def on_measures(self, measures: Mapping[str, float]) -> None:
+        self.listener.on_measures(measures)
+
     def on_log(self, record: StepRecord) -> None:
-        self.tracker.write("train", asdict(record))
+        self.tracker.write("train", as_line(record))
         self.listener.on_log(record)
 
     def on_validation(self, record: ValidationRecord, best: bool) -> None:
@@ -105,7 +100,7 @@ class _Tracked:
             name: [round(total, _DIGITS) for total, _ in self.task.losses[split].blocks(BLOCKS)]
             for name, split in named.items()
         }
-        self.tracker.write("validation", asdict(record) | blocks)
+        self.tracker.write("validation", as_line(record) | blocks)
         self.listener.on_validation(record, best)
 
     def on_saving(self, step: int) -> None:

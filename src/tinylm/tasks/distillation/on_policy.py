@@ -100,6 +100,6 @@ class OnPolicy(Distillation):
         """Return how many batches were drawn, from which all that is drawn follows."""
         return {"drawn": self.drawn}
 
-    def restore(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Go on after the batches that were drawn."""
         self.drawn = state["drawn"]

@@ -1,0 +1,1 @@
+"""Alignment as mathematics: rewards, rankings, preference losses, advantages, policy objectives."""

@@ -1,0 +1,85 @@
+"""Log-probabilities of responses, with a gradient, and samples of a model.
+
+Sampling and scoring use one distribution, the softmax of the logits over a temperature: a ratio of
+a policy to itself is then exactly 1. Only ``<pad>`` and ``<sos>``, which no text can hold, are
+left out where texts are drawn; their probability in a trained model is below 1e-6.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from tinylm.alignment.samples import Sample
+from tinylm.config import GenerationConfig
+from tinylm.data.windows import IGNORED, Batch, story_rows
+from tinylm.generation.engine import SpecialIds, generate
+from tinylm.model.base import GenerativeModel
+from tinylm.model.loss import at_least_float32
+from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID
+
+SPECIAL = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
+
+
+def response_rows(samples: Sequence[Sample]) -> Batch:
+    """Return texts as padded rows whose labels are the responses, (samples, longest - 1)."""
+    return story_rows(
+        [sample.text for sample in samples], [len(sample.prompt) for sample in samples]
+    )
+
+
+def token_log_probabilities(
+    model: GenerativeModel, batch: Batch, temperature: float = 1.0
+) -> Tensor:
+    """Return log p(label) of every label that counts, in nats, and 0 elsewhere.
+
+    Args:
+        model: gets a gradient where gradients are computed.
+        batch: inputs, labels and what is padding, (rows, seq).
+        temperature: that the logits are divided by.
+
+    Returns:
+        (rows, seq), in float32 at least.
+    """
+    counted = batch.labels != IGNORED  # (rows, seq)
+    x = model.residual(batch.ids, real=batch.real)  # (rows, seq, hidden)
+    logits = at_least_float32(model.unembed(x[counted])) / temperature  # (targets, vocab)
+    chosen = logits.log_softmax(-1).gather(-1, batch.labels[counted][:, None])[:, 0]  # (targets,)
+    return torch.zeros(counted.shape, dtype=chosen.dtype, device=chosen.device).masked_scatter(
+        counted, chosen
+    )
+
+
+def sample_responses(
+    model: GenerativeModel,
+    prompts: Sequence[Sequence[int]],
+    most: int,
+    seed: int,
+    temperature: float = 1.0,
+    progress: Callable[[int], None] = lambda steps: None,
+) -> list[Sample]:
+    """Draw a response to every prompt; equal prompts get different ones.
+
+    Args:
+        model: any mode; it is evaluated without dropout and put back.
+        prompts: token ids, ``<sos>`` first.
+        most: new tokens; a response that has not ended by then is cut off.
+        seed: the same one, model and prompts give the same responses.
+        temperature: of the distribution.
+        progress: called after every step with the number of steps so far.
+    """
+    config = GenerationConfig(
+        strategy="sampling",
+        max_new_tokens=most,
+        temperature=temperature,
+        top_p=1.0,
+        allow_unk=True,
+        seed=seed,
+    )
+    texts = generate(model, prompts, config, SPECIAL, progress=progress)
+    return [
+        Sample(tuple(prompt), tuple(text.ids), text.finished)
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]

@@ -1,0 +1,63 @@
+"""The settings of the alignment methods, one dataclass a method, and of the rules."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from tinylm.config.effects import UsedWith
+from tinylm.value_types import FROZEN, Float, NonNegativeFloat, PositiveFloat, PositiveInt
+
+Share = Annotated[Float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, config=FROZEN)
+class AlignmentConfig:
+    """What every method has: how the model is sampled where it is measured, and when it stops."""
+
+    used_with: ClassVar[UsedWith] = {}
+
+    prompt_tokens: PositiveInt = 8
+    """First tokens of a story that are given as prompt."""
+    max_new_tokens: PositiveInt | None = None
+    """Longest response; empty: what the context holds after the prompt."""
+    held_out_prompts: PositiveInt = 64
+    """Prompts of the validation split that are answered at every validation."""
+    kl_limit: PositiveFloat = 100.0
+    """Training stops where the KL divergence from the start, in nats a response, passes it."""
+    least_variety: Share = 0.25
+    """Training stops where the responses have fewer different pairs of words than this share of
+    what they had at the start."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class PolicyConfig(AlignmentConfig):
+    """What the methods have that learn from the rewards of their own samples."""
+
+    beta: NonNegativeFloat = 0.05
+    """Weight of the KL divergence from the start in the objective, reward less beta KL."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class ReinforceConfig(PolicyConfig):
+    """REINFORCE (Williams 1992)."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class PreferenceConfig(AlignmentConfig):
+    """What the methods have that learn from preferences."""
+
+    beta: PositiveFloat = 0.1
+    """How strongly it is held to the start: the implicit reward is beta times the log ratio."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class DPOConfig(PreferenceConfig):
+    """Direct preference optimisation (Rafailov et al. 2023)."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class HappyEndConfig:
+    """A story that ends happily."""

@@ -1,0 +1,340 @@
+"""Aligning a run's model: a training by preferences or rewards, and a run of what came of it.
+
+While it is trained, ``OUT/aligning`` holds checkpoints of the whole model, from which the same
+command goes on bit for bit, and ``OUT/alignment.json`` what it follows from. In the end the best
+checkpoint, with its adapter moved into the weights, becomes the run's, and OUT is a run like any
+other: config.yaml is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import with_config
+from typing_extensions import TypedDict
+
+from tinylm import folders
+from tinylm.alignment.samples import Reward
+from tinylm.atomic import write_text
+from tinylm.checkpoint import load_checkpoint, step_of
+from tinylm.config import TrainingConfig, to_dict
+from tinylm.data.preferences import Preferences
+from tinylm.data.token_files import TokenFile
+from tinylm.errors import AlignmentError, ConfigError
+from tinylm.experiments.compressing import Compression, before, new_run, write_compressed
+from tinylm.experiments.context import Console, Context, threads
+from tinylm.experiments.merging import as_built
+from tinylm.experiments.preparation import encoded_split
+from tinylm.experiments.recipes import difference
+from tinylm.experiments.records import Compressed
+from tinylm.experiments.rewards import RewardChoice
+from tinylm.experiments.training.measure import StoppedBySignalError, go_back, resume_point
+from tinylm.finetuning.adapters import attach, fold
+from tinylm.finetuning.linear import refuse_quantized
+from tinylm.fingerprints import file_sha256
+from tinylm.language_model import LanguageModel
+from tinylm.model.base import GenerativeModel
+from tinylm.model.dropout import leave_out
+from tinylm.model.weights import load_weights
+from tinylm.reading import read_signed, signed
+from tinylm.registry import ALIGNMENTS
+from tinylm.tasks.alignment.base import Aim, Alignment
+from tinylm.training.commands import Commands
+from tinylm.training.events import Listener, StepRecord, ValidationRecord, as_line
+from tinylm.training.loop import Trainer
+from tinylm.training.tracking import Tracker
+
+RECIPE = "alignment.json"
+CHECKPOINTS = "aligning"
+PREFERENCES = "preferences.jsonl"
+OWN = (RECIPE, CHECKPOINTS, PREFERENCES, "metrics.jsonl", "tensorboard")
+"""What stands in a folder while its model is aligned."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for."""
+
+    method: str
+    """Name in the registry ALIGNMENTS."""
+    settings: Any
+    """Of the method."""
+    training: TrainingConfig
+    rewards: RewardChoice | None
+    preferences: Path | None
+    adapter: str | None
+    """Name in the registry METHODS; None: all weights are trained."""
+    adapter_settings: Any
+
+
+@with_config(extra="forbid")
+class Recipe(TypedDict):
+    """What alignment.json holds."""
+
+    method: str
+    settings: dict[str, Any]
+    training: dict[str, Any]
+    rewards: dict[str, Any] | None
+    preferences: str | None
+    """SHA-256 of the file; None: there is none, or it was made here."""
+    adapter: dict[str, Any] | None
+    base: str
+    """SHA-256 of the weights that it begins with."""
+    corpus: str
+    """Fingerprint of the stories whose beginnings are the prompts."""
+
+
+class _Tracked:
+    """Passes events on to a listener, and writes records to the tracker."""
+
+    def __init__(self, listener: Listener, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.on_start = listener.on_start
+        self.on_step = listener.on_step
+        self.on_measures = listener.on_measures
+        self.on_checkpoint = listener.on_checkpoint
+        self.listener = listener
+
+    def on_log(self, record: StepRecord) -> None:
+        self.tracker.write("train", as_line(record))
+        self.listener.on_log(record)
+
+    def on_validation(self, record: ValidationRecord, best: bool) -> None:
+        self.tracker.write("validation", as_line(record))
+        self.listener.on_validation(record, best)
+
+    def on_saving(self, step: int) -> None:
+        self.tracker.sync()
+        self.listener.on_saving(step)
+
+
+def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Compressed:
+    """Align a run's model, or go on where an interrupted alignment stopped.
+
+    Args:
+        context: the run.
+        out: a new folder, or that of an interrupted alignment; it becomes a run.
+        asked: what is asked for.
+        commands: what to do when it stops before its end.
+
+    Returns:
+        What compression.json holds.
+
+    Raises:
+        ConfigError: for settings that cannot be, and a folder that holds something else.
+        AlignmentError: if the model cannot be aligned by these prompts, preferences or rewards.
+        StoppedBySignalError: if a signal stopped it; its state is saved.
+        TrainingError: if the loss is not finite.
+    """
+    method: type[Alignment[Any]] = ALIGNMENTS.load(asked.method)
+    _refuse(asked, method)
+    console = context.console
+    lm = LanguageModel.load(context.folder)
+    if asked.adapter is None:
+        refuse_quantized(lm.model)
+    of = before(context, lm)
+    with new_run(out, console, OWN), threads(asked.training.threads):
+        train, validation = (
+            encoded_split(context.config.data, lm.tokenizer, split, console)
+            for split in ("train", "validation")
+        )
+        recipe = _recipe(asked, of.source["sha256"], train.header.corpus)
+        goes_on = _goes_on(out, recipe)
+        aim = _aim(asked, lm, train, validation)
+        task = method(aim)
+        policy = _policy(LanguageModel.load(context.folder).model, asked)
+        best, details = _train(out, policy, task, asked, recipe, goes_on, console, commands)
+        details["prompts"] = {"train": len(aim.prompts), "validation": len(aim.held_out)}
+        merged = best if asked.adapter is None else as_built(fold(best))
+        record = Compression(
+            "align", asked.method, to_dict(asked.settings), of, details=recipe | details
+        )
+        done = LanguageModel(merged, lm.tokenizer, lm.source)
+        written = write_compressed(out, context, done, record, OWN)
+        folders.remove(out / CHECKPOINTS)
+        (out / RECIPE).unlink()
+    return written
+
+
+def _refuse(asked: Asked, method: type[Alignment[Any]]) -> None:
+    """Refuse what contradicts itself, before anything is read.
+
+    Raises:
+        ConfigError: naming the options.
+    """
+    if method.learns_from == "rewards":
+        if asked.rewards is None:
+            raise ConfigError(f"--method {asked.method} learns from rewards: give --rewards")
+        if asked.preferences is not None:
+            raise ConfigError(
+                f"--preferences: {asked.method} learns from rewards: leave it out, or give "
+                "--rewards the reward model that `tinylm reward` makes of them"
+            )
+    elif asked.rewards is None and asked.preferences is None:
+        raise ConfigError(
+            f"--method {asked.method} learns from preferences: give --preferences FILE, or "
+            "--rewards RULE, by which the model's own samples are ranked"
+        )
+
+
+def _recipe(asked: Asked, base: str, corpus: str) -> Recipe:
+    adapter = None
+    if asked.adapter is not None:
+        adapter = {"method": asked.adapter, "settings": to_dict(asked.adapter_settings)}
+    return Recipe(
+        method=asked.method,
+        settings=to_dict(asked.settings),
+        training=to_dict(asked.training),
+        rewards=None if asked.rewards is None else asked.rewards.as_dict(),
+        preferences=None if asked.preferences is None else file_sha256(asked.preferences),
+        adapter=adapter,
+        base=base,
+        corpus=corpus,
+    )
+
+
+def _goes_on(out: Path, recipe: Recipe) -> bool:
+    """Whether an alignment by the same recipe has begun in a folder.
+
+    Raises:
+        ConfigError: if one by another has.
+        AlignmentError: if its alignment.json is damaged.
+    """
+    path = out / RECIPE
+    if not path.exists() or not any((out / CHECKPOINTS).glob("step-*")):
+        return False
+    written = read_signed(path, Recipe, AlignmentError, "delete the folder and align again")
+    different = difference(written, recipe, {})
+    if different is not None:
+        raise ConfigError(
+            f"{out} holds what was begun with another {different}: give --out another folder, or "
+            "delete that one"
+        )
+    return True
+
+
+def _aim(asked: Asked, lm: LanguageModel, train: TokenFile, validation: TokenFile) -> Aim:
+    """Return what the alignment is made of.
+
+    Raises:
+        ConfigError: if no story is longer than a prompt, or a prompt fills the context.
+    """
+    settings = asked.settings
+    context = lm.model.config.context_length
+    room = context - settings.prompt_tokens  # <sos> is read, and the last token is not
+    if room < 1:
+        raise ConfigError(
+            f"-o prompt_tokens={settings.prompt_tokens} leaves no room in the context of "
+            f"{context}: give {context - 1} at most"
+        )
+    reward: Reward | None = None if asked.rewards is None else asked.rewards.open(lm)
+    preferences: Preferences | None = None
+    if ALIGNMENTS.load(asked.method).learns_from == "preferences":
+        raise NotImplementedError
+    return Aim(
+        start=lm.model,
+        settings=settings,
+        tokenizer=lm.tokenizer,
+        prompts=beginnings(train, settings.prompt_tokens),
+        held_out=spread(beginnings(validation, settings.prompt_tokens), settings.held_out_prompts),
+        most=min(settings.max_new_tokens or room, room),
+        reward=reward,
+        preferences=preferences,
+        source=train.header.corpus if preferences is None else preferences.source,
+        seed=asked.training.seed,
+        batch_size=asked.training.batch_size,
+    )
+
+
+def beginnings(stories: TokenFile, tokens: int) -> list[list[int]]:
+    """Return ``<sos>`` and the first tokens of every story that has more of them.
+
+    Raises:
+        ConfigError: if none has.
+    """
+    starts = []
+    for i in range(len(stories)):
+        story = stories.story(i)
+        if len(story) > tokens + 2:  # <sos> and <eos>
+            starts.append(story[: tokens + 1].tolist())
+    if not starts:
+        raise ConfigError(
+            f"-o prompt_tokens={tokens}: no story of {stories.path} has more tokens; give fewer"
+        )
+    return starts
+
+
+def spread(prompts: Sequence[list[int]], count: int) -> list[list[int]]:
+    """Return so many of them, evenly spread, or all where there are no more."""
+    if len(prompts) <= count:
+        return list(prompts)
+    return [prompts[i * len(prompts) // count] for i in range(count)]
+
+
+def _policy(model: GenerativeModel, asked: Asked) -> GenerativeModel:
+    """Return a model that can be trained: whole, or with an adapter, and nothing dropped."""
+    torch.manual_seed(asked.training.seed)
+    if asked.adapter is None:
+        policy = model.requires_grad_()
+    else:
+        policy = attach(model, asked.adapter, asked.adapter_settings)
+    leave_out(policy)
+    return policy
+
+
+def _train(
+    out: Path,
+    policy: GenerativeModel,
+    task: Alignment[Any],
+    asked: Asked,
+    recipe: Recipe,
+    goes_on: bool,
+    console: Console,
+    commands: Commands,
+) -> tuple[GenerativeModel, dict[str, Any]]:
+    """Train a policy, and return it as its best checkpoint has it, and what was measured."""
+    checkpoints = out / CHECKPOINTS
+    path, state = resume_point(checkpoints, console) if goes_on else (None, None)
+    with console.training() as listener:
+        trainer = Trainer(
+            *(policy, task, asked.training, checkpoints, listener),
+            commands=commands,
+            begins_trained=True,
+        )
+        if path is not None and state is not None:
+            load_weights(policy, load_checkpoint(path).weights, path)
+            trainer.restore(state)
+        write_text(out / RECIPE, json.dumps(signed(recipe), indent=1))
+        go_back(checkpoints, state)
+        step = -1 if state is None else state.step
+        tracker = Tracker(out, asked.training, step, commands.go_on)
+        try:
+            trainer.listener = _Tracked(listener, tracker)
+            outcome = trainer.run()
+        finally:
+            tracker.close()
+    if outcome.reason.startswith("SIG"):
+        raise StoppedBySignalError(outcome, commands.go_on)
+    if (why := task.stopped()) is not None:
+        console.warn(f"stopped after step {outcome.step:,}: {why}")
+    best = load_checkpoint(checkpoints / "best")
+    load_weights(policy, best.weights, best.path)
+    policy.eval()
+    if step_of(best.path) == 0:
+        console.warn(
+            f"no validation in {outcome.step:,} steps was better than the start, which is kept: "
+            "take more steps, or another learning rate"
+        )
+    assert math.isfinite(outcome.best_loss)
+    return policy, {
+        "steps": outcome.step,
+        "best_step": step_of(best.path),
+        "stopped": why,
+        "measured": dict(task.held_out_measures()),
+    }

@@ -1,0 +1,1 @@
+"""A model is aligned with preferences or rewards: one method a file, registry ALIGNMENTS."""
