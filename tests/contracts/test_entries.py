@@ -17,6 +17,7 @@ import pytest
 
 import tinylm
 from tinylm import registry
+from tinylm.alignment import rules
 from tinylm.compression.pruner import Pruner
 from tinylm.compression.quantizer import Quantizer
 from tinylm.data.corpora import Corpus
@@ -27,6 +28,7 @@ from tinylm.model.activations import Activation
 from tinylm.model.base import GenerativeModel, Model
 from tinylm.model.positions import Positions
 from tinylm.registry import Registry
+from tinylm.tasks.alignment.base import Alignment
 from tinylm.tasks.distillation.base import Distillation
 from tinylm.tokenizers.base import Tokenizer
 from tinylm.training.optimizers import Rule
@@ -90,11 +92,18 @@ def lacks_of_model(entry: Any) -> list[str]:
     return [name for name in asked if getattr(entry, name) is getattr(base, name, None)]
 
 
-def lacks_of_distillation(entry: Any) -> list[str]:
-    if not (isinstance(entry, type) and issubclass(entry, Distillation)):
-        return ["Distillation"]
-    said = ("label", "noun", "explanation", "Settings")
-    return [name for name in said if not vars(entry).get(name)]
+def lacks_of_task(base: type) -> Callable[[Any], list[str]]:
+    """Return what says which of the words of a task's method a class does not have of its own."""
+
+    def missing(entry: Any) -> list[str]:
+        if not (isinstance(entry, type) and issubclass(entry, base)):
+            return [base.__name__]
+        said = ("label", "noun", "explanation", "Settings")
+        own = [name for name in said if not vars(entry).get(name)]
+        declared = vars(base).get("__annotations__", {})
+        return own + [name for name in declared if name not in said and not hasattr(entry, name)]
+
+    return missing
 
 
 def is_a(kind: type) -> Callable[[Any], list[str]]:
@@ -119,7 +128,9 @@ LACKS: dict[str, Callable[[Any], list[str]]] = {
     "OPTIMIZERS": is_a(Rule),
     "PRUNERS": lacks(Pruner),
     "QUANTIZERS": lacks(Quantizer),
-    "DISTILLATIONS": lacks_of_distillation,
+    "DISTILLATIONS": lacks_of_task(Distillation),
+    "RULES": lacks(rules.Rule),
+    "ALIGNMENTS": lacks_of_task(Alignment),
     "COMMANDS": lambda entry: [] if callable(entry) else ["a function"],
 }
 """Registry -> what says what an entry of it lacks."""
@@ -152,6 +163,8 @@ def test_an_entry_that_carries_nothing_is_missed(table: str) -> None:
             "PRUNERS": ("label", "noun", "explanation", "Settings"),
             "QUANTIZERS": ("label", "noun", "explanation", "Settings"),
             "DISTILLATIONS": ("label", "noun", "explanation", "Settings"),
+            "RULES": ("label", "noun", "explanation", "Settings"),
+            "ALIGNMENTS": ("label", "noun", "explanation", "Settings"),
             "TOKENIZERS": ("label", "explanation", "trained", "lossless", "Settings"),
             "POSITIONS": ("label", "explanation"),
         }.items()
@@ -165,7 +178,7 @@ def test_a_member_that_is_left_out_is_missed(
     entry = TABLES[table].load(name)
     assert member in vars(entry)
     bare = type(entry.__name__, (), dict(vars(entry)))
-    if table in ("POSITIONS", "DISTILLATIONS"):
+    if table in ("POSITIONS", "DISTILLATIONS", "ALIGNMENTS"):
         bare = type(entry.__name__, entry.__bases__, dict(vars(entry)))
     delattr(bare, member)
     assert member in LACKS[table](bare)
@@ -173,10 +186,10 @@ def test_a_member_that_is_left_out_is_missed(
 
 ASKED = (
     *("TOKENIZERS", "POSITIONS", "ACTIVATIONS", "METHODS", "STRATEGIES", "MODELS"),
-    *("PRUNERS", "QUANTIZERS", "DISTILLATIONS"),
+    *("PRUNERS", "QUANTIZERS", "DISTILLATIONS", "RULES", "ALIGNMENTS"),
 )
 """Registries whose names nothing compares."""
-EVERYDAY = {"layers", "random"}
+EVERYDAY = {"layers", "random", "short", "words", "animal"}
 """Names of entries that are words for other things in many places, and are not looked for."""
 OWN_VALUES = {
     ("finetuning/classification.py", "lora"),  # of the setting ``body``

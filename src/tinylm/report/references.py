@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tinylm.report.alignment_references import ALIGNMENT
 from tinylm.report.compression_references import COMPRESSION
 from tinylm.report.reference import Reference
 
@@ -439,5 +440,6 @@ REFERENCES: dict[str, Reference] = {
         "Contributions to the Theory of Games 2, Princeton University Press",
         "https://doi.org/10.1515/9781400881970-018",
     ),
+    **ALIGNMENT,
     **COMPRESSION,
 }

@@ -16,6 +16,7 @@ from tinylm.data.preferences import Ranking
 from tinylm.data.windows import Batch, story_rows
 from tinylm.errors import AlignmentError
 from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
 from tinylm.tasks.alignment.base import Aim, Alignment
 
 
@@ -93,7 +94,8 @@ class PreferenceAlignment(Alignment[Pairs]):
         texts = [(p.prompt, p.chosen) for p in pairs] + [(p.prompt, p.rejected) for p in pairs]
         rows = story_rows([[*a, *b] for a, b in texts], [len(a) for a, _ in texts])
         device = self.start.embedding.weight.device
-        return Pairs(rows, token_log_probabilities(self.start, rows.to(device)).sum(1).cpu())
+        with evaluating(self.start):
+            return Pairs(rows, token_log_probabilities(self.start, rows.to(device)).sum(1).cpu())
 
     def losses(self, sums: Tensor, start: Tensor) -> Tensor:
         """Return the loss of each pair, (pairs,).
