@@ -1,8 +1,8 @@
 """Log-probabilities of responses, with a gradient, and samples of a model.
 
-Sampling and scoring use one distribution, the softmax of the logits over a temperature: a ratio of
-a policy to itself is then exactly 1. Only ``<pad>`` and ``<sos>``, which no text can hold, are
-left out where texts are drawn; their probability in a trained model is below 1e-6.
+Sampling and scoring use one distribution: the softmax, over a temperature, of the logits of all
+tokens but ``<pad>`` and ``<sos>``, which no response can hold. The probabilities of all responses
+thus sum to 1, and no estimate is off by the share of what is never drawn.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from tinylm.alignment.samples import Sample
 from tinylm.config import GenerationConfig
 from tinylm.data.windows import IGNORED, Batch, story_rows
 from tinylm.generation.engine import SpecialIds, generate
+from tinylm.generation.filters import REMOVED
 from tinylm.model.base import GenerativeModel
 from tinylm.model.loss import at_least_float32
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
+NEVER = (PAD_ID, SOS_ID)
+"""What is never drawn."""
 SPECIAL = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
 
 
@@ -31,7 +34,10 @@ def response_rows(samples: Sequence[Sample]) -> Batch:
 
 
 def token_log_probabilities(
-    model: GenerativeModel, batch: Batch, temperature: float = 1.0
+    model: GenerativeModel,
+    batch: Batch,
+    temperature: float = 1.0,
+    never: Sequence[int] = NEVER,
 ) -> Tensor:
     """Return log p(label) of every label that counts, in nats, and 0 elsewhere.
 
@@ -39,13 +45,18 @@ def token_log_probabilities(
         model: gets a gradient where gradients are computed.
         batch: inputs, labels and what is padding, (rows, seq).
         temperature: that the logits are divided by.
+        never: ids that are never drawn, so that their probability is 0.
 
     Returns:
         (rows, seq), in float32 at least.
     """
     counted = batch.labels != IGNORED  # (rows, seq)
     x = model.residual(batch.ids, real=batch.real)  # (rows, seq, hidden)
-    logits = at_least_float32(model.unembed(x[counted])) / temperature  # (targets, vocab)
+    logits = at_least_float32(model.unembed(x[counted]))  # (targets, vocab)
+    if never:
+        logits = logits.index_fill(-1, torch.tensor(never, device=logits.device), REMOVED)
+    if temperature != 1:
+        logits = logits / temperature
     chosen = logits.log_softmax(-1).gather(-1, batch.labels[counted][:, None])[:, 0]  # (targets,)
     return torch.zeros(counted.shape, dtype=chosen.dtype, device=chosen.device).masked_scatter(
         counted, chosen
