@@ -31,6 +31,13 @@ class Measured:
     kl: Sequence[float]
     """Log-probability under the policy less that under its start, in nats: the mean estimates
     KL(policy || start) without bias."""
+    judged: Sequence[float] = ()
+    """True rewards, where they are known beside those that are learned from."""
+
+    @property
+    def mean_judged(self) -> float | None:
+        """Mean true reward of a response, or None."""
+        return sum(self.judged) / len(self.judged) if self.judged else None
 
     @property
     def mean_kl(self) -> float:
@@ -54,8 +61,8 @@ class Measured:
 
     def named(self) -> dict[str, float]:
         """Return the means in words, for a line."""
-        reward = {} if self.mean_reward is None else {"reward": self.mean_reward}
-        return reward | {
+        rewards = {"reward": self.mean_reward, "true reward": self.mean_judged}
+        return {name: mean for name, mean in rewards.items() if mean is not None} | {
             "KL": self.mean_kl,
             "length": self.mean_length,
             "variety": self.variety,
@@ -84,6 +91,7 @@ def measure_policy(
     seed: int,
     reward: Reward | None = None,
     temperature: float = 1.0,
+    judge: Reward | None = None,
 ) -> Measured:
     """Answer prompts and measure the responses.
 
@@ -95,6 +103,7 @@ def measure_policy(
         seed: of the responses.
         reward: of each; None: there is none.
         temperature: of both.
+        judge: the true reward, if another is learned from.
     """
     samples = [
         sample
@@ -108,4 +117,5 @@ def measure_policy(
         samples,
         [] if reward is None else reward(samples),
         [a - b for a, b in zip(own, before, strict=True)],
+        [] if judge is None else judge(samples),
     )

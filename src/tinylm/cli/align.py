@@ -28,6 +28,10 @@ def align(
         str | None,
         typer.Option(metavar="METHOD", help=f"Train an adapter alone: {', '.join(METHODS)}."),
     ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(metavar="RULE", help="Measured beside the rewards, and not learned from."),
+    ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Empty: the method's own.")] = None,
     learning_rate: Annotated[
         float | None, typer.Option(min=0, help="Empty: the method's own.")
@@ -55,6 +59,7 @@ def align(
         rewards=rewards,
         preferences=preferences,
         adapter=adapter,
+        judge=judge,
         steps=steps,
         learning_rate=learning_rate,
         batch_size=batch_size,

@@ -25,6 +25,7 @@ class Given:
     rewards: str | None
     preferences: Path | None
     adapter: str | None
+    judge: str | None
     steps: int | None
     learning_rate: float | None
     batch_size: int | None
@@ -46,6 +47,7 @@ def asked_of(given: Given, context: Context) -> Asked:
 
     method: Any = ALIGNMENTS.load(given.method)
     rewards, options = chosen_reward(given.rewards, list(given.option))
+    judge, options = chosen_reward(given.judge, options, "judge")
     of_adapter = [each for each in options if each.startswith(_ADAPTER)]
     settings = method_settings(
         ALIGNMENTS, given.method, [each for each in options if each not in of_adapter]
@@ -89,6 +91,7 @@ def asked_of(given: Given, context: Context) -> Asked:
         preferences=given.preferences,
         adapter=given.adapter,
         adapter_settings=adapter_settings,
+        judge=judge,
     )
 
 

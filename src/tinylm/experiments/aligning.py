@@ -71,6 +71,8 @@ class Asked:
     adapter: str | None
     """Name in the registry METHODS; None: all weights are trained."""
     adapter_settings: Any
+    judge: RewardChoice | None = None
+    """The true reward, which is measured and not learned from."""
 
 
 @with_config(extra="forbid")
@@ -84,6 +86,7 @@ class Recipe(TypedDict):
     preferences: str | None
     """SHA-256 of the file; None: there is none, or it was made here."""
     adapter: dict[str, Any] | None
+    judge: dict[str, Any] | None
     base: str
     """SHA-256 of the weights that it begins with."""
     corpus: str
@@ -194,6 +197,7 @@ def _recipe(asked: Asked, base: str, corpus: str) -> Recipe:
         rewards=None if asked.rewards is None else asked.rewards.as_dict(),
         preferences=None if asked.preferences is None else file_sha256(asked.preferences),
         adapter=adapter,
+        judge=None if asked.judge is None else asked.judge.as_dict(),
         base=base,
         corpus=corpus,
     )
@@ -249,6 +253,7 @@ def _aim(asked: Asked, lm: LanguageModel, train: TokenFile, validation: TokenFil
         source=train.header.corpus if preferences is None else preferences.source,
         seed=asked.training.seed,
         batch_size=asked.training.batch_size,
+        judge=None if asked.judge is None else asked.judge.open(lm),
     )
 
 
@@ -336,5 +341,6 @@ def _train(
         "steps": outcome.step,
         "best_step": step_of(best.path),
         "stopped": why,
+        "generated": task.generated,
         "measured": dict(task.held_out_measures()),
     }

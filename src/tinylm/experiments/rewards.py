@@ -12,9 +12,6 @@ from tinylm.errors import ConfigError, nearest, shown
 from tinylm.language_model import LanguageModel
 from tinylm.registry import RULES
 
-PREFIX = "rewards."
-"""Of options that are settings of a rule."""
-
 
 @dataclass(frozen=True)
 class RewardChoice:
@@ -34,23 +31,27 @@ class RewardChoice:
         return RuleReward(RULES.load(self.name)(self.settings), lm.tokenizer)
 
 
-def chosen_reward(name: str | None, options: list[str]) -> tuple[RewardChoice | None, list[str]]:
+def chosen_reward(
+    name: str | None, options: list[str], option: str = "rewards"
+) -> tuple[RewardChoice | None, list[str]]:
     """Return the reward of ``--rewards``, and the options that are none of its settings.
 
     Args:
         name: as given.
         options: ``KEY=VALUE``, of which the keys ``rewards.…`` are settings of the rule.
+        option: of the command line, which is also the first part of such keys.
 
     Raises:
         ConfigError: for an unknown rule, a setting that it does not have, or settings of none.
     """
-    own = [each for each in options if each.startswith(PREFIX)]
+    prefix = f"{option}."
+    own = [each for each in options if each.startswith(prefix)]
     others = [each for each in options if each not in own]
     if name is None:
         if own:
-            raise ConfigError(f"-o {own[0]} is about --rewards: name a rule, or leave it out")
+            raise ConfigError(f"-o {own[0]} is about --{option}: name a rule, or leave it out")
         return None, others
     if name not in RULES:
-        raise ConfigError(f"--rewards {shown(name)}: unknown rule{nearest(name, RULES)}")
-    settings = method_settings(RULES, name, [each.removeprefix(PREFIX) for each in own])
+        raise ConfigError(f"--{option} {shown(name)}: unknown rule{nearest(name, RULES)}")
+    settings = method_settings(RULES, name, [each.removeprefix(prefix) for each in own])
     return RewardChoice(name, settings), others

@@ -193,4 +193,11 @@ ALIGNMENT: dict[str, Reference] = {
         "Annual Meeting of the Association for Computational Linguistics",
         "https://arxiv.org/abs/2212.10560",
     ),
+    "korbak2022": Reference(
+        "T. Korbak, E. Perez and C. Buckley",
+        2022,
+        "RL with KL penalties is better viewed as Bayesian inference",
+        "Findings of the Association for Computational Linguistics: EMNLP",
+        "https://arxiv.org/abs/2205.11275",
+    ),
 }

@@ -52,6 +52,8 @@ class Aim:
     """Of what is drawn."""
     batch_size: int
     """Texts in a forward pass that no gradient is computed of."""
+    judge: Reward | None = None
+    """The true reward, which is measured at validations and never learned from."""
 
 
 class Alignment(Task[GenerativeModel, Batches]):
@@ -86,6 +88,8 @@ class Alignment(Task[GenerativeModel, Batches]):
         self.held = {"the start": self.start.config}
         self.measured: Measured | None = None
         """Of the last validation."""
+        self.generated = 0
+        """Tokens of responses that were drawn to learn from."""
         self._first_variety: float | None = None
         self._stopped: str | None = None
         self.begin(aim)
@@ -134,6 +138,7 @@ class Alignment(Task[GenerativeModel, Batches]):
             aim.most,
             aim.seed + _HELD_OUT_SEED,
             aim.reward,
+            judge=aim.judge,
         )
         self.measured = measured
         if self._first_variety is None:
@@ -167,10 +172,15 @@ class Alignment(Task[GenerativeModel, Batches]):
         return self._stopped is None
 
     def state(self) -> dict[str, Any]:
-        """Return what decides when it stops."""
-        return {"first_variety": self._first_variety, "stopped": self._stopped}
+        """Return what decides when it stops, and how much was generated."""
+        return {
+            "first_variety": self._first_variety,
+            "stopped": self._stopped,
+            "generated": self.generated,
+        }
 
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Resume from what ``state`` and ``tensors`` returned."""
         self._first_variety = state["first_variety"]
         self._stopped = state["stopped"]
+        self.generated = state["generated"]

@@ -77,6 +77,7 @@ class PolicyAlignment(Alignment[Rollouts]):
         length = len(aim.prompts[0])
         prompts: Sequence[Sequence[int]] = batch.rows.ids[:, :length].tolist()
         samples = sample_responses(model, prompts, aim.most, seed)
+        self.generated += sum(len(sample.response) for sample in samples)
         rewards = aim.reward(samples)
         device = model.embedding.weight.device
         own, start = (
