@@ -87,6 +87,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm plan --preset baseline -o model.num_layers=6",
         "tinylm plan --preset full --tokens 1e9 --json",
     ),
+    "plan advantage": (
+        "tinylm plan advantage --rewards 3,-1,2 --values 4.0,1.0,0.5,0 --gamma 0.95",
+        "tinylm plan advantage --rewards 0,0,1 --values 0.2,0.4,0.6,0.5 --truncated --json",
+    ),
     "plan lora": (
         "tinylm plan lora --shape 120x120 --reduction 15",
         "tinylm plan lora runs/quick --rank 4",

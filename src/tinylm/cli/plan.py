@@ -8,6 +8,7 @@ import typer
 
 from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuration
 from tinylm.cli.output import say, say_json
+from tinylm.cli.plan_advantage import advantage
 from tinylm.cli.plan_lora import lora
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tinylm.config import ModelConfig, RunConfig, TrainingConfig
 
 app = typer.Typer()
+app.command("advantage")(advantage)
 app.command("lora")(lora)
 
 
