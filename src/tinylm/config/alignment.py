@@ -51,6 +51,12 @@ class PreferenceConfig(AlignmentConfig):
 
     beta: PositiveFloat = 0.1
     """How strongly it is held to the start: the implicit reward is beta times the log ratio."""
+    ranked_prompts: PositiveInt = 400
+    """Without a file of preferences: prompts whose responses are ranked by the reward."""
+    responses: Annotated[int, Field(ge=2, le=64)] = 4
+    """Without a file of preferences: responses to each of them."""
+    wrong: Share = 0.0
+    """Without a file of preferences: share of the rankings that are turned round."""
 
 
 @dataclass(frozen=True, config=FROZEN)

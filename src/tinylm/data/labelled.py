@@ -1,8 +1,7 @@
 """Labelled texts for classification, from ``.jsonl`` and ``.csv`` files.
 
-A row has a text and a label, a string or an integer. A folder's files are split by name: a part
-``train`` makes a training file, ``valid``, ``validation`` or ``val`` a validation file, and others
-are not read. Without a validation file a seeded share of every label is held out, so that both
+A row has a text and a label, a string or an integer. A folder's files are split by name
+(``data.splits``). Without a validation file a seeded share of every label is held out, so that both
 splits have the labels in the same proportions (stratified).
 
 All rows are held in memory: a labelled set is small beside the text that a model is trained on.
@@ -20,18 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from tinylm.data.splits import drawn, split_files
 from tinylm.errors import DataError, nearest, shown
 from tinylm.reading import decode, read_bytes, read_json_lines, refusal
 
 SUFFIXES = (".jsonl", ".csv")
-_NAME_PARTS = {
-    "train": "train",
-    "valid": "validation",
-    "validation": "validation",
-    "val": "validation",
-}
 _MOST_BYTES = 1 << 30
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{,59}")  # int() refuses texts of thousands of digits
 
@@ -87,7 +79,7 @@ def read_labelled(
             label of the validation split that no training row has.
     """
     path = Path(path).expanduser()
-    train_files, validation_files = _find(path)
+    train_files, validation_files = split_files(path, SUFFIXES)
     train = [row for file in train_files for row in read_rows(file, text_field, label_field)]
     validation = [
         row for file in validation_files for row in read_rows(file, text_field, label_field)
@@ -154,34 +146,11 @@ def hold_out(
     chosen: set[int] = set()
     for number, label in enumerate(sorted_labels(row.label for row in rows)):
         places = [place for place, row in enumerate(rows) if row.label == label]
-        count = min(max(1, round(share * len(places))), len(places) - 1)
-        order = np.random.default_rng((seed, number)).permutation(len(places))
-        chosen |= {places[i] for i in order[:count]}
+        chosen |= {places[i] for i in drawn(len(places), share, (seed, number))}
     return (
         [row for place, row in enumerate(rows) if place not in chosen],
         [row for place, row in enumerate(rows) if place in chosen],
     )
-
-
-def _find(path: Path) -> tuple[list[Path], list[Path]]:
-    """Return training and validation files, ordered by name."""
-    kinds = " or ".join(SUFFIXES)
-    if path.is_file():
-        return [path], []
-    if not path.is_dir():
-        raise DataError(f"{path} does not exist: give a {kinds} file, or a folder of them")
-    groups: dict[str, list[Path]] = {"train": [], "validation": []}
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-    for file in files:
-        parts = re.split(r"[^a-z]+", file.stem.lower())
-        splits = {_NAME_PARTS[part] for part in parts if part in _NAME_PARTS}
-        if len(splits) > 1:
-            raise DataError(f"{file}: the name says train and validation: rename it to say one")
-        if splits:
-            groups[splits.pop()].append(file)
-    if not groups["train"]:
-        raise DataError(f"{path}: no {kinds} file with the part `train` in its name")
-    return groups["train"], groups["validation"]
 
 
 def _jsonl_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from tinylm import folders
-from tinylm.alignment.samples import Reward
 from tinylm.atomic import write_text
 from tinylm.checkpoint import load_checkpoint, step_of
 from tinylm.config import TrainingConfig, to_dict
@@ -31,13 +30,21 @@ from tinylm.experiments.compressing import Compression, before, new_run, write_c
 from tinylm.experiments.context import Console, Context, threads
 from tinylm.experiments.merging import as_built
 from tinylm.experiments.preparation import encoded_split
+from tinylm.experiments.ranking import (
+    MADE_BY,
+    beginnings,
+    given_preferences,
+    made_preferences,
+    prompts_of,
+    refuse_beside_file,
+    spread,
+)
 from tinylm.experiments.recipes import difference
 from tinylm.experiments.records import Compressed
 from tinylm.experiments.rewards import RewardChoice
 from tinylm.experiments.training.measure import StoppedBySignalError, go_back, resume_point
 from tinylm.finetuning.adapters import attach, fold
 from tinylm.finetuning.linear import refuse_quantized
-from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel
 from tinylm.model.dropout import leave_out
@@ -84,7 +91,7 @@ class Recipe(TypedDict):
     training: dict[str, Any]
     rewards: dict[str, Any] | None
     preferences: str | None
-    """SHA-256 of the file; None: there is none, or it was made here."""
+    """Fingerprint of those that were given; None: there are none, or they were made here."""
     adapter: dict[str, Any] | None
     judge: dict[str, Any] | None
     base: str
@@ -147,9 +154,14 @@ def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Comp
             encoded_split(context.config.data, lm.tokenizer, split, console)
             for split in ("train", "validation")
         )
-        recipe = _recipe(asked, of.source["sha256"], train.header.corpus)
+        given = None
+        if asked.preferences is not None:
+            given = given_preferences(asked.preferences, lm, asked.training.seed, console)
+        recipe = _recipe(asked, of.source["sha256"], train.header.corpus, given)
         goes_on = _goes_on(out, recipe)
-        aim = _aim(asked, lm, train, validation)
+        aim = _aim(asked, lm, train, validation, given)
+        if method.learns_from == "preferences" and given is None:
+            aim = _with_own_rankings(aim, lm, out / PREFERENCES, goes_on, console)
         task = method(aim)
         policy = _policy(LanguageModel.load(context.folder).model, asked)
         best, details = _train(out, policy, task, asked, recipe, goes_on, console, commands)
@@ -184,9 +196,12 @@ def _refuse(asked: Asked, method: type[Alignment[Any]]) -> None:
             f"--method {asked.method} learns from preferences: give --preferences FILE, or "
             "--rewards RULE, by which the model's own samples are ranked"
         )
+    elif asked.preferences is not None:
+        unused = MADE_BY if asked.rewards is not None else (*MADE_BY, "prompt_tokens")
+        refuse_beside_file(asked.settings, asked.preferences.name, unused)
 
 
-def _recipe(asked: Asked, base: str, corpus: str) -> Recipe:
+def _recipe(asked: Asked, base: str, corpus: str, given: Preferences | None) -> Recipe:
     adapter = None
     if asked.adapter is not None:
         adapter = {"method": asked.adapter, "settings": to_dict(asked.adapter_settings)}
@@ -195,7 +210,7 @@ def _recipe(asked: Asked, base: str, corpus: str) -> Recipe:
         settings=to_dict(asked.settings),
         training=to_dict(asked.training),
         rewards=None if asked.rewards is None else asked.rewards.as_dict(),
-        preferences=None if asked.preferences is None else file_sha256(asked.preferences),
+        preferences=None if given is None else given.source,
         adapter=adapter,
         judge=None if asked.judge is None else asked.judge.as_dict(),
         base=base,
@@ -223,63 +238,63 @@ def _goes_on(out: Path, recipe: Recipe) -> bool:
     return True
 
 
-def _aim(asked: Asked, lm: LanguageModel, train: TokenFile, validation: TokenFile) -> Aim:
-    """Return what the alignment is made of.
+def _aim(
+    asked: Asked,
+    lm: LanguageModel,
+    train: TokenFile,
+    validation: TokenFile,
+    given: Preferences | None,
+) -> Aim:
+    """Return what the alignment is made of, but for rankings of own samples.
+
+    The prompts are beginnings of stories; where preferences were given and no rewards, those of
+    the preferences, repeated until there are as many as are asked for.
 
     Raises:
         ConfigError: if no story is longer than a prompt, or a prompt fills the context.
     """
     settings = asked.settings
     context = lm.model.config.context_length
-    room = context - settings.prompt_tokens  # <sos> is read, and the last token is not
-    if room < 1:
-        raise ConfigError(
-            f"-o prompt_tokens={settings.prompt_tokens} leaves no room in the context of "
-            f"{context}: give {context - 1} at most"
+    prompts: Sequence[Sequence[int]]
+    if given is not None and asked.rewards is None:
+        prompts, held_out = prompts_of(given.train), prompts_of(given.validation)
+        held_out *= math.ceil(settings.held_out_prompts / len(held_out))
+        room = context + 1 - max(len(prompt) for prompt in (*prompts, *held_out))
+    else:
+        room = context - settings.prompt_tokens  # <sos> is read, and the last token is not
+        if room < 1:
+            raise ConfigError(
+                f"-o prompt_tokens={settings.prompt_tokens} leaves no room in the context of "
+                f"{context}: give {context - 1} at most"
+            )
+        prompts, held_out = (
+            beginnings(stories, settings.prompt_tokens) for stories in (train, validation)
         )
-    reward: Reward | None = None if asked.rewards is None else asked.rewards.open(lm)
-    preferences: Preferences | None = None
-    if ALIGNMENTS.load(asked.method).learns_from == "preferences":
-        raise NotImplementedError
     return Aim(
         start=lm.model,
         settings=settings,
         tokenizer=lm.tokenizer,
-        prompts=beginnings(train, settings.prompt_tokens),
-        held_out=spread(beginnings(validation, settings.prompt_tokens), settings.held_out_prompts),
+        prompts=prompts,
+        held_out=spread(held_out, settings.held_out_prompts),
         most=min(settings.max_new_tokens or room, room),
-        reward=reward,
-        preferences=preferences,
-        source=train.header.corpus if preferences is None else preferences.source,
+        reward=None if asked.rewards is None else asked.rewards.open(lm),
+        preferences=given,
+        source=train.header.corpus if given is None else given.source,
         seed=asked.training.seed,
         batch_size=asked.training.batch_size,
         judge=None if asked.judge is None else asked.judge.open(lm),
     )
 
 
-def beginnings(stories: TokenFile, tokens: int) -> list[list[int]]:
-    """Return ``<sos>`` and the first tokens of every story that has more of them.
-
-    Raises:
-        ConfigError: if none has.
-    """
-    starts = []
-    for i in range(len(stories)):
-        story = stories.story(i)
-        if len(story) > tokens + 2:  # <sos> and <eos>
-            starts.append(story[: tokens + 1].tolist())
-    if not starts:
-        raise ConfigError(
-            f"-o prompt_tokens={tokens}: no story of {stories.path} has more tokens; give fewer"
-        )
-    return starts
-
-
-def spread(prompts: Sequence[list[int]], count: int) -> list[list[int]]:
-    """Return so many of them, evenly spread, or all where there are no more."""
-    if len(prompts) <= count:
-        return list(prompts)
-    return [prompts[i * len(prompts) // count] for i in range(count)]
+def _with_own_rankings(
+    aim: Aim, lm: LanguageModel, path: Path, kept: bool, console: Console
+) -> Aim:
+    """Return an aim with rankings of the start's own samples by its reward."""
+    assert aim.reward is not None
+    made = made_preferences(
+        *(path, kept, lm, aim.reward, aim.prompts, aim.settings, aim.most, aim.seed, console)
+    )
+    return replace(aim, preferences=made, source=made.source)
 
 
 def _policy(model: GenerativeModel, asked: Asked) -> GenerativeModel:

@@ -1,0 +1,151 @@
+"""Rankings for a run's model: read from a file, or made of its own samples by a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tinylm.alignment.rankings import rank_samples
+from tinylm.alignment.samples import Reward
+from tinylm.data.preferences import Preferences, Ranking, read_preferences, write_rankings
+from tinylm.data.token_files import TokenFile
+from tinylm.errors import AlignmentError, ConfigError
+from tinylm.experiments.context import Console
+from tinylm.language_model import LanguageModel
+
+MADE_BY = ("ranked_prompts", "responses", "wrong")
+"""Settings of how rankings are made, without effect beside a file."""
+
+
+def given_preferences(path: Path, lm: LanguageModel, seed: int, console: Console) -> Preferences:
+    """Return the rankings of a file or folder, and tell how many there are.
+
+    Args:
+        path: the file or folder.
+        lm: what learns from them; its context holds prompt and response, of which the last token
+            is predicted and not read.
+        seed: of what is held out.
+        console: who watches.
+
+    Raises:
+        DataError: for a file that cannot be used.
+    """
+    longest = lm.model.config.context_length + 1
+    preferences = read_preferences(path, lm.tokenizer, longest, seed=seed)
+    pairs = [
+        sum(len(list(ranking.pairs())) for ranking in split)
+        for split in (preferences.train, preferences.validation)
+    ]
+    console.note(
+        f"{len(preferences.train):,} rankings to train on ({pairs[0]:,} pairs), "
+        f"{len(preferences.validation):,} held out ({pairs[1]:,} pairs)"
+    )
+    if preferences.cut:
+        console.note(f"{preferences.cut:,} responses are cut to what the context holds")
+    if preferences.shared:
+        console.warn(
+            f"the prompts of {preferences.shared:,} held-out rankings are training prompts too"
+        )
+    return preferences
+
+
+def made_preferences(
+    path: Path,
+    kept: bool,
+    lm: LanguageModel,
+    reward: Reward,
+    prompts: Sequence[Sequence[int]],
+    settings: Any,
+    most: int,
+    seed: int,
+    console: Console,
+) -> Preferences:
+    """Rank a model's own samples, keep the rankings in a file, and return them.
+
+    Args:
+        path: the file.
+        kept: whether an interrupted training has made it before; it is then read again.
+        lm: what is sampled, and learns from the rankings.
+        reward: what is good.
+        prompts: of which some, evenly spread, are answered.
+        settings: ``PreferenceConfig``'s.
+        most: tokens of a response.
+        seed: of what is drawn, turned round and held out.
+        console: who watches.
+
+    Raises:
+        AlignmentError: if no prompt, or one alone, has responses of different rewards.
+        DataError: if the file that was kept cannot be used.
+    """
+    if not kept:
+        chosen = spread(prompts, settings.ranked_prompts)
+        with console.task("Ranking own samples", len(chosen)) as done:
+            ranked = rank_samples(
+                lm.model,
+                lm.tokenizer,
+                reward,
+                chosen,
+                settings.responses,
+                most,
+                seed,
+                settings.wrong,
+                progress=done,
+            )
+        if len({ranking.prompt for ranking in ranked.rankings}) < 2:
+            raise AlignmentError(
+                f"the responses to {ranked.alike:,} of {len(chosen):,} prompts are all as good as "
+                f"each other by {reward.label}: there is nothing to prefer; give more responses or "
+                "prompts (-o responses=8 -o ranked_prompts=1000), or another reward"
+            )
+        console.note(
+            f"{len(chosen):,} prompts were answered: {ranked.alike:,} gave no preference, "
+            f"{ranked.turned:,} rankings are turned round"
+        )
+        write_rankings(path, ranked.rankings)
+    return given_preferences(path, lm, seed, console)
+
+
+def refuse_beside_file(settings: Any, name: str, names: Sequence[str] = MADE_BY) -> None:
+    """Refuse settings of how rankings are made where they are read from a file.
+
+    Raises:
+        ConfigError: naming one.
+    """
+    usual = type(settings)()
+    for key in names:
+        value = getattr(settings, key)
+        if value != getattr(usual, key):
+            raise ConfigError(
+                f"-o {key}={value} has no effect with --preferences {name}, whose rankings are "
+                "read: leave it out"
+            )
+
+
+def prompts_of(rankings: Sequence[Ranking]) -> list[list[int]]:
+    """Return the prompts of rankings, each once."""
+    return [list(prompt) for prompt in dict.fromkeys(ranking.prompt for ranking in rankings)]
+
+
+def beginnings(stories: TokenFile, tokens: int) -> list[list[int]]:
+    """Return ``<sos>`` and the first tokens of every story that has more of them.
+
+    Raises:
+        ConfigError: if none has.
+    """
+    starts = []
+    for i in range(len(stories)):
+        story = stories.story(i)
+        if len(story) > tokens + 2:  # <sos> and <eos>
+            starts.append(story[: tokens + 1].tolist())
+    if not starts:
+        raise ConfigError(
+            f"-o prompt_tokens={tokens}: no story of {stories.path} has more tokens; give fewer"
+        )
+    return starts
+
+
+def spread(prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+    """Return so many of them, evenly spread, or all where there are no more."""
+    chosen = min(count, len(prompts))
+    return [list(prompts[i * len(prompts) // chosen]) for i in range(chosen)]
