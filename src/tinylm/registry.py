@@ -258,6 +258,9 @@ ALIGNMENTS = Registry(
     "alignment method",
     {
         "dpo": "tinylm.tasks.alignment.dpo:DPO",
+        "ipo": "tinylm.tasks.alignment.ipo:IPO",
+        "kto": "tinylm.tasks.alignment.kto:KTO",
+        "simpo": "tinylm.tasks.alignment.simpo:SimPO",
         "reinforce": "tinylm.tasks.alignment.reinforce:Reinforce",
     },
 )

@@ -60,10 +60,5 @@ class PreferenceConfig(AlignmentConfig):
 
 
 @dataclass(frozen=True, config=FROZEN)
-class DPOConfig(PreferenceConfig):
-    """Direct preference optimisation (Rafailov et al. 2023)."""
-
-
-@dataclass(frozen=True, config=FROZEN)
 class HappyEndConfig:
     """A story that ends happily."""

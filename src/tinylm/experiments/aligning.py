@@ -163,6 +163,9 @@ def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Comp
         if method.learns_from == "preferences" and given is None:
             aim = _with_own_rankings(aim, lm, out / PREFERENCES, goes_on, console)
         task = method(aim)
+        if task.texts_to_read and not goes_on:
+            with console.task("What the start makes of the responses", task.texts_to_read) as read:
+                task.read_texts(read)
         policy = _policy(LanguageModel.load(context.folder).model, asked)
         best, details = _train(out, policy, task, asked, recipe, goes_on, console, commands)
         details["prompts"] = {"train": len(aim.prompts), "validation": len(aim.held_out)}

@@ -165,6 +165,13 @@ ALIGNMENT: dict[str, Reference] = {
         "Note",
         "https://ericmitchell.ai/cdpo.pdf",
     ),
+    "chowdhury2024": Reference(
+        "S. Ray Chowdhury, A. Kini and N. Natarajan",
+        2024,
+        "Provably robust DPO: aligning language models with noisy feedback",
+        "International Conference on Machine Learning",
+        "https://arxiv.org/abs/2403.00409",
+    ),
     "schulman2020": Reference(
         "J. Schulman",
         2020,

@@ -8,7 +8,7 @@ every method, whatever it learns from.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -78,6 +78,8 @@ class Alignment(Task[GenerativeModel, Batches]):
     batch_size: ClassVar[int]
     """Examples of a forward pass where no number is given."""
     in_nats = False
+    texts_to_read: int = 0
+    """Texts that are read once before all steps, which takes a while; 0: there are none."""
 
     def __init__(self, aim: Aim) -> None:
         self.aim = aim
@@ -99,6 +101,13 @@ class Alignment(Task[GenerativeModel, Batches]):
 
         Raises:
             TinylmError: if it cannot align by these settings, prompts or preferences.
+        """
+
+    def read_texts(self, progress: Callable[[float], None]) -> None:
+        """Read ``texts_to_read``, and tell how many are read.
+
+        Where it is left out, they are read with the first step: a training that goes on has what
+        was read of them in ``tensors``.
         """
 
     @staticmethod

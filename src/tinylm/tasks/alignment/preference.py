@@ -1,9 +1,16 @@
-"""Learning from pairs of responses: the better one shall be likelier than the worse."""
+"""Learning from pairs of responses: the better one shall be likelier than the worse.
+
+A ranking is one example: each of its responses is read once, and its loss is the mean over all
+pairs of which one is better (Ouyang et al. 2022, section 3.5), so that a long ranking counts as
+much as a short one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,115 +19,230 @@ from torch import Tensor
 
 from tinylm.alignment.log_probabilities import token_log_probabilities
 from tinylm.alignment.measuring import Measured
+from tinylm.alignment.start_sums import StartSums, Text, text_rows
 from tinylm.data.preferences import Ranking
-from tinylm.data.windows import Batch, story_rows
+from tinylm.data.windows import IGNORED, Batch
 from tinylm.errors import AlignmentError
 from tinylm.model.base import GenerativeModel
-from tinylm.model.decoder import evaluating
 from tinylm.tasks.alignment.base import Aim, Alignment
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A prompt, a response, and a worse one."""
+class Comparison:
+    """A ranking without the responses that are neither better nor worse than another."""
 
-    prompt: tuple[int, ...]
-    chosen: tuple[int, ...]
-    rejected: tuple[int, ...]
+    texts: tuple[Text, ...]
+    pairs: tuple[tuple[int, int], ...]
+    """Better and worse, by their places in ``texts``."""
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Pairs of one batch: the better responses first, then the worse ones."""
+class Comparisons:
+    """Rankings of one batch."""
 
     rows: Batch
-    """(2 pairs, seq)."""
+    """Every response once, (responses, seq)."""
     start: Tensor
-    """Log-probability of each response under the start, (2 pairs,)."""
-
-    @property
-    def num_targets(self) -> int:
-        """Pairs."""
-        return len(self.start) // 2
+    """Log-probability of each response under the start, (responses,)."""
+    better: Tensor
+    """Row of the better response of each pair, (pairs,)."""
+    worse: Tensor
+    """Row of the worse one."""
+    weights: Tensor
+    """Of each pair; those of a ranking sum to 1."""
+    num_targets: int
+    """Rankings."""
 
     @property
     def size(self) -> tuple[int, int] | None:
         """Rows and their tokens."""
         return self.rows.size
 
-    def to(self, device: torch.device) -> Pairs:
+    def to(self, device: torch.device) -> Comparisons:
         """Return them on a device."""
-        return replace(self, rows=self.rows.to(device), start=self.start.to(device))
+        moved = {n: getattr(self, n).to(device) for n in ("start", "better", "worse", "weights")}
+        return replace(self, rows=self.rows.to(device), **moved)
 
 
-def pairs_of(rankings: Sequence[Ranking]) -> list[Pair]:
-    """Return every two responses of which one is better."""
-    return [
-        Pair(ranking.prompt, ranking.responses[better], ranking.responses[worse])
-        for ranking in rankings
-        for better, worse in ranking.pairs()
-    ]
+@dataclass(frozen=True)
+class Responses:
+    """What a loss is made of: the responses of a batch, (responses,) each."""
+
+    sums: Tensor
+    """Log-probability under the policy, summed over tokens, in nats; with a gradient."""
+    start: Tensor
+    """Under the start."""
+    lengths: Tensor
+    """Tokens of each that are predicted."""
+
+    @property
+    def ratios(self) -> Tensor:
+        """Log-probability under the policy less that under the start."""
+        return self.sums - self.start
 
 
-class PreferenceAlignment(Alignment[Pairs]):
-    """What DPO and its kin share: pairs, and the start's log-probabilities of them."""
+def compared(rankings: Sequence[Ranking]) -> list[Comparison]:
+    """Return the rankings in which one response at least is better than another."""
+    made = []
+    for ranking in rankings:
+        pairs = list(ranking.pairs())
+        places = {i: place for place, i in enumerate(sorted({i for pair in pairs for i in pair}))}
+        if pairs:
+            made.append(
+                Comparison(
+                    tuple((ranking.prompt, ranking.responses[i]) for i in places),
+                    tuple((places[better], places[worse]) for better, worse in pairs),
+                )
+            )
+    return made
+
+
+def refuse_none(train: Sequence[object], validation: Sequence[object]) -> None:
+    """Refuse splits of which one has nothing to learn from.
+
+    Raises:
+        AlignmentError: naming the split.
+    """
+    for name, split in (("training", train), ("validation", validation)):
+        if not split:
+            raise AlignmentError(
+                f"no {name} ranking has two responses of which one is better: give more preferences"
+            )
+
+
+def longest_text(texts: Sequence[Text]) -> int:
+    """Return the tokens of the longest text that a model reads."""
+    return max(len(prompt) + len(response) - 1 for prompt, response in texts)
+
+
+class PreferenceAlignment(Alignment[Comparisons]):
+    """What DPO, IPO and SimPO share: pairs, and the start's log-probabilities of them."""
 
     learns_from = "preferences"
     learning_rate = 1e-4
     steps = 200
     batch_size = 16
+    reads_start: ClassVar[bool] = True
+    """Whether the loss needs the start's log-probabilities."""
 
     def begin(self, aim: Aim) -> None:
-        """Compute the start's log-probabilities once, for both splits."""
+        """Take the rankings of both splits.
+
+        Raises:
+            AlignmentError: if a split has no two responses of which one is better.
+        """
         assert aim.preferences is not None
-        self.pairs = pairs_of(aim.preferences.train)
-        self.held_out_pairs = pairs_of(aim.preferences.validation)
-        self.longest = max(
-            len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) - 1
-            for pair in (*self.pairs, *self.held_out_pairs)
-        )
-        self._start_sums: dict[Pair, tuple[float, float]] = {}
+        self.comparisons = compared(aim.preferences.train)
+        self.held_out = compared(aim.preferences.validation)
+        refuse_none(self.comparisons, self.held_out)
+        texts = [text for each in (*self.comparisons, *self.held_out) for text in each.texts]
+        self.longest = longest_text(texts)
+        self.start_sums = StartSums(self.start, texts, aim.batch_size)
+        self.texts_to_read = len(self.start_sums) if self.reads_start else 0
+        self._measures: dict[str, float] = {}
+        self._held_out_measures: dict[str, float] = {}
+
+    def read_texts(self, progress: Callable[[float], None]) -> None:
+        """Compute the start's log-probabilities; see ``Alignment.read_texts``."""
+        self.start_sums.compute(progress)
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
-        return len(self.pairs)
+        """Return the number of rankings."""
+        return len(self.comparisons)
 
-    def batch(self, indices: npt.NDArray[np.int64]) -> Pairs:
-        """Return pairs by their indices."""
-        return self._batch([self.pairs[i] for i in indices])
+    def batch(self, indices: npt.NDArray[np.int64]) -> Comparisons:
+        """Return rankings by their indices."""
+        return self._batch([self.comparisons[i] for i in indices])
 
-    @torch.no_grad()
-    def _batch(self, pairs: Sequence[Pair]) -> Pairs:
-        texts = [(p.prompt, p.chosen) for p in pairs] + [(p.prompt, p.rejected) for p in pairs]
-        rows = story_rows([[*a, *b] for a, b in texts], [len(a) for a, _ in texts])
-        device = self.start.embedding.weight.device
-        with evaluating(self.start):
-            return Pairs(rows, token_log_probabilities(self.start, rows.to(device)).sum(1).cpu())
+    def _batch(self, comparisons: Sequence[Comparison]) -> Comparisons:
+        texts: list[Text] = []
+        pairs: list[tuple[int, int, float]] = []
+        for each in comparisons:
+            first, weight = len(texts), 1 / len(each.pairs)
+            texts += each.texts
+            pairs += [(first + better, first + worse, weight) for better, worse in each.pairs]
+        better, worse, weights = zip(*pairs, strict=True)
+        return Comparisons(
+            text_rows(texts),
+            self.start_sums.of(texts) if self.reads_start else torch.zeros(len(texts)),
+            torch.tensor(better),
+            torch.tensor(worse),
+            torch.tensor(weights, dtype=torch.float64),
+            len(comparisons),
+        )
 
-    def losses(self, sums: Tensor, start: Tensor) -> Tensor:
+    @abstractmethod
+    def implicit_rewards(self, responses: Responses) -> Tensor:
+        """Return what the policy takes each response to be worth, (responses,)."""
+
+    @abstractmethod
+    def losses(self, responses: Responses, better: Tensor, worse: Tensor) -> Tensor:
         """Return the loss of each pair, (pairs,).
 
         Args:
-            sums: log-probability of each response, (2 pairs,), the better ones first.
-            start: under the start.
+            responses: of the batch.
+            better: row of the better response of each pair, (pairs,).
+            worse: of the worse one.
         """
-        raise NotImplementedError
 
-    def loss(self, model: GenerativeModel, batch: Pairs) -> tuple[Tensor, int]:
-        """Return the summed loss of pairs; see ``Task.loss``."""
-        sums = token_log_probabilities(model, batch.rows).sum(1)
-        return self.losses(sums, batch.start).sum(), batch.num_targets
+    def loss(self, model: GenerativeModel, batch: Comparisons) -> tuple[Tensor, int]:
+        """Return the summed loss of rankings; see ``Task.loss``."""
+        loss, self._measures = self._measured(model, batch)
+        return loss, batch.num_targets
 
+    def _measured(
+        self, model: GenerativeModel, batch: Comparisons
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Return the summed loss of rankings, and what their pairs were measured by."""
+        sums = token_log_probabilities(model, batch.rows).sum(1)  # (responses,)
+        lengths = (batch.rows.labels != IGNORED).sum(1)
+        responses = Responses(sums, batch.start.to(sums.dtype), lengths)
+        losses = self.losses(responses, batch.better, batch.worse)  # (pairs,)
+        weights = batch.weights.to(sums.dtype)
+        with torch.no_grad():
+            rewards = self.implicit_rewards(responses)
+            better, worse = rewards[batch.better], rewards[batch.worse]
+            each = {
+                "margin": better - worse,
+                "accuracy": (better > worse).to(sums.dtype),
+                "chosen": better,
+                "rejected": worse,
+                "log p chosen": sums[batch.better],
+            }
+            measures = {
+                name: float((weights * value).sum()) / batch.num_targets
+                for name, value in each.items()
+            }
+        return (losses * weights).sum(), measures
+
+    @torch.no_grad()
     def held_out_loss(self, model: GenerativeModel, measured: Measured) -> float:
-        """Return the mean loss of the held-out pairs."""
-        if not self.held_out_pairs:
-            raise AlignmentError("no preference is held out")
-        total = 0.0
-        for first in range(0, len(self.held_out_pairs), self.aim.batch_size):
-            batch = self._batch(self.held_out_pairs[first : first + self.aim.batch_size])
-            total += self.loss(model, batch.to(model.embedding.weight.device))[0].item()
-        return total / len(self.held_out_pairs)
+        """Return the mean loss of the held-out rankings."""
+        total, device = 0.0, model.embedding.weight.device
+        measures: dict[str, float] = {}
+        for first in range(0, len(self.held_out), self.aim.batch_size):
+            batch = self._batch(self.held_out[first : first + self.aim.batch_size])
+            loss, of_batch = self._measured(model, batch.to(device))
+            total += float(loss)
+            for name, value in of_batch.items():
+                measures[name] = measures.get(name, 0.0) + value * batch.num_targets
+        self._held_out_measures = {n: total / len(self.held_out) for n, total in measures.items()}
+        return total / len(self.held_out)
 
     def measures(self) -> Mapping[str, float]:
-        """Return nothing yet."""
-        return {}
+        """Return implicit rewards, their margin and accuracy, and the chosen log-probability."""
+        return self._measures
+
+    def held_out_measures(self) -> Mapping[str, float]:
+        """Return them of the held-out pairs, too."""
+        return {**super().held_out_measures(), **self._held_out_measures}
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return the start's log-probabilities, so that they are computed once."""
+        sums = self.start_sums.sums
+        return {} if sums is None else {"start": sums}
+
+    def restore(self, state: Mapping[str, object], tensors: Mapping[str, Tensor]) -> None:
+        """Take the start's log-probabilities, too."""
+        super().restore(state, tensors)
+        self.start_sums.restore(tensors.get("start"))
