@@ -23,7 +23,7 @@ def examples(help_text: str) -> list[str]:
 
 
 def test_every_command_and_no_other_has_examples(tinylm: Command) -> None:
-    groups = {"plan": ["lora"]}
+    groups = {"plan": ["advantage", "lora"]}
     inner = [f"{name} {command}" for name, commands in groups.items() for command in commands]
     assert set(EXAMPLES) == {*COMMANDS, *inner}
     for name, commands in groups.items():
