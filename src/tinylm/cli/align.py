@@ -71,8 +71,7 @@ def align(
     asked = asked_of(given, context)
     written = align_run(context, out, asked, commands_of(given, asked))
     details = written["details"]
-    console.note(
-        f"{out}: best of {details['steps']:,} steps is step {details['best_step']:,}; "
-        f"{named_numbers(details['measured'])}"
-    )
+    console.note(f"best of {details['steps']:,} steps is step {details['best_step']:,}")
+    for when in ("before", "after"):
+        console.note(f"{when}: {named_numbers(details[when])}")
     say(str(out))

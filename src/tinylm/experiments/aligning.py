@@ -20,6 +20,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from tinylm import folders
+from tinylm.alignment.measuring import measure_policy
 from tinylm.atomic import write_text
 from tinylm.checkpoint import load_checkpoint, step_of
 from tinylm.config import TrainingConfig, to_dict
@@ -46,6 +47,7 @@ from tinylm.experiments.training.measure import StoppedBySignalError, go_back, r
 from tinylm.finetuning.adapters import attach, fold
 from tinylm.finetuning.linear import refuse_quantized
 from tinylm.language_model import LanguageModel
+from tinylm.measurement import mean
 from tinylm.model.base import GenerativeModel
 from tinylm.model.dropout import leave_out
 from tinylm.model.weights import load_weights
@@ -62,6 +64,10 @@ CHECKPOINTS = "aligning"
 PREFERENCES = "preferences.jsonl"
 OWN = (RECIPE, CHECKPOINTS, PREFERENCES, "metrics.jsonl", "tensorboard")
 """What stands in a folder while its model is aligned."""
+_OF_RECORD = ("method", "settings", "base")
+"""Of the recipe, what compression.json has in another place."""
+_LAST_SEED = 2_000_003
+"""Added to the seed of the responses that are compared in the end."""
 
 
 @dataclass(frozen=True)
@@ -168,11 +174,11 @@ def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Comp
                 task.read_texts(read)
         policy = _policy(LanguageModel.load(context.folder).model, asked)
         best, details = _train(out, policy, task, asked, recipe, goes_on, console, commands)
+        details |= _compared(task, best)
         details["prompts"] = {"train": len(aim.prompts), "validation": len(aim.held_out)}
         merged = best if asked.adapter is None else as_built(fold(best))
-        record = Compression(
-            "align", asked.method, to_dict(asked.settings), of, details=recipe | details
-        )
+        details |= {key: value for key, value in recipe.items() if key not in _OF_RECORD}
+        record = Compression("align", asked.method, to_dict(asked.settings), of, details=details)
         done = LanguageModel(merged, lm.tokenizer, lm.source)
         written = write_compressed(out, context, done, record, OWN)
         folders.remove(out / CHECKPOINTS)
@@ -354,11 +360,39 @@ def _train(
             f"no validation in {outcome.step:,} steps was better than the start, which is kept: "
             "take more steps, or another learning rate"
         )
-    assert math.isfinite(outcome.best_loss)
     return policy, {
         "steps": outcome.step,
         "best_step": step_of(best.path),
         "stopped": why,
         "generated": task.generated,
-        "measured": dict(task.held_out_measures()),
+    }
+
+
+def _compared(task: Alignment[Any], policy: GenerativeModel) -> dict[str, Any]:
+    """Return what start and policy answer to the held-out prompts, measured.
+
+    By responses that no validation drew: the best checkpoint was chosen by those.
+    """
+    both = {
+        name: measure_policy(
+            model,
+            task.start_on(policy.embedding.weight.device),
+            *(task.aim.held_out, task.aim.most, task.aim.seed + _LAST_SEED),
+            task.aim.reward,
+            judge=task.aim.judge,
+        )
+        for name, model in (("before", task.start), ("after", policy))
+    }
+    before, after = both["before"], both["after"]
+    differences = {
+        name: mean([b - a for a, b in zip(first, second, strict=True)]).as_result()
+        for name, first, second in (
+            ("reward", before.rewards, after.rewards),
+            ("true reward", before.judged, after.judged),
+        )
+        if first
+    }
+    return {
+        **{name: measured.named() for name, measured in both.items()},
+        "differences": differences,
     }
