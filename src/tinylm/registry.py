@@ -251,6 +251,10 @@ RULES = Registry(
     "rule",
     {
         "happy-end": "tinylm.alignment.rules.happy_end:HappyEnd",
+        "short": "tinylm.alignment.rules.short:Short",
+        "words": "tinylm.alignment.rules.given_words:GivenWords",
+        "no-repetition": "tinylm.alignment.rules.no_repetition:NoRepetition",
+        "animal": "tinylm.alignment.rules.animal:Animal",
     },
 )
 

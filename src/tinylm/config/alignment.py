@@ -1,4 +1,4 @@
-"""The settings of the alignment methods, one dataclass a method, and of the rules."""
+"""The settings of the alignment methods, one dataclass a method."""
 
 from __future__ import annotations
 
@@ -57,8 +57,3 @@ class PreferenceConfig(AlignmentConfig):
     """Without a file of preferences: responses to each of them."""
     wrong: Share = 0.0
     """Without a file of preferences: share of the rankings that are turned round."""
-
-
-@dataclass(frozen=True, config=FROZEN)
-class HappyEndConfig:
-    """A story that ends happily."""
