@@ -37,7 +37,7 @@ def test_given_pairs_align_a_run(tinylm: Command, tiny_run: Path, pairs: Path) -
     assert "6 rankings to train on (6 pairs), 6 held out (6 pairs)" in err
     details = json.loads(Path("done/compression.json").read_text("utf-8"))["details"]
     assert details["prompts"] == {"train": 1, "validation": 4}  # its own prompt, repeated
-    assert "reward" not in details["measured"]
+    assert "reward" not in details["after"]
     assert not Path("done/preferences.jsonl").exists()
 
 
@@ -45,7 +45,7 @@ def test_own_samples_are_ranked_once_for_an_interrupted_training(
     tinylm: Command, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def aligned(out: str) -> tuple[int, str, str]:
-        rule = ("--method", "dpo", "--rewards", "happy-end", "--seed", 3)
+        rule = ("--method", "dpo", "--rewards", "short", "--seed", 3)
         return tinylm("align", tiny_run, "--out", out, *rule, *OWN, *QUICK)
 
     with monkeypatch.context() as patch:
@@ -73,7 +73,7 @@ def test_own_samples_are_ranked_once_for_an_interrupted_training(
 def test_rankings_whose_file_is_gone_or_changed_are_not_gone_on_with(
     tinylm: Command, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rule = ("--method", "dpo", "--rewards", "happy-end", *OWN, *QUICK)
+    rule = ("--method", "dpo", "--rewards", "short", *OWN, *QUICK)
     with monkeypatch.context() as patch:
         stop_training(patch, 1)
         tinylm("align", tiny_run, "--out", "out", *rule)

@@ -140,7 +140,7 @@ def test_every_setting_has_an_effect(name: str, setting: str) -> None:
     usual = rule(name)
     value = getattr(usual.Settings(), setting)
     changed = rule(name, **{setting: OTHERS.get(setting, 1 if value != 1 else 2)})
-    texts = [PERFECT[name][2], WORSE[name], "He was glad. A dog ran. It barked.", TOLD * 3]
+    texts = [PERFECT[name][2], WORSE[name], "He was glad. A dog ran.", TOLD * 3]
     assert any(usual.score("", t, True) != changed.score("", t, True) for t in texts)
 
 
