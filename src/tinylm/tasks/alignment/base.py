@@ -150,23 +150,30 @@ class Alignment(Task[GenerativeModel, Batches]):
             judge=aim.judge,
         )
         self.measured = measured
-        if self._first_variety is None:
+        if self._first_variety is None:  # of the start itself, which passes no limit
             self._first_variety = measured.variety
-        least = self.settings.least_variety * self._first_variety
-        if measured.mean_kl > self.settings.kl_limit:
-            self._stopped = (
+        else:
+            self._stopped = self._passed(measured)
+        return self.held_out_loss(model, measured)
+
+    def _passed(self, measured: Measured) -> str | None:
+        """Return which limit the responses pass, as ``stopped`` says it, or None."""
+        assert self._first_variety is not None
+        settings = self.settings
+        if measured.mean_kl > settings.kl_limit:
+            return (
                 f"the KL from the start is {measured.mean_kl:.4g} nats a response, and kl_limit is "
-                f"{self.settings.kl_limit:g}: the best checkpoint before is kept; give a higher "
-                "beta, a lower learning rate, or a higher kl_limit"
+                f"{settings.kl_limit:g}: the best checkpoint before is kept; give a higher beta, a "
+                "lower learning rate, or a higher kl_limit"
             )
-        elif measured.variety < least:
-            self._stopped = (
+        if measured.variety < settings.least_variety * self._first_variety:
+            return (
                 f"the responses have collapsed: {measured.variety:.1%} of their pairs of words "
                 f"differ, {self._first_variety:.1%} did at the start, and least_variety is "
-                f"{self.settings.least_variety:g} of that: the best checkpoint before is kept; "
-                "give a higher beta or a lower learning rate"
+                f"{settings.least_variety:g} of that: the best checkpoint before is kept; give a "
+                "higher beta or a lower learning rate"
             )
-        return self.held_out_loss(model, measured)
+        return None
 
     def held_out_measures(self) -> Mapping[str, float]:
         """Return reward, KL, length and variety of the last validation."""
