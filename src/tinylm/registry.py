@@ -251,6 +251,8 @@ RULES = Registry(
     "rule",
     {
         "happy-end": "tinylm.alignment.rules.happy_end:HappyEnd",
+        "sad-end": "tinylm.alignment.rules.sad_end:SadEnd",
+        "dialogue": "tinylm.alignment.rules.dialogue:Dialogue",
         "short": "tinylm.alignment.rules.short:Short",
         "words": "tinylm.alignment.rules.given_words:GivenWords",
         "no-repetition": "tinylm.alignment.rules.no_repetition:NoRepetition",

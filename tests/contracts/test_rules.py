@@ -23,6 +23,8 @@ Perfect = tuple[dict[str, Any], str, str]
 TOLD = "Tom ran to the old tree in the park with a big red kite and sang for a long time. "
 PERFECT: dict[str, Perfect] = {
     "happy-end": ({}, "", f"{TOLD}Then he went home and was very happy."),
+    "sad-end": ({}, "", f"{TOLD}Then he went home and was very sad."),
+    "dialogue": ({}, "", f'{TOLD}"I want to go home," said Tom.'),
     "short": ({}, "", TOLD * 2),
     "words": ({"words": ("kite", "park")}, "", TOLD + "It rained."),
     "no-repetition": ({}, "", f"{TOLD}Then he went home and slept."),
@@ -31,6 +33,8 @@ PERFECT: dict[str, Perfect] = {
 """Settings, a prompt and a response that earns 1."""
 WORSE: dict[str, str] = {
     "happy-end": f"{TOLD}Then he went home and was very sad.",
+    "sad-end": f"{TOLD}Then he went home and was very happy.",
+    "dialogue": f"{TOLD}He wanted to go home, he said.",
     "short": TOLD * 40,
     "words": "Tom ran to the old tree with a big red kite and sang for a long, long, long time.",
     "no-repetition": TOLD * 3,
@@ -140,7 +144,13 @@ def test_every_setting_has_an_effect(name: str, setting: str) -> None:
     usual = rule(name)
     value = getattr(usual.Settings(), setting)
     changed = rule(name, **{setting: OTHERS.get(setting, 1 if value != 1 else 2)})
-    texts = [PERFECT[name][2], WORSE[name], "He was glad. A dog ran.", TOLD * 3]
+    texts = [
+        PERFECT[name][2],
+        WORSE[name],
+        "He was glad. A dog ran.",
+        "He was sad. It ran.",
+        TOLD * 3,
+    ]
     assert any(usual.score("", t, True) != changed.score("", t, True) for t in texts)
 
 

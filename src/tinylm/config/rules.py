@@ -35,6 +35,30 @@ class HappyEndConfig:
 
 
 @dataclass(frozen=True, config=FROZEN)
+class SadEndConfig:
+    """A story that ends sadly."""
+
+    used_with: ClassVar[UsedWith] = {}
+
+    sentences: PositiveInt = 2
+    """Last sentences that are its end, a moral left out."""
+    least_words: NonNegativeInt = 20
+    """A story of fewer words earns in proportion."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class DialogueConfig:
+    """A story in which somebody speaks."""
+
+    used_with: ClassVar[UsedWith] = {}
+
+    speeches: PositiveInt = 1
+    """What is said, from one quotation mark to the next, counts so often."""
+    least_words: NonNegativeInt = 20
+    """A story of fewer words earns in proportion."""
+
+
+@dataclass(frozen=True, config=FROZEN)
 class ShortConfig:
     """A story that stays short."""
 

@@ -8,7 +8,6 @@ other: config.yaml is written last.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,15 +20,14 @@ from typing_extensions import TypedDict
 
 from tinylm import folders
 from tinylm.alignment.measuring import measure_policy
-from tinylm.atomic import write_text
-from tinylm.checkpoint import load_checkpoint, step_of
 from tinylm.config import TrainingConfig, to_dict
 from tinylm.data.preferences import Preferences
 from tinylm.data.token_files import TokenFile
-from tinylm.errors import AlignmentError, ConfigError
+from tinylm.errors import ConfigError
 from tinylm.experiments.compressing import Compression, before, new_run, write_compressed
 from tinylm.experiments.context import Console, Context, threads
 from tinylm.experiments.merging import as_built
+from tinylm.experiments.own_training import Place, train_to_best
 from tinylm.experiments.preparation import encoded_split
 from tinylm.experiments.ranking import (
     MADE_BY,
@@ -40,24 +38,17 @@ from tinylm.experiments.ranking import (
     refuse_beside_file,
     spread,
 )
-from tinylm.experiments.recipes import difference
 from tinylm.experiments.records import Compressed
 from tinylm.experiments.rewards import RewardChoice
-from tinylm.experiments.training.measure import StoppedBySignalError, go_back, resume_point
 from tinylm.finetuning.adapters import attach, fold
 from tinylm.finetuning.linear import refuse_quantized
 from tinylm.language_model import LanguageModel
 from tinylm.measurement import mean
 from tinylm.model.base import GenerativeModel
 from tinylm.model.dropout import leave_out
-from tinylm.model.weights import load_weights
-from tinylm.reading import read_signed, signed
 from tinylm.registry import ALIGNMENTS
 from tinylm.tasks.alignment.base import Aim, Alignment
 from tinylm.training.commands import Commands
-from tinylm.training.events import Listener, StepRecord, ValidationRecord, as_line
-from tinylm.training.loop import Trainer
-from tinylm.training.tracking import Tracker
 
 RECIPE = "alignment.json"
 CHECKPOINTS = "aligning"
@@ -106,30 +97,6 @@ class Recipe(TypedDict):
     """Fingerprint of the stories whose beginnings are the prompts."""
 
 
-class _Tracked:
-    """Passes events on to a listener, and writes records to the tracker."""
-
-    def __init__(self, listener: Listener, tracker: Tracker) -> None:
-        self.tracker = tracker
-        self.on_start = listener.on_start
-        self.on_step = listener.on_step
-        self.on_measures = listener.on_measures
-        self.on_checkpoint = listener.on_checkpoint
-        self.listener = listener
-
-    def on_log(self, record: StepRecord) -> None:
-        self.tracker.write("train", as_line(record))
-        self.listener.on_log(record)
-
-    def on_validation(self, record: ValidationRecord, best: bool) -> None:
-        self.tracker.write("validation", as_line(record))
-        self.listener.on_validation(record, best)
-
-    def on_saving(self, step: int) -> None:
-        self.tracker.sync()
-        self.listener.on_saving(step)
-
-
 def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Compressed:
     """Align a run's model, or go on where an interrupted alignment stopped.
 
@@ -164,7 +131,8 @@ def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Comp
         if asked.preferences is not None:
             given = given_preferences(asked.preferences, lm, asked.training.seed, console)
         recipe = _recipe(asked, of.source["sha256"], train.header.corpus, given)
-        goes_on = _goes_on(out, recipe)
+        place = Place(out, RECIPE, CHECKPOINTS)
+        goes_on = place.has_begun(Recipe, recipe)
         aim = _aim(asked, lm, train, validation, given)
         if method.learns_from == "preferences" and given is None:
             aim = _with_own_rankings(aim, lm, out / PREFERENCES, goes_on, console)
@@ -173,10 +141,18 @@ def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Comp
             with console.task("What the start makes of the responses", task.texts_to_read) as read:
                 task.read_texts(read)
         policy = _policy(LanguageModel.load(context.folder).model, asked)
-        best, details = _train(out, policy, task, asked, recipe, goes_on, console, commands)
-        details |= _compared(task, best)
+        outcome = train_to_best(
+            *(place, policy, task, asked.training, recipe, goes_on, console, commands)
+        )
+        details: dict[str, Any] = {
+            "steps": outcome.steps,
+            "best_step": outcome.best_step,
+            "stopped": outcome.stopped,
+            "generated": task.generated,
+        }
+        details |= _compared(task, policy)
         details["prompts"] = {"train": len(aim.prompts), "validation": len(aim.held_out)}
-        merged = best if asked.adapter is None else as_built(fold(best))
+        merged = policy if asked.adapter is None else as_built(fold(policy))
         details |= {key: value for key, value in recipe.items() if key not in _OF_RECORD}
         record = Compression("align", asked.method, to_dict(asked.settings), of, details=details)
         done = LanguageModel(merged, lm.tokenizer, lm.source)
@@ -225,26 +201,6 @@ def _recipe(asked: Asked, base: str, corpus: str, given: Preferences | None) -> 
         base=base,
         corpus=corpus,
     )
-
-
-def _goes_on(out: Path, recipe: Recipe) -> bool:
-    """Whether an alignment by the same recipe has begun in a folder.
-
-    Raises:
-        ConfigError: if one by another has.
-        AlignmentError: if its alignment.json is damaged.
-    """
-    path = out / RECIPE
-    if not path.exists() or not any((out / CHECKPOINTS).glob("step-*")):
-        return False
-    written = read_signed(path, Recipe, AlignmentError, "delete the folder and align again")
-    different = difference(written, recipe, {})
-    if different is not None:
-        raise ConfigError(
-            f"{out} holds what was begun with another {different}: give --out another folder, or "
-            "delete that one"
-        )
-    return True
 
 
 def _aim(
@@ -315,57 +271,6 @@ def _policy(model: GenerativeModel, asked: Asked) -> GenerativeModel:
         policy = attach(model, asked.adapter, asked.adapter_settings)
     leave_out(policy)
     return policy
-
-
-def _train(
-    out: Path,
-    policy: GenerativeModel,
-    task: Alignment[Any],
-    asked: Asked,
-    recipe: Recipe,
-    goes_on: bool,
-    console: Console,
-    commands: Commands,
-) -> tuple[GenerativeModel, dict[str, Any]]:
-    """Train a policy, and return it as its best checkpoint has it, and what was measured."""
-    checkpoints = out / CHECKPOINTS
-    path, state = resume_point(checkpoints, console) if goes_on else (None, None)
-    with console.training() as listener:
-        trainer = Trainer(
-            *(policy, task, asked.training, checkpoints, listener),
-            commands=commands,
-            begins_trained=True,
-        )
-        if path is not None and state is not None:
-            load_weights(policy, load_checkpoint(path).weights, path)
-            trainer.restore(state)
-        write_text(out / RECIPE, json.dumps(signed(recipe), indent=1))
-        go_back(checkpoints, state)
-        step = -1 if state is None else state.step
-        tracker = Tracker(out, asked.training, step, commands.go_on)
-        try:
-            trainer.listener = _Tracked(listener, tracker)
-            outcome = trainer.run()
-        finally:
-            tracker.close()
-    if outcome.reason.startswith("SIG"):
-        raise StoppedBySignalError(outcome, commands.go_on)
-    if (why := task.stopped()) is not None:
-        console.warn(f"stopped after step {outcome.step:,}: {why}")
-    best = load_checkpoint(checkpoints / "best")
-    load_weights(policy, best.weights, best.path)
-    policy.eval()
-    if step_of(best.path) == 0:
-        console.warn(
-            f"no validation in {outcome.step:,} steps was better than the start, which is kept: "
-            "take more steps, or another learning rate"
-        )
-    return policy, {
-        "steps": outcome.step,
-        "best_step": step_of(best.path),
-        "stopped": why,
-        "generated": task.generated,
-    }
 
 
 def _compared(task: Alignment[Any], policy: GenerativeModel) -> dict[str, Any]:

@@ -97,6 +97,9 @@ class WordSettings(TokenizerSettings):
     rule: Literal[1, 2] = 2
     """Version of the word rule; 1, of runs made before, knows no line breaks and takes quotes and
     dashes as they stand."""
+    more_words: tuple[str, ...] = ()
+    """Words that the vocabulary holds after those of the text, such as those of instructions; they
+    do not count for max_size."""
 
 
 class WordTokenizer:
@@ -162,7 +165,7 @@ class WordTokenizer:
     @classmethod
     def largest_vocabulary(cls, config: WordSettings) -> int:
         """Return the limit that was set."""
-        return config.max_size
+        return config.max_size + len(config.more_words)
 
     @classmethod
     def train(cls, texts: Iterable[str], config: WordSettings) -> WordTokenizer:
@@ -216,6 +219,34 @@ class WordTokenizer:
             max_size=config.max_size,
             types_seen=len(uses),
             special=config.special_tokens,
+        ).with_words(config.more_words)
+
+    def with_words(self, words: Sequence[str]) -> WordTokenizer:
+        """Return the same tokenizer with more words, whose ids follow all others.
+
+        Those that it has are left out. What it was trained on says nothing of their case: they are
+        written in lower case, with a capital where a sentence starts.
+
+        Raises:
+            ConfigError: for what the word rule does not take as one token.
+        """
+        for word in words:
+            if self.rule.split(word) != [word]:
+                raise ConfigError(
+                    f"tokenizer.more_words: {shown(word)} is not one word of the rule: give words, "
+                    "numbers and marks in lower case, each alone"
+                )
+        more = [word for word in dict.fromkeys(words) if word not in self._ids]
+        if not more:
+            return self
+        return WordTokenizer(
+            [*self.words, *more],
+            self._case,
+            rule_version=self.rule.version,
+            min_frequency=self._min_frequency,
+            max_size=self._max_size,
+            types_seen=self.types_seen + len(more),
+            special=self._special[len(SPECIAL_TOKENS) :],
         )
 
     # --- text to ids ---

@@ -69,6 +69,29 @@ def test_the_words_of_feeling_are_one_or_the_other() -> None:
     assert not JOY & SORROW
 
 
+def test_a_sad_end_is_no_happy_one() -> None:
+    for text, sad in (
+        ("He was glad. Then he cried.", 1),
+        ("He cried. Then he was glad.", 0),
+        ("He was not sad.", 0),
+        ("He was sad. Remember, be happy.", 1),
+        ("He went home.", 0),
+    ):
+        assert score("sad-end", text) == sad
+        assert score("sad-end", text, finished=False) == 0
+
+
+def test_dialogue_is_words_in_quotation_marks() -> None:
+    for text, share in (
+        ('"Go!" he said.', 0.5),
+        ("“Go!” he said. “No,” said she.", 1),
+        ('"" or "..." is no word', 0),
+        ("'Go!' he said", 0),
+        ('It was 5" long', 0),
+    ):
+        assert score("dialogue", text, speeches=2) == share
+
+
 def test_short_is_as_many_words_and_an_end() -> None:
     assert score("short", "a b c d", most_words=4) == 1
     assert score("short", "a b c d e", most_words=4) == 0.8
@@ -107,6 +130,8 @@ def test_sentences_that_name_an_animal_are_counted_once() -> None:
     ("name", "least", "most"),
     [
         ("happy-end", 0.35, 0.7),  # the others end with a quiet sentence
+        ("sad-end", 0.0, 0.2),
+        ("dialogue", 0.95, 1.0),
         ("short", 0.5, 0.7),
         ("words", 0.0, 0.2),
         ("no-repetition", 0.95, 1.0),

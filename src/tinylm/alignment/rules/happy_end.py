@@ -53,11 +53,21 @@ class HappyEnd:
     def score(self, prompt: str, response: str, finished: bool) -> float:
         """Return 1 or 0, or a share of 1 for a short story; see ``Rule.score``."""
         parts = sentences(response)
-        end = [each for each in parts if not _is_moral(each)][-self.settings.sentences :]
-        feelings = [feeling for each in end for feeling in _feelings(each)]
-        if not finished or not feelings or not feelings[-1]:
+        if not finished or last_feeling(parts, self.settings.sentences) is not True:
             return 0.0
         return long_enough(sum(map(len, parts)), self.settings.least_words)
+
+
+def last_feeling(parts: Sequence[list[str]], count: int) -> bool | None:
+    """Return whether the last word of feeling is one of joy, or None: there is none.
+
+    Args:
+        parts: the words of each sentence of a story.
+        count: sentences that are its end, a moral left out.
+    """
+    end = [each for each in parts if not _is_moral(each)][-count:]
+    feelings = [feeling for each in end for feeling in _feelings(each)]
+    return feelings[-1] if feelings else None
 
 
 def _feelings(sentence: Sequence[str]) -> list[bool]:

@@ -1,0 +1,164 @@
+"""A training in a folder that is no run yet: by a recipe, with checkpoints of the whole model.
+
+The recipe says what the training follows from. The same recipe goes on from the last checkpoint,
+bit for bit; another one is refused. In the end the model is what its best checkpoint says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinylm.atomic import write_text
+from tinylm.checkpoint import load_checkpoint, step_of
+from tinylm.config import TrainingConfig
+from tinylm.errors import AlignmentError, ConfigError
+from tinylm.experiments.context import Console
+from tinylm.experiments.recipes import difference
+from tinylm.experiments.training.measure import StoppedBySignalError, go_back, resume_point
+from tinylm.model.base import GenerativeModel
+from tinylm.model.weights import load_weights
+from tinylm.reading import read_signed, signed
+from tinylm.training.commands import Commands
+from tinylm.training.events import Listener, StepRecord, ValidationRecord, as_line
+from tinylm.training.loop import Trainer
+from tinylm.training.task import Task
+from tinylm.training.tracking import Tracker
+
+
+class _Tracked:
+    """Passes events on to a listener, and writes records to the tracker."""
+
+    def __init__(self, listener: Listener, tracker: Tracker) -> None:
+        self.tracker = tracker
+        self.on_start = listener.on_start
+        self.on_step = listener.on_step
+        self.on_measures = listener.on_measures
+        self.on_checkpoint = listener.on_checkpoint
+        self.listener = listener
+
+    def on_log(self, record: StepRecord) -> None:
+        self.tracker.write("train", as_line(record))
+        self.listener.on_log(record)
+
+    def on_validation(self, record: ValidationRecord, best: bool) -> None:
+        self.tracker.write("validation", as_line(record))
+        self.listener.on_validation(record, best)
+
+    def on_saving(self, step: int) -> None:
+        self.tracker.sync()
+        self.listener.on_saving(step)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a training stands while it is not over."""
+
+    out: Path
+    """The folder; metrics.jsonl is written there."""
+    recipe: str
+    """Name of the file of the recipe."""
+    checkpoints: str
+    """Name of the folder of checkpoints."""
+
+    def has_begun(self, kind: type[Any], recipe: Mapping[str, Any]) -> bool:
+        """Whether a training by the same recipe has begun there.
+
+        Args:
+            kind: what the file of the recipe must hold.
+            recipe: as it would be written now.
+
+        Raises:
+            ConfigError: if one by another has.
+            AlignmentError: if the file is damaged.
+        """
+        path = self.out / self.recipe
+        if not path.exists() or not any((self.out / self.checkpoints).glob("step-*")):
+            return False
+        advice = "delete the folder and begin again"
+        written = read_signed(path, kind, AlignmentError, advice)
+        different = difference(written, recipe, {})
+        if different is not None:
+            raise ConfigError(
+                f"{self.out} holds what was begun with another {different}: give --out another "
+                "folder, or delete that one"
+            )
+        return True
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended."""
+
+    steps: int
+    best_step: int
+    stopped: str | None
+    """Why the task stopped it before its end, or None."""
+    best_loss: float
+    """On what is held out."""
+
+
+def train_to_best(
+    place: Place,
+    model: GenerativeModel,
+    task: Task[GenerativeModel, Any],
+    training: TrainingConfig,
+    recipe: Mapping[str, Any],
+    goes_on: bool,
+    console: Console,
+    commands: Commands,
+) -> Outcome:
+    """Train a model by a task; it has the weights of the best checkpoint then, and is in eval mode.
+
+    Args:
+        place: where.
+        model: that it begins with, trained before; it counts as the best while no step makes it
+            better.
+        task: what is learned.
+        training: all settings.
+        recipe: what it follows from, which is written down before the first step.
+        goes_on: whether it has begun (``Place.has_begun``).
+        console: who watches.
+        commands: what to type when it stops before its end.
+
+    Raises:
+        StoppedBySignalError: if a signal stopped it; its state is saved.
+        TrainingError: if the loss is not finite.
+        CheckpointError: if a checkpoint cannot be written.
+    """
+    checkpoints = place.out / place.checkpoints
+    path, state = resume_point(checkpoints, console) if goes_on else (None, None)
+    with console.training() as listener:
+        trainer = Trainer(
+            *(model, task, training, checkpoints, listener),
+            commands=commands,
+            begins_trained=True,
+        )
+        if path is not None and state is not None:
+            load_weights(model, load_checkpoint(path).weights, path)
+            trainer.restore(state)
+        write_text(place.out / place.recipe, json.dumps(signed(recipe), indent=1))
+        go_back(checkpoints, state)
+        step = -1 if state is None else state.step
+        tracker = Tracker(place.out, training, step, commands.go_on)
+        try:
+            trainer.listener = _Tracked(listener, tracker)
+            outcome = trainer.run()
+        finally:
+            tracker.close()
+    if outcome.reason.startswith("SIG"):
+        raise StoppedBySignalError(outcome, commands.go_on)
+    if (why := task.stopped()) is not None:
+        console.warn(f"stopped after step {outcome.step:,}: {why}")
+    best = load_checkpoint(checkpoints / "best")
+    load_weights(model, best.weights, best.path)
+    model.eval()
+    if step_of(best.path) == 0:
+        console.warn(
+            f"no validation in {outcome.step:,} steps was better than the start, which is kept: "
+            "take more steps, or another learning rate"
+        )
+    return Outcome(outcome.step, step_of(best.path), why, outcome.best_loss)
