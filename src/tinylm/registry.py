@@ -282,6 +282,7 @@ COMMANDS = Registry(
         "compress": "tinylm.cli.compress:compress",
         "distill": "tinylm.cli.distill:distill",
         "align": "tinylm.cli.align:align",
+        "preferences": "tinylm.cli.preferences:preferences",
         "classify": "tinylm.cli.classify:classify",
         "prune": "tinylm.cli.prune:prune",
         "evaluate": "tinylm.cli.evaluate:evaluate",

@@ -118,5 +118,5 @@ def test_responses_that_are_all_as_good_say_so(tinylm: Command, tiny_run: Path) 
         "align", tiny_run, "--out", "out", "--method", "dpo", "--rewards", "happy-end", *few, *QUICK
     )
     assert status == 1
-    assert "there is nothing to prefer; give more responses or prompts" in err
+    assert "there is nothing to prefer; give more responses, more prompts, or" in err
     assert not Path("out/aligning").exists()

@@ -46,8 +46,14 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "align": (
         "tinylm align runs/quick --method reinforce --rewards happy-end --out runs/happy "
         "--steps 5 -o max_new_tokens=40",
-        "tinylm align runs/quick --method dpo --rewards happy-end --out runs/preferred --steps 5 "
-        "-o max_new_tokens=40",
+        "tinylm align runs/quick --method dpo --rewards short --out runs/preferred --steps 5 "
+        "-o max_new_tokens=40 -o ranked_prompts=20",
+    ),
+    "preferences": (
+        "tinylm preferences runs/quick --rule short --out short.jsonl --prompts 20 "
+        "--max-new-tokens 40",
+        "tinylm preferences runs/quick --rule words -o words=[the,was] --out words.jsonl "
+        "--prompts 20 --max-new-tokens 40 --wrong 0.1",
     ),
     "classify": (
         'tinylm classify runs/quick labels "The dog ran home."',

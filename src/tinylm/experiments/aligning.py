@@ -31,12 +31,14 @@ from tinylm.experiments.own_training import Place, train_to_best
 from tinylm.experiments.preparation import encoded_split
 from tinylm.experiments.ranking import (
     MADE_BY,
+    Drawing,
     beginnings,
     given_preferences,
-    made_preferences,
     prompts_of,
     refuse_beside_file,
+    room_after,
     spread,
+    write_own_rankings,
 )
 from tinylm.experiments.records import Compressed
 from tinylm.experiments.rewards import RewardChoice
@@ -219,19 +221,14 @@ def _aim(
         ConfigError: if no story is longer than a prompt, or a prompt fills the context.
     """
     settings = asked.settings
-    context = lm.model.config.context_length
     prompts: Sequence[Sequence[int]]
     if given is not None and asked.rewards is None:
         prompts, held_out = prompts_of(given.train), prompts_of(given.validation)
         held_out *= math.ceil(settings.held_out_prompts / len(held_out))
+        context = lm.model.config.context_length
         room = context + 1 - max(len(prompt) for prompt in (*prompts, *held_out))
     else:
-        room = context - settings.prompt_tokens  # <sos> is read, and the last token is not
-        if room < 1:
-            raise ConfigError(
-                f"-o prompt_tokens={settings.prompt_tokens} leaves no room in the context of "
-                f"{context}: give {context - 1} at most"
-            )
+        room = room_after(settings.prompt_tokens, lm)
         prompts, held_out = (
             beginnings(stories, settings.prompt_tokens) for stories in (train, validation)
         )
@@ -256,9 +253,13 @@ def _with_own_rankings(
 ) -> Aim:
     """Return an aim with rankings of the start's own samples by its reward."""
     assert aim.reward is not None
-    made = made_preferences(
-        *(path, kept, lm, aim.reward, aim.prompts, aim.settings, aim.most, aim.seed, console)
-    )
+    settings = aim.settings
+    if not kept:
+        drawing = Drawing(
+            *(settings.ranked_prompts, settings.responses, aim.most, aim.seed, settings.wrong)
+        )
+        write_own_rankings(path, lm, aim.reward, aim.prompts, drawing, console)
+    made = given_preferences(path, lm, aim.seed, console)
     return replace(aim, preferences=made, source=made.source)
 
 

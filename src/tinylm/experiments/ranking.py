@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinylm.alignment.rankings import rank_samples
+from tinylm.alignment.rankings import Ranked, rank_samples
 from tinylm.alignment.samples import Reward
 from tinylm.data.preferences import Preferences, Ranking, read_preferences, write_rankings
 from tinylm.data.token_files import TokenFile
@@ -50,60 +51,72 @@ def given_preferences(path: Path, lm: LanguageModel, seed: int, console: Console
     return preferences
 
 
-def made_preferences(
+@dataclass(frozen=True)
+class Drawing:
+    """How rankings are made of own samples."""
+
+    prompts: int
+    """Prompts that are answered, evenly spread over those that there are."""
+    responses: int
+    """To each of them."""
+    most: int
+    """Tokens of a response."""
+    seed: int
+    """Of what is drawn and turned round."""
+    wrong: float = 0.0
+    """Share of the rankings that are turned round."""
+    temperature: float = 1.0
+    """Of the samples."""
+
+
+def write_own_rankings(
     path: Path,
-    kept: bool,
     lm: LanguageModel,
     reward: Reward,
     prompts: Sequence[Sequence[int]],
-    settings: Any,
-    most: int,
-    seed: int,
+    drawing: Drawing,
     console: Console,
-) -> Preferences:
-    """Rank a model's own samples, keep the rankings in a file, and return them.
+) -> Ranked:
+    """Rank a model's own samples, and write the rankings to a file.
 
     Args:
         path: the file.
-        kept: whether an interrupted training has made it before; it is then read again.
-        lm: what is sampled, and learns from the rankings.
+        lm: what is sampled.
         reward: what is good.
-        prompts: of which some, evenly spread, are answered.
-        settings: ``PreferenceConfig``'s.
-        most: tokens of a response.
-        seed: of what is drawn, turned round and held out.
+        prompts: of which some are answered.
+        drawing: how.
         console: who watches.
 
     Raises:
-        AlignmentError: if no prompt, or one alone, has responses of different rewards.
-        DataError: if the file that was kept cannot be used.
+        AlignmentError: if no prompt, or a single one, has responses of different rewards.
+        OSError: if the file cannot be written.
     """
-    if not kept:
-        chosen = spread(prompts, settings.ranked_prompts)
-        with console.task("Ranking own samples", len(chosen)) as done:
-            ranked = rank_samples(
-                lm.model,
-                lm.tokenizer,
-                reward,
-                chosen,
-                settings.responses,
-                most,
-                seed,
-                settings.wrong,
-                progress=done,
-            )
-        if len({ranking.prompt for ranking in ranked.rankings}) < 2:
-            raise AlignmentError(
-                f"the responses to {ranked.alike:,} of {len(chosen):,} prompts are all as good as "
-                f"each other by {reward.label}: there is nothing to prefer; give more responses or "
-                "prompts (-o responses=8 -o ranked_prompts=1000), or another reward"
-            )
-        console.note(
-            f"{len(chosen):,} prompts were answered: {ranked.alike:,} gave no preference, "
-            f"{ranked.turned:,} rankings are turned round"
+    chosen = spread(prompts, drawing.prompts)
+    with console.task("Ranking own samples", len(chosen)) as done:
+        ranked = rank_samples(
+            lm.model,
+            lm.tokenizer,
+            reward,
+            chosen,
+            drawing.responses,
+            drawing.most,
+            drawing.seed,
+            drawing.wrong,
+            drawing.temperature,
+            done,
         )
-        write_rankings(path, ranked.rankings)
-    return given_preferences(path, lm, seed, console)
+    if len({ranking.prompt for ranking in ranked.rankings}) < 2:
+        raise AlignmentError(
+            f"the responses to {ranked.alike:,} of {len(chosen):,} prompts are all as good as "
+            f"each other by {reward.label}: there is nothing to prefer; give more responses, more "
+            "prompts, or another reward"
+        )
+    console.note(
+        f"{len(chosen):,} prompts were answered: {ranked.alike:,} gave no preference, "
+        f"{ranked.turned:,} rankings are turned round"
+    )
+    write_rankings(path, ranked.rankings)
+    return ranked
 
 
 def refuse_beside_file(settings: Any, name: str, names: Sequence[str] = MADE_BY) -> None:
@@ -127,11 +140,28 @@ def prompts_of(rankings: Sequence[Ranking]) -> list[list[int]]:
     return [list(prompt) for prompt in dict.fromkeys(ranking.prompt for ranking in rankings)]
 
 
-def beginnings(stories: TokenFile, tokens: int) -> list[list[int]]:
+def room_after(prompt_tokens: int, lm: LanguageModel, setting: str = "-o prompt_tokens=") -> int:
+    """Return the tokens that the context holds after a prompt, the last of which is not read.
+
+    Raises:
+        ConfigError: if there is none, naming the setting.
+    """
+    context = lm.model.config.context_length
+    if prompt_tokens >= context:
+        raise ConfigError(
+            f"{setting}{prompt_tokens} leaves no room in the context of {context}: give "
+            f"{context - 1} at most"
+        )
+    return context - prompt_tokens
+
+
+def beginnings(
+    stories: TokenFile, tokens: int, setting: str = "-o prompt_tokens="
+) -> list[list[int]]:
     """Return ``<sos>`` and the first tokens of every story that has more of them.
 
     Raises:
-        ConfigError: if none has.
+        ConfigError: if none has, naming the setting.
     """
     starts = []
     for i in range(len(stories)):
@@ -140,7 +170,7 @@ def beginnings(stories: TokenFile, tokens: int) -> list[list[int]]:
             starts.append(story[: tokens + 1].tolist())
     if not starts:
         raise ConfigError(
-            f"-o prompt_tokens={tokens}: no story of {stories.path} has more tokens; give fewer"
+            f"{setting}{tokens}: no story of {stories.path} has more tokens; give fewer"
         )
     return starts
 
