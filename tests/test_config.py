@@ -123,7 +123,8 @@ def test_a_key_like_no_other_gets_the_list() -> None:
     sections = "data, tokenizer, vectors, model, training, generation, evaluation, "
     sections += "experiments, report"
     assert message("zzz=1") == f"-o: unknown key zzz; allowed: {sections}"
-    names = ("kind", "line_breaks", "max_size", "min_frequency", "rule", "special_tokens")
+    names = ("kind", "line_breaks", "max_size", "min_frequency", "more_words", "rule")
+    names = (*names, "special_tokens")
     keys = ", ".join(f"tokenizer.{name}" for name in names)
     assert message("tokenizer.zzz=1") == f"-o: unknown key tokenizer.zzz; allowed: {keys}"
     assert message("training.zzz=1") == (

@@ -149,6 +149,7 @@ def test_every_setting_has_an_effect(name: str, setting: str) -> None:
         WORSE[name],
         "He was glad. A dog ran.",
         "He was sad. It ran.",
+        '"Go!"',
         TOLD * 3,
     ]
     assert any(usual.score("", t, True) != changed.score("", t, True) for t in texts)

@@ -131,7 +131,7 @@ def test_sentences_that_name_an_animal_are_counted_once() -> None:
     [
         ("happy-end", 0.35, 0.7),  # the others end with a quiet sentence
         ("sad-end", 0.0, 0.2),
-        ("dialogue", 0.95, 1.0),
+        ("dialogue", 0.95, 1.01),
         ("short", 0.5, 0.7),
         ("words", 0.0, 0.2),
         ("no-repetition", 0.95, 1.0),

@@ -7,7 +7,7 @@ import re
 from tinylm.alignment.rules.texts import long_enough, words
 from tinylm.config.rules import DialogueConfig
 
-_QUOTED = re.compile('["“”][^"“”]*[^\\W\\d_][^"“”]*["“”]')
+_MARK = re.compile('["“”]')
 
 
 class Dialogue:
@@ -26,5 +26,7 @@ class Dialogue:
 
     def score(self, prompt: str, response: str, finished: bool) -> float:
         """Return the share of the speeches that are there; see ``Rule.score``."""
-        share = min(1.0, len(_QUOTED.findall(response)) / self.settings.speeches)
+        quoted = _MARK.split(response)[1:-1:2]  # what follows a mark without a second is none
+        speeches = sum(bool(words(each)) for each in quoted)
+        share = min(1.0, speeches / self.settings.speeches)
         return share * long_enough(len(words(response)), self.settings.least_words)
