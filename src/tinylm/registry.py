@@ -268,6 +268,8 @@ ALIGNMENTS = Registry(
         "kto": "tinylm.tasks.alignment.kto:KTO",
         "simpo": "tinylm.tasks.alignment.simpo:SimPO",
         "reinforce": "tinylm.tasks.alignment.reinforce:Reinforce",
+        "ppo": "tinylm.tasks.alignment.ppo:PPO",
+        "grpo": "tinylm.tasks.alignment.grpo:GRPO",
     },
 )
 

@@ -57,9 +57,11 @@ def rankings(count: int, seed: int) -> tuple[Ranking, ...]:
 def trainer(name: str, folder: Path, own: dict[str, Any] | None = None, **changed: Any) -> Trainer:
     """A training of a tiny model by a method, whose start has dropout."""
     method: type[Alignment[Any]] = ALIGNMENTS.load(name)
-    settings = method.Settings(**{"held_out_prompts": 4, "least_variety": 0.0, **(own or {})})
-    prompts = [[SOS_ID, 4 + i, 5] for i in range(6)]
     of_preferences = method.learns_from == "preferences"
+    phase = {} if of_preferences else {"prompts": 4, "samples": 2}
+    chosen = {"held_out_prompts": 4, "least_variety": 0.0, **phase, **(own or {})}
+    settings = method.Settings(**chosen)
+    prompts = [[SOS_ID, 4 + i, 5] for i in range(6)]
     aim = Aim(
         start=tiny_model(dropout=0.3, context_length=12),
         settings=settings,

@@ -52,15 +52,37 @@ def token_log_probabilities(
     """
     counted = batch.labels != IGNORED  # (rows, seq)
     x = model.residual(batch.ids, real=batch.real)  # (rows, seq, hidden)
-    logits = at_least_float32(model.unembed(x[counted]))  # (targets, vocab)
+    return at_labels(of_labels(model, x[counted], batch.labels[counted], temperature, never), batch)
+
+
+def of_labels(
+    model: GenerativeModel,
+    x: Tensor,
+    labels: Tensor,
+    temperature: float = 1.0,
+    never: Sequence[int] = NEVER,
+) -> Tensor:
+    """Return log p(label) of labels, (targets,), in float32 at least.
+
+    Args:
+        model: whose unembedding it is.
+        x: of the residual stream, what stands before each label, (targets, hidden).
+        labels: (targets,), int64.
+        temperature: that the logits are divided by.
+        never: ids that are never drawn.
+    """
+    logits = at_least_float32(model.unembed(x))  # (targets, vocab)
     if never:
         logits = logits.index_fill(-1, torch.tensor(never, device=logits.device), REMOVED)
     if temperature != 1:
         logits = logits / temperature
-    chosen = logits.log_softmax(-1).gather(-1, batch.labels[counted][:, None])[:, 0]  # (targets,)
-    return torch.zeros(counted.shape, dtype=chosen.dtype, device=chosen.device).masked_scatter(
-        counted, chosen
-    )
+    return logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
+
+
+def at_labels(numbers: Tensor, batch: Batch) -> Tensor:
+    """Put numbers of labels, (targets,), to their places, (rows, seq), with 0 elsewhere."""
+    counted = batch.labels != IGNORED
+    return numbers.new_zeros(counted.shape).masked_scatter(counted, numbers)
 
 
 def sample_responses(

@@ -38,11 +38,16 @@ class PolicyConfig(AlignmentConfig):
 
     beta: NonNegativeFloat = 0.05
     """Weight of the KL divergence from the start in the objective, reward less beta KL."""
-
-
-@dataclass(frozen=True, config=FROZEN)
-class ReinforceConfig(PolicyConfig):
-    """REINFORCE (Williams 1992)."""
+    prompts: PositiveInt = 32
+    """Prompts of a phase, whose responses are drawn at once and then learned from."""
+    samples: PositiveInt = 2
+    """Responses to each prompt."""
+    passes: PositiveInt = 1
+    """How often the responses of a phase are gone through."""
+    temperature: PositiveFloat = 1.0
+    """Of the policy and of its start, wherever they draw or are read."""
+    no_end_penalty: NonNegativeFloat = 0.0
+    """Taken from the reward of a response that was cut off."""
 
 
 @dataclass(frozen=True, config=FROZEN)

@@ -78,6 +78,8 @@ class Alignment(Task[GenerativeModel, Batches]):
     batch_size: ClassVar[int]
     """Examples of a forward pass where no number is given."""
     in_nats = False
+    temperature: float = 1.0
+    """At which the policy is measured."""
     texts_to_read: int = 0
     """Texts that are read once before all steps, which takes a while; 0: there are none."""
 
@@ -147,7 +149,8 @@ class Alignment(Task[GenerativeModel, Batches]):
             aim.most,
             aim.seed + _HELD_OUT_SEED,
             aim.reward,
-            judge=aim.judge,
+            self.temperature,
+            aim.judge,
         )
         self.measured = measured
         if self._first_variety is None:  # of the start itself, which passes no limit
