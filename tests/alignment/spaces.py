@@ -67,7 +67,7 @@ def space_model(seed: int = 0, sharpness: float = 1.0, **settings: Any) -> Decod
 
 def moved(model: DecoderLM, by: float = 0.1, seed: int = 1) -> DecoderLM:
     """A copy whose weights were moved at random: a policy some steps after the model."""
-    copy = deepcopy(model)
+    copy = deepcopy(model).requires_grad_()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for weight in copy.parameters():

@@ -102,38 +102,35 @@ class Normalisation:
     """What the tokens of a response are divided by, and what the responses of a step are."""
 
     weights: Callable[[Tensor, int, int], Tensor]
-    """From a mask, (rows, seq), rows of a group, and most tokens of a response."""
+    """From a mask, (rows, seq), rows of a group, and most tokens of a response: of each token, in
+    float64."""
     by_tokens: bool = False
     """Whether a step is divided by its tokens, in place of its responses."""
 
 
 def _sequence(mask: Tensor, group: int, most: int) -> Tensor:
-    return mask / mask.sum(1, keepdim=True).clamp(min=1)
+    return mask.double() / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def _group(mask: Tensor, group: int, most: int) -> Tensor:
     tokens = mask.sum(1).view(-1, group).sum(1, keepdim=True).clamp(min=1)  # (groups, 1)
-    return mask * (group / tokens).repeat(1, group).view(-1, 1)
+    return mask.double() * (group / tokens.double()).repeat(1, group).view(-1, 1)
 
 
 def _constant(mask: Tensor, group: int, most: int) -> Tensor:
-    return mask / most
+    return mask.double() / most
 
 
-def _tokens(mask: Tensor, group: int, most: int) -> Tensor:
-    return mask.float()
-
-
-def _sum(mask: Tensor, group: int, most: int) -> Tensor:
-    return mask.float()
+def _whole(mask: Tensor, group: int, most: int) -> Tensor:
+    return mask.double()
 
 
 NORMALISATIONS: Mapping[str, Normalisation] = {
     "sequence": Normalisation(_sequence),
     "group": Normalisation(_group),
     "constant": Normalisation(_constant),
-    "tokens": Normalisation(_tokens, by_tokens=True),
-    "sum": Normalisation(_sum),
+    "tokens": Normalisation(_whole, by_tokens=True),
+    "sum": Normalisation(_whole),
 }
 """``sequence``: the mean of each response (Shao et al. 2024). ``group``: the mean over the tokens
 of a prompt's responses. ``constant``: their sum over the longest length that there may be (Liu et
