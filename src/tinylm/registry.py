@@ -284,6 +284,8 @@ COMMANDS = Registry(
         "compress": "tinylm.cli.compress:compress",
         "distill": "tinylm.cli.distill:distill",
         "align": "tinylm.cli.align:align",
+        "instruct": "tinylm.cli.instruct:instruct",
+        "self-instruct": "tinylm.cli.self_instruct:self_instruct",
         "preferences": "tinylm.cli.preferences:preferences",
         "classify": "tinylm.cli.classify:classify",
         "prune": "tinylm.cli.prune:prune",

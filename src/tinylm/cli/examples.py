@@ -55,6 +55,16 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm preferences runs/quick --rule words -o words=[the,was] --out words.jsonl "
         "--prompts 20 --max-new-tokens 40 --wrong 0.1",
     ),
+    "instruct": (
+        "tinylm instruct runs/try --out runs/instructed --number 40 --steps 5",
+        "tinylm instruct runs/try --out runs/again --number 20 --steps 2 --learning-rate 1e-4",
+    ),
+    "self-instruct": (
+        "tinylm self-instruct runs/instructed --out runs/self --number 4 --steps 2 "
+        "-o most_rounds=2 -o written_at_once=4 -o held_out=7",
+        "tinylm self-instruct runs/instructed --out runs/self --number 4 --steps 2 "
+        "-o most_rounds=2 -o written_at_once=4 -o held_out=7",
+    ),
     "classify": (
         'tinylm classify runs/quick labels "The dog ran home."',
         "tinylm classify runs/quick labels --data labelled.jsonl --json",

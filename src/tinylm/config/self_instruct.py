@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tinylm.config.effects import UsedWith
+from tinylm.config.effects import IsNot, UsedWith
 from tinylm.value_types import FROZEN, Float, Int, PositiveFloat, PositiveInt
 
 Share = Annotated[Float, Field(ge=0, le=1)]
@@ -38,6 +38,8 @@ class FilterConfig:
 class SelfInstructConfig(FilterConfig):
     """How instructions and their instances are written."""
 
+    used_with: ClassVar[UsedWith] = {"following_temperature": (IsNot("held_out", 0),)}
+
     shown_seeds: PositiveInt = 6
     """Instructions of seed tasks that a writer is shown before it writes one."""
     shown_made: Annotated[Int, Field(ge=0)] = 2
@@ -59,3 +61,7 @@ class SelfInstructConfig(FilterConfig):
     examples: Annotated[Int, Field(ge=0)] = 3
     """Seed tasks that an endpoint is shown worked out, before it judges or works out another; a run
     that was tuned on instructions needs none."""
+    held_out: Annotated[Int, Field(ge=0)] = 210
+    """Instructions of the story grammar that are followed before and after; 0: none."""
+    following_temperature: PositiveFloat = 0.7
+    """Of the responses to them."""

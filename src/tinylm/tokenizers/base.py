@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -125,6 +126,20 @@ class Tokenizer(Protocol):
         self, texts: Sequence[str]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Return all ids in one array, (tokens,), and the bounds of each text, (texts + 1,)."""
+        ...
+
+    def unknown_words(self, texts: Iterable[str]) -> Counter[str]:
+        """Return how often each word that is read as ``<unk>`` stands in texts."""
+        ...
+
+    def with_words(self, words: Sequence[str]) -> Self:
+        """Return the same tokenizer with more words, whose ids follow all others.
+
+        Those that it has, or needs not to have, are left out.
+
+        Raises:
+            ConfigError: for what is not one token of the rule.
+        """
         ...
 
     def decode(self, ids: Sequence[int]) -> str:

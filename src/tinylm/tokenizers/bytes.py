@@ -14,6 +14,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,14 @@ class BytesTokenizer:
         ids = np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.int32) + self._first
         bounds = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         return ids.astype(np.int32), bounds
+
+    def unknown_words(self, texts: Iterable[str]) -> Counter[str]:
+        """Return nothing: every text is known."""
+        return Counter()
+
+    def with_words(self, words: Sequence[str]) -> BytesTokenizer:
+        """Return the tokenizer itself: it needs no words."""
+        return self
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return readable text; special tokens other than ``<unk>`` are left out.

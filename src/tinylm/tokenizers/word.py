@@ -325,6 +325,18 @@ class WordTokenizer:
         """Return the string tokens of ``text`` before they are looked up."""
         return self.rule.split(text)
 
+    def unknown_words(self, texts: Iterable[str]) -> Counter[str]:
+        """Return how often each word that is read as ``<unk>`` stands in texts.
+
+        Marks that the rule takes in another form where they stand alone are left out.
+        """
+        counts = Counter(
+            piece for text in texts for piece in self.rule.split(text) if piece not in self._ids
+        )
+        return Counter(
+            {word: count for word, count in counts.items() if self.rule.split(word) == [word]}
+        )
+
     # --- ids to text ---
 
     def decode(self, ids: Sequence[int]) -> str:

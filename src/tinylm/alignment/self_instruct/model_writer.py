@@ -99,9 +99,8 @@ class ModelWriter:
             progress=lambda steps: progress(steps / most),
         )
         written = []
-        for row, text in zip(rows, texts, strict=True):
-            prompt = self.tokenizer.decode(list(row))
-            whole = self.tokenizer.decode([*row, *text.ids])
-            answer, stopped = cut(whole[len(prompt) :], request.stop)
+        for text in texts:
+            # Alone, so that it begins with a capital where a text does.
+            answer, stopped = cut(self.tokenizer.decode(text.ids), request.stop)
             written.append(Written(answer, text.finished or stopped))
         return written

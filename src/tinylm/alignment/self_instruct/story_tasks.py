@@ -30,7 +30,7 @@ from tinylm.errors import ConfigError
 KINDS: Final = ("words", "end", "dialogue", "first sentence", "summary", "hero", "classification")
 """What instructions are about."""
 _SHAPED: Final = frozenset({"end", "dialogue"})
-"""Of these: for which a story is often cut."""
+"""Of these: for which a story is always cut, if chance says so."""
 _TELL: Final = (
     "[Write|Tell|Make up|Tell me|Please write|Please tell me] "
     "[a|a|a short|a little|one] [story|tale]"
@@ -260,7 +260,7 @@ def _task(kind: str, story: Story, draw: Draw) -> StoryTask | None:
             (Demand("answer", (answer,)),),
         )
     response: str | None = story.text
-    if kind in _SHAPED or draw() < 0.25:
+    if kind in _SHAPED or draw() < 0.6:
         shape = draw()
         if shape < 0.3:
             response = maker.sad(story, silent=draw() < 0.4)
