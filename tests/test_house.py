@@ -45,7 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": BASE
     | {
         *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
-        *("evaluation", "interpretability", "finetuning", "language_model"),
+        *("alignment", "evaluation", "interpretability", "finetuning", "language_model"),
         *("experiments", "report", "handin"),
     },
 }
