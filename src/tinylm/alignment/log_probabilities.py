@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from tinylm.alignment.rows import by_rows
 from tinylm.alignment.samples import Sample
 from tinylm.config import GenerationConfig
 from tinylm.data.windows import IGNORED, Batch, story_rows
@@ -23,6 +24,8 @@ from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
 NEVER = (PAD_ID, SOS_ID)
 """What is never drawn."""
+_NUMBERS = 2**20
+"""Of logits held at once: 4 MiB in float32."""
 SPECIAL = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
 
 
@@ -71,12 +74,17 @@ def of_labels(
         temperature: that the logits are divided by.
         never: ids that are never drawn.
     """
-    logits = at_least_float32(model.unembed(x))  # (targets, vocab)
-    if never:
-        logits = logits.index_fill(-1, torch.tensor(never, device=logits.device), REMOVED)
-    if temperature != 1:
-        logits = logits / temperature
-    return logits.log_softmax(-1).gather(-1, labels[:, None])[:, 0]
+    parameters = [p for p in model.unembedding.parameters() if p.requires_grad]
+
+    def of_rows(rows: Tensor, part: slice) -> Tensor:
+        logits = at_least_float32(model.unembed(rows))  # (rows, vocab)
+        if never:
+            logits = logits.index_fill(-1, torch.tensor(never, device=logits.device), REMOVED)
+        if temperature != 1:
+            logits = logits / temperature
+        return logits.log_softmax(-1).gather(-1, labels[part, None])[:, 0]
+
+    return by_rows(of_rows, x, parameters, max(64, _NUMBERS // model.config.resolved_vocab_size))
 
 
 def at_labels(numbers: Tensor, batch: Batch) -> Tensor:

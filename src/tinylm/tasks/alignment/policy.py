@@ -21,12 +21,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tinylm.alignment.log_probabilities import (
-    at_labels,
-    of_labels,
-    response_rows,
-    sample_responses,
-)
+from tinylm.alignment.log_probabilities import of_labels, response_rows, sample_responses
 from tinylm.alignment.measuring import Measured
 from tinylm.alignment.policy_losses import NORMALISATIONS
 from tinylm.alignment.rollouts import Rollouts, restored
@@ -34,12 +29,14 @@ from tinylm.alignment.samples import Sample
 from tinylm.alignment.value_head import ValueHead
 from tinylm.data.windows import IGNORED, Batch
 from tinylm.errors import AlignmentError
+from tinylm.fast import install
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
 from tinylm.tasks.alignment.base import Aim, Alignment
 
 _SEEDS = 2**31
-_DRAWN_AT_ONCE = 256
+_DRAWN_AT_ONCE, _READ_AT_ONCE = 256, 16
+"""Responses; more are drawn at once than read, for a step of decoding is short."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,7 @@ class PolicyAlignment(Alignment[Rollouts]):
         """
         if aim.reward is None:
             raise AlignmentError(f"{self.noun} learns from rewards, and none is given")
+        install(self.start)
         self.temperature = self.settings.temperature
         self.beta: float = self.settings.beta
         self.longest = max(map(len, aim.prompts)) + aim.most - 1
@@ -185,9 +183,9 @@ class PolicyAlignment(Alignment[Rollouts]):
         rewards = self._rewards(samples)
         device = model.embedding.weight.device
         rows = response_rows(samples).to(device)
-        with torch.no_grad():
-            old, values = self._in_parts(model, rows, self.has_values)
-            start, _ = self._in_parts(self.start_on(device), rows, False)
+        with torch.no_grad(), evaluating(model):
+            old, values = self._read(model, rows, self.has_values)
+            start, _ = self._read(self.start_on(device), rows, False)
         mask = rows.labels != IGNORED
         ended = torch.tensor([sample.finished for sample in samples], device=device)
         scores = torch.tensor(rewards, dtype=old.dtype, device=device)
@@ -229,41 +227,35 @@ class PolicyAlignment(Alignment[Rollouts]):
                 )
         return rewards
 
-    def _in_parts(
-        self, model: GenerativeModel, rows: Batch, with_values: bool
-    ) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities and values, (rows, seq), reading texts of a length together."""
-        assert rows.real is not None
-        lengths = rows.real.sum(1)
-        order = lengths.argsort(stable=True)
-        made: list[Tensor] = []
-        size = self.aim.batch_size
-        with evaluating(model):
-            for places in torch.split(order, size):
-                length = int(lengths[places].max())
-                part = Batch(
-                    rows.ids[places, :length],
-                    rows.labels[places, :length],
-                    rows.real[places, :length],
-                )
-                both = torch.stack(self._read(model, part, with_values))  # (2, part, length)
-                made.append(torch.nn.functional.pad(both, (0, rows.ids.shape[1] - length)))
-        together = torch.cat(made, 1)
-        old, values = torch.empty_like(together).index_copy(1, order, together)
-        return old, values
-
     def _read(
         self, model: GenerativeModel, rows: Batch, with_values: bool
     ) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities and values of the labels, (rows, seq) each."""
-        counted = rows.labels != IGNORED
-        x = model.residual(rows.ids, real=rows.real)[counted]  # (targets, hidden)
-        logs = of_labels(model, x, rows.labels[counted], self.temperature)
+        """Return log-probabilities and values of the labels, (rows, seq) each.
+
+        Texts of a length are read together, so that little padding is.
+        """
+        assert rows.real is not None
+        lengths = rows.real.sum(1)
+        residuals, labels, places = [], [], []
+        for chosen in torch.split(lengths.argsort(stable=True), _READ_AT_ONCE):
+            length = int(lengths[chosen[-1]])
+            wanted = rows.labels[chosen, :length]
+            row, column = (wanted != IGNORED).nonzero(as_tuple=True)
+            x = model.residual(rows.ids[chosen, :length], real=rows.real[chosen, :length])
+            residuals.append(x[row, column])  # (targets, hidden)
+            labels.append(wanted[row, column])
+            places.append(chosen[row] * rows.labels.shape[1] + column)
+        x, place = torch.cat(residuals), torch.cat(places)
+        logs = of_labels(model, x, torch.cat(labels), self.temperature)  # (targets,)
         values = torch.zeros_like(logs)
         if with_values:
             assert self.beside is not None
             values = self.beside(x).to(logs.dtype)
-        return at_labels(logs, rows), at_labels(values, rows)
+        flat = logs.new_zeros(rows.labels.numel())
+        return (
+            flat.index_put((place,), logs).view_as(rows.labels),
+            flat.index_put((place,), values).view_as(rows.labels),
+        )
 
     def loss(self, model: GenerativeModel, batch: Rollouts) -> tuple[Tensor, int]:
         """Return the summed loss of responses or tokens; see ``Task.loss``.
