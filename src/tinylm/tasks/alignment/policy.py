@@ -183,9 +183,10 @@ class PolicyAlignment(Alignment[Rollouts]):
         rewards = self._rewards(samples)
         device = model.embedding.weight.device
         rows = response_rows(samples).to(device)
-        with torch.no_grad(), evaluating(model):
+        before = self.start_on(device)
+        with torch.no_grad(), evaluating(model), evaluating(before):
             old, values = self._read(model, rows, self.has_values)
-            start, _ = self._read(self.start_on(device), rows, False)
+            start, _ = self._read(before, rows, False)
         mask = rows.labels != IGNORED
         ended = torch.tensor([sample.finished for sample in samples], device=device)
         scores = torch.tensor(rewards, dtype=old.dtype, device=device)
