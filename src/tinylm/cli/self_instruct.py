@@ -23,6 +23,10 @@ def self_instruct(
         ),
     ] = None,
     number: Annotated[int, typer.Option(min=1, help="New instructions to keep.")] = 100,
+    writer: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Who writes in place of RUN: a run tuned to do so."),
+    ] = None,
     endpoint: Annotated[
         str | None,
         typer.Option(
@@ -61,6 +65,7 @@ def self_instruct(
         out=out,
         seeds=seeds,
         number=number,
+        writer=writer,
         endpoint=endpoint,
         model=model,
         key_variable=key_variable,

@@ -23,6 +23,7 @@ class Given:
     out: Path
     seeds: Path | None
     number: int
+    writer: Path | None
     endpoint: str | None
     model: str | None
     key_variable: str | None
@@ -107,6 +108,7 @@ def _writer(given: Given, lm: LanguageModel) -> Writer:
     from tinylm.errors import ConfigError
     from tinylm.experiments.records import WEIGHTS
     from tinylm.fingerprints import file_sha256
+    from tinylm.language_model import LanguageModel
 
     if given.endpoint is None:
         for name, value in (
@@ -116,8 +118,12 @@ def _writer(given: Given, lm: LanguageModel) -> Writer:
         ):
             if value is not None:
                 raise ConfigError(f"{name} is about --endpoint: give one, or leave it out")
+        if given.writer is not None:
+            lm = LanguageModel.load(given.writer)
         assert lm.source is not None
         return ModelWriter(lm.model, lm.tokenizer, file_sha256(lm.source / WEIGHTS))
+    if given.writer is not None:
+        raise ConfigError("--writer beside --endpoint: leave one of them out")
     if given.model is None:
         raise ConfigError("--endpoint: give --model as well, the name that it knows")
     endpoint = Endpoint(given.endpoint, given.model, given.key_variable, not given.completions)
