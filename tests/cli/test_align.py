@@ -143,7 +143,7 @@ def test_it_stops_where_it_goes_too_far(tinylm: Command, run: Path) -> None:
         (("--method", "dop"), "unknown alignment method 'dop'; did you mean dpo?"),
         (
             ("--method", "reinforce", "--rewards", "hapy-end"),
-            "--rewards 'hapy-end': unknown rule; did you mean happy-end?",
+            "--rewards 'hapy-end': unknown rule; did you mean happy-end or",
         ),
         (
             ("--method", "reinforce", "--rewards", "happy-end", "-o", "prompt_tokens=24"),

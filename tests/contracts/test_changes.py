@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tests.contracts.test_methods import SETTINGS
 from tests.training.tiny import tiny_tokenizer
+from tinylm.alignment.reward_model import RewardModel
 from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from tinylm.compression.quantizing import quantize, written
 from tinylm.config import ModelConfig, finetuning
@@ -110,6 +111,13 @@ def a_classifier(model: DecoderLM) -> Model:
     return randomised(Classifier(model, 3, chosen, start_id=2))
 
 
+def a_reward_model(model: DecoderLM) -> Model:
+    """Over an adapter, with the mean of its rewards moved."""
+    rewarding = randomised(RewardModel(attach(model, "lora", SETTINGS["lora"])))
+    rewarding.offset += 0.3
+    return rewarding
+
+
 def masked(model: DecoderLM) -> Model:
     generator = torch.Generator().manual_seed(3)
     paths = ("layers.1.attention.output", "unembedding")
@@ -140,6 +148,7 @@ MADE: dict[str, Callable[[DecoderLM], Model]] = {
     "merge": merged,
     "fold": folded,
     "classify": a_classifier,
+    "reward": a_reward_model,
     "mask": masked,
     "quantize": quantized,
 }

@@ -19,6 +19,7 @@ from tinylm.compression.quantizing import quantize
 from tinylm.config import from_overrides, method_settings
 from tinylm.config.effects import IsNot, has_effect
 from tinylm.config.finetuning import ClassificationConfig
+from tinylm.config.reward import RewardConfig
 from tinylm.errors import ConfigError
 from tinylm.model.decoder import DecoderLM
 from tinylm.registry import DISTILLATIONS, METHODS, PRUNERS, QUANTIZERS
@@ -30,7 +31,7 @@ KINDS: dict[str, Any] = {
     for kind, methods in {"prune": PRUNERS, "quantize": QUANTIZERS,
                           "distill": DISTILLATIONS, "finetune": METHODS}.items()
     for name in methods
-} | {"finetune: sequence-classification": ClassificationConfig}  # fmt: skip
+} | {"finetune: sequence-classification": ClassificationConfig, "reward": RewardConfig}  # fmt: skip
 CASES = [
     (name, setting) for name, kind in KINDS.items() for setting in getattr(kind, "used_with", {})
 ]

@@ -47,8 +47,9 @@ def align(
     ] = [],  # noqa: B006
 ) -> None:
     """Align a run's model with preferences or rewards; interrupted, the same command goes on."""
-    from tinylm.cli.aligning import Given, asked_of, commands_of
+    from tinylm.cli.aligning import Given, asked_of
     from tinylm.cli.console import TerminalConsole, named_numbers
+    from tinylm.cli.own_training import commands_of
     from tinylm.experiments.aligning import align as align_run
     from tinylm.experiments.context import open_run
 
@@ -69,7 +70,8 @@ def align(
     console = TerminalConsole()
     context = open_run(run, console)
     asked = asked_of(given, context)
-    written = align_run(context, out, asked, commands_of(given, asked))
+    commands = commands_of("align", given, asked.training.learning_rate)
+    written = align_run(context, out, asked, commands)
     details = written["details"]
     console.note(f"best of {details['steps']:,} steps is step {details['best_step']:,}")
     for when in ("before", "after"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tinylm.experiments.aligning import Asked
     from tinylm.experiments.context import Context
-    from tinylm.training.commands import Commands
 
 _ADAPTER = "adapter."
 
@@ -93,21 +91,3 @@ def asked_of(given: Given, context: Context) -> Asked:
         adapter_settings=adapter_settings,
         judge=judge,
     )
-
-
-def commands_of(given: Given, asked: Asked) -> Commands:
-    """Return what to type when the training stops before its end."""
-    from tinylm.config import as_options
-    from tinylm.training.commands import Commands, lower
-
-    def command(**changed: object) -> str:
-        words = ["tinylm", "align", str(given.run)]
-        for name, value in (vars(given) | changed).items():
-            if name in ("run", "option") or value is None or (name, value) == ("seed", 0):
-                continue
-            words += [f"--{name.replace('_', '-')}", str(value)]
-        return shlex.join([*words, *as_options(given.option)])
-
-    beside = given.out.with_name(f"{given.out.name}-2")
-    retry = command(out=beside, learning_rate=lower(asked.training.learning_rate))
-    return Commands(command(), f"try a lower rate beside it: {retry}")

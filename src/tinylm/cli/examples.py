@@ -65,6 +65,12 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm self-instruct runs/instructed --out runs/self --number 4 --steps 2 "
         "-o most_rounds=2 -o written_at_once=4 -o held_out=7",
     ),
+    "reward": (
+        "tinylm reward runs/quick --preferences short.jsonl --judge short --out runs/short-reward "
+        "--steps 10",
+        "tinylm reward runs/quick --rule short --out runs/short-head --steps 10 -o body=frozen "
+        "-o ranked_prompts=20 -o max_new_tokens=40",
+    ),
     "classify": (
         'tinylm classify runs/quick labels "The dog ran home."',
         "tinylm classify runs/quick labels --data labelled.jsonl --json",

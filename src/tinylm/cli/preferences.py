@@ -37,7 +37,7 @@ def preferences(
     from tinylm.experiments.context import open_run, threads
     from tinylm.experiments.preparation import encoded_split
     from tinylm.experiments.ranking import Drawing, beginnings, room_after, write_own_rankings
-    from tinylm.experiments.rewards import chosen_reward
+    from tinylm.experiments.rewards import chosen_rule
     from tinylm.language_model import LanguageModel
     from tinylm.names import checked_file
 
@@ -46,16 +46,15 @@ def preferences(
         raise ConfigError(f"--out {out}: rankings are JSON lines: call the file NAME.jsonl")
     if out.exists():
         raise ConfigError(f"--out {out} is there already: delete it, or give another name")
-    choice, _ = chosen_reward(rule, [f"rule.{each}" for each in option], "rule")
-    assert choice is not None
+    choice, _ = chosen_rule(rule, [f"rule.{each}" for each in option])
     console = TerminalConsole()
     context = open_run(run, console)
     lm = LanguageModel.load(run)
-    room = room_after(prompt_tokens, lm, "--prompt-tokens ")
+    room = room_after(prompt_tokens, lm, "--prompt-tokens ") - 1  # a reward model reads all of it
     with threads(context.config.training.threads):
         train = encoded_split(context.config.data, lm.tokenizer, "train", console)
         starts = beginnings(train, prompt_tokens, "--prompt-tokens ")
-        most = min(max_new_tokens or room, room)
+        most = max(1, min(max_new_tokens or room, room))
         drawing = Drawing(prompts, responses, most, seed, wrong, temperature)
         ranked = write_own_rankings(out, lm, choice.open(lm), starts, drawing, console)
     console.note(f"{len(ranked.rankings):,} rankings")

@@ -54,6 +54,10 @@ class Ranking:
                 if better < worse:
                     yield i, j
 
+    def texts(self) -> list[tuple[int, ...]]:
+        """Return prompt and response of each response."""
+        return [(*self.prompt, *response) for response in self.responses]
+
 
 @dataclass(frozen=True)
 class Preferences:

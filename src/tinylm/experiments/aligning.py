@@ -19,7 +19,9 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from tinylm import folders
+from tinylm.alignment.learned_reward import LearnedReward
 from tinylm.alignment.measuring import measure_policy
+from tinylm.alignment.samples import Reward
 from tinylm.config import TrainingConfig, to_dict
 from tinylm.data.preferences import Preferences
 from tinylm.data.token_files import TokenFile
@@ -51,6 +53,7 @@ from tinylm.model.dropout import leave_out
 from tinylm.registry import ALIGNMENTS
 from tinylm.tasks.alignment.base import Aim, Alignment
 from tinylm.training.commands import Commands
+from tinylm.training.precision import resolve_device
 
 RECIPE = "alignment.json"
 CHECKPOINTS = "aligning"
@@ -176,7 +179,7 @@ def _refuse(asked: Asked, method: type[Alignment[Any]]) -> None:
         if asked.preferences is not None:
             raise ConfigError(
                 f"--preferences: {asked.method} learns from rewards: leave it out, or give "
-                "--rewards the reward model that `tinylm reward` makes of them"
+                "--rewards the model that `tinylm reward RUN --preferences FILE --out FOLDER` makes"
             )
     elif asked.rewards is None and asked.preferences is None:
         raise ConfigError(
@@ -221,16 +224,24 @@ def _aim(
         ConfigError: if no story is longer than a prompt, or a prompt fills the context.
     """
     settings = asked.settings
+    device = resolve_device(asked.training.device)
+    reward, judge = (
+        None if each is None else each.open(lm, device) for each in (asked.rewards, asked.judge)
+    )
     prompts: Sequence[Sequence[int]]
     if given is not None and asked.rewards is None:
         prompts, held_out = prompts_of(given.train), prompts_of(given.validation)
         held_out *= math.ceil(settings.held_out_prompts / len(held_out))
-        context = lm.model.config.context_length
-        room = context + 1 - max(len(prompt) for prompt in (*prompts, *held_out))
     else:
-        room = room_after(settings.prompt_tokens, lm)
+        room_after(settings.prompt_tokens, lm)
         prompts, held_out = (
             beginnings(stories, settings.prompt_tokens) for stories in (train, validation)
+        )
+    room = _longest(lm, reward, judge) - max(len(prompt) for prompt in (*prompts, *held_out))
+    if room < 1:
+        raise ConfigError(
+            "the reward model reads no more tokens than a prompt has: give fewer with -o "
+            "prompt_tokens, or train one on this run"
         )
     return Aim(
         start=lm.model,
@@ -239,13 +250,22 @@ def _aim(
         prompts=prompts,
         held_out=spread(held_out, settings.held_out_prompts),
         most=min(settings.max_new_tokens or room, room),
-        reward=None if asked.rewards is None else asked.rewards.open(lm),
+        reward=reward,
         preferences=given,
         source=train.header.corpus if given is None else given.source,
         seed=asked.training.seed,
         batch_size=asked.training.batch_size,
-        judge=None if asked.judge is None else asked.judge.open(lm),
+        judge=judge,
     )
+
+
+def _longest(lm: LanguageModel, *rewards: Reward | None) -> int:
+    """Return how many ids prompt and response may have together.
+
+    The last one is predicted by the model and not read; a reward model reads it.
+    """
+    read = [reward.longest for reward in rewards if isinstance(reward, LearnedReward)]
+    return min([lm.model.config.context_length + 1, *read])
 
 
 def _with_own_rankings(

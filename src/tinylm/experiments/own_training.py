@@ -19,13 +19,12 @@ from tinylm.errors import AlignmentError, ConfigError
 from tinylm.experiments.context import Console
 from tinylm.experiments.recipes import difference
 from tinylm.experiments.training.measure import StoppedBySignalError, go_back, resume_point
-from tinylm.model.base import GenerativeModel
 from tinylm.model.weights import load_weights
 from tinylm.reading import read_signed, signed
 from tinylm.training.commands import Commands
 from tinylm.training.events import Listener, StepRecord, ValidationRecord, as_line
 from tinylm.training.loop import Trainer
-from tinylm.training.task import Task
+from tinylm.training.task import Task, Trained
 from tinylm.training.tracking import Tracker
 
 
@@ -103,8 +102,8 @@ class Outcome:
 
 def train_to_best(
     place: Place,
-    model: GenerativeModel,
-    task: Task[GenerativeModel, Any],
+    model: Trained,
+    task: Task[Trained, Any],
     training: TrainingConfig,
     recipe: Mapping[str, Any],
     goes_on: bool,

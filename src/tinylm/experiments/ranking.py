@@ -19,21 +19,30 @@ MADE_BY = ("ranked_prompts", "responses", "wrong")
 """Settings of how rankings are made, without effect beside a file."""
 
 
-def given_preferences(path: Path, lm: LanguageModel, seed: int, console: Console) -> Preferences:
+def given_preferences(
+    path: Path,
+    lm: LanguageModel,
+    seed: int,
+    console: Console,
+    longest: int | None = None,
+    held_out: float = 0.1,
+) -> Preferences:
     """Return the rankings of a file or folder, and tell how many there are.
 
     Args:
         path: the file or folder.
-        lm: what learns from them; its context holds prompt and response, of which the last token
-            is predicted and not read.
+        lm: what learns from them.
         seed: of what is held out.
         console: who watches.
+        longest: ids of prompt and response together that it can use; None: its context and the
+            token after it, which is predicted and not read.
+        held_out: share of the prompts held out where there is no validation file.
 
     Raises:
         DataError: for a file that cannot be used.
     """
-    longest = lm.model.config.context_length + 1
-    preferences = read_preferences(path, lm.tokenizer, longest, seed=seed)
+    longest = longest or lm.model.config.context_length + 1
+    preferences = read_preferences(path, lm.tokenizer, longest, held_out, seed)
     pairs = [
         sum(len(list(ranking.pairs())) for ranking in split)
         for split in (preferences.train, preferences.validation)

@@ -28,6 +28,7 @@ from tinylm.model.base import Change, GenerativeModel, LayerRunner, Model
 from tinylm.model.changes import change
 from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks
+from tinylm.model.last_token import last_real
 from tinylm.planning.limits import refuse_beyond_memory
 
 _START_STD = 0.02
@@ -170,7 +171,7 @@ class Classifier(Model):
         """Return the body's residual stream where it is read, (batch, hidden)."""
         if self.cls is None:
             x = self.body.residual(ids, real=real)
-            return x[torch.arange(len(x), device=x.device), _last_real(ids, real)]
+            return x[torch.arange(len(x), device=x.device), last_real(ids, real)]
         embeddings = self.body.embedding(ids)
         first = self.cls.to(embeddings.dtype).expand(len(embeddings), 1, -1)
         if real is not None:
@@ -188,11 +189,3 @@ def trained(classifier: Classifier) -> dict[str, nn.Parameter]:
         for name, parameter in classifier.named_parameters()
         if parameter.requires_grad
     }
-
-
-def _last_real(ids: Tensor, real: Tensor | None) -> Tensor:
-    """Return the place of each row's last real token, (batch,)."""
-    if real is None:
-        return torch.full((len(ids),), ids.shape[1] - 1, device=ids.device)
-    places = torch.arange(ids.shape[1], device=ids.device)
-    return (real * places).amax(1)

@@ -1,0 +1,36 @@
+"""What to type when a command that trains into a folder of its own stops before its end."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinylm.training.commands import Commands
+
+
+def commands_of(name: str, given: Any, learning_rate: float) -> Commands:
+    """Return how to go on, and how to try again beside it with a lower learning rate.
+
+    Args:
+        name: of the command.
+        given: its options as they were given, a dataclass with ``run``, ``out``, ``option`` and
+            ``seed``, which is 0 where it is left out.
+        learning_rate: that it is trained with.
+    """
+    from tinylm.config import as_options
+    from tinylm.training.commands import Commands, lower
+
+    def command(**changed: object) -> str:
+        words = ["tinylm", name, str(given.run)]
+        for option, value in (vars(given) | changed).items():
+            if option in ("run", "option") or value is None or (option, value) == ("seed", 0):
+                continue
+            words += [f"--{option.replace('_', '-')}", str(value)]
+        return shlex.join([*words, *as_options(given.option)])
+
+    out: Path = given.out if given.out.name else given.out.absolute()
+    beside = out.with_name(f"{out.name}-2")
+    retry = command(out=beside, learning_rate=lower(learning_rate))
+    return Commands(command(), f"try a lower rate beside it: {retry}")

@@ -1,0 +1,139 @@
+"""What the options of ``tinylm reward`` mean, and the lines that it ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tinylm.experiments.context import Context
+    from tinylm.experiments.reward_models import About
+    from tinylm.experiments.rewarding import Asked
+
+_ADAPTER = "adapter."
+_RATES = {"trained": 3e-4, "frozen": 1e-2}
+"""Learning rate by what is trained of the body."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The options, as given."""
+
+    run: Path
+    out: Path
+    preferences: Path | None
+    rule: str | None
+    judge: str | None
+    adapter: str | None
+    steps: int | None
+    learning_rate: float | None
+    batch_size: int | None
+    seed: int
+    option: tuple[str, ...]
+
+
+def asked_of(given: Given, context: Context) -> Asked:
+    """Return what is asked for.
+
+    Raises:
+        ConfigError: for an unknown rule, adapter, key or value, and settings of what is not there.
+    """
+    from tinylm.config import TrainingConfig, from_dict, from_overrides, method_settings, to_dict
+    from tinylm.config.reward import RewardConfig
+    from tinylm.errors import ConfigError
+    from tinylm.experiments.rewarding import BATCH_SIZE, STEPS, Asked
+    from tinylm.experiments.rewards import chosen_rule
+    from tinylm.registry import METHODS
+
+    options = list(given.option)
+    of_adapter = [each for each in options if each.startswith(_ADAPTER)]
+    options = [each for each in options if each not in of_adapter]
+    chosen = {}
+    for name, value in (("rule", given.rule), ("judge", given.judge)):
+        own = [each for each in options if each.startswith(f"{name}.")]
+        if value is not None:
+            chosen[name], options = chosen_rule(value, options, name)
+        elif own:
+            raise ConfigError(f"-o {own[0]} is about --{name}: name a rule, or leave it out")
+    if given.rule is not None and given.judge is not None:
+        raise ConfigError("--judge: the true reward is that of --rule: leave it out")
+    settings = from_overrides(RewardConfig, options)
+    rate, adapter_settings = _RATES[settings.body], None
+    if given.adapter is not None:
+        adapter_settings = method_settings(
+            METHODS, given.adapter, [each.removeprefix(_ADAPTER) for each in of_adapter]
+        )
+        rate = METHODS.load(given.adapter).learning_rate
+    elif of_adapter:
+        raise ConfigError(f"-o {of_adapter[0]} is about --adapter: name one, or leave it out")
+    own_training = to_dict(context.config.training) | {
+        "precision": "fp32",
+        "schedule": "linear",
+        "warmup_steps": 0,
+        "accumulation_steps": 1,
+        "validation_interval": 0,
+        "validations": 10,
+        "early_stop_patience": 0,
+        "checkpoint_interval": 20,
+        "log_interval": 1,
+        "snapshots": 0,
+        "tensorboard": False,
+        "wandb": False,
+        "learning_rate": rate if given.learning_rate is None else given.learning_rate,
+        "max_steps": given.steps or STEPS,
+        "batch_size": given.batch_size or BATCH_SIZE,
+        "seed": given.seed,
+    }
+    return Asked(
+        settings=settings,
+        training=from_dict(TrainingConfig, own_training, "options"),
+        preferences=given.preferences,
+        rule=chosen.get("rule"),
+        judge=chosen.get("judge", chosen.get("rule")),
+        adapter=given.adapter,
+        adapter_settings=adapter_settings,
+    )
+
+
+def lines(about: About) -> Iterator[str]:
+    """Yield what was measured of a reward model, in words."""
+    training, measured = about["training"], about["measured"]
+    yield (
+        f"best of {training['steps']:,} steps is step {training['best_step']:,}; "
+        f"{training['trained']:,} numbers are trained"
+    )
+    yield (
+        f"held out: {_interval(measured['accuracy'])} of {measured['pairs']:,} pairs of "
+        f"{measured['rankings']:,} rankings are right"
+    )
+    calibration = measured["calibration"]
+    yield (
+        f"calibration error {_interval(calibration['error'])}, by chance alone "
+        f"{calibration['by_chance']:.3f}"
+    )
+    true = measured["true"]
+    if true is not None:
+        yield (
+            f"true reward: {_interval(true['accuracy'])} of {true['pairs']:,} pairs are right, "
+            f"rank correlation {_interval(true['spearman'])}, within a prompt "
+            f"{_interval(true['kendall_within'])}"
+        )
+    length = measured["length"]
+    longer, shorter = length["longer_is_better"], length["shorter_is_better"]
+    yield (
+        f"length: rank correlation {_interval(length['spearman'])}; right where the longer is "
+        f"better {_interval(longer['accuracy'])} of {longer['pairs']:,}, where the shorter is "
+        f"{_interval(shorter['accuracy'])} of {shorter['pairs']:,}"
+    )
+
+
+def _interval(result: Sequence[float | None]) -> str:
+    """Return a value and its interval in three decimals."""
+    value, low, high = result
+    if value is None:
+        return "not known"
+    if low is None or high is None:
+        return f"{value:.3f}"
+    return f"{value:.3f} ({low:.3f} to {high:.3f})"
