@@ -159,7 +159,8 @@ def test_kto_takes_responses_and_a_baseline_of_mismatched_ones() -> None:
     ("name", "first"), [("dpo", math.log(2)), ("ipo", 1 / (2 * 0.1) ** 2), ("kto", 0.5)]
 )
 def test_the_first_loss_is_known(name: str, first: float) -> None:
-    made = task(name, start_model(dropout=0.5), beta=0.1)
+    plain = {"desirable_weight": 1.0} if name == "kto" else {}
+    made = task(name, start_model(dropout=0.5), beta=0.1, **plain)
     loss, count = made.loss(start_model(), everything(made))
     assert float(loss.detach()) / count == pytest.approx(first, rel=1e-9)
     measures = made.measures()
@@ -228,6 +229,17 @@ def test_mistakes_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         exchanged = task(name, model)
         loss = exchanged.loss(start, everything(exchanged))[0]
         assert float(loss.detach()) != pytest.approx(right, rel=1e-4)
+
+
+def test_good_responses_weigh_as_much_as_bad_ones_unless_it_is_said() -> None:
+    made = task("kto")
+    good = sum(example.desirable for example in made.examples)
+    bad = len(made.examples) - good
+    assert (good, bad) == (3, 4)
+    desirable, undesirable = made.weights
+    assert desirable * good == pytest.approx(undesirable * bad)
+    assert task("kto", undesirable_weight=2.0).weights == (pytest.approx(8 / 3), 2.0)
+    assert task("kto", desirable_weight=0.5).weights == (0.5, 1.0)
 
 
 def test_pairs_and_judgements_of_a_ranking() -> None:

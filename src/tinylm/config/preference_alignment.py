@@ -44,9 +44,10 @@ class IPOConfig(PreferenceConfig):
 class KTOConfig(PreferenceConfig):
     """Kahneman-Tversky optimisation (Ethayarajh et al. 2024)."""
 
-    desirable_weight: NonNegativeFloat = 1.0
-    """Weight of the loss of responses that are better than others."""
-    undesirable_weight: NonNegativeFloat = 1.0
+    desirable_weight: PositiveFloat | None = None
+    """Weight of the loss of responses that are better than others; empty: so large that they weigh
+    as much in all as those that are worse, whichever are more."""
+    undesirable_weight: PositiveFloat = 1.0
     """Weight of the loss of responses that are worse than others."""
 
 

@@ -44,6 +44,7 @@ from tinylm.experiments.ranking import (
 )
 from tinylm.experiments.records import Compressed
 from tinylm.experiments.rewards import RewardChoice
+from tinylm.fast import PLAIN, WHOLE, install
 from tinylm.finetuning.adapters import attach, fold
 from tinylm.finetuning.linear import refuse_quantized
 from tinylm.language_model import LanguageModel
@@ -141,6 +142,7 @@ def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Comp
         aim = _aim(asked, lm, train, validation, given)
         if method.learns_from == "preferences" and given is None:
             aim = _with_own_rankings(aim, lm, out / PREFERENCES, goes_on, console)
+        install(aim.start, PLAIN if asked.training.speed == "plain" else WHOLE)
         task = method(aim)
         if task.texts_to_read and not goes_on:
             with console.task("What the start makes of the responses", task.texts_to_read) as read:

@@ -105,6 +105,18 @@ def _moved(values: Sequence[tuple[int, ...]], shift: int) -> list[tuple[int, ...
     return [*values[-shift:], *values[:-shift]]
 
 
+def weights_of(settings: KTOConfig, good: int, bad: int) -> tuple[float, float]:
+    """Return the weights of good and of bad responses, of which there are so many.
+
+    Where nothing else is set, both kinds weigh the same in all: the lower end of what the paper
+    advises (section 4.2, equation 9). Else the more frequent kind, of which it is enough to make
+    all responses unlikely, wins.
+    """
+    undesirable = settings.undesirable_weight
+    desirable = settings.desirable_weight
+    return (undesirable * bad / good if desirable is None else desirable), undesirable
+
+
 class KTO(Alignment[Judgements]):
     """Responses that are good or bad by themselves: no two need to answer the same prompt.
 
@@ -137,6 +149,8 @@ class KTO(Alignment[Judgements]):
         self.held_out = judged(aim.preferences.validation)
         refuse_none(self.examples, self.held_out)
         room = self.start.config.context_length + 1  # the last token is not read
+        good = sum(example.desirable for example in self.examples)
+        self.weights = weights_of(self.settings, good, len(self.examples) - good)
         self._others = mismatched(self.examples, room)
         self._held_out_others = mismatched(self.held_out, room)
         own = [example.text for example in (*self.examples, *self.held_out)]
@@ -184,9 +198,7 @@ class KTO(Alignment[Judgements]):
         return _ratios(model, batch.mismatched, batch.mismatched_start)
 
     def _losses(self, ratios: Tensor, desirable: Tensor, baseline: Tensor) -> Tensor:
-        settings = self.settings
-        weights = settings.desirable_weight, settings.undesirable_weight
-        return kto_loss(ratios, desirable, baseline, settings.beta, *weights)
+        return kto_loss(ratios, desirable, baseline, self.settings.beta, *self.weights)
 
     def _measured(
         self, ratios: Tensor, start: Tensor, desirable: Tensor, baseline: Tensor
