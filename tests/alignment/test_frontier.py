@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinylm.alignment.frontier import betas_of, frontier
+from tinylm.alignment.frontier import averaged, betas_of, frontier
 
 SPACES = st.lists(st.tuples(st.floats(-3, 3), st.floats(0.01, 1)), min_size=2, max_size=6).filter(
     lambda pairs: len({round(reward, 6) for reward, _ in pairs}) > 1
@@ -65,3 +65,10 @@ def test_the_whole_curve_is_drawn() -> None:
     assert points[-1].reward > 0.99
     assert all(a.kl <= b.kl and a.reward <= b.reward for a, b in pairwise(points))
     assert frontier([2.0, 2.0], betas_of([2.0, 2.0]))[0].kl == 0
+
+
+def test_over_several_prompts_it_is_the_mean_of_theirs() -> None:
+    always, never, sometimes = [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]
+    (point,) = averaged([always, never, sometimes], [1e-3])
+    assert point.reward == pytest.approx(2 / 3)
+    assert point.kl == pytest.approx(math.log(2) / 3)

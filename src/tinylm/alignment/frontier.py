@@ -61,6 +61,24 @@ def frontier(
     return points
 
 
+def averaged(by_prompt: Sequence[Sequence[float]], betas: Sequence[float]) -> list[Point]:
+    """Return the optimum over several prompts: a policy answers each, and their mean counts.
+
+    Args:
+        by_prompt: rewards of responses that the start drew to each prompt.
+        betas: above 0.
+    """
+    curves = [frontier(rewards, betas) for rewards in by_prompt]
+    return [
+        Point(
+            points[0].beta,
+            sum(point.kl for point in points) / len(points),
+            sum(point.reward for point in points) / len(points),
+        )
+        for points in zip(*curves, strict=True)
+    ]
+
+
 def betas_of(rewards: Sequence[float], count: int = 60) -> list[float]:
     """Return values of beta that draw the whole frontier, from near the start to near its end."""
     spread = max(rewards) - min(rewards)

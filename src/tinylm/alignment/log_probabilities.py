@@ -14,18 +14,22 @@ from torch import Tensor
 
 from tinylm.alignment.rows import by_rows
 from tinylm.alignment.samples import Sample
-from tinylm.config import GenerationConfig
+from tinylm.config import GenerationConfig, ModelConfig
 from tinylm.data.windows import IGNORED, Batch, story_rows
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.generation.filters import REMOVED
+from tinylm.generation.streams import equal_before
 from tinylm.model.base import GenerativeModel
 from tinylm.model.loss import at_least_float32
+from tinylm.planning.memory import kv_bytes
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID
 
 NEVER = (PAD_ID, SOS_ID)
 """What is never drawn."""
 _NUMBERS = 2**20
 """Of logits held at once: 4 MiB in float32."""
+_MOST_ROWS, _MOST_CACHE = 256, 1 << 29
+"""Texts that are written beside each other at most, and the bytes of their keys and values."""
 SPECIAL = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
 
 
@@ -99,9 +103,11 @@ def sample_responses(
     most: int,
     seed: int,
     temperature: float = 1.0,
-    progress: Callable[[int], None] = lambda steps: None,
+    progress: Callable[[float], None] = lambda responses: None,
 ) -> list[Sample]:
     """Draw a response to every prompt; equal prompts get different ones.
+
+    As many as fit are drawn beside each other: 256 take half the time of eight times 32.
 
     Args:
         model: any mode; it is evaluated without dropout and put back.
@@ -109,7 +115,7 @@ def sample_responses(
         most: new tokens; a response that has not ended by then is cut off.
         seed: the same one, model and prompts give the same responses.
         temperature: of the distribution.
-        progress: called after every step with the number of steps so far.
+        progress: called with the number of responses that are drawn.
     """
     config = GenerationConfig(
         strategy="sampling",
@@ -119,8 +125,20 @@ def sample_responses(
         allow_unk=True,
         seed=seed,
     )
-    texts = generate(model, prompts, config, SPECIAL, progress=progress)
-    return [
-        Sample(tuple(prompt), tuple(text.ids), text.finished)
-        for prompt, text in zip(prompts, texts, strict=True)
-    ]
+    numbers = equal_before(prompts)  # of all, so that a text does not hang on what is beside it
+    size = _rows_at_once(model.config)
+    samples: list[Sample] = []
+    for first in range(0, len(prompts), size):
+        part = slice(first, first + size)
+        texts = generate(model, prompts[part], config, SPECIAL, numbers=numbers[part])
+        samples += [
+            Sample(tuple(prompt), tuple(text.ids), text.finished)
+            for prompt, text in zip(prompts[part], texts, strict=True)
+        ]
+        progress(len(samples))
+    return samples
+
+
+def _rows_at_once(config: ModelConfig) -> int:
+    """Return how many texts are written beside each other, as many as their cache allows."""
+    return max(1, min(_MOST_ROWS, _MOST_CACHE // kv_bytes(config, 1, config.context_length)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,7 @@ from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
 
 ROWS = 32
-"""Responses that are generated, and read, at once."""
+"""Responses that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,7 @@ def measure_policy(
     reward: Reward | None = None,
     temperature: float = 1.0,
     judge: Reward | None = None,
+    progress: Callable[[float], None] = lambda responses: None,
 ) -> Measured:
     """Answer prompts and measure the responses.
 
@@ -104,14 +105,9 @@ def measure_policy(
         reward: of each; None: there is none.
         temperature: of both.
         judge: the true reward, if another is learned from.
+        progress: called with the number of responses that are drawn.
     """
-    samples = [
-        sample
-        for first in range(0, len(prompts), ROWS)
-        for sample in sample_responses(
-            model, prompts[first : first + ROWS], most, seed + first, temperature
-        )
-    ]
+    samples = sample_responses(model, prompts, most, seed, temperature, progress)
     own, before = (summed_log_probabilities(each, samples, temperature) for each in (model, start))
     return Measured(
         samples,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tinylm.experiments.aligning import Asked
@@ -37,13 +37,13 @@ def asked_of(given: Given, context: Context) -> Asked:
     Raises:
         ConfigError: for an unknown method, key or value, and settings of what is not there.
     """
-    from tinylm.config import TrainingConfig, from_dict, method_settings, to_dict
+    from tinylm.config import method_settings
     from tinylm.errors import ConfigError
-    from tinylm.experiments.aligning import Asked
+    from tinylm.experiments.aligning import Asked, training_of
     from tinylm.experiments.rewards import chosen_reward
     from tinylm.registry import ALIGNMENTS, METHODS
 
-    method: Any = ALIGNMENTS.load(given.method)
+    ALIGNMENTS.check(given.method)
     rewards, options = chosen_reward(given.rewards, list(given.option))
     judge, options = chosen_reward(given.judge, options, "judge")
     of_adapter = [each for each in options if each.startswith(_ADAPTER)]
@@ -57,34 +57,20 @@ def asked_of(given: Given, context: Context) -> Asked:
         )
     elif of_adapter:
         raise ConfigError(f"-o {of_adapter[0]} is about --adapter: name one, or leave it out")
-    rate = method.learning_rate
-    if given.adapter is not None:
-        rate *= method.adapter_rate
-    chosen = {
-        "learning_rate": rate if given.learning_rate is None else given.learning_rate,
-        "max_steps": given.steps or method.steps,
-        "batch_size": given.batch_size or method.batch_size,
-        "seed": given.seed,
-    }
-    own = to_dict(context.config.training) | {
-        "precision": "fp32",
-        "schedule": "constant",
-        "warmup_steps": 0,
-        "accumulation_steps": 1,
-        "validation_interval": 0,
-        "validations": 10,
-        "early_stop_patience": 0,
-        "checkpoint_interval": 20,
-        "log_interval": 1,
-        "snapshots": 0,
-        "tensorboard": False,
-        "wandb": False,
-    }
-    training = from_dict(TrainingConfig, own | chosen, "options")
+    training = training_of(
+        context.config.training,
+        given.method,
+        settings,
+        adapted=given.adapter is not None,
+        max_steps=given.steps,
+        learning_rate=given.learning_rate,
+        batch_size=given.batch_size,
+        seed=given.seed,
+    )
     return Asked(
         method=given.method,
         settings=settings,
-        training=method.suited(training, settings),
+        training=training,
         rewards=rewards,
         preferences=given.preferences,
         adapter=given.adapter,

@@ -22,7 +22,7 @@ from tinylm import folders
 from tinylm.alignment.learned_reward import LearnedReward
 from tinylm.alignment.measuring import measure_policy
 from tinylm.alignment.samples import Reward
-from tinylm.config import TrainingConfig, to_dict
+from tinylm.config import TrainingConfig, from_dict, to_dict
 from tinylm.data.preferences import Preferences
 from tinylm.data.token_files import TokenFile
 from tinylm.errors import ConfigError
@@ -103,7 +103,47 @@ class Recipe(TypedDict):
     """Fingerprint of the stories whose beginnings are the prompts."""
 
 
-def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Compressed:
+def training_of(
+    own: TrainingConfig, method: str, settings: Any, adapted: bool = False, **given: Any
+) -> TrainingConfig:
+    """Return how a run's model is aligned by a method.
+
+    Args:
+        own: how the run was trained; threads, device and the optimizer's settings are kept.
+        method: name in the registry ALIGNMENTS.
+        settings: of the method.
+        adapted: whether an adapter alone is trained.
+        given: settings of training that were asked for; where one is None, the method's own.
+
+    Raises:
+        ConfigError: for a value that cannot be.
+    """
+    kind: type[Alignment[Any]] = ALIGNMENTS.load(method)
+    usual = {
+        "learning_rate": kind.learning_rate * (kind.adapter_rate if adapted else 1),
+        "max_steps": kind.steps,
+        "batch_size": kind.batch_size,
+        "precision": "fp32",
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "accumulation_steps": 1,
+        "validation_interval": 0,
+        "validations": 10,
+        "early_stop_patience": 0,
+        "checkpoint_interval": 20,
+        "log_interval": 1,
+        "snapshots": 0,
+        "tensorboard": False,
+        "wandb": False,
+    }
+    wanted = {name: value for name, value in given.items() if value is not None}
+    training = from_dict(TrainingConfig, to_dict(own) | usual | wanted, "options")
+    return kind.suited(training, settings)
+
+
+def align(
+    context: Context, out: Path, asked: Asked, commands: Commands, within: Path | None = None
+) -> Compressed:
     """Align a run's model, or go on where an interrupted alignment stopped.
 
     Args:
@@ -111,6 +151,7 @@ def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Comp
         out: a new folder, or that of an interrupted alignment; it becomes a run.
         asked: what is asked for.
         commands: what to do when it stops before its end.
+        within: the run whose experiment makes it, inside of which it stands.
 
     Returns:
         What compression.json holds.
@@ -128,7 +169,7 @@ def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Comp
     if asked.adapter is None:
         refuse_quantized(lm.model)
     of = before(context, lm)
-    with new_run(out, console, OWN), threads(asked.training.threads):
+    with new_run(out, console, OWN, within), threads(asked.training.threads):
         train, validation = (
             encoded_split(context.config.data, lm.tokenizer, split, console)
             for split in ("train", "validation")
@@ -163,7 +204,7 @@ def align(context: Context, out: Path, asked: Asked, commands: Commands) -> Comp
         details |= {key: value for key, value in recipe.items() if key not in _OF_RECORD}
         record = Compression("align", asked.method, to_dict(asked.settings), of, details=details)
         done = LanguageModel(merged, lm.tokenizer, lm.source)
-        written = write_compressed(out, context, done, record, OWN)
+        written = write_compressed(out, context, done, record, OWN, within)
         folders.remove(out / CHECKPOINTS)
         (out / RECIPE).unlink()
     return written

@@ -202,7 +202,9 @@ def refuse_adapted(context: Context, lm: LanguageModel) -> None:
 
 
 @contextmanager
-def new_run(out: Path, console: Console, own: Collection[str] = ()) -> Iterator[None]:
+def new_run(
+    out: Path, console: Console, own: Collection[str] = (), within: Path | None = None
+) -> Iterator[None]:
     """Be the only process that writes to a folder in which a run of another will be made.
 
     Entered before the work begins, it refuses at once what cannot be; what a command left there
@@ -213,6 +215,7 @@ def new_run(out: Path, console: Console, own: Collection[str] = ()) -> Iterator[
         out: the folder.
         console: who watches.
         own: names of what the command goes on with, if it is there.
+        within: the run inside of which it stands, whose experiment makes it.
 
     Raises:
         ConfigError: if it is no folder, or inside of a run, or not empty.
@@ -223,6 +226,8 @@ def new_run(out: Path, console: Console, own: Collection[str] = ()) -> Iterator[
         if above.exists() and not above.is_dir():
             raise ConfigError(f"{above} is no folder: give --out a new one")
     for above in out.resolve().parents:
+        if within is not None and above == within.resolve():
+            break
         if (above / _CONFIG).exists() and (above / CHECKPOINTS).is_dir():
             raise ConfigError(f"{out} is inside of the run {above}: give --out a folder elsewhere")
     with locked(out, console.warn):
@@ -261,6 +266,7 @@ def write_compressed(
     lm: LanguageModel,
     record: Compression,
     own: Collection[str] = (),
+    within: Path | None = None,
 ) -> Compressed:
     """Write a run whose model is a compressed one.
 
@@ -270,6 +276,7 @@ def write_compressed(
         lm: the compressed model.
         record: what was done.
         own: names that may be in the folder (``new_run``).
+        within: as there.
 
     Returns:
         What compression.json holds.
@@ -280,7 +287,7 @@ def write_compressed(
         LockedError: if another process writes there.
     """
     state = TrainingState(record.before.step, dict(record.before.numbers))
-    with new_run(out, context.console, own):
+    with new_run(out, context.console, own, within):
         with folders.whole(out / CHECKPOINTS) as checkpoints:
             path = save_checkpoint(checkpoints, lm.model, lm.tokenizer, state)
             point(checkpoints, "best", path)

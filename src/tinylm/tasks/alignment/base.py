@@ -122,6 +122,20 @@ class Alignment(Task[GenerativeModel, Batches]):
         """
         return training
 
+    @classmethod
+    def with_budget(
+        cls, settings: Any, training: TrainingConfig, tokens: int, length: float
+    ) -> tuple[Any, TrainingConfig]:
+        """Return settings with which about so many tokens are generated to learn from.
+
+        Args:
+            settings: of the method.
+            training: of the training.
+            tokens: that are to be generated in all.
+            length: mean tokens of a response.
+        """
+        raise NotImplementedError
+
     def start_on(self, device: torch.device) -> GenerativeModel:
         """Return the start, on the policy's device."""
         if self.start.embedding.weight.device != device:

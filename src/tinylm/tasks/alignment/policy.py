@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from tinylm.alignment.policy_losses import NORMALISATIONS
 from tinylm.alignment.rollouts import Rollouts, restored
 from tinylm.alignment.samples import Sample
 from tinylm.alignment.value_head import ValueHead
+from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, Batch
 from tinylm.errors import AlignmentError
 from tinylm.fast import install
@@ -35,8 +36,8 @@ from tinylm.model.decoder import evaluating
 from tinylm.tasks.alignment.base import Aim, Alignment
 
 _SEEDS = 2**31
-_DRAWN_AT_ONCE, _READ_AT_ONCE = 256, 16
-"""Responses; more are drawn at once than read, for a step of decoding is short."""
+_READ_AT_ONCE = 16
+"""Responses; more are drawn at once, for a step of decoding is short."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,17 @@ class PolicyAlignment(Alignment[Rollouts]):
 
     # What they share:
 
+    @classmethod
+    def with_budget(
+        cls, settings: Any, training: TrainingConfig, tokens: int, length: float
+    ) -> tuple[Any, TrainingConfig]:
+        """Return the steps of so many phases; see ``Alignment.with_budget``."""
+        responses = settings.prompts * settings.samples
+        phases = max(1, round(tokens / (responses * length)))
+        of_a_step = training.batch_size * training.accumulation_steps
+        steps = phases * settings.passes * math.ceil(responses / of_a_step)
+        return settings, replace(training, max_steps=steps)
+
     def begin(self, aim: Aim) -> None:
         """Begin with nothing drawn.
 
@@ -168,17 +180,7 @@ class PolicyAlignment(Alignment[Rollouts]):
         chosen = draw.choice(len(aim.prompts), settings.prompts, replace=again)
         prompts = [aim.prompts[i] for i in chosen for _ in range(settings.samples)]
         seed = int(draw.integers(_SEEDS))
-        samples = [
-            sample
-            for first in range(0, len(prompts), _DRAWN_AT_ONCE)
-            for sample in sample_responses(
-                model,
-                prompts[first : first + _DRAWN_AT_ONCE],
-                aim.most,
-                seed + first,
-                self.temperature,
-            )
-        ]
+        samples = sample_responses(model, prompts, aim.most, seed, self.temperature)
         self.generated += sum(len(sample.response) for sample in samples)
         rewards = self._rewards(samples)
         device = model.embedding.weight.device

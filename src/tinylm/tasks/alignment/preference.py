@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from torch import Tensor
 from tinylm.alignment.log_probabilities import token_log_probabilities
 from tinylm.alignment.measuring import Measured
 from tinylm.alignment.start_sums import StartSums, Text, text_rows
+from tinylm.config import TrainingConfig
 from tinylm.data.preferences import Ranking
 from tinylm.data.windows import IGNORED, Batch
 from tinylm.errors import AlignmentError
@@ -145,6 +146,14 @@ class PreferenceAlignment(Alignment[Comparisons]):
     def read_texts(self, progress: Callable[[float], None]) -> None:
         """Compute the start's log-probabilities; see ``Alignment.read_texts``."""
         self.start_sums.compute(progress)
+
+    @classmethod
+    def with_budget(
+        cls, settings: Any, training: TrainingConfig, tokens: int, length: float
+    ) -> tuple[Any, TrainingConfig]:
+        """Return settings by which so many tokens are ranked; see ``Alignment.with_budget``."""
+        prompts = max(2, round(tokens / (settings.responses * length)))
+        return replace(settings, ranked_prompts=prompts), training
 
     def __len__(self) -> int:
         """Return the number of rankings."""
