@@ -55,6 +55,7 @@ DISTILL += [
     # So many hypotheses that an end is among them, and so short ones preferred that it wins.
     *("-o", "num_beams=200", "-o", "max_new_tokens=2", "-o", "length_penalty=-9"),
 ]
+INSTRUCT = ["instruct", "runs/run", "--tasks", "tasks.jsonl", "--steps", "2", "--out", "tuned"]
 HALVED = ["prune", "runs/run", "--method", "neurons", "--share", "0.5", "--out", "pruned"]
 STARTED = ["distill", "runs/run", "--out", "student", "--start", "pruned", "--steps", "2"]
 REPORT = ["report", "--run", "runs/run", "--experiments", "data,evaluation"]
@@ -69,6 +70,13 @@ def write_texts(folder: Path) -> None:
     (folder / "text/valid.txt").write_text(story * 3)
     rows = [{"text": f"there was a {('girl', 'dog')[i % 2]} .", "label": i % 2} for i in range(20)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    short_tasks(folder / "tasks.jsonl")
+
+
+def short_tasks(path: Path) -> None:
+    """Write tasks so short that a context of 16 tokens holds one with its response."""
+    rows = [{"instruction": f"{who}.", "output": "it ran."} for who in ("dog", "cat", "girl")]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @dataclass(frozen=True)
@@ -210,7 +218,7 @@ def _serve() -> None:
         errors, sys.stderr = sys.stderr, null
         os.chdir(folder)
         write_texts(Path(folder))
-        for command in (TRAIN, TUNE, CLASSIFY, MERGE, PRUNE, QUANTIZE, DISTILL):
+        for command in (TRAIN, TUNE, CLASSIFY, MERGE, PRUNE, QUANTIZE, DISTILL, INSTRUCT):
             assert run_main(command) == 0, command
         _all_but_typst(REPORT)
         sys.stderr = errors

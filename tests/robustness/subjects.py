@@ -23,13 +23,16 @@ import safetensors.numpy
 import safetensors.torch
 import torch
 
+from tests.alignment.self_instruct.writers import Scripted
 from tests.conftest import tiny_settings
 from tests.report import fixtures
 from tests.robustness import mutations
 from tests.robustness.mutations import BYTES, Mutation
 from tinylm import locks
+from tinylm.alignment.self_instruct.records import Instance, as_lines, read_tasks
 from tinylm.config import DataConfig, RunConfig, load_config, to_dict
 from tinylm.config.finetuning import ClassificationConfig
+from tinylm.config.self_instruct import SelfInstructConfig
 from tinylm.data import vectors
 from tinylm.data.corpora.files import FilesCorpus
 from tinylm.data.images import read_digits
@@ -51,6 +54,7 @@ from tinylm.experiments.document.inputs import load_inputs
 from tinylm.experiments.document.record import changed_since, read_record, write_record
 from tinylm.experiments.preparation import encoded_split, prepare_data, resolve, vectors_of
 from tinylm.experiments.records import read_compression, read_distillation
+from tinylm.experiments.self_instructing import Asked, make_set
 from tinylm.finetuning.adapters import activate, attach
 from tinylm.finetuning.longlora import extended
 from tinylm.interpretability import tuned_lens
@@ -443,6 +447,15 @@ def use_pairs(base: Base, folder: Path) -> str:
     return digest([pair for pair, _ in pairs], [encoded for _, encoded in pairs])
 
 
+def use_tasks(base: Base, folder: Path) -> str:
+    return digest([each.as_dict() for each in read_tasks(folder / "seeds.jsonl")])
+
+
+def use_steps(base: Base, folder: Path) -> str:
+    made = make_set(folder, Scripted(), ASKED, SilentConsole())
+    return digest([each.as_dict() for each in made.tasks], dict(made.counts))
+
+
 def use_images(base: Base, folder: Path) -> str:
     data = read_digits(folder / "images", folder / "labels")
     return digest(data.images, data.labels)
@@ -555,6 +568,20 @@ def make_pairs(base: Base, folder: Path) -> None:
            "wrong": second}  # fmt: skip
     rows = [row, {**row, "clean": f"{first} {first}"}]
     (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+ASKED = Asked(
+    (Instance("Tell me a story of the sea.", "", "A sea."), Instance("So?", "It is.", "yes", True)),
+    *(3, SelfInstructConfig(written_at_once=3), 0),
+)
+
+
+def make_tasks(base: Base, folder: Path) -> None:
+    (folder / "seeds.jsonl").write_text(as_lines(each.as_dict() for each in ASKED.seeds), "utf-8")
+
+
+def make_steps(base: Base, folder: Path) -> None:
+    make_set(folder, Scripted(), ASKED, SilentConsole())
 
 
 def idx(values: np.ndarray[Any, Any]) -> bytes:
@@ -732,6 +759,10 @@ SUBJECTS = [
             guarded=False),
     Subject("labelled .csv", make_labelled(".csv"), "*", BYTES, use_labelled, guarded=False),
     Subject("pairs .jsonl", make_pairs, "*", JSON_LINES, use_pairs, guarded=False),
+    Subject("seed tasks", make_tasks, "*", JSON_LINES, use_tasks, guarded=False),
+    Subject("steps of Self-Instruct", make_steps, "[idc]*s.jsonl", JSON_LINES, use_steps,
+            guarded=False),
+    Subject("self-instruct.json", make_steps, "self-instruct.json", JSON, use_steps, sign_json),
     Subject("IDX", make_images(False), "*", NUMBERS, use_images, guarded=False),
     Subject("IDX .gz", make_images(True), "*",
             [mutations.packed(m, ".gz") for m in NUMBERS], use_images, guarded=False),

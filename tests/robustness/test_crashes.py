@@ -14,6 +14,7 @@ from tests.robustness.server import (
     COMPRESS,
     DISTILL,
     HALVED,
+    INSTRUCT,
     MERGE,
     PRUNE,
     QUANTIZE,
@@ -171,6 +172,10 @@ def test_distillation(server: Server, tmp_path: Path) -> None:
 
 def test_distillation_from_the_weights_of_a_pruned_run(server: Server, tmp_path: Path) -> None:
     check(server, tmp_path, [TRAIN, HALVED], STARTED, resumed("student", STARTED))
+
+
+def test_instruction_tuning(server: Server, tmp_path: Path) -> None:
+    check(server, tmp_path, [TRAIN], INSTRUCT, same(INSTRUCT), "is not empty: give --out")
 
 
 def test_reporting(server: Server, tmp_path: Path) -> None:

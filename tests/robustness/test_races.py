@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.test_classify import labelled
 from tests.robustness.race import Ended
-from tests.robustness.server import Server
+from tests.robustness.server import Server, short_tasks
 from tests.robustness.test_crashes import comparable
 from tinylm.config import RunConfig, dump_yaml
 from tinylm.locks import LOCK, locked
@@ -32,6 +32,7 @@ COMMANDS = {
     "quantized": "quantize runs/tiny --method gptq -o windows=4 --out quantized",
     "small": "compress runs/tiny --max-loss 900% -o steps=2 -o 'shares=[0.5]' -o 'widths=[[4,4]]' "
     "-o calibration=4 -o windows=2 --out small",
+    "tuned": "instruct runs/tiny --tasks tasks.jsonl --steps 2 --out tuned",
     "student": "distill runs/tiny --out student --steps 2 -o model.hidden_size=8",
 }
 """The folder that a command writes to, as the command names it -> the command."""
@@ -61,6 +62,7 @@ def prepare(server: Server, place: Path, tiny_run: Path, words: list[str]) -> No
     """Make the folder in which a command runs, with the run that it takes."""
     shutil.copytree(tiny_run, place / "runs/tiny", symlinks=True)
     labelled(place / "rows.jsonl")
+    short_tasks(place / "tasks.jsonl")
     if ADAPTER in words:
         assert server.run(place, MAKE_ADAPTER).status == 0
 
