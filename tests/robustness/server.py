@@ -55,7 +55,7 @@ DISTILL += [
     # So many hypotheses that an end is among them, and so short ones preferred that it wins.
     *("-o", "num_beams=200", "-o", "max_new_tokens=2", "-o", "length_penalty=-9"),
 ]
-INSTRUCT = ["instruct", "runs/run", "--tasks", "tasks.jsonl", "--steps", "2", "--out", "tuned"]
+INSTRUCT = ["instruct", "runs/run", "--tasks", "tasks.jsonl", "--steps", "1", "--out", "tuned"]
 HALVED = ["prune", "runs/run", "--method", "neurons", "--share", "0.5", "--out", "pruned"]
 STARTED = ["distill", "runs/run", "--out", "student", "--start", "pruned", "--steps", "2"]
 REPORT = ["report", "--run", "runs/run", "--experiments", "data,evaluation"]

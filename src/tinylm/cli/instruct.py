@@ -23,13 +23,13 @@ def instruct(
         ),
     ] = None,
     number: Annotated[
-        int | None, typer.Option(min=1, help="Tasks that the story grammar makes: 4,000.")
+        int | None, typer.Option(min=1, help="Tasks that the story grammar makes: 8,000.")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Empty: one epoch, of a file three.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0, help="Empty: half of the run's.")
+        float | None, typer.Option(min=0, help="Empty: a quarter of the run's.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Empty: 16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,

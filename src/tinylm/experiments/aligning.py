@@ -169,6 +169,8 @@ def align(
     if asked.adapter is None:
         refuse_quantized(lm.model)
     of = before(context, lm)
+    place = Place(out, RECIPE, CHECKPOINTS)
+    place.clear_finished(console)
     with new_run(out, console, OWN, within), threads(asked.training.threads):
         train, validation = (
             encoded_split(context.config.data, lm.tokenizer, split, console)
@@ -178,7 +180,6 @@ def align(
         if asked.preferences is not None:
             given = given_preferences(asked.preferences, lm, asked.training.seed, console)
         recipe = _recipe(asked, of.source["sha256"], train.header.corpus, given)
-        place = Place(out, RECIPE, CHECKPOINTS)
         goes_on = place.has_begun(Recipe, recipe)
         aim = _aim(asked, lm, train, validation, given)
         if method.learns_from == "preferences" and given is None:

@@ -53,12 +53,12 @@ RECIPE = "instruct.json"
 CHECKPOINTS = "instructing"
 OWN = (RECIPE, CHECKPOINTS, "metrics.jsonl", "tensorboard")
 """What stands in a folder while its model is tuned."""
-NUMBER = 4000
+NUMBER = 8000
 """Tasks of the story grammar."""
 EPOCHS = 3
 """Passes over a file of tasks."""
 BATCH_SIZE = 16
-RATE = 0.5
+RATE = 0.25
 """Of the run's own peak learning rate."""
 HELD_OUT = 0.1
 """Share of the instructions of a file that is held out."""
@@ -228,8 +228,9 @@ def instruct(
     recipe = Recipe(
         examples=examples.fingerprint(), training=to_dict(training), base=of.source["sha256"]
     )
+    place = Place(out, RECIPE, CHECKPOINTS)
+    place.clear_finished(context.console)
     with new_run(out, context.console, OWN), threads(training.threads):
-        place = Place(out, RECIPE, CHECKPOINTS)
         goes_on = place.has_begun(Recipe, recipe)
         start, words = tuned_start(lm, examples.texts())
         model = start.model.requires_grad_()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinylm import folders
 from tinylm.atomic import write_text
 from tinylm.checkpoint import load_checkpoint, step_of
 from tinylm.config import TrainingConfig
@@ -19,6 +20,7 @@ from tinylm.errors import AlignmentError, ConfigError
 from tinylm.experiments.context import Console
 from tinylm.experiments.recipes import difference
 from tinylm.experiments.training.measure import StoppedBySignalError, go_back, resume_point
+from tinylm.locks import locked
 from tinylm.model.weights import load_weights
 from tinylm.reading import read_signed, signed
 from tinylm.training.commands import Commands
@@ -62,6 +64,19 @@ class Place:
     """Name of the file of the recipe."""
     checkpoints: str
     """Name of the folder of checkpoints."""
+
+    def clear_finished(self, console: Console) -> None:
+        """Delete what a command left that was killed after its folder had become a run.
+
+        Raises:
+            LockedError: if another process writes there.
+        """
+        if not (self.out / "config.yaml").exists():
+            return
+        with locked(self.out, console.warn):
+            if (self.out / self.checkpoints).exists():
+                folders.remove(self.out / self.checkpoints)
+            (self.out / self.recipe).unlink(missing_ok=True)
 
     def has_begun(self, kind: type[Any], recipe: Mapping[str, Any]) -> bool:
         """Whether a training by the same recipe has begun there.
