@@ -16,6 +16,10 @@ Text = tuple[tuple[int, ...], tuple[int, ...]]
 """A prompt, ``<sos>`` first, and a response to it."""
 
 
+ROWS = 32
+"""Texts that are read at once."""
+
+
 def text_rows(texts: Sequence[Text]) -> Batch:
     """Return texts as padded rows whose labels are the responses, (texts, longest - 1)."""
     return story_rows([[*a, *b] for a, b in texts], [len(prompt) for prompt, _ in texts])
@@ -24,7 +28,7 @@ def text_rows(texts: Sequence[Text]) -> Batch:
 class StartSums:
     """The log-probability of each response under the start, summed over its tokens, in nats."""
 
-    def __init__(self, start: GenerativeModel, texts: Iterable[Text], rows: int) -> None:
+    def __init__(self, start: GenerativeModel, texts: Iterable[Text], rows: int = ROWS) -> None:
         """Take the texts; none is read yet.
 
         Args:

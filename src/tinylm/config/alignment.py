@@ -58,7 +58,7 @@ class PreferenceConfig(AlignmentConfig):
     """How strongly it is held to the start: the implicit reward is beta times the log ratio."""
     ranked_prompts: PositiveInt = 400
     """Without a file of preferences: prompts whose responses are ranked by the reward."""
-    responses: Annotated[int, Field(ge=2, le=64)] = 4
+    responses: Annotated[int, Field(ge=2, le=64)] = 8
     """Without a file of preferences: responses to each of them."""
     wrong: Share = 0.0
     """Without a file of preferences: share of the rankings that are turned round."""

@@ -134,8 +134,8 @@ class KTO(Alignment[Judgements]):
         "farther it is."
     )
     learns_from = "preferences"
-    learning_rate = 1e-4
-    steps = 200
+    learning_rate = 3e-5
+    steps = 80
     batch_size = 32
 
     def begin(self, aim: Aim) -> None:
@@ -156,7 +156,7 @@ class KTO(Alignment[Judgements]):
         own = [example.text for example in (*self.examples, *self.held_out)]
         texts = [*own, *self._others, *self._held_out_others]
         self.longest = longest_text(texts)
-        self.start_sums = StartSums(self.start, texts, aim.batch_size)
+        self.start_sums = StartSums(self.start, texts)
         self.texts_to_read = len(self.start_sums)
         self._measures: dict[str, float] = {}
         self._held_out_measures: dict[str, float] = {}

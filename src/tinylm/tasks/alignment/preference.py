@@ -121,8 +121,8 @@ class PreferenceAlignment(Alignment[Comparisons]):
 
     learns_from = "preferences"
     learning_rate = 1e-4
-    steps = 200
-    batch_size = 16
+    steps = 80
+    batch_size = 4
     reads_start: ClassVar[bool] = True
     """Whether the loss needs the start's log-probabilities."""
 
@@ -138,7 +138,7 @@ class PreferenceAlignment(Alignment[Comparisons]):
         refuse_none(self.comparisons, self.held_out)
         texts = [text for each in (*self.comparisons, *self.held_out) for text in each.texts]
         self.longest = longest_text(texts)
-        self.start_sums = StartSums(self.start, texts, aim.batch_size)
+        self.start_sums = StartSums(self.start, texts)
         self.texts_to_read = len(self.start_sums) if self.reads_start else 0
         self._measures: dict[str, float] = {}
         self._held_out_measures: dict[str, float] = {}
