@@ -126,8 +126,8 @@ def test_prompts_and_responses_of_a_phase_follow_from_seed_and_number() -> None:
 def test_a_training_goes_on_from_every_step_of_a_phase(tmp_path: Any) -> None:
     """A phase of three batches, gone through twice, is six steps; the seventh draws anew."""
     torch.set_num_threads(1)
-    own = {"prompts": 3, "samples": 4, "passes": 2}
-    given = {"max_steps": 7, "accumulation_steps": 1}
+    own = {"prompts": 3, "samples": 4, "passes": 2, "minibatches": 3}
+    given = {"max_steps": 7}
     whole = trainer("ppo", tmp_path / "whole", own, **given)
     whole.run()
     end = tmp_path / "whole/checkpoints/step-7"
@@ -252,6 +252,17 @@ def test_beta_comes_near_its_target() -> None:
     task.loss(policy, batch)
     assert task.measures()["beta"] == task.beta
     assert task.state()["beta"] == task.beta
+
+
+@pytest.mark.parametrize(
+    ("batch", "minibatches", "wanted"), [(4, 1, (4, 3)), (64, 1, (12, 1)), (4, 2, (4, 2))]
+)
+def test_a_pass_is_as_many_steps_as_is_said(
+    batch: int, minibatches: int, wanted: tuple[int, int]
+) -> None:
+    settings = GRPO.Settings(prompts=3, samples=4, minibatches=minibatches)
+    made = GRPO.suited(TrainingConfig(batch_size=batch), settings)
+    assert (made.batch_size, made.accumulation_steps) == wanted
 
 
 def test_adam_is_as_ppo_needs_it() -> None:

@@ -36,14 +36,16 @@ class AlignmentConfig:
 class PolicyConfig(AlignmentConfig):
     """What the methods have that learn from the rewards of their own samples."""
 
-    beta: NonNegativeFloat = 0.05
+    beta: NonNegativeFloat = 0.02
     """Weight of the KL divergence from the start in the objective, reward less beta KL."""
     prompts: PositiveInt = 32
     """Prompts of a phase, whose responses are drawn at once and then learned from."""
-    samples: PositiveInt = 2
+    samples: PositiveInt = 4
     """Responses to each prompt."""
     passes: PositiveInt = 1
     """How often the responses of a phase are gone through."""
+    minibatches: PositiveInt = 1
+    """Optimizer steps of each time; more than one learns from responses that are a little older."""
     temperature: PositiveFloat = 1.0
     """Of the policy and of its start, wherever they draw or are read."""
     no_end_penalty: NonNegativeFloat = 0.0

@@ -80,6 +80,8 @@ class GRPOConfig(ClippedConfig):
 
     used_with: ClassVar[UsedWith] = {"bessel": (Is("scale", "group"),)}
 
+    prompts: PositiveInt = 16
+    """Prompts of a phase, whose responses are drawn at once and then learned from."""
     samples: Several = 8
     """Responses to each prompt: its group."""
     kl_in: Literal["reward", "loss"] = "loss"

@@ -36,6 +36,9 @@ from tinylm.model.decoder import evaluating
 from tinylm.tasks.alignment.base import Aim, Alignment
 
 _SEEDS = 2**31
+_WARMUP = 8
+"""Steps: Adam's first ones move every weight as far, whatever the gradient says of it, and cost as
+much divergence as later ones for less reward."""
 _READ_AT_ONCE = 16
 """Responses; more are drawn at once, for a step of decoding is short."""
 
@@ -71,7 +74,7 @@ class PolicyAlignment(Alignment[Rollouts]):
 
     learns_from = "rewards"
     learning_rate = 1e-4
-    steps = 100
+    steps = 40
     batch_size = 64
 
     # What a method says:
@@ -119,6 +122,18 @@ class PolicyAlignment(Alignment[Rollouts]):
         of_a_step = training.batch_size * training.accumulation_steps
         steps = phases * settings.passes * math.ceil(responses / of_a_step)
         return settings, replace(training, max_steps=steps)
+
+    @staticmethod
+    def suited(training: TrainingConfig, settings: Any) -> TrainingConfig:
+        """Return the settings of a training whose passes are ``minibatches`` steps each."""
+        responses = settings.prompts * settings.samples
+        of_a_step = math.ceil(responses / settings.minibatches)
+        batch = min(training.batch_size, of_a_step)
+        parts = math.ceil(of_a_step / batch)
+        warmup = min(_WARMUP, (training.max_steps or 0) // 4)
+        return replace(
+            training, batch_size=batch, accumulation_steps=parts, warmup_steps=warmup
+        )
 
     def begin(self, aim: Aim) -> None:
         """Begin with nothing drawn.

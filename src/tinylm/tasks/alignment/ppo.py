@@ -30,6 +30,7 @@ class PPO(PolicyAlignment):
     """The ratio of new to old probability, clipped, weighed by advantages of a value head."""
 
     Settings = PPOConfig
+    steps = 60
     label = "PPO"
     noun = "proximal policy optimisation"
     explanation = (
@@ -50,8 +51,8 @@ class PPO(PolicyAlignment):
 
     @staticmethod
     def suited(training: TrainingConfig, settings: Any) -> TrainingConfig:
-        """Return the settings of a training, with Adam's eps."""
-        return replace(training, eps=_ADAM_EPS)
+        """Return the settings of a training, with Adam's eps, too."""
+        return replace(PolicyAlignment.suited(training, settings), eps=_ADAM_EPS)
 
     @property
     def has_values(self) -> bool:
