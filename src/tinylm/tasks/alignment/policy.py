@@ -131,9 +131,7 @@ class PolicyAlignment(Alignment[Rollouts]):
         batch = min(training.batch_size, of_a_step)
         parts = math.ceil(of_a_step / batch)
         warmup = min(_WARMUP, (training.max_steps or 0) // 4)
-        return replace(
-            training, batch_size=batch, accumulation_steps=parts, warmup_steps=warmup
-        )
+        return replace(training, batch_size=batch, accumulation_steps=parts, warmup_steps=warmup)
 
     def begin(self, aim: Aim) -> None:
         """Begin with nothing drawn.
