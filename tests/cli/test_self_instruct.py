@@ -126,6 +126,8 @@ def test_a_model_writes_what_it_is_tuned_on(
     for name, content in files(tmp_path / "again").items():
         if name != "run/compression.json":
             assert content == whole[name], name
+    status, _, err = tinylm("self-instruct", tuned, "--out", "again", *SMALL, "--steps", 3)
+    assert (status, "tuned with other settings" in err) == (1, True)
 
 
 def test_an_endpoint_writes_for_a_run(

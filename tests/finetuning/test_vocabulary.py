@@ -39,7 +39,7 @@ def test_what_cannot_grow_is_refused() -> None:
     with pytest.raises(AdapterError, match="smaller"):
         with_vocabulary(model, size - 1)
     adapted = attach(model, "lora", Lora.Settings(rank=2))
-    with pytest.raises(AdapterError, match="tinylm merge"):
+    with pytest.raises(AdapterError, match="tinylm merge RUN"):
         with_vocabulary(adapted, size + 1)
 
 

@@ -29,21 +29,21 @@ def instruct(
         int | None, typer.Option(min=1, help="Empty: one epoch, of a file three.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(min=0, help="Empty: a quarter of the run's.")
+        float | None, typer.Option(min=0, help="Empty: half of the run's.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Empty: 16.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
 ) -> None:
     """Tune a run's model to follow instructions; interrupted, the same command goes on."""
-    import shlex
+    from types import SimpleNamespace
 
     from tinylm.alignment.self_instruct.records import read_tasks
     from tinylm.cli.console import TerminalConsole
+    from tinylm.cli.own_training import commands_of
     from tinylm.errors import ConfigError
     from tinylm.experiments import instructing
     from tinylm.experiments.context import open_run
     from tinylm.language_model import LanguageModel
-    from tinylm.training.commands import Commands, lower
 
     if tasks is not None and number is not None:
         raise ConfigError("--number is about tasks of the story grammar: leave it out, or --tasks")
@@ -62,22 +62,18 @@ def instruct(
         context, examples, steps, learning_rate, batch_size, seed, epochs
     )
 
-    def command(**changed: object) -> str:
-        given = {
-            "--out": out,
-            "--tasks": tasks,
-            "--number": number,
-            "--steps": steps,
-            "--learning-rate": learning_rate,
-            "--batch-size": batch_size,
-            "--seed": seed or None,
-        } | changed
-        words = [f"{part}" for name, value in given.items() if value for part in (name, value)]
-        return shlex.join(["tinylm", "instruct", str(run), *words])
-
-    beside = out.with_name(f"{out.name}-2")
-    retry = command(**{"--out": beside, "--learning-rate": lower(training.learning_rate)})
-    commands = Commands(command(), f"try a lower rate beside it: {retry}")
+    given = SimpleNamespace(
+        run=run,
+        out=out,
+        tasks=tasks,
+        number=number,
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+        option=(),
+    )
+    commands = commands_of("instruct", given, training.learning_rate)
     written = instructing.instruct(context, out, examples, training, commands)
     details = written["details"]
     console.note(

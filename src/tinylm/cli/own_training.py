@@ -27,7 +27,9 @@ def commands_of(name: str, given: Any, learning_rate: float) -> Commands:
         for option, value in (vars(given) | changed).items():
             if option in ("run", "option") or value is None or (option, value) == ("seed", 0):
                 continue
-            words += [f"--{option.replace('_', '-')}", str(value)]
+            words.append(f"--{option.replace('_', '-')}")
+            if value is not True:
+                words.append(str(value))
         return shlex.join([*words, *as_options(given.option)])
 
     out: Path = given.out if given.out.name else given.out.absolute()

@@ -69,7 +69,7 @@ def self_instruct(
         endpoint=endpoint,
         model=model,
         key_variable=key_variable,
-        completions=completions,
+        completions=completions or None,
         steps=steps,
         learning_rate=learning_rate,
         seed=seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ if TYPE_CHECKING:
     from tinylm.alignment.self_instruct.writer import Writer
     from tinylm.experiments.context import Console
     from tinylm.language_model import LanguageModel
-    from tinylm.training.commands import Commands
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,8 @@ class Given:
     endpoint: str | None
     model: str | None
     key_variable: str | None
-    completions: bool
+    completions: bool | None
+    """None: it is asked as a chat."""
     steps: int | None
     learning_rate: float | None
     seed: int
@@ -49,6 +48,7 @@ def self_instruct_run(given: Given, console: Console) -> Iterator[str]:
     """
     from tinylm.alignment.self_instruct.records import read_tasks
     from tinylm.alignment.self_instruct.seeds import seed_tasks
+    from tinylm.cli.own_training import commands_of
     from tinylm.config import from_overrides
     from tinylm.config.self_instruct import SelfInstructConfig
     from tinylm.experiments import instructing, self_instructing
@@ -75,15 +75,14 @@ def self_instruct_run(given: Given, console: Console) -> Iterator[str]:
         if not made.counts["set"]["made"]:
             console.warn("nothing that was made is kept: the run is tuned on the seed tasks alone")
         folder = given.out / self_instructing.RUN
-        if not (folder / "config.yaml").exists():
-            examples = instructing.of_tasks(made.tasks, given.seed, self_instructing.SET)
-            rate = given.learning_rate or RATE * context.config.training.learning_rate
-            training = instructing.training_of(
-                *(context, examples, given.steps, rate, None, given.seed, instructing.EPOCHS)
-            )
-            instructing.instruct(
-                context, folder, examples, training, _commands(given, training.learning_rate)
-            )
+        examples = instructing.of_tasks(made.tasks, given.seed, self_instructing.SET)
+        rate = given.learning_rate or RATE * context.config.training.learning_rate
+        training = instructing.training_of(
+            *(context, examples, given.steps, rate, None, given.seed, instructing.EPOCHS)
+        )
+        if not instructing.is_tuned(folder, before, training):
+            commands = commands_of("self-instruct", given, training.learning_rate)
+            instructing.instruct(context, folder, examples, training, commands)
         if settings.held_out:
             after = LanguageModel.load(folder)
             held_out = held_out_tasks(
@@ -114,7 +113,7 @@ def _writer(given: Given, lm: LanguageModel) -> Writer:
         for name, value in (
             ("--model", given.model),
             ("--key-variable", given.key_variable),
-            ("--completions", given.completions or None),
+            ("--completions", given.completions),
         ):
             if value is not None:
                 raise ConfigError(f"{name} is about --endpoint: give one, or leave it out")
@@ -128,25 +127,6 @@ def _writer(given: Given, lm: LanguageModel) -> Writer:
         raise ConfigError("--endpoint: give --model as well, the name that it knows")
     endpoint = Endpoint(given.endpoint, given.model, given.key_variable, not given.completions)
     return EndpointWriter(endpoint, key_of(endpoint))
-
-
-def _commands(given: Given, learning_rate: float) -> Commands:
-    from tinylm.config import as_options
-    from tinylm.training.commands import Commands, lower
-
-    def command(**changed: object) -> str:
-        words = ["tinylm", "self-instruct", str(given.run)]
-        for name, value in (vars(given) | changed).items():
-            if name in ("run", "option") or not value or (name, value) == ("number", 100):
-                continue
-            words.append(f"--{name.replace('_', '-')}")
-            if value is not True:
-                words.append(str(value))
-        return shlex.join([*words, *as_options(given.option)])
-
-    beside = given.out.with_name(f"{given.out.name}-2")
-    retry = command(out=beside, learning_rate=lower(learning_rate))
-    return Commands(command(), f"try a lower rate beside it: {retry}")
 
 
 def told(counts: Mapping[str, Any]) -> Iterator[str]:

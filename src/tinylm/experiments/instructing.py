@@ -40,9 +40,10 @@ from tinylm.experiments.compressing import (
 )
 from tinylm.experiments.context import Console, Context, threads
 from tinylm.experiments.own_training import Place, train_to_best
-from tinylm.experiments.records import Compressed
+from tinylm.experiments.records import WEIGHTS, Compressed, read_compression
 from tinylm.finetuning.linear import refuse_quantized
 from tinylm.finetuning.vocabulary import with_vocabulary
+from tinylm.fingerprints import file_sha256
 from tinylm.language_model import LanguageModel
 from tinylm.model.dropout import leave_out
 from tinylm.tasks.responses import ResponseModelling, Row, row_of
@@ -58,7 +59,7 @@ NUMBER = 8000
 EPOCHS = 3
 """Passes over a file of tasks."""
 BATCH_SIZE = 16
-RATE = 0.25
+RATE = 0.5
 """Of the run's own peak learning rate."""
 HELD_OUT = 0.1
 """Share of the instructions of a file that is held out."""
@@ -259,6 +260,34 @@ def instruct(
         folders.remove(out / CHECKPOINTS)
         (out / RECIPE).unlink()
     return written
+
+
+def is_tuned(out: Path, lm: LanguageModel, training: TrainingConfig) -> bool:
+    """Whether a folder holds the run that was made of a model by a training.
+
+    Args:
+        out: the folder.
+        lm: the model, as it was loaded.
+        training: all settings.
+
+    Raises:
+        ConfigError: if it holds one that was made otherwise.
+        CompressionError: if its record is damaged.
+    """
+    if not (out / "config.yaml").exists():
+        return False
+    record = read_compression(out)
+    assert lm.source is not None
+    if (
+        record is None
+        or record["details"].get("training") != json.loads(json.dumps(to_dict(training)))
+        or record["source"]["sha256"] != file_sha256(lm.source / WEIGHTS)
+    ):
+        raise ConfigError(
+            f"{out} holds a run that was tuned with other settings or from other weights: delete "
+            "it, and it is tuned anew, or give --out another folder"
+        )
+    return True
 
 
 def _rows(lm: LanguageModel, examples: Sequence[Exchange], console: Console) -> list[Row]:

@@ -41,7 +41,8 @@ def with_vocabulary(model: Grown, vocab_size: int) -> Grown:
     if model.changes:
         raise AdapterError(
             "the model was changed since it was built, and its vocabulary cannot grow: give the "
-            "run that it was made of, or, for an adapter, that of `tinylm merge`"
+            "run that it was made of, or write one without an adapter with `tinylm merge RUN "
+            "ADAPTER --out FOLDER`"
         )
     with torch.random.fork_rng(devices=[]):  # what is drawn is replaced
         grown = build(replace(model.config, vocab_size=vocab_size))
