@@ -56,6 +56,8 @@ DISTILL += [
     *("-o", "num_beams=200", "-o", "max_new_tokens=2", "-o", "length_penalty=-9"),
 ]
 INSTRUCT = ["instruct", "runs/run", "--tasks", "tasks.jsonl", "--steps", "1", "--out", "tuned"]
+REWARD = ["reward", "runs/run", "--preferences", "ranked.jsonl", "--out", "rewards"]
+REWARD += ["--steps", "1", "-o", "body=frozen"]
 HALVED = ["prune", "runs/run", "--method", "neurons", "--share", "0.5", "--out", "pruned"]
 STARTED = ["distill", "runs/run", "--out", "student", "--start", "pruned", "--steps", "2"]
 REPORT = ["report", "--run", "runs/run", "--experiments", "data,evaluation"]
@@ -70,6 +72,11 @@ def write_texts(folder: Path) -> None:
     (folder / "text/valid.txt").write_text(story * 3)
     rows = [{"text": f"there was a {('girl', 'dog')[i % 2]} .", "label": i % 2} for i in range(20)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ranked = [
+        {"prompt": f"there was a {who}", "chosen": "and a dog .", "rejected": "."}
+        for who in ("girl", "boy", "dog", "cat")
+    ]
+    (folder / "ranked.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ranked))
     short_tasks(folder / "tasks.jsonl")
 
 

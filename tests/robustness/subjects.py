@@ -29,6 +29,7 @@ from tests.report import fixtures
 from tests.robustness import mutations
 from tests.robustness.mutations import BYTES, Mutation
 from tinylm import locks
+from tinylm.alignment.reward_model import RewardModel, rewards_of
 from tinylm.alignment.self_instruct.records import Instance, as_lines, read_tasks
 from tinylm.config import DataConfig, RunConfig, load_config, to_dict
 from tinylm.config.finetuning import ClassificationConfig
@@ -38,6 +39,7 @@ from tinylm.data.corpora.files import FilesCorpus
 from tinylm.data.images import read_digits
 from tinylm.data.labelled import read_labelled
 from tinylm.data.pairs import read_pairs
+from tinylm.data.preferences import read_preferences
 from tinylm.data.token_files import TokenFile
 from tinylm.data.vectors import load_table, read_vectors
 from tinylm.data.windows import TokenWindows
@@ -54,6 +56,7 @@ from tinylm.experiments.document.inputs import load_inputs
 from tinylm.experiments.document.record import changed_since, read_record, write_record
 from tinylm.experiments.preparation import encoded_split, prepare_data, resolve, vectors_of
 from tinylm.experiments.records import read_compression, read_distillation
+from tinylm.experiments.reward_models import load_reward_model, read_about, save_reward_model
 from tinylm.experiments.self_instructing import Asked, make_set
 from tinylm.finetuning.adapters import activate, attach
 from tinylm.finetuning.longlora import extended
@@ -63,6 +66,7 @@ from tinylm.language_model import LanguageModel
 from tinylm.reading import signed
 from tinylm.registry import METHODS, TOKENIZERS
 from tinylm.report import typst
+from tinylm.tokenizers.base import SOS_ID
 from tinylm.training.commands import Commands
 from tinylm.training.tracking import Tracker, read_metrics
 
@@ -456,6 +460,35 @@ def use_steps(base: Base, folder: Path) -> str:
     return digest([each.as_dict() for each in made.tasks], dict(made.counts))
 
 
+def make_rankings(base: Base, folder: Path) -> None:
+    rows = [
+        {"prompt": f"Story {i}", "responses": ["The dog.", "A cat ran.", "The end."],
+         "ranking": [1, [0, 2]]} if i % 2 else
+        {"prompt": f"Story {i}", "chosen": "The dog saw", "rejected": "cats.", "score": 2}
+        for i in range(6)
+    ]  # fmt: skip
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (folder / "train.jsonl").write_text(text, "utf-8")
+
+
+def use_rankings(base: Base, folder: Path) -> str:
+    data = read_preferences(folder, base.lm().tokenizer, 20, held_out=0.4)
+    return digest(data.train, data.validation, data.source)
+
+
+def make_reward_model(base: Base, folder: Path) -> None:
+    model = RewardModel(base.lm().model)
+    measured = {"pairs": 1, "accuracy": [1.0, None, None]}
+    save_reward_model(model, base.lm().tokenizer, folder, 2, {}, {"steps": 2}, measured)
+
+
+def use_reward_model(base: Base, folder: Path) -> str:
+    lm = base.lm()
+    model = load_reward_model(folder, lm.tokenizer)
+    text = [SOS_ID, *lm.tokenizer.encode(TEXT)]
+    return digest(read_about(folder), rewards_of(model, [text, text[:4]]))
+
+
 def use_images(base: Base, folder: Path) -> str:
     data = read_digits(folder / "images", folder / "labels")
     return digest(data.images, data.labels)
@@ -758,6 +791,8 @@ SUBJECTS = [
     Subject("labelled .jsonl", make_labelled(".jsonl"), "*", JSON_LINES, use_labelled,
             guarded=False),
     Subject("labelled .csv", make_labelled(".csv"), "*", BYTES, use_labelled, guarded=False),
+    Subject("rankings .jsonl", make_rankings, "*", JSON_LINES, use_rankings, guarded=False),
+    Subject("reward model", make_reward_model, "reward.json", JSON, use_reward_model, sign_json),
     Subject("pairs .jsonl", make_pairs, "*", JSON_LINES, use_pairs, guarded=False),
     Subject("seed tasks", make_tasks, "*", JSON_LINES, use_tasks, guarded=False),
     Subject("steps of Self-Instruct", make_steps, "[idc]*s.jsonl", JSON_LINES, use_steps,

@@ -19,6 +19,7 @@ from tests.robustness.server import (
     PRUNE,
     QUANTIZE,
     REPORT,
+    REWARD,
     STARTED,
     TINY,
     TRAIN,
@@ -160,6 +161,10 @@ def test_pruning_while_training(server: Server, tmp_path: Path) -> None:
 
 def test_quantization(server: Server, tmp_path: Path) -> None:
     check(server, tmp_path, [TRAIN], QUANTIZE, same(QUANTIZE), "is not empty: give --out")
+
+
+def test_rewarding(server: Server, tmp_path: Path) -> None:
+    check(server, tmp_path, [TRAIN], REWARD, same(REWARD), "is not empty: give --out")
 
 
 def test_compression(server: Server, tmp_path: Path) -> None:

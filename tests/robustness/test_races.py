@@ -33,6 +33,8 @@ COMMANDS = {
     "small": "compress runs/tiny --max-loss 900% -o steps=2 -o 'shares=[0.5]' -o 'widths=[[4,4]]' "
     "-o calibration=4 -o windows=2 --out small",
     "tuned": "instruct runs/tiny --tasks tasks.jsonl --steps 2 --out tuned",
+    "rewards": "reward runs/tiny --rule no-repetition --steps 2 -o rule.length=1 "
+    "-o rule.least_words=0 -o ranked_prompts=8 -o max_new_tokens=12 --out rewards",
     "student": "distill runs/tiny --out student --steps 2 -o model.hidden_size=8",
 }
 """The folder that a command writes to, as the command names it -> the command."""
