@@ -85,6 +85,49 @@ ALIGNMENT: dict[str, Reference] = {
         "Annual Meeting of the Association for Computational Linguistics",
         "https://arxiv.org/abs/2402.14740",
     ),
+    "luce1959": Reference(
+        "R. D. Luce",
+        1959,
+        "Individual choice behavior: a theoretical analysis",
+        "Wiley",
+        "https://psycnet.apa.org/record/1960-03588-000",
+    ),
+    "kendall1945": Reference(
+        "M. G. Kendall",
+        1945,
+        "The treatment of ties in ranking problems",
+        "Biometrika 33",
+        "https://doi.org/10.1093/biomet/33.3.239",
+    ),
+    "guo2017": Reference(
+        "C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger",
+        2017,
+        "On calibration of modern neural networks",
+        "International Conference on Machine Learning",
+        "https://arxiv.org/abs/1706.04599",
+    ),
+    "stiennon2020": Reference(
+        "N. Stiennon, L. Ouyang, J. Wu, D. Ziegler, R. Lowe, C. Voss, A. Radford, D. Amodei and P. "
+        "Christiano",
+        2020,
+        "Learning to summarize from human feedback",
+        "Neural Information Processing Systems",
+        "https://arxiv.org/abs/2009.01325",
+    ),
+    "touvron2023b": Reference(
+        "H. Touvron, L. Martin, K. Stone et al.",
+        2023,
+        "Llama 2: open foundation and fine-tuned chat models",
+        "arXiv",
+        "https://arxiv.org/abs/2307.09288",
+    ),
+    "eisenstein2023": Reference(
+        "J. Eisenstein, C. Nagpal, A. Agarwal et al.",
+        2023,
+        "Helping or herding? Reward model ensembles mitigate but do not eliminate reward hacking",
+        "arXiv",
+        "https://arxiv.org/abs/2312.09244",
+    ),
     "ouyang2022": Reference(
         "L. Ouyang, J. Wu, X. Jiang, D. Almeida, C. L. Wainwright, P. Mishkin, C. Zhang, "
         "S. Agarwal, K. Slama, A. Ray, J. Schulman, J. Hilton, F. Kelton, L. Miller, M. "
