@@ -81,20 +81,12 @@ def test_a_frozen_body_is_read_once() -> None:
 def test_differences_of_rewards_are_recovered(loss: str) -> None:
     """Who wins as often as rewards of log 1, log 2 and log 4 say, gets these but for a constant."""
     prompt, texts = (SOS_ID, 4), ((5, EOS_ID), (6, EOS_ID), (7, EOS_ID))
-    strength = (1, 2, 4)
+    counts = {(1, 0): 2, (0, 1): 1, (2, 0): 4, (0, 2): 1, (2, 1): 2, (1, 2): 1}
     wins = [
-        Ranking(prompt, (texts[i], texts[j]), (0, 1))
-        for i in range(3)
-        for j in range(3)
-        if i != j
-        for _ in range(strength[i] * 4 // math.gcd(strength[i], strength[j]) // 4 or 1)
+        Ranking(prompt, (texts[winner], texts[loser]), (0, 1))
+        for (winner, loser), count in counts.items()
+        for _ in range(count)
     ]
-    counts = {(i, j): 0 for i in range(3) for j in range(3)}
-    for ranking in wins:
-        i, j = (texts.index(response) for response in ranking.responses)
-        counts[i, j] += 1
-    assert counts[2, 0] == 4 * counts[0, 2]
-    assert counts[1, 0] == counts[2, 1] * 1 == 2 * counts[1, 2]
     rewarding, model = task(wins, loss=loss), reward_model()
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.5, max_iter=150, tolerance_grad=1e-10)
     batch = rewarding.batch(np.arange(len(wins)))
