@@ -18,7 +18,6 @@ import torch
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from tinylm import folders
 from tinylm.alignment.learned_reward import LearnedReward
 from tinylm.alignment.measuring import measure_policy
 from tinylm.alignment.samples import Reward
@@ -206,8 +205,7 @@ def align(
         record = Compression("align", asked.method, to_dict(asked.settings), of, details=details)
         done = LanguageModel(merged, lm.tokenizer, lm.source)
         written = write_compressed(out, context, done, record, OWN, within)
-        folders.remove(out / CHECKPOINTS)
-        (out / RECIPE).unlink()
+        place.clear()
     return written
 
 

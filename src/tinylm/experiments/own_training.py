@@ -64,19 +64,25 @@ class Place:
     """Name of the file of the recipe."""
     checkpoints: str
     """Name of the folder of checkpoints."""
+    finished: str = "config.yaml"
+    """Name of the file that is written last, when the work is done."""
 
     def clear_finished(self, console: Console) -> None:
-        """Delete what a command left that was killed after its folder had become a run.
+        """Delete what a command left that was killed after its work was done.
 
         Raises:
             LockedError: if another process writes there.
         """
-        if not (self.out / "config.yaml").exists():
+        if not (self.out / self.finished).exists():
             return
         with locked(self.out, console.warn):
-            if (self.out / self.checkpoints).exists():
-                folders.remove(self.out / self.checkpoints)
-            (self.out / self.recipe).unlink(missing_ok=True)
+            self.clear()
+
+    def clear(self) -> None:
+        """Delete checkpoints and recipe."""
+        if (self.out / self.checkpoints).exists():
+            folders.remove(self.out / self.checkpoints)
+        (self.out / self.recipe).unlink(missing_ok=True)
 
     def has_begun(self, kind: type[Any], recipe: Mapping[str, Any]) -> bool:
         """Whether a training by the same recipe has begun there.

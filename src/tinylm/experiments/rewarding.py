@@ -18,7 +18,6 @@ import torch
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from tinylm import folders
 from tinylm.alignment.reward_measuring import Judged, measured
 from tinylm.alignment.reward_model import RewardModel, rewards_of
 from tinylm.alignment.samples import Reward, Sample
@@ -27,7 +26,7 @@ from tinylm.config.reward import RewardConfig
 from tinylm.data.preferences import Preferences, Ranking
 from tinylm.errors import ConfigError
 from tinylm.experiments.compressing import before, new_run
-from tinylm.experiments.context import Console, Context, threads
+from tinylm.experiments.context import Context, threads
 from tinylm.experiments.own_training import Place, train_to_best
 from tinylm.experiments.preparation import encoded_split
 from tinylm.experiments.ranking import (
@@ -44,7 +43,6 @@ from tinylm.experiments.rewards import RuleChoice
 from tinylm.finetuning.adapters import attach
 from tinylm.finetuning.linear import refuse_quantized
 from tinylm.language_model import LanguageModel
-from tinylm.locks import locked
 from tinylm.model.base import GenerativeModel
 from tinylm.model.dropout import leave_out
 from tinylm.tasks.reward import RewardModelling
@@ -121,7 +119,8 @@ def train_reward_model(context: Context, out: Path, asked: Asked, commands: Comm
         refuse_quantized(lm.model)
     length = lm.model.config.context_length
     base = before(context, lm).source["sha256"]
-    _clear_finished(out, console)
+    place = Place(out, RECIPE, WORK, ABOUT)
+    place.clear_finished(console)
     with new_run(out, console, OWN), threads(asked.training.threads):
         given, corpus = None, None
         if asked.preferences is not None:
@@ -132,7 +131,6 @@ def train_reward_model(context: Context, out: Path, asked: Asked, commands: Comm
             train = encoded_split(context.config.data, lm.tokenizer, "train", console)
             corpus = train.header.corpus
         recipe = _recipe(asked, base, corpus, given)
-        place = Place(out, RECIPE, WORK)
         goes_on = place.has_begun(Recipe, recipe)
         if given is None:
             assert asked.rule is not None
@@ -167,21 +165,8 @@ def train_reward_model(context: Context, out: Path, asked: Asked, commands: Comm
         about = save_reward_model(
             *(model, lm.tokenizer, out, outcome.best_step, dict(recipe), training, result)
         )
-        _clear(out)
+        place.clear()
     return about
-
-
-def _clear_finished(out: Path, console: Console) -> None:
-    """Delete what a killed process left beside a reward model that was finished."""
-    if (out / ABOUT).exists() and ((out / WORK).exists() or (out / RECIPE).exists()):
-        with locked(out, console.warn):
-            _clear(out)
-
-
-def _clear(out: Path) -> None:
-    if (out / WORK).exists():
-        folders.remove(out / WORK)
-    (out / RECIPE).unlink(missing_ok=True)
 
 
 def reward_model(body: GenerativeModel, asked: Asked) -> RewardModel:
