@@ -154,7 +154,7 @@ def test_a_divergence_of_tokens_in_the_loss_is_not_quite_the_gradient() -> None:
         task = task_of(
             GRPO, start, **(PLAIN | own | {"kl_estimator": name, "samples": 64, "prompts": 2})
         )
-        made = estimates(task, policy, policy, PHASES) * MOST
+        made = estimates(task, policy, policy, 16) * MOST
         off[name] = float((made.mean(0) - _exact(False)).norm() / _exact(False).norm())
     assert off["k3"] > 0.2
     assert off["weighted-k3"] < off["k3"]
@@ -162,8 +162,6 @@ def test_a_divergence_of_tokens_in_the_loss_is_not_quite_the_gradient() -> None:
 
 TRAINED: list[tuple[str, Any, dict[str, Any]]] = [
     ("REINFORCE", Reinforce, {}),
-    ("REINFORCE, value", Reinforce, {"baseline": "value"}),
-    ("REINFORCE, weighted", Reinforce, {"passes": 2}),
     ("PPO", PPO, {}),
     ("GRPO", GRPO, UNBIASED),
 ]

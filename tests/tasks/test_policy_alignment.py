@@ -14,12 +14,14 @@ import torch
 from tests.alignment.policies import task_of
 from tests.alignment.spaces import CountReward, moved, space_model
 from tests.contracts.test_alignments import trainer
+from tinylm.alignment.log_probabilities import token_log_probabilities
 from tinylm.alignment.policy_losses import adapted_beta, effective_sample_size
 from tinylm.alignment.samples import Sample
 from tinylm.checkpoint import load_checkpoint, load_training_state
 from tinylm.config import TrainingConfig
 from tinylm.errors import AlignmentError, ConfigError
 from tinylm.model.weights import load_weights
+from tinylm.tasks.alignment import base
 from tinylm.tasks.alignment.grpo import GRPO
 from tinylm.tasks.alignment.policy import PolicyAlignment
 from tinylm.tasks.alignment.ppo import PPO
@@ -172,6 +174,39 @@ def test_estimates_that_would_do_nothing_are_refused(method: type[PolicyAlignmen
         task_of(Reinforce, space_model(), prompts=1, samples=1)
 
 
+def test_the_temperature_is_that_of_every_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = space_model(sharpness=3)
+    task = task_of(PPO, start, prompts=4, samples=4, temperature=0.5)
+    policy = moved(start)
+    batch = task.prepare(policy, task.batch(np.arange(16)))
+    for made, model in ((batch.old, policy), (batch.start, start)):
+        wanted = token_log_probabilities(model, batch.rows, 0.5).detach()
+        torch.testing.assert_close(made, wanted)
+        other = token_log_probabilities(model, batch.rows).detach()
+        assert not torch.allclose(made, other)
+    new, _ = task._read(policy, batch.rows, True)
+    torch.testing.assert_close(new.detach(), batch.old)
+    seen = []
+    monkeypatch.setattr(base, "measure_policy", lambda *given, **_: seen.append(given) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        task.validate(policy)
+    assert seen[0][6] == 0.5
+
+
+def test_a_state_without_its_responses_is_refused() -> None:
+    start = space_model()
+    task = task_of(PPO, start, prompts=2, samples=2)
+    task.prepare(start, task.batch(np.arange(2)))
+    state, tensors = task.state(), dict(task.tensors())
+    again = task_of(PPO, start, prompts=2, samples=2)
+    again.restore(state, tensors)
+    assert again.phase is not None
+    assert torch.equal(again.phase.old, tensors["old"])
+    del tensors["old"]
+    with pytest.raises(AlignmentError, match="are not all in the state of training"):
+        again.restore(state, tensors)
+
+
 def test_a_response_that_was_cut_off_pays_for_it() -> None:
     start = space_model()
     drawn = []
@@ -194,13 +229,15 @@ def test_older_responses_tell_less() -> None:
     policy = moved(start)
     everything = np.arange(64)
     task.loss(policy, task.prepare(policy, task.batch(everything)))
-    assert task.measures()["effective sample size"] == 1
+    assert task.measures()["effective sample size"] == pytest.approx(1)
     task.after_step(policy, 1)
     later = moved(policy, 0.2)
     task.loss(later, task.prepare(later, task.batch(everything)))
     share = task.measures()["effective sample size"]
     assert 0 < share < 0.9
-    assert effective_sample_size(torch.tensor([1.0, 0, 0, 0])) == 0.25
+    assert effective_sample_size(torch.tensor([2000.0, 0, 0, 0])) == 0.25
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    assert effective_sample_size(weights.log()) == pytest.approx(36 / (3 * 14))
 
 
 def test_a_weight_that_is_cut_off_is_none_beyond_it() -> None:

@@ -85,13 +85,15 @@ IMPORTANCE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def effective_sample_size(weights: Tensor) -> float:
+def effective_sample_size(log_weights: Tensor) -> float:
     """Return how many equally weighted responses tell as much, as a share: (sum w)^2 / (n sum w^2).
 
     Args:
-        weights: of responses, (responses,), not all 0.
+        log_weights: log w of each response, (responses,); of any size, none overflows.
     """
-    return float(weights.sum().square() / (len(weights) * weights.square().sum()))
+    log_weights = log_weights.double()
+    sums = 2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)
+    return float(sums.exp() / len(log_weights))
 
 
 # Over what a loss is a mean.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tinylm.data.windows import IGNORED, Batch
+from tinylm.errors import AlignmentError
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,16 @@ class Rollouts:
 
 
 def restored(tensors: Mapping[str, Tensor], by_tokens: bool) -> Rollouts:
-    """Return what ``Rollouts.tensors`` was of."""
-    parts: dict[str, Any] = dict(tensors)
+    """Return what ``Rollouts.tensors`` was of.
+
+    Raises:
+        AlignmentError: if it was of none.
+    """
+    names = [field.name for field in fields(Rollouts) if field.type == "Tensor"]
+    parts: dict[str, Any] = {name: each for name, each in tensors.items() if name in names}
+    if len(parts) < len(names) or len({each.shape for each in parts.values()}) > 1:
+        raise AlignmentError(
+            "the responses that were drawn are not all in the state of training: go on from an "
+            "earlier step, or align anew"
+        )
     return Rollouts(by_tokens=by_tokens, **parts)

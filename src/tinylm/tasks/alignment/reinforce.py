@@ -12,7 +12,6 @@ from tinylm.alignment.policy_losses import (
     effective_sample_size,
     group_mean,
     leave_one_out,
-    of_sequences,
     policy_gradient_loss,
 )
 from tinylm.alignment.rollouts import Rollouts
@@ -70,8 +69,7 @@ class Reinforce(PolicyAlignment):
     def token_losses(self, new: Tensor, old: Tensor, batch: Rollouts) -> Tensor:
         """Return minus advantage times log-probability, weighed; see ``PolicyAlignment``."""
         log_ratio = (new - old).detach()
-        share = effective_sample_size(of_sequences(log_ratio, batch.mask)[:, 0])
-        self.note(effective_sample_size=share)
+        self.note(effective_sample_size=effective_sample_size(log_ratio.sum(1)))
         importance = IMPORTANCE.get(self.settings.importance)
         if importance is None:
             return policy_gradient_loss(new, batch.advantages)
