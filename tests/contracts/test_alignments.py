@@ -25,6 +25,8 @@ from tinylm.tokenizers.base import EOS_ID, SOS_ID
 from tinylm.training.loop import Trainer
 
 STEPS, BETWEEN = 9, 4
+SETTINGS: dict[str, dict[str, Any]] = {"ipo": {"beta": 0.1}}
+"""Where the default asks for so little that the steps of a test go past it."""
 WANTED = 7
 """A word that is liked."""
 
@@ -60,7 +62,13 @@ def trainer(name: str, folder: Path, own: dict[str, Any] | None = None, **change
     method: type[Alignment[Any]] = ALIGNMENTS.load(name)
     of_preferences = method.learns_from == "preferences"
     phase = {} if of_preferences else {"prompts": 4, "samples": 2}
-    chosen = {"held_out_prompts": 4, "least_variety": 0.0, **phase, **(own or {})}
+    chosen = {
+        "held_out_prompts": 4,
+        "least_variety": 0.0,
+        **phase,
+        **SETTINGS.get(name, {}),
+        **(own or {}),
+    }
     settings = method.Settings(**chosen)
     prompts = [[SOS_ID, 4 + i, 5] for i in range(6)]
     aim = Aim(
