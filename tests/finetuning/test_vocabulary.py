@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.training.tiny import tiny_model, tiny_tokenizer
-from tinylm.errors import AdapterError
+from tests.training.tiny import TEXTS, tiny_model, tiny_tokenizer
+from tinylm.errors import AdapterError, ConfigError
 from tinylm.finetuning.adapters import attach
 from tinylm.finetuning.lora import Lora
 from tinylm.finetuning.vocabulary import with_vocabulary
+from tinylm.tokenizers.bytes import BytesTokenizer
+from tinylm.tokenizers.word import WordSettings, WordTokenizer
 
 
 @pytest.mark.parametrize("tied", [False, True])
@@ -53,3 +55,20 @@ def test_more_words_come_after_all_others_and_are_written_in_lower_case() -> Non
     assert tokenizer.with_words(["cat"]) is tokenizer
     assert tokenizer.unknown_words(["the cat! a tale, a tale"])["tale"] == 2
     assert "cat" not in tokenizer.unknown_words(["the cat"])
+
+
+def test_a_setting_names_more_words() -> None:
+    tokenizer = tiny_tokenizer()
+    settings = WordSettings(min_frequency=1, max_size=30, more_words=("tale", "cat", "dialogue"))
+    trained = WordTokenizer.train(TEXTS, settings)
+    assert trained.fingerprint() == tokenizer.with_words(["tale", "dialogue"]).fingerprint()
+    assert trained.vocab_size <= WordTokenizer.largest_vocabulary(settings) == 33
+    for wrong in ("two words", "Tale", "", '"'):
+        with pytest.raises(ConfigError, match="more_words"):
+            WordTokenizer.train(TEXTS, WordSettings(min_frequency=1, more_words=(wrong,)))
+
+
+def test_bytes_know_every_word() -> None:
+    tokenizer = BytesTokenizer()
+    assert tokenizer.with_words(["tale"]) is tokenizer
+    assert not tokenizer.unknown_words(["a tale"])

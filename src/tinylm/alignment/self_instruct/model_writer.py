@@ -65,8 +65,8 @@ class ModelWriter:
         for first in range(0, len(every), ROWS):
             batch = slice(first, first + ROWS)
 
-            def done(share: float, first: int = first) -> None:
-                progress((first + share * ROWS) / len(every))
+            def done(share: float, first: int = first, rows: int = len(every[batch])) -> None:
+                progress((first + share * rows) / len(every))
 
             written += self._write(every[batch], numbers[batch], request, done)
         return written
