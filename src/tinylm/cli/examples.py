@@ -61,9 +61,9 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     ),
     "self-instruct": (
         "tinylm self-instruct runs/instructed --out runs/self --number 4 --steps 2 "
-        "-o most_rounds=2 -o written_at_once=4 -o held_out=7",
-        "tinylm self-instruct runs/instructed --out runs/self --number 4 --steps 2 "
-        "-o most_rounds=2 -o written_at_once=4 -o held_out=7",
+        "-o most_rounds=2 -o held_out=7",
+        "tinylm self-instruct runs/try --writer runs/instructed --out runs/taught --number 4 "
+        "--steps 2 -o most_rounds=2 -o held_out=0",
     ),
     "reward": (
         "tinylm reward runs/quick --preferences short.jsonl --judge short --out runs/short-reward "

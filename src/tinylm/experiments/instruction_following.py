@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -116,9 +117,10 @@ def lines_of(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         change = row.difference
         value, low, high = (f"{100 * part:+.1f}" for part in (change.value, *change.ends))
+        interval = "" if math.isnan(change.low) else f" ({low} to {high})"
         name = "all" if row.kind is ALL else row.kind
         lines.append(
             f"{name:<16}{row.count:>6}{100 * row.before:>7.1f} %{100 * row.after:>7.1f} %  "
-            f"{value} ({low} to {high}): {change.word}"
+            f"{value}{interval}: {change.word}"
         )
     return lines

@@ -11,6 +11,7 @@ from tinylm.alignment.self_instruct.demands import Demand
 from tinylm.alignment.self_instruct.following import ALL, Answered, compared
 from tinylm.alignment.self_instruct.records import Instance
 from tinylm.alignment.self_instruct.story_tasks import StoryTask
+from tinylm.experiments.instruction_following import lines_of
 from tinylm.measurement import Verdict
 
 
@@ -50,3 +51,4 @@ def test_one_instruction_says_nothing_of_a_difference() -> None:
     row = compared(tasks("a"), answered(False), answered(True))[0]
     assert math.isnan(row.difference.low)
     assert row.as_dict()["verdict"] == "could not be measured"
+    assert lines_of([row])[1].endswith("100.0 %  +100.0: could not be measured")
