@@ -168,6 +168,7 @@ EXPERIMENTS = Registry(
         "quantization": "tinylm.experiments.quantization:EXPERIMENT",
         "distillation": "tinylm.experiments.distillation:EXPERIMENT",
         "compression": "tinylm.experiments.compression:EXPERIMENT",
+        "alignment": "tinylm.experiments.alignment:EXPERIMENT",
         "verification": "tinylm.experiments.verification:EXPERIMENT",
         "lab-svd": "tinylm.experiments.lab_svd:EXPERIMENT",
         "lab-mnist": "tinylm.experiments.lab_mnist:EXPERIMENT",

@@ -18,7 +18,7 @@ from tinylm.data.preferences import WrittenRanking
 from tinylm.model.base import GenerativeModel
 from tinylm.tokenizers.base import Tokenizer
 
-ROWS = 64
+ROWS = 256
 """Responses that are drawn at once."""
 _SEEDS = 2**31
 _LOTS = 1_000_033
@@ -36,6 +36,8 @@ class Ranked:
     """Rankings that are wrong on purpose."""
     alike: int
     """Prompts whose responses all earned the same, or were the same: there is no preference."""
+    tokens: int = 0
+    """Of all responses that were drawn."""
 
 
 def rank_samples(
@@ -72,12 +74,13 @@ def rank_samples(
     """
     rankings: list[WrittenRanking] = []
     scores: list[tuple[float, ...]] = []
-    turned = alike = 0
+    turned = alike = tokens = 0
     at_once = max(1, ROWS // responses)
     for first in range(0, len(prompts), at_once):
         asked = [prompt for prompt in prompts[first : first + at_once] for _ in range(responses)]
         of_batch = int(np.random.default_rng((seed, first)).integers(_SEEDS))
         samples = sample_responses(model, asked, most, of_batch, temperature)
+        tokens += sum(len(sample.response) for sample in samples)
         for row in range(0, len(samples), responses):
             different = _different(samples[row : row + responses], tokenizer)
             earned = reward(different) if different else []
@@ -98,7 +101,7 @@ def rank_samples(
                 )
             )
         progress(min(first + at_once, len(prompts)))
-    return Ranked(rankings, scores, turned, alike)
+    return Ranked(rankings, scores, turned, alike, tokens)
 
 
 def _different(samples: Sequence[Sample], tokenizer: Tokenizer) -> list[Sample]:

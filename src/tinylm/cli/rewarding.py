@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from tinylm.experiments.rewarding import Asked
 
 _ADAPTER = "adapter."
-_RATES = {"trained": 3e-4, "frozen": 1e-2}
-"""Learning rate by what is trained of the body."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,10 @@ def asked_of(given: Given, context: Context) -> Asked:
     Raises:
         ConfigError: for an unknown rule, adapter, key or value, and settings of what is not there.
     """
-    from tinylm.config import TrainingConfig, from_dict, from_overrides, method_settings, to_dict
+    from tinylm.config import from_overrides, method_settings
     from tinylm.config.reward import RewardConfig
     from tinylm.errors import ConfigError
-    from tinylm.experiments.rewarding import BATCH_SIZE, STEPS, Asked
+    from tinylm.experiments.rewarding import Asked, reward_training
     from tinylm.experiments.rewards import chosen_rule
     from tinylm.registry import METHODS
 
@@ -60,35 +58,24 @@ def asked_of(given: Given, context: Context) -> Asked:
     if given.rule is not None and given.judge is not None:
         raise ConfigError("--judge: the true reward is that of --rule: leave it out")
     settings = from_overrides(RewardConfig, options)
-    rate, adapter_settings = _RATES[settings.body], None
+    adapter_settings = None
     if given.adapter is not None:
         adapter_settings = method_settings(
             METHODS, given.adapter, [each.removeprefix(_ADAPTER) for each in of_adapter]
         )
-        rate = METHODS.load(given.adapter).learning_rate
     elif of_adapter:
         raise ConfigError(f"-o {of_adapter[0]} is about --adapter: name one, or leave it out")
-    own_training = to_dict(context.config.training) | {
-        "precision": "fp32",
-        "schedule": "linear",
-        "warmup_steps": 0,
-        "accumulation_steps": 1,
-        "validation_interval": 0,
-        "validations": 10,
-        "early_stop_patience": 0,
-        "checkpoint_interval": 20,
-        "log_interval": 1,
-        "snapshots": 0,
-        "tensorboard": False,
-        "wandb": False,
-        "learning_rate": rate if given.learning_rate is None else given.learning_rate,
-        "max_steps": given.steps or STEPS,
-        "batch_size": given.batch_size or BATCH_SIZE,
-        "seed": given.seed,
-    }
+    training = reward_training(
+        context.config.training,
+        *(settings, given.adapter),
+        learning_rate=given.learning_rate,
+        max_steps=given.steps,
+        batch_size=given.batch_size,
+        seed=given.seed,
+    )
     return Asked(
         settings=settings,
-        training=from_dict(TrainingConfig, own_training, "options"),
+        training=training,
         preferences=given.preferences,
         rule=chosen.get("rule"),
         judge=chosen.get("judge", chosen.get("rule")),

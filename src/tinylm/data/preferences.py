@@ -71,6 +71,8 @@ class Preferences:
     """Responses that the context could not hold whole."""
     shared: int = 0
     """Validation rankings whose prompt is also a training prompt."""
+    generated: int = 0
+    """Tokens that were drawn to make them; 0 where they were given."""
 
 
 @dataclass(frozen=True)

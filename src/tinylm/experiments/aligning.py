@@ -21,14 +21,14 @@ from typing_extensions import TypedDict
 from tinylm.alignment.learned_reward import LearnedReward
 from tinylm.alignment.measuring import measure_policy
 from tinylm.alignment.samples import Reward
-from tinylm.config import TrainingConfig, from_dict, to_dict
+from tinylm.config import TrainingConfig, to_dict
 from tinylm.data.preferences import Preferences
 from tinylm.data.token_files import TokenFile
 from tinylm.errors import ConfigError
 from tinylm.experiments.compressing import Compression, before, new_run, write_compressed
 from tinylm.experiments.context import Console, Context, threads
 from tinylm.experiments.merging import as_built
-from tinylm.experiments.own_training import Place, train_to_best
+from tinylm.experiments.own_training import Place, train_to_best, training_settings
 from tinylm.experiments.preparation import encoded_split
 from tinylm.experiments.ranking import (
     MADE_BY,
@@ -122,22 +122,8 @@ def training_of(
         "learning_rate": kind.learning_rate * (kind.adapter_rate if adapted else 1),
         "max_steps": kind.steps,
         "batch_size": kind.batch_size,
-        "precision": "fp32",
-        "schedule": "constant",
-        "warmup_steps": 0,
-        "accumulation_steps": 1,
-        "validation_interval": 0,
-        "validations": 10,
-        "early_stop_patience": 0,
-        "checkpoint_interval": 20,
-        "log_interval": 1,
-        "snapshots": 0,
-        "tensorboard": False,
-        "wandb": False,
     }
-    wanted = {name: value for name, value in given.items() if value is not None}
-    training = from_dict(TrainingConfig, to_dict(own) | usual | wanted, "options")
-    return kind.suited(training, settings)
+    return kind.suited(training_settings(own, usual, given), settings)
 
 
 def align(
@@ -315,13 +301,13 @@ def _with_own_rankings(
 ) -> Aim:
     """Return an aim with rankings of the start's own samples by its reward."""
     assert aim.reward is not None
-    settings = aim.settings
+    settings, tokens = aim.settings, 0
     if not kept:
         drawing = Drawing(
             *(settings.ranked_prompts, settings.responses, aim.most, aim.seed, settings.wrong)
         )
-        write_own_rankings(path, lm, aim.reward, aim.prompts, drawing, console)
-    made = given_preferences(path, lm, aim.seed, console)
+        tokens = write_own_rankings(path, lm, aim.reward, aim.prompts, drawing, console).tokens
+    made = replace(given_preferences(path, lm, aim.seed, console), generated=tokens)
     return replace(aim, preferences=made, source=made.source)
 
 

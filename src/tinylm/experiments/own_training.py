@@ -15,7 +15,7 @@ from typing import Any
 from tinylm import folders
 from tinylm.atomic import write_text
 from tinylm.checkpoint import load_checkpoint, step_of
-from tinylm.config import TrainingConfig
+from tinylm.config import TrainingConfig, from_dict, to_dict
 from tinylm.errors import AlignmentError, ConfigError
 from tinylm.experiments.context import Console
 from tinylm.experiments.recipes import difference
@@ -28,6 +28,39 @@ from tinylm.training.events import Listener, StepRecord, ValidationRecord, as_li
 from tinylm.training.loop import Trainer
 from tinylm.training.task import Task, Trained
 from tinylm.training.tracking import Tracker
+
+_USUAL = {
+    "precision": "fp32",
+    "schedule": "constant",
+    "warmup_steps": 0,
+    "accumulation_steps": 1,
+    "validation_interval": 0,
+    "validations": 10,
+    "early_stop_patience": 0,
+    "checkpoint_interval": 20,
+    "log_interval": 1,
+    "snapshots": 0,
+    "tensorboard": False,
+    "wandb": False,
+}
+"""Settings of a short training that goes on with trained weights."""
+
+
+def training_settings(
+    own: TrainingConfig, usual: Mapping[str, Any], given: Mapping[str, Any]
+) -> TrainingConfig:
+    """Return the settings of such a training.
+
+    Args:
+        own: how the run was trained; threads, device and the optimizer's settings are kept.
+        usual: what the training has where nothing is asked for.
+        given: what is asked for; a setting that is None is not.
+
+    Raises:
+        ConfigError: for a value that cannot be.
+    """
+    wanted = {name: value for name, value in given.items() if value is not None}
+    return from_dict(TrainingConfig, {**to_dict(own), **_USUAL, **usual, **wanted}, "options")
 
 
 class _Tracked:

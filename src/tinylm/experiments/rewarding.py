@@ -27,7 +27,7 @@ from tinylm.data.preferences import Preferences, Ranking
 from tinylm.errors import ConfigError
 from tinylm.experiments.compressing import before, new_run
 from tinylm.experiments.context import Context, threads
-from tinylm.experiments.own_training import Place, train_to_best
+from tinylm.experiments.own_training import Place, train_to_best, training_settings
 from tinylm.experiments.preparation import encoded_split
 from tinylm.experiments.ranking import (
     MADE_BY,
@@ -45,6 +45,7 @@ from tinylm.finetuning.linear import refuse_quantized
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel
 from tinylm.model.dropout import leave_out
+from tinylm.registry import METHODS
 from tinylm.tasks.reward import RewardModelling
 from tinylm.tokenizers.base import EOS_ID
 from tinylm.training.commands import Commands
@@ -58,6 +59,8 @@ BATCH_SIZE = 8
 """Rankings of a step where no number is given."""
 STEPS = 200
 """Optimizer steps where none are given."""
+RATES = {"trained": 3e-4, "frozen": 1e-2}
+"""Learning rate by what is trained of the body."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,33 @@ class Recipe(TypedDict):
     """Fingerprint of the stories whose beginnings are the prompts of own samples."""
 
 
-def train_reward_model(context: Context, out: Path, asked: Asked, commands: Commands) -> About:
+def reward_training(
+    own: TrainingConfig, settings: RewardConfig, adapter: str | None = None, **given: Any
+) -> TrainingConfig:
+    """Return how a reward model is trained.
+
+    Args:
+        own: how the run was trained.
+        settings: of the reward model.
+        adapter: name in the registry METHODS; None: there is none.
+        given: settings of training that were asked for; where one is None, the usual one.
+
+    Raises:
+        ConfigError: for a value that cannot be.
+    """
+    rate = RATES[settings.body] if adapter is None else METHODS.load(adapter).learning_rate
+    usual = {
+        "schedule": "linear",
+        "learning_rate": rate,
+        "max_steps": STEPS,
+        "batch_size": BATCH_SIZE,
+    }
+    return training_settings(own, usual, given)
+
+
+def train_reward_model(
+    context: Context, out: Path, asked: Asked, commands: Commands, within: Path | None = None
+) -> About:
     """Train a reward model, or go on where an interrupted training stopped.
 
     Args:
@@ -101,6 +130,7 @@ def train_reward_model(context: Context, out: Path, asked: Asked, commands: Comm
         out: a new folder, or that of an interrupted training.
         asked: what is asked for.
         commands: what to do when it stops before its end.
+        within: the run whose experiment makes it, inside of which it stands.
 
     Returns:
         What reward.json holds.
@@ -121,7 +151,7 @@ def train_reward_model(context: Context, out: Path, asked: Asked, commands: Comm
     base = before(context, lm).source["sha256"]
     place = Place(out, RECIPE, WORK, ABOUT)
     place.clear_finished(console)
-    with new_run(out, console, OWN), threads(asked.training.threads):
+    with new_run(out, console, OWN, within), threads(asked.training.threads):
         given, corpus = None, None
         if asked.preferences is not None:
             given = given_preferences(

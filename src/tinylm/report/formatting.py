@@ -78,6 +78,12 @@ def duration(seconds: float) -> str:
     return f"{hours}\u00a0h {minutes}\u00a0min" if minutes else f"{hours}\u00a0h"
 
 
+def with_sign(value: float, digits: int) -> str:
+    """Return a number with its sign; 0 has none: ``+0.50``, ``−1,200.0``, ``0.00``."""
+    text = f"{value:+,.{digits}f}".replace("-", "−")
+    return text if float(f"{value:.{digits}f}") else text[1:]
+
+
 def listed(items: Sequence[str], last: str = "and") -> str:
     """Return ``a, b and c``."""
     if len(items) < 2:

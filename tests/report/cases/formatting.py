@@ -17,6 +17,7 @@ from tinylm.report.formatting import (
     plural,
     setting,
     significant,
+    with_sign,
 )
 
 
@@ -30,6 +31,9 @@ def refused() -> str:
 
 
 PHRASES = [
+    Phrase("+0.50", lambda: with_sign(0.5, 2)),
+    Phrase("−1,200.0", lambda: with_sign(-1200, 1)),
+    Phrase("0.00", lambda: with_sign(-0.001, 2)),
     Phrase("1,234,567", lambda: count(1234567)),
     Phrase("999,999", lambda: millions(999_999)),
     Phrase("1.00 million", lambda: millions(1e6)),

@@ -17,7 +17,16 @@ from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import CONFIDENCE, VALUE_WORDS, Measurement, Verdict, compare
 from tinylm.perplexity import perplexity, perplexity_text
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Table, literal
-from tinylm.report.formatting import count, excerpt, listed, percent, plural, setting, significant
+from tinylm.report.formatting import (
+    count,
+    excerpt,
+    listed,
+    percent,
+    plural,
+    setting,
+    significant,
+    with_sign,
+)
 from tinylm.report.measurements import (
     compared,
     disturbances,
@@ -211,17 +220,11 @@ def _percent(nats: float) -> str:
     """Return a difference of losses as one of perplexity, with its sign."""
     share = 100 * math.expm1(nats)
     digits = 0 if abs(share) >= 100 else 1
-    return f"{_sign(share, digits)}\u202f%"
+    return f"{with_sign(share, digits)}\u202f%"
 
 
 def _points(value: float) -> str:
-    return _sign(value, 2)
-
-
-def _sign(value: float, digits: int) -> str:
-    """Return a number with its sign; 0 has none."""
-    text = f"{value:+,.{digits}f}".replace("-", "−")
-    return text if float(f"{value:.{digits}f}") else text[1:]
+    return with_sign(value, 2)
 
 
 def _judgement(result: Row) -> str:
@@ -339,7 +342,7 @@ def _cell(result: Row, method: Row, key: str) -> str:
         100 * math.expm1(part) if key == LOSS else part for part in (more.value, *more.ends)
     )
     digits = 0 if abs(value) >= 100 else 1
-    text = _sign(value, digits)
+    text = with_sign(value, digits)
     if not math.isnan(low):
         text += f" ± {(high - low) / 2:,.{digits}f}"
     return f"{text}\u202f%" if key == LOSS else text

@@ -92,7 +92,7 @@ class Alignment(Task[GenerativeModel, Batches]):
         self.held = {"the start": self.start.config}
         self.measured: Measured | None = None
         """Of the last validation."""
-        self.generated = 0
+        self.generated = 0 if aim.preferences is None else aim.preferences.generated
         """Tokens of responses that were drawn to learn from."""
         self._first_variety: float | None = None
         self._stopped: str | None = None

@@ -7,6 +7,7 @@ much as a short one.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,8 @@ from tinylm.data.windows import IGNORED, Batch
 from tinylm.errors import AlignmentError
 from tinylm.model.base import GenerativeModel
 from tinylm.tasks.alignment.base import Aim, Alignment
+
+_PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -151,9 +154,14 @@ class PreferenceAlignment(Alignment[Comparisons]):
     def with_budget(
         cls, settings: Any, training: TrainingConfig, tokens: int, length: float
     ) -> tuple[Any, TrainingConfig]:
-        """Return settings by which so many tokens are ranked; see ``Alignment.with_budget``."""
+        """Return settings by which so many tokens are ranked; see ``Alignment.with_budget``.
+
+        The rankings are gone through three times at most: they are learned by heart soon after.
+        """
         prompts = max(2, round(tokens / (settings.responses * length)))
-        return replace(settings, ranked_prompts=prompts), training
+        of_a_step = training.batch_size * training.accumulation_steps
+        steps = min(training.max_steps or cls.steps, math.ceil(_PASSES * prompts / of_a_step))
+        return replace(settings, ranked_prompts=prompts), replace(training, max_steps=steps)
 
     def __len__(self) -> int:
         """Return the number of rankings."""
