@@ -32,9 +32,9 @@ class DPOConfig(PreferenceConfig):
 class IPOConfig(PreferenceConfig):
     """Identity preference optimisation (Azar et al. 2024)."""
 
-    beta: PositiveFloat = 10.0
+    beta: PositiveFloat = 2.0
     """How strongly it is held to the start: the log ratios of a pair shall differ by 1/(2 beta), by
-    0.05 nats a token where they are means. 0.1 is usual for sums."""
+    0.25 nats a token where they are means. 0.1 is usual for sums."""
     over_tokens: Literal["mean", "sum"] = "mean"
     """The log ratio of a response is the mean of its tokens', as the authors train, or their sum,
     as the paper writes it."""
