@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tests.training.tiny import tiny_model, tiny_tokenizer
 from tinylm.alignment.log_probabilities import token_log_probabilities
+from tinylm.alignment.measuring import Measured
 from tinylm.alignment.start_sums import StartSums, Text
 from tinylm.data.preferences import Preferences, Ranking
 from tinylm.errors import AlignmentError
@@ -34,6 +35,7 @@ RANKINGS = (
     Ranking(B, ((7, EOS_ID), (8, 9, 10, EOS_ID), (10, 11)), (1, 0, 2)),
     Ranking(B, ((4, 5, EOS_ID), (5, EOS_ID), (5, 5, EOS_ID)), (0, 1, 1)),
 )
+UNREWARDED = Measured([], [], [])
 TIED = Ranking(A, ((7, EOS_ID), (8, EOS_ID)), (0, 0))
 
 
@@ -128,8 +130,11 @@ def test_the_loss_of_rankings_is_that_of_their_texts_one_by_one(
     expected = expected_loss(name, model, start, made)
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-9)
     # A validation says the same as a mean, though it reads two rankings at a time.
-    assert made.held_out_loss(model, None) == pytest.approx(expected / len(RANKINGS), rel=1e-9)
-    assert made.held_out_measures() == pytest.approx(made.measures())
+    mean = expected / len(RANKINGS)
+    assert made.held_out_loss(model, UNREWARDED) == pytest.approx(mean, rel=1e-9)
+    held_out = dict(made.held_out_measures())
+    assert held_out.pop("preference loss") == pytest.approx(mean)
+    assert held_out == pytest.approx(made.measures())
 
 
 def test_kto_takes_responses_and_a_baseline_of_mismatched_ones() -> None:
@@ -151,8 +156,10 @@ def test_kto_takes_responses_and_a_baseline_of_mismatched_ones() -> None:
     assert count == len(made.examples)
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-9)
     assert made.measures()["baseline"] == pytest.approx(baseline, rel=1e-9)
-    assert made.held_out_loss(model, None) == pytest.approx(expected / count, rel=1e-9)
-    assert made.held_out_measures() == pytest.approx(made.measures())
+    assert made.held_out_loss(model, UNREWARDED) == pytest.approx(expected / count, rel=1e-9)
+    held_out = dict(made.held_out_measures())
+    assert held_out.pop("preference loss") == pytest.approx(expected / count)
+    assert held_out == pytest.approx(made.measures())
 
 
 @pytest.mark.parametrize(
@@ -229,6 +236,12 @@ def test_mistakes_are_caught(name: str, monkeypatch: pytest.MonkeyPatch) -> None
         exchanged = task(name, model)
         loss = exchanged.loss(start, everything(exchanged))[0]
         assert float(loss.detach()) != pytest.approx(right, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_where_a_reward_is_known_the_best_is_what_earns_most(name: str) -> None:
+    made = task(name)
+    assert made.held_out_loss(policy_model(), Measured([], [0.25, 0.75], [])) == -0.5
 
 
 def test_good_responses_weigh_as_much_as_bad_ones_unless_it_is_said() -> None:

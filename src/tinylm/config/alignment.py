@@ -58,7 +58,7 @@ class PreferenceConfig(AlignmentConfig):
 
     beta: PositiveFloat = 0.1
     """How strongly it is held to the start: the implicit reward is beta times the log ratio."""
-    ranked_prompts: PositiveInt = 400
+    ranked_prompts: PositiveInt = 1000
     """Without a file of preferences: prompts whose responses are ranked by the reward."""
     responses: Annotated[int, Field(ge=2, le=64)] = 8
     """Without a file of preferences: responses to each of them."""

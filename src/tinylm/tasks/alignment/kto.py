@@ -19,7 +19,7 @@ from tinylm.data.preferences import Ranking
 from tinylm.data.windows import Batch
 from tinylm.model.base import GenerativeModel
 from tinylm.tasks.alignment.base import Aim, Alignment
-from tinylm.tasks.alignment.preference import longest_text, refuse_none
+from tinylm.tasks.alignment.preference import lacking, longest_text, refuse_none
 
 _MOST_SHIFTS = 64
 
@@ -135,7 +135,7 @@ class KTO(Alignment[Judgements]):
     )
     learns_from = "preferences"
     learning_rate = 3e-5
-    steps = 80
+    steps = 200
     batch_size = 32
 
     def begin(self, aim: Aim) -> None:
@@ -221,7 +221,10 @@ class KTO(Alignment[Judgements]):
 
     @torch.no_grad()
     def held_out_loss(self, model: GenerativeModel, measured: Measured) -> float:
-        """Return the mean loss of the held-out responses, with one baseline for all."""
+        """Return the mean loss of the held-out responses, with one baseline for all.
+
+        Or less their reward, if it is known.
+        """
         device, size = model.embedding.weight.device, self.aim.batch_size
         ratios, starts, gains = [], [], []
         for first in range(0, len(self.held_out), size):
@@ -234,7 +237,9 @@ class KTO(Alignment[Judgements]):
         baseline = torch.cat(gains).mean().clamp(min=0)
         desirable = torch.tensor([each.desirable for each in self.held_out], device=device)
         self._held_out_measures = self._measured(every, torch.cat(starts), desirable, baseline)
-        return float(self._losses(every, desirable, baseline).mean())
+        loss = float(self._losses(every, desirable, baseline).mean())
+        self._held_out_measures["preference loss"] = loss
+        return lacking(measured, loss)
 
     def measures(self) -> Mapping[str, float]:
         """Return implicit rewards above the baseline, their margin, and how many lie right."""

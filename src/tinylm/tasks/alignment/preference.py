@@ -114,6 +114,16 @@ def refuse_none(train: Sequence[object], validation: Sequence[object]) -> None:
             )
 
 
+def lacking(measured: Measured, loss: float) -> float:
+    """Return what is to be made small: less the reward where there is one, else the loss.
+
+    A preference is about whole texts, and most of what tells two of them apart is chance: the
+    held-out loss is lowest long before the reward, which is what was asked for, is highest.
+    """
+    reward = measured.mean_reward
+    return loss if reward is None else -reward
+
+
 def longest_text(texts: Sequence[Text]) -> int:
     """Return the tokens of the longest text that a model reads."""
     return max(len(prompt) + len(response) - 1 for prompt, response in texts)
@@ -124,7 +134,7 @@ class PreferenceAlignment(Alignment[Comparisons]):
 
     learns_from = "preferences"
     learning_rate = 1e-4
-    steps = 80
+    steps = 200
     batch_size = 4
     reads_start: ClassVar[bool] = True
     """Whether the loss needs the start's log-probabilities."""
@@ -234,7 +244,7 @@ class PreferenceAlignment(Alignment[Comparisons]):
 
     @torch.no_grad()
     def held_out_loss(self, model: GenerativeModel, measured: Measured) -> float:
-        """Return the mean loss of the held-out rankings."""
+        """Return the mean loss of the held-out rankings, or less their reward, if it is known."""
         total, device = 0.0, model.embedding.weight.device
         measures: dict[str, float] = {}
         for first in range(0, len(self.held_out), self.aim.batch_size):
@@ -243,8 +253,10 @@ class PreferenceAlignment(Alignment[Comparisons]):
             total += float(loss)
             for name, value in of_batch.items():
                 measures[name] = measures.get(name, 0.0) + value * batch.num_targets
-        self._held_out_measures = {n: total / len(self.held_out) for n, total in measures.items()}
-        return total / len(self.held_out)
+        mean = total / len(self.held_out)
+        self._held_out_measures = {n: value / len(self.held_out) for n, value in measures.items()}
+        self._held_out_measures["preference loss"] = mean
+        return lacking(measured, mean)
 
     def measures(self) -> Mapping[str, float]:
         """Return implicit rewards, their margin and accuracy, and the chosen log-probability."""
