@@ -44,7 +44,7 @@ def _gradient(
 ) -> tuple[float, list[torch.Tensor]]:
     """Loss and gradient of a phase of 8 responses in several batches, one step later."""
     start = space_model()
-    task = task_of(method, start, prompts=2, samples=4, **settings)
+    task = task_of(method, start, prompts=2, samples=4, passes=2, **settings)
     policy = moved(start)
     task.prepare(policy, task.batch(np.arange(8)))
     task.taken, task.updated = 0, True  # as in a second pass
@@ -112,6 +112,30 @@ def test_the_loss_of_grpo_is_zero_in_the_first_pass_and_its_gradient_is_not() ->
     assert abs(float(loss.detach())) > 1e-3
 
 
+def test_a_phase_of_one_step_is_read_once() -> None:
+    start = space_model()
+    policy = moved(start)
+    made = {}
+    for passes in (1, 2):
+        task = task_of(GRPO, start, prompts=2, samples=4, passes=passes)
+        read, own = [], task._read
+
+        def counting(*given: Any, own: Any = own, read: Any = read) -> Any:
+            read.append(given)
+            return own(*given)
+
+        task._read = counting  # type: ignore[method-assign]
+        batch = task.prepare(policy, task.batch(np.arange(8)))
+        loss, _ = task.loss(policy, batch)
+        made[passes] = (len(read), float(loss.detach()), task.measures()["KL"])
+        if passes == 1:
+            with pytest.raises(AlignmentError, match="cut into several"):
+                task.loss(policy, replace(batch, fresh=False))
+    assert made[1][0] == 2
+    assert made[2][0] == 3
+    assert made[1][1:] == pytest.approx(made[2][1:])
+
+
 def test_prompts_and_responses_of_a_phase_follow_from_seed_and_number() -> None:
     start = space_model()
     first, second, other = (
@@ -156,7 +180,7 @@ class Broken:
 
 
 def test_a_reward_that_is_no_number_is_refused_in_a_line() -> None:
-    task = task_of(Reinforce, space_model(), Broken(), prompts=2)
+    task = task_of(Reinforce, space_model(), Broken(), prompts=2, samples=2)
     with pytest.raises(
         AlignmentError, match="the reward broken gives nan to the response"
     ) as error:
@@ -211,7 +235,9 @@ def test_a_response_that_was_cut_off_pays_for_it() -> None:
     start = space_model()
     drawn = []
     for penalty in (0.0, 3.0):
-        task = task_of(Reinforce, start, CountReward(), prompts=8, no_end_penalty=penalty, beta=0.0)
+        task = task_of(
+            Reinforce, start, CountReward(), prompts=8, samples=2, no_end_penalty=penalty, beta=0.0
+        )
         task.settings = replace(task.settings, baseline="none")
         task.prepare(start, task.batch(np.arange(16)))
         assert task.phase is not None

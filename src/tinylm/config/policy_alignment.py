@@ -23,6 +23,10 @@ class ReinforceConfig(PolicyConfig):
         "value_weight": (Is("baseline", "value"),),
     }
 
+    prompts: PositiveInt = 128
+    """Prompts of a phase, whose responses are drawn at once and then learned from."""
+    samples: PositiveInt = 1
+    """Responses to each prompt."""
     baseline: Literal["none", "mean", "leave-one-out", "value"] = "leave-one-out"
     """What is subtracted from what a response earned: nothing; the mean of the responses to its
     prompt, or of its phase where there is one a prompt; that of the others of these (Kool et al.

@@ -13,7 +13,8 @@ from tinylm.alignment.rollouts import Rollouts
 from tinylm.errors import ConfigError
 from tinylm.tasks.alignment.policy import Drawn
 
-_LOSS = "loss"
+IN_LOSS = "loss"
+"""Where the divergence may be."""
 _NO_GRADIENT = ("k1",)
 
 
@@ -24,12 +25,12 @@ def refuse_estimator(settings: Any) -> None:
         ConfigError: naming the settings.
     """
     name = settings.kl_estimator
-    if settings.kl_in == _LOSS and name in _NO_GRADIENT:
+    if settings.kl_in == IN_LOSS and name in _NO_GRADIENT:
         raise ConfigError(
             f"-o kl_estimator={name} has no gradient in the loss: give kl_estimator=k2, k3 or "
             "weighted-k3, or kl_in=reward"
         )
-    if settings.kl_in != _LOSS and ESTIMATORS[name].weighted:
+    if settings.kl_in != IN_LOSS and ESTIMATORS[name].weighted:
         raise ConfigError(
             f"-o kl_estimator={name} has no effect in the reward beside k3: give kl_estimator=k3, "
             "or kl_in=loss"
@@ -38,7 +39,7 @@ def refuse_estimator(settings: Any) -> None:
 
 def cost_of_tokens(drawn: Drawn, settings: Any, beta: float) -> Tensor:
     """Return what the divergence takes from the reward of each token, (responses, seq)."""
-    if settings.kl_in == _LOSS:
+    if settings.kl_in == IN_LOSS:
         return torch.zeros_like(drawn.old)
     return beta * ESTIMATORS[settings.kl_estimator].value(drawn.old - drawn.start)
 
@@ -59,7 +60,7 @@ def surrogate(
     mask = batch.mask
     ratio = IMPORTANCE[of](new - old, mask)
     losses = clipped_loss(ratio, batch.advantages, settings.clip_low, settings.clip_high)
-    if settings.kl_in == _LOSS:
+    if settings.kl_in == IN_LOSS:
         weight = IMPORTANCE["token"](new - old, mask)
         losses = losses + beta * ESTIMATORS[settings.kl_estimator].loss(new - batch.start, weight)
     with torch.no_grad():

@@ -14,7 +14,7 @@ from tinylm.alignment.policy_losses import group_deviation, group_mean
 from tinylm.alignment.rollouts import Rollouts
 from tinylm.config.policy_alignment import GRPOConfig
 from tinylm.tasks.alignment.base import Aim
-from tinylm.tasks.alignment.clipped import cost_of_tokens, refuse_estimator, surrogate
+from tinylm.tasks.alignment.clipped import IN_LOSS, cost_of_tokens, refuse_estimator, surrogate
 from tinylm.tasks.alignment.policy import Drawn, PolicyAlignment, Signal
 
 _EPS = 1e-4
@@ -46,6 +46,12 @@ class GRPO(PolicyAlignment):
     def normalise(self) -> str:
         """As the settings say."""
         return str(self.settings.normalise)
+
+    @property
+    def needs_old(self) -> bool:
+        """Not where each response is learned from once, and its divergence is in the loss."""
+        several = self.settings.passes * self.settings.minibatches > 1
+        return bool(several or self.settings.kl_in != IN_LOSS)
 
     def signal(self, drawn: Drawn) -> Signal:
         """Return how far each response is from the mean of its group."""

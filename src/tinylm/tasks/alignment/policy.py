@@ -99,6 +99,11 @@ class PolicyAlignment(Alignment[Rollouts]):
         return "sum"
 
     @property
+    def needs_old(self) -> bool:
+        """Whether the policy reads its responses before the first step of a phase, too."""
+        return True
+
+    @property
     def has_values(self) -> bool:
         """Whether a value head is trained beside the policy."""
         return False
@@ -200,8 +205,10 @@ class PolicyAlignment(Alignment[Rollouts]):
         rows = response_rows(samples).to(device)
         before = self.start_on(device)
         with torch.no_grad(), evaluating(model), evaluating(before):
-            old, values = self._read(model, rows, self.has_values)
             start, _ = self._read(before, rows, False)
+            old, values = torch.zeros_like(start), torch.zeros_like(start)
+            if self.needs_old:
+                old, values = self._read(model, rows, self.has_values)
         mask = rows.labels != IGNORED
         ended = torch.tensor([sample.finished for sample in samples], device=device)
         scores = torch.tensor(rewards, dtype=old.dtype, device=device)
@@ -209,14 +216,14 @@ class PolicyAlignment(Alignment[Rollouts]):
             scores - settings.no_end_penalty * ~ended,
             *(mask, old, start, values, settings.samples),
         )
-        kl = float((old - start).sum(1).mean())
         self._of_phase = {
             "reward": sum(rewards) / len(rewards),
-            "KL": kl,
             "length": float(mask.sum(1).double().mean()),
         }
         signal = self.signal(drawn)
-        self.after_phase(kl)
+        if self.needs_old:
+            self._of_phase["KL"] = float((old - start).sum(1).mean())
+            self.after_phase(self._of_phase["KL"])
         normalisation = NORMALISATIONS[self.normalise]
         assert rows.real is not None
         return Rollouts(
@@ -280,8 +287,15 @@ class PolicyAlignment(Alignment[Rollouts]):
         ratio is 1 to the last bit.
         """
         new, values = self._read(model, batch.rows, self.has_values)
+        if not (batch.fresh or self.needs_old):
+            raise AlignmentError(
+                "a phase of one step was cut into several: let training.accumulation_steps be as "
+                "the method's `suited` makes it"
+            )
         old = new.detach() if batch.fresh else batch.old
         losses = self.token_losses(new, old, batch)
+        if not self.needs_old:
+            self._of_steps[-1]["KL"] = float((old - batch.start).sum(1).mean())
         if self.has_values:
             losses = losses + self.value_losses(values, batch)
         return (losses * batch.weights).sum(), batch.num_targets

@@ -28,6 +28,7 @@ class Reinforce(PolicyAlignment):
     """The gradient of the log-probability, weighed by the advantage."""
 
     Settings = ReinforceConfig
+    steps = 60
     label = "REINFORCE"
     noun = "REINFORCE"
     explanation = (
