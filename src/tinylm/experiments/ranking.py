@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tinylm.alignment.rankings import Ranked, rank_samples
 from tinylm.alignment.samples import Reward
@@ -14,6 +14,8 @@ from tinylm.data.token_files import TokenFile
 from tinylm.errors import AlignmentError, ConfigError
 from tinylm.experiments.context import Console
 from tinylm.language_model import LanguageModel
+
+Value = TypeVar("Value")
 
 MADE_BY = ("ranked_prompts", "responses", "wrong")
 """Settings of how rankings are made, without effect beside a file."""
@@ -184,7 +186,7 @@ def beginnings(
     return starts
 
 
-def spread(prompts: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+def spread(values: Sequence[Value], count: int) -> list[Value]:
     """Return so many of them, evenly spread, or all where there are no more."""
-    chosen = min(count, len(prompts))
-    return [list(prompts[i * len(prompts) // chosen]) for i in range(chosen)]
+    chosen = min(count, len(values))
+    return [values[i * len(values) // chosen] for i in range(chosen)]

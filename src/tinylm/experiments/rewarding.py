@@ -36,6 +36,7 @@ from tinylm.experiments.ranking import (
     given_preferences,
     refuse_beside_file,
     room_after,
+    spread,
     write_own_rankings,
 )
 from tinylm.experiments.reward_models import ABOUT, CHECKPOINTS, About, save_reward_model
@@ -61,6 +62,8 @@ STEPS = 200
 """Optimizer steps where none are given."""
 RATES = {"trained": 3e-4, "frozen": 1e-2}
 """Learning rate by what is trained of the body."""
+MOST_CENTRED = 256
+"""Rankings of the training split, evenly spread, whose mean reward is made 0."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +184,7 @@ def train_reward_model(
             *(place, model, task, asked.training, recipe, goes_on, console, commands)
         )
         with console.task("Measuring the rewards"):
-            rewards = centred(model, given.train)
+            rewards = centred(model, spread(given.train, MOST_CENTRED))
             judge = None if asked.judge is None else asked.judge.open(lm)
             result = measured(judged(model, given.validation, judge), seed)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
