@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -101,6 +102,9 @@ def test_a_reward_of_length_alone_is_found_out() -> None:
     ]
     result = length_bias(rankings)
     assert result["spearman"][0] == pytest.approx(1)
+    assert result["true_spearman"] is None
+    known = [replace(each, true=[-reward for reward in each.rewards]) for each in rankings]
+    assert length_bias(known)["true_spearman"][0] == pytest.approx(-1)
     longer, shorter = result["longer_is_better"], result["shorter_is_better"]
     assert (longer["pairs"], longer["accuracy"][0]) == (3, 1)
     assert (shorter["pairs"], shorter["accuracy"][0]) == (3, 0)

@@ -121,10 +121,16 @@ def agreement(judged: Sequence[Judged]) -> dict[str, Any]:
 
 
 def length_bias(judged: Sequence[Judged]) -> dict[str, Any]:
-    """Return how the reward hangs on the number of tokens of a response."""
+    """Return how the reward hangs on the number of tokens of a response, and how the true one does.
+
+    A correlation is no bias where the true reward has the same.
+    """
     lengths = [[len(response) for response in each.ranking.responses] for each in judged]
+    known = [i for i, each in enumerate(judged) if each.true is not None]
+    true = _correlation([_true(judged[i]) for i in known], [lengths[i] for i in known])
     result: dict[str, Any] = {
-        "spearman": _correlation([each.rewards for each in judged], lengths).as_result()
+        "spearman": _correlation([each.rewards for each in judged], lengths).as_result(),
+        "true_spearman": true.as_result() if known else None,
     }
     for name, sign in (("longer_is_better", 1), ("shorter_is_better", -1)):
         gaps = [
