@@ -111,10 +111,11 @@ def lines(about: About) -> Iterator[str]:
     longer, shorter = length["longer_is_better"], length["shorter_is_better"]
     beside = length["true_spearman"]
     of_true = "" if beside is None else f", of the true reward {_interval(beside)}"
+    yield f"length: rank correlation {_interval(length['spearman'])}{of_true}"
     yield (
-        f"length: rank correlation {_interval(length['spearman'])}{of_true}; right where the "
-        f"longer is better {_interval(longer['accuracy'])} of {longer['pairs']:,}, where the shorter is "
-        f"{_interval(shorter['accuracy'])} of {shorter['pairs']:,}"
+        f"right where the longer is better: {_interval(longer['accuracy'])} of "
+        f"{longer['pairs']:,} pairs, where the shorter is: {_interval(shorter['accuracy'])} of "
+        f"{shorter['pairs']:,}"
     )
 
 
