@@ -333,7 +333,8 @@ def _compared(task: Alignment[Any], policy: GenerativeModel) -> dict[str, Any]:
             task.start_on(policy.embedding.weight.device),
             *(task.aim.held_out, task.aim.most, task.aim.seed + _LAST_SEED),
             task.aim.reward,
-            judge=task.aim.judge,
+            task.temperature,
+            task.aim.judge,
         )
         for name, model in (("before", task.start), ("after", policy))
     }
