@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import io
 import json
+import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -187,6 +188,16 @@ def competitors() -> dict[str, tuple[dict[str, Callable[[], None]], int]]:
     return work
 
 
+def cpu_seconds(run: Callable[[], None], times: int = 3) -> float:
+    """Return the processor time of a call, the median of a few."""
+    taken = []
+    for _ in range(times):
+        started = time.process_time()
+        run()
+        taken.append(time.process_time() - started)
+    return sorted(taken)[times // 2]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
@@ -200,7 +211,10 @@ def main() -> None:
         for title, (both, responses) in work.items():
             with contextlib.redirect_stdout(io.StringIO()):
                 times = run_interleaved(both, arguments.rounds)
+                cpu = {name: cpu_seconds(run) for name, run in both.items()}
             results[title] = table(times, "TRL", amount=responses, unit="responses")
+            for row in results[title]:  # of all threads: what else runs here disturbs it less
+                row["cpu_s"] = cpu[row["name"]]
             print(f"\n{title}")
             print_table(results[title], "TRL")
     if arguments.json:

@@ -39,7 +39,7 @@ def table(
 
 def print_table(rows: Sequence[Mapping[str, Any]], baseline: str | None = None) -> None:
     """Print rows of ``table`` with aligned columns."""
-    heads = {"median_s": "median ms", "min_s": "min ms", "max_s": "max ms", "spread": "spread"}
+    heads = {"median_s": "median ms", "min_s": "min ms", "max_s": "max ms", "cpu_s": "CPU ms"}
     columns = [name for name in rows[0] if name not in ("rounds", "seconds")]
     shown = [[heads.get(name, name) for name in columns]]
     if baseline is not None:
