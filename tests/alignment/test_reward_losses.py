@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -212,3 +213,16 @@ def test_settings_choose_the_loss() -> None:
         (RewardConfig(centre=0.1), bradley_terry(r, RANKS) + 0.1 * centring(r, RANKS)),
     ):
         assert torch.equal(reward_loss(settings)(r, RANKS), wanted)
+
+
+def test_settings_that_are_said_to_have_no_effect_have_none() -> None:
+    """They are refused where they are asked for (tests/contracts/test_effects.py)."""
+    r = rewards().detach()
+    plain, ranked = RewardConfig(), RewardConfig(loss="plackett-luce")
+    for base, changed in (
+        (plain, replace(plain, tie_share=0.2)),
+        (ranked, replace(ranked, tie_share=0.2)),
+        (ranked, replace(ranked, ties="davidson")),
+        (ranked, replace(ranked, margin=2.0)),
+    ):
+        assert torch.equal(reward_loss(changed)(r, RANKS), reward_loss(base)(r, RANKS))
