@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tests.model.helpers import build_random, largest_difference, random_ids
 from tinylm.config import ModelConfig
 from tinylm.config.finetuning import BottleneckConfig
+from tinylm.fast.linear import quick_activation
 from tinylm.model.activations import Activation
 from tinylm.model.decoder import record
 from tinylm.registry import ACTIVATIONS
@@ -32,7 +33,8 @@ def test_the_configuration_and_its_help_take_it(name: str) -> None:
     assert BottleneckConfig(activation=name).activation == name
 
 
-def test_planning_counts_what_autograd_keeps(name: str) -> None:
+@pytest.mark.parametrize("quick", [False, True])
+def test_planning_counts_what_autograd_keeps(name: str, quick: bool) -> None:
     """Arrays of the inner width between the two products, each storage once."""
     kept: dict[int, int] = {}
 
@@ -44,10 +46,28 @@ def test_planning_counts_what_autograd_keeps(name: str) -> None:
     x = torch.randn(7, 11, requires_grad=True)
     contract = nn.Linear(11, 3)
     with torch.autograd.graph.saved_tensors_hooks(see, lambda tensor: tensor):
-        out = contract(ACTIVATIONS.load(name)(x * 1))
+        function = ACTIVATIONS.load(name).function
+        out = contract((quick_activation(function) if quick else function)(x * 1))
     assert out.shape == (7, 3)
     arrays = sum(count == x.numel() for count in kept.values())
-    assert arrays == ACTIVATIONS.load(name).kept_arrays
+    activation = ACTIVATIONS.load(name)
+    in_one_pass = activation.kept_in_one_pass if quick else None
+    assert arrays == (activation.kept_arrays if in_one_pass is None else in_one_pass)
+
+
+def test_in_one_pass_it_is_the_same(name: str) -> None:
+    function = ACTIVATIONS.load(name).function
+    plain, quick = (
+        torch.linspace(-9, 9, 4001, dtype=torch.float64).requires_grad_() for _ in range(2)
+    )
+    weights = torch.randn(4001, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    values = function(plain), quick_activation(function)(quick)
+    for value in values:
+        (value * weights).sum().backward()
+    assert torch.allclose(*values, rtol=0, atol=1e-12)
+    assert plain.grad is not None
+    assert quick.grad is not None
+    assert torch.allclose(plain.grad, quick.grad, rtol=0, atol=1e-12)
 
 
 def test_it_acts_on_each_number_by_itself_and_keeps_the_format(name: str) -> None:

@@ -25,9 +25,10 @@ matrix.
 
 The quick model (``fast``: what ``training.speed = auto`` takes; counted with the compiled loops, as
 on Linux) keeps no mask, nor what it leaves of the pattern: they are computed again; of queries,
-keys and values 3 T w in any case; of the norms no centred numbers. Beyond 256 tokens its pattern is
-kept in blocks of queries, each without the keys that none of it sees. Its output loss keeps nothing
-that autograd saves, but holds the gradients that it has made already.
+keys and values 3 T w in any case; of the norms no centred numbers; of an activation in one pass its
+input and its output (``kept_in_one_pass``). Beyond 256 tokens its pattern is kept in blocks of
+queries, each without the keys that none of it sees. Its output loss keeps nothing that autograd
+saves, but holds the gradients that it has made already.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ def layer_activation_bytes(
     patterns = 3 if dropped and not quick else 1
     pairs = computed_pairs(seq, quick)
     matrices = 4 * hidden * width + 2 * hidden * inner
-    inner_arrays = ACTIVATIONS.load(config.activation).kept_arrays
+    activation = ACTIVATIONS.load(config.activation)
+    inner_arrays = activation.kept_arrays
+    if quick and activation.kept_in_one_pass is not None:
+        inner_arrays = activation.kept_in_one_pass
     return {
         "projections": (tokens * (hidden + width) + projected) * number
         + encoding.kept_bytes_in_layer(config, seq),

@@ -22,6 +22,8 @@ class Activation:
     """Where it is from, as the report cites it."""
     kept_arrays: int
     """Arrays of its input's size that it and the product after it keep for the backward pass."""
+    kept_in_one_pass: int | None = None
+    """The same where the quick model computes it in one pass; None: it computes it as written."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the nonlinearity of ``x``."""

@@ -26,6 +26,7 @@ GELU = Activation(
     formula='"GELU"({x})',
     source="[[hendrycks2016]]",
     kept_arrays=4,
+    kept_in_one_pass=2,
 )
 GELU_TANH = Activation(
     function=gelu_tanh,
@@ -33,4 +34,5 @@ GELU_TANH = Activation(
     formula='"GELU"({x})',
     source="(in its tanh form) [[hendrycks2016]]",
     kept_arrays=5,
+    kept_in_one_pass=2,
 )

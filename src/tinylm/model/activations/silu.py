@@ -19,4 +19,5 @@ SILU = Activation(
     formula='"SiLU"({x})',
     source="[[elfwing2018]]",
     kept_arrays=3,
+    kept_in_one_pass=2,
 )
