@@ -160,6 +160,43 @@ def test_it_stops_where_it_goes_too_far(tinylm: Command, run: Path) -> None:
             ("--method", "reinforce", "--rewards", "happy-end", "-o", "adapter.rank=2"),
             "-o adapter.rank=2 is about --adapter: name one, or leave it out",
         ),
+        *(
+            (
+                ("--method", "reinforce", "--rewards", "happy-end", "--adapter", adapter),
+                f"--adapter {adapter}: the aligned run has what is trained in its weights, and "
+                "that cannot be (adapter 'default' is no update of the weights",
+            )
+            for adapter in ("bottleneck", "prefix", "prompt")
+        ),
+        (
+            (
+                "--method",
+                "ppo",
+                "--rewards",
+                "happy-end",
+                "--adapter",
+                "lora",
+                "-o",
+                "adapter.size=2",
+            ),
+            "-o adapter: size is a setting of bottleneck, not of lora: leave it out, or give "
+            "--adapter bottleneck",
+        ),
+        (
+            (
+                "--method",
+                "ppo",
+                "--rewards",
+                "happy-end",
+                "-o",
+                "prompts=3",
+                "-o",
+                "samples=2",
+                "-o",
+                "minibatches=7",
+            ),
+            "-o minibatches=7: a phase has 6 responses",
+        ),
         (
             ("--method", "reinforce", "-o", "rewards.words=[a]"),
             "-o rewards.words=[a] is about --rewards",

@@ -51,6 +51,14 @@ def test_a_rule_ranks_own_samples(tinylm: Command, tiny_run: Path) -> None:
             "are all as good as each other by given words: there is nothing to prefer",
         ),
         (
+            ("--rule", "short", "--out", "a.jsonl", "--temperature", "inf"),
+            "--temperature inf: give a finite number",
+        ),
+        (
+            ("--rule", "short", "--out", "a.jsonl", "-o", "words=[dog]"),
+            "words is a setting of words, not of short: leave it out, or give --rule words",
+        ),
+        (
             ("--rule", "short", "--out", "a.jsonl", "--prompt-tokens", 99),
             "--prompt-tokens 99 leaves no room in the context of 24: give 23 at most",
         ),

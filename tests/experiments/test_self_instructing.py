@@ -17,6 +17,7 @@ from tinylm.errors import AlignmentError, ConfigError
 from tinylm.experiments import self_instructing
 from tinylm.experiments.context import SilentConsole
 from tinylm.experiments.self_instructing import FILES, FOLLOWING, Asked, Made, make_set
+from tinylm.folders import temporary
 
 SEEDS = (
     Instance("Tell me a story of the sea.", "", "Once there was a sea."),
@@ -175,7 +176,24 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     half.mkdir()
     (half / "set.jsonl").write_text("")
     for folder in (strange, run, run / "inside", half, strange / "notes.txt"):
-        with pytest.raises(ConfigError, match="give --out"):
-            self_instructing.folder_of(folder, console)
+        with (
+            pytest.raises(ConfigError, match="give --out"),
+            self_instructing.folder_of(folder, console),
+        ):
+            pass
     with self_instructing.folder_of(tmp_path / "new", console):
         pass
+
+
+@pytest.mark.parametrize("name", ["self-instruct.json", "instructions.jsonl", "set.jsonl"])
+def test_what_a_killed_command_left_of_a_file_is_no_obstacle(
+    name: str, whole: tuple[Path, Made], tmp_path: Path
+) -> None:
+    folder = tmp_path / "it"
+    made_in(folder, Scripted())
+    for later in FILES[FILES.index(name) :]:
+        (folder / later).unlink(missing_ok=True)
+    temporary(folder / name).write_text("hal")
+    with self_instructing.folder_of(folder, SilentConsole()):
+        made_in(folder, Scripted())
+    assert contents(folder) == contents(whole[0])

@@ -121,3 +121,8 @@ def test_the_command_prints_every_estimator() -> None:
 def test_the_command_refuses_in_a_line() -> None:
     result = _run("--rewards", "3;1", "--values", "1,0")
     assert "--rewards" in str(result.exception or result.output)
+
+
+def test_sums_that_are_infinite_are_refused() -> None:
+    with pytest.raises(ConfigError, match="a sum of them is infinite"):
+        every_estimator(Trajectory((1e308, 1e308), (1e308, 1.0, 0.0), 1.0), 0.95)

@@ -147,6 +147,13 @@ def test_a_validation_loss_that_is_not_finite(tmp_path: Path) -> None:
     assert step_names(tmp_path / "checkpoints") == ["step-2"]
 
 
+def test_a_start_whose_loss_is_not_finite_is_not_blamed_on_the_rate(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, validate=lambda _: math.nan)
+    trainer.begins_trained = True
+    with pytest.raises(TrainingError, match=r"^step 0: .* before anything was trained: look at"):
+        trainer.run()
+
+
 def test_a_validation_that_fails_loses_no_more_than_the_steps_since_the_last_checkpoint(
     tmp_path: Path,
 ) -> None:

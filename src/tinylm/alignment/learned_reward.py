@@ -49,5 +49,8 @@ class LearnedReward:
         rewards = rewards_of(self.model, texts, self.batch_size)
         wrong = next((reward for reward in rewards if not math.isfinite(reward)), None)
         if wrong is not None:
-            raise AlignmentError(f"the reward model {self.place} gives {wrong:g} to a response")
+            raise AlignmentError(
+                f"the reward model {self.place} gives {wrong:g} to a response: rewards must be "
+                "finite; train it again: `tinylm reward RUN --preferences FILE --out FOLDER`"
+            )
         return rewards

@@ -53,7 +53,11 @@ def asked_of(given: Given, context: Context) -> Asked:
     adapter_settings = None
     if given.adapter is not None:
         adapter_settings = method_settings(
-            METHODS, given.adapter, [each.removeprefix(_ADAPTER) for each in of_adapter]
+            METHODS,
+            given.adapter,
+            [each.removeprefix(_ADAPTER) for each in of_adapter],
+            option="adapter",
+            prefix=_ADAPTER,
         )
     elif of_adapter:
         raise ConfigError(f"-o {of_adapter[0]} is about --adapter: name one, or leave it out")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,8 @@ def preferences(
         raise ConfigError(f"--out {out}: rankings are JSON lines: call the file NAME.jsonl")
     if out.exists():
         raise ConfigError(f"--out {out} is there already: delete it, or give another name")
+    if not math.isfinite(temperature):
+        raise ConfigError(f"--temperature {temperature:g}: give a finite number")
     choice, _ = chosen_rule(rule, [f"rule.{each}" for each in option])
     console = TerminalConsole()
     context = open_run(run, console)

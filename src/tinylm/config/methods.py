@@ -16,8 +16,8 @@ from tinylm.registry import Registry
 Config = TypeVar("Config")
 
 
-def from_overrides(kind: type[Config], overrides: Sequence[str]) -> Config:
-    """Make a checked ``kind`` from its defaults and ``key=value`` overrides.
+def from_overrides(kind: type[Config], overrides: Sequence[str], place: str = "-o") -> Config:
+    """Make a checked ``kind`` from its defaults and ``key=value`` overrides, given at ``place``.
 
     Raises:
         ConfigError: for a bad key, a bad value, and a setting that has no effect beside the others.
@@ -26,13 +26,18 @@ def from_overrides(kind: type[Config], overrides: Sequence[str]) -> Config:
     for override in overrides:
         path, value = parse_override(override, "key=value")
         given[".".join(path)] = value
-    config = from_dict(kind, given, "-o")
+    config = from_dict(kind, given, place)
     refuse_without_effect(config, given)
     return config
 
 
 def method_settings(
-    methods: Registry, name: str, overrides: Sequence[str], beside_run: bool = False
+    methods: Registry,
+    name: str,
+    overrides: Sequence[str],
+    beside_run: bool = False,
+    option: str = "method",
+    prefix: str = "",
 ) -> Any:
     """Return the settings of a method.
 
@@ -41,6 +46,9 @@ def method_settings(
         name: of the method.
         overrides: ``key=value``.
         beside_run: whether settings of a run could have stood beside them.
+        option: of the command line, which chooses the method.
+        prefix: that the keys were given with, such as ``adapter.``, and which they begin with no
+            more.
 
     Raises:
         ConfigError: for an unknown method; of a key that it does not have, with the methods that
@@ -48,6 +56,7 @@ def method_settings(
     """
     kind = methods.load(name).Settings
     own = _names(kind)
+    place = f"-o {prefix.removesuffix('.')}".rstrip()
     for override in overrides:
         path, _ = parse_override(override, "key=value")
         key = ".".join(path)
@@ -56,15 +65,15 @@ def method_settings(
         owners = [other for other in methods if key in _names(methods.load(other).Settings)]
         if owners:
             raise ConfigError(
-                f"-o: {key} is a setting of {', '.join(owners)}, not of {name}: leave it out, or "
-                f"give --method {owners[0]}"
+                f"{place}: {key} is a setting of {', '.join(owners)}, not of {name}: leave it out, "
+                f"or give --{option} {owners[0]}"
             )
         if beside_run:
             known = [*own, *(dotted for dotted, _ in field_help(RunConfig))]
             raise ConfigError(
                 f"-o: unknown key {key_shown(key)}{meant(key, known, [*own, *_names(RunConfig)])}"
             )
-    return from_overrides(kind, overrides)
+    return from_overrides(kind, overrides, place)
 
 
 def _names(kind: Any) -> list[str]:

@@ -24,7 +24,7 @@ from tinylm.alignment.samples import Reward
 from tinylm.config import TrainingConfig, to_dict
 from tinylm.data.preferences import Preferences
 from tinylm.data.token_files import TokenFile
-from tinylm.errors import ConfigError
+from tinylm.errors import AdapterError, ConfigError
 from tinylm.experiments.compressing import Compression, before, new_run, write_compressed
 from tinylm.experiments.context import Console, Context, threads
 from tinylm.experiments.merging import as_built
@@ -44,7 +44,7 @@ from tinylm.experiments.ranking import (
 from tinylm.experiments.records import Compressed
 from tinylm.experiments.rewards import RewardChoice
 from tinylm.fast import PLAIN, WHOLE, install
-from tinylm.finetuning.adapters import attach, fold
+from tinylm.finetuning.adapters import attach, fold, refuse_unfoldable
 from tinylm.finetuning.linear import refuse_quantized
 from tinylm.language_model import LanguageModel
 from tinylm.measurement import mean
@@ -154,6 +154,7 @@ def align(
     if asked.adapter is None:
         refuse_quantized(lm.model)
     of = before(context, lm)
+    policy = _policy(LanguageModel.load(context.folder).model, asked)
     place = Place(out, RECIPE, CHECKPOINTS)
     place.clear_finished(console)
     with new_run(out, console, OWN, within), threads(asked.training.threads):
@@ -174,7 +175,6 @@ def align(
         if task.texts_to_read and not goes_on:
             with console.task("What the start makes of the responses", task.texts_to_read) as read:
                 task.read_texts(read)
-        policy = _policy(LanguageModel.load(context.folder).model, asked)
         outcome = train_to_best(
             *(place, policy, task, asked.training, recipe, goes_on, console, commands)
         )
@@ -312,12 +312,26 @@ def _with_own_rankings(
 
 
 def _policy(model: GenerativeModel, asked: Asked) -> GenerativeModel:
-    """Return a model that can be trained: whole, or with an adapter, and nothing dropped."""
+    """Return a model that can be trained: whole, or with an adapter, and nothing dropped.
+
+    Raises:
+        AdapterError: for an adapter that the model cannot have.
+        ConfigError: for one that cannot be moved into the weights in the end.
+    """
     torch.manual_seed(asked.training.seed)
     if asked.adapter is None:
         policy = model.requires_grad_()
     else:
         policy = attach(model, asked.adapter, asked.adapter_settings)
+        try:
+            refuse_unfoldable(policy)
+        except AdapterError as error:
+            why = str(error).partition(": ")[0]
+            raise ConfigError(
+                f"--adapter {asked.adapter}: the aligned run has what is trained in its weights, "
+                f"and that cannot be ({why}): give an adapter that can, such as lora, or other "
+                "targets"
+            ) from error
     leave_out(policy)
     return policy
 

@@ -85,7 +85,8 @@ def chosen_reward(
             raise ConfigError(f"-o {own[0]} is about --{option}: name a rule, or leave it out")
         return None, others
     if name in RULES:
-        settings = method_settings(RULES, name, [each.removeprefix(prefix) for each in own])
+        keys = [each.removeprefix(prefix) for each in own]
+        settings = method_settings(RULES, name, keys, option=option, prefix=prefix)
         return RuleChoice(name, settings), others
     folder = Path(name)
     if not folder.is_dir():

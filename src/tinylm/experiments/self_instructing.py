@@ -15,7 +15,8 @@ answer otherwise when it is asked again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +125,9 @@ def make_set(out: Path, writer: Writer, asked: Asked, console: Console) -> Made:
     return Made(tasks, counts)
 
 
-def folder_of(out: Path, console: Console) -> Any:
-    """Return what holds the lock of a folder while Self-Instruct writes there.
+@contextmanager
+def folder_of(out: Path, console: Console) -> Iterator[None]:
+    """Hold the lock of a folder while Self-Instruct writes there.
 
     Raises:
         ConfigError: if it holds anything else, or is inside of a run.
@@ -138,12 +140,11 @@ def folder_of(out: Path, console: Console) -> Any:
     for above in (out.resolve(), *out.resolve().parents):
         if (above / "config.yaml").exists() and (above / "checkpoints").is_dir():
             raise ConfigError(f"{out} is in the run {above}: give --out a folder elsewhere")
-    if out.exists():
-        strange = {path.name for path in out.iterdir()} - {LOCK, RUN, *FILES}
-        begun = (out / RECIPE).exists() or not any(path.name != LOCK for path in out.iterdir())
-        if strange or not begun:
+    with locked(out, console.warn):  # which deletes what a killed process left of a file
+        names = {path.name for path in out.iterdir()} - {LOCK}
+        if names - {RUN, *FILES} or (names and RECIPE not in names):
             raise ConfigError(f"{out} is not empty: give --out a new folder")
-    return locked(out, console.warn)
+        yield
 
 
 def _recipe(writer: Writer, asked: Asked) -> Recipe:

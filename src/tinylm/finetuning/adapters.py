@@ -305,13 +305,24 @@ def fold(model: nn.Module) -> nn.Module:
             that another module of the model shares; nothing is changed then.
     """
     record = _known(model, [])
-    _refuse_shared(model)
+    refuse_unfoldable(model)
     changes = [*record.changes(), change("fold")]
     merge(model)
     for path, wrapper in list(wrappers(model)):
         model = _unwrap(model, path, wrapper, wrapper.folded())
     _forget(model, record, changes)
     return model
+
+
+def refuse_unfoldable(model: nn.Module) -> None:
+    """Refuse a model whose adapters ``fold`` could not move into the weights.
+
+    Raises:
+        AdapterError: as ``fold`` does.
+    """
+    _refuse_shared(model)
+    for _, wrapper in wrappers(model):
+        wrapper.refuse_merge()
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -133,6 +133,9 @@ def every_estimator(trajectory: Trajectory, lambda_: float) -> dict[str, dict[st
     """Return ``returns`` and ``advantages``: name of an estimator -> a number for every step.
 
     The n-step returns are those of n below the trajectory's length, up to 4.
+
+    Raises:
+        ConfigError: for numbers so large that a sum of them is infinite.
     """
     returns = {"Monte Carlo": monte_carlo_returns(trajectory)}
     for n in range(1, min(len(trajectory) - 1, _MOST_STEPS_SHOWN) + 1):
@@ -141,4 +144,7 @@ def every_estimator(trajectory: Trajectory, lambda_: float) -> dict[str, dict[st
     advantages = {name: advantages_of(trajectory, made) for name, made in returns.items()}
     del advantages["TD(lambda)"]
     advantages["GAE"] = generalised_advantages(trajectory, lambda_)
+    every = (*returns.values(), *advantages.values())
+    if not all(math.isfinite(number) for numbers in every for number in numbers):
+        raise ConfigError("the rewards and values are so large that a sum of them is infinite")
     return {"returns": returns, "advantages": advantages}

@@ -277,7 +277,13 @@ class Trainer:
         """
         loss = self.validation_loss()
         if not math.isfinite(loss):
-            self._refuse(f"step {self.step}: validation loss {loss:g}")
+            problem = f"step {self.step}: validation loss {loss:g}"
+            if self.step == 0:  # no rate is the cause
+                raise TrainingError(
+                    f"{problem} before anything was trained: look at the settings, and at the "
+                    "weights that it begins with"
+                )
+            self._refuse(problem)
         with autocast(self.precision, self.device):
             seen = self.task.training_loss(self.model)
         counts = self._may_be_best

@@ -29,7 +29,7 @@ from tinylm.alignment.samples import Sample
 from tinylm.alignment.value_head import ValueHead
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, Batch
-from tinylm.errors import AlignmentError
+from tinylm.errors import AlignmentError, ConfigError
 from tinylm.fast import install
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
@@ -130,8 +130,18 @@ class PolicyAlignment(Alignment[Rollouts]):
 
     @staticmethod
     def suited(training: TrainingConfig, settings: Any) -> TrainingConfig:
-        """Return the settings of a training whose passes are ``minibatches`` steps each."""
+        """Return the settings of a training whose passes are ``minibatches`` steps each.
+
+        Raises:
+            ConfigError: if there are more of these than responses.
+        """
         responses = settings.prompts * settings.samples
+        if settings.minibatches > responses:
+            raise ConfigError(
+                f"-o minibatches={settings.minibatches}: a phase has {responses:,} responses "
+                f"({settings.prompts:,} prompts, {settings.samples:,} samples each): give so many "
+                "at most"
+            )
         of_a_step = math.ceil(responses / settings.minibatches)
         batch = min(training.batch_size, of_a_step)
         parts = math.ceil(of_a_step / batch)
