@@ -84,6 +84,16 @@ def test_a_prompt_without_preference_counts_and_gives_no_ranking() -> None:
     assert all(len(ranking.responses) >= 2 for ranking in one.rankings)
 
 
+def test_a_prompt_of_unknown_words_is_left_out_for_it_would_be_read_as_another() -> None:
+    unknown = [SOS_ID, *TOKENIZER.encode("the xylophone")]
+    prompts = [unknown if i % 3 == 0 else prompt for i, prompt in enumerate(PROMPTS)]
+    made = rank_samples(tiny_model(), TOKENIZER, Longest(), prompts, 4, 6, 0)
+    assert made.unread == len(PROMPTS) // 3
+    assert len(made.rankings) + made.alike + made.unread == len(PROMPTS)
+    for ranking in made.rankings:
+        assert [SOS_ID, *TOKENIZER.encode(ranking.prompt)] in prompts
+
+
 def test_the_text_is_read_as_what_was_drawn(tmp_path: Path) -> None:
     made = ranked()
     write_rankings(tmp_path / "a.jsonl", made.rankings)

@@ -86,7 +86,7 @@ def test_rankings_whose_file_is_gone_or_changed_are_not_gone_on_with(
     path.unlink()
     status, _, err = tinylm("align", tiny_run, "--out", "out", *rule)
     assert status != 0
-    assert "preferences.jsonl" in err
+    assert "preferences.jsonl, the rankings that the training began with, is gone: delete" in err
     assert "Traceback" not in err
 
 

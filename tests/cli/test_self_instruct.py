@@ -173,6 +173,7 @@ def test_an_endpoint_that_is_gone_is_one_line_and_nothing_is_lost(
 @pytest.mark.parametrize(
     ("options", "what"),
     [
+        (("-o", "least_words=200"), "-o least_words=200: no instruction has so many words and"),
         (("--model", "x"), "--model is about --endpoint"),
         (("--key-variable", "X"), "--key-variable is about --endpoint"),
         (("--completions",), "--completions is about --endpoint"),

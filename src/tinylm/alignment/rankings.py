@@ -38,6 +38,8 @@ class Ranked:
     """Prompts whose responses all earned the same, or were the same: there is no preference."""
     tokens: int = 0
     """Of all responses that were drawn."""
+    unread: int = 0
+    """Prompts that were left out, since their text is not read as the ids that they were of."""
 
 
 def rank_samples(
@@ -54,8 +56,9 @@ def rank_samples(
 ) -> Ranked:
     """Draw responses to every prompt and rank them by what they earn.
 
-    A response that another one to the same prompt equals is left out, and so is one whose text is
-    not read as the ids that it was made of.
+    A prompt whose text is not read as its ids, for it holds words that the tokenizer does not know,
+    is left out: in a file it would be another one. A response that another one to the same prompt
+    equals is left out, and so is one whose text is not read as the ids that it was made of.
 
     Args:
         model: any mode; it is evaluated without dropout and put back.
@@ -74,7 +77,7 @@ def rank_samples(
     """
     rankings: list[WrittenRanking] = []
     scores: list[tuple[float, ...]] = []
-    turned = alike = tokens = 0
+    turned = alike = tokens = unread = 0
     at_once = max(1, ROWS // responses)
     for first in range(0, len(prompts), at_once):
         asked = [prompt for prompt in prompts[first : first + at_once] for _ in range(responses)]
@@ -82,6 +85,9 @@ def rank_samples(
         samples = sample_responses(model, asked, most, of_batch, temperature)
         tokens += sum(len(sample.response) for sample in samples)
         for row in range(0, len(samples), responses):
+            if not _is_read(samples[row].prompt, tokenizer):
+                unread += 1
+                continue
             different = _different(samples[row : row + responses], tokenizer)
             earned = reward(different) if different else []
             if len(set(earned)) < 2:
@@ -101,7 +107,12 @@ def rank_samples(
                 )
             )
         progress(min(first + at_once, len(prompts)))
-    return Ranked(rankings, scores, turned, alike, tokens)
+    return Ranked(rankings, scores, turned, alike, tokens, unread)
+
+
+def _is_read(prompt: Sequence[int], tokenizer: Tokenizer) -> bool:
+    """Whether the text of a prompt is read as its ids, ``<sos>`` left aside."""
+    return tokenizer.encode(tokenizer.decode(list(prompt))) == list(prompt[1:])
 
 
 def _different(samples: Sequence[Sample], tokenizer: Tokenizer) -> list[Sample]:

@@ -51,6 +51,7 @@ def self_instruct_run(given: Given, console: Console) -> Iterator[str]:
     from tinylm.cli.own_training import commands_of
     from tinylm.config import from_overrides
     from tinylm.config.self_instruct import SelfInstructConfig
+    from tinylm.errors import ConfigError
     from tinylm.experiments import instructing, self_instructing
     from tinylm.experiments.context import open_run
     from tinylm.experiments.instruction_following import (
@@ -61,6 +62,11 @@ def self_instruct_run(given: Given, console: Console) -> Iterator[str]:
     from tinylm.language_model import LanguageModel
 
     settings = from_overrides(SelfInstructConfig, given.option)
+    if settings.least_words > settings.most_words:
+        raise ConfigError(
+            f"-o least_words={settings.least_words}: no instruction has so many words and at most "
+            f"{settings.most_words} (most_words): give fewer, or raise most_words"
+        )
     tasks = seed_tasks() if given.seeds is None else read_tasks(given.seeds)
     context = open_run(given.run, console)
     before = LanguageModel.load(given.run)

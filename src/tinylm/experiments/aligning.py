@@ -37,6 +37,7 @@ from tinylm.experiments.ranking import (
     given_preferences,
     prompts_of,
     refuse_beside_file,
+    refuse_gone,
     room_after,
     spread,
     write_own_rankings,
@@ -302,7 +303,9 @@ def _with_own_rankings(
     """Return an aim with rankings of the start's own samples by its reward."""
     assert aim.reward is not None
     settings, tokens = aim.settings, 0
-    if not kept:
+    if kept:
+        refuse_gone(path)
+    else:
         drawing = Drawing(
             *(settings.ranked_prompts, settings.responses, aim.most, aim.seed, settings.wrong)
         )

@@ -116,7 +116,14 @@ def write_own_rankings(
             drawing.temperature,
             done,
         )
-    if len({ranking.prompt for ranking in ranked.rankings}) < 2:
+    few = len({ranking.prompt for ranking in ranked.rankings}) < 2
+    if few and 2 * ranked.unread > len(chosen):
+        raise AlignmentError(
+            f"{ranked.unread:,} of {len(chosen):,} prompts hold words that the model does not "
+            "know, and cannot be written to a file of rankings: give shorter prompts, or a run "
+            "with a larger vocabulary"
+        )
+    if few:
         raise AlignmentError(
             f"the responses to {ranked.alike:,} of {len(chosen):,} prompts are all as good as "
             f"each other by {reward.label}: there is nothing to prefer; give more responses, more "
@@ -125,9 +132,23 @@ def write_own_rankings(
     console.note(
         f"{len(chosen):,} prompts were answered: {ranked.alike:,} gave no preference, "
         f"{ranked.turned:,} rankings are turned round"
+        + (f", {ranked.unread:,} hold unknown words and are left out" if ranked.unread else "")
     )
     write_rankings(path, ranked.rankings)
     return ranked
+
+
+def refuse_gone(path: Path) -> None:
+    """Refuse to go on with a training whose own rankings are gone: others would be drawn anew.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"{path}, the rankings that the training began with, is gone: delete {path.parent} "
+            "and begin again"
+        )
 
 
 def refuse_beside_file(settings: Any, name: str, names: Sequence[str] = MADE_BY) -> None:

@@ -35,6 +35,7 @@ from tinylm.experiments.ranking import (
     beginnings,
     given_preferences,
     refuse_beside_file,
+    refuse_gone,
     room_after,
     spread,
     write_own_rankings,
@@ -167,7 +168,9 @@ def train_reward_model(
         goes_on = place.has_begun(Recipe, recipe)
         if given is None:
             assert asked.rule is not None
-            if not goes_on:
+            if goes_on:
+                refuse_gone(out / PREFERENCES)
+            else:
                 starts = beginnings(train, settings.prompt_tokens)
                 reward = asked.rule.open(lm)
                 drawing = _drawing(settings, lm, seed)
