@@ -172,9 +172,9 @@ def test_interrupted_it_goes_on(whole: Context, monkeypatch: pytest.MonkeyPatch)
     assert {"reward-0", "reward-1"} <= kept
     reward = whole.folder / "alignment/reward-0/reward.json"
     before = reward.read_bytes()
-    replaced = replace(SETTINGS, seeds=1, methods=("reinforce",))
+    replaced = replace(SETTINGS, seeds=1, methods=("reinforce", "reinforce"))
     made = measure.run(with_settings(whole, alignment=replaced))
-    assert len(made["methods"][0]["policies"]) == 1
+    assert [len(method["policies"]) for method in made["methods"]] == [1]
     assert before  # it was read, and deleted with the rest
     assert not (whole.folder / "alignment").exists()
 
@@ -199,3 +199,9 @@ def test_a_prompt_that_fills_the_context_is_refused(whole: Context) -> None:
     with pytest.raises(ConfigError, match="prompt_tokens"):
         measure.run(with_settings(whole, alignment=replace(SETTINGS, prompt_tokens=24)))
     assert not Path(whole.folder / "alignment" / "reward-0" / "reward.json").exists()
+
+
+def test_a_method_that_follows_no_reward_is_refused(whole: Context) -> None:
+    asked = replace(SETTINGS, learned_method="dpo")
+    with pytest.raises(ConfigError, match=r"learned_method = dpo learns from preferences.*grpo"):
+        measure.run(with_settings(whole, alignment=asked))

@@ -25,6 +25,7 @@ from tinylm.alignment.measuring import Measured, measure_policy
 from tinylm.alignment.samples import Reward
 from tinylm.config import to_dict
 from tinylm.data.windows import TokenWindows
+from tinylm.errors import ConfigError
 from tinylm.evaluation.continuations import continuation_text
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.alignment.learned import reward_model, too_far
@@ -38,6 +39,7 @@ from tinylm.experiments.rewards import ModelChoice
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel
 from tinylm.registry import ALIGNMENTS, RULES
+from tinylm.tasks.alignment.base import Alignment
 
 Row = dict[str, Any]
 _SEED = 5_000_011
@@ -53,13 +55,21 @@ def run(context: Context) -> Row:
 
     Raises:
         CheckpointError: if there is no checkpoint.
-        ConfigError: if a prompt fills the context.
+        ConfigError: if a prompt fills the context, or a method cannot follow a learned reward.
         AlignmentError: if the start's responses are all as good as each other.
         StoppedBySignalError: if a signal stopped a training; its state is saved.
         TrainingError: if one diverged.
     """
     settings: AlignmentExperiment = context.config.experiments.alignment
     rule = RULES.load(settings.rule)
+    methods = list(dict.fromkeys(settings.methods))
+    method: type[Alignment[Any]] = ALIGNMENTS.load(settings.learned_method)
+    if method.learns_from != "rewards":
+        able = [name for name in ALIGNMENTS if ALIGNMENTS.load(name).learns_from == "rewards"]
+        raise ConfigError(
+            f"experiments.alignment.learned_method = {settings.learned_method} learns from "
+            f"preferences, and a learned reward is followed: give one of {', '.join(able)}"
+        )
     first = context.config.training.seed
     seeds = range(first, first + settings.seeds)
     with threads(context.config.training.threads):
@@ -69,8 +79,8 @@ def run(context: Context) -> Row:
         judging = Judging(context, settings, lm, models[first])
         start = judging.start()
         rows: list[Row] = []
-        total = settings.seeds * len(settings.methods)
-        for name in settings.methods:
+        total = settings.seeds * len(methods)
+        for name in methods:
             policies: list[Row] = []
             for seed in seeds:
                 number = 1 + len(rows) * settings.seeds + len(policies)
@@ -101,7 +111,6 @@ def run(context: Context) -> Row:
                 too_far(context, models[seed], seed, start["length"], judging.most)
                 | {"reward_model": read_about(models[seed])["measured"]}
             )
-    method = ALIGNMENTS.load(settings.learned_method)
     result = {
         "rule": {
             "name": settings.rule,
