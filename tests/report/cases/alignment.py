@@ -14,6 +14,8 @@ OFFSETS = (0.01, -0.02, 0.01)
 
 
 def start(result: Result) -> None:
+    two = ("reinforce", "dpo")
+    result["methods"] = [each for each in result["methods"] if each["name"] in two]
     result["start"] |= {"reward": 0.2, "best": 1.0, "perfect": 0.19, "loss": 0.5, "learned": -0.1}
     result["frontier"] = [[0.0, 0.2], [1.0, 0.7], [1.7, 1.0]]
 
@@ -97,10 +99,10 @@ CASES: list[Case] = [
                "0.60 by REINFORCE (+0.40, +0.36 to +0.44: higher) and 0.20 by direct preference op"
                "timisation (0.00, −0.04 to +0.04: not measurably different)."),
         (all_of(BOTH, single), "The policies earn 0.61 by REINFORCE (+0.41) and 0.21", "higher"),
-        (BOTH, "REINFORCE at a divergence of 1.0 nats has gained 80 % of what that allows, and its "
-               "perplexity is 1.82"),
-        (BOTH, "the start's perplexity is 1.65. To earn nothing but the best reward need not cost m"
-               "ore than 1.7 nats."),
+        (BOTH, "The start's perplexity is 1.65; REINFORCE is 1.0 nats from it and has gained 80 %"
+               " of what that allows, with a perplexity of 1.82"),
+        (BOTH, "direct preference optimisation is 1.0 nats from it, with a perplexity of 1.82. To e"
+               "arn nothing but the best reward need not cost more than 1.7 nats.") ,
         (BOTH, "What is called measurable has a 95 % interval over the seeds that leaves 0 out."),
         (all_of(BOTH, single), "From one seed there is no interval", "leaves 0 out"),
         (turned(0.1), "ranked by the rule, of which 10 % are turned round, and a policy"),

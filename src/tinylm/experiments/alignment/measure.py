@@ -228,7 +228,6 @@ class Judging:
             }
             for n in _BEST_OF
         ]
-        self._keep("start", measured)
         return {
             **_means(measured),
             "loss": self.text.loss(self.lm.model),
@@ -243,12 +242,14 @@ class Judging:
         count = self.settings.responses
         if seed not in self._before:
             with self._answering("Answering by the start", count) as done:
-                self._before[seed] = _means(self._measured(self.lm.model, count, seed + 1, done))
+                before = self._measured(self.lm.model, count, seed + 1, done)
+            self._before[seed] = _means(before)
+            self._keep("start", before)
         with self._answering("Answering by the policy", count) as done:
             measured = self._measured(model, count, seed + 1, done)
         self._keep(policy.folder.name.rpartition("-")[0], measured)
-        before = {f"start_{key}": value for key, value in self._before[seed].items()}
-        return {**_means(measured), "loss": self.text.loss(model), **before}
+        start = {f"start_{key}": value for key, value in self._before[seed].items()}
+        return {**_means(measured), "loss": self.text.loss(model), **start}
 
     def _answering(self, what: str, count: int) -> AbstractContextManager[Callable[[float], None]]:
         return self.context.console.task(what, count * len(self.prompts))

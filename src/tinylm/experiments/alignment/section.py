@@ -19,7 +19,7 @@ from tinylm.measurement import CONFIDENCE, Difference, Measurement, Verdict
 from tinylm.perplexity import perplexity, perplexity_text
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Table, literal
 from tinylm.report.formatting import count, listed, percent, plural, setting, significant, with_sign
-from tinylm.report.measurements import median
+from tinylm.report.measurements import disturbances, median
 from tinylm.report.passages import passages
 
 Row = Mapping[str, Any]
@@ -121,17 +121,24 @@ def _costs(result: Row) -> str:
     start = result["start"]
     known = perplexity_text(perplexity(start["loss"]))
     parts = [
-        f"{method['noun']} at a divergence of {significant(average(method, 'kl'), 2)} nats has "
-        f"gained {percent(share_of_attainable(result, method), 0)} of what that allows, and its "
-        f"perplexity is {perplexity_text(perplexity(average(method, 'loss')))}"
+        f"{method['noun']} is {significant(average(method, 'kl'), 2)} nats from it"
+        f"{_of_frontier(result, method)}, with a perplexity of "
+        f"{perplexity_text(perplexity(average(method, 'loss')))}"
         for method in result["methods"]
     ]
     text = listed(parts)
     whole = significant(result["frontier"][-1][0], 2)
     return (
-        f"{text[0].upper()}{text[1:]}; the start's perplexity is {known}. To earn nothing but the "
-        f"best reward need not cost more than {whole} nats."
+        f"The start's perplexity is {known}; {text}. To earn nothing but the best reward need not "
+        f"cost more than {whole} nats."
     )
+
+
+def _of_frontier(result: Row, method: Row) -> str:
+    """Return what share of the possible was gained, where a gain is measurable."""
+    if gained(method).verdict is not Verdict.MORE:
+        return ""
+    return f" and has gained {percent(share_of_attainable(result, method), 0)} of what that allows"
 
 
 def _learned(result: Row) -> list[Block]:
@@ -211,14 +218,16 @@ def _table(result: Row) -> Table:
             "",
         )
     ]
-    for method in result["methods"]:
-        times = Measurement.of(values(method, "seconds"))
+    timings = [Measurement.of(values(method, "seconds")) for method in result["methods"]]
+    for method, times in zip(result["methods"], timings, strict=True):
         rows.append(
             (
                 literal(str(method["label"])),
                 f"{average(method, 'reward'):.2f}",
                 _gain(result, method),
-                percent(share_of_attainable(result, method), 0),
+                percent(share_of_attainable(result, method), 0)
+                if gained(method).verdict is Verdict.MORE
+                else "",
                 _signed(average(method, "learned")),
                 f"{average(method, 'kl'):.1f}",
                 perplexity_text(perplexity(average(method, "loss"))),
@@ -240,6 +249,7 @@ def _table(result: Row) -> Table:
             "table's note",
             interval=interval,
             training=f"median of {plural(_seeds(result), 'training')}",
+            disturbances=disturbances(timings, repeated=False),
         ),
         spans=(1, 2, *(1 for _ in headers[2:])),
     )

@@ -27,7 +27,7 @@ class AlignmentExperiment:
     seeds: PositiveInt = 3
     """Trainings of each method, each with other random numbers; from one alone no difference can be
     measured."""
-    tokens: PositiveInt = 120_000
+    tokens: PositiveInt = 400_000
     """Tokens that each training generates to learn from."""
     prompt_tokens: PositiveInt = 8
     """First tokens of a story that are given as prompt."""
@@ -47,7 +47,7 @@ class AlignmentExperiment:
     """Share of these rankings that are turned round."""
     reward_steps: PositiveInt = 40
     """Optimizer steps of the reward model."""
-    learned_tokens: PositiveInt = 300_000
+    learned_tokens: PositiveInt = 1_200_000
     """Tokens that each training by the learned reward generates."""
     learned_beta: NonNegativeFloat = 0.0
     """Weight of the KL divergence in these trainings: without it they go on past the best point."""
