@@ -151,10 +151,24 @@ class Browser:
         ActionChains(self._driver).send_keys(*keys).perform()
 
     def dark(self, wanted: bool) -> None:
-        """Let the page think that the reader prefers dark colors, or that none is preferred."""
+        """Let the page think that the reader prefers dark colors, or that none is preferred.
+
+        It is waited until the page has been told and has drawn itself since: a listener is called
+        in the frame after the wish has changed, which on a busy machine comes late.
+        """
         value = "dark" if wanted else "light"
         features = [{"name": "prefers-color-scheme", "value": value}]
         self._driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        self.run(f"""
+            const wish = matchMedia("(prefers-color-scheme: dark)");
+            return new Promise(done => {{
+              let after = 0;
+              const frame = () => {{
+                after += wish.matches === {str(wanted).lower()};
+                after > 2 ? done() : requestAnimationFrame(frame);
+              }};
+              frame();
+            }})""")
 
     def _element(self, selector: str, number: int) -> WebElement:
         element = self._driver.find_elements(By.CSS_SELECTOR, selector)[number]

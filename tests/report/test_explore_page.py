@@ -316,7 +316,6 @@ def test_in_the_dark(opened: Browser) -> None:
     light = drawing(opened)
     opened.dark(True)
     try:
-        opened.run("return new Promise(done => requestAnimationFrame(() => done()))")
         assert opened.run("return getComputedStyle(document.body).backgroundColor") == (
             "rgb(13, 17, 23)"
         )
