@@ -31,7 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "alignment": BASE | {"data", "evaluation", "generation", "model", "planning", "tokenizers"},
     "tasks": BASE
     | {"training", "data", "model", "tokenizers", "evaluation", "finetuning"}
-    | {"alignment", "compression", "fast", "generation"},
+    | {"alignment", "compression", "generation"},
     "experiments": BASE
     | {
         "tasks",

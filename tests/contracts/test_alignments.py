@@ -139,6 +139,23 @@ def test_it_goes_on_bit_for_bit_from_every_step(name: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", ALIGNMENTS)
+def test_it_is_told_how_many_tokens_to_generate(name: str) -> None:
+    method: type[Alignment[Any]] = ALIGNMENTS.load(name)
+    settings, training = method.Settings(), TrainingConfig(batch_size=4, max_steps=10**6)
+    drawn = []
+    for tokens in (10**5, 10**6):
+        made, of_training = method.with_budget(settings, training, tokens, 100.0)
+        assert of_training.max_steps is not None
+        passes = of_training.max_steps * of_training.batch_size
+        if method.learns_from == "rewards":
+            drawn.append(passes / made.passes * 100)
+        else:
+            drawn.append(made.ranked_prompts * made.responses * 100)
+            assert made.ranked_prompts <= passes <= 3 * made.ranked_prompts * made.responses + 4
+    assert drawn == pytest.approx([10**5, 10**6], rel=0.3)
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
 def test_it_learns_what_it_is_given(name: str, tmp_path: Path) -> None:
     made = trainer(name, tmp_path, max_steps=60, checkpoint_interval=0, accumulation_steps=1)
     made.run()

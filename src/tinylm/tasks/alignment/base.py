@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tinylm.alignment.measuring import Measured, measure_policy
 from tinylm.alignment.samples import Reward
+from tinylm.alignment.start_sums import StartSums
 from tinylm.config import TrainingConfig
 from tinylm.data.preferences import Preferences
 from tinylm.model.base import GenerativeModel
@@ -80,8 +81,8 @@ class Alignment(Task[GenerativeModel, Batches]):
     in_nats = False
     temperature: float = 1.0
     """At which the policy is measured."""
-    texts_to_read: int = 0
-    """Texts that are read once before all steps, which takes a while; 0: there are none."""
+    start_sums: StartSums | None = None
+    """What the start makes of responses that are known before all steps; None: it is not asked."""
 
     def __init__(self, aim: Aim) -> None:
         self.aim = aim
@@ -96,6 +97,8 @@ class Alignment(Task[GenerativeModel, Batches]):
         """Tokens of responses that were drawn to learn from."""
         self._first_variety: float | None = None
         self._stopped: str | None = None
+        self._measures: dict[str, float] = {}
+        self._held_out_measures: dict[str, float] = {}
         self.begin(aim)
 
     def begin(self, aim: Aim) -> None:
@@ -105,12 +108,19 @@ class Alignment(Task[GenerativeModel, Batches]):
             TinylmError: if it cannot align by these settings, prompts or preferences.
         """
 
+    @property
+    def texts_to_read(self) -> int:
+        """Texts that are read once before all steps, which takes a while; 0: there are none."""
+        return 0 if self.start_sums is None else len(self.start_sums)
+
     def read_texts(self, progress: Callable[[float], None]) -> None:
         """Read ``texts_to_read``, and tell how many are read.
 
         Where it is left out, they are read with the first step: a training that goes on has what
         was read of them in ``tensors``.
         """
+        if self.start_sums is not None:
+            self.start_sums.compute(progress)
 
     @staticmethod
     def suited(training: TrainingConfig, settings: Any) -> TrainingConfig:
@@ -123,6 +133,7 @@ class Alignment(Task[GenerativeModel, Batches]):
         return training
 
     @classmethod
+    @abstractmethod
     def with_budget(
         cls, settings: Any, training: TrainingConfig, tokens: int, length: float
     ) -> tuple[Any, TrainingConfig]:
@@ -134,7 +145,6 @@ class Alignment(Task[GenerativeModel, Batches]):
             tokens: that are to be generated in all.
             length: mean tokens of a response.
         """
-        raise NotImplementedError
 
     def start_on(self, device: torch.device) -> GenerativeModel:
         """Return the start, on the policy's device."""
@@ -192,9 +202,14 @@ class Alignment(Task[GenerativeModel, Batches]):
             )
         return None
 
+    def measures(self) -> Mapping[str, float]:
+        """Return what the method measured of its last batch."""
+        return self._measures
+
     def held_out_measures(self) -> Mapping[str, float]:
-        """Return reward, KL, length and variety of the last validation."""
-        return {} if self.measured is None else self.measured.named()
+        """Return reward, KL, length and variety of the last validation, and the method's own."""
+        named = {} if self.measured is None else self.measured.named()
+        return {**named, **self._held_out_measures}
 
     def stopped(self) -> str | None:
         """Return what limit was passed, or None."""
@@ -212,8 +227,15 @@ class Alignment(Task[GenerativeModel, Batches]):
             "generated": self.generated,
         }
 
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Return what the start makes of texts, so that it is computed once."""
+        sums = None if self.start_sums is None else self.start_sums.sums
+        return {} if sums is None else {"start": sums}
+
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Resume from what ``state`` and ``tensors`` returned."""
+        if self.start_sums is not None:
+            self.start_sums.restore(tensors.get("start"))
         self._first_variety = state["first_variety"]
         self._stopped = state["stopped"]
         self.generated = state["generated"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,13 @@ from tinylm.alignment.log_probabilities import token_log_probabilities
 from tinylm.alignment.measuring import Measured
 from tinylm.alignment.preference_losses import kto_loss
 from tinylm.alignment.start_sums import StartSums, Text, text_rows
+from tinylm.config import TrainingConfig
 from tinylm.config.preference_alignment import KTOConfig
 from tinylm.data.preferences import Ranking
 from tinylm.data.windows import Batch
 from tinylm.model.base import GenerativeModel
 from tinylm.tasks.alignment.base import Aim, Alignment
-from tinylm.tasks.alignment.preference import lacking, longest_text, refuse_none
+from tinylm.tasks.alignment.preference import lacking, longest_text, ranked_within, refuse_none
 
 _MOST_SHIFTS = 64
 
@@ -157,13 +159,13 @@ class KTO(Alignment[Judgements]):
         texts = [*own, *self._others, *self._held_out_others]
         self.longest = longest_text(texts)
         self.start_sums = StartSums(self.start, texts)
-        self.texts_to_read = len(self.start_sums)
-        self._measures: dict[str, float] = {}
-        self._held_out_measures: dict[str, float] = {}
 
-    def read_texts(self, progress: Callable[[float], None]) -> None:
-        """Compute the start's log-probabilities; see ``Alignment.read_texts``."""
-        self.start_sums.compute(progress)
+    @classmethod
+    def with_budget(
+        cls, settings: Any, training: TrainingConfig, tokens: int, length: float
+    ) -> tuple[Any, TrainingConfig]:
+        """Return settings by which so many tokens are ranked; see ``Alignment.with_budget``."""
+        return ranked_within(settings, training, tokens, length, settings.responses)
 
     def __len__(self) -> int:
         """Return the number of responses."""
@@ -176,6 +178,7 @@ class KTO(Alignment[Judgements]):
     def _batch(
         self, examples: Sequence[Judged], others: Sequence[Text], indices: Sequence[int]
     ) -> Judgements:
+        assert self.start_sums is not None
         own, other = [examples[i].text for i in indices], [others[i] for i in indices]
         return Judgements(
             text_rows(own),
@@ -240,24 +243,6 @@ class KTO(Alignment[Judgements]):
         loss = float(self._losses(every, desirable, baseline).mean())
         self._held_out_measures["preference loss"] = loss
         return lacking(measured, loss)
-
-    def measures(self) -> Mapping[str, float]:
-        """Return implicit rewards above the baseline, their margin, and how many lie right."""
-        return self._measures
-
-    def held_out_measures(self) -> Mapping[str, float]:
-        """Return them of the held-out responses, too."""
-        return {**super().held_out_measures(), **self._held_out_measures}
-
-    def tensors(self) -> Mapping[str, Tensor]:
-        """Return the start's log-probabilities, so that they are computed once."""
-        sums = self.start_sums.sums
-        return {} if sums is None else {"start": sums}
-
-    def restore(self, state: Mapping[str, object], tensors: Mapping[str, Tensor]) -> None:
-        """Take the start's log-probabilities, too."""
-        super().restore(state, tensors)
-        self.start_sums.restore(tensors.get("start"))
 
 
 def _ratios(model: GenerativeModel, rows: Batch, start: Tensor) -> Tensor:

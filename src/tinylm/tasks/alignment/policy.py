@@ -30,7 +30,6 @@ from tinylm.alignment.value_head import ValueHead
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, Batch
 from tinylm.errors import AlignmentError, ConfigError
-from tinylm.fast import install
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
 from tinylm.tasks.alignment.base import Aim, Alignment
@@ -156,7 +155,6 @@ class PolicyAlignment(Alignment[Rollouts]):
         """
         if aim.reward is None:
             raise AlignmentError(f"{self.noun} learns from rewards, and none is given")
-        install(self.start)
         self.temperature = self.settings.temperature
         self.beta: float = self.settings.beta
         self.longest = max(map(len, aim.prompts)) + aim.most - 1

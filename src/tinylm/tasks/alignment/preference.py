@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -129,6 +129,27 @@ def longest_text(texts: Sequence[Text]) -> int:
     return max(len(prompt) + len(response) - 1 for prompt, response in texts)
 
 
+def ranked_within(
+    settings: Any, training: TrainingConfig, tokens: int, length: float, examples: int = 1
+) -> tuple[Any, TrainingConfig]:
+    """Return settings by which so many tokens of own samples are ranked and learned from.
+
+    The rankings are gone through three times at most: they are learned by heart soon after.
+
+    Args:
+        settings: ``PreferenceConfig``'s.
+        training: of the training; fewer steps are taken where that is enough.
+        tokens: of all responses.
+        length: mean tokens of a response.
+        examples: that are made of a ranking.
+    """
+    prompts = max(2, round(tokens / (settings.responses * length)))
+    of_a_step = training.batch_size * training.accumulation_steps
+    enough = math.ceil(_PASSES * prompts * examples / of_a_step)
+    steps = min(training.max_steps or enough, enough)
+    return replace(settings, ranked_prompts=prompts), replace(training, max_steps=steps)
+
+
 class PreferenceAlignment(Alignment[Comparisons]):
     """What DPO, IPO and SimPO share: pairs, and the start's log-probabilities of them."""
 
@@ -151,27 +172,15 @@ class PreferenceAlignment(Alignment[Comparisons]):
         refuse_none(self.comparisons, self.held_out)
         texts = [text for each in (*self.comparisons, *self.held_out) for text in each.texts]
         self.longest = longest_text(texts)
-        self.start_sums = StartSums(self.start, texts)
-        self.texts_to_read = len(self.start_sums) if self.reads_start else 0
-        self._measures: dict[str, float] = {}
-        self._held_out_measures: dict[str, float] = {}
-
-    def read_texts(self, progress: Callable[[float], None]) -> None:
-        """Compute the start's log-probabilities; see ``Alignment.read_texts``."""
-        self.start_sums.compute(progress)
+        if self.reads_start:
+            self.start_sums = StartSums(self.start, texts)
 
     @classmethod
     def with_budget(
         cls, settings: Any, training: TrainingConfig, tokens: int, length: float
     ) -> tuple[Any, TrainingConfig]:
-        """Return settings by which so many tokens are ranked; see ``Alignment.with_budget``.
-
-        The rankings are gone through three times at most: they are learned by heart soon after.
-        """
-        prompts = max(2, round(tokens / (settings.responses * length)))
-        of_a_step = training.batch_size * training.accumulation_steps
-        steps = min(training.max_steps or cls.steps, math.ceil(_PASSES * prompts / of_a_step))
-        return replace(settings, ranked_prompts=prompts), replace(training, max_steps=steps)
+        """Return settings by which so many tokens are ranked; see ``Alignment.with_budget``."""
+        return ranked_within(settings, training, tokens, length)
 
     def __len__(self) -> int:
         """Return the number of rankings."""
@@ -191,7 +200,7 @@ class PreferenceAlignment(Alignment[Comparisons]):
         better, worse, weights = zip(*pairs, strict=True)
         return Comparisons(
             text_rows(texts),
-            self.start_sums.of(texts) if self.reads_start else torch.zeros(len(texts)),
+            torch.zeros(len(texts)) if self.start_sums is None else self.start_sums.of(texts),
             torch.tensor(better),
             torch.tensor(worse),
             torch.tensor(weights, dtype=torch.float64),
@@ -257,21 +266,3 @@ class PreferenceAlignment(Alignment[Comparisons]):
         self._held_out_measures = {n: value / len(self.held_out) for n, value in measures.items()}
         self._held_out_measures["preference loss"] = mean
         return lacking(measured, mean)
-
-    def measures(self) -> Mapping[str, float]:
-        """Return implicit rewards, their margin and accuracy, and the chosen log-probability."""
-        return self._measures
-
-    def held_out_measures(self) -> Mapping[str, float]:
-        """Return them of the held-out pairs, too."""
-        return {**super().held_out_measures(), **self._held_out_measures}
-
-    def tensors(self) -> Mapping[str, Tensor]:
-        """Return the start's log-probabilities, so that they are computed once."""
-        sums = self.start_sums.sums
-        return {} if sums is None else {"start": sums}
-
-    def restore(self, state: Mapping[str, object], tensors: Mapping[str, Tensor]) -> None:
-        """Take the start's log-probabilities, too."""
-        super().restore(state, tensors)
-        self.start_sums.restore(tensors.get("start"))
