@@ -12,11 +12,11 @@ from tinylm.alignment.enumeration import (
     Space,
     best_policy,
     every_response,
-    frontier,
     kl_divergence,
     log_probabilities,
     objective,
 )
+from tinylm.alignment.frontier import frontier
 from tinylm.alignment.log_probabilities import (
     response_rows,
     sample_responses,
@@ -135,11 +135,16 @@ def test_worked_answers_of_beta() -> None:
     rewards = torch.tensor(TableReward()(every_response(VOCAB_SIZE, PROMPT, MOST))).double()
     torch.testing.assert_close(best_policy(start, rewards, 1e9), start)
     assert float(best_policy(start, rewards, 1e-4)[rewards.argmax()].exp()) > 0.999
-    points = frontier(start, rewards, [10, 1, 0.1, 0.01])
+    betas = [10, 1, 0.1, 0.01]
+    points = frontier(rewards.numpy(), betas, start.exp().numpy())
+    for beta, point in zip(betas, points, strict=True):
+        best = best_policy(start, rewards, beta)
+        assert point.kl == pytest.approx(float(kl_divergence(best, start)), abs=1e-9)
+        assert point.reward == pytest.approx(float((best.exp() * rewards).sum()), abs=1e-9)
     assert [p.kl for p in points] == sorted(p.kl for p in points)
     assert [p.reward for p in points] == sorted(p.reward for p in points)
     # along the frontier a nat more of divergence earns beta (its slope)
-    near = frontier(start, rewards, [0.5001, 0.4999])
+    near = frontier(rewards.numpy(), [0.5001, 0.4999], start.exp().numpy())
     slope = (near[1].reward - near[0].reward) / (near[1].kl - near[0].kl)
     assert slope == pytest.approx(0.5, rel=1e-3)
 

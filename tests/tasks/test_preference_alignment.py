@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.training.tiny import tiny_model, tiny_tokenizer
-from tinylm.alignment.log_probabilities import token_log_probabilities
+from tinylm.alignment.log_probabilities import Text, token_log_probabilities
 from tinylm.alignment.measuring import Measured
-from tinylm.alignment.start_sums import StartSums, Text
+from tinylm.alignment.start_sums import StartSums
 from tinylm.data.preferences import Preferences, Ranking
 from tinylm.errors import AlignmentError
 from tinylm.model.decoder import DecoderLM

@@ -12,7 +12,6 @@ be is known. The cost is one forward pass over all responses: 341 for five token
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,17 +24,6 @@ from tinylm.tokenizers.base import EOS_ID
 
 _MOST = 100_000
 """Responses: those of a story's length cannot be listed."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """How far a policy has gone, and what it earns there."""
-
-    beta: float
-    kl: float
-    """KL(policy || start), in nats a response."""
-    reward: float
-    """Mean of a response."""
 
 
 def every_response(
@@ -102,22 +90,6 @@ def objective(policy: Tensor, start: Tensor, rewards: Tensor, beta: float) -> Te
         beta: weight of the divergence.
     """
     return (policy.exp() * rewards).sum() - beta * kl_divergence(policy, start)
-
-
-def frontier(start: Tensor, rewards: Tensor, betas: Sequence[float]) -> list[Point]:
-    """Return reward and divergence of the best policy of each beta: no policy lies above.
-
-    Args:
-        start: log-probabilities of all responses under the start, (responses,).
-        rewards: of each, (responses,).
-        betas: above 0.
-    """
-    points = []
-    for beta in betas:
-        policy = best_policy(start, rewards, beta)
-        reward = (policy.exp() * rewards).sum()
-        points.append(Point(beta, float(kl_divergence(policy, start)), float(reward)))
-    return points
 
 
 class Space:

@@ -16,10 +16,11 @@ from tinylm.alignment.rows import by_rows
 from tinylm.alignment.samples import Sample
 from tinylm.config import GenerationConfig, ModelConfig
 from tinylm.data.windows import IGNORED, Batch, story_rows
-from tinylm.generation.engine import SpecialIds, generate
+from tinylm.evaluation.continuations import generate_in_batches
+from tinylm.generation.engine import SpecialIds
 from tinylm.generation.filters import REMOVED
-from tinylm.generation.streams import equal_before
 from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import evaluating
 from tinylm.model.loss import at_least_float32
 from tinylm.planning.memory import kv_bytes
 from tinylm.tokenizers.base import EOS_ID, PAD_ID, SOS_ID, UNK_ID
@@ -30,14 +31,21 @@ _NUMBERS = 2**20
 """Of logits held at once: 4 MiB in float32."""
 _MOST_ROWS, _MOST_CACHE = 256, 1 << 29
 """Texts that are written beside each other at most, and the bytes of their keys and values."""
+ROWS = 32
+"""Texts that are read at once."""
+Text = tuple[tuple[int, ...], tuple[int, ...]]
+"""A prompt, ``<sos>`` first, and a response to it."""
 SPECIAL = SpecialIds(pad=PAD_ID, sos=SOS_ID, eos=EOS_ID, unk=UNK_ID)
 
 
+def text_rows(texts: Sequence[Text]) -> Batch:
+    """Return texts as padded rows whose labels are the responses, (texts, longest - 1)."""
+    return story_rows([[*a, *b] for a, b in texts], [len(prompt) for prompt, _ in texts])
+
+
 def response_rows(samples: Sequence[Sample]) -> Batch:
-    """Return texts as padded rows whose labels are the responses, (samples, longest - 1)."""
-    return story_rows(
-        [sample.text for sample in samples], [len(sample.prompt) for sample in samples]
-    )
+    """Return samples as rows; see ``text_rows``."""
+    return text_rows([(sample.prompt, sample.response) for sample in samples])
 
 
 def token_log_probabilities(
@@ -97,6 +105,38 @@ def at_labels(numbers: Tensor, batch: Batch) -> Tensor:
     return numbers.new_zeros(counted.shape).masked_scatter(counted, numbers)
 
 
+@torch.no_grad()
+def summed_log_probabilities(
+    model: GenerativeModel,
+    texts: Sequence[Text],
+    temperature: float = 1.0,
+    rows: int = ROWS,
+    progress: Callable[[float], None] = lambda texts: None,
+) -> Tensor:
+    """Return the log-probability of each response, in nats, (texts,), in float64, on the CPU.
+
+    Texts of a length are read together, so that little is computed for padding.
+
+    Args:
+        model: any mode; it is evaluated without dropout and put back.
+        texts: prompts and responses.
+        temperature: of the distribution.
+        rows: texts that are read at once.
+        progress: called with the number of texts that are read.
+    """
+    device = model.embedding.weight.device
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][1]))
+    sums = torch.zeros(len(texts), dtype=torch.float64)
+    with evaluating(model):
+        for first in range(0, len(order), rows):
+            places = order[first : first + rows]
+            batch = text_rows([texts[i] for i in places]).to(device)
+            logs = token_log_probabilities(model, batch, temperature)
+            sums[places] = logs.double().sum(1).cpu()
+            progress(first + len(places))
+    return sums
+
+
 def sample_responses(
     model: GenerativeModel,
     prompts: Sequence[Sequence[int]],
@@ -125,18 +165,15 @@ def sample_responses(
         allow_unk=True,
         seed=seed,
     )
-    numbers = equal_before(prompts)  # of all, so that a text does not hang on what is beside it
     size = _rows_at_once(model.config)
-    samples: list[Sample] = []
-    for first in range(0, len(prompts), size):
-        part = slice(first, first + size)
-        texts = generate(model, prompts[part], config, SPECIAL, numbers=numbers[part])
-        samples += [
-            Sample(tuple(prompt), tuple(text.ids), text.finished)
-            for prompt, text in zip(prompts[part], texts, strict=True)
-        ]
-        progress(len(samples))
-    return samples
+    texts = generate_in_batches(
+        *(model, [list(prompt) for prompt in prompts], config, size),
+        lambda share: progress(share * len(prompts)),
+    )
+    return [
+        Sample(tuple(prompt), tuple(text.ids), text.finished)
+        for prompt, text in zip(prompts, texts, strict=True)
+    ]
 
 
 def _rows_at_once(config: ModelConfig) -> int:

@@ -7,18 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from tinylm.alignment.log_probabilities import (
-    response_rows,
-    sample_responses,
-    token_log_probabilities,
-)
+from tinylm.alignment.log_probabilities import sample_responses, summed_log_probabilities
 from tinylm.alignment.samples import Reward, Sample
 from tinylm.evaluation.diversity import distinct
 from tinylm.model.base import GenerativeModel
-from tinylm.model.decoder import evaluating
-
-ROWS = 32
-"""Responses that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +61,6 @@ class Measured:
         }
 
 
-@torch.no_grad()
-def summed_log_probabilities(
-    model: GenerativeModel, samples: Sequence[Sample], temperature: float = 1.0
-) -> list[float]:
-    """Return the log-probability of each response, in nats."""
-    sums: list[float] = []
-    device = model.embedding.weight.device
-    with evaluating(model):
-        for first in range(0, len(samples), ROWS):
-            rows = response_rows(samples[first : first + ROWS]).to(device)
-            sums += token_log_probabilities(model, rows, temperature).double().sum(1).tolist()
-    return sums
-
-
 def measure_policy(
     model: GenerativeModel,
     start: GenerativeModel,
@@ -108,10 +86,11 @@ def measure_policy(
         progress: called with the number of responses that are drawn.
     """
     samples = sample_responses(model, prompts, most, seed, temperature, progress)
-    own, before = (summed_log_probabilities(each, samples, temperature) for each in (model, start))
+    texts = [(sample.prompt, sample.response) for sample in samples]
+    kl = torch.sub(*(summed_log_probabilities(each, texts, temperature) for each in (model, start)))
     return Measured(
         samples,
         [] if reward is None else reward(samples),
-        [a - b for a, b in zip(own, before, strict=True)],
+        kl.tolist(),
         [] if judge is None else judge(samples),
     )

@@ -7,22 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
-from tinylm.alignment.log_probabilities import token_log_probabilities
-from tinylm.data.windows import Batch, story_rows
+from tinylm.alignment.log_probabilities import ROWS, Text, summed_log_probabilities
 from tinylm.model.base import GenerativeModel
-from tinylm.model.decoder import evaluating
-
-Text = tuple[tuple[int, ...], tuple[int, ...]]
-"""A prompt, ``<sos>`` first, and a response to it."""
-
-
-ROWS = 32
-"""Texts that are read at once."""
-
-
-def text_rows(texts: Sequence[Text]) -> Batch:
-    """Return texts as padded rows whose labels are the responses, (texts, longest - 1)."""
-    return story_rows([[*a, *b] for a, b in texts], [len(prompt) for prompt, _ in texts])
 
 
 class StartSums:
@@ -46,20 +32,13 @@ class StartSums:
         """Return the number of different texts."""
         return len(self.places)
 
-    @torch.no_grad()
     def compute(self, progress: Callable[[float], None] = lambda done: None) -> Tensor:
-        """Read all texts, those of a length together; ``progress`` gets how many are done."""
-        device = self.start.embedding.weight.device
-        texts = list(self.places)
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i][0]) + len(texts[i][1]))
-        parts: list[Tensor] = []
-        with evaluating(self.start):
-            for first in range(0, len(order), self.rows):
-                rows = text_rows([texts[i] for i in order[first : first + self.rows]]).to(device)
-                parts.append(token_log_probabilities(self.start, rows).sum(1).cpu())
-                progress(min(first + self.rows, len(order)))
-        sums = torch.cat(parts)
-        self.sums = torch.empty_like(sums).index_copy(0, torch.tensor(order), sums)
+        """Read all texts; ``progress`` gets how many are done."""
+        sums = summed_log_probabilities(
+            self.start, list(self.places), rows=self.rows, progress=progress
+        )
+        kind = torch.promote_types(self.start.embedding.weight.dtype, torch.float32)
+        self.sums = sums.to(kind)
         return self.sums
 
     def restore(self, sums: Tensor | None) -> None:

@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tinylm.alignment.log_probabilities import token_log_probabilities
+from tinylm.alignment.log_probabilities import Text, text_rows, token_log_probabilities
 from tinylm.alignment.measuring import Measured
-from tinylm.alignment.start_sums import StartSums, Text, text_rows
+from tinylm.alignment.start_sums import StartSums
 from tinylm.config import TrainingConfig
 from tinylm.data.preferences import Ranking
 from tinylm.data.windows import IGNORED, Batch
