@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from tinylm.experiments.aligning import Asked
     from tinylm.experiments.context import Context
 
-_ADAPTER = "adapter."
-
 
 @dataclass(frozen=True)
 class Given:
@@ -37,30 +35,17 @@ def asked_of(given: Given, context: Context) -> Asked:
     Raises:
         ConfigError: for an unknown method, key or value, and settings of what is not there.
     """
+    from tinylm.cli.own_training import adapter_of
     from tinylm.config import method_settings
-    from tinylm.errors import ConfigError
     from tinylm.experiments.aligning import Asked, training_of
     from tinylm.experiments.rewards import chosen_reward
-    from tinylm.registry import ALIGNMENTS, METHODS
+    from tinylm.registry import ALIGNMENTS
 
     ALIGNMENTS.check(given.method)
     rewards, options = chosen_reward(given.rewards, list(given.option))
     judge, options = chosen_reward(given.judge, options, "judge")
-    of_adapter = [each for each in options if each.startswith(_ADAPTER)]
-    settings = method_settings(
-        ALIGNMENTS, given.method, [each for each in options if each not in of_adapter]
-    )
-    adapter_settings = None
-    if given.adapter is not None:
-        adapter_settings = method_settings(
-            METHODS,
-            given.adapter,
-            [each.removeprefix(_ADAPTER) for each in of_adapter],
-            option="adapter",
-            prefix=_ADAPTER,
-        )
-    elif of_adapter:
-        raise ConfigError(f"-o {of_adapter[0]} is about --adapter: name one, or leave it out")
+    adapter_settings, options = adapter_of(given.adapter, options)
+    settings = method_settings(ALIGNMENTS, given.method, options)
     training = training_of(
         context.config.training,
         given.method,

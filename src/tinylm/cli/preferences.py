@@ -50,6 +50,7 @@ def preferences(
     if not math.isfinite(temperature):
         raise ConfigError(f"--temperature {temperature:g}: give a finite number")
     choice, _ = chosen_rule(rule, [f"rule.{each}" for each in option])
+    assert choice is not None  # a rule is named
     console = TerminalConsole()
     context = open_run(run, console)
     lm = LanguageModel.load(run)

@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from tinylm.experiments.reward_models import About
     from tinylm.experiments.rewarding import Asked
 
-_ADAPTER = "adapter."
-
 
 @dataclass(frozen=True)
 class Given:
@@ -38,37 +36,19 @@ def asked_of(given: Given, context: Context) -> Asked:
     Raises:
         ConfigError: for an unknown rule, adapter, key or value, and settings of what is not there.
     """
-    from tinylm.config import from_overrides, method_settings
+    from tinylm.cli.own_training import adapter_of
+    from tinylm.config import from_overrides
     from tinylm.config.reward import RewardConfig
     from tinylm.errors import ConfigError
     from tinylm.experiments.rewarding import Asked, reward_training
     from tinylm.experiments.rewards import chosen_rule
-    from tinylm.registry import METHODS
 
-    options = list(given.option)
-    of_adapter = [each for each in options if each.startswith(_ADAPTER)]
-    options = [each for each in options if each not in of_adapter]
-    chosen = {}
-    for name, value in (("rule", given.rule), ("judge", given.judge)):
-        own = [each for each in options if each.startswith(f"{name}.")]
-        if value is not None:
-            chosen[name], options = chosen_rule(value, options, name)
-        elif own:
-            raise ConfigError(f"-o {own[0]} is about --{name}: name a rule, or leave it out")
+    adapter_settings, options = adapter_of(given.adapter, given.option)
+    rule, options = chosen_rule(given.rule, options)
+    judge, options = chosen_rule(given.judge, options, "judge")
     if given.rule is not None and given.judge is not None:
         raise ConfigError("--judge: the true reward is that of --rule: leave it out")
     settings = from_overrides(RewardConfig, options)
-    adapter_settings = None
-    if given.adapter is not None:
-        adapter_settings = method_settings(
-            METHODS,
-            given.adapter,
-            [each.removeprefix(_ADAPTER) for each in of_adapter],
-            option="adapter",
-            prefix=_ADAPTER,
-        )
-    elif of_adapter:
-        raise ConfigError(f"-o {of_adapter[0]} is about --adapter: name one, or leave it out")
     training = reward_training(
         context.config.training,
         *(settings, given.adapter),
@@ -81,8 +61,8 @@ def asked_of(given: Given, context: Context) -> Asked:
         settings=settings,
         training=training,
         preferences=given.preferences,
-        rule=chosen.get("rule"),
-        judge=chosen.get("judge", chosen.get("rule")),
+        rule=rule,
+        judge=judge or rule,
         adapter=given.adapter,
         adapter_settings=adapter_settings,
     )

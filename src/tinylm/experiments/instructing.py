@@ -24,12 +24,11 @@ import numpy as np
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from tinylm import folders
 from tinylm.alignment.self_instruct.lessons import following, writing
 from tinylm.alignment.self_instruct.prompts import Exchange, followed, worked_out
 from tinylm.alignment.self_instruct.records import Instance
 from tinylm.alignment.self_instruct.story_tasks import story_tasks
-from tinylm.config import TrainingConfig, from_dict, to_dict
+from tinylm.config import TrainingConfig, to_dict
 from tinylm.errors import AlignmentError, ConfigError
 from tinylm.experiments.compressing import (
     Compression,
@@ -39,7 +38,7 @@ from tinylm.experiments.compressing import (
     write_compressed,
 )
 from tinylm.experiments.context import Console, Context, threads
-from tinylm.experiments.own_training import Place, train_to_best
+from tinylm.experiments.own_training import Place, train_to_best, training_settings
 from tinylm.experiments.records import WEIGHTS, Compressed, read_compression
 from tinylm.finetuning.linear import refuse_quantized
 from tinylm.finetuning.vocabulary import with_vocabulary
@@ -118,25 +117,22 @@ def training_of(
     run = context.config.training
     rows = batch_size or BATCH_SIZE
     most = steps or math.ceil(len(examples.train) / rows) * epochs
-    chosen = {
-        "learning_rate": learning_rate or RATE * run.learning_rate,
-        "max_steps": most,
-        "batch_size": rows,
-        "seed": seed,
-        "precision": "fp32",
+    usual = {
+        "learning_rate": RATE * run.learning_rate,
         "schedule": "cosine",
         "warmup_steps": most // 20,
         "min_learning_rate_ratio": 0.05,
-        "accumulation_steps": 1,
-        "validation_interval": 0,
         "validations": min(10, most),
-        "early_stop_patience": 0,
         "checkpoint_interval": 50,
-        "snapshots": 0,
-        "tensorboard": False,
-        "wandb": False,
+        "log_interval": run.log_interval,
     }
-    return from_dict(TrainingConfig, to_dict(run) | chosen, "options")
+    given = {
+        "learning_rate": learning_rate or None,
+        "max_steps": most,
+        "batch_size": rows,
+        "seed": seed,
+    }
+    return training_settings(run, usual, given)
 
 
 def of_grammar(tokenizer: Tokenizer, context_length: int, number: int, seed: int) -> Examples:
@@ -257,8 +253,7 @@ def instruct(
         record = Compression("instruct", "responses", {}, of, details=details)
         done = LanguageModel(model, start.tokenizer, lm.source)
         written = write_compressed(out, _with_words(context, words), done, record, OWN)
-        folders.remove(out / CHECKPOINTS)
-        (out / RECIPE).unlink()
+        place.clear()
     return written
 
 

@@ -24,10 +24,9 @@ from tinylm.locks import locked
 from tinylm.model.weights import load_weights
 from tinylm.reading import read_signed, signed
 from tinylm.training.commands import Commands
-from tinylm.training.events import Listener, StepRecord, ValidationRecord, as_line
 from tinylm.training.loop import Trainer
 from tinylm.training.task import Task, Trained
-from tinylm.training.tracking import Tracker
+from tinylm.training.tracking import TrackedListener, Tracker
 
 _USUAL = {
     "precision": "fp32",
@@ -63,28 +62,25 @@ def training_settings(
     return from_dict(TrainingConfig, {**to_dict(own), **_USUAL, **usual, **wanted}, "options")
 
 
-class _Tracked:
-    """Passes events on to a listener, and writes records to the tracker."""
+def refuse_other_recipe(path: Path, kind: type[Any], recipe: Mapping[str, Any]) -> None:
+    """Refuse to go on with what was begun with another recipe than is asked for now.
 
-    def __init__(self, listener: Listener, tracker: Tracker) -> None:
-        self.tracker = tracker
-        self.on_start = listener.on_start
-        self.on_step = listener.on_step
-        self.on_measures = listener.on_measures
-        self.on_checkpoint = listener.on_checkpoint
-        self.listener = listener
+    Args:
+        path: of the recipe that was written down, in the folder of what it makes.
+        kind: what the file must hold.
+        recipe: as it would be written now.
 
-    def on_log(self, record: StepRecord) -> None:
-        self.tracker.write("train", as_line(record))
-        self.listener.on_log(record)
-
-    def on_validation(self, record: ValidationRecord, best: bool) -> None:
-        self.tracker.write("validation", as_line(record))
-        self.listener.on_validation(record, best)
-
-    def on_saving(self, step: int) -> None:
-        self.tracker.sync()
-        self.listener.on_saving(step)
+    Raises:
+        ConfigError: naming what differs first.
+        AlignmentError: if the file is damaged.
+    """
+    written = read_signed(path, kind, AlignmentError, "delete the folder and begin again")
+    different = difference(written, recipe, {})
+    if different is not None:
+        raise ConfigError(
+            f"{path.parent} holds what was begun with another {different}: give --out another "
+            "folder, or delete that one"
+        )
 
 
 @dataclass(frozen=True)
@@ -131,14 +127,7 @@ class Place:
         path = self.out / self.recipe
         if not path.exists() or not any((self.out / self.checkpoints).glob("step-*")):
             return False
-        advice = "delete the folder and begin again"
-        written = read_signed(path, kind, AlignmentError, advice)
-        different = difference(written, recipe, {})
-        if different is not None:
-            raise ConfigError(
-                f"{self.out} holds what was begun with another {different}: give --out another "
-                "folder, or delete that one"
-            )
+        refuse_other_recipe(path, kind, recipe)
         return True
 
 
@@ -198,7 +187,7 @@ def train_to_best(
         step = -1 if state is None else state.step
         tracker = Tracker(place.out, training, step, commands.go_on)
         try:
-            trainer.listener = _Tracked(listener, tracker)
+            trainer.listener = TrackedListener(listener, tracker)
             outcome = trainer.run()
         finally:
             tracker.close()

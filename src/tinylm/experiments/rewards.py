@@ -102,15 +102,15 @@ def chosen_reward(
 
 
 def chosen_rule(
-    name: str, options: list[str], option: str = "rule"
-) -> tuple[RuleChoice, list[str]]:
+    name: str | None, options: list[str], option: str = "rule"
+) -> tuple[RuleChoice | None, list[str]]:
     """Return the rule of ``--rule``, and the options that are none of its settings.
 
     Raises:
         ConfigError: for an unknown rule, and what ``chosen_reward`` raises.
     """
-    if name not in RULES:
+    if name is not None and name not in RULES:
         raise ConfigError(f"--{option} {shown(name)}: unknown rule{nearest(name, RULES)}")
     choice, others = chosen_reward(name, options, option)
-    assert isinstance(choice, RuleChoice)
+    assert not isinstance(choice, ModelChoice)
     return choice, others

@@ -40,10 +40,10 @@ from tinylm.config import to_dict
 from tinylm.config.self_instruct import SelfInstructConfig
 from tinylm.errors import AlignmentError, ConfigError
 from tinylm.experiments.context import Console
-from tinylm.experiments.recipes import difference
+from tinylm.experiments.own_training import refuse_other_recipe
 from tinylm.locks import LOCK, locked
 from tinylm.names import checked_path
-from tinylm.reading import read_signed, signed
+from tinylm.reading import signed
 
 RECIPE = "self-instruct.json"
 SEEDS = "seeds.jsonl"
@@ -164,14 +164,7 @@ def _begin(out: Path, recipe: Recipe) -> None:
     """
     path = out / RECIPE
     if path.exists():
-        advice = "delete the folder and begin again"
-        written = read_signed(path, Recipe, AlignmentError, advice)
-        different = difference(written, recipe, {})
-        if different is not None:
-            raise ConfigError(
-                f"{out} holds what was begun with another {different}: give --out another folder, "
-                "or delete that one"
-            )
+        refuse_other_recipe(path, Recipe, recipe)
         return
     write_text(path, json.dumps(signed(recipe), indent=1, ensure_ascii=True))
 

@@ -422,11 +422,5 @@ class Trainer:
 
 def _nothing_pending() -> dict[str, Any]:
     """Return the sums since the last logged line, of no step."""
-    return {
-        "loss": 0.0,
-        "targets": 0,
-        "norm": 0.0,
-        "steps": 0,
-        "seconds": 0.0,
-        "measures": {},
-    }
+    sums = {"loss": 0.0, "targets": 0, "norm": 0.0, "steps": 0, "seconds": 0.0}
+    return {**sums, "measures": {}}

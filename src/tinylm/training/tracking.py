@@ -17,6 +17,7 @@ from tinylm.atomic import write_text
 from tinylm.config import TrainingConfig
 from tinylm.errors import ConfigError, DataError, TrainingError
 from tinylm.reading import CHECKSUM, checked, parse_json, refusal, signed, verified
+from tinylm.training.events import Listener, StepRecord, ValidationRecord, as_line
 
 _MOST_BYTES = 1 << 16  # of a line
 
@@ -138,6 +139,49 @@ class Tracker:
             f"cannot write the metrics in {self._folder}: {error.strerror or error}; checkpoints "
             f"are untouched: make room{advice}"
         )
+
+
+class TrackedListener:
+    """Passes events on to a listener, and writes records to a tracker."""
+
+    def __init__(self, listener: Listener, tracker: Tracker) -> None:
+        self.listener = listener
+        self.tracker = tracker
+
+    def on_start(self, step: int, total_steps: int) -> None:
+        """Pass it on."""
+        self.listener.on_start(step, total_steps)
+
+    def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
+        """Pass it on."""
+        self.listener.on_step(step, loss, tokens_per_second)
+
+    def on_measures(self, measures: Mapping[str, float]) -> None:
+        """Pass it on."""
+        self.listener.on_measures(measures)
+
+    def on_log(self, record: StepRecord) -> None:
+        """Write the record."""
+        self.tracker.write("train", as_line(record))
+        self.listener.on_log(record)
+
+    def on_validation(self, record: ValidationRecord, best: bool) -> None:
+        """Write the record, and what else there is to write of a validation."""
+        self.tracker.write("validation", as_line(record) | self.more())
+        self.listener.on_validation(record, best)
+
+    def more(self) -> dict[str, Any]:
+        """Return what is written of a validation beside its record."""
+        return {}
+
+    def on_saving(self, step: int) -> None:
+        """Wait until the records are on the disk."""
+        self.tracker.sync()
+        self.listener.on_saving(step)
+
+    def on_checkpoint(self, path: Path) -> None:
+        """Pass it on."""
+        self.listener.on_checkpoint(path)
 
 
 @with_config(extra="forbid")

@@ -14,8 +14,8 @@ from typing import Any
 from tinylm import folders
 from tinylm.config import from_dict, to_dict
 from tinylm.config.reward import RewardConfig
-from tinylm.errors import AlignmentError, ConfigError
-from tinylm.experiments.alignment.policies import FOLDER, aligned, asked, remedy, rule_of
+from tinylm.errors import AlignmentError
+from tinylm.experiments.alignment.policies import FOLDER, aligned, asked, or_anew, remedy, rule_of
 from tinylm.experiments.alignment.settings import AlignmentExperiment
 from tinylm.experiments.context import Context, WithoutNotes
 from tinylm.experiments.reward_models import ABOUT, read_about
@@ -56,13 +56,7 @@ def reward_model(context: Context, seed: int) -> Path:
         return folder
     quiet = replace(context, console=WithoutNotes(context.console))
     commands = commands_of(context, "alignment", remedy(settings))
-    try:
-        train_reward_model(quiet, folder, wanted, commands, context.folder)
-    except ConfigError:
-        if not folder.exists():
-            raise
-        folders.remove(folder)  # of other settings, which are not those of this result
-        train_reward_model(quiet, folder, wanted, commands, context.folder)
+    or_anew(folder, lambda: train_reward_model(quiet, folder, wanted, commands, context.folder))
     return folder
 
 

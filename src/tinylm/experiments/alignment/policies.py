@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,13 +105,7 @@ def aligned(context: Context, name: str, wanted: Asked) -> Policy:
     quiet = replace(context, console=WithoutNotes(context.console))
     commands = commands_of(context, "alignment", remedy(context.config.experiments.alignment))
     if not _finished(folder, wanted):
-        try:
-            align(quiet, folder, wanted, commands, context.folder)
-        except ConfigError:
-            if not folder.exists():
-                raise
-            folders.remove(folder)  # of other settings, which are not those of this result
-            align(quiet, folder, wanted, commands, context.folder)
+        or_anew(folder, lambda: align(quiet, folder, wanted, commands, context.folder))
     record = read_compression(folder)
     assert record is not None
     records = read_metrics(folder)
@@ -125,6 +119,22 @@ def aligned(context: Context, name: str, wanted: Asked) -> Policy:
         ],
         sum(each["seconds"] for each in records[-1:]),
     )
+
+
+def or_anew(folder: Path, make: Callable[[], object]) -> None:
+    """Go on with what is made in a folder; what was begun there with other settings is deleted.
+
+    Args:
+        folder: of one training of the experiment.
+        make: raises a ConfigError where the settings are others.
+    """
+    try:
+        make()
+    except ConfigError:
+        if not folder.exists():
+            raise
+        folders.remove(folder)
+        make()
 
 
 def _finished(folder: Path, wanted: Asked) -> bool:

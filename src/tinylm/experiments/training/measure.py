@@ -44,10 +44,10 @@ from tinylm.model.weights import load_weights
 from tinylm.perplexity import perplexity
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.commands import Commands, lower
-from tinylm.training.events import Listener, Outcome, StepRecord, ValidationRecord, as_line
+from tinylm.training.events import Listener, Outcome
 from tinylm.training.loop import Trainer, steps_per_epoch, total_steps
 from tinylm.training.snapshots import Snapshots, snapshot_steps
-from tinylm.training.tracking import Tracker, read_metrics
+from tinylm.training.tracking import TrackedListener, Tracker, read_metrics
 
 _FEW_STEPS = 200
 """Optimizer steps below which a text makes few of the epochs that were asked for."""
@@ -68,47 +68,30 @@ class StoppedBySignalError(TinylmError):
         )
 
 
-class _Tracked:
-    """Passes events on to a listener, writes records to the tracker and has snapshots taken."""
+class _Tracked(TrackedListener):
+    """Has snapshots taken, and writes the losses of blocks of windows beside a validation."""
 
     def __init__(
         self, listener: Listener, tracker: Tracker, task: LanguageModelling, snapshots: Snapshots
     ) -> None:
-        self.listener = listener
-        self.tracker = tracker
+        super().__init__(listener, tracker)
         self.task = task
         self.snapshots = snapshots
 
     def on_start(self, step: int, total_steps: int) -> None:
         self.snapshots.take(step)
-        self.listener.on_start(step, total_steps)
+        super().on_start(step, total_steps)
 
     def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
         self.snapshots.take(step)
-        self.listener.on_step(step, loss, tokens_per_second)
+        super().on_step(step, loss, tokens_per_second)
 
-    def on_measures(self, measures: Mapping[str, float]) -> None:
-        self.listener.on_measures(measures)
-
-    def on_log(self, record: StepRecord) -> None:
-        self.tracker.write("train", as_line(record))
-        self.listener.on_log(record)
-
-    def on_validation(self, record: ValidationRecord, best: bool) -> None:
+    def more(self) -> dict[str, Any]:
         named = {"block_losses": "validation", "training_block_losses": "training"}
-        blocks = {
+        return {
             name: [round(total, _DIGITS) for total, _ in self.task.losses[split].blocks(BLOCKS)]
             for name, split in named.items()
         }
-        self.tracker.write("validation", as_line(record) | blocks)
-        self.listener.on_validation(record, best)
-
-    def on_saving(self, step: int) -> None:
-        self.tracker.sync()
-        self.listener.on_saving(step)
-
-    def on_checkpoint(self, path: Path) -> None:
-        self.listener.on_checkpoint(path)
 
 
 def run(context: Context) -> dict[str, Any]:
