@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinylm.config import ModelConfig
 from tinylm.errors import AlignmentError
 from tinylm.evaluation.classification import for_each_text
-from tinylm.model.base import Change, GenerativeModel, LayerRunner, Model
+from tinylm.model.base import GenerativeModel, Model
 from tinylm.model.changes import change
+from tinylm.model.headed import Headed
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.last_token import last_real
 from tinylm.model.loss import at_least_float32
@@ -29,7 +29,7 @@ CHANGE = "reward"
 """Name of the head in the registry CHANGES."""
 
 
-class RewardModel(Model):
+class RewardModel(Headed):
     """A decoder with a head of one output: token ids in, a reward out."""
 
     offset: Tensor
@@ -45,41 +45,13 @@ class RewardModel(Model):
         if not body.config.tie_embeddings:
             body.unembedding.requires_grad_(False)
         self.body = body
+        self.head_change = change(CHANGE)
         hidden = body.config.hidden_size
         self.head = nn.Linear(hidden, 1, bias=False)
         nn.init.normal_(self.head.weight, std=1 / math.sqrt(hidden + 1))
         self.register_buffer("offset", torch.zeros(()))
         table = body.embedding.weight
         self.to(table.device, table.dtype)
-
-    @property
-    def config(self) -> ModelConfig:
-        """The body's."""
-        return self.body.config
-
-    @property
-    def built(self) -> ModelConfig:
-        """What the body was built from."""
-        return self.body.built
-
-    @property
-    def changes(self) -> tuple[Change, ...]:
-        """The body's, and the head."""
-        return (*self.body.changes, change(CHANGE))
-
-    @property
-    def aside(self) -> Mapping[str, nn.Parameter]:
-        """What the body keeps aside."""
-        return self.body.aside
-
-    @property
-    def layer_runner(self) -> LayerRunner | None:
-        """How the body's layers are run."""
-        return self.body.layer_runner
-
-    @layer_runner.setter
-    def layer_runner(self, runner: LayerRunner | None) -> None:
-        self.body.layer_runner = runner
 
     def forward(self, ids: Tensor, real: Tensor | None = None) -> Tensor:
         """Return rewards, (batch,), in float32 at least.

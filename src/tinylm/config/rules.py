@@ -23,84 +23,63 @@ Words = Annotated[tuple[Word, ...], Field(min_length=1, max_length=20), AfterVal
 
 
 @dataclass(frozen=True, config=FROZEN)
-class HappyEndConfig:
+class RuleConfig:
+    """What every rule has."""
+
+    used_with: ClassVar[UsedWith] = {}
+
+    least_words: NonNegativeInt = 20
+    """A story of fewer words earns in proportion."""
+
+
+@dataclass(frozen=True, config=FROZEN)
+class HappyEndConfig(RuleConfig):
     """A story that ends happily."""
 
-    used_with: ClassVar[UsedWith] = {}
-
     sentences: PositiveInt = 2
     """Last sentences that are its end, a moral left out."""
-    least_words: NonNegativeInt = 20
-    """A story of fewer words earns in proportion."""
 
 
 @dataclass(frozen=True, config=FROZEN)
-class SadEndConfig:
+class SadEndConfig(HappyEndConfig):
     """A story that ends sadly."""
 
-    used_with: ClassVar[UsedWith] = {}
-
-    sentences: PositiveInt = 2
-    """Last sentences that are its end, a moral left out."""
-    least_words: NonNegativeInt = 20
-    """A story of fewer words earns in proportion."""
-
 
 @dataclass(frozen=True, config=FROZEN)
-class DialogueConfig:
+class DialogueConfig(RuleConfig):
     """A story in which somebody speaks."""
-
-    used_with: ClassVar[UsedWith] = {}
 
     speeches: PositiveInt = 1
     """What is said, from one quotation mark to the next, counts so often."""
-    least_words: NonNegativeInt = 20
-    """A story of fewer words earns in proportion."""
 
 
 @dataclass(frozen=True, config=FROZEN)
-class ShortConfig:
+class ShortConfig(RuleConfig):
     """A story that stays short."""
-
-    used_with: ClassVar[UsedWith] = {}
 
     most_words: PositiveInt = 100
     """A story of no more words is short; a longer one earns this number over its own."""
-    least_words: NonNegativeInt = 20
-    """A story of fewer words earns in proportion."""
 
 
 @dataclass(frozen=True, config=FROZEN)
-class WordsConfig:
+class WordsConfig(RuleConfig):
     """A story that uses given words."""
-
-    used_with: ClassVar[UsedWith] = {}
 
     words: Words = ("dog", "ball", "rain")
     """Lower-case words, each of which earns its share."""
-    least_words: NonNegativeInt = 20
-    """A story of fewer words earns in proportion."""
 
 
 @dataclass(frozen=True, config=FROZEN)
-class NoRepetitionConfig:
+class NoRepetitionConfig(RuleConfig):
     """A story that does not say the same again."""
-
-    used_with: ClassVar[UsedWith] = {}
 
     length: Annotated[int, Field(ge=1, le=20)] = 4
     """Neighbouring words that may not stand there twice."""
-    least_words: NonNegativeInt = 20
-    """A story of fewer words earns in proportion."""
 
 
 @dataclass(frozen=True, config=FROZEN)
-class AnimalConfig:
+class AnimalConfig(RuleConfig):
     """A story about an animal."""
-
-    used_with: ClassVar[UsedWith] = {}
 
     sentences: PositiveInt = 3
     """Sentences that name an animal; of fewer, each earns its share."""
-    least_words: NonNegativeInt = 20
-    """A story of fewer words earns in proportion."""

@@ -221,15 +221,7 @@ def new_run(
         ConfigError: if it is no folder, or inside of a run, or not empty.
         LockedError: if another process writes there.
     """
-    checked_path(out, "--out")
-    for above in (out, *out.parents):
-        if above.exists() and not above.is_dir():
-            raise ConfigError(f"{above} is no folder: give --out a new one")
-    for above in out.resolve().parents:
-        if within is not None and above == within.resolve():
-            break
-        if (above / _CONFIG).exists() and (above / CHECKPOINTS).is_dir():
-            raise ConfigError(f"{out} is inside of the run {above}: give --out a folder elsewhere")
+    refuse_place(out, within)
     with locked(out, console.warn):
         names = {path.name for path in out.iterdir()} - {LOCK, *own}
         records = names & _RECORDS
@@ -246,6 +238,32 @@ def new_run(
                 refuse_lost(out / COMPRESSION)
                 _clear(out, own)
             raise
+
+
+def refuse_place(out: Path, within: Path | None = None) -> None:
+    """Refuse a place where no folder of a command's own can be.
+
+    Args:
+        out: the folder.
+        within: as of ``new_run``.
+
+    Raises:
+        ConfigError: if it is no folder, or inside of a run.
+    """
+    checked_path(out, "--out")
+    for above in (out, *out.parents):
+        if above.exists() and not above.is_dir():
+            raise ConfigError(f"{above} is no folder: give --out a new one")
+    for above in out.resolve().parents:
+        if within is not None and above == within.resolve():
+            break
+        if is_run(above):
+            raise ConfigError(f"{out} is inside of the run {above}: give --out a folder elsewhere")
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds a run with checkpoints."""
+    return (folder / _CONFIG).exists() and (folder / CHECKPOINTS).is_dir()
 
 
 def _clear(out: Path, own: Collection[str]) -> None:

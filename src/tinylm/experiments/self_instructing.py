@@ -39,10 +39,10 @@ from tinylm.atomic import write_text
 from tinylm.config import to_dict
 from tinylm.config.self_instruct import SelfInstructConfig
 from tinylm.errors import AlignmentError, ConfigError
+from tinylm.experiments.compressing import is_run, refuse_place
 from tinylm.experiments.context import Console
 from tinylm.experiments.own_training import refuse_other_recipe
 from tinylm.locks import LOCK, locked
-from tinylm.names import checked_path
 from tinylm.reading import signed
 
 RECIPE = "self-instruct.json"
@@ -133,13 +133,9 @@ def folder_of(out: Path, console: Console) -> Iterator[None]:
         ConfigError: if it holds anything else, or is inside of a run.
         LockedError: if another process writes there.
     """
-    checked_path(out, "--out")
-    for above in (out, *out.parents):
-        if above.exists() and not above.is_dir():
-            raise ConfigError(f"{above} is no folder: give --out a new one")
-    for above in (out.resolve(), *out.resolve().parents):
-        if (above / "config.yaml").exists() and (above / "checkpoints").is_dir():
-            raise ConfigError(f"{out} is in the run {above}: give --out a folder elsewhere")
+    refuse_place(out)
+    if is_run(out):
+        raise ConfigError(f"{out} is a run: give --out a folder elsewhere")
     with locked(out, console.warn):  # which deletes what a killed process left of a file
         names = {path.name for path in out.iterdir()} - {LOCK}
         if names - {RUN, *FILES} or (names and RECIPE not in names):

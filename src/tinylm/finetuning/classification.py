@@ -14,19 +14,18 @@ eval mode, without dropout), adapted by LoRA, or trained whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 
-from tinylm.config import ModelConfig, to_dict
+from tinylm.config import to_dict
 from tinylm.config.finetuning import ClassificationConfig, LoraConfig
 from tinylm.errors import AdapterError
 from tinylm.finetuning.adapters import attach, fingerprint
 from tinylm.finetuning.linear import refuse_quantized
-from tinylm.model.base import Change, GenerativeModel, LayerRunner, Model
+from tinylm.model.base import GenerativeModel
 from tinylm.model.changes import change
 from tinylm.model.dropout import Dropout
+from tinylm.model.headed import Headed
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.last_token import last_real
 from tinylm.planning.limits import refuse_beyond_memory
@@ -34,7 +33,7 @@ from tinylm.planning.limits import refuse_beyond_memory
 _START_STD = 0.02
 
 
-class Classifier(Model):
+class Classifier(Headed):
     """A decoder with a head: token ids in, a logit a label out."""
 
     def __init__(
@@ -86,7 +85,6 @@ class Classifier(Model):
             start_id=start_id,
             base=self.base,
         )
-        """How it is written down that the body got its head."""
         self.cls = (
             nn.Parameter(table[start_id].detach().clone()) if settings.bidirectional else None
         )
@@ -98,26 +96,6 @@ class Classifier(Model):
                 nn.init.normal_(linear.weight, std=_START_STD)
                 nn.init.zeros_(linear.bias)
         self.to(table.device, table.dtype)
-
-    @property
-    def config(self) -> ModelConfig:
-        """The body's."""
-        return self.body.config
-
-    @property
-    def built(self) -> ModelConfig:
-        """What the body was built from."""
-        return self.body.built
-
-    @property
-    def changes(self) -> tuple[Change, ...]:
-        """The body's, and the head."""
-        return (*self.body.changes, self.head_change)
-
-    @property
-    def aside(self) -> Mapping[str, nn.Parameter]:
-        """What the body keeps aside."""
-        return self.body.aside
 
     @property
     def has_fixed_features(self) -> bool:
@@ -139,15 +117,6 @@ class Classifier(Model):
             real: (batch, seq), False where a token is padding; empty: all are real.
         """
         return self.unembed(self.residual(ids, real=real)).squeeze(1)
-
-    @property
-    def layer_runner(self) -> LayerRunner | None:
-        """How the body's layers are run."""
-        return self.body.layer_runner
-
-    @layer_runner.setter
-    def layer_runner(self, runner: LayerRunner | None) -> None:
-        self.body.layer_runner = runner
 
     def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Return logits, (..., labels), of what ``residual`` returns."""

@@ -422,5 +422,11 @@ class Trainer:
 
 def _nothing_pending() -> dict[str, Any]:
     """Return the sums since the last logged line, of no step."""
-    sums = {"loss": 0.0, "targets": 0, "norm": 0.0, "steps": 0, "seconds": 0.0}
-    return {**sums, "measures": {}}
+    return {
+        "loss": 0.0,
+        "targets": 0,
+        "norm": 0.0,
+        "steps": 0,
+        "seconds": 0.0,
+        "measures": {},
+    }

@@ -52,10 +52,22 @@ class HappyEnd:
 
     def score(self, prompt: str, response: str, finished: bool) -> float:
         """Return 1 or 0, or a share of 1 for a short story; see ``Rule.score``."""
-        parts = sentences(response)
-        if not finished or last_feeling(parts, self.settings.sentences) is not True:
-            return 0.0
-        return long_enough(sum(map(len, parts)), self.settings.least_words)
+        return end_score(response, finished, self.settings, joy=True)
+
+
+def end_score(response: str, finished: bool, settings: HappyEndConfig, joy: bool) -> float:
+    """Return 1 for a story that ends in joy, or in sorrow, a share of 1 for a short one, or 0.
+
+    Args:
+        response: the story.
+        finished: whether the model ended it.
+        settings: what its end is, and what is short.
+        joy: which end is wanted.
+    """
+    parts = sentences(response)
+    if not finished or last_feeling(parts, settings.sentences) is not joy:
+        return 0.0
+    return long_enough(sum(map(len, parts)), settings.least_words)
 
 
 def last_feeling(parts: Sequence[list[str]], count: int) -> bool | None:

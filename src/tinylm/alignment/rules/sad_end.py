@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from tinylm.alignment.rules.happy_end import last_feeling
-from tinylm.alignment.rules.texts import long_enough, sentences
+from tinylm.alignment.rules.happy_end import end_score
 from tinylm.config.rules import SadEndConfig
 
 
@@ -23,7 +22,4 @@ class SadEnd:
 
     def score(self, prompt: str, response: str, finished: bool) -> float:
         """Return 1 or 0, or a share of 1 for a short story; see ``Rule.score``."""
-        parts = sentences(response)
-        if not finished or last_feeling(parts, self.settings.sentences) is not False:
-            return 0.0
-        return long_enough(sum(map(len, parts)), self.settings.least_words)
+        return end_score(response, finished, self.settings, joy=False)
