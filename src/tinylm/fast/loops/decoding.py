@@ -49,7 +49,7 @@ from tinylm.fast.loops.single_token import (
     Encoding,
     Layout,
     activate,
-    attend_head,
+    attend_heads,
     encoding_table,
     normalise,
     prepare_attention,
@@ -124,7 +124,7 @@ def _entry(numbers, cached):
         turn = carray(address(a[_TURN]), turn_shape, np.float32)
         bias = carray(address(a[_BIAS]), (heads if a[_BIAS] else 0, a[_DISTANCES]), np.float32)
         places = carray(address(a[_PLACES]), (rows if a[_PLACES] else 0,), np.int64)
-        turned, no_bias = np.empty((2, size), np.float32), np.empty(0, np.float32)
+        turned = np.empty((2, size), np.float32)
         # Where the numbers written begin a few places behind those read, the compiler's loop takes
         # them one by one and rounds otherwise. Room before ``x`` keeps other arrays away from it.
         before = _CLOSE // hidden + 1
@@ -176,19 +176,19 @@ def _entry(numbers, cached):
                     for j in range(size):
                         store(key, j, given[j])
                         store(value, j, projected[row, 2 * width + start + j])
-                    attend_head(
-                        query,
+                    attend_heads(
+                        query.reshape(1, size),
                         keys[layer],
                         values[layer],
                         slots,
                         seen,
                         positions,
-                        bias[head] if len(bias) > 0 else no_bias,
+                        bias,
                         at,
                         text,
                         head,
-                        scores[: t + 1],
-                        mixed[row, start : start + size],
+                        scores[: t + 1].reshape(1, t + 1),
+                        mixed[row, start : start + size].reshape(1, size),
                     )
             elif kind == _OUTPUT:
                 if ready != stage:

@@ -19,6 +19,7 @@ from tinylm.fast.loops.launch import (
     Kernel,
     address,
     exp,
+    fetch_early,
     function,
     inline,
     largest_of,
@@ -30,6 +31,7 @@ from tinylm.fast.loops.launch import (
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 """Names of the functions that the kernel has."""
 _RELU, _GELU, _SILU = 0, 1, 3
+_AHEAD = 8
 _UNSEEN = np.float32(-3e38)
 
 
@@ -135,34 +137,58 @@ def turn_vector(vector, matrix, out):
 
 
 @function
-def attend_head(query, keys, values, slots, seen, positions, bias, place, row, head, scores, mixed):
-    """Mix the values of one head for one text; what is not ``seen`` is padding.
+def attend_heads(
+    queries, keys, values, slots, seen, positions, biases, place, row, first, scores, mixed
+):
+    """Mix the values of some heads, from ``first`` on, for one text; not ``seen`` is padding.
 
-    ``bias`` is added by distance from ``place``; it is empty if there is none.
+    Keys and values of a token are read for all of these heads at once: they stand beside each
+    other, and those of the next token, where there are many texts, as far away as is worst for the
+    processor's caches. A row of ``biases`` is added by distance from ``place``; there may be none.
     """
-    length, size = len(scores), len(query)
+    count, size = queries.shape
+    length = scores.shape[1]
     factor = np.float32(1) / np.sqrt(np.float32(size))
+    stride = keys.shape[1] * keys.shape[2] * size
+    line = 64 // keys.itemsize
+    ahead = _AHEAD if count > 1 else length
     for t in range(length):
+        if t + ahead < length:
+            start = (t + ahead) * stride + (slots[t + ahead, row] * keys.shape[2] + first) * size
+            for i in range(0, count * size, line):
+                fetch_early(keys, start + i)
         slot = slots[t, row]
-        key, total = keys[t, slot, head], np.float32(0)
-        for j in range(size):
-            total += query[j] * widen(key[j])
-        scores[t] = total * factor if len(seen) == 0 or seen[t, slot] else _UNSEEN
-    if len(bias) > 0:
+        known = len(seen) == 0 or seen[t, slot]
+        for i in range(count):
+            query, key, total = queries[i], keys[t, slot, first + i], np.float32(0)
+            for j in range(size):
+                total += query[j] * widen(key[j])
+            scores[i, t] = total * factor if known else _UNSEEN
+    for i in range(count):
+        of_head, total = scores[i], np.float32(0)
+        if len(biases) > 0:
+            for t in range(length):
+                distance = place - positions[t, slots[t, row]]
+                if of_head[t] > _UNSEEN:  # padding has no position
+                    of_head[t] += biases[first + i, distance]
+        most = largest_of(of_head)
         for t in range(length):
-            distance = place - positions[t, slots[t, row]]
-            if scores[t] > _UNSEEN:  # padding has no position
-                scores[t] += bias[distance]
-    most, total = largest_of(scores), np.float32(0)
-    for t in range(length):
-        scores[t] = exp(scores[t] - most)
-        total += scores[t]
-    for j in range(size):
-        mixed[j] = 0
-    for t in range(length):
-        value, weight = values[t, slots[t, row], head], scores[t] / total
+            of_head[t] = exp(of_head[t] - most)
+            total += of_head[t]
+        for t in range(length):
+            of_head[t] /= total
         for j in range(size):
-            mixed[j] += weight * widen(value[j])
+            mixed[i, j] = 0
+    for t in range(length):
+        if t + ahead < length:
+            start = (t + ahead) * stride + (slots[t + ahead, row] * keys.shape[2] + first) * size
+            for i in range(0, count * size, line):
+                fetch_early(values, start + i)
+        slot = slots[t, row]
+        for i in range(count):
+            out, value, weight = mixed[i], values[t, slot, first + i], scores[i, t]
+            for j in range(size):
+                out[j] += weight * widen(value[j])
 
 
 def _attention_entry(numbers, cached):
@@ -178,9 +204,9 @@ def _attention_entry(numbers, cached):
         turn = carray(address(a[15]), (a[16], a[17], size, size), np.float32)
         bias = carray(address(a[18]), (heads if a[18] else 0, a[19]), np.float32)
         places = carray(address(a[20]), (rows if a[20] else 0,), np.int64)
-        query, vector = np.empty(size, np.float32), np.empty(size, np.float32)
-        turned, no_bias = np.empty(size, np.float32), np.empty(0, np.float32)
-        scores = np.empty(length, np.float32)
+        queries, out = np.empty((heads, size), np.float32), np.empty((heads, size), np.float32)
+        vector, turned = np.empty(size, np.float32), np.empty(size, np.float32)
+        scores = np.empty((heads, length), np.float32)
         while True:
             row = next_block(a)
             if row >= a[1]:
@@ -188,7 +214,7 @@ def _attention_entry(numbers, cached):
             place = places[row] if len(places) > 0 else 0
             for head in range(heads):
                 new, key = projected[row], keys[length - 1, row, head]
-                value = values[length - 1, row, head]
+                value, query = values[length - 1, row, head], queries[head]
                 for j in range(size):
                     query[j] = widen(new[0, head, j])
                     vector[j] = widen(new[1, head, j])
@@ -201,23 +227,12 @@ def _attention_entry(numbers, cached):
                     query[:] = turned
                 for j in range(size):
                     store(key, j, vector[j])
-                by_distance = bias[head] if len(bias) > 0 else no_bias
-                attend_head(
-                    query,
-                    keys,
-                    values,
-                    slots,
-                    seen,
-                    positions,
-                    by_distance,
-                    place,
-                    row,
-                    head,
-                    scores,
-                    vector,
-                )
+            attend_heads(
+                queries, keys, values, slots, seen, positions, bias, place, row, 0, scores, out
+            )
+            for head in range(heads):
                 for j in range(size):
-                    store(mixed[row, head], j, vector[j])
+                    store(mixed[row, head], j, out[head, j])
 
     return entry
 
