@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -64,19 +65,89 @@ def test_biased_scores_are_mixed_by_the_loop(low: bool, monkeypatch: pytest.Monk
     blocked = torch.ones(1, 1, 7, 7, dtype=torch.bool).triu(1)
     attention = quick_attention()
     took: list[Tensor] = []
-    mix = loops.attention.mix_values
+    mix = loops.attention.attend
+    monkeypatch.setattr("tinylm.fast.attention._LOOP_BLOCK", 3)
 
-    def mix_values(*arguments: Any) -> Tensor:
+    def attend(*arguments: Any) -> Tensor:
         took.append(arguments[0])
         return mix(*arguments)
 
-    monkeypatch.setattr(loops.attention, "mix_values", mix_values)
+    monkeypatch.setattr(loops.attention, "attend", attend)
     quick = attention.mix(query, key, value, blocked, bias)
     assert len(took) == 1
     given = [tensor.double() for tensor in (query, key, value)]
     expected = Attention.mix(attention, *given, blocked, bias)
     assert quick.dtype == value.dtype
     assert largest_difference(quick.double(), expected) < (0.05 if low else 1e-5)
+
+
+@pytest.mark.skipif(not loops.available(), reason="no numba, or not on Linux")
+@pytest.mark.parametrize("low", [False, True])
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+@pytest.mark.parametrize("kind", ["causal", "padded", "both directions", "any"])
+@pytest.mark.parametrize("queries", [1, 8, 33])
+def test_loops_in_blocks_give_the_outputs_and_gradients_of_plain_blocks(
+    queries: int, kind: str, dropout: float, low: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    keys, size = 33, 8
+    blocked = torch.ones(1, 1, queries, keys, dtype=torch.bool).triu(1 + keys - queries)
+    if kind == "padded":
+        real = torch.arange(keys) >= torch.tensor([[0], [20]])  # some queries see no key at all
+        blocked = blocked | ~real[:, None, None]
+    elif kind == "both directions":
+        blocked = torch.zeros_like(blocked)
+    elif kind == "any":
+        blocked = torch.rand(2, 1, queries, keys) < 0.5
+    attention = build(dropout=dropout).train().layers[0].attention
+    quick = copy.deepcopy(attention)
+    install(quick)
+    assert isinstance(quick, FastAttention)
+    number = torch.bfloat16 if low else torch.float32
+    given = [
+        torch.randn(2, attention.num_heads, count, attention.head_dim).to(number).requires_grad_()
+        for count in (queries, keys, keys)
+    ]
+    exact = [each.detach().double().requires_grad_() for each in given]
+    torch.manual_seed(1)  # dropout's masks
+    parts = []
+    for start in range(0, queries, size):
+        rows = slice(start, min(start + size, queries))
+        end = 1 + int((~blocked[:, 0, rows]).any(0).any(0).nonzero().max())
+        parts.append(
+            attention.mix(
+                exact[0][:, :, rows],
+                *(each[:, :, :end] for each in exact[1:]),
+                blocked[:, :, rows, :end],
+            )
+        )
+    expected = torch.cat(parts, 2)
+    monkeypatch.setattr("tinylm.fast.attention._LOOP_BLOCK", size)
+    torch.manual_seed(1)
+    mixed = quick.mix(*given, blocked)
+    assert mixed.dtype == number
+    gradient = torch.randn(mixed.shape).to(number)
+    pairs = [
+        (mixed, expected),
+        *zip(
+            torch.autograd.grad(mixed, given, gradient),
+            torch.autograd.grad(expected, exact, gradient.double()),
+            strict=True,
+        ),
+    ]
+    for ours, reference in pairs:
+        scale = 1 + float(reference.detach().abs().max())
+        assert largest_difference(ours.double(), reference) < (0.02 if low else 2e-6) * scale
+
+
+def test_a_learned_bias_keeps_its_gradient() -> None:
+    attention = quick_attention().float()
+    query, key, value = torch.randn(3, 2, 3, 7, 4)
+    blocked = torch.ones(1, 1, 7, 7, dtype=torch.bool).triu(1)
+    bias = torch.randn(1, 3, 7, 7, requires_grad=True)
+    attention.mix(query, key, value, blocked, bias).square().sum().backward()
+    assert bias.grad is not None
+    assert float(bias.grad.abs().sum()) > 0
 
 
 def test_blocks_of_queries_see_whatever_is_not_blocked(monkeypatch: pytest.MonkeyPatch) -> None:

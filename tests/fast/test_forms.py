@@ -204,13 +204,13 @@ def test_two_models_in_two_threads_keep_their_own_way(
 ) -> None:
     """The plain one never takes a loop, the quick one does, while both train at once."""
     took: list[int] = []
-    mix = loops.attention.mix_values
+    mix = loops.attention.attend
 
-    def mix_values(*arguments: Any) -> Tensor:
+    def attend(*arguments: Any) -> Tensor:
         took.append(threading.get_ident())
         return mix(*arguments)
 
-    monkeypatch.setattr(loops.attention, "mix_values", mix_values)
+    monkeypatch.setattr(loops.attention, "attend", attend)
     torch.set_num_threads(1)
     quick, plain = build(dropout=0.0).train(), build(dropout=0.0).train()
     install(quick)

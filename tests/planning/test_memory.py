@@ -88,7 +88,7 @@ def test_activations_are_those_that_autograd_saves(
     assert parts.pop("total") == sum(parts.values()) == measured
 
 
-@pytest.mark.parametrize("seq", [256, 300, 520])
+@pytest.mark.parametrize("seq", [64, 150, 300])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("positions", "batch"), [("sinusoidal", 2), ("rotary", 2), ("rotary", 1), ("alibi", 2)]

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tinylm.config import GenerationConfig, ModelConfig, TrainingConfig
 from tinylm.evaluation.memory import tensor_bytes
-from tinylm.fast import install
+from tinylm.fast import attention, install
 from tinylm.generation.engine import SpecialIds, generate
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM, layers_run_by
@@ -22,6 +22,7 @@ from tinylm.planning.budget import (
     utilisation,
 )
 from tinylm.planning.flops import (
+    QUERY_BLOCK,
     decoding_flops,
     flops_per_token,
     forward_flops,
@@ -93,8 +94,12 @@ def test_flops_equal_torchs_counter(config: ModelConfig, batch: int, frozen: boo
         assert counted(lambda: model(ids).sum().backward()) == batch * step_flops(config, seq)
 
 
-@pytest.mark.parametrize("seq", [256, 257, 600])
-def test_flops_of_attention_in_blocks_equal_torchs_counter(seq: int) -> None:
+@pytest.mark.parametrize("seq", [64, 65, 150, 600])
+def test_flops_of_attention_in_blocks_equal_torchs_counter(
+    seq: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert attention._LOOP_BLOCK == QUERY_BLOCK
+    monkeypatch.setattr(attention, "_BLOCK", QUERY_BLOCK)
     config = ModelConfig(
         vocab_size=9, context_length=seq, num_layers=2, num_heads=2, hidden_size=6, dropout=0.0
     )

@@ -1,14 +1,14 @@
-"""Attention, quick: softmax and dropout in one pass, long texts in blocks, cached ones in place.
+"""Attention, quick: softmax and dropout in one pass, texts in blocks, cached ones in place.
 
-A long text is mixed for 256 queries at a time, without the keys after the last that one of these
-sees: half of the work and of the memory. One new token of each text reads keys and values where
-they stand in the cache.
+A block of queries is mixed at once, without the keys after the last that one of these sees: nearly
+half of the work and of the memory. One new token of each text reads keys and values where they
+stand in the cache.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -22,7 +22,9 @@ from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.reading import Reading
 
 _BLOCK = 256
-"""Queries that are mixed at once."""
+"""Queries that are mixed at once by torch."""
+_LOOP_BLOCK = 64
+"""By the loops, in which a block costs little more than its work."""
 
 
 class FastAttention(Attention):
@@ -42,20 +44,14 @@ class FastAttention(Attention):
         if cache is not None:
             key, value = cache.store(self.layer, key, value)
             key_positions = cache.positions
-        if blocked is None or x.shape[1] <= _BLOCK:
-            bias = reading.encoding.bias(positions, key_positions)
-            return self.join(self.mix(query, key, value, blocked, bias))
-        blocks = [
-            self.mix(
-                query[:, :, rows],
-                key[:, :, seen],
-                value[:, :, seen],
-                blocked[:, :, rows, seen],
-                reading.encoding.bias(positions[:, rows], key_positions[:, seen]),
-            )
-            for rows, seen in _blocks(blocked, x.shape[1])
-        ]
-        return self.join(torch.cat(blocks, 2))
+
+        def bias(rows: slice, keys: slice) -> Tensor | None:
+            return reading.encoding.bias(positions[:, rows], key_positions[:, keys])
+
+        learned = type(reading.encoding).biases() and any(
+            parameter.requires_grad for parameter in reading.encoding.parameters()
+        )
+        return self.join(self._in_blocks(query, key, value, blocked, bias, learned))
 
     def project(
         self, x: Tensor, reading: Reading, low: Tensor | None = None
@@ -82,20 +78,55 @@ class FastAttention(Attention):
         hooks: Hooks = NO_HOOKS,
     ) -> Tensor:
         """Return the values that each query sees, mixed; see ``Attention.mix``."""
+        if hooks.active:
+            return super().mix(query, key, value, blocked, bias, hooks)
+
+        def part(rows: slice, keys: slice) -> Tensor | None:
+            return None if bias is None else bias[..., rows, keys]
+
+        learned = bias is not None and bias.requires_grad
+        return self._in_blocks(query, key, value, blocked, part, learned)
+
+    def _in_blocks(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        blocked: Tensor | None,
+        bias: Callable[[slice, slice], Tensor | None],
+        learned: bool,
+    ) -> Tensor:
+        """Return mixed values; ``bias`` gives that of some queries and keys, ``learned`` or not."""
         query = query.to(key.dtype)  # a cache may hold another format
+        seq = query.shape[2]
         if (
             blocked is not None
-            and not hooks.active
+            and blocked.shape[1] == 1
+            and not learned
             and isinstance(self.dropout, FastDropout)
             and not watched(self.dropout)
             and loops.suit(query, key, value)
         ):
-            factor, drawn = 1 / math.sqrt(self.head_dim), self.dropout.draw()
-            scores = query @ key.mT
-            if bias is not None:  # the loop multiplies it by the factor, too
-                scores += bias / factor
-            return loops.attention.mix_values(scores, value, blocked[:, 0], factor, *drawn)
-        return super().mix(query, key, value, blocked, bias, hooks)
+            blocks = list(_blocks(blocked, seq, _LOOP_BLOCK))
+            draws, dropped = zip(*(self.dropout.draw() for _ in blocks), strict=True)
+            factor = 1 / math.sqrt(self.head_dim)
+            return loops.attention.attend(
+                *(query, key, value, blocked[:, 0], blocks, bias, factor, draws, dropped[0])
+            )
+        if blocked is None or seq <= _BLOCK:
+            every = slice(None)
+            return super().mix(query, key, value, blocked, bias(every, every))
+        parts = [
+            super(FastAttention, self).mix(
+                query[:, :, rows],
+                key[:, :, :end],
+                value[:, :, :end],
+                blocked[:, :, rows, :end],
+                bias(rows, slice(end)),
+            )
+            for rows, end in _blocks(blocked, seq, _BLOCK)
+        ]
+        return torch.cat(parts, 2)
 
     def join(self, mixed: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Return what the layer adds, (batch, seq, hidden), of all heads' mixed values."""
@@ -104,9 +135,9 @@ class FastAttention(Attention):
         return product(self.output, loops.attention.join_heads(mixed))
 
 
-def _blocks(blocked: Tensor, seq: int) -> Iterator[tuple[slice, slice]]:
-    """Yield the queries of each block, and the keys up to the last that one of them sees."""
-    for start in range(0, seq, _BLOCK):
-        rows = slice(start, start + _BLOCK)
+def _blocks(blocked: Tensor, seq: int, size: int) -> Iterator[tuple[slice, int]]:
+    """Yield the queries of each block, and how many keys there are up to the last they see."""
+    for start in range(0, seq, size):
+        rows = slice(start, min(start + size, seq))
         seen = ~blocked[:, :, rows].all(dim=(0, 1, 2))  # (keys,)
-        yield rows, slice(len(seen) - int(seen.flip(0).byte().argmax()))
+        yield rows, len(seen) - int(seen.flip(0).byte().argmax())

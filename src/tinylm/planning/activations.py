@@ -26,7 +26,7 @@ matrix.
 The quick model (``fast``: what ``training.speed = auto`` takes; counted with the compiled loops, as
 on Linux) keeps no mask, nor what it leaves of the pattern: they are computed again; of queries,
 keys and values 3 T w in any case; of the norms no centred numbers; of an activation in one pass its
-input and its output (``kept_in_one_pass``). Beyond 256 tokens its pattern is kept in blocks of
+input and its output (``kept_in_one_pass``). Beyond 64 tokens its pattern is kept in blocks of
 queries, each without the keys that none of it sees. Its output loss keeps nothing that autograd
 saves, but holds the gradients that it has made already.
 """

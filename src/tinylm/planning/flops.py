@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from tinylm.config import ModelConfig
 from tinylm.planning.parameters import trains_input
 
-QUERY_BLOCK = 256
-"""Queries that the quick model's attention mixes at once."""
+QUERY_BLOCK = 64
+"""Queries that the quick model's attention mixes at once, on a CPU."""
 
 
 def computed_pairs(seq: int, quick: bool = True) -> int:

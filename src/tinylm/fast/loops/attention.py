@@ -1,11 +1,11 @@
-"""From attention scores to mixed values: mask, softmax and dropout at once, heads apart and joined.
+"""Attention in blocks of queries: mask, softmax and dropout at once; heads apart and joined.
 
 For the backward pass only the pattern is kept; what dropout left of it is computed again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -144,64 +144,108 @@ def _backward_entry(numbers):
 _FORWARDS, _BACKWARDS = by_format(_forward_entry), by_format(_backward_entry)
 
 
-class _Mix(torch.autograd.Function):
+Block = tuple[slice, int]
+"""Queries that are mixed at once, and how many keys the last of these that one of them sees ends."""
+Bias = Callable[[slice, slice], Tensor | None]
+"""Gives what is added to the scores of these queries and keys, (batch or 1, heads, queries, keys)."""
+
+
+class _Attend(torch.autograd.Function):
+    """Block by block, so that half of what is masked is neither computed nor kept."""
+
     @staticmethod
     def forward(
         ctx: Any,
-        scores: Tensor,
+        query: Tensor,
+        key: Tensor,
         value: Tensor,
         blocked: Tensor,
+        blocks: Sequence[Block],
+        bias: Bias,
         factor: float,
-        draw: int,
+        draws: Sequence[int],
         dropped: int,
     ) -> Tensor:
-        scores, blocked = scores.contiguous(), blocked.contiguous()
-        batch, heads, queries, keys = scores.shape
-        rows = batch * heads * queries
-        pattern = torch.empty_like(scores)
-        kept = torch.empty_like(scores) if dropped else pattern
-        _FORWARDS[scores.dtype](
-            blocks_of(_ROWS, rows),
-            *(scores, blocked, pattern, kept),
-            *(rows, keys, len(blocked), queries, heads, factor, draw, dropped),
-        )
-        ctx.save_for_backward(pattern, value)
-        ctx.rest = factor, draw, dropped
-        return kept @ value
+        batch, heads, *_ = query.shape
+        queries, keys, values = (each.contiguous().flatten(0, 1) for each in (query, key, value))
+        out = torch.empty_like(queries)
+        patterns = []
+        for (rows, end), draw in zip(blocks, draws, strict=True):
+            scores = queries[:, rows] @ keys[:, :end].mT  # (batch * heads, block, end)
+            added = bias(rows, slice(end))
+            if added is not None:  # the loop multiplies it by the factor, too
+                scores.view(batch, heads, *scores.shape[1:]).add_(added, alpha=1 / factor)
+            kept = scores
+            pattern = torch.empty_like(scores) if dropped else scores
+            _FORWARDS[scores.dtype](
+                blocks_of(_ROWS, scores.shape[:2].numel()),
+                *(scores, blocked[:, rows, :end].contiguous(), pattern, kept),
+                *(scores.shape[:2].numel(), end, len(blocked), scores.shape[1]),
+                *(heads, factor, draw, dropped),
+            )
+            out[:, rows] = kept @ values[:, :end]
+            patterns.append(pattern)
+        ctx.save_for_backward(queries, keys, values, *patterns)
+        ctx.rest = blocks, factor, draws, dropped
+        return out.view(query.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        pattern, value = ctx.saved_tensors
-        *_, dropped = ctx.rest
-        rows, keys = pattern.shape[:-1].numel(), pattern.shape[-1]
-        gradient = gradient.to(pattern.dtype)
-        slopes = (gradient @ value.mT).contiguous()
-        kept = torch.empty_like(pattern) if dropped else pattern
-        to_scores = torch.empty_like(pattern)
-        _BACKWARDS[pattern.dtype](
-            blocks_of(_ROWS, rows), slopes, pattern, kept, to_scores, rows, keys, *ctx.rest
-        )
-        return to_scores, kept.mT @ gradient, None, None, None, None
+        queries, keys, values, *patterns = ctx.saved_tensors
+        blocks, factor, draws, dropped = ctx.rest
+        batch, heads, *_ = gradient.shape
+        gradient = gradient.to(queries.dtype).contiguous().flatten(0, 1)
+        to_queries = torch.empty_like(queries)
+        to_keys, to_values = torch.zeros_like(keys), torch.zeros_like(values)
+        for (rows, end), draw, pattern in zip(blocks, draws, patterns, strict=True):
+            slopes = gradient[:, rows] @ values[:, :end].mT
+            kept = torch.empty_like(pattern) if dropped else pattern
+            of_all = pattern.shape[:2].numel()
+            _BACKWARDS[pattern.dtype](
+                blocks_of(_ROWS, of_all),
+                *(slopes, pattern, kept, slopes, of_all, end, factor, draw, dropped),
+            )
+            to_queries[:, rows] = slopes @ keys[:, :end]
+            to_keys[:, :end].baddbmm_(slopes.mT, queries[:, rows])
+            to_values[:, :end].baddbmm_(kept.mT, gradient[:, rows])
+        whole = (each.unflatten(0, (batch, heads)) for each in (to_queries, to_keys, to_values))
+        return *whole, None, None, None, None, None, None
 
 
-def mix_values(
-    scores: Tensor, value: Tensor, blocked: Tensor, factor: float, draw: int, dropped: int
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    blocked: Tensor,
+    blocks: Sequence[Block],
+    bias: Bias,
+    factor: float,
+    draws: Sequence[int],
+    dropped: int,
 ) -> Tensor:
-    """Return ``dropout(softmax(factor * scores)) @ value`` over the keys that are not blocked.
+    """Return ``dropout(softmax(factor * query key^T + bias)) @ value`` over keys not blocked.
 
     Args:
-        scores: (batch, heads, queries, keys), float32 or bfloat16; computed with in float32.
-        value: (batch, heads, keys, head_dim), in the same format.
+        query: (batch, heads, queries, head_dim), float32 or bfloat16; softmax is in float32.
+        key: (batch, heads, keys, head_dim), in the same format.
+        value: as ``key``.
         blocked: (batch or 1, queries, keys), True where a key must not be seen.
+        blocks: of queries, in order; no key after the last of a block is seen by one of them.
+        bias: has no gradient.
         factor: of the scores.
-        draw: the random number that dropout's mask follows from.
+        draws: for each block, the random number that dropout's mask follows from.
         dropped: how many of 65,536 numbers are dropped.
 
     Returns:
         (batch, heads, queries, head_dim).
     """
-    out: Tensor = apply(_Mix, scores, value, blocked, factor, draw, dropped)
+    if torch.is_autocast_enabled("cpu"):  # what it makes of a product, backwards as well
+        low = torch.get_autocast_dtype("cpu")
+        query, key, value = query.to(low), key.to(low), value.to(low)
+    out: Tensor = apply(
+        *(_Attend, query, key, value, blocked, blocks, bias, factor, draws, dropped)
+    )
     return out
 
 
