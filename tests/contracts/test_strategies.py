@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tinylm.config import GenerationConfig
 from tinylm.errors import GenerationError
+from tinylm.fast import loops
 from tinylm.generation.engine import SpecialIds, Stepper, generate, generate_steps
 from tinylm.model.decoder import DecoderLM
 from tinylm.registry import STRATEGIES
@@ -130,18 +131,32 @@ def test_it_is_a_chooser_or_a_searcher_and_only_a_search_has_scores(
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 @pytest.mark.parametrize("penalty", [1.0, 1.5])
-def test_a_chooser_that_takes_the_likeliest_token_does(
-    strategy: str, temperature: float, penalty: float
+@pytest.mark.parametrize("top_p", [0.3, 1.0])
+def test_a_chooser_that_goes_by_a_temperature_alone_does(
+    strategy: str, temperature: float, penalty: float, top_p: float
 ) -> None:
-    settings = config(strategy, temperature=temperature, repetition_penalty=penalty)
+    settings = config(
+        strategy, temperature=temperature, repetition_penalty=penalty, top_k=0, top_p=top_p
+    )
     made = STRATEGIES.load(strategy)(settings)
     if hasattr(made, "search"):
-        assert not hasattr(made, "takes_likeliest")
+        assert not hasattr(made, "temperature_alone")
         return
     logits = torch.randn(200, 9, generator=torch.Generator().manual_seed(3))
     seen = torch.rand(200, 9, generator=torch.Generator().manual_seed(4)) < 0.5
     chosen = made.choose(logits, None if penalty == 1 else seen, torch.arange(200))
-    assert torch.equal(chosen, logits.argmax(-1)) == made.takes_likeliest
+    assert torch.equal(chosen, logits.argmax(-1)) == (made.temperature_alone == 0)
+    if made.temperature_alone is None or not loops.available():
+        return
+    if made.temperature_alone > 0:
+        again = STRATEGIES.load(strategy)(settings)
+        uniform = again.uniform(torch.arange(200))
+        quick, log_probability = loops.choosing.drawn(logits, [], uniform, temperature)
+    else:
+        quick, log_probability = (best[:, 0] for best in loops.choosing.likeliest(logits, [], 1))
+    assert torch.equal(quick, chosen)
+    expected = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
+    torch.testing.assert_close(log_probability, expected)
 
 
 def test_settings_without_effect_are_told_where_they_have_none(strategy: str) -> None:

@@ -321,6 +321,53 @@ def test_the_likeliest_tokens(
 
 
 @settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 5),
+    vocab=st.integers(3, 300),
+    number=st.sampled_from([torch.float32, torch.bfloat16]),
+    temperature=st.sampled_from([1e-3, 0.5, 1.0, 3.0]),
+    far=st.booleans(),
+    data=st.data(),
+)
+def test_drawn_tokens(
+    rows: int, vocab: int, number: torch.dtype, temperature: float, far: bool, data: st.DataObject
+) -> None:
+    forbidden = data.draw(
+        st.lists(st.integers(0, vocab - 1), max_size=vocab - 1, unique=True), label="forbidden"
+    )
+    torch.manual_seed(vocab)
+    logits = torch.randn(rows, vocab) * 5
+    if far:  # what is left has a probability of e^-1000
+        logits[:, forbidden] += 1000
+    logits = logits.to(number)
+    uniform = torch.rand(rows)
+    ids, log_probabilities = loops.choosing.drawn(logits, forbidden, uniform, temperature)
+    exact = logits.double()
+    left = exact.clone()
+    left[:, forbidden] = -torch.inf
+    cumulative = (left / temperature).softmax(-1).cumsum(-1)
+    before = torch.nn.functional.pad(cumulative, (1, 0)).gather(1, ids[:, None])[:, 0]
+    after = cumulative.gather(1, ids[:, None])[:, 0]
+    assert bool(((before <= uniform + 1e-5) & (uniform - 1e-5 <= after)).all())
+    assert not set(ids.tolist()) & set(forbidden)
+    expected = exact.log_softmax(-1).gather(1, ids[:, None])[:, 0].float()
+    torch.testing.assert_close(log_probabilities, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
+def test_the_ends_of_what_is_drawn_from_are_tokens_that_can_be(uniform: float) -> None:
+    logits = torch.tensor([[-200.0, 0.0, 1.0, -200.0, -torch.inf]])
+    ids, _ = loops.choosing.drawn(logits, [0], torch.tensor([uniform]), 1.0)
+    assert ids.tolist() == [1 if uniform == 0 else 2]
+
+
+def test_numbers_that_are_none_are_not_drawn_by() -> None:
+    logits = torch.tensor([[0.0, torch.nan, 1.0], [0.0, torch.inf, 1.0], [0.0, 0.5, 1.0]])
+    _, log_probabilities = loops.choosing.drawn(logits, [], torch.tensor([0.1, 0.5, 0.9]), 1.0)
+    assert log_probabilities.isfinite().tolist() == [False, False, True]
+
+
+@settings(max_examples=60, deadline=None)
 @given(data=st.data(), room=st.integers(1, 6), seed=st.integers(0, 100))
 def test_redirecting_is_reordering_without_moving(
     data: st.DataObject, room: int, seed: int

@@ -133,9 +133,9 @@ def _choose_steps(
     if config.repetition_penalty != 1:  # only the penalty needs it
         vocab_size = stepper.model.config.resolved_vocab_size
         seen = filters.seen_tokens(stepper.rows, vocab_size, stepper.device)
-    # Where only the likeliest token and its probability count, one compiled loop computes both.
-    quick = chooser.takes_likeliest and stepper.compiled
-    if quick:
+    # Where nothing but a temperature decides, one compiled loop computes token and probability.
+    temperature = chooser.temperature_alone if stepper.compiled else None
+    if temperature is not None:
         from tinylm.fast.loops import choosing
     new: list[list[int]] = [[] for _ in lengths]
     finished = [False] * len(lengths)
@@ -144,11 +144,14 @@ def _choose_steps(
 
     for step in range(config.max_new_tokens):
         logits = stepper.logits()  # (active, vocab)
-        if quick:
+        if temperature is not None:
             never = forbidden_ids(logits.shape[-1], config, special, step)
-            chosen, log_probabilities = (
-                best[:, 0] for best in choosing.likeliest(logits, never, 1)
-            )
+            if temperature == 0:
+                best, of_best = choosing.likeliest(logits, never, 1)
+                chosen, log_probabilities = best[:, 0], of_best[:, 0]
+            else:
+                uniform = chooser.uniform(own[torch.tensor(active)])
+                chosen, log_probabilities = choosing.drawn(logits, never, uniform, temperature)
         else:
             logits = at_least_float32(logits)
             _refuse_not_finite([float(logits.sum())])

@@ -50,7 +50,7 @@ class Stepper:
         self.rows = [list(prompt) for prompt in prompts]
         self.device = next(model.parameters()).device
         self.refuse_rows(len(prompts), "the number of prompts or samples, or model.context_length")
-        self.compiled = is_quick(model) and loops.available()
+        self.compiled = is_quick(model) and loops.suit(next(model.parameters()))
         """Whether compiled loops may choose the tokens of a step."""
         self._progress = progress
         self._hooks = hooks

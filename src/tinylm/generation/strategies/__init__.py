@@ -42,12 +42,17 @@ class Chooser(Strategy, Protocol):
         ...
 
     @property
-    def takes_likeliest(self) -> bool:
-        """Whether it always takes the likeliest token of the logits as they are.
+    def temperature_alone(self) -> float | None:
+        """The temperature, where nothing else decides; 0: the likeliest token is taken.
 
-        Compiled loops may then be used in place of ``choose``.
+        Tokens are then drawn from the softmax over it of the logits as they are, by ``uniform``,
+        and compiled loops may be used in place of ``choose``.
         """
         ...
+
+    def uniform(self, streams: Tensor) -> Tensor:
+        """Return the next number of each text, (growing,), in [0, 1), where any is drawn."""
+        raise NotImplementedError
 
     def choose(self, logits: Tensor, seen: Tensor | None, streams: Tensor) -> Tensor:
         """Return the next ids.

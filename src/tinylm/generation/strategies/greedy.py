@@ -21,9 +21,9 @@ class Greedy(Chooser):
         self.config = config
 
     @property
-    def takes_likeliest(self) -> bool:
-        """Whether tokens are not penalised."""
-        return self.config.repetition_penalty == 1
+    def temperature_alone(self) -> float | None:
+        """0 where tokens are not penalised."""
+        return 0.0 if self.config.repetition_penalty == 1 else None
 
     def choose(self, logits: Tensor, seen: Tensor | None, streams: Tensor) -> Tensor:
         """Return the likeliest ids, (batch,); shapes as in ``Chooser.choose``."""

@@ -18,6 +18,8 @@ from tinylm.generation.strategies import Chooser
 _ALWAYS = ("temperature", "repetition_penalty")
 _DRAWING = ("top_k", "top_p", "min_p", "seed")
 """Settings that have an effect only where tokens are drawn."""
+_AT_ONCE = 64
+"""Numbers; one call for each would take as long as to choose by it."""
 _STRIDE = 0x9E3779B97F4A7C15  # an odd constant, so that streams of neighbouring seeds differ
 
 
@@ -54,11 +56,14 @@ class Sampling(Chooser):
     def __init__(self, config: GenerationConfig) -> None:
         self.config = config
         self._generators: dict[int, torch.Generator] = {}
+        self._coming: dict[int, list[float]] = {}
 
     @property
-    def takes_likeliest(self) -> bool:
-        """Whether the temperature is 0 and tokens are not penalised."""
-        return self.config.temperature == 0 and self.config.repetition_penalty == 1
+    def temperature_alone(self) -> float | None:
+        """The temperature, where tokens are not penalised, nor filtered before one is drawn."""
+        config = self.config
+        filtered = config.temperature > 0 and (config.top_k or config.top_p < 1 or config.min_p)
+        return None if filtered or config.repetition_penalty != 1 else config.temperature
 
     def choose(self, logits: Tensor, seen: Tensor | None, streams: Tensor) -> Tensor:
         """Return drawn ids, (batch,); shapes as in ``Chooser.choose``."""
@@ -67,16 +72,20 @@ class Sampling(Chooser):
                 logits = filters.repetition_penalty(logits, seen, self.config.repetition_penalty)
             return logits.argmax(-1)
         probability = filtered_logits(self.config, logits.double(), seen).softmax(-1)
-        return draw(probability, self._uniform(streams).to(logits.device))
+        return draw(probability, self.uniform(streams).to(logits.device))
 
-    def _uniform(self, streams: Tensor) -> Tensor:
-        """Return the next number of each text's own generator, (growing,)."""
+    def uniform(self, streams: Tensor) -> Tensor:
+        """Return the next number of each text's own generator, (growing,), float32."""
         numbers = []
         for stream in streams.tolist():
-            if stream not in self._generators:
-                self._generators[stream] = _generator(self.config.seed, stream)
-            numbers.append(torch.rand((), generator=self._generators[stream]))
-        return torch.stack(numbers)
+            coming = self._coming.setdefault(stream, [])
+            if not coming:
+                if stream not in self._generators:
+                    self._generators[stream] = _generator(self.config.seed, stream)
+                several = torch.rand(_AT_ONCE, generator=self._generators[stream])
+                coming.extend(several.flip(0).tolist())  # taken from the end
+            numbers.append(coming.pop())
+        return torch.tensor(numbers)
 
 
 def draw(probability: Tensor, uniform: Tensor) -> Tensor:
