@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from tinylm.config import GenerationConfig
 from tinylm.errors import GenerationError
+from tinylm.fast import install
 from tinylm.generation import engine
 from tinylm.generation.engine import Generated, SpecialIds, Stepper, generate, generate_steps
 from tinylm.generation.streams import equal_before
@@ -296,6 +297,17 @@ def test_float64_models_are_not_rounded(small_model: MakeModel) -> None:
     expected = naive(model, PROMPTS[1], 15)
     assert result.ids == expected.ids
     assert result.log_probability == pytest.approx(expected.log_probability, rel=1e-12)
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sampling", "beam"])
+def test_a_quick_model_that_the_loops_do_not_suit_chooses_as_a_plain_one(
+    small_model: MakeModel, strategy: str
+) -> None:
+    settings = GenerationConfig(strategy=strategy, max_new_tokens=8, top_k=0, top_p=1.0)
+    plain, quick = small_model().double(), small_model().double()
+    install(quick)
+    results = [generate(model, PROMPTS, settings, SPECIAL) for model in (plain, quick)]
+    assert [each.ids for each in results[0]] == [each.ids for each in results[1]]
 
 
 # --- transformers ---

@@ -51,5 +51,5 @@ class AlignmentExperiment:
     """Tokens that each training by the learned reward generates."""
     learned_beta: NonNegativeFloat = 0.0
     """Weight of the KL divergence in these trainings: without it they go on past the best point."""
-    learned_method: Annotated[str, one_of(ALIGNMENTS)] = "reinforce"
+    learned_method: Annotated[str, one_of(ALIGNMENTS)] = "ppo"
     """Method of these trainings, one that learns from rewards."""
