@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.experiments.test_efficiency import with_settings
@@ -17,6 +18,7 @@ from tinylm.config import RunConfig, from_dict
 from tinylm.errors import ConfigError
 from tinylm.experiments.alignment import measure
 from tinylm.experiments.alignment.comparing import (
+    TooFar,
     after_the_best,
     attainable,
     average,
@@ -25,6 +27,7 @@ from tinylm.experiments.alignment.comparing import (
     on_the_way,
     path,
     share_of_attainable,
+    too_far,
 )
 from tinylm.experiments.alignment.figures import alignment_figure
 from tinylm.experiments.alignment.settings import AlignmentExperiment
@@ -138,6 +141,42 @@ def test_where_to_stop_is_chosen_by_the_other_seeds() -> None:
     fall = after_the_best(result, "true")
     assert fall.value == pytest.approx((-0.2 - 0.2 + 0.1) / 3)
     assert after_the_best(result, "learned").value == pytest.approx(1)
+
+
+def over(true: list[list[float]], learned: list[list[float]]) -> TooFar:
+    """What is said of a policy whose texts have these rewards, (validations, texts)."""
+    return too_far(
+        {
+            "curve": [
+                {"texts": {"true": a, "learned": b}} for a, b in zip(true, learned, strict=True)
+            ]
+        }
+    )
+
+
+def test_a_policy_has_gone_too_far_if_the_true_reward_falls_while_the_learned_one_rises() -> None:
+    rising = [[0.0] * 4, [1.0, 1.1, 0.9, 1.0], [2.0, 2.0, 2.1, 1.9]]
+    falling = [[0.2] * 4, [0.8, 0.9, 0.8, 0.9], [0.1, 0.0, 0.1, 0.2]]
+    far = over(falling, rising)
+    assert far.place == 1
+    assert far.over_optimised
+    assert far.true.value == pytest.approx(-0.75)
+    assert far.learned.value == pytest.approx(1.0)
+    assert not over(rising, rising).over_optimised
+    assert not over(falling, falling).over_optimised
+    assert not over([[0.2] * 4, [0.9, 0.1, 0.9, 0.1], [0.1, 0.7, 0.2, 0.8]], rising).over_optimised
+
+
+def test_the_best_place_of_a_text_is_chosen_by_the_others() -> None:
+    """Rewards without any trend: the best of many places would always seem to have been better."""
+    draw = np.random.default_rng(0)
+    falls = [
+        over(draw.random((9, 64)).tolist(), np.arange(9)[:, None].repeat(64, 1).tolist())
+        for _ in range(300)
+    ]
+    values = [far.true.value for far in falls]
+    assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(len(values))
+    assert sum(far.over_optimised for far in falls) < 0.06 * len(falls)
 
 
 def test_a_gain_is_a_share_of_what_its_divergence_allows() -> None:

@@ -24,6 +24,7 @@ from tinylm.locks import locked
 from tinylm.model.weights import load_weights
 from tinylm.reading import read_signed, signed
 from tinylm.training.commands import Commands
+from tinylm.training.events import Listener
 from tinylm.training.loop import Trainer
 from tinylm.training.task import Task, Trained
 from tinylm.training.tracking import TrackedListener, Tracker
@@ -43,6 +44,8 @@ _USUAL = {
     "wandb": False,
 }
 """Settings of a short training that goes on with trained weights."""
+_DIGITS = 6
+"""Of what is measured of a text."""
 
 
 def training_settings(
@@ -131,6 +134,21 @@ class Place:
         return True
 
 
+class _Tracked(TrackedListener):
+    """Writes what is measured of each text beside a validation."""
+
+    def __init__(self, listener: Listener, tracker: Tracker, task: Task[Any, Any]) -> None:
+        super().__init__(listener, tracker)
+        self.task = task
+
+    def more(self) -> dict[str, Any]:
+        texts = {
+            name: [round(value, _DIGITS) for value in values]
+            for name, values in self.task.held_out_texts().items()
+        }
+        return {"texts": texts} if texts else {}
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a training ended."""
@@ -187,7 +205,7 @@ def train_to_best(
         step = -1 if state is None else state.step
         tracker = Tracker(place.out, training, step, commands.go_on)
         try:
-            trainer.listener = TrackedListener(listener, tracker)
+            trainer.listener = _Tracked(listener, tracker, task)
             outcome = trainer.run()
         finally:
             tracker.close()

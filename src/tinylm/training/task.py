@@ -8,7 +8,7 @@ step, accumulation, checkpoints and resuming are then the same for every task (`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -115,6 +115,10 @@ class Task(ABC, Generic[Trained, Batches]):
 
     def held_out_measures(self) -> Mapping[str, float]:
         """Return what the last ``validate`` measured beside the loss, by a name in words."""
+        return {}
+
+    def held_out_texts(self) -> Mapping[str, Sequence[float]]:
+        """Return what the last ``validate`` measured of each text, kept in metrics.jsonl alone."""
         return {}
 
     def stopped(self) -> str | None:

@@ -205,6 +205,7 @@ class _Record(TypedDict):
     accuracy: NotRequired[float]
     macro_f1: NotRequired[float]
     measures: NotRequired[dict[str, float]]
+    texts: NotRequired[dict[str, list[float]]]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

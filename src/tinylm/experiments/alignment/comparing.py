@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tinylm.measurement import Difference, mean
+from tinylm.measurement import Difference, Verdict, mean
 
 Row = Mapping[str, Any]
 
@@ -75,6 +77,43 @@ def on_the_way(result: Row, key: str) -> list[list[float]]:
 def best_place(true: Sequence[Sequence[float]]) -> int:
     """Return the validation at which the true reward is highest, by the mean of the seeds."""
     return int(np.argmax(np.mean(true, axis=0)))
+
+
+@dataclass(frozen=True)
+class TooFar:
+    """What became of a policy by the learned reward from where its true reward was best."""
+
+    place: int
+    """The validation at which it was."""
+    true: Difference
+    """How much the true reward changed from there to the end, text by text."""
+    learned: Difference
+
+    @property
+    def over_optimised(self) -> bool:
+        """Whether the true reward fell measurably while the learned one rose."""
+        return self.true.verdict is Verdict.LESS and self.learned.verdict is Verdict.MORE
+
+
+def too_far(policy: Row) -> TooFar:
+    """Return how a policy's rewards changed from its best true reward to the end.
+
+    Where the best place is, the other half of the texts says; see ``after_the_best``.
+    """
+    true, learned = (
+        np.array([point["texts"][key] for point in policy["curve"]]) for key in ("true", "learned")
+    )  # (validations, texts)
+    halves = [slice(0, None, 2), slice(1, None, 2)]
+    places = [int(true[:, other].mean(1).argmax()) for other in reversed(halves)]
+
+    def change(values: npt.NDArray[np.float64]) -> Difference:
+        parts = [
+            values[-1, half] - values[place, half]
+            for half, place in zip(halves, places, strict=True)
+        ]
+        return mean(np.concatenate(parts))
+
+    return TooFar(int(true.mean(1).argmax()), change(true), change(learned))
 
 
 def after_the_best(result: Row, key: str) -> Difference:

@@ -93,6 +93,10 @@ def too_far(context: Context, folder: Path, seed: int, length: float, most: int)
                 "learned": each["reward"],
                 "true": each["true reward"],
                 "variety": each["variety"],
+                "texts": {
+                    "learned": each["texts"]["reward"],
+                    "true": each["texts"]["true reward"],
+                },
             }
             for each in policy.validations
         ],

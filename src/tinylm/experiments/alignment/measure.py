@@ -153,7 +153,10 @@ def _trained(policy: Policy) -> Row:
         "stopped": details["stopped"],
         "generated": details["generated"],
         "seconds": policy.seconds,
-        "curve": policy.validations,
+        "curve": [
+            {key: value for key, value in each.items() if key != "texts"}
+            for each in policy.validations
+        ],
     }
 
 

@@ -32,7 +32,7 @@ class Policy:
     details: Mapping[str, Any]
     """What its record says."""
     validations: list[dict[str, Any]]
-    """Step, reward, KL and the rest, from the start on."""
+    """Step, reward, KL and the rest, from the start on; both rewards of each text, if judged."""
     seconds: float
     """Of its optimizer steps, its responses included."""
 
@@ -113,7 +113,7 @@ def aligned(context: Context, name: str, wanted: Asked) -> Policy:
         folder,
         record["details"],
         [
-            {"step": each["step"], **each["measures"]}
+            {"step": each["step"], **each["measures"], "texts": each.get("texts", {})}
             for each in records
             if each["kind"] == "validation"
         ],

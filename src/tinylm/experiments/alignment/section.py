@@ -12,6 +12,7 @@ from tinylm.experiments.alignment.comparing import (
     gained,
     on_the_way,
     share_of_attainable,
+    too_far,
     values,
 )
 from tinylm.experiments.document.inputs import ReportInputs
@@ -178,24 +179,48 @@ def _too_far(result: Row) -> str:
     where = significant(sum(curve[place] for curve in kl) / seeds, 2)
     rise, fall = after_the_best(result, "learned"), after_the_best(result, "true")
     if place == len(true[0]) - 1:
-        return (
+        text = (
             f"By the learned reward the true one rises to {best:.2f}, and is highest at the end, "
-            f"{where} nats from the start: these trainings did not go far enough to be harmful."
+            f"{where} nats from the start, by the mean of all"
         )
+        return f"{text}. {_one_by_one(result)}"
     text = (
         f"By the learned reward the true one rises to {best:.2f} at {where} nats from the start, "
         f"and is {last:.2f} in the end"
     )
     if seeds == 1:
-        return f"{text}; one seed does not tell whether that is a fall."
-    rises, falls = rise.verdict is Verdict.MORE, fall.verdict is Verdict.LESS
-    changes = (
-        f"from there on the learned reward is {rise.word} ({_ends(rise)}) and the true one "
-        f"{fall.word} ({_ends(fall)})"
+        return f"{text}. {_one_by_one(result)}"
+    return (
+        f"{text}, by the mean of all: from there on the learned reward is {rise.word} "
+        f"({_ends(rise)}) and the true one {fall.word} ({_ends(fall)}). {_one_by_one(result)}"
     )
-    if rises and falls:
-        return f"{text}: {changes}. That is over-optimisation, and there is where to stop."
-    return f"{text}: {changes}, so that over-optimisation is not shown."
+
+
+def _one_by_one(result: Row) -> str:
+    """Return which of the policies by the learned reward were over-optimised."""
+    policies = result["learned"]["policies"]
+    said = []
+    for policy in policies:
+        far, curve = too_far(policy), policy["curve"]
+        if far.over_optimised:
+            best, end = curve[far.place], curve[-1]
+            said.append(
+                f"that of seed {policy['seed']} from {best['true']:.2f} at "
+                f"{significant(best['kl'], 2)} nats to {end['true']:.2f} at "
+                f"{significant(end['kl'], 2)}, while the learned reward rises from "
+                f"{_signed(best['learned'])} to {_signed(end['learned'])}"
+            )
+    trainings = plural(len(policies), "training")
+    if not said:
+        return (
+            f"In none of {trainings} does the true reward fall measurably, text by text, from its "
+            "best to the end while the learned one rises: over-optimisation is not shown."
+        )
+    return (
+        f"In {count(len(said))} of {trainings} the true reward falls measurably, text by text, "
+        f"from its best to the end: {listed(said)}. That is over-optimisation: what the reward "
+        "model says gives no sign of it, so that where to stop shows in the true reward alone."
+    )
 
 
 def _ends(difference: Difference) -> str:

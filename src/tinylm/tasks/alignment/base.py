@@ -211,6 +211,12 @@ class Alignment(Task[GenerativeModel, Batches]):
         named = {} if self.measured is None else self.measured.named()
         return {**named, **self._held_out_measures}
 
+    def held_out_texts(self) -> Mapping[str, Sequence[float]]:
+        """Return both rewards of every response of the last validation, where a judge is given."""
+        if self.measured is None or not self.measured.judged:
+            return {}
+        return {"reward": self.measured.rewards, "true reward": self.measured.judged}
+
     def stopped(self) -> str | None:
         """Return what limit was passed, or None."""
         return self._stopped
