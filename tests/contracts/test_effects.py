@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.contracts.test_alignments import trainer
 from tests.contracts.test_distillations import SETTINGS
 from tests.training.tiny import tiny_model, tiny_tokenizer, tiny_windows
 from tinylm.compression.quantizing import quantize
@@ -22,14 +23,15 @@ from tinylm.config.finetuning import ClassificationConfig
 from tinylm.config.reward import RewardConfig
 from tinylm.errors import ConfigError
 from tinylm.model.decoder import DecoderLM
-from tinylm.registry import DISTILLATIONS, METHODS, PRUNERS, QUANTIZERS
+from tinylm.registry import ALIGNMENTS, DISTILLATIONS, METHODS, PRUNERS, QUANTIZERS
 from tinylm.tasks.distillation.base import Lesson
 
 Models = Callable[..., DecoderLM]
 KINDS: dict[str, Any] = {
     f"{kind}: {name}": methods.load(name).Settings
     for kind, methods in {"prune": PRUNERS, "quantize": QUANTIZERS,
-                          "distill": DISTILLATIONS, "finetune": METHODS}.items()
+                          "distill": DISTILLATIONS, "finetune": METHODS,
+                          "align": ALIGNMENTS}.items()
     for name in methods
 } | {"finetune: sequence-classification": ClassificationConfig, "reward": RewardConfig}  # fmt: skip
 CASES = [
@@ -47,7 +49,7 @@ def another(kind: Any, setting: str, than: object) -> Any:
         return next(value for value in get_args(hint) if value != than)
     if setting in OTHERS:
         return OTHERS[setting]
-    return {float: 0.5, int: 7}[type(than)]
+    return {float: 0.25, int: 7, bool: not than, type(None): 0.5}[type(than)]
 
 
 def without(kind: Any, setting: str) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def with_effect(kind: Any, setting: str) -> dict[str, Any]:
 
 def options(values: Mapping[str, Any]) -> list[str]:
     def text(value: Any) -> str:
-        return json.dumps(value) if isinstance(value, (str, tuple)) else str(value)
+        return json.dumps(value) if isinstance(value, (str, tuple, type(None))) else str(value)
 
     return [f"{key}={text(value)}" for key, value in values.items()]
 
@@ -165,6 +167,18 @@ def test_the_loss_of_a_student_is_the_same(name: str, setting: str, tmp_path: Pa
         batch = task.prepare(student, windows.batch([0, 1, 2]))
         losses.append(task.loss(student, batch)[0])
     assert torch.equal(*losses)
+
+
+@pytest.mark.parametrize(("name", "setting"), pairs(ALIGNMENTS))
+def test_a_policy_is_the_same(name: str, setting: str, tmp_path: Path) -> None:
+    kind, made = ALIGNMENTS.load(name).Settings, []
+    off = without(kind, setting)
+    for value in (getattr(kind(), setting), another(kind, setting, getattr(kind(), setting))):
+        aligning = trainer(name, tmp_path / str(value), {**off, setting: value})
+        assert not has_effect(aligning.task.settings, setting)
+        aligning.run()
+        made.append(aligning.model.state_dict())
+    assert same(*made)
 
 
 @pytest.mark.parametrize(
