@@ -9,12 +9,15 @@ as an argument, and only where no hook may change what it is a copy of.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from tinylm.fast import loops
 from tinylm.fast.attention import FastAttention
+from tinylm.fast.autograd import apply
 from tinylm.fast.dropout import FastDropout
 from tinylm.fast.linear import product, watched
 from tinylm.model.decoder import DecoderLayer
@@ -22,18 +25,53 @@ from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.layers import FeedForward, LayerNorm
 from tinylm.model.reading import Reading
 
-_FEW = 2**14
-"""Numbers, below which torch's own norm takes longer to start than the plain one to compute."""
-
 
 class FastLayerNorm(LayerNorm):
-    """LayerNorm by torch's own, in one pass: a third of the time of the parts, with gradients."""
+    """LayerNorm with its gradient in closed form: half of the time of autograd's."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x``, (..., size)."""
-        if x.dtype != self.weight.dtype or (x.numel() < _FEW and not torch.is_grad_enabled()):
+        if not torch.is_grad_enabled():
             return super().forward(x)
-        return nn.functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        out: Tensor = apply(_LayerNorm, x, self.weight, self.bias, self.eps)
+        return out
+
+
+class _LayerNorm(torch.autograd.Function):
+    """With n the normalised row, s the scale, and g the gradient from above times the weight, the
+    gradient of x is ``s (g - mean(g) - n mean(g n))``. It keeps n and s.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        scale = torch.rsqrt(centred.square().mean(-1, keepdim=True) + eps)
+        normalised = centred * scale
+        ctx.save_for_backward(normalised, scale, weight)
+        if bias is None:
+            return normalised * weight
+        return torch.addcmul(bias, normalised, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        normalised, scale, weight = ctx.saved_tensors
+        wants_x, wants_weight, wants_bias, _ = ctx.needs_input_grad
+        before, size = tuple(range(gradient.dim() - 1)), gradient.shape[-1]
+        product = gradient * normalised
+        grad_x = None
+        if wants_x:
+            row = weight.to(product.dtype) / size
+            slope = (gradient @ row)[..., None]  # mean(g), (..., 1)
+            along = (product @ row)[..., None]  # mean(g n)
+            grad_x = torch.addcmul(-slope, gradient, weight)
+            grad_x = grad_x.addcmul_(normalised, along, value=-1).mul_(scale).to(normalised.dtype)
+        return (
+            grad_x,
+            product.sum(before) if wants_weight else None,
+            gradient.sum(before) if wants_bias else None,
+            None,
+        )
 
 
 def add_norm(

@@ -91,9 +91,7 @@ def layer_activation_bytes(
 
 def _norm_bytes(config: ModelConfig, tokens: int, quick: bool) -> int:
     arrays = 1 if quick else 2
-    # Where the norms stand first, the quick one is torch's, which keeps the mean as well.
-    numbers = 2 if quick and config.norm_placement == "pre" else 1
-    return (arrays * config.hidden_size + numbers) * tokens * _FLOAT
+    return (arrays * config.hidden_size + 1) * tokens * _FLOAT
 
 
 def activation_bytes(
