@@ -104,6 +104,13 @@ def test_residual_sum_and_norm(
     assert_same(lambda: add_norm(x, branch, dropout, norm)[0], parts, leaves, tolerance)
 
 
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("rows", "size"), [(1, 1), (3, 7), (64, 24), (131, 300)])
+def test_norm_alone(rows: int, size: int, bias: bool) -> None:
+    x, norm = leaf(rows, size, scale=3.0), LayerNorm(size, 1e-5, bias)
+    assert_same(lambda: norm(x), [norm], [x, *norm.parameters()], 2e-5)
+
+
 @FORMATS
 @pytest.mark.parametrize("p", [0.0, 0.1])
 @pytest.mark.parametrize("padded", [False, True])

@@ -27,10 +27,12 @@ from tinylm.model.reading import Reading
 
 
 class FastLayerNorm(LayerNorm):
-    """LayerNorm with its gradient in closed form: half of the time of autograd's."""
+    """LayerNorm by a loop, or with its gradient in closed form: half of the time of autograd's."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``x``, (..., size)."""
+        if x.dtype == self.weight.dtype == torch.float32 and loops.suit(x, self.weight):
+            return loops.norm.norm(x, self.weight, self.bias, self.eps)
         if not torch.is_grad_enabled():
             return super().forward(x)
         out: Tensor = apply(_LayerNorm, x, self.weight, self.bias, self.eps)

@@ -145,9 +145,9 @@ _FORWARDS, _BACKWARDS = by_format(_forward_entry), by_format(_backward_entry)
 
 
 Block = tuple[slice, int]
-"""Queries that are mixed at once, and how many keys the last of these that one of them sees ends."""
+"""Queries that are mixed at once, and the end of the keys that one of them sees."""
 Bias = Callable[[slice, slice], Tensor | None]
-"""Gives what is added to the scores of these queries and keys, (batch or 1, heads, queries, keys)."""
+"""Gives what is added to scores of queries and keys, (batch or 1, heads, queries, keys)."""
 
 
 class _Attend(torch.autograd.Function):

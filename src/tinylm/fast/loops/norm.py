@@ -1,4 +1,4 @@
-"""LayerNorm, and with it the residual sum and the dropout that come before it.
+"""LayerNorm, alone or with the residual sum and the dropout that come before it.
 
 In mixed precision a result is given twice, in float32 and in bfloat16: the stream goes on in one,
 and products take the other. Backwards both gradients are added as they are read.
@@ -50,8 +50,12 @@ def _forwards(table, x, y, weight, bias, out, low, normal, scales, eps, draw, dr
             fill_random(random, first * size // 4, draw)
         for row in range(first, min(first + _ROWS, rows)):
             mine = bits[(row - first) * size : (row - first + 1) * size]
-            for j in range(size):
-                total[j] = x[row, j] + widen(y[row, j]) * keep(mine[j], dropped, scale)
+            if len(y):
+                for j in range(size):
+                    total[j] = x[row, j] + widen(y[row, j]) * keep(mine[j], dropped, scale)
+            else:
+                for j in range(size):
+                    total[j] = x[row, j]
             mean = np.float32(0)
             for j in range(size):
                 mean += total[j]
@@ -112,9 +116,10 @@ def _backwards(
             for j in range(size):
                 slope = given[j] * weight[j] - mean - normal[row, j] * along
                 to_x[row, j] = slope * rate
-            mine = bits[(row - first) * size : (row - first + 1) * size]
-            for j in range(size):
-                store(to_y[row], j, to_x[row, j] * keep(mine[j], dropped, scale))
+            if len(to_y):
+                mine = bits[(row - first) * size : (row - first + 1) * size]
+                for j in range(size):
+                    store(to_y[row], j, to_x[row, j] * keep(mine[j], dropped, scale))
         sum_when_last(table, _COUNTER, sums, whole)
 
 
@@ -124,7 +129,7 @@ def _forward_entry(numbers):
         _forwards(
             a,
             carray(address(a[2]), (rows, size), np.float32),
-            carray(address(a[3]), (rows, size), numbers),
+            carray(address(a[3]), (rows if a[3] else 0, size), numbers),
             carray(address(a[4]), (size,), np.float32),
             carray(address(a[5]), (size,), np.float32),
             carray(address(a[6]), (rows, size), np.float32),
@@ -150,7 +155,7 @@ def _backward_entry(numbers):
             carray(address(a[4]), (rows,), np.float32),
             carray(address(a[5]), (size,), np.float32),
             carray(address(a[6]), (rows, size), np.float32),
-            carray(address(a[7]), (rows, size), numbers),
+            carray(address(a[7]), (rows if a[7] else 0, size), numbers),
             carray(address(a[8]), (a[1], 2, size), np.float32),
             carray(address(a[11]), (2, size), np.float32),
             a[12],
@@ -168,26 +173,27 @@ class _AddNorm(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        y: Tensor,
+        y: Tensor | None,
         weight: Tensor,
         bias: Tensor | None,
         eps: float,
         draw: int,
         dropped: int,
     ) -> tuple[Tensor, Tensor | None]:
-        x, y = x.contiguous(), y.contiguous()
+        x, y = x.contiguous(), None if y is None else y.contiguous()
+        number = x.dtype if y is None else y.dtype
         rows, size = x.shape[:-1].numel(), x.shape[-1]
         out, normal, scales = torch.empty_like(x), torch.empty_like(x), torch.empty(rows)
         shift = torch.zeros_like(weight) if bias is None else bias
-        low = torch.empty_like(x, dtype=y.dtype) if y.dtype == torch.bfloat16 else None
-        _FORWARDS[y.dtype](
+        low = torch.empty_like(x, dtype=number) if number == torch.bfloat16 else None
+        _FORWARDS[number](
             blocks_of(_ROWS, rows),
-            *(x, y, weight, shift, out, normal, scales, rows, size, eps, draw, dropped),
-            0 if low is None else low,
+            *(x, 0 if y is None else y, weight, shift, out, normal, scales, rows, size),
+            *(eps, draw, dropped, 0 if low is None else low),
         )
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(normal, scales, weight)
-        ctx.drawn, ctx.format = (draw, dropped), y.dtype
+        ctx.drawn, ctx.format, ctx.sums = (draw, dropped), number, y is not None
         return out, low
 
     @staticmethod
@@ -201,12 +207,13 @@ class _AddNorm(torch.autograd.Function):
         rows, size = len(scales), normal.shape[-1]
         blocks = blocks_of(_ROWS, rows)
         to_x = torch.empty_like(normal)
-        to_y = torch.empty_like(normal, dtype=ctx.format)
+        to_y = torch.empty_like(normal, dtype=ctx.format) if ctx.sums else None
         sums, whole = torch.empty(blocks, 2, size), torch.empty(2, size)
         _BACKWARDS[ctx.format](
             blocks,
-            *(gradient.contiguous(), normal, scales, weight, to_x, to_y, sums, rows, size),
-            *(whole, *ctx.drawn, 0, 0 if also is None else also.contiguous()),
+            *(gradient.contiguous(), normal, scales, weight, to_x),
+            *(0 if to_y is None else to_y, sums, rows, size, whole),
+            *(*ctx.drawn, 0, 0 if also is None else also.contiguous()),
         )
         to_weight, to_bias = whole
         return to_x, to_y, to_weight, to_bias if ctx.needs_input_grad[3] else None, None, None, None
@@ -234,3 +241,9 @@ def add_norm(
     """
     out, low = apply(_AddNorm, x, y, weight, bias, eps, draw, dropped)
     return out, low
+
+
+def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> Tensor:
+    """Return ``LayerNorm(x)``; arguments as of ``add_norm``."""
+    out: Tensor = apply(_AddNorm, x, None, weight, bias, eps, 0, 0)[0]
+    return out
