@@ -15,9 +15,11 @@ from torch.nn import functional as F
 from tinylm.config import ModelConfig
 from tinylm.fast import install, loops, remove
 from tinylm.fast.layers import add_norm
-from tinylm.fast.linear import FastLinear, product
+from tinylm.fast.linear import FastLinear, product, quick_activation
 from tinylm.fast.loss import output_loss
+from tinylm.model.activations.gelu import gelu, gelu_tanh
 from tinylm.model.activations.relu import relu
+from tinylm.model.activations.silu import silu
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLM
 from tinylm.model.dropout import Dropout
@@ -102,6 +104,24 @@ def test_residual_sum_and_norm(
     tolerance = 0.01 if number == torch.bfloat16 else 1e-4
     parts = [norm, dropout]
     assert_same(lambda: add_norm(x, branch, dropout, norm)[0], parts, leaves, tolerance)
+
+
+@FORMATS
+@pytest.mark.parametrize("function", [gelu, gelu_tanh, silu])
+def test_activations(number: torch.dtype, function: Callable[[Tensor], Tensor]) -> None:
+    """Over where they bend and far beyond, in more than one block of work."""
+    x = torch.linspace(-12, 12, 9001).to(number).requires_grad_()
+    exact = x.detach().double().requires_grad_()
+    quick = quick_activation(function)(x)
+    expected = function(exact)
+    assert quick.dtype == number
+    gradient = torch.linspace(-1, 2, 9001).to(number)
+    slopes = torch.autograd.grad(quick, x, gradient)[0]
+    reference = torch.autograd.grad(expected, exact, gradient.double())[0]
+    for ours, true in ((quick, expected), (slopes, reference)):
+        error = (ours.detach().double() - true.detach()).abs()
+        tolerance = 2**-8 if number == torch.bfloat16 else 2e-6
+        assert bool((error <= tolerance * true.detach().abs().clamp_min(1)).all())
 
 
 @pytest.mark.parametrize("bias", [False, True])

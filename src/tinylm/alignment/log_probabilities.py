@@ -91,7 +91,7 @@ def of_labels(
     def of_rows(rows: Tensor, part: slice) -> Tensor:
         logits = at_least_float32(model.unembed(rows))  # (rows, vocab)
         if never:
-            logits = logits.index_fill(-1, torch.tensor(never, device=logits.device), REMOVED)
+            logits = logits.index_fill_(-1, torch.tensor(never, device=logits.device), REMOVED)
         if temperature != 1:
             logits = logits / temperature
         return logits.log_softmax(-1).gather(-1, labels[part, None])[:, 0]

@@ -137,7 +137,8 @@ class FastAttention(Attention):
 
 def _blocks(blocked: Tensor, seq: int, size: int) -> Iterator[tuple[slice, int]]:
     """Yield the queries of each block, and how many keys there are up to the last they see."""
+    blocked_for_all = blocked.view(torch.uint8).amin((0, 1))  # (queries, keys)
     for start in range(0, seq, size):
         rows = slice(start, min(start + size, seq))
-        seen = ~blocked[:, :, rows].all(dim=(0, 1, 2))  # (keys,)
-        yield rows, len(seen) - int(seen.flip(0).byte().argmax())
+        seen = 1 - blocked_for_all[rows].amin(0)  # (keys,)
+        yield rows, len(seen) - int(seen.flip(0).argmax())

@@ -37,6 +37,7 @@ GOMP = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
 """The threads of torch, which the loops run on too: others would compete for the cores."""
 __all__ = [
     "GOMP",
+    "activations",
     "attention",
     "available",
     "choosing",

@@ -207,8 +207,9 @@ class _Attend(torch.autograd.Function):
                 *(slopes, pattern, kept, slopes, of_all, end, factor, draw, dropped),
             )
             to_queries[:, rows] = slopes @ keys[:, :end]
-            to_keys[:, :end].baddbmm_(slopes.mT, queries[:, rows])
-            to_values[:, :end].baddbmm_(kept.mT, gradient[:, rows])
+            # baddbmm_ would go through the batch one by one, since these are not contiguous.
+            to_keys[:, :end] += slopes.mT @ queries[:, rows]
+            to_values[:, :end] += kept.mT @ gradient[:, rows]
         whole = (each.unflatten(0, (batch, heads)) for each in (to_queries, to_keys, to_values))
         return *whole, None, None, None, None, None, None
 

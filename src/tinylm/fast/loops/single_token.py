@@ -68,7 +68,7 @@ NO_ENCODING = Encoding(None, None, None)
 
 
 @inline
-def _erf(x):
+def erf(x):
     """Abramowitz and Stegun 1964, 7.1.26: within 1.5e-7."""
     size = abs(x)
     t = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * size)
@@ -81,7 +81,8 @@ def _erf(x):
 
 
 @inline
-def _tanh(x):
+def tanh(x):
+    """Return the hyperbolic tangent, to 1e-7."""
     power = exp(np.float32(-2) * abs(x))
     y = (np.float32(1) - power) / (np.float32(1) + power)
     return y if x > 0 else -y
@@ -95,15 +96,15 @@ def activate(row, activation):
             row[i] = row[i] if row[i] > 0 else np.float32(0)
     elif activation == _GELU:
         for i in range(len(row)):
-            row[i] *= np.float32(0.5) * (np.float32(1) + _erf(row[i] * np.float32(0.70710678)))
+            row[i] *= np.float32(0.5) * (np.float32(1) + erf(row[i] * np.float32(0.70710678)))
     elif activation == _SILU:  # x * sigmoid(x)
         for i in range(len(row)):
-            row[i] *= np.float32(0.5) * (np.float32(1) + _tanh(np.float32(0.5) * row[i]))
+            row[i] *= np.float32(0.5) * (np.float32(1) + tanh(np.float32(0.5) * row[i]))
     else:
         for i in range(len(row)):
             x = row[i]
             inner = np.float32(0.79788456) * (x + np.float32(0.044715) * x * x * x)
-            row[i] = np.float32(0.5) * x * (np.float32(1) + _tanh(inner))
+            row[i] = np.float32(0.5) * x * (np.float32(1) + tanh(inner))
 
 
 @function

@@ -273,20 +273,17 @@ class PolicyAlignment(Alignment[Rollouts]):
             wanted = rows.labels[chosen, :length]
             row, column = (wanted != IGNORED).nonzero(as_tuple=True)
             x = model.residual(rows.ids[chosen, :length], real=rows.real[chosen, :length])
-            residuals.append(x[row, column])  # (targets, hidden)
+            residuals.append(x.flatten(0, 1).index_select(0, row * length + column))
             labels.append(wanted[row, column])
             places.append(chosen[row] * rows.labels.shape[1] + column)
         x, place = torch.cat(residuals), torch.cat(places)
         logs = of_labels(model, x, torch.cat(labels), self.temperature)  # (targets,)
-        values = torch.zeros_like(logs)
+        flat = logs.new_zeros(rows.labels.numel())
+        values = flat
         if with_values:
             assert self.beside is not None
-            values = self.beside(x).to(logs.dtype)
-        flat = logs.new_zeros(rows.labels.numel())
-        return (
-            flat.index_put((place,), logs).view_as(rows.labels),
-            flat.index_put((place,), values).view_as(rows.labels),
-        )
+            values = flat.scatter(0, place, self.beside(x).to(logs.dtype))
+        return flat.scatter(0, place, logs).view_as(rows.labels), values.view_as(rows.labels)
 
     def loss(self, model: GenerativeModel, batch: Rollouts) -> tuple[Tensor, int]:
         """Return the summed loss of responses or tokens; see ``Task.loss``.
