@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tinylm.config import RunConfig
-from tinylm.experiments.alignment.comparing import average, best_place, on_the_way, path, values
+from tinylm.experiments.alignment.comparing import average, on_the_way, path, values
 from tinylm.report.drawing import COLOURS, INK, MUTED, Drawn, new_figure, style
 
 _MARKERS = "osD^vP"
@@ -34,9 +34,12 @@ def alignment_figure(result: Mapping[str, Any]) -> Figure:
         _learned(above, result, "learned", COLOURS[1])
         _learned(below, result, "true", COLOURS[0])
         above.set_title("Learned reward")
+        low, high = above.get_ylim()
+        above.set_ylim(low, high + 0.4 * (high - low))  # room for the legend
+        above.legend(loc="upper left", ncols=2)
         below.set_title("True reward")
         above.tick_params(labelbottom=False)
-        below.set_xlabel("KL from the start (nats a response)")
+        below.set_xlabel("optimizer steps")
     return figure
 
 
@@ -80,12 +83,18 @@ def _methods(axes: Axes, result: Mapping[str, Any]) -> None:
 
 
 def _learned(axes: Axes, result: Mapping[str, Any], key: str, colour: str) -> None:
-    kl, own, true = (on_the_way(result, name) for name in ("kl", key, "true"))
-    for x, y in zip(kl, own, strict=True):
-        axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.45)
-    means = [[fmean(column) for column in zip(*rows, strict=True)] for rows in (kl, own)]
-    axes.plot(*means, color=colour, linewidth=1.6, marker="o", markersize=3)
-    axes.axvline(means[0][best_place(true)], color=MUTED, linewidth=0.8, linestyle="--")
+    steps, own, true = (on_the_way(result, name) for name in ("step", key, "true"))
+    for place, (x, y, seen) in enumerate(zip(steps, own, true, strict=True)):
+        best = seen.index(max(seen))
+        marker = _MARKERS[place % len(_MARKERS)]
+        axes.plot(x, y, color=colour, linewidth=0.9, alpha=0.7)
+        axes.plot(
+            x[best], y[best], linestyle="none", marker=marker, markersize=4.5, color=colour,
+            label=f"seed {result['learned']['policies'][place]['seed']}",
+        )  # fmt: skip
+    if len(own) > 1:
+        mean = [fmean(column) for column in zip(*own, strict=True)]
+        axes.plot(steps[0], mean, color=INK, linewidth=1.2, linestyle="--", label="mean")
 
 
 def draw(result: Mapping[str, Any], _: RunConfig) -> Drawn:

@@ -285,7 +285,7 @@ def _gain(result: Row, method: Row) -> str:
     text = _signed(gain.value)
     if _seeds(result) > 1:
         text += f" ± {(gain.high - gain.low) / 2:.2f}"
-    return f"({text})"
+    return f"({text})".replace(" ", "\u00a0")
 
 
 def _samples(result: Row) -> Table:
