@@ -26,7 +26,7 @@ def run(block: Shown) -> str:
         (line,) = block.code.splitlines()
         program, *arguments = shlex.split(line)
         assert program == "tinylm"
-        result = CliRunner().invoke(app, arguments)
+        result = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
         assert result.exit_code == 0, result.output
         return result.stdout
     printed = io.StringIO()

@@ -23,7 +23,8 @@ def drawn(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
     """Return A, B, b, h_0, inputs and targets, float64."""
     torch.manual_seed(seed)
     shapes = ((SIZE, SIZE), (SIZE, INPUTS), (SIZE,), (SIZE,), (STEPS, INPUTS), (STEPS, SIZE))
-    return tuple(0.6 * torch.randn(shape).double() for shape in shapes)  # type: ignore[return-value]
+    a, b, bias, h_0, x, targets = (0.6 * torch.randn(shape).double() for shape in shapes)
+    return a, b, bias, h_0, x, targets
 
 
 def states(
@@ -43,20 +44,18 @@ def states(
 def test_the_written_gradients_are_those_of_autograd(
     phi: Callable[[Tensor], Tensor], slope_at: Callable[[Tensor], Tensor]
 ) -> None:
-    *parameters, x, targets = drawn()
-    for each in parameters:
-        each.requires_grad_()
-    h = states(phi, *parameters, x)  # type: ignore[arg-type]
+    a, b, bias, h_0, x, targets = drawn()
+    parameters = [each.requires_grad_() for each in (a, b, bias, h_0)]
+    h = states(phi, a, b, bias, h_0, x)
     # Every state has a loss of its own, some of them none.
     weights = torch.tensor([1.0, 0, 2, 0, 0, 1, 3, 0, 1]).double()
-    loss = sum(
+    losses = [
         w * (each - target).square().sum() / 2
         for w, each, target in zip(weights, h[1:], targets, strict=True)
-    )
-    expected = torch.autograd.grad(loss, parameters)  # type: ignore[arg-type]
+    ]
+    expected = torch.autograd.grad(torch.stack(losses).sum(), parameters)
 
-    a = parameters[0].detach()
-    of_a, of_b, of_bias = torch.zeros_like(a), torch.zeros(SIZE, INPUTS).double(), 0
+    of_a, of_b, of_bias = (torch.zeros_like(each) for each in (a, b, bias))
     through = torch.zeros(SIZE).double()  # what g_(t+1) says of h_t
     for t in range(STEPS, 0, -1):
         state = h[t].detach()
@@ -64,10 +63,10 @@ def test_the_written_gradients_are_those_of_autograd(
         at_sum = slope_at(state) * g  # phi'(a_t) g_t
         of_a += torch.outer(at_sum, h[t - 1].detach())
         of_b += torch.outer(at_sum, x[t - 1])
-        of_bias = of_bias + at_sum
-        through = a.T @ at_sum
+        of_bias += at_sum
+        through = a.detach().T @ at_sum
     for ours, theirs in zip((of_a, of_b, of_bias, through), expected, strict=True):
-        assert torch.allclose(torch.as_tensor(ours), theirs, rtol=1e-12, atol=1e-12)
+        assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_the_gradient_of_the_linear_net_by_finite_differences() -> None:
@@ -148,6 +147,8 @@ def test_truncation_leaves_out_terms_that_shrink_with_its_length() -> None:
     for t in range(60, 0, -1):
         terms.append(torch.outer(g, h[t - 1]))
         g = a.T @ g
-    whole = sum(terms)
-    missing = [float((whole - sum(terms[:k])).norm() / whole.norm()) for k in (1, 10, 30)]  # type: ignore[union-attr]
+    whole = torch.stack(terms).sum(0)
+    missing = [
+        float((whole - torch.stack(terms[:k]).sum(0)).norm() / whole.norm()) for k in (1, 10, 30)
+    ]
     assert missing[0] > 0.05 > missing[1] > 1e-3 > missing[2] * 10
