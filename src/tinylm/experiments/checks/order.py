@@ -21,6 +21,7 @@ from tinylm.experiments.checks.material import (
     ragged_stories,
     relative,
     seeded,
+    without_rounded_inputs,
     worst,
 )
 from tinylm.model.decoder import DecoderLM
@@ -33,7 +34,7 @@ _SEEN = 1e-6
 
 def run(subject: Subject) -> Finding:
     """Compare the residual stream of shuffled texts with the shuffled residual stream."""
-    model = in_float64(subject.lm.model)
+    model = in_float64(without_rounded_inputs(subject.lm.model))
     assert isinstance(model, DecoderLM)  # the kind that can read a text without a mask
     longest = min(_LONGEST, model.config.context_length)
     texts = [t for t in ragged_stories(subject.validation, _TEXTS, longest) if len(set(t)) > 1]
