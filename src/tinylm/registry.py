@@ -194,6 +194,8 @@ CHECKS = Registry(
         "save-and-load": "tinylm.experiments.checks.save_and_load:run",
         "loss": "tinylm.experiments.checks.loss:run",
         "attention": "tinylm.experiments.checks.attention:run",
+        "order": "tinylm.experiments.checks.order:run",
+        "decoding-cost": "tinylm.experiments.checks.decoding_cost:run",
         "tokenizer": "tinylm.experiments.checks.tokenizer:run",
     },
 )

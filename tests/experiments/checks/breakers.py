@@ -30,6 +30,9 @@ from tinylm.generation.strategies import beam
 from tinylm.model import decoder, loss
 from tinylm.model.cache import KVCache
 from tinylm.model.decoder import DecoderLM
+from tinylm.model.positions import Positions
+from tinylm.model.positions.rotary import RotaryPositions
+from tinylm.model.positions.sinusoidal import SinusoidalPositions
 from tinylm.numbers import nf4
 from tinylm.numbers.integers import IntegerFormat
 from tinylm.tokenizers.base import EOS_ID
@@ -63,6 +66,15 @@ def padded_keys_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         return (torch.arange(keys, device=device)[None, :] > query_place)[None, None]
 
     monkeypatch.setattr(decoder, "_blocked_keys", causal_only)
+
+
+def the_whole_text_is_read_causally(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "_blocked_padding", decoder._blocked_keys)
+
+
+def positions_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SinusoidalPositions, "add", Positions.add)
+    monkeypatch.setattr(RotaryPositions, "rotate", Positions.rotate)
 
 
 def padding_is_counted_as_position(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +176,27 @@ def the_oldest_key_is_evicted(monkeypatch: pytest.MonkeyPatch) -> None:
         return self.model.unembed(self.model.residual(ids, positions=places, cache=cache)[:, -1])
 
     monkeypatch.setattr(Stepper, "logits", evicting)
+
+
+def the_cache_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Stepper.logits
+
+    def forgetful(self: Stepper) -> Tensor:
+        self._cache = None
+        return original(self)
+
+    monkeypatch.setattr(Stepper, "logits", forgetful)
+
+
+def every_place_is_unembedded(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Stepper._read_windows
+
+    def unembedding(self: Stepper) -> Tensor:
+        residual = read(self)
+        self.model.unembed(residual[:, :-1])
+        return residual
+
+    monkeypatch.setattr(Stepper, "_read_windows", unembedding)
 
 
 def the_cache_is_not_reordered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,6 +546,8 @@ BREAKERS: dict[str, tuple[Breaker, ...]] = {
         attention_sees_the_future,
         padded_keys_are_seen,
     ),
+    "order": (the_whole_text_is_read_causally, positions_are_forgotten),
+    "decoding-cost": (the_cache_is_made_anew, every_place_is_unembedded),
     "tokenizer": (decoding_drops_a_space, the_flat_path_drops_an_id),
 }
 
