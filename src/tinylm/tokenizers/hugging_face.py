@@ -172,7 +172,7 @@ def refuse_steps(
     """
     for key, values in expected.items():
         value = content.get(key)
-        kind = value.get("type") if isinstance(value, dict) else value
+        kind = value.get("type", "set") if isinstance(value, dict) else value
         if not any(kind is each or (kind == each and type(kind) is type(each)) for each in values):
             needed = " or ".join(
                 "nothing" if each is None else shown(each) for each in values if each != ""
