@@ -135,6 +135,32 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm data --data letters --show 2 -o data.train_stories=1000",
         "tinylm data --preset quick -o data.train_stories=1000",
     ),
+    "tokenizer train": (
+        "tinylm tokenizer train --kind bpe --vocab-size 400 --data stories --out bpe.json "
+        "-o data.train_stories=200",
+        "tinylm tokenizer train --kind word --data stories --out word.json -o min_frequency=3 "
+        "-o data.train_stories=200",
+    ),
+    "tokenizer": (
+        "tinylm tokenizer encode bpe.json --file labelled.jsonl --tokens",
+        "tinylm tokenizer export bpe.json --out hugging-face.json",
+    ),
+    "tokenizer encode": (
+        "tinylm tokenizer encode bpe.json --file labelled.jsonl",
+        "tinylm tokenizer encode bpe.json --file labelled.jsonl --tokens",
+    ),
+    "tokenizer decode": (
+        "tinylm tokenizer decode bpe.json --file ids.txt",
+        "tinylm tokenizer decode word.json --file ids.txt",
+    ),
+    "tokenizer import": (
+        "tinylm tokenizer import hugging-face.json --out again.json",
+        "tinylm tokenizer import hugging-face.json --out third.json",
+    ),
+    "tokenizer export": (
+        "tinylm tokenizer export bpe.json --out hugging-face.json",
+        "tinylm tokenizer export again.json --out hugging-face-again.json",
+    ),
     "config": (
         "tinylm config --preset quick",
         "tinylm config --preset baseline --data letters -o model.num_layers=6",

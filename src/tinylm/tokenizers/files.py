@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tinylm import atomic
-from tinylm.errors import DataError
-from tinylm.reading import signed
+from tinylm.errors import DataError, shown
+from tinylm.reading import CHECKSUM, read_json, refusal, signed, verified
+from tinylm.registry import TOKENIZERS
+from tinylm.tokenizers.base import Tokenizer
 
 FORMAT = "tinylm-tokenizer"
 FORMAT_VERSION = 1
@@ -20,6 +22,42 @@ ADVICE = "train the tokenizer again, or give another file"
 def heading(kind: str) -> dict[str, Any]:
     """Return what the file of a kind of tokenizer begins with."""
     return {"format": FORMAT, "version": FORMAT_VERSION, "kind": kind}
+
+
+def read(path: str | Path, kind: str) -> dict[str, Any]:
+    """Return what the file of a tokenizer holds beside format, version and kind.
+
+    Raises:
+        DataError: if it is missing, malformed, changed since it was written, or of another kind.
+    """
+    refuse = refusal(path, DataError, ADVICE)
+    content = read_json(path, dict[str, Any], DataError, ADVICE)
+    if content.get("format") != FORMAT or CHECKSUM not in content:
+        raise refuse(f'not a tokenizer file (no "format": "{FORMAT}" with a checksum)')
+    content = verified(content, refuse)
+    expected = heading(kind)
+    for key, value in expected.items():
+        if content.get(key) != value:
+            raise refuse(f"{key} is {shown(content.get(key))}, but {value!r} is needed")
+    return {key: value for key, value in content.items() if key not in expected}
+
+
+def load(path: str | Path) -> Tokenizer:
+    """Read a tokenizer of any kind; the file says which.
+
+    Raises:
+        DataError: if it is missing, malformed, changed since it was written, or of no kind that
+            there is.
+    """
+    content = read_json(path, dict[str, Any], DataError, ADVICE)
+    kind = content.get("kind")
+    if content.get("format") != FORMAT or not isinstance(kind, str) or kind not in TOKENIZERS:
+        kinds = ", ".join(TOKENIZERS)
+        raise refusal(path, DataError, ADVICE)(
+            f'not a tokenizer file ("format": "{FORMAT}" and "kind" of {kinds} are needed)'
+        )
+    tokenizer: Tokenizer = TOKENIZERS.load(kind).load(path)
+    return tokenizer
 
 
 def write(path: str | Path, kind: str, values: Mapping[str, Any]) -> None:
