@@ -9,7 +9,7 @@ afterwards, so that a checkpoint can repeat it (``model.changes``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from tinylm.errors import GenerationError
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.loss import token_losses
 from tinylm.model.reading import Reading
+from tinylm.planning.costs import Costs
 from tinylm.registry import MODELS
 
 LayerRunner = Callable[[Iterable[nn.Module], Tensor, Reading], Tensor]
@@ -74,6 +75,11 @@ class Model(nn.Module):
     def changes(self) -> tuple[Change, ...]:
         """What was done since it was built, in order; ``model.changes`` says how it is written."""
         return self._changes
+
+    @property
+    def compiles(self) -> bool:
+        """Whether ``torch.compile`` can make its layers quicker."""
+        return True
 
     @property
     def aside(self) -> Mapping[str, nn.Parameter]:
@@ -143,6 +149,15 @@ class Model(nn.Module):
 class GenerativeModel(Model):
     """A model that continues texts token by token."""
 
+    label: ClassVar[str]
+    """What its kind is called, such as ``decoder-only Transformer``."""
+    settings: ClassVar[tuple[str, ...]]
+    """Fields of ``ModelConfig`` that have an effect on it, beside ``kind``."""
+    costs: ClassVar[Costs]
+    """What its kind costs, from its sizes alone (``planning``)."""
+    carries_state: ClassVar[bool] = False
+    """Whether a decoding state holds all of a text, however long, in constant size, so that a
+    training step can go on from that of the step before (``training.carry_state``)."""
     embedding: nn.Embedding
     """Of the tokens that it reads."""
     unembedding: nn.Linear

@@ -33,6 +33,11 @@ class Headed(Model):
         return (*self.body.changes, self.head_change)
 
     @property
+    def compiles(self) -> bool:
+        """Whether the body's layers can be compiled."""
+        return self.body.compiles
+
+    @property
     def aside(self) -> Mapping[str, nn.Parameter]:
         """What the body keeps aside."""
         return self.body.aside

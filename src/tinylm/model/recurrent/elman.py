@@ -1,0 +1,88 @@
+"""The simple recurrent network of Elman 1990, ``h_t = tanh(W x_t + U h_(t-1) + b)``.
+
+And the linear one, ``h_t = U h_(t-1) + W x_t + b``, whose state after T steps is a sum of products
+with powers of U: what is T steps away is multiplied by U^T, in the state and in the gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from tinylm.model.recurrent.cells import Cell, State, before_each, weight_gradient
+
+
+def step(given: Tensor, state: State, recur: Callable[[Tensor], Tensor]) -> State:
+    """Return the state after a token."""
+    return ((given + recur(state[0])).tanh(),)
+
+
+def linear_step(given: Tensor, state: State, recur: Callable[[Tensor], Tensor]) -> State:
+    """Return the state after a token, without the tanh."""
+    return (given + recur(state[0]),)
+
+
+class _Recurrence(Function):
+    """All steps. With a = W x + b + U h and h' = f(a): dL/da = f'(a) dL/dh', dL/dh = U^T dL/da."""
+
+    squashed: ClassVar[bool] = True
+
+    @classmethod
+    def forward(
+        cls,
+        ctx: Any,
+        given: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        real: Tensor | None,
+        first: Tensor,
+    ) -> Tensor:
+        states = torch.empty_like(given, memory_format=torch.contiguous_format)
+        turned = weight.T
+        h = first
+        rows = [None] * len(given) if real is None else real.unbind(0)
+        for products, after, row in zip(given.unbind(0), states.unbind(0), rows, strict=True):
+            torch.addmm(products, h, turned, out=after)
+            if cls.squashed:
+                after.tanh_()
+            if row is not None:
+                torch.where(row, after, h, out=after)
+            h = after
+        ctx.save_for_backward(states, weight, real, first)
+        return states
+
+    @classmethod
+    @once_differentiable
+    def backward(cls, ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        states, weight, real, first = ctx.saved_tensors
+        # Of a step's sum a: dL/da = slope * dL/dh'. Padding has no part in it, and passes dL/dh' on.
+        slopes = 1 - states * states if cls.squashed else torch.ones_like(states)
+        passed = [None] * len(states)
+        if real is not None:
+            slopes *= real
+            passed = (~real).to(states.dtype).unbind(0)
+        to_products = torch.empty_like(states)
+        grads, made = gradient.unbind(0), to_products.unbind(0)
+        to_state = grads[-1]
+        rows = slopes.unbind(0)
+        for t in range(len(states) - 1, -1, -1):
+            torch.mul(to_state, rows[t], out=made[t])
+            from_above = grads[t - 1] if t else torch.zeros_like(first)
+            if passed[t] is not None:
+                from_above = torch.addcmul(from_above, to_state, passed[t])
+            to_state = torch.addmm(from_above, made[t], weight)
+        to_weight = weight_gradient(ctx, to_products, before_each(first, states))
+        return to_products, to_weight, None, None, to_state
+
+
+class _LinearRecurrence(_Recurrence):
+    squashed = False
+
+
+ELMAN = Cell("Elman RNN", 1, 1, False, 1, 4, step, _Recurrence)
+LINEAR = Cell("linear RNN", 1, 1, False, 1, 4, linear_step, _LinearRecurrence)
