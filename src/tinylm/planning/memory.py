@@ -13,8 +13,9 @@ from tinylm.planning.parameters import parameter_counts
 from tinylm.registry import OPTIMIZERS
 
 _FLOAT = 4  # bytes of a number of weights, gradients, moments and residual stream
-_CHUNK = 1024
-"""Rows whose logits the output loss computes at once."""
+_CHUNK_BYTES, _CHUNK_ROWS = 40 * 2**20, (64, 2048)
+"""Of the logits that the output loss computes at once (``fast.loss``): bytes, and rows at least and
+at most."""
 
 
 def kv_bytes(config: ModelConfig, batch: int, tokens: int, bytes_per_number: int = 4) -> int:
@@ -106,7 +107,9 @@ def step_peak(
     if quick:
         # The matrix in the kernels' order for two products, its gradient from one chunk, and one
         # chunk of logits at a time.
-        logits = min(tokens, _CHUNK) * config.resolved_vocab_size * number
+        types = config.resolved_vocab_size
+        rows = min(_CHUNK_ROWS[1], max(_CHUNK_ROWS[0], _CHUNK_BYTES // (types * number)))
+        logits = min(tokens, rows) * types * number
         loss = ("output loss", early, kept["total"], 2 * stream + 3 * output * number + logits)
     else:
         # The gradients of the log-probabilities and of the logits.

@@ -132,6 +132,9 @@ class RecurrentCosts:
                 parts[part] = parts.get(part, 0) + config.num_layers * size
             # The first layer's input is the scaled embedding.
             parts["input"] += stream * (not dropped and not short)
+            if not quick and not dropped and not short and 1 in (batch, seq):
+                # The output projection needs no copy of the last states.
+                parts["loss"] -= stream
             if frozen_embedding:
                 parts["copies"] -= self.gates * config.hidden_size**2 * number * short
         parts["total"] = sum(parts.values())

@@ -94,11 +94,11 @@ class _Recurrence(Function):
         for t in range(seq - 1, -1, -1):
             torch.mul(to_state[:, None], three[t], out=made[t])
             from_above = grads[t - 1] if t else torch.zeros_like(first)
-            below = torch.addcmul(from_above, to_state, stay[t], out=kept[t - 1] if t else None)
-            to_state = below.addmm_(whole[t], weight)
+            below = torch.addcmul(from_above, to_state, stay[t])
+            to_state = torch.addmm(below, whole[t], weight, out=kept[t - 1] if t else None)
         to_given = torch.cat([to_products[..., : 2 * size], to_states * to_n], -1)
         to_bias = to_products.sum((0, 1)) if ctx.has_bias else None
         return to_given, weight_gradient(ctx, to_products, before), to_bias, None, to_state
 
 
-GRU = Cell("GRU", 3, 1, True, 5, 12, step, _Recurrence)
+GRU = Cell("GRU", 3, 1, True, 5, 13, step, _Recurrence)
