@@ -186,6 +186,9 @@ class TrainingConfig:
     """Windows in one forward pass."""
     accumulation_steps: PositiveInt = 1
     """Forward and backward passes summed into one optimizer step."""
+    carry_state: bool = False
+    """Truncated backpropagation through time: read the windows in order, and let each go on from
+    the state in which the one before it left a recurrent model; no gradient goes back to it."""
     gradient_checkpointing: NonNegativeInt = 0
     """Keep only the input of every so many layers and compute the rest again in the backward pass,
     which saves memory and costs time; 0: keep everything."""

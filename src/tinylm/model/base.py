@@ -51,6 +51,22 @@ class DecodingState(Protocol):
         ...
 
 
+class CarriedState(DecodingState, Protocol):
+    """A decoding state of constant size, which no text is too long for."""
+
+    def detach(self) -> None:
+        """Let no gradient go back to the tokens read so far."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what it is, by name, texts along the first axis."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Become what ``tensors`` returned."""
+        ...
+
+
 class Model(nn.Module):
     """A network over token ids that can be trained and saved."""
 
@@ -75,6 +91,11 @@ class Model(nn.Module):
     def changes(self) -> tuple[Change, ...]:
         """What was done since it was built, in order; ``model.changes`` says how it is written."""
         return self._changes
+
+    @property
+    def stepwise(self) -> frozenset[str]:
+        """Paths of linear maps that multiply token by token, not all tokens of a text at once."""
+        return frozenset()
 
     @property
     def compiles(self) -> bool:
@@ -155,9 +176,6 @@ class GenerativeModel(Model):
     """Fields of ``ModelConfig`` that have an effect on it, beside ``kind``."""
     costs: ClassVar[Costs]
     """What its kind costs, from its sizes alone (``planning``)."""
-    carries_state: ClassVar[bool] = False
-    """Whether a decoding state holds all of a text, however long, in constant size, so that a
-    training step can go on from that of the step before (``training.carry_state``)."""
     embedding: nn.Embedding
     """Of the tokens that it reads."""
     unembedding: nn.Linear
@@ -198,6 +216,16 @@ class GenerativeModel(Model):
         ids, positions = torch.tensor([tokens, places], device=device)[..., None]  # (texts, 1) each
         x = self.residual(ids, positions=positions, cache=state, hooks=hooks)
         return self.unembed(x[:, -1])
+
+    def carried_state(self, batch_size: int) -> CarriedState | None:
+        """Return a state that a training step can go on from and leave for the next.
+
+        None: there is none, because what a kind keeps of a text grows with it.
+
+        Args:
+            batch_size: texts, still empty.
+        """
+        return None
 
     def hooks(self, hooks: Mapping[str, Hook]) -> Hooks:
         """Bind functions to activation names or patterns, for ``forward(..., hooks=…)``.

@@ -36,8 +36,11 @@ class RecurrentLayer(nn.Module):
         """Map what the layer below gave, (batch, seq, hidden), to this layer's output."""
         hooks = reading.hooks
         x = hooks(f"{self.name}.input", x)
-        # Steps first, as the layer below left them in memory, so that nothing is copied.
-        given = self.input(x.transpose(0, 1)).transpose(0, 1)  # (batch, seq, gates * hidden)
+        if _plain(self.input):
+            # Steps first, as the layer below left them in memory, so that nothing is copied.
+            given = self.input(x.transpose(0, 1)).transpose(0, 1)
+        else:
+            given = self.input(x)  # (batch, seq, gates * hidden)
         given = hooks(f"{self.name}.given", given).transpose(0, 1)  # (seq, batch, gates * hidden)
         kind = x.device.type
         if torch.is_autocast_enabled(kind):
@@ -59,7 +62,7 @@ class RecurrentLayer(nn.Module):
             zeros = given.new_zeros(given.shape[1], size)
             state = (zeros,) * self.cell.states
         real = None if reading.real is None else reading.real.T[:, :, None]  # (seq, batch, 1)
-        if self._by_function:
+        if torch.is_grad_enabled() and _plain(self.recurrent):
             weight, bias = self.recurrent.weight, self.recurrent.bias
             states, after = at_once(self.cell, given, state, weight, bias, real)
         else:
@@ -68,14 +71,13 @@ class RecurrentLayer(nn.Module):
             kept.put(self.index, after)
         return states
 
-    @property
-    def _by_function(self) -> bool:
-        """Whether the written-out gradient is that of this layer.
 
-        Not where something else stands in the place of the map, or a hook watches it: then autograd
-        goes back through every step. Nor where no gradient is wanted, for which the map itself may
-        have a quicker form.
-        """
-        recurrent = self.recurrent
-        watched = recurrent._forward_hooks or recurrent._forward_pre_hooks
-        return torch.is_grad_enabled() and isinstance(recurrent, nn.Linear) and not watched
+def _plain(module: nn.Module) -> bool:
+    """Whether a map is ``x @ weight.T + bias``, and nothing watches it.
+
+    Where something else stands in its place, or a hook sees what goes in, it is called as any map
+    is, with texts first or step by step, and autograd goes back through every step. So it is too
+    where no gradient is wanted: the map itself may then have a quicker form.
+    """
+    watched = module._forward_hooks or module._forward_pre_hooks
+    return isinstance(module, nn.Linear) and not watched

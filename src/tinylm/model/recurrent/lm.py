@@ -16,6 +16,7 @@ decoder's.
 from __future__ import annotations
 
 import math
+import sys
 from typing import ClassVar
 
 import torch
@@ -55,7 +56,6 @@ class RecurrentLM(GenerativeModel):
         *("vocab_size", "context_length", "num_layers", "hidden_size", "dropout"),
         *("scale_embeddings", "tie_embeddings", "bias"),
     )
-    carries_state = True
     config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
@@ -81,6 +81,11 @@ class RecurrentLM(GenerativeModel):
         self._initialise()
         if config.tie_embeddings:
             self.unembedding.weight = self.embedding.weight
+
+    @property
+    def stepwise(self) -> frozenset[str]:
+        """The maps of the states."""
+        return frozenset(f"layers.{i}.recurrent" for i in range(self.config.num_layers))
 
     @property
     def compiles(self) -> bool:
@@ -166,6 +171,10 @@ class RecurrentLM(GenerativeModel):
             max_batch_size: needs no announcement here.
         """
         return RecurrentState(batch_size, self.config.context_length)
+
+    def carried_state(self, batch_size: int) -> RecurrentState:
+        """Return the state of texts that are still empty, however long they become."""
+        return RecurrentState(batch_size, sys.maxsize)
 
     def activation_shapes(
         self, batch: int, seq: int, keys: int | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from tinylm.errors import GenerationError
@@ -90,7 +92,7 @@ class RecurrentState:
             for place, part in enumerate(state)
         }
 
-    def restore(self, tensors: dict[str, Tensor]) -> None:
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the states that ``tensors`` returned."""
         layers: dict[int, dict[int, Tensor]] = {}
         for name, part in tensors.items():
