@@ -37,9 +37,7 @@ class Course:
             ConfigError: if it cannot be trained as the run's configuration says.
         """
         kind = CarriedLanguageModelling if self.carry_state else LanguageModelling
-        return kind(
-            tokenizer, windows, validation, batch_size, subset, measure_training=True
-        )
+        return kind(tokenizer, windows, validation, batch_size, subset, measure_training=True)
 
     def finish(self, task: LanguageModelling, steps: int) -> None:
         """Write down what came of it, once training has ended by itself.

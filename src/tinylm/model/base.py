@@ -18,6 +18,7 @@ from tinylm.config import ModelConfig
 from tinylm.errors import GenerationError
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.loss import token_losses
+from tinylm.model.outline import Outline
 from tinylm.model.reading import Reading
 from tinylm.planning.costs import Costs
 from tinylm.registry import MODELS
@@ -224,6 +225,14 @@ class GenerativeModel(Model):
 
         Args:
             batch_size: texts, still empty.
+        """
+        return None
+
+    @classmethod
+    def outline(cls, config: ModelConfig, vocab_size: int) -> Outline | None:
+        """Return what a report says of a model of these sizes, and how it draws it.
+
+        None: the report describes this kind in words and figures of its own.
         """
         return None
 

@@ -237,8 +237,6 @@ def refuse_forward(config: ModelConfig, rows: int, seq: int, change: str) -> Non
     parts = {
         "weights": model_parts(config)["weights"],
         "logits": 2 * tokens * config.resolved_vocab_size * _FLOAT,
-        "activations": tokens
-        * (config.hidden_size + costs_of(config).inner_size(config))
-        * _FLOAT,
+        "activations": tokens * (config.hidden_size + costs_of(config).inner_size(config)) * _FLOAT,
     }
     refuse_beyond_memory(f"reading {rows:,} texts of {seq:,} tokens at once", parts, change)

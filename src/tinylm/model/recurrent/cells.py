@@ -63,6 +63,12 @@ class Cell:
     function: type[Function]
     """All steps, with the gradient written out. ``apply(given, weight, bias, real, *state)``
     returns the outputs, (seq, batch, hidden), and what the state has beside them, at the end."""
+    explanation: str
+    """What the report says before its equations: whole sentences, with the source."""
+    equations: tuple[str, ...]
+    """In Typst's mathematics."""
+    gradient: str
+    """What the report says after them."""
     open_gate: int | None = None
     """The gate whose bias begins at 1, so that the state is kept at first."""
 
@@ -91,9 +97,7 @@ def in_steps(
     for products, row in zip(given.unbind(0), rows, strict=True):
         after = cell.step(products, state, recur)
         if row is not None:
-            after = tuple(
-                torch.where(row, new, old) for new, old in zip(after, state, strict=True)
-            )
+            after = tuple(torch.where(row, new, old) for new, old in zip(after, state, strict=True))
         state = after
         outputs.append(state[0])
     return torch.stack(outputs), state

@@ -84,5 +84,23 @@ class _LinearRecurrence(_Recurrence):
     squashed = False
 
 
-ELMAN = Cell("Elman RNN", 1, 1, False, 1, 4, step, _Recurrence)
-LINEAR = Cell("linear RNN", 1, 1, False, 1, 4, linear_step, _LinearRecurrence)
+ELMAN = Cell(
+    "Elman RNN",
+    *(1, 1, False, 1, 4, step, _Recurrence),
+    explanation="A simple recurrent network adds what it makes of a token to what it makes of its "
+    "own last state, and squashes the sum [[elman1990]]:",
+    equations=("h_t = tanh(W x_t + U h_(t-1) + b)",),
+    gradient="The gradient goes back through the same steps [[werbos1990]], multiplied at each by "
+    "the transpose of $U$ and by the slope of $tanh$, which is 1 at most: over many steps it "
+    "vanishes, or grows where $U$ is large [[bengio1994]].",
+)
+LINEAR = Cell(
+    "linear RNN",
+    *(1, 1, False, 1, 4, linear_step, _LinearRecurrence),
+    explanation="A linear recurrent network is a simple one [[elman1990]] without its "
+    "nonlinearity:",
+    equations=("h_t = U h_(t-1) + W x_t + b",),
+    gradient="What a token adds to a state is multiplied by $U$ at every step after it, and so is "
+    "the gradient on its way back [[werbos1990]]: over $k$ steps by $U^k$, which vanishes or grows "
+    "with the $k$-th power of the largest eigenvalue of $U$ [[bengio1994]].",
+)

@@ -101,4 +101,17 @@ class _Recurrence(Function):
         return to_given, weight_gradient(ctx, to_products, before), to_bias, None, to_state
 
 
-GRU = Cell("GRU", 3, 1, True, 5, 13, step, _Recurrence)
+GRU = Cell(
+    "GRU",
+    *(3, 1, True, 5, 13, step, _Recurrence),
+    explanation="A gated recurrent unit [[cho2014]] decides for each number of its state how much "
+    "of it stays, $z$, and how much of it the new candidate $n$ sees, $r$:",
+    equations=(
+        "r_t = sigma(W_r x_t + U_r h_(t-1) + b_r), wide z_t = sigma(W_z x_t + U_z h_(t-1) + b_z)",
+        "n_t = tanh(W_n x_t + b_n + r_t dot.o (U_n h_(t-1) + c_n))",
+        "h_t = (1 - z_t) dot.o n_t + z_t dot.o h_(t-1)",
+    ),
+    gradient="Where $z$ is near 1 the state, and the gradient on its way back [[werbos1990]], pass "
+    "a step nearly unchanged. $r$ multiplies after the product, as common libraries have it; the "
+    "paper has $U_n (r_t dot.o h_(t-1))$.",
+)

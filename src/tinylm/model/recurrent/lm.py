@@ -28,6 +28,7 @@ from tinylm.model.base import GenerativeModel, parameter_sizes
 from tinylm.model.decoder import in_turn
 from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks
+from tinylm.model.outline import Outline
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
 from tinylm.model.recurrent.cells import Cell
@@ -35,6 +36,7 @@ from tinylm.model.recurrent.elman import ELMAN, LINEAR
 from tinylm.model.recurrent.gru import GRU
 from tinylm.model.recurrent.layer import RecurrentLayer
 from tinylm.model.recurrent.lstm import LSTM
+from tinylm.model.recurrent.outline import outline_of
 from tinylm.model.recurrent.state import RecurrentState
 from tinylm.planning.limits import refuse_model
 from tinylm.planning.recurrent import RecurrentCosts
@@ -42,9 +44,7 @@ from tinylm.planning.recurrent import RecurrentCosts
 
 def _said(cell: Cell) -> tuple[str, RecurrentCosts]:
     """Return what a kind says of itself by its cell: label and costs."""
-    costs = RecurrentCosts(
-        cell.gates, cell.states, cell.recurrent_bias, cell.kept, cell.temporary
-    )
+    costs = RecurrentCosts(cell.gates, cell.states, cell.recurrent_bias, cell.kept, cell.temporary)
     return f"{cell.label} language model", costs
 
 
@@ -175,6 +175,11 @@ class RecurrentLM(GenerativeModel):
     def carried_state(self, batch_size: int) -> RecurrentState:
         """Return the state of texts that are still empty, however long they become."""
         return RecurrentState(batch_size, sys.maxsize)
+
+    @classmethod
+    def outline(cls, config: ModelConfig, vocab_size: int) -> Outline:
+        """Return what a report says of a model of these sizes."""
+        return outline_of(cls.cell, config, vocab_size)
 
     def activation_shapes(
         self, batch: int, seq: int, keys: int | None = None

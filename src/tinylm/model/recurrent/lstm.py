@@ -1,4 +1,4 @@
-"""Long short-term memory (Hochreiter and Schmidhuber 1997) with the forget gate of Gers et al. 2000.
+"""Long short-term memory (Hochreiter and Schmidhuber 1997), with a forget gate (Gers et al. 2000).
 
     i, f, o = sigmoid(W x + U h + b), one each;  g = tanh(W_g x + U_g h + b_g)
     c' = f * c + i * g
@@ -102,4 +102,18 @@ class _Recurrence(Function):
         return to_products, to_weight, None, None, to_state, to_cell
 
 
-LSTM = Cell("LSTM", 4, 2, False, 6, 12, step, _Recurrence, open_gate=1)
+LSTM = Cell(
+    "LSTM",
+    *(4, 2, False, 6, 12, step, _Recurrence),
+    explanation="Long short-term memory [[hochreiter1997]] keeps a cell $c$ beside its output $h$. "
+    "Gates decide how much of the cell stays, $f$ [[gers2000]], how much is added to it, $i$, and "
+    "how much of it is seen, $o$:",
+    equations=(
+        "i_t, f_t, o_t = sigma(W x_t + U h_(t-1) + b), wide g_t = tanh(W_g x_t + U_g h_(t-1) + "
+        "b_g)",
+        "c_t = f_t dot.o c_(t-1) + i_t dot.o g_t, wide h_t = o_t dot.o tanh(c_t)",
+    ),
+    gradient="From cell to cell the gradient on its way back [[werbos1990]] is multiplied by $f$ "
+    "alone, and vanishes only where the model forgets.",
+    open_gate=1,
+)
