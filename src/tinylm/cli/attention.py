@@ -30,6 +30,7 @@ def attention(
     rank: Rank = None,
 ) -> None:
     """Say what each attention head does and is worth, and draw it."""
+    from tinylm.model.base import refuse_without_attention
     from tinylm.cli.adapters import folder_of, loaded
     from tinylm.cli.console import TerminalConsole
     from tinylm.cli.options import data_overrides
@@ -42,6 +43,7 @@ def attention(
     from tinylm.names import checked_path
 
     lm = loaded(run, adapter, rank)
+    refuse_without_attention(lm.model.config, "`tinylm attention`")
     own = run_of(run)
     if own is None and data is None:
         raise ConfigError(

@@ -13,6 +13,7 @@ from tinylm.cli.output import say
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from tinylm.model.base import refuse_without_attention
     from tinylm.cli.console import Terminal
     from tinylm.experiments.lens.reading import Cell, Reading
     from tinylm.interpretability.lens import Lens
@@ -67,6 +68,7 @@ def lens(
     if html is not None:
         html = checked_file(html, "--html")
     lm = loaded(run, adapter, rank)
+    refuse_without_attention(lm.model.config, "`tinylm lens`")
     console = TerminalConsole()
     _refuse(lm, text)
     traced = lm.trace(text, STREAM)

@@ -10,6 +10,7 @@ from tinylm.cli.options import Adapter, Rank, Run
 from tinylm.cli.output import say, say_json
 
 if TYPE_CHECKING:
+    from tinylm.model.base import refuse_without_attention
     from tinylm.interpretability.pair_runs import PairRuns
     from tinylm.language_model import LanguageModel
 
@@ -43,6 +44,7 @@ def patch(
     from tinylm.interpretability.pair_runs import TokenPair, run_pair
 
     lm = loaded(run, adapter, rank)
+    refuse_without_attention(lm.model.config, "`tinylm patch`")
     pair = encode_pair(PromptPair(clean, corrupted, answer, wrong), lm.tokenizer)
     runs = run_pair(lm.model, TokenPair(pair.clean, pair.corrupted, pair.answer, pair.wrong))
     result = _measured(lm, runs)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
-from tinylm.errors import GenerationError
+from tinylm.errors import ConfigError, GenerationError
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.loss import token_losses
 from tinylm.model.outline import Outline
@@ -175,6 +175,8 @@ class GenerativeModel(Model):
     """What its kind is called, such as ``decoder-only Transformer``."""
     settings: ClassVar[tuple[str, ...]]
     """Fields of ``ModelConfig`` that have an effect on it, beside ``kind``."""
+    attends: ClassVar[bool] = True
+    """Whether its layers are the decoder's, with attention and a residual stream."""
     costs: ClassVar[Costs]
     """What its kind costs, from its sizes alone (``planning``)."""
     embedding: nn.Embedding
@@ -266,6 +268,23 @@ def parameter_sizes(module: nn.Module) -> Iterator[tuple[str, int]]:
     for name, part in module.named_modules():
         if size := getattr(part, "num_weights", 0):
             yield name, size
+
+
+def refuse_without_attention(config: ModelConfig, what: str) -> None:
+    """Refuse what looks at the inside of a decoder's layers where there are none.
+
+    Args:
+        config: the model.
+        what: is asked for, for the message.
+
+    Raises:
+        ConfigError: naming the kind.
+    """
+    if not MODELS.load(config.kind).attends:
+        raise ConfigError(
+            f"{what} is about the attention and the residual stream of a decoder, and model.kind = "
+            f"{config.kind} has neither: take the run of a decoder"
+        )
 
 
 def build(config: ModelConfig) -> GenerativeModel:

@@ -56,6 +56,7 @@ class RecurrentLM(GenerativeModel):
         *("vocab_size", "context_length", "num_layers", "hidden_size", "dropout"),
         *("scale_embeddings", "tie_embeddings", "bias"),
     )
+    attends = False
     config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
