@@ -62,7 +62,7 @@ class RecurrentLayer(nn.Module):
             zeros = given.new_zeros(given.shape[1], size)
             state = (zeros,) * self.cell.states
         real = None if reading.real is None else reading.real.T[:, :, None]  # (seq, batch, 1)
-        if torch.is_grad_enabled() and _plain(self.recurrent):
+        if _plain(self.recurrent):
             weight, bias = self.recurrent.weight, self.recurrent.bias
             states, after = at_once(self.cell, given, state, weight, bias, real)
         else:
@@ -76,8 +76,9 @@ def _plain(module: nn.Module) -> bool:
     """Whether a map is ``x @ weight.T + bias``, and nothing watches it.
 
     Where something else stands in its place, or a hook sees what goes in, it is called as any map
-    is, with texts first or step by step, and autograd goes back through every step. So it is too
-    where no gradient is wanted: the map itself may then have a quicker form.
+    is, with texts first or step by step, and autograd goes back through every step. So is a form
+    of the map that is laid out for inference, and may round its weights.
     """
     watched = module._forward_hooks or module._forward_pre_hooks
-    return isinstance(module, nn.Linear) and not watched
+    laid_out = getattr(module, "for_inference", False) and not torch.is_grad_enabled()
+    return isinstance(module, nn.Linear) and not watched and not laid_out

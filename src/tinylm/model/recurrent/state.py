@@ -55,8 +55,10 @@ class RecurrentState:
 
     def detach(self) -> None:
         """Let no gradient go back to the tokens read so far."""
+        # Copied, because the bits of a product depend on where in memory its factors begin, and a
+        # state that was saved and read again begins elsewhere than a row of all states.
         for layer, state in self._layers.items():
-            self._layers[layer] = tuple(part.detach() for part in state)
+            self._layers[layer] = tuple(part.detach().clone() for part in state)
 
     def reorder(self, rows: Tensor, shared: int = 0) -> None:
         """Make text i what text ``rows[i]`` was; the number of texts may change.
@@ -97,7 +99,7 @@ class RecurrentState:
         layers: dict[int, dict[int, Tensor]] = {}
         for name, part in tensors.items():
             layer, _, place = name.partition(".")
-            layers.setdefault(int(layer), {})[int(place)] = part
+            layers.setdefault(int(layer), {})[int(place)] = part.clone()
         self._layers = {
             layer: tuple(parts[place] for place in sorted(parts)) for layer, parts in layers.items()
         }
