@@ -30,10 +30,21 @@ from tinylm.training.loop import Trainer
 from tinylm.training.recompute import recomputing
 
 OTHERS: dict[str, Any] = {
-    **{"vocab_size": 30, "context_length": 9, "num_layers": 1, "num_heads": 3, "hidden_size": 18},
-    **{"head_dim": 4, "ffn_size": 20, "dropout": 0.0, "norm_placement": "pre", "norm_eps": 0.1},
-    **{"activation": "gelu", "positions": "alibi", "scale_embeddings": False},
-    **{"tie_embeddings": True, "bias": False},
+    "vocab_size": 30,
+    "context_length": 9,
+    "num_layers": 1,
+    "num_heads": 3,
+    "hidden_size": 18,
+    "head_dim": 4,
+    "ffn_size": 20,
+    "dropout": 0.0,
+    "norm_placement": "pre",
+    "norm_eps": 0.1,
+    "activation": "gelu",
+    "positions": "alibi",
+    "scale_embeddings": False,
+    "tie_embeddings": True,
+    "bias": False,
 }
 """Of every setting another value than the default."""
 EVERY = pytest.mark.parametrize("name", MODELS)

@@ -52,7 +52,7 @@ def test_streams_hold_every_window_once_in_order(count: int, rows: int, stop: in
         for row, stream in streams.items():
             first = row * order.length
             assert stream == list(range(first, first + len(stream)))
-        assert sorted(sum(streams.values(), [])) == list(range(count))
+        assert sorted(i for stream in streams.values() for i in stream) == list(range(count))
         assert order.next_window >= count
     twin, other = StreamOrder(count, rows), StreamOrder(count, rows)
     for _ in range(stop):
@@ -139,5 +139,5 @@ def test_what_carries_no_state_is_refused_in_one_line(tmp_path: Path) -> None:
         tiny_run(tmp_path / "run", tmp_path / "cache", "training.carry_state=true")
     assert not (tmp_path / "run").exists()
     training = replace(TrainingConfig(carry_state=True), gradient_checkpointing=2)
-    with pytest.raises(ConfigError, match="and training.gradient_checkpointing = 2: .* turn one"):
+    with pytest.raises(ConfigError, match=r"and training\.gradient_checkpointing = 2: .* turn one"):
         refuse_carrying(ModelConfig(kind="gru"), training)

@@ -30,7 +30,6 @@ def attention(
     rank: Rank = None,
 ) -> None:
     """Say what each attention head does and is worth, and draw it."""
-    from tinylm.model.base import refuse_without_attention
     from tinylm.cli.adapters import folder_of, loaded
     from tinylm.cli.console import TerminalConsole
     from tinylm.cli.options import data_overrides
@@ -40,6 +39,7 @@ def attention(
     from tinylm.experiments.attention.measure import attention as measured
     from tinylm.experiments.context import run_of
     from tinylm.locks import locked
+    from tinylm.model.base import refuse_without_attention
     from tinylm.names import checked_path
 
     lm = loaded(run, adapter, rank)

@@ -13,7 +13,6 @@ from tinylm.cli.output import say
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from tinylm.model.base import refuse_without_attention
     from tinylm.cli.console import Terminal
     from tinylm.experiments.lens.reading import Cell, Reading
     from tinylm.interpretability.lens import Lens
@@ -62,6 +61,7 @@ def lens(
     from tinylm.experiments.lens.tuning import kept_or_tuned
     from tinylm.interpretability.lens import READ, STREAM
     from tinylm.interpretability.lens import lens as read_lens
+    from tinylm.model.base import refuse_without_attention
     from tinylm.names import checked_file
     from tinylm.printable import in_line
 

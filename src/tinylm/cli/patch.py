@@ -10,7 +10,6 @@ from tinylm.cli.options import Adapter, Rank, Run
 from tinylm.cli.output import say, say_json
 
 if TYPE_CHECKING:
-    from tinylm.model.base import refuse_without_attention
     from tinylm.interpretability.pair_runs import PairRuns
     from tinylm.language_model import LanguageModel
 
@@ -42,6 +41,7 @@ def patch(
     from tinylm.cli.adapters import loaded
     from tinylm.data.pairs import PromptPair, encode_pair
     from tinylm.interpretability.pair_runs import TokenPair, run_pair
+    from tinylm.model.base import refuse_without_attention
 
     lm = loaded(run, adapter, rank)
     refuse_without_attention(lm.model.config, "`tinylm patch`")

@@ -115,8 +115,11 @@ class Order(Protocol):
     """Endless batches of window indices, epoch by epoch."""
 
     epoch: int
-    next_window: int
-    """Of the epoch; at its number of windows or beyond, the epoch is over."""
+
+    @property
+    def next_window(self) -> int:
+        """Windows of the epoch that were returned; at their number or beyond, it is over."""
+        ...
 
     def next(self) -> npt.NDArray[np.int64]:
         """Return the next batch of indices; the last of an epoch may be smaller."""

@@ -118,6 +118,6 @@ CASES = table_of(
     (without("verification"), "A decoder-only", "of the program"),
 )
 CASES.append(
-    Case("abstract", "From basic tensor operations a language model of 3 GRU layers of 6.16 million",
+    Case("abstract", "From basic tensor operations a language model of 3 GRU layers of 6.16",
          about="*", unsaid="A decoder-only", settings={"model": {"kind": "gru"}})
 )  # fmt: skip

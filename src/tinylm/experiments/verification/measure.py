@@ -35,8 +35,9 @@ def run(context: Context) -> dict[str, Any]:
     """Run every check on the run's best checkpoint.
 
     Returns:
-        ``rows``, one a check that applies to the kind of model: name, compared, cases, unit, difference (None: not measured), bound,
-        passed, note, seconds; ``passed``, how many did; ``failed``, the names of the others.
+        ``rows``, one a check that applies to the kind of model: name, compared, cases, unit,
+        difference (None: not measured), bound, passed, note, seconds; ``passed``, how many did;
+        ``failed``, the names of the others.
 
     Raises:
         CheckpointError: if there is no checkpoint.

@@ -60,7 +60,8 @@ class _Recurrence(Function):
     @once_differentiable
     def backward(cls, ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         states, weight, real, first = ctx.saved_tensors
-        # Of a step's sum a: dL/da = slope * dL/dh'. Padding has no part in it, and passes dL/dh' on.
+        # Of a step's sum a: dL/da = slope * dL/dh'. Padding has no part in it, and passes dL/dh'
+        # on.
         slopes = 1 - states * states if cls.squashed else torch.ones_like(states)
         passed = [None] * len(states)
         if real is not None:
@@ -73,8 +74,8 @@ class _Recurrence(Function):
         for t in range(len(states) - 1, -1, -1):
             torch.mul(to_state, rows[t], out=made[t])
             from_above = grads[t - 1] if t else torch.zeros_like(first)
-            if passed[t] is not None:
-                from_above = torch.addcmul(from_above, to_state, passed[t])
+            if (padding := passed[t]) is not None:
+                from_above = torch.addcmul(from_above, to_state, padding)
             to_state = torch.addmm(from_above, made[t], weight)
         to_weight = weight_gradient(ctx, to_products, before_each(first, states))
         return to_products, to_weight, None, None, to_state

@@ -50,7 +50,7 @@ class _Recurrence(Function):
         seq, batch, size = *given.shape[:2], weight.shape[1]
         # Of each step r, z and U_n h + c_n, in the place of the three products.
         gates = given.new_empty(seq, batch, 3 * size)
-        candidates, states = given.new_empty(2, seq, batch, size)
+        candidates, states = given.new_empty(2, seq, batch, size).unbind(0)
         two, given_two = gates[..., : 2 * size].unbind(0), given[..., : 2 * size].unbind(0)
         given_n = given[..., 2 * size :].unbind(0)
         r_of, z_of, own_of = (part.unbind(0) for part in gates.chunk(3, -1))
@@ -66,8 +66,8 @@ class _Recurrence(Function):
             two[t].add_(given_two[t]).sigmoid_()
             n = torch.addcmul(given_n[t], r_of[t], own_of[t], out=ns[t]).tanh_()
             after = torch.lerp(n, h, z_of[t], out=hs[t])
-            if rows[t] is not None:
-                torch.where(rows[t], after, h, out=after)
+            if (row := rows[t]) is not None:
+                torch.where(row, after, h, out=after)
             h = after
         ctx.has_bias = bias is not None
         ctx.save_for_backward(gates, candidates, states, weight, real, first)

@@ -8,9 +8,9 @@ Nothing tells the model where a token stands but the order of the steps, and wha
 is its state, of a size that does not grow: a token costs the same wherever it stands.
 
 Initialisation: maps of the tokens by Glorot and Bengio 2010 for each gate, maps of the state
-orthogonal for each gate (Saxe et al. 2014: no direction grows or vanishes at the first step), biases
-0, those of the LSTM's forget gate 1 (Jozefowicz et al. 2015); embedding and unembedding as the
-decoder's.
+orthogonal for each gate (Saxe et al. 2014: no direction grows or vanishes at the first step),
+biases 0, those of the LSTM's forget gate 1 (Jozefowicz et al. 2015); embedding and unembedding as
+the decoder's.
 """
 
 from __future__ import annotations
@@ -98,9 +98,9 @@ class RecurrentLM(GenerativeModel):
         size = self.config.hidden_size
         for layer in self.layers:
             assert isinstance(layer, RecurrentLayer)
-            for own in layer.input.weight.split(size):
+            for own in torch.split(layer.input.weight, size):
                 nn.init.xavier_uniform_(own)
-            for own in layer.recurrent.weight.split(size):
+            for own in torch.split(layer.recurrent.weight, size):
                 nn.init.orthogonal_(own)
             for bias in (layer.input.bias, layer.recurrent.bias):
                 if bias is not None:

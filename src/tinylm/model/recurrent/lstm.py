@@ -44,7 +44,7 @@ class _Recurrence(Function):
     ) -> tuple[Tensor, Tensor]:
         seq, batch, size = *given.shape[:2], weight.shape[1]
         gates = given.new_empty(seq, batch, 4 * size)
-        states, cells = given.new_empty(2, seq, batch, size)
+        states, cells = given.new_empty(2, seq, batch, size).unbind(0)
         i_and_f = gates[..., : 2 * size].unbind(0)
         i_of, f_of, g_of, o_of = (part.unbind(0) for part in gates.chunk(4, -1))
         inputs, whole, hs, cs = (part.unbind(0) for part in (given, gates, states, cells))
@@ -57,9 +57,9 @@ class _Recurrence(Function):
             o_of[t].sigmoid_()
             torch.mul(f_of[t], c, out=cs[t]).addcmul_(i_of[t], g_of[t].tanh_())
             torch.tanh(cs[t], out=hs[t]).mul_(o_of[t])
-            if rows[t] is not None:
-                torch.where(rows[t], hs[t], h, out=hs[t])
-                torch.where(rows[t], cs[t], c, out=cs[t])
+            if (row := rows[t]) is not None:
+                torch.where(row, hs[t], h, out=hs[t])
+                torch.where(row, cs[t], c, out=cs[t])
             h, c = hs[t], cs[t]
         ctx.save_for_backward(gates, cells, states, weight, real, first, first_cell)
         return states, c.clone()
@@ -95,8 +95,8 @@ class _Recurrence(Function):
             torch.mul(to_state, output_factors[t], out=last[t])
             to_cell = to_cell * stay[t]
             from_above = grads[t - 1] if t else torch.zeros_like(first)
-            if passed[t] is not None:
-                from_above = torch.addcmul(from_above, to_state, passed[t])
+            if (padding := passed[t]) is not None:
+                from_above = torch.addcmul(from_above, to_state, padding)
             to_state = torch.addmm(from_above, whole[t], weight)
         to_weight = weight_gradient(ctx, to_products, before_each(first, states))
         return to_products, to_weight, None, None, to_state, to_cell
