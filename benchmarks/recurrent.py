@@ -1,7 +1,7 @@
 """Recurrent layers: forward and backward pass beside torch's nn.RNN, nn.GRU and nn.LSTM.
 
-Same sizes, same weights' shapes, in turns, in processor time: the loops of torch run in C++, and its
-LSTM on a fused kernel of oneDNN.
+Same sizes, in turns, in processor time: the loops of torch run in C++, and its LSTM on a kernel of
+oneDNN that does a whole step.
 
     python benchmarks/recurrent.py [--rounds 9] [--threads 1] [--json FILE]
 """

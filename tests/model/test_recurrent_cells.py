@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from tinylm.model.recurrent.cells import Cell, State, at_once, in_steps
+from tinylm.model.recurrent.cells import PLAIN_PRODUCTS, Cell, State, at_once, in_steps
 from tinylm.model.recurrent.elman import ELMAN, LINEAR
 from tinylm.model.recurrent.gru import GRU
 from tinylm.model.recurrent.lstm import LSTM
@@ -79,6 +79,7 @@ def test_gradients_agree_with_finite_differences(cell: Cell) -> None:
         drawn(generator, cell.gates * 2, 2),
         drawn(generator, cell.gates * 2) if cell.recurrent_bias else None,
         torch.tensor([[True, False], [True, True], [False, True]])[..., None],
+        PLAIN_PRODUCTS,
         *(drawn(generator, 2, 2) for _ in range(cell.states)),
     )
     assert torch.autograd.gradcheck(cell.function.apply, inputs)

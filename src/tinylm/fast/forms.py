@@ -22,11 +22,18 @@ from tinylm.fast.kept import forget
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import FastLinear
 from tinylm.fast.packed import BFloat16Linear, Int8Linear, PackedLinear
-from tinylm.fast.recurrent import FastElmanLM, FastGRULM, FastLinearLM, FastLSTMLM
+from tinylm.fast.recurrent import (
+    FastElmanLM,
+    FastGRULM,
+    FastLinearLM,
+    FastLSTMLM,
+    FastRecurrentLayer,
+)
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLayer, DecoderLM
 from tinylm.model.dropout import Dropout
 from tinylm.model.layers import FeedForward, LayerNorm
+from tinylm.model.recurrent.layer import RecurrentLayer
 from tinylm.model.recurrent.lm import GRULM, LSTMLM, ElmanLM, LinearLM
 from tinylm.numbers.quantized import QuantizedLinear
 
@@ -41,6 +48,7 @@ WHOLE: Form = {
     FeedForward: FastFeedForward,
     DecoderLayer: FastDecoderLayer,
     DecoderLM: FastDecoderLM,
+    RecurrentLayer: FastRecurrentLayer,
     ElmanLM: FastElmanLM,
     LinearLM: FastLinearLM,
     GRULM: FastGRULM,

@@ -42,6 +42,41 @@ class Step(Protocol):
         ...
 
 
+class Products:
+    """The matrix products of a cell's function, as torch computes them; a quick form may differ."""
+
+    def recur(self, weight: Tensor) -> Callable[[Tensor, Tensor | None, Tensor], Tensor]:
+        """Return a function of state, addend and place: the addend and ``state @ weight.T`` there.
+
+        Args:
+            weight: (gates * hidden, hidden).
+        """
+        turned = weight.T
+
+        def product(state: Tensor, addend: Tensor | None, out: Tensor) -> Tensor:
+            if addend is None:
+                return torch.mm(state, turned, out=out)
+            return torch.addmm(addend, state, turned, out=out)
+
+        return product
+
+    def back(self, weight: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return a function of dL/da and addend: the addend and ``dL/da @ weight``."""
+        return lambda to_products, addend: torch.addmm(addend, to_products, weight)
+
+    def weight_gradient(self, to_products: Tensor, before: Tensor) -> Tensor:
+        """Return the sum over steps and texts of ``dL/da_t h_(t-1)^T``, (gates * hidden, hidden).
+
+        Args:
+            to_products: dL/da of every step, (seq * batch, gates * hidden).
+            before: the state before every step, (seq * batch, hidden).
+        """
+        return to_products.T @ before
+
+
+PLAIN_PRODUCTS = Products()
+
+
 @dataclass(frozen=True)
 class Cell:
     """A recurrence: an entry of what ``RecurrentLM`` can be made of."""
@@ -61,8 +96,9 @@ class Cell:
     step: Step
     """One step, written plainly."""
     function: type[Function]
-    """All steps, with the gradient written out. ``apply(given, weight, bias, real, *state)``
-    returns the outputs, (seq, batch, hidden), and what the state has beside them, at the end."""
+    """All steps, with the gradient written out. ``apply(given, weight, bias, real,
+    products, *state)`` returns the outputs, (seq, batch, hidden), and what the state has beside
+    them, at the end."""
     explanation: str
     """What the report says before its equations: whole sentences, with the source."""
     equations: tuple[str, ...]
@@ -110,6 +146,7 @@ def at_once(
     weight: Tensor,
     bias: Tensor | None,
     real: Tensor | None = None,
+    products: Products = PLAIN_PRODUCTS,
 ) -> tuple[Tensor, State]:
     """Run a cell over a text by its function; arguments and result as of ``in_steps``.
 
@@ -120,8 +157,9 @@ def at_once(
         weight: of the map of the state, (gates * hidden, hidden).
         bias: of it, (gates * hidden,), or None.
         real: (seq, batch, 1), False where a token is padding.
+        products: how matrices are multiplied.
     """
-    made: Any = cell.function.apply(given, weight, bias, real, *state)  # type: ignore[no-untyped-call]
+    made: Any = cell.function.apply(given, weight, bias, real, products, *state)  # type: ignore[no-untyped-call]
     if cell.states == 1:
         return made, (made[-1],)
     outputs, *rest = made
@@ -134,13 +172,15 @@ def before_each(first: Tensor, states: Tensor) -> Tensor:
 
 
 def weight_gradient(ctx: Any, to_products: Tensor, before: Tensor) -> Tensor | None:
-    """Return the sum over steps and texts of ``dL/da_t h_(t-1)^T``, (gates * hidden, hidden).
+    """Return the gradient of the map of the state, (gates * hidden, hidden).
 
     Args:
-        ctx: of a cell's function; None is returned where the matrix is not trained.
+        ctx: of a cell's function, with its ``products``; None is returned where the matrix is not
+            trained.
         to_products: dL/da of every step, (seq, batch, gates * hidden).
         before: the state before every step, (seq, batch, hidden).
     """
     if not ctx.needs_input_grad[1]:
         return None
-    return to_products.flatten(0, 1).T @ before.flatten(0, 1)
+    products: Products = ctx.products
+    return products.weight_gradient(to_products.flatten(0, 1), before.flatten(0, 1))

@@ -6,7 +6,7 @@ with powers of U: what is T steps away is multiplied by U^T, in the state and in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from tinylm.model.recurrent.cells import Cell, State, before_each, weight_gradient
+from tinylm.model.recurrent.cells import Cell, Products, State, before_each, weight_gradient
 
 
 def step(given: Tensor, state: State, recur: Callable[[Tensor], Tensor]) -> State:
@@ -40,19 +40,21 @@ class _Recurrence(Function):
         weight: Tensor,
         bias: Tensor | None,
         real: Tensor | None,
+        products: Products,
         first: Tensor,
     ) -> Tensor:
         states = torch.empty_like(given, memory_format=torch.contiguous_format)
-        turned = weight.T
+        recur = products.recur(weight)
         h = first
         rows = [None] * len(given) if real is None else real.unbind(0)
-        for products, after, row in zip(given.unbind(0), states.unbind(0), rows, strict=True):
-            torch.addmm(products, h, turned, out=after)
+        for added, after, row in zip(given.unbind(0), states.unbind(0), rows, strict=True):
+            recur(h, added, after)
             if cls.squashed:
                 after.tanh_()
             if row is not None:
                 torch.where(row, after, h, out=after)
             h = after
+        ctx.products = products
         ctx.save_for_backward(states, weight, real, first)
         return states
 
@@ -63,22 +65,23 @@ class _Recurrence(Function):
         # Of a step's sum a: dL/da = slope * dL/dh'. Padding has no part in it, and passes dL/dh'
         # on.
         slopes = 1 - states * states if cls.squashed else torch.ones_like(states)
-        passed = [None] * len(states)
+        passed: Sequence[Tensor | None] = [None] * len(states)
         if real is not None:
             slopes *= real
             passed = (~real).to(states.dtype).unbind(0)
         to_products = torch.empty_like(states)
         grads, made = gradient.unbind(0), to_products.unbind(0)
         to_state = grads[-1]
+        back = ctx.products.back(weight)
         rows = slopes.unbind(0)
         for t in range(len(states) - 1, -1, -1):
             torch.mul(to_state, rows[t], out=made[t])
             from_above = grads[t - 1] if t else torch.zeros_like(first)
             if (padding := passed[t]) is not None:
                 from_above = torch.addcmul(from_above, to_state, padding)
-            to_state = torch.addmm(from_above, made[t], weight)
+            to_state = back(made[t], from_above)
         to_weight = weight_gradient(ctx, to_products, before_each(first, states))
-        return to_products, to_weight, None, None, to_state
+        return to_products, to_weight, None, None, None, to_state
 
 
 class _LinearRecurrence(_Recurrence):

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from tinylm.model.recurrent.cells import Cell, State, before_each, weight_gradient
+from tinylm.model.recurrent.cells import Cell, Products, State, before_each, weight_gradient
 
 
 def step(given: Tensor, state: State, recur: Callable[[Tensor], Tensor]) -> State:
@@ -45,24 +45,22 @@ class _Recurrence(Function):
         weight: Tensor,
         bias: Tensor | None,
         real: Tensor | None,
+        products: Products,
         first: Tensor,
     ) -> Tensor:
         seq, batch, size = *given.shape[:2], weight.shape[1]
         # Of each step r, z and U_n h + c_n, in the place of the three products.
         gates = given.new_empty(seq, batch, 3 * size)
-        candidates, states = given.new_empty(2, seq, batch, size).unbind(0)
+        candidates, states = (given.new_empty(seq, batch, size) for _ in range(2))
         two, given_two = gates[..., : 2 * size].unbind(0), given[..., : 2 * size].unbind(0)
         given_n = given[..., 2 * size :].unbind(0)
         r_of, z_of, own_of = (part.unbind(0) for part in gates.chunk(3, -1))
         whole, ns, hs = gates.unbind(0), candidates.unbind(0), states.unbind(0)
         rows = [None] * seq if real is None else real.unbind(0)
-        turned = weight.T
+        recur = products.recur(weight)
         h = first
         for t in range(seq):
-            if bias is None:
-                torch.mm(h, turned, out=whole[t])
-            else:
-                torch.addmm(bias, h, turned, out=whole[t])
+            recur(h, bias, whole[t])
             two[t].add_(given_two[t]).sigmoid_()
             n = torch.addcmul(given_n[t], r_of[t], own_of[t], out=ns[t]).tanh_()
             after = torch.lerp(n, h, z_of[t], out=hs[t])
@@ -70,6 +68,7 @@ class _Recurrence(Function):
                 torch.where(row, after, h, out=after)
             h = after
         ctx.has_bias = bias is not None
+        ctx.products = products
         ctx.save_for_backward(gates, candidates, states, weight, real, first)
         return states
 
@@ -90,15 +89,18 @@ class _Recurrence(Function):
         three = factors.view(seq, batch, 3, size).unbind(0)
         made = to_products.view(seq, batch, 3, size).unbind(0)
         kept = to_states.unbind(0)
-        to_state = kept[-1].copy_(grads[-1])
+        to_state = grads[-1]
+        back = ctx.products.back(weight)
         for t in range(seq - 1, -1, -1):
+            kept[t].copy_(to_state)
             torch.mul(to_state[:, None], three[t], out=made[t])
             from_above = grads[t - 1] if t else torch.zeros_like(first)
             below = torch.addcmul(from_above, to_state, stay[t])
-            to_state = torch.addmm(below, whole[t], weight, out=kept[t - 1] if t else None)
+            to_state = back(whole[t], below)
         to_given = torch.cat([to_products[..., : 2 * size], to_states * to_n], -1)
         to_bias = to_products.sum((0, 1)) if ctx.has_bias else None
-        return to_given, weight_gradient(ctx, to_products, before), to_bias, None, to_state
+        to_weight = weight_gradient(ctx, to_products, before)
+        return to_given, to_weight, to_bias, None, None, to_state
 
 
 GRU = Cell(

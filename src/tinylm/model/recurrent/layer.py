@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from tinylm.config import ModelConfig
 from tinylm.model.dropout import Dropout
 from tinylm.model.loss import at_least_float32
 from tinylm.model.reading import Reading
-from tinylm.model.recurrent.cells import Cell, at_once, in_steps
+from tinylm.model.recurrent.cells import PLAIN_PRODUCTS, Cell, Products, at_once, in_steps
 
 
 class RecurrentLayer(nn.Module):
@@ -19,6 +19,8 @@ class RecurrentLayer(nn.Module):
 
     There is no dropout from step to step (Zaremba, Sutskever and Vinyals 2014).
     """
+
+    products: ClassVar[Products] = PLAIN_PRODUCTS
 
     def __init__(self, config: ModelConfig, cell: Cell, index: int) -> None:
         super().__init__()
@@ -64,7 +66,7 @@ class RecurrentLayer(nn.Module):
         real = None if reading.real is None else reading.real.T[:, :, None]  # (seq, batch, 1)
         if _plain(self.recurrent):
             weight, bias = self.recurrent.weight, self.recurrent.bias
-            states, after = at_once(self.cell, given, state, weight, bias, real)
+            states, after = at_once(self.cell, given, state, weight, bias, real, self.products)
         else:
             states, after = in_steps(self.cell, given, state, self.recurrent, real)
         if kept is not None:

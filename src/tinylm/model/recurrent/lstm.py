@@ -10,7 +10,7 @@ which only the sum matters.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from tinylm.model.recurrent.cells import Cell, State, before_each, weight_gradient
+from tinylm.model.recurrent.cells import Cell, Products, State, before_each, weight_gradient
 
 
 def step(given: Tensor, state: State, recur: Callable[[Tensor], Tensor]) -> State:
@@ -39,20 +39,21 @@ class _Recurrence(Function):
         weight: Tensor,
         bias: Tensor | None,
         real: Tensor | None,
+        products: Products,
         first: Tensor,
         first_cell: Tensor,
     ) -> tuple[Tensor, Tensor]:
         seq, batch, size = *given.shape[:2], weight.shape[1]
         gates = given.new_empty(seq, batch, 4 * size)
-        states, cells = given.new_empty(2, seq, batch, size).unbind(0)
+        states, cells = (given.new_empty(seq, batch, size) for _ in range(2))
         i_and_f = gates[..., : 2 * size].unbind(0)
         i_of, f_of, g_of, o_of = (part.unbind(0) for part in gates.chunk(4, -1))
         inputs, whole, hs, cs = (part.unbind(0) for part in (given, gates, states, cells))
         rows = [None] * seq if real is None else real.unbind(0)
-        turned = weight.T
+        recur = products.recur(weight)
         h, c = first, first_cell
         for t in range(seq):
-            torch.addmm(inputs[t], h, turned, out=whole[t])
+            recur(h, inputs[t], whole[t])
             i_and_f[t].sigmoid_()
             o_of[t].sigmoid_()
             torch.mul(f_of[t], c, out=cs[t]).addcmul_(i_of[t], g_of[t].tanh_())
@@ -61,6 +62,7 @@ class _Recurrence(Function):
                 torch.where(row, hs[t], h, out=hs[t])
                 torch.where(row, cs[t], c, out=cs[t])
             h, c = hs[t], cs[t]
+        ctx.products = products
         ctx.save_for_backward(gates, cells, states, weight, real, first, first_cell)
         return states, c.clone()
 
@@ -76,7 +78,7 @@ class _Recurrence(Function):
         )
         of_output = squashed * o * (1 - o)
         to_cells = o * (1 - squashed * squashed)
-        passed = [None] * len(states)
+        passed: Sequence[Tensor | None] = [None] * len(states)
         if real is not None:
             of_cell, of_output, to_cells = of_cell * real, of_output * real, to_cells * real
             f = torch.where(real, f, 1.0)
@@ -89,6 +91,7 @@ class _Recurrence(Function):
         grads, whole = gradient.unbind(0), to_products.unbind(0)
         slopes, stay = to_cells.unbind(0), f.unbind(0)
         to_state, to_cell = grads[-1], to_last
+        back = ctx.products.back(weight)
         for t in range(seq - 1, -1, -1):
             to_cell = torch.addcmul(to_cell, to_state, slopes[t])
             torch.mul(to_cell[:, None], factors[t], out=three[t])
@@ -97,9 +100,9 @@ class _Recurrence(Function):
             from_above = grads[t - 1] if t else torch.zeros_like(first)
             if (padding := passed[t]) is not None:
                 from_above = torch.addcmul(from_above, to_state, padding)
-            to_state = torch.addmm(from_above, whole[t], weight)
+            to_state = back(whole[t], from_above)
         to_weight = weight_gradient(ctx, to_products, before_each(first, states))
-        return to_products, to_weight, None, None, to_state, to_cell
+        return to_products, to_weight, None, None, None, to_state, to_cell
 
 
 LSTM = Cell(
