@@ -66,7 +66,7 @@ def outlined_figure(
         top = y + _GAP
         axes.add_patch(
             FancyBboxPatch(
-                (_STEM - _HALF - 0.3, bottom), 2 * _HALF + 2.0, top - bottom,
+                (_STEM - _HALF - 0.3, bottom), 2 * _HALF + 2.3, top - bottom,
                 boxstyle="round,pad=0,rounding_size=0.15", facecolor="none",
                 edgecolor=COLOURS[0], linewidth=1.1, zorder=0,
             )
