@@ -59,6 +59,11 @@ def test_the_examples_of_the_model_run_one_after_the_other(tmp_path: Path) -> No
     assert "torch.Size([2, 8, 10, 10])" in printed
 
 
+def test_the_gradient_of_the_families_is_that_of_the_formula(tmp_path: Path) -> None:
+    printed = python("\n".join(blocks(ROOT / "docs/families.md", "python")), tmp_path)
+    assert printed.split() == ["autograd", "True", "formula", "True"]
+
+
 def test_the_example_of_the_techniques_shows_that_less_is_kept(tmp_path: Path) -> None:
     printed = python("\n".join(blocks(ROOT / "docs/techniques.md", "python")), tmp_path)
     plain, recomputed = (int(number) for number in re.findall(r"kept (\d+)", printed))

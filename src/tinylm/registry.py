@@ -73,6 +73,10 @@ MODELS = Registry(
     "model kind",
     {
         "decoder": "tinylm.model.decoder:DecoderLM",
+        "rnn": "tinylm.model.recurrent.lm:ElmanLM",
+        "linear-rnn": "tinylm.model.recurrent.lm:LinearLM",
+        "gru": "tinylm.model.recurrent.lm:GRULM",
+        "lstm": "tinylm.model.recurrent.lm:LSTMLM",
     },
 )
 

@@ -27,6 +27,7 @@ from tinylm.generation.strategies import Chooser, Searcher
 from tinylm.model.activations import Activation
 from tinylm.model.base import GenerativeModel, Model
 from tinylm.model.positions import Positions
+from tinylm.planning.costs import Costs
 from tinylm.registry import Registry
 from tinylm.tasks.alignment.base import Alignment
 from tinylm.tasks.distillation.base import Distillation
@@ -89,7 +90,9 @@ def lacks_of_model(entry: Any) -> list[str]:
         return ["Model"]
     asked = ("residual", "unembed", "decoding_state", "activation_shapes", "parameter_counts")
     base = GenerativeModel
-    return [name for name in asked if getattr(entry, name) is getattr(base, name, None)]
+    missing = [name for name in asked if getattr(entry, name) is getattr(base, name, None)]
+    said = [name for name in ("label", "settings") if not getattr(entry, name, None)]
+    return missing + said + lacks(Costs)(getattr(entry, "costs", None))
 
 
 def lacks_of_task(base: type) -> Callable[[Any], list[str]]:

@@ -45,7 +45,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Context]:
     class Fake(Registry):
         def load(self, name: str) -> Any:
             self.check(name)
-            return SimpleNamespace(run=run)
+            return SimpleNamespace(run=run, suits=lambda config: True)
 
     monkeypatch.setattr(module, "EXPERIMENTS", Fake("experiment", dict(EXPERIMENTS)))
     return runs

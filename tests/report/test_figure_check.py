@@ -23,7 +23,8 @@ from tinylm.experiments.data.figures import data_figure
 from tinylm.experiments.finetuning.figures import finetuning_figure, ranks_figure
 from tinylm.experiments.training.architecture_figure import architecture_figure
 from tinylm.experiments.training.figures import loss_figure, perplexity_figure, schedule_figure
-from tinylm.registry import POSITIONS
+from tinylm.experiments.training.outlined_figure import outlined_figure
+from tinylm.registry import MODELS, POSITIONS
 from tinylm.report.drawing import legend_below, new_figure, shared_legend, style
 
 
@@ -93,6 +94,23 @@ def test_architectures_are_drawn_clear(positions: str) -> None:
         parts += ["positions"] * (positions == "learned")
         figure = architecture_figure(config, 250_000, dict.fromkeys(parts, 123_456_789))
         assert not faults(figure), (norm, dropout, scaled, heads)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_models_that_describe_themselves_are_drawn_clear(kind: str) -> None:
+    for dropout, layers, hidden in itertools.product((0.0, 0.1), (1, 12), (8, 4096)):
+        config = ModelConfig(kind=kind, dropout=dropout, num_layers=layers, hidden_size=hidden)
+        outline = MODELS.load(kind).outline(config, 250_000)
+        if outline is None:  # drawn by ``architecture_figure``
+            continue
+        counts = dict.fromkeys(outline.sums, 123_456_789)
+        figure = outlined_figure(outline, config, 250_000, counts)
+        assert not faults(figure), (dropout, layers, hidden)
+        shown = [text.get_text() for text in figure.axes[0].texts]
+        assert f"{layers} ×" in shown
+        assert sum("123,456,789" in text for text in shown) + sum(
+            f"{123_456_789 // layers:,}\nin each layer" == text for text in shown
+        ) >= len(outline.sums)
 
 
 @pytest.mark.parametrize("end", [1.0, 3.5, 8.0])

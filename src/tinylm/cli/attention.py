@@ -39,9 +39,11 @@ def attention(
     from tinylm.experiments.attention.measure import attention as measured
     from tinylm.experiments.context import run_of
     from tinylm.locks import locked
+    from tinylm.model.base import refuse_without_attention
     from tinylm.names import checked_path
 
     lm = loaded(run, adapter, rank)
+    refuse_without_attention(lm.model.config, "`tinylm attention`")
     own = run_of(run)
     if own is None and data is None:
         raise ConfigError(

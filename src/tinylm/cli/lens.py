@@ -61,12 +61,14 @@ def lens(
     from tinylm.experiments.lens.tuning import kept_or_tuned
     from tinylm.interpretability.lens import READ, STREAM
     from tinylm.interpretability.lens import lens as read_lens
+    from tinylm.model.base import refuse_without_attention
     from tinylm.names import checked_file
     from tinylm.printable import in_line
 
     if html is not None:
         html = checked_file(html, "--html")
     lm = loaded(run, adapter, rank)
+    refuse_without_attention(lm.model.config, "`tinylm lens`")
     console = TerminalConsole()
     _refuse(lm, text)
     traced = lm.trace(text, STREAM)

@@ -41,8 +41,10 @@ def patch(
     from tinylm.cli.adapters import loaded
     from tinylm.data.pairs import PromptPair, encode_pair
     from tinylm.interpretability.pair_runs import TokenPair, run_pair
+    from tinylm.model.base import refuse_without_attention
 
     lm = loaded(run, adapter, rank)
+    refuse_without_attention(lm.model.config, "`tinylm patch`")
     pair = encode_pair(PromptPair(clean, corrupted, answer, wrong), lm.tokenizer)
     runs = run_pair(lm.model, TokenPair(pair.clean, pair.corrupted, pair.answer, pair.wrong))
     result = _measured(lm, runs)

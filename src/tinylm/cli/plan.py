@@ -135,10 +135,7 @@ def _plan(
         "vocab_size_assumed": config.model.vocab_size is None,
         "parameters": counts,
         "flops_per_token": {
-            "projections": forward.projections / context,
-            "attention": forward.attention / context,
-            "feed_forward": forward.feed_forward / context,
-            "unembedding": forward.unembedding / context,
+            **{part: flops / context for part, flops in forward.parts.items()},
             "forward": forward.total / context,
             "forward_and_backward": per_token,
         },
@@ -151,8 +148,7 @@ def _plan(
         "bytes": {
             "weights": 4 * counts["total"],
             "training_state": state_bytes(model, training.optimizer, training.beta1 > 0),
-            "kv_cache_per_token": kv_bytes(model, 1, 1),
-            "kv_cache_of_a_context": kv_bytes(model, 1, context),
+            **_decoding_state(kv_bytes(model, 1, 1), kv_bytes(model, 1, context)),
         },
         "training_memory": _training_memory(
             model, training, not config.vectors.trainable, memory * 2**30
@@ -167,6 +163,13 @@ def _plan(
             "seconds": training_seconds(per_token * tokens, rate * 1e9, share),
         },
     }
+
+
+def _decoding_state(token: int, context: int) -> dict[str, int]:
+    """Return the bytes of a text's decoding state, of one token and of a context."""
+    if token == context:
+        return {"decoding_state": token}
+    return {"kv_cache_per_token": token, "kv_cache_of_a_context": context}
 
 
 def _memory_gib(device: torch.device) -> float:

@@ -73,6 +73,10 @@ def report(
             if EXPERIMENTS.load(experiment).trains_run and not trained:
                 console.note(f"— {experiment} is left out: {folder} was made of another run")
                 continue
+            if not EXPERIMENTS.load(experiment).suits(context.config):
+                kind = context.config.model.kind
+                console.note(f"— {experiment} is left out: it is about what {kind} does not have")
+                continue
             console.note(f"— {experiment}")
             run_experiment(experiment, context)
         # Which `tinylm attention` writes to as well.

@@ -226,23 +226,31 @@ def observe(
         batch_size: texts that are read at once.
 
     Raises:
-        CompressionError: if there is no text, or a map is not reached exactly once by each.
+        CompressionError: if there is no text, or a map is not reached exactly once by each, or once
+            by each token where it maps a state (``GenerativeModel.stepwise``).
     """
     if not ids.numel() or (real is not None and not real.any()):
         raise CompressionError("there is no text to calibrate with: give at least one token")
     observers = {path: tuple(each) for path, each in statistics.items()}
-    waiting: set[str] = set()
+    waiting: dict[str, int] = {}  # path -> products that are still to come
     mask: Tensor | None = None
+    length = ids.shape[1]
+    passes = {path: length if path in model.stepwise else 1 for path in observers}
 
     def hook(path: str) -> Any:
         def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             if path not in waiting:
                 raise CompressionError(f"{path} multiplies twice in one pass: leave it out")
             x = args[0]
-            rows = x.flatten(0, -2) if mask is None else x[mask]
+            own = mask
+            if mask is not None and path in model.stepwise:
+                own = mask[:, length - waiting[path]]
+            rows = x.flatten(0, -2) if own is None else x[own]
             for statistic in observers[path]:
                 statistic.add(rows)
-            waiting.remove(path)
+            waiting[path] -= 1
+            if not waiting[path]:
+                del waiting[path]
             if not waiting:
                 raise _AllSeen
 
@@ -257,7 +265,7 @@ def observe(
         for start in range(0, len(ids), batch_size):
             batch = ids[start : start + batch_size].to(device)
             mask = None if real is None else real[start : start + batch_size].to(device)
-            waiting = set(observers)
+            waiting = dict(passes)
             try:
                 model(batch, real=mask)
             except _AllSeen:

@@ -15,12 +15,12 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from tinylm.config.keys import also_called, meant
-from tinylm.config.settings import RunConfig
+from tinylm.config.settings import ModelConfig, RunConfig
 from tinylm.config.tokenizers import DEFAULT_TOKENIZER, settings_of
 from tinylm.errors import ConfigError, nearest
 from tinylm.reading import Yaml, key_shown, parse_yaml, read_yaml, refusal, shown, write_yaml
 from tinylm.reading.shapes import is_unknown_key, path_of, wording
-from tinylm.registry import TOKENIZERS
+from tinylm.registry import MODELS, TOKENIZERS
 
 Config = TypeVar("Config")
 Places = Mapping[tuple[str, ...], str]
@@ -113,7 +113,27 @@ def load_config(
         for end in range(1, len(key)):
             places.setdefault(key[:end], "-o")
         places[key] = "-o"
-    return from_dict(RunConfig, values, "configuration", places)
+    config = from_dict(RunConfig, values, "configuration", places)
+    _refuse_without_effect(config.model, overrides)
+    return config
+
+
+def _refuse_without_effect(model: ModelConfig, overrides: Sequence[str]) -> None:
+    """Refuse settings of the model that were asked for and have no effect on its kind.
+
+    Raises:
+        ConfigError: names the setting, the kind, and the kinds that use it.
+    """
+    keys = [parse_override(override)[0] for override in overrides]
+    given = [key[1] for key in keys if len(key) == 2 and key[0] == "model" and key[1] != "kind"]
+    for name in given:
+        if name in MODELS.load(model.kind).settings:
+            continue
+        takers = [kind for kind in MODELS if name in MODELS.load(kind).settings]
+        raise ConfigError(
+            f"-o: model.{name} has no effect with model.kind = {model.kind}: leave it out, or give "
+            f"model.kind={' or '.join(takers)}"
+        )
 
 
 def overrides_between(before: RunConfig, after: RunConfig) -> list[str]:

@@ -98,23 +98,26 @@ class ModelConfig:
     """The kind, sizes and choices of a model; enough to build it."""
 
     kind: Annotated[str, one_of(registry.MODELS)] = "decoder"
-    """Kind of model: decoder, a decoder-only Transformer."""
+    """Kind of model: decoder, a decoder-only Transformer; rnn, linear-rnn, gru or lstm, recurrent
+    ones, which have no heads, positions, norms or feed-forward part."""
     vocab_size: PositiveInt | None = None
     """Number of token types; empty: taken from the tokenizer."""
     context_length: Annotated[Int, Field(ge=2)] = 64
     """Most positions the model sees at once."""
     num_layers: PositiveInt = 3
-    """Decoder layers."""
+    """Decoder layers, or recurrent ones."""
     num_heads: PositiveInt = 8
     """Attention heads a layer."""
     hidden_size: PositiveInt = 300
-    """Width of the residual stream, and dimension of the fastText vectors."""
+    """Width of the residual stream or of a recurrent state, and dimension of the fastText
+    vectors."""
     head_dim: PositiveInt | None = None
     """Width of one head; empty: ceil(hidden_size / num_heads)."""
     ffn_size: PositiveInt | None = None
     """Inner width of the feed-forward part; empty: 4 * hidden_size (Vaswani et al. 2017, 3.3)."""
     dropout: Fraction = 0.1
-    """Dropout on the embedding, on the attention pattern and on each part's output."""
+    """Dropout on the embedding, on the attention pattern and on each part's output; in a recurrent
+    model on the embedding and on each layer's output, never from step to step."""
     norm_placement: Literal["post", "pre"] = "post"
     """post: LayerNorm after each residual sum (Vaswani et al. 2017); pre: before each part."""
     norm_eps: PositiveFloat = 1e-5
@@ -183,6 +186,9 @@ class TrainingConfig:
     """Windows in one forward pass."""
     accumulation_steps: PositiveInt = 1
     """Forward and backward passes summed into one optimizer step."""
+    carry_state: bool = False
+    """Truncated backpropagation through time: read the windows in order, and let each go on from
+    the state in which the one before it left a recurrent model; no gradient goes back to it."""
     gradient_checkpointing: NonNegativeInt = 0
     """Keep only the input of every so many layers and compute the rest again in the backward pass,
     which saves memory and costs time; 0: keep everything."""

@@ -7,8 +7,9 @@ Neighbouring windows share only that one id, so every token but the first is a l
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,8 @@ class Batch:
     """The token that follows each input, (batch, seq), int64; IGNORED where none is predicted."""
     real: Tensor | None = None
     """(batch, seq), False where an input is padding; None: all inputs are real."""
+    follows: bool = False
+    """Whether row i goes on where row i of the batch before it ended (``StreamOrder``)."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -108,6 +111,79 @@ class TokenWindows:
         return [int(i) for i in np.linspace(0, len(self) - 1, size).round()]
 
 
+class Order(Protocol):
+    """Endless batches of window indices, epoch by epoch."""
+
+    epoch: int
+
+    @property
+    def next_window(self) -> int:
+        """Windows of the epoch that were returned; at their number or beyond, it is over."""
+        ...
+
+    def next(self) -> npt.NDArray[np.int64]:
+        """Return the next batch of indices; the last of an epoch may be smaller."""
+        ...
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the batch returned last was the last of its epoch."""
+        ...
+
+    def state(self) -> dict[str, int]:
+        """Return the position as plain numbers, ``epoch`` and ``next_window``."""
+        ...
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Resume from a position that ``state`` returned."""
+        ...
+
+
+class StreamOrder:
+    """Windows in order: the file is cut into as many streams as a batch has rows.
+
+    Row i of a batch is the window of stream i after that of the batch before it. All streams are of
+    one length but the last ones, which may end earlier: their rows are then left out. Nothing is
+    drawn, and every epoch is the same.
+    """
+
+    def __init__(self, num_windows: int, batch_size: int) -> None:
+        self.num_windows = num_windows
+        self.batch_size = batch_size
+        self.length = math.ceil(num_windows / batch_size)
+        """Windows of a stream."""
+        self.epoch = 0
+        self._done = 0  # windows of the first stream
+
+    @property
+    def next_window(self) -> int:
+        """Windows of the epoch that were returned, of the streams that are shorter too."""
+        return self._done * self.batch_size
+
+    def next(self) -> npt.NDArray[np.int64]:
+        """Return the next window of each stream."""
+        if self._done >= self.length:
+            self.epoch += 1
+            self._done = 0
+        indices = np.arange(self._done, self.num_windows, self.length)
+        self._done += 1
+        return indices
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the windows returned last were the last of the streams."""
+        return self._done >= self.length
+
+    def state(self) -> dict[str, int]:
+        """Return the position as plain numbers."""
+        return {"epoch": self.epoch, "next_window": self.next_window}
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Resume from a position that ``state`` returned."""
+        self.epoch = state["epoch"]
+        self._done = math.ceil(state["next_window"] / self.batch_size)
+
+
 class ShuffledOrder:
     """Endless batches of window indices: a new seeded permutation each epoch.
 
@@ -145,7 +221,7 @@ class ShuffledOrder:
         """Return the position as plain numbers."""
         return {"epoch": self.epoch, "next_window": self.next_window}
 
-    def restore(self, state: dict[str, int]) -> None:
+    def restore(self, state: Mapping[str, int]) -> None:
         """Resume from a position that ``state`` returned."""
         self.epoch = state["epoch"]
         self.next_window = state["next_window"]

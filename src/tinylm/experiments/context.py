@@ -31,6 +31,7 @@ from tinylm.experiments.experiment import Experiment
 from tinylm.experiments.origins import Origin, made_by, measured_text, origin, unlike
 from tinylm.experiments.results import read_result, write_result
 from tinylm.locks import LockedError, locked
+from tinylm.model.base import refuse_without_attention
 from tinylm.names import nearest_folder
 from tinylm.planning.limits import machine_memory
 from tinylm.registry import EXPERIMENTS
@@ -201,6 +202,8 @@ def measure(name: str, context: Context) -> dict[str, Any]:
         ConfigError: for an unknown name.
     """
     experiment: Experiment = EXPERIMENTS.load(name)
+    if not experiment.suits(context.config):
+        refuse_without_attention(context.config.model, f"the experiment {name}")
     came_from = origin(name, context.config, context.folder)
     _warn_of_other_text(came_from, context)
     started = time.perf_counter()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows
+from tinylm.tasks.carried import CarriedLanguageModelling
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.base import Tokenizer
 
@@ -19,6 +20,8 @@ class Course:
     """What is read: the training split, or other text."""
     has_start: bool = False
     """Whether it begins with weights of the run's own (``experiments.starts``)."""
+    carry_state: bool = False
+    """Whether a window goes on from the state that the one before it left."""
 
     def task(
         self,
@@ -33,9 +36,8 @@ class Course:
         Raises:
             ConfigError: if it cannot be trained as the run's configuration says.
         """
-        return LanguageModelling(
-            tokenizer, windows, validation, batch_size, subset, measure_training=True
-        )
+        kind = CarriedLanguageModelling if self.carry_state else LanguageModelling
+        return kind(tokenizer, windows, validation, batch_size, subset, measure_training=True)
 
     def finish(self, task: LanguageModelling, steps: int) -> None:
         """Write down what came of it, once training has ended by itself.

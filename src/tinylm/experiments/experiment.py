@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tinylm.registry import MODELS
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -61,6 +63,9 @@ class Experiment:
     """Whether it trains the run itself, and does not belong to one that was made of another."""
     needs_run: bool = True
     """Whether it works on a run; one that does not makes a folder of its own."""
+    of_attention: bool = False
+    """Whether it is about heads, keys and values or the residual stream, which not every kind of
+    model has."""
     form: int = 1
     """Counted up when a result holds other values, so that those kept before are measured again."""
 
@@ -78,6 +83,10 @@ class Experiment:
     def section(self) -> str:
         """Inputs of the report -> blocks; none without a result."""
         return f"{self.package}.section:blocks"
+
+    def suits(self, config: RunConfig) -> bool:
+        """Whether a run's kind of model has what it is about."""
+        return not self.of_attention or bool(MODELS.load(config.model.kind).attends)
 
     def images(self, config: RunConfig) -> Any:
         """Return what names the images that it depends on, as a JSON value."""

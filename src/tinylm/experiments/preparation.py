@@ -35,6 +35,7 @@ from tinylm.locks import locked
 from tinylm.model.base import GenerativeModel, build
 from tinylm.planning.limits import refuse_model
 from tinylm.registry import TOKENIZERS
+from tinylm.tasks.carried import refuse_carrying
 from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 from tinylm.training.precision import resolve_device, resolve_precision
 
@@ -63,6 +64,8 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
     # Before the text is worked on:
     refuse_model(config.model)  # with the smallest vocabulary
     config.vectors.resolved_source  # noqa: B018
+    if config.training.carry_state:
+        refuse_carrying(config.model, config.training)
     corpus = open_corpus(config.data)
     folder = _cache_folder(config.data, corpus)
     settings = json.dumps(to_dict(config.tokenizer), sort_keys=True)

@@ -22,10 +22,19 @@ from tinylm.fast.kept import forget
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import FastLinear
 from tinylm.fast.packed import BFloat16Linear, Int8Linear, PackedLinear
+from tinylm.fast.recurrent import (
+    FastElmanLM,
+    FastGRULM,
+    FastLinearLM,
+    FastLSTMLM,
+    FastRecurrentLayer,
+)
 from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLayer, DecoderLM
 from tinylm.model.dropout import Dropout
 from tinylm.model.layers import FeedForward, LayerNorm
+from tinylm.model.recurrent.layer import RecurrentLayer
+from tinylm.model.recurrent.lm import GRULM, LSTMLM, ElmanLM, LinearLM
 from tinylm.numbers.quantized import QuantizedLinear
 
 Form = Mapping[type[nn.Module], type[nn.Module]]
@@ -39,6 +48,11 @@ WHOLE: Form = {
     FeedForward: FastFeedForward,
     DecoderLayer: FastDecoderLayer,
     DecoderLM: FastDecoderLM,
+    RecurrentLayer: FastRecurrentLayer,
+    ElmanLM: FastElmanLM,
+    LinearLM: FastLinearLM,
+    GRULM: FastGRULM,
+    LSTMLM: FastLSTMLM,
 }
 """For whole texts, with gradients or without: training, validation."""
 _CODED: Form = {**WHOLE, QuantizedLinear: CodedLinear}

@@ -28,6 +28,9 @@ from tinylm.numbers.integers import INT8
 class _InferenceLinear(QuickLinear):
     """A linear map with a packed copy of its weight."""
 
+    for_inference: ClassVar[bool] = True
+    """Whether the map is not computed from its weight where no gradient is wanted."""
+
     def forward(self, x: Tensor, low: Tensor | None = None, relu: bool = False) -> Tensor:
         """Return ``x @ weight.T + bias``, or ReLU of it; see ``QuickLinear``."""
         if torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad):

@@ -9,16 +9,18 @@ afterwards, so that a checkpoint can repeat it (``model.changes``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
-from tinylm.errors import GenerationError
+from tinylm.errors import ConfigError, GenerationError
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.loss import token_losses
+from tinylm.model.outline import Outline
 from tinylm.model.reading import Reading
+from tinylm.planning.costs import Costs
 from tinylm.registry import MODELS
 
 LayerRunner = Callable[[Iterable[nn.Module], Tensor, Reading], Tensor]
@@ -50,6 +52,22 @@ class DecodingState(Protocol):
         ...
 
 
+class CarriedState(DecodingState, Protocol):
+    """A decoding state of constant size, which no text is too long for."""
+
+    def detach(self) -> None:
+        """Let no gradient go back to the tokens read so far."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what it is, by name, texts along the first axis."""
+        ...
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Become what ``tensors`` returned."""
+        ...
+
+
 class Model(nn.Module):
     """A network over token ids that can be trained and saved."""
 
@@ -74,6 +92,16 @@ class Model(nn.Module):
     def changes(self) -> tuple[Change, ...]:
         """What was done since it was built, in order; ``model.changes`` says how it is written."""
         return self._changes
+
+    @property
+    def stepwise(self) -> frozenset[str]:
+        """Paths of linear maps that multiply token by token, not all tokens of a text at once."""
+        return frozenset()
+
+    @property
+    def compiles(self) -> bool:
+        """Whether ``torch.compile`` can make its layers quicker."""
+        return True
 
     @property
     def aside(self) -> Mapping[str, nn.Parameter]:
@@ -143,6 +171,14 @@ class Model(nn.Module):
 class GenerativeModel(Model):
     """A model that continues texts token by token."""
 
+    label: ClassVar[str]
+    """What its kind is called, such as ``decoder-only Transformer``."""
+    settings: ClassVar[tuple[str, ...]]
+    """Fields of ``ModelConfig`` that have an effect on it, beside ``kind``."""
+    attends: ClassVar[bool] = True
+    """Whether its layers are the decoder's, with attention and a residual stream."""
+    costs: ClassVar[Costs]
+    """What its kind costs, from its sizes alone (``planning``)."""
     embedding: nn.Embedding
     """Of the tokens that it reads."""
     unembedding: nn.Linear
@@ -184,6 +220,24 @@ class GenerativeModel(Model):
         x = self.residual(ids, positions=positions, cache=state, hooks=hooks)
         return self.unembed(x[:, -1])
 
+    def carried_state(self, batch_size: int) -> CarriedState | None:
+        """Return a state that a training step can go on from and leave for the next.
+
+        None: there is none, because what a kind keeps of a text grows with it.
+
+        Args:
+            batch_size: texts, still empty.
+        """
+        return None
+
+    @classmethod
+    def outline(cls, config: ModelConfig, vocab_size: int) -> Outline | None:
+        """Return what a report says of a model of these sizes, and how it draws it.
+
+        None: the report describes this kind in words and figures of its own.
+        """
+        return None
+
     def hooks(self, hooks: Mapping[str, Hook]) -> Hooks:
         """Bind functions to activation names or patterns, for ``forward(..., hooks=…)``.
 
@@ -214,6 +268,23 @@ def parameter_sizes(module: nn.Module) -> Iterator[tuple[str, int]]:
     for name, part in module.named_modules():
         if size := getattr(part, "num_weights", 0):
             yield name, size
+
+
+def refuse_without_attention(config: ModelConfig, what: str) -> None:
+    """Refuse what looks at the inside of a decoder's layers where there are none.
+
+    Args:
+        config: the model.
+        what: is asked for, for the message.
+
+    Raises:
+        ConfigError: naming the kind.
+    """
+    if not MODELS.load(config.kind).attends:
+        raise ConfigError(
+            f"{what} is about the attention and the residual stream of a decoder, and model.kind = "
+            f"{config.kind} has neither: take the run of a decoder"
+        )
 
 
 def build(config: ModelConfig) -> GenerativeModel:

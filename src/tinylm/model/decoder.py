@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from tinylm.model.hooks import NO_HOOKS, Hooks, as_patterns
 from tinylm.model.layers import FeedForward, LayerNorm
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
+from tinylm.planning.decoder import DecoderCosts
 from tinylm.planning.limits import refuse_model
 from tinylm.registry import POSITIONS
 
@@ -71,6 +73,9 @@ def in_turn(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
 class DecoderLM(GenerativeModel):
     """A decoder-only language model: token ids in, logits out."""
 
+    label = "decoder-only Transformer"
+    settings = tuple(field.name for field in fields(ModelConfig) if field.name != "kind")
+    costs = DecoderCosts()
     config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:

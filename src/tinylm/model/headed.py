@@ -33,6 +33,16 @@ class Headed(Model):
         return (*self.body.changes, self.head_change)
 
     @property
+    def stepwise(self) -> frozenset[str]:
+        """The body's, by their paths here."""
+        return frozenset(f"body.{path}" for path in self.body.stepwise)
+
+    @property
+    def compiles(self) -> bool:
+        """Whether the body's layers can be compiled."""
+        return self.body.compiles
+
+    @property
     def aside(self) -> Mapping[str, nn.Parameter]:
         """What the body keeps aside."""
         return self.body.aside

@@ -33,6 +33,18 @@ class Past(Protocol):
         ...
 
 
+class Carried(Protocol):
+    """The states of recurrent layers, which stand for all tokens before those of a batch."""
+
+    def before(self, layer: int) -> tuple[Tensor, ...] | None:
+        """Return a layer's state, (batch, hidden) each; None: nothing was read yet."""
+        ...
+
+    def put(self, layer: int, state: tuple[Tensor, ...]) -> None:
+        """Take in a layer's state after the batch's tokens."""
+        ...
+
+
 @dataclass(frozen=True)
 class Reading:
     """What goes with a batch through the layers, the same for all of them."""
@@ -49,3 +61,8 @@ class Reading:
     """See and replace activations."""
     memory: Tensor | None = None
     """What an encoder has made of another text, (batch, its seq, hidden)."""
+    real: Tensor | None = None
+    """(batch, seq), False where a token is padding, for layers that go from token to token; None:
+    all are real."""
+    carried: Carried | None = None
+    """The states that recurrent layers go on from, and leave theirs in."""

@@ -34,13 +34,12 @@ saves, but holds the gradients that it has made already.
 from __future__ import annotations
 
 from tinylm.config import ModelConfig
+from tinylm.planning.costs import PRODUCT_BYTES, costs_of
 from tinylm.planning.flops import computed_pairs
 from tinylm.planning.parameters import trains_input
 from tinylm.registry import ACTIVATIONS, POSITIONS
 
 _FLOAT, _INDEX = 4, 8  # bytes of a float32 and of an int64
-PRODUCT_BYTES = {"fp32": 4, "bf16": 2}
-"""Bytes of a number in matrix products, by precision."""
 
 
 def layer_activation_bytes(
@@ -50,7 +49,7 @@ def layer_activation_bytes(
     precision: str = "fp32",
     quick: bool = False,
 ) -> dict[str, int]:
-    """Return the bytes that one decoder layer keeps, by part.
+    """Return the bytes that one layer keeps, by part.
 
     Args:
         config: the model.
@@ -60,6 +59,13 @@ def layer_activation_bytes(
         quick: whether it is the quick model's.
     """
     seq = seq or config.context_length
+    return costs_of(config).layer_activation_bytes(config, batch, seq, precision, quick)
+
+
+def decoder_layer_bytes(
+    config: ModelConfig, batch: int, seq: int, precision: str, quick: bool
+) -> dict[str, int]:
+    """Return those of a decoder layer; see ``layer_activation_bytes``."""
     tokens, number = batch * seq, PRODUCT_BYTES[precision]
     hidden, inner = config.hidden_size, config.resolved_ffn_size
     width = config.num_heads * config.resolved_head_dim
@@ -116,6 +122,21 @@ def activation_bytes(
         quick: whether the model is the quick one.
     """
     seq = seq or config.context_length
+    return costs_of(config).activation_bytes(
+        config, batch, seq, precision, segment, frozen_embedding, quick
+    )
+
+
+def decoder_activations(
+    config: ModelConfig,
+    batch: int,
+    seq: int,
+    precision: str,
+    segment: int,
+    frozen_embedding: bool,
+    quick: bool,
+) -> dict[str, int]:
+    """Return those of the decoder; see ``activation_bytes``."""
     tokens, number = batch * seq, PRODUCT_BYTES[precision]
     stream = tokens * config.hidden_size * _FLOAT  # the residual stream, (batch, seq, hidden)
     # Whether the first layer's input needs a gradient.
@@ -125,12 +146,12 @@ def activation_bytes(
         "embedding": tokens * _INDEX * (not frozen_embedding) + positions,
         "dropout": stream * (config.dropout > 0 and trained and not quick),
         "norms": _norm_bytes(config, tokens, quick) * (config.norm_placement == "pre"),
-        "loss": 0 if quick else _loss_bytes(config, tokens, number),
+        "loss": 0 if quick else loss_bytes(config, tokens, number),
     }
     if segment:
         parts["segments"] = -(-config.num_layers // segment) * stream
     else:
-        for part, size in layer_activation_bytes(config, batch, seq, precision, quick).items():
+        for part, size in decoder_layer_bytes(config, batch, seq, precision, quick).items():
             parts[part] = parts.get(part, 0) + config.num_layers * size
         if not trained and config.norm_placement == "post" and precision != "fp32":
             # Without the copy that gives the input's gradient.
@@ -143,7 +164,7 @@ def activation_bytes(
     return parts
 
 
-def _loss_bytes(config: ModelConfig, tokens: int, number: int) -> int:
+def loss_bytes(config: ModelConfig, tokens: int, number: int) -> int:
     """Return what the plain output projection and loss keep: input, log-probabilities, labels."""
     hidden, vocab = config.hidden_size, config.resolved_vocab_size
     copy = hidden * vocab * number * (number < _FLOAT)  # of the matrix

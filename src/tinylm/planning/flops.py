@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinylm.config import ModelConfig
+from tinylm.planning.costs import ForwardFlops, costs_of
 from tinylm.planning.parameters import trains_input
 
 QUERY_BLOCK = 64
@@ -46,32 +47,26 @@ def _summed_pairs(seq: int) -> int:
 
 
 @dataclass(frozen=True)
-class ForwardFlops:
-    """FLOPs of a forward pass over one sequence, by part."""
+class DecoderFlops(ForwardFlops):
+    """FLOPs of a decoder's forward pass over one sequence, by part."""
 
     projections: int
     """Queries, keys, values and output of the attention."""
     attention: int
     """Scores and the mixing of values, quadratic in the sequence."""
     feed_forward: int
-    unembedding: int
-
-    @property
-    def layers(self) -> int:
-        """All but the unembedding."""
-        return self.projections + self.attention + self.feed_forward
-
-    @property
-    def total(self) -> int:
-        """All parts."""
-        return self.layers + self.unembedding
 
 
 def forward_flops(config: ModelConfig, seq: int, quick: bool = True) -> ForwardFlops:
     """Return the FLOPs of reading one sequence of ``seq`` tokens at once."""
+    return costs_of(config).forward_flops(config, seq, quick)
+
+
+def decoder_forward(config: ModelConfig, seq: int, quick: bool = True) -> DecoderFlops:
+    """Return those of the decoder; see ``forward_flops``."""
     hidden, width = config.hidden_size, config.num_heads * config.resolved_head_dim
     layers = config.num_layers
-    return ForwardFlops(
+    return DecoderFlops(
         projections=layers * seq * 2 * (hidden * 3 * width + width * hidden),
         attention=layers * 2 * (2 * computed_pairs(seq, quick) * width),
         feed_forward=layers * seq * 2 * (2 * hidden * config.resolved_ffn_size),
@@ -85,15 +80,20 @@ def step_flops(
     """Return the FLOPs of forward and backward pass over one sequence.
 
     Every product has two in the backward pass, one for each factor's gradient. With a frozen
-    embedding the first layer's projection of queries, keys and values has only one where nothing
-    trained stands before it: the gradient of its input is not needed.
+    embedding the first layer's map of its input has only one where nothing trained stands before
+    it: the gradient of its input is not needed.
     """
-    forward = forward_flops(config, seq, quick).total
-    saved = 0
-    if frozen_embedding and config.norm_placement == "post" and not trains_input(config):
-        width = config.num_heads * config.resolved_head_dim
-        saved = 2 * seq * config.hidden_size * 3 * width
-    return 3 * forward - saved
+    costs = costs_of(config)
+    saved = costs.input_gradient_flops(config, seq) if frozen_embedding else 0
+    return 3 * costs.forward_flops(config, seq, quick).total - saved
+
+
+def decoder_input_gradient(config: ModelConfig, seq: int) -> int:
+    """Return the FLOPs of the gradient of the decoder's embeddings, where nothing else needs it."""
+    if config.norm_placement != "post" or trains_input(config):
+        return 0
+    width = config.num_heads * config.resolved_head_dim
+    return 2 * seq * config.hidden_size * 3 * width
 
 
 def flops_per_token(config: ModelConfig) -> float:
@@ -111,11 +111,16 @@ def decoding_flops(config: ModelConfig, prompt: int, new: int, cached: bool = Tr
         config: the model.
         prompt: tokens of the prompt.
         new: tokens generated after it.
-        cached: whether there is a cache of keys and values.
+        cached: whether there is a decoding state: a cache of keys and values, or what the kind has.
     """
+    return costs_of(config).decoding_flops(config, prompt, new, cached)
+
+
+def decoder_decoding(config: ModelConfig, prompt: int, new: int, cached: bool = True) -> int:
+    """Return those of the decoder; see ``decoding_flops``."""
     hidden, width = config.hidden_size, config.num_heads * config.resolved_head_dim
     unembedding = new * 2 * hidden * config.resolved_vocab_size
-    token = forward_flops(config, 1)
+    token = decoder_forward(config, 1)
     per_token = token.projections + token.feed_forward
     if not cached:
         read = new * prompt + new * (new - 1) // 2  # tokens, all texts together
@@ -123,4 +128,4 @@ def decoding_flops(config: ModelConfig, prompt: int, new: int, cached: bool = Tr
         return unembedding + read * per_token + config.num_layers * 4 * pairs * width
     pairs = (new - 1) * (2 * prompt + new) // 2  # keys that each token after the prompt sees
     later = (new - 1) * per_token + config.num_layers * 4 * pairs * width
-    return unembedding + forward_flops(config, prompt).layers + later
+    return unembedding + decoder_forward(config, prompt).layers + later

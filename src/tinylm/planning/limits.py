@@ -17,9 +17,9 @@ from types import MappingProxyType
 
 from tinylm.config import ModelConfig, TrainingConfig
 from tinylm.errors import ConfigError
+from tinylm.planning.costs import costs_of
 from tinylm.planning.memory import kv_bytes, step_peak
 from tinylm.planning.parameters import parameter_counts
-from tinylm.registry import POSITIONS
 
 _FLOAT, _INDEX = 4, 8  # bytes
 _LAYER_OBJECTS = 30_000
@@ -117,7 +117,7 @@ def model_parts(config: ModelConfig) -> dict[str, int]:
     counts = parameter_counts(with_vocabulary(config))
     return {
         "weights": _FLOAT * counts["total"],
-        "positions": POSITIONS.load(config.positions).table_bytes(config),
+        "positions": costs_of(config).table_bytes(config),
         "layers": config.num_layers * _LAYER_OBJECTS,
     }
 
@@ -198,7 +198,7 @@ def refuse_generation(
     """
     parts = {
         "weights": model_parts(config)["weights"],
-        "keys and values": kv_bytes(config, rows, config.context_length),
+        "decoding state": kv_bytes(config, rows, config.context_length),
         # Logits, their log-probabilities, and what was filtered of them.
         "logits": 3 * rows * config.resolved_vocab_size * _FLOAT,
         "prompts": rows * prompt * (_INDEX + 2 * config.hidden_size * _FLOAT),
@@ -217,7 +217,7 @@ def forward_bytes(config: ModelConfig, rows: int, seq: int) -> int:
         rows: texts at once.
         seq: tokens of each.
     """
-    inner = config.hidden_size + config.resolved_ffn_size
+    inner = config.hidden_size + costs_of(config).inner_size(config)
     return model_parts(config)["weights"] + rows * seq * inner * _FLOAT
 
 
@@ -237,6 +237,6 @@ def refuse_forward(config: ModelConfig, rows: int, seq: int, change: str) -> Non
     parts = {
         "weights": model_parts(config)["weights"],
         "logits": 2 * tokens * config.resolved_vocab_size * _FLOAT,
-        "activations": tokens * (config.hidden_size + config.resolved_ffn_size) * _FLOAT,
+        "activations": tokens * (config.hidden_size + costs_of(config).inner_size(config)) * _FLOAT,
     }
     refuse_beyond_memory(f"reading {rows:,} texts of {seq:,} tokens at once", parts, change)

@@ -6,21 +6,31 @@ import sys
 from dataclasses import dataclass, replace
 
 from tinylm.config import ModelConfig, TrainingConfig
-from tinylm.planning.activations import PRODUCT_BYTES, activation_bytes, layer_activation_bytes
+from tinylm.planning.activations import activation_bytes, layer_activation_bytes
+from tinylm.planning.costs import PRODUCT_BYTES, costs_of
 from tinylm.planning.flops import QUERY_BLOCK
 from tinylm.planning.parameters import parameter_counts
 from tinylm.registry import OPTIMIZERS
 
 _FLOAT = 4  # bytes of a number of weights, gradients, moments and residual stream
-_CHUNK = 1024
-"""Rows whose logits the output loss computes at once."""
+_CHUNK_BYTES, _CHUNK_ROWS = 40 * 2**20, (64, 2048)
+"""Of the logits that the output loss computes at once (``fast.loss``): bytes, and rows at least and
+at most."""
 
 
 def kv_bytes(config: ModelConfig, batch: int, tokens: int, bytes_per_number: int = 4) -> int:
-    """Return the bytes of the keys and values of ``batch`` sequences of ``tokens`` tokens.
+    """Return the bytes of the decoding state of ``batch`` sequences of ``tokens`` tokens.
 
-    ``layers x 2 x heads x head_dim x tokens x bytes``, for every sequence (Pope et al. 2022).
+    Of a decoder these are keys and values, ``layers x 2 x heads x head_dim x tokens x bytes`` for
+    every sequence (Pope et al. 2022); a recurrent model's state is of one size.
     """
+    return costs_of(config).decoding_bytes(config, batch, tokens, bytes_per_number)
+
+
+def decoder_keys_and_values(
+    config: ModelConfig, batch: int, tokens: int, bytes_per_number: int
+) -> int:
+    """Return those of the decoder; see ``kv_bytes``."""
     per_token = config.num_layers * 2 * config.num_heads * config.resolved_head_dim
     return batch * tokens * per_token * bytes_per_number
 
@@ -97,17 +107,15 @@ def step_peak(
     if quick:
         # The matrix in the kernels' order for two products, its gradient from one chunk, and one
         # chunk of logits at a time.
-        logits = min(tokens, _CHUNK) * config.resolved_vocab_size * number
+        types = config.resolved_vocab_size
+        rows = min(_CHUNK_ROWS[1], max(_CHUNK_ROWS[0], _CHUNK_BYTES // (types * number)))
+        logits = min(tokens, rows) * types * number
         loss = ("output loss", early, kept["total"], 2 * stream + 3 * output * number + logits)
     else:
         # The gradients of the log-probabilities and of the logits.
         logits = tokens * config.resolved_vocab_size * _FLOAT
         loss = ("output loss", before, kept["total"], 2 * logits)
-    # The gradients of the pattern and of the scores, when the feed-forward part is free already.
-    queries = min(config.context_length, QUERY_BLOCK) if quick else config.context_length
-    pairs = 2 * tokens * config.num_heads * queries * number
-    inner = 2 * tokens * config.resolved_ffn_size * number
-    within = max(pairs - layer["feed-forward"], inner)
+    within = costs_of(config).backward_bytes(config, tokens, precision, quick)
 
     times = [
         loss,
@@ -120,6 +128,17 @@ def step_peak(
     moments = _moments(training.optimizer, training.beta1 > 0) * trained
     peaks = (StepBytes(time, weights, moments, *parts) for time, *parts in times)
     return max(peaks, key=lambda peak: peak.total)
+
+
+def decoder_backward(config: ModelConfig, tokens: int, precision: str, quick: bool) -> int:
+    """Return what the backward pass of a decoder layer holds besides what was kept for it."""
+    number, batch = PRODUCT_BYTES[precision], tokens // config.context_length
+    # The gradients of the pattern and of the scores, when the feed-forward part is free already.
+    queries = min(config.context_length, QUERY_BLOCK) if quick else config.context_length
+    pairs = 2 * tokens * config.num_heads * queries * number
+    inner = 2 * tokens * config.resolved_ffn_size * number
+    layer = layer_activation_bytes(config, batch, None, precision, quick)
+    return max(pairs - layer["feed-forward"], inner)
 
 
 def largest_batch(

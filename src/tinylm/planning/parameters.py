@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinylm.config import ModelConfig
+from tinylm.planning.costs import costs_of
 from tinylm.registry import POSITIONS
 
 
@@ -15,11 +16,16 @@ def trains_input(config: ModelConfig) -> bool:
 def parameter_counts(config: ModelConfig) -> dict[str, int]:
     """Return the number of parameters by part, each counted once, and their ``total``.
 
-    The parts are those of ``DecoderLM.parameter_counts``.
+    The parts are those of the built model's own ``parameter_counts``.
 
     Raises:
         ConfigError: if ``vocab_size`` is empty.
     """
+    return costs_of(config).parameter_counts(config)
+
+
+def decoder_parameters(config: ModelConfig) -> dict[str, int]:
+    """Return those of the decoder; see ``parameter_counts``."""
     hidden, bias = config.hidden_size, int(config.bias)
     width = config.num_heads * config.resolved_head_dim
     vocabulary, inner = config.resolved_vocab_size, config.resolved_ffn_size

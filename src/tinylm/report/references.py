@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinylm.report.alignment_references import ALIGNMENT
 from tinylm.report.compression_references import COMPRESSION
+from tinylm.report.recurrent_references import RECURRENT
 from tinylm.report.reference import Reference
 
 REFERENCES: dict[str, Reference] = {
@@ -449,4 +450,5 @@ REFERENCES: dict[str, Reference] = {
     ),
     **ALIGNMENT,
     **COMPRESSION,
+    **RECURRENT,
 }

@@ -13,7 +13,6 @@ from typing import Any
 
 from tinylm.checkpoint import TrainingState, damage, newest, point, prune, save_checkpoint
 from tinylm.config import TrainingConfig
-from tinylm.data.windows import ShuffledOrder
 from tinylm.errors import CheckpointError, ConfigError, DataError, TrainingError, shown
 from tinylm.fast import remove
 from tinylm.perplexity import perplexity
@@ -84,7 +83,7 @@ class Trainer:
         """
         self.config = config
         self.task: Task[Any, Any] = task
-        self.order = ShuffledOrder(len(task), config.batch_size, config.seed)
+        self.order = task.order(config.batch_size, config.seed)
         self.total_steps = total_steps(config, len(task))
         self.training_step = TrainingStep(
             model, task.loss, config, self.total_steps, task.beside, task.held

@@ -82,8 +82,9 @@ def recompute(
             "gradient checkpointing inside a checkpointed segment: its layers would be computed "
             "three times; set training.gradient_checkpointing in one place only"
         )
-    if reading.cache is not None or reading.hooks.active:
-        kind = "hooks" if reading.cache is None else "a cache"
+    if reading.cache is not None or reading.carried is not None or reading.hooks.active:
+        kind = "a cache" if reading.cache is not None else "hooks"
+        kind = kind if reading.carried is None else "a state that is carried on"
         raise TrainingError(
             f"gradient checkpointing with {kind}: a recomputed layer would write to them "
             "twice; run the model without layer_runner = recomputing(…)"

@@ -24,6 +24,7 @@ import torch
 
 from tinylm.config import TrainingConfig
 from tinylm.errors import ConfigError
+from tinylm.model.base import Model
 from tinylm.registry import OPTIMIZERS
 from tinylm.training.precision import cpu_flags, resolve_precision
 from tinylm.value_types import Precision
@@ -90,6 +91,19 @@ def has_compiler(device: torch.device) -> bool:
 
 def _compilers() -> list[str]:
     return [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++"]
+
+
+def refuse_compiling_of(model: Model, config: TrainingConfig) -> None:
+    """Refuse to compile a model whose layers that cannot make quicker.
+
+    Raises:
+        ConfigError: if ``training.compile`` asks for it.
+    """
+    if config.compile is True:
+        raise ConfigError(
+            f"training.compile = true has no effect with model.kind = {model.config.kind}, which "
+            "goes from token to token: leave it out"
+        )
 
 
 def _refuse_compiling(config: TrainingConfig, device: torch.device) -> None:

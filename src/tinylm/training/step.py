@@ -26,7 +26,7 @@ from tinylm.training.allocator import keep_freed_memory
 from tinylm.training.optimizers import build_optimizer, clip_gradients
 from tinylm.training.precision import autocast, resolve_device
 from tinylm.training.recompute import recomputing
-from tinylm.training.speed import resolve_speed
+from tinylm.training.speed import refuse_compiling_of, resolve_speed
 from tinylm.training.task import Examples, Trained
 
 
@@ -69,6 +69,9 @@ class TrainingStep(Generic[Trained]):
         self.config = config
         self.device = resolve_device(config.device)
         flops = None if total_steps is None else total_steps * _step_flops(model, config)
+        if not model.compiles:
+            refuse_compiling_of(model, config)
+            flops = None
         self.speed = resolve_speed(config, self.device, flops)
         self.precision = self.speed.precision
         if self.speed.keep_freed_memory:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.report.made_up import timing
-from tests.report.telling import table_of
+from tests.report.telling import Case, table_of
 
 Results = dict[str, dict[str, Any]]
 
@@ -117,3 +117,7 @@ CASES = table_of(
     (checks(0), "A decoder-only", "of the program"),
     (without("verification"), "A decoder-only", "of the program"),
 )
+CASES.append(
+    Case("abstract", "From basic tensor operations a language model of 3 GRU layers of 6.16",
+         about="*", unsaid="A decoder-only", settings={"model": {"kind": "gru"}})
+)  # fmt: skip

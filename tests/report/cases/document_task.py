@@ -29,5 +29,12 @@ CASES = [
         (without("attention"), "needed to repeat the work (sec:reproduction)"),
         about="*",
     ),
+    Case(
+        "task",
+        "Build a language model of 3 LSTM layers from linear maps",
+        about="*",
+        unsaid="Transformer vaswani",
+        settings={"model": {"kind": "lstm"}},
+    ),
     Case("task", "of 1 layer with 1 attention head each,", about="*", settings=SMALL),
 ]

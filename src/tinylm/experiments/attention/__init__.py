@@ -8,6 +8,7 @@ EXPERIMENT = Experiment(
     chapter="Interpretation",
     depends_on=(*TEXT, "training", "experiments.attention", "report.attention_sentences", WEIGHTS),
     package=__name__,
+    of_attention=True,
     figures=f"{__name__}.drawing:draw",
     pages=f"{__name__}.drawing:pages",
     sentence=f"{__name__}.sentence:sentence",

@@ -1,6 +1,7 @@
 """Checks of a run's own model and data, one a file: a clever path beside its naive version.
 
-A check is a function ``run(subject) -> Finding``. It leaves weights, mode, and torch's random state
+A check is a function ``run(subject) -> Finding``, or None where a kind of model has no part that it
+could check. It leaves weights, mode, and torch's random state
 as they were; what it changes is a copy.
 """
 

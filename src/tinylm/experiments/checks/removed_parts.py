@@ -28,6 +28,7 @@ from tinylm.experiments.context import run_of
 from tinylm.experiments.records import checkpoint_of, read_compression, still_holds
 from tinylm.language_model import LanguageModel
 from tinylm.model.base import GenerativeModel
+from tinylm.model.decoder import DecoderLM
 from tinylm.model.hooks import Hook
 from tinylm.registry import POSITIONS, PRUNERS
 
@@ -35,9 +36,14 @@ Parts = Sequence[Sequence[int]]
 _ROWS, _LONGEST = 3, 32
 
 
-def run(subject: Subject) -> Finding:
-    """Compare logits without some parts with those where hooks silence them."""
+def run(subject: Subject) -> Finding | None:
+    """Compare logits without some parts with those where hooks silence them.
+
+    None: they are removed of decoders alone.
+    """
     lm = subject.lm
+    if not isinstance(lm.model, DecoderLM):
+        return None
     longest = min(_LONGEST, lm.model.config.context_length)
     ids = story_rows(ragged_stories(subject.validation, _ROWS, longest + 1)).ids
     ids = ids.to(device_of(lm.model))

@@ -8,6 +8,7 @@ EXPERIMENT = Experiment(
     chapter="Training",
     depends_on=("model", "training", "experiments.efficiency"),
     package=__name__,
+    of_attention=True,
     figures=f"{__name__}.figures:draw",
     settings=f"{__name__}.settings:EfficiencyExperiment",
 )

@@ -28,6 +28,7 @@ from tinylm.interpretability.head_scores import head_scores, repeated_tokens
 from tinylm.interpretability.lens import NO_NEXT, READ, lens, place_label
 from tinylm.interpretability.trace import Trace
 from tinylm.language_model import SPECIAL_IDS, LanguageModel
+from tinylm.model.base import refuse_without_attention
 from tinylm.planning.limits import shown_bytes
 from tinylm.printable import in_line
 from tinylm.training.snapshots import snapshots_of
@@ -82,6 +83,7 @@ def explored(
         pairs = Path(config.experiments.patching.pairs_path)
     with threads(config.training.threads):
         best = LanguageModel.load(context.folder)
+        refuse_without_attention(best.model.config, "`tinylm explore`")
         sentences = _sentences(context, best, texts)
         words = _Words(best)
         asked = questions(best, pairs)

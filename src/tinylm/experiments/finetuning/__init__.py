@@ -15,6 +15,7 @@ EXPERIMENT = Experiment(
         WEIGHTS,
     ),
     package=__name__,
+    of_attention=True,
     figures=f"{__name__}.figures:draw",
     sentence=f"{__name__}.sentence:sentence",
     settings=f"{__name__}.settings:FinetuningExperiment",

@@ -8,6 +8,7 @@ EXPERIMENT = Experiment(
     chapter="Interpretability",
     depends_on=(*TEXT, "experiments.head_subsets", WEIGHTS),
     package=__name__,
+    of_attention=True,
     figures=f"{__name__}.figures:draw",
     abstract=f"{__name__}.section:abstract",
     settings=f"{__name__}.settings:HeadSubsetsExperiment",

@@ -8,6 +8,7 @@ EXPERIMENT = Experiment(
     chapter="Model",
     depends_on=(*TEXT, "training", "experiments.hyperparameters"),
     package=__name__,
+    of_attention=True,
     figures=f"{__name__}.figures:draw",
     settings=f"{__name__}.settings:HyperparametersExperiment",
 )

@@ -8,6 +8,7 @@ EXPERIMENT = Experiment(
     chapter="Interpretation",
     depends_on=(*TEXT, "training", "experiments.induction", WEIGHTS),
     package=__name__,
+    of_attention=True,
     figures=f"{__name__}.figures:draw",
     abstract=f"{__name__}.section:summary",
     settings=f"{__name__}.settings:InductionExperiment",

@@ -8,6 +8,7 @@ EXPERIMENT = Experiment(
     chapter="Text",
     depends_on=(*TEXT, "training", "generation", "experiments.kv_cache", "report.prompts", WEIGHTS),
     package=__name__,
+    of_attention=True,
     figures=f"{__name__}.figures:draw",
     sentence=f"{__name__}.sentence:sentence",
     settings=f"{__name__}.settings:KVCacheExperiment",

@@ -8,6 +8,7 @@ EXPERIMENT = Experiment(
     chapter="Interpretation",
     depends_on=(*TEXT, "training", "experiments.lens", WEIGHTS),
     package=__name__,
+    of_attention=True,
     figures=f"{__name__}.figures:draw",
     sentence=f"{__name__}.section:sentence",
     settings=f"{__name__}.settings:LensExperiment",

@@ -7,7 +7,8 @@ from typing import Any
 
 from tinylm.config import ModelConfig
 from tinylm.experiments.document.inputs import ReportInputs
-from tinylm.registry import ACTIVATIONS, POSITIONS
+from tinylm.experiments.training.outlined import blocks as outlined
+from tinylm.registry import ACTIVATIONS, MODELS, POSITIONS
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table
 from tinylm.report.formatting import count, percent, plural, setting
 from tinylm.report.passages import passages
@@ -22,6 +23,9 @@ def blocks(results: ReportInputs) -> list[Block]:
     if training is None:
         return []
     model = results.config.model
+    outline = MODELS.load(model.kind).outline(model, _vocab_size(results))
+    if outline is not None:
+        return outlined(results, outline)
     layers, heads = plural(model.num_layers, "layer"), plural(model.num_heads, "head")
     drawn = results.has_figure(_SVG)
     shown = " " + TEXT.line("architecture, where it is drawn") if drawn else ""

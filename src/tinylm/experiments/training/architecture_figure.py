@@ -42,7 +42,7 @@ _FILL = {
 }
 
 
-class _Drawing:
+class Drawing:
     """Boxes and arrows in centimetres, stacked upwards."""
 
     def __init__(self, axes: Axes) -> None:
@@ -109,7 +109,7 @@ def architecture_figure(
         figure = new_figure(layout="none")
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
-        drawing = _Drawing(axes)
+        drawing = Drawing(axes)
         height, attention = _draw_model(drawing, config, vocab_size, counts)
         _draw_attention(drawing, config, attention)
         # One unit is one centimetre, however high the drawing has become.
@@ -120,7 +120,7 @@ def architecture_figure(
 
 
 def _draw_model(
-    drawing: _Drawing, config: ModelConfig, vocab_size: int, counts: Mapping[str, int]
+    drawing: Drawing, config: ModelConfig, vocab_size: int, counts: Mapping[str, int]
 ) -> tuple[float, tuple[float, float]]:
     """Draw the whole model; return the drawing's height and the attention's two edges."""
     hidden, layers, x = config.hidden_size, config.num_layers, _STEM
@@ -188,7 +188,7 @@ def _draw_model(
     return y + 0.85, attention
 
 
-def _draw_positions(drawing: _Drawing, config: ModelConfig, y: float, scale: str) -> float:
+def _draw_positions(drawing: Drawing, config: ModelConfig, y: float, scale: str) -> float:
     """Draw what comes between embedding and dropout; return where the dropout begins."""
     x = _STEM
     if scale:
@@ -210,7 +210,7 @@ def _draw_positions(drawing: _Drawing, config: ModelConfig, y: float, scale: str
 
 
 def _draw_layer(
-    drawing: _Drawing,
+    drawing: Drawing,
     config: ModelConfig,
     y: float,
     parameters: Callable[[float, str, bool], None],
@@ -258,7 +258,7 @@ def _draw_layer(
     return y - 0.3, attention
 
 
-def _draw_attention(drawing: _Drawing, config: ModelConfig, opened: tuple[float, float]) -> None:
+def _draw_attention(drawing: Drawing, config: ModelConfig, opened: tuple[float, float]) -> None:
     """Draw the inside of the attention in a panel that opens from the edges ``opened``."""
     hidden, heads, dim = config.hidden_size, config.num_heads, config.resolved_head_dim
     width, x, half = heads * dim, _DETAIL, _DETAIL_HALF

@@ -12,7 +12,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tinylm.config import RunConfig
 from tinylm.experiments.training.architecture_figure import architecture_figure
+from tinylm.experiments.training.outlined_figure import outlined_figure
 from tinylm.experiments.training.section import FEWEST_TO_SMOOTH
+from tinylm.registry import MODELS
 from tinylm.report.axes import log_ticks, smooth, smoothing_span
 from tinylm.report.drawing import (
     COLOURS,
@@ -190,7 +192,11 @@ def draw(result: Mapping[str, Any], config: RunConfig) -> Drawn:
     """Yield the architecture, and the curves of what was logged."""
     model, counts = config.model, result["parameters"]
     vocab_size = model.vocab_size or counts["embedding"] // model.hidden_size
-    yield "architecture", architecture_figure(model, vocab_size, counts)
+    outline = MODELS.load(model.kind).outline(model, vocab_size)
+    if outline is not None:
+        yield "architecture", outlined_figure(outline, model, vocab_size, counts)
+    else:
+        yield "architecture", architecture_figure(model, vocab_size, counts)
     if result["curve"]:
         yield "loss", loss_figure(result)
         yield "schedule", schedule_figure(result)

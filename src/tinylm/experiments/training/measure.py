@@ -111,7 +111,9 @@ def run(context: Context) -> dict[str, Any]:
         context.console.note(describe_split(tokens))
     with threads(config.training.threads):
         course = (
-            lessons_of(context, data) or retraining_of(context, data) or Course(train=data.train)
+            lessons_of(context, data)
+            or retraining_of(context, data)
+            or Course(train=data.train, carry_state=config.training.carry_state)
         )
         path, state = resume_point(context.folder / "checkpoints", context.console)
         if course.has_start:

@@ -35,8 +35,9 @@ def run(context: Context) -> dict[str, Any]:
     """Run every check on the run's best checkpoint.
 
     Returns:
-        ``rows``, one a check: name, compared, cases, unit, difference (None: not measured), bound,
-        passed, note, seconds; ``passed``, how many did; ``failed``, the names of the others.
+        ``rows``, one a check that applies to the kind of model: name, compared, cases, unit,
+        difference (None: not measured), bound, passed, note, seconds; ``passed``, how many did;
+        ``failed``, the names of the others.
 
     Raises:
         CheckpointError: if there is no checkpoint.
@@ -49,7 +50,8 @@ def run(context: Context) -> dict[str, Any]:
             rows = []
             with context.console.task("Verifying", len(CHECKS)) as done:
                 for count, name in enumerate(CHECKS, 1):
-                    rows.append(check(name, subject))
+                    row = check(name, subject)
+                    rows += [] if row is None else [row]
                     done(count)
     failed = [row["name"] for row in rows if not row["passed"]]
     return {"rows": rows, "passed": len(rows) - len(failed), "failed": failed}
@@ -75,11 +77,16 @@ def open_subject(context: Context, folder: Path) -> Subject:
     return Subject(lm, config, train, validation, folder, config.training.seed)
 
 
-def check(name: str, subject: Subject) -> dict[str, Any]:
-    """Run one check and return its row; an error of the path that it checks fails the row."""
+def check(name: str, subject: Subject) -> dict[str, Any] | None:
+    """Run one check and return its row; an error of the path that it checks fails the row.
+
+    None: the model is of a kind that has nothing for it to check.
+    """
     started = time.perf_counter()
     try:
-        finding: Finding = CHECKS.load(name)(subject)
+        finding: Finding | None = CHECKS.load(name)(subject)
+        if finding is None:
+            return None
     except _FAILURES as error:
         text = " ".join(str(error).split()) or "no message"
         finding = Finding(

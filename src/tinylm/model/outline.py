@@ -1,0 +1,52 @@
+"""What a kind of model says of itself, so that a report can describe and draw it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A section on a part of a model, as inline markup of the report's texts."""
+
+    title: str
+    key: str
+    """What ``[[sec:key]]`` names."""
+    text: str
+    """Whole sentences."""
+    equations: tuple[str, ...] = ()
+    """In Typst's mathematics, after the text."""
+    rest: str = ""
+    """Whole sentences after the equations; empty: none."""
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part in the drawing of a model."""
+
+    text: str
+    """Its name, and in further lines its sizes."""
+    part: str = ""
+    """Of ``parameter_counts``, whose number stands beside it; empty: none."""
+    loop: bool = False
+    """Whether its output goes back to it, a step later."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A model in words and boxes."""
+
+    phrase: str
+    """What it is, with its sizes: ``a GRU language model of 2 layers``."""
+    text: str
+    """A paragraph on the whole."""
+    passages: tuple[Passage, ...]
+    before: tuple[Box, ...]
+    """Boxes from the tokens up to the layers."""
+    layer: tuple[Box, ...]
+    """Boxes of a layer, from its input up."""
+    after: tuple[Box, ...]
+    """Boxes from the last layer up."""
+    sums: Mapping[str, str]
+    """How many parameters each part has, as a sum of products for a reader."""
