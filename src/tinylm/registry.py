@@ -55,6 +55,7 @@ TOKENIZERS = Registry(
     {
         "word": "tinylm.tokenizers.word:WordTokenizer",
         "bytes": "tinylm.tokenizers.bytes:BytesTokenizer",
+        "bpe": "tinylm.tokenizers.bpe:BPETokenizer",
     },
 )
 

@@ -44,6 +44,13 @@ REFERENCES: dict[str, Reference] = {
         "International Conference on Learning Representations",
         "https://arxiv.org/abs/2108.12409",
     ),
+    "sennrich2016": Reference(
+        "R. Sennrich, B. Haddow and A. Birch",
+        2016,
+        "Neural machine translation of rare words with subword units",
+        "Annual Meeting of the Association for Computational Linguistics",
+        "https://aclanthology.org/P16-1162",
+    ),
     "radford2019": Reference(
         "A. Radford, J. Wu, R. Child, D. Luan, D. Amodei and I. Sutskever",
         2019,

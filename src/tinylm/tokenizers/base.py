@@ -76,6 +76,11 @@ class Tokenizer(Protocol):
     lossless: ClassVar[bool]
     """Whether every text comes back exactly."""
 
+    size_setting: ClassVar[str]
+    """The setting that bounds the vocabulary; empty: it has one size."""
+    foreign_model: ClassVar[str]
+    """The model of a file of Hugging Face ``tokenizers`` that it reads; empty: it reads none."""
+
     @classmethod
     def train(cls, texts: Iterable[str], config: Any) -> Tokenizer:
         """Build a tokenizer from training texts, read once as a stream, by its settings."""
@@ -97,6 +102,27 @@ class Tokenizer(Protocol):
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer as one JSON file, by a temporary name and a rename."""
+        ...
+
+    def to_hugging_face(self) -> dict[str, Any]:
+        """Return the tokenizer as a file of Hugging Face ``tokenizers`` holds it.
+
+        Raises:
+            DataError: if that library has nothing that gives the same ids.
+        """
+        ...
+
+    @classmethod
+    def from_hugging_face(cls, content: dict[str, Any], refuse: Refuse) -> Tokenizer:
+        """Return the tokenizer that a file of Hugging Face ``tokenizers`` holds.
+
+        Args:
+            content: of the file.
+            refuse: makes the error.
+
+        Raises:
+            TinylmError: ``refuse``'s, naming what this tokenizer has no equal of.
+        """
         ...
 
     @property

@@ -11,7 +11,6 @@ ids is a prefix of their text.
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 from collections import Counter
@@ -23,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic.dataclasses import dataclass
 
-from tinylm.errors import DataError, shown
-from tinylm.reading import CHECKSUM, read_json, refusal, verified
-from tinylm.tokenizers import files
+from tinylm.errors import DataError
+from tinylm.reading import refusal
+from tinylm.reading.shapes import Refuse
+from tinylm.tokenizers import bpe_hugging_face, byte_letters, files, hugging_face
 from tinylm.tokenizers.base import (
     SPECIAL_TOKENS,
     UNK,
@@ -33,6 +33,7 @@ from tinylm.tokenizers.base import (
     TokenizerSettings,
     read_special_tokens,
 )
+from tinylm.tokenizers.utf8 import to_bytes, to_text
 from tinylm.value_types import FROZEN
 
 _KIND = "bytes"
@@ -57,6 +58,8 @@ class BytesTokenizer:
     )
     trained = False
     lossless = True
+    size_setting = ""
+    foreign_model = ""
 
     def __init__(self, special: Sequence[str] = ()) -> None:
         """Take the names of special tokens beside the standard ones."""
@@ -90,7 +93,7 @@ class BytesTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``, without framing tokens."""
-        return [self._first + byte for byte in _utf8(text)]
+        return [self._first + byte for byte in to_bytes(text)]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, without framing tokens."""
@@ -100,7 +103,7 @@ class BytesTokenizer:
         self, texts: Sequence[str]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Return all ids in one array, (tokens,), and the bounds of each text, (texts + 1,)."""
-        encoded = [_utf8(text) for text in texts]
+        encoded = [to_bytes(text) for text in texts]
         ids = np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.int32) + self._first
         bounds = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
         return ids.astype(np.int32), bounds
@@ -126,7 +129,7 @@ class BytesTokenizer:
                 content.append(index - self._first)
             elif index == UNK_ID:
                 content += UNK.encode()
-        return codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(content))
+        return to_text(content)
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
         """Return the readable text of each row."""
@@ -166,26 +169,27 @@ class BytesTokenizer:
             DataError: if the file is missing, malformed, changed or of another kind.
         """
         refuse = refusal(path, DataError, files.ADVICE)
-        content = read_json(path, dict[str, Any], DataError, files.ADVICE)
-        if content.get("format") != files.FORMAT or CHECKSUM not in content:
-            raise refuse(f'not a tokenizer file (no "format": "{files.FORMAT}" with a checksum)')
-        content = verified(content, refuse)
-        expected = files.heading(_KIND)
-        for key, value in expected.items():
-            if content.get(key) != value:
-                raise refuse(f"{key} is {shown(content.get(key))}, but {value!r} is needed")
-        rest = {key: value for key, value in content.items() if key not in expected}
+        rest = files.read(path, _KIND)
         if rest.keys() != {"special_tokens"}:
             raise refuse("special_tokens and nothing more is needed beside format, version, kind")
         return cls(read_special_tokens(rest["special_tokens"], refuse))
 
+    def to_hugging_face(self) -> dict[str, Any]:
+        """Return the tokenizer as a file of Hugging Face ``tokenizers``: BPE without a merge."""
+        letters = {letter: self._first + byte for byte, letter in enumerate(byte_letters.LETTERS)}
+        vocabulary = {name: number for number, name in enumerate(self._special)} | letters
+        return hugging_face.written(
+            bpe_hugging_face.model_section(vocabulary, []),
+            self._special,
+            hugging_face.byte_level(None),
+            hugging_face.BYTE_LEVEL_DECODER,
+        )
+
+    @classmethod
+    def from_hugging_face(cls, content: dict[str, Any], refuse: Refuse) -> BytesTokenizer:
+        """Refuse: a file of the library that holds no merge is one of BPE."""
+        raise refuse("no file of Hugging Face tokenizers is read as bytes")
+
     def _check(self, token_id: int) -> None:
         if not 0 <= token_id < self.vocab_size:
             raise DataError(f"no token has id {token_id}: ids run from 0 to {self.vocab_size - 1}")
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError:  # pairs of surrogates are characters, lone ones are none
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").encode()

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tinylm import atomic
-from tinylm.errors import DataError
-from tinylm.reading import signed
+from tinylm.errors import DataError, shown
+from tinylm.reading import CHECKSUM, read_json, refusal, signed, verified
 
 FORMAT = "tinylm-tokenizer"
 FORMAT_VERSION = 1
@@ -20,6 +20,24 @@ ADVICE = "train the tokenizer again, or give another file"
 def heading(kind: str) -> dict[str, Any]:
     """Return what the file of a kind of tokenizer begins with."""
     return {"format": FORMAT, "version": FORMAT_VERSION, "kind": kind}
+
+
+def read(path: str | Path, kind: str) -> dict[str, Any]:
+    """Return what the file of a tokenizer holds beside format, version and kind.
+
+    Raises:
+        DataError: if it is missing, malformed, changed since it was written, or of another kind.
+    """
+    refuse = refusal(path, DataError, ADVICE)
+    content = read_json(path, dict[str, Any], DataError, ADVICE)
+    if content.get("format") != FORMAT or CHECKSUM not in content:
+        raise refuse(f'not a tokenizer file (no "format": "{FORMAT}" with a checksum)')
+    content = verified(content, refuse)
+    expected = heading(kind)
+    for key, value in expected.items():
+        if content.get(key) != value:
+            raise refuse(f"{key} is {shown(content.get(key))}, but {value!r} is needed")
+    return {key: value for key, value in content.items() if key not in expected}
 
 
 def write(path: str | Path, kind: str, values: Mapping[str, Any]) -> None:

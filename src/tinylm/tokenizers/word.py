@@ -47,7 +47,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tinylm.errors import ConfigError, DataError, shown
+from tinylm.reading.shapes import Refuse
 from tinylm.tokenizers import word_file, word_writer, word_writer_v1
 from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID, TokenizerSettings
 from tinylm.tokenizers.word_case import Case
@@ -161,6 +162,8 @@ class WordTokenizer:
     )
     trained = True
     lossless = False
+    size_setting = "max_size"
+    foreign_model = ""
 
     @classmethod
     def largest_vocabulary(cls, config: WordSettings) -> int:
@@ -427,6 +430,26 @@ class WordTokenizer:
             self._special[len(SPECIAL_TOKENS) :],
         )
         word_file.write(path, content)
+
+    def to_hugging_face(self) -> dict[str, Any]:
+        """Refuse: that library writes neither spaces nor capitals back.
+
+        Raises:
+            DataError: always.
+        """
+        raise DataError(
+            "a tokenizer of words cannot be exported: Hugging Face tokenizers has no such rule of "
+            "splitting and decoding; train one of kind bpe for that"
+        )
+
+    @classmethod
+    def from_hugging_face(cls, content: dict[str, Any], refuse: Refuse) -> WordTokenizer:
+        """Refuse: that library has no such rule.
+
+        Raises:
+            TinylmError: ``refuse``'s.
+        """
+        raise refuse("no file of Hugging Face tokenizers is read as words")
 
     @classmethod
     def load(cls, path: str | Path) -> WordTokenizer:

@@ -1,0 +1,128 @@
+"""How often each word stands in texts, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from tinylm.tokenizers.characters import kinds_of_characters
+from tinylm.tokenizers.loops import compiled
+from tinylm.tokenizers.loops.cutting import hash_of, slot_of, word_end, write_kinds
+from tinylm.tokenizers.utf8 import to_bytes
+
+CHUNK_BYTES = 1 << 20
+"""Texts are worked on in pieces of about this size, so that their bytes stay in the cache."""
+_ENTRIES, _FILLED = 0, 1
+
+
+@compiled
+def _count(text, kinds, bounds, rule, at, slots, hashes, starts, lengths, counts, content, state):
+    """Count words from the place ``at`` on; return where it stopped, for the table is full.
+
+    ``at`` is the number of the text and the place of the byte, ``state`` the numbers of entries and
+    of bytes of ``content``.
+    """
+    row, start = at
+    while row < len(bounds) - 1:
+        stop = bounds[row + 1]
+        while start < stop:
+            end = word_end(rule, text, kinds, start, stop)
+            value = hash_of(text, start, end)
+            place = slot_of(text, start, end, value, slots, hashes, starts, lengths, content)
+            entry = slots[place]
+            if entry < 0:
+                entry, filled = state[_ENTRIES], state[_FILLED]
+                if entry == len(counts) or filled + end - start > len(content):
+                    return row, start
+                content[filled : filled + end - start] = text[start:end]
+                slots[place] = entry
+                hashes[entry], starts[entry], lengths[entry] = value, filled, end - start
+                counts[entry] = 0
+                state[_ENTRIES], state[_FILLED] = entry + 1, filled + end - start
+            counts[entry] += 1
+            start = end
+        row += 1
+    return row, start
+
+
+@compiled
+def _fill(slots, hashes, entries):
+    """Put all entries into a table that is empty."""
+    mask = np.uint64(len(slots) - 1)
+    for entry in range(entries):
+        place = hashes[entry] & mask
+        while slots[place] >= 0:
+            place = (place + np.uint64(1)) & mask
+        slots[place] = entry
+
+
+class WordTable:
+    """Words of texts and their counts; memory grows with the number of different words."""
+
+    def __init__(self, rule: int) -> None:
+        """Start empty, with a rule of ``splitting.RULES``."""
+        self._rule = rule
+        self._state = np.zeros(2, np.int64)
+        self._slots = np.full(1 << 15, -1, np.int32)
+        size = len(self._slots) // 2
+        self._hashes = np.empty(size, np.uint64)
+        self._starts = np.empty(size, np.int64)
+        self._lengths = np.empty(size, np.int32)
+        self._counts = np.empty(size, np.int64)
+        self._content = np.empty(1 << 18, np.uint8)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Count the words of texts."""
+        for content, bounds in chunks(texts):
+            kinds = np.empty_like(content)
+            write_kinds(content, kinds_of_characters(), kinds)
+            at = (0, 0)
+            while at[0] < len(bounds) - 1:
+                at = _count(
+                    *(content, kinds, bounds, self._rule, at, self._slots, self._hashes),
+                    *(self._starts, self._lengths, self._counts, self._content, self._state),
+                )
+                if at[0] < len(bounds) - 1:
+                    self._grow(int(bounds[-1]))
+
+    def _grow(self, bytes_wanted: int) -> None:
+        entries, filled = self._state.tolist()
+        if entries == len(self._counts):
+            self._slots = np.full(2 * len(self._slots), -1, np.int32)
+            for name in ("_hashes", "_starts", "_lengths", "_counts"):
+                setattr(self, name, np.resize(getattr(self, name), 2 * entries))
+            _fill(self._slots, self._hashes, entries)
+        if filled + bytes_wanted > len(self._content):
+            self._content = np.resize(self._content, 2 * len(self._content) + bytes_wanted)
+
+    def words(
+        self,
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return the bytes of all words, their bounds, (words + 1,), and how often each stands."""
+        entries, filled = self._state.tolist()
+        bounds = np.append(self._starts[:entries], filled)
+        return self._content[:filled], bounds, self._counts[:entries]
+
+
+def chunks(
+    texts: Iterable[str],
+) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
+    """Yield UTF-8 of texts, some at a time, and its bounds, (texts + 1,)."""
+    batch: list[bytes] = []
+    size = 0
+    for text in texts:
+        batch.append(to_bytes(text))
+        size += len(batch[-1])
+        if size >= CHUNK_BYTES:
+            yield joined(batch)
+            batch, size = [], 0
+    if batch:
+        yield joined(batch)
+
+
+def joined(batch: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Return texts' bytes in one array and its bounds, (texts + 1,)."""
+    content = np.frombuffer(b"".join(batch), np.uint8)
+    return content, np.cumsum([0, *map(len, batch)], dtype=np.int64)
