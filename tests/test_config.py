@@ -32,6 +32,7 @@ from tinylm.config.finetuning import ClassificationConfig, LoraConfig
 from tinylm.config.keys import ALSO_CALLED
 from tinylm.errors import ConfigError
 from tinylm.registry import EXPERIMENTS, METHODS, TOKENIZERS
+from tinylm.tokenizers.base import TokenizerSettings
 
 PRESET_FILES = Path(module.__file__).parents[1] / "presets"
 
@@ -95,7 +96,7 @@ def test_an_unknown_key_is_named_with_the_nearest(override: str, wrong: str, rig
         ("model.d_ff=1", "model.ffn_size"),
         ("model.block_size=1", "model.context_length"),
         ("model.vocab=1", "model.vocab_size"),
-        ("tokenizer.vocab_size=1", "tokenizer.max_size"),
+        ("tokenizer.vocabulary=1", "tokenizer.max_size"),
         ("generation.temp=1", "generation.temperature"),
         ("generation.beams=1", "generation.num_beams"),
         ("data.dataset=1", "data.corpus or data.path"),
@@ -136,6 +137,10 @@ def test_a_setting_of_another_tokenizer_is_refused(tmp_path: Path) -> None:
     chosen = "tokenizer.kind=bytes"
     expected = "-o: tokenizer.max_size has no effect with tokenizer.kind = bytes: leave it out"
     assert message(chosen, "tokenizer.max_size=9") == expected
+    ours, theirs = "tokenizer.max_size", "tokenizer.vocab_size"
+    for kind, wrong, right in (("word", theirs, ours), ("bpe", ours, theirs)):
+        expected = f"-o: {wrong} has no effect with tokenizer.kind = {kind}: set {right} or leave"
+        assert message(f"tokenizer.kind={kind}", f"{wrong}=300") == f"{expected} it out"
     path = tmp_path / "it.yaml"
     path.write_text("tokenizer:\n  kind: bytes\n  rule: 2\n", "utf-8")
     assert message(path=path).startswith(f"{path}, line 3: tokenizer.rule has no effect with")
@@ -510,7 +515,12 @@ def test_every_preset_ships() -> None:
 def all_fields(kind: type, prefix: str = "") -> Iterator[str]:
     for field in dataclasses.fields(kind):
         default = getattr(kind(), field.name)
-        if dataclasses.is_dataclass(default):
+        if isinstance(default, TokenizerSettings):  # and those of the other kinds behind them
+            kinds = [type(default), *(TOKENIZERS.load(name).Settings for name in TOKENIZERS)]
+            yield from dict.fromkeys(
+                key for kind in kinds for key in all_fields(kind, f"{prefix}{field.name}.")
+            )
+        elif dataclasses.is_dataclass(default):
             yield from all_fields(type(default), f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}"

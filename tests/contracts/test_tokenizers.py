@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from tinylm.errors import ConfigError, DataError
 from tinylm.reading import signed
 from tinylm.registry import TOKENIZERS
 from tinylm.report.references import REFERENCES
+from tinylm.tokenizers import files, hugging_face
 from tinylm.tokenizers.base import (
     EOS_ID,
     PAD_ID,
@@ -38,6 +40,8 @@ TRICKY = ["", " \n\t", "zyxwv Qqq", "<pad> <eos>", "Ünïcödé — “quotes”
 
 SETTINGS: dict[str, Any] = {"word": {"min_frequency": 1}}
 """Settings with which the training texts hold nothing unknown, where they are not the default."""
+SMALLEST = {"word": 4 + 1, "bpe": 4 + 256}
+"""Size of the smallest vocabulary of those that are trained."""
 TRAINED = [name for name in TOKENIZERS if TOKENIZERS.load(name).trained]
 EXTRA = ("<user>", "<assistant>")
 
@@ -207,14 +211,78 @@ def test_the_texts_decide_the_ids_of_those_that_are_trained(name: str) -> None:
     assert (other.fingerprint() != made(name).fingerprint()) == (name in TRAINED)
 
 
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_the_setting_that_bounds_the_vocabulary_is_named_and_holds(name: str) -> None:
+    kind = TOKENIZERS.load(name)
+    if not kind.trained:
+        assert kind.size_setting == ""
+        return
+    smallest = SMALLEST[name]
+    for size in (smallest, smallest + 5):
+        limit = {kind.size_setting: size}
+        assert made(name, **limit).vocab_size == size
+        assert kind.largest_vocabulary(kind.Settings(**limit)) == size
+        limit = {kind.size_setting: size + len(EXTRA)}
+        assert made(name, special_tokens=EXTRA, **limit).vocab_size == size + len(EXTRA)
+    short = smallest + len(EXTRA) - 1
+    expected = rf"tokenizer\.{kind.size_setting} = {short} .* set it to {short + 1} or more"
+    with pytest.raises(ConfigError, match=expected) as error:
+        made(name, special_tokens=EXTRA, **{kind.size_setting: short})
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("name", TRAINED)
-def test_max_size_and_min_frequency_hold(name: str) -> None:
-    assert made(name, max_size=12).vocab_size == 12
-    assert made(name, max_size=12, special_tokens=EXTRA).vocab_size == 12
-    with pytest.raises(ConfigError, match=r"tokenizer\.max_size = 6 .* set it to 7 or more"):
-        made(name, max_size=6, special_tokens=EXTRA)
-    with pytest.raises(DataError):
-        made(name, ["one two three"], min_frequency=9)
+def test_what_is_rarer_than_min_frequency_is_no_token(name: str) -> None:
+    texts = ["zebra"] * 2 + ["giraffe"] * 3
+    tokens = {
+        least: {tokenizer.token(i) for i in range(tokenizer.vocab_size)}
+        for least in (2, 3)
+        for tokenizer in [made(name, texts, min_frequency=least)]
+    }
+    assert tokens[3] < tokens[2]
+    assert "zebra" in tokens[2] - tokens[3]
+    assert "giraffe" in tokens[3]
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_a_file_of_another_kind_is_refused_and_named(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    made(name).save(path)
+    assert type(files.load(path)) is TOKENIZERS.load(name)
+    for other in TOKENIZERS:
+        if other != name:
+            with pytest.raises(DataError, match=f"kind is '{name}', but '{other}' is needed") as e:
+                TOKENIZERS.load(other).load(path)
+            assert str(path) in str(e.value)
+            assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_what_is_exported_gives_the_same_ids_in_the_library_and_comes_back(
+    name: str, tmp_path: Path
+) -> None:
+    tokenizer = made(name, special_tokens=EXTRA)
+    path = tmp_path / "hugging-face.json"
+    try:
+        path.write_text(json.dumps(tokenizer.to_hugging_face()), "utf-8")
+    except DataError as error:
+        assert not tokenizer.lossless
+        assert "\n" not in str(error)
+        assert type(tokenizer).foreign_model == ""
+        return
+    theirs = tokenizers.Tokenizer.from_file(str(path))
+    theirs.encode_special_tokens = True  # else names of special tokens in a text become them
+    texts = [*TEXTS, *TRICKY, "<user>x<pad> <assistant>"]
+    assert [theirs.encode(text).ids for text in texts] == tokenizer.encode_batch(texts)
+    assert theirs.get_vocab_size() == tokenizer.vocab_size
+    for text in texts:
+        ids = [SOS_ID, *tokenizer.encode(text), EOS_ID]
+        assert theirs.decode(ids, skip_special_tokens=True) == tokenizer.decode(ids)
+    if type(tokenizer).foreign_model:
+        again = hugging_face.read(path)
+        assert type(again) is type(tokenizer)
+        assert again.fingerprint() == tokenizer.fingerprint()
+        assert not hugging_face.ids_shift(path, again)
 
 
 @pytest.mark.parametrize("names", [["<pad>"], ["<a>", "<a>"], ["user"], "<a>", [1], {}])

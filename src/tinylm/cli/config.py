@@ -20,8 +20,9 @@ def config(
     """Print every setting with its value and meaning, as YAML that --config takes."""
     from tinylm.config import field_help, to_dict
 
-    values = to_dict(configuration(preset, config, data, override))
-    help_of = dict(field_help())
+    chosen = configuration(preset, config, data, override)
+    values = to_dict(chosen)
+    help_of = dict(field_help()) | dict(field_help(type(chosen.tokenizer), "tokenizer."))
     for section, settings in values.items():
         say(f"{section}:")
         for line in _lines(settings, help_of, f"{section}.", "  "):

@@ -43,7 +43,7 @@ ALSO_CALLED: dict[str, str] = {
     "context_length": "context block_size seq_len seq_length sequence_length max_seq_len "
     "max_seq_length max_length n_ctx context_size context_window max_position_embeddings "
     "n_positions",
-    "vocab_size": "vocab vocabulary vocabulary_size n_vocab",
+    "vocab_size": "vocab vocabulary vocabulary_size n_vocab max_size max_vocab_size",
     "max_size": "vocab vocab_size vocabulary vocabulary_size max_vocab_size",
     "dropout": "p_drop dropout_rate dropout_p lora_dropout drop resid_pdrop attn_pdrop",
     "norm_placement": "norm pre_norm post_norm norm_first prenorm norm_position",
@@ -84,6 +84,11 @@ ALSO_CALLED: dict[str, str] = {
     "author": "authors by",
 }
 """Names of other packages and of everyday speech, by the last part of the key here."""
+
+
+def also_called(key: str, name: str) -> bool:
+    """Return whether another name than its own means a setting."""
+    return name in ALSO_CALLED.get(_last(key), "").split()
 
 
 def meant(key: str, known: Sequence[str], sections: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from tinylm.config.keys import meant
+from tinylm.config.keys import also_called, meant
 from tinylm.config.settings import RunConfig
 from tinylm.config.tokenizers import DEFAULT_TOKENIZER, settings_of
 from tinylm.errors import ConfigError, nearest
@@ -152,7 +152,11 @@ def field_help(kind: type = RunConfig, prefix: str = "") -> Iterator[tuple[str, 
             of_kinds = [
                 field_help(settings_of(tokenizer), f"{prefix}{name}.") for tokenizer in TOKENIZERS
             ]
-            yield from {key: text for help_of in of_kinds for key, text in help_of}.items()
+            # Where several kinds have a setting, what the first of them says: the default.
+            texts: dict[str, str] = {}
+            for help_of in of_kinds:
+                texts = texts | {key: text for key, text in help_of if key not in texts}
+            yield from texts.items()
         elif dataclasses.is_dataclass(value):
             yield from field_help(type(value), f"{prefix}{name}.")
         else:
@@ -279,9 +283,10 @@ def _problem(kind: type, path: tuple[str, ...], details: Mapping[str, Any]) -> s
         known = list(dict(field_help(kind)))
         if path[0] == _TOKENIZER and kind is RunConfig:
             chosen = details["loc"][1]
-            if ".".join(path) in known:
-                return f"{key} has no effect with tokenizer.kind = {chosen}: leave it out"
             own = {name for name, _ in field_help(settings_of(chosen), f"{_TOKENIZER}.")}
+            if ".".join(path) in known:
+                same = [f"set {name} or " for name in sorted(own) if also_called(name, path[-1])]
+                return f"{key} has no effect with tokenizer.kind = {chosen}: {''.join(same)}leave it out"
             known = [name for name in known if name in own or not name.startswith(f"{_TOKENIZER}.")]
         sections = [field.name for field in dataclasses.fields(kind)]
         return f"unknown key {key}{meant('.'.join(path), known, sections)}"

@@ -10,6 +10,8 @@ from typing import Any
 from tinylm import atomic
 from tinylm.errors import DataError, shown
 from tinylm.reading import CHECKSUM, read_json, refusal, signed, verified
+from tinylm.registry import TOKENIZERS
+from tinylm.tokenizers.base import Tokenizer
 
 FORMAT = "tinylm-tokenizer"
 FORMAT_VERSION = 1
@@ -38,6 +40,24 @@ def read(path: str | Path, kind: str) -> dict[str, Any]:
         if content.get(key) != value:
             raise refuse(f"{key} is {shown(content.get(key))}, but {value!r} is needed")
     return {key: value for key, value in content.items() if key not in expected}
+
+
+def load(path: str | Path) -> Tokenizer:
+    """Read a tokenizer of any kind; the file says which.
+
+    Raises:
+        DataError: if it is missing, malformed, changed since it was written, or of no kind that
+            there is.
+    """
+    content = read_json(path, dict[str, Any], DataError, ADVICE)
+    kind = content.get("kind")
+    if content.get("format") != FORMAT or not isinstance(kind, str) or kind not in TOKENIZERS:
+        kinds = ", ".join(TOKENIZERS)
+        raise refusal(path, DataError, ADVICE)(
+            f'not a tokenizer file ("format": "{FORMAT}" and "kind" of {kinds} are needed)'
+        )
+    tokenizer: Tokenizer = TOKENIZERS.load(kind).load(path)
+    return tokenizer
 
 
 def write(path: str | Path, kind: str, values: Mapping[str, Any]) -> None:

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from pydantic import ConfigDict
+from typing_extensions import TypedDict
 
 from tinylm.errors import DataError, shown
 from tinylm.reading import checked, read_json, refusal
@@ -104,7 +105,9 @@ def rule_of(pre_tokenizer: Any, refuse: Refuse) -> str:
     *cuts, last = steps or [{}]
     if last.get("type") != "ByteLevel" or len(cuts) > 1:
         kinds = " and ".join(str(step.get("type")) for step in steps) or "empty"
-        raise refuse(f"pre_tokenizer is {shown(kinds)}, but ByteLevel is needed, alone or after Split")
+        raise refuse(
+            f"pre_tokenizer is {shown(kinds)}, but ByteLevel is needed, alone or after Split"
+        )
     if last.get("add_prefix_space", True) is not False:
         raise refuse(
             "pre_tokenizer.add_prefix_space is true, which adds a space to every text: here texts "
@@ -137,7 +140,9 @@ def special_of(content: Mapping[str, Any], refuse: Refuse) -> tuple[str, ...]:
             token can have here.
     """
     added = checked(
-        list[AddedToken], content.get("added_tokens") or [], lambda what: refuse(f"added_tokens {what}")
+        list[AddedToken],
+        content.get("added_tokens") or [],
+        lambda what: refuse(f"added_tokens {what}"),
     )
     plain = next((token["content"] for token in added if not token["special"]), None)
     if plain is not None:
@@ -208,10 +213,14 @@ def read(path: str | Path) -> Tokenizer:
     content = read_json(path, dict[str, Any], DataError, ADVICE)
     model = model_of(content, refuse)
     kinds = {
-        kind.foreign_model: kind for name in TOKENIZERS if (kind := TOKENIZERS.load(name)).foreign_model
+        kind.foreign_model: kind
+        for name in TOKENIZERS
+        if (kind := TOKENIZERS.load(name)).foreign_model
     }
     if model.get("type") not in kinds:
-        raise refuse(f"model.type is {shown(model.get('type'))}, but {' or '.join(kinds)} is needed")
+        raise refuse(
+            f"model.type is {shown(model.get('type'))}, but {' or '.join(kinds)} is needed"
+        )
     tokenizer: Tokenizer = kinds[model["type"]].from_hugging_face(content, refuse)
     return tokenizer
 

@@ -173,7 +173,15 @@ def _learn(symbols, bounds, uses, spelling, spelled, special, wanted, least):
         token_starts[token], token_lengths[token] = start, end - start
         hashes[token] = hash_of(spelling, start, end)
         place = slot_of(
-            spelling, start, end, hashes[token], slots, hashes, token_starts, token_lengths, spelling
+            spelling,
+            start,
+            end,
+            hashes[token],
+            slots,
+            hashes,
+            token_starts,
+            token_lengths,
+            spelling,
         )
         slots[place] = token
     filled = spelled[tokens]
