@@ -229,5 +229,8 @@ def ids_shift(path: str | Path, tokenizer: Tokenizer) -> bool:
     """Return whether a tokenizer read from a file has other ids than the file."""
     content = read_json(path, dict[str, Any], DataError, ADVICE)
     ids = {token["content"]: token["id"] for token in content.get("added_tokens") or []}
-    ids |= content["model"]["vocab"]
+    vocabulary = content["model"]["vocab"]
+    if isinstance(vocabulary, list):  # of tokens and their scores, by id
+        vocabulary = {row[0]: number for number, row in enumerate(vocabulary)}
+    ids |= vocabulary
     return any(ids.get(tokenizer.token(i)) != i for i in range(tokenizer.vocab_size))

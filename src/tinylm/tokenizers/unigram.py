@@ -10,9 +10,9 @@ the text over all of them, beside which that of the best one is the usual number
 Texts are first cut into words by a rule (``splitting``), and no piece goes beyond a word. Nothing
 stands for a space: words begin with theirs, and so do pieces, so ``▁`` is a character like others
 and decoding, which joins the pieces, is lossless. A character that the vocabulary lacks becomes the
-bytes of its UTF-8 (``unknown="bytes"``, 256 tokens of the vocabulary), or, with its unknown
-neighbours in the word, one ``<unk>`` (``unknown="unk"``), and then is lost. Either way it costs
-what SentencePiece charges, the score of the rarest piece less 10.
+bytes of its UTF-8 (256 tokens of the vocabulary), or, without ``byte_fallback``, one ``<unk>`` with
+its unknown neighbours in the word, and then is lost. Either way it costs what SentencePiece
+charges, the score of the rarest piece less 10.
 
 Ids: special tokens, the bytes if there are, then pieces, the most probable first. They are those of
 a ``Unigram`` model of Hugging Face ``tokenizers`` with the same vocabulary and scores; ties are
@@ -26,9 +26,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -44,6 +45,7 @@ from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK, UNK_ID, TokenizerSetting
 from tinylm.tokenizers.lattice import Edge, Lattice, Uniform
 from tinylm.tokenizers.lattice import Path as Segmentation
 from tinylm.tokenizers.splitting import RULES, split
+from tinylm.tokenizers.unigram_cutting import Cutter
 from tinylm.tokenizers.utf8 import to_text
 from tinylm.value_types import FROZEN, Int, PositiveInt
 
@@ -68,9 +70,9 @@ class UnigramSettings(TokenizerSettings):
     substring, a character."""
     split: Literal["gpt2", "cl100k"] = "gpt2"
     """Rule by which text is cut into words before any piece: that of GPT-2 or of GPT-4 (cl100k)."""
-    unknown: Literal["bytes", "unk"] = "bytes"
-    """What a character becomes that is no piece: the bytes of its UTF-8, which take 256 ids, or
-    <unk>."""
+    byte_fallback: bool = True
+    """Whether a character that is no piece becomes the bytes of its UTF-8, which take 256 ids; else
+    it is <unk>."""
     longest_piece: PositiveInt = 16
     """Most characters of a piece."""
     seed_size: PositiveInt = 1_000_000
@@ -94,21 +96,23 @@ class UnigramTokenizer:
         unigram_file.check(content, DataError)
         self._content = content
         self._special = (*SPECIAL_TOKENS, *content.special)
-        bytes_too = unigram_file.BYTES if content.unknown == "bytes" else ()
+        bytes_too = unigram_file.BYTES if content.byte_fallback else ()
         self._vocabulary = [*self._special, *bytes_too, *content.pieces]
-        self._first_byte = len(self._special) if bytes_too else None
         first = len(self._special) + len(bytes_too)
-        self._pieces = {
-            piece: (score, first + place)
-            for place, (piece, score) in enumerate(content.pieces.items())
-        }
+        self._cutter = Cutter(
+            {
+                piece: (score, first + place)
+                for place, (piece, score) in enumerate(content.pieces.items())
+            },
+            content.unknown_score,
+            len(self._special) if bytes_too else None,
+        )
         self._bytes = [
             *(b"" for _ in self._special),
             *(bytes([byte]) for byte in range(len(bytes_too))),
             *(piece.encode("utf-8", "replace") for piece in content.pieces),
         ]
         self._bytes[UNK_ID] = UNK.encode()
-        self._longest = max(map(len, content.pieces))
         self._kept: dict[bytes, list[int]] = {}
         self._compiled: Encoder | None = None
         self._integers: npt.NDArray[np.object_] | None = None
@@ -145,48 +149,44 @@ class UnigramTokenizer:
         """
         # Here, not above: settings are read without numba.
         from tinylm.tokenizers.loops.counting import WordTable
-        from tinylm.tokenizers.unigram_training import Plan, train
+        from tinylm.tokenizers.unigram_training import Plan, of_known, train
 
         table = WordTable(RULES[config.split])
         table.add(texts)
         content, bounds, counts = table.words()
-        whole, places = content.tobytes(), bounds.tolist()
+        whole = content.tobytes()
         words = {
             whole[start:end].decode(): count
-            for start, end, count in zip(places, places[1:], counts.tolist(), strict=False)
+            for (start, end), count in zip(pairwise(bounds.tolist()), counts.tolist(), strict=True)
         }
-        characters: Counter[str] = Counter()
-        for word, uses in words.items():
-            for character in word:
-                characters[character] += uses
-        known = {one for one, uses in characters.items() if uses >= config.min_frequency}
+        known, words = of_known(words, config.min_frequency)
         if not known:
             raise DataError(
                 f"no character of the training texts occurs {config.min_frequency} times: give "
                 "more text, or lower tokenizer.min_frequency"
             )
-        first = len(SPECIAL_TOKENS) + len(config.special_tokens)
-        byte_count = len(unigram_file.BYTES) if config.unknown == "bytes" else 0
-        least = first + byte_count + len(known)
+        names = len(SPECIAL_TOKENS) + len(config.special_tokens)
+        byte_count = len(unigram_file.BYTES) if config.byte_fallback else 0
+        least = names + byte_count + len(known)
         if config.vocab_size < least:
             also = f", {byte_count} bytes" if byte_count else ""
             raise ConfigError(
                 f"tokenizer.vocab_size = {config.vocab_size} has no room for the alphabet, "
-                f"{len(known)} characters beside {first} special tokens{also}: set it to {least} "
+                f"{len(known)} characters beside {names} special tokens{also}: set it to {least} "
                 "or more"
             )
         plan = Plan(
-            size=config.vocab_size - first - byte_count,
+            size=config.vocab_size - names - byte_count,
             seed_size=config.seed_size,
             longest=config.longest_piece,
             min_frequency=config.min_frequency,
             sparse=config.sparse,
         )
-        pieces = train(_of_known(words, known), plan)
+        pieces = train(words, plan)
         return cls(
             unigram_file.Content(
                 split=config.split,
-                unknown=config.unknown,
+                byte_fallback=config.byte_fallback,
                 pieces=pieces,
                 unknown_score=unigram_file.unknown_score(list(pieces.values())),
                 min_frequency=config.min_frequency,
@@ -219,7 +219,7 @@ class UnigramTokenizer:
         if self._compiled is None:
             from tinylm.tokenizers.loops.numbering import Encoder
 
-            self._compiled = Encoder(RULES[self._content.split], self._encode_word)
+            self._compiled = Encoder(RULES[self._content.split], self._cutter)
         return self._compiled(texts)
 
     def _encode_plain(self, text: str) -> list[int]:
@@ -229,54 +229,8 @@ class UnigramTokenizer:
             if known is None:
                 if len(self._kept) >= _KEPT:
                     self._kept.clear()
-                known = self._kept[word] = self._encode_word(word)
+                known = self._kept[word] = self._cutter(word)
             ids += known
-        return ids
-
-    def _encode_word(self, content: bytes) -> list[int]:
-        """Return the ids of a word: Viterbi, as ``Lattice.best`` says it, without the lattice."""
-        word = content.decode()
-        length, longest, pieces = len(word), self._longest, self._pieces
-        best = [-math.inf] * (length + 1)
-        best[0] = 0.0
-        starts, ids = [0] * (length + 1), [UNK_ID] * (length + 1)
-        for start in range(length):
-            here = best[start]
-            if word[start] not in pieces:
-                self._reach(best, starts, ids, start, here + self._content.unknown_score)
-            for end in range(start + 1, min(length, start + longest) + 1):
-                piece = pieces.get(word[start:end])
-                if piece is not None:
-                    score = here + piece[0]
-                    if score > best[end]:
-                        best[end], starts[end], ids[end] = score, start, piece[1]
-        path: list[tuple[int, int, int]] = []
-        place = length
-        while place:
-            path.append((ids[place], starts[place], place))
-            place = starts[place]
-        return self._with_unknown(word, path[::-1])
-
-    @staticmethod
-    def _reach(
-        best: list[float], starts: list[int], ids: list[int], start: int, score: float
-    ) -> None:
-        """Take a character as unknown, unless a piece that began before ends as well."""
-        if score > best[start + 1]:
-            best[start + 1], starts[start + 1], ids[start + 1] = score, start, UNK_ID
-
-    def _with_unknown(self, word: str, path: Sequence[tuple[int, int, int]]) -> list[int]:
-        """Return ids of (id, start, end), the unknown ones in a row as bytes or one ``<unk>``."""
-        ids: list[int] = []
-        fused = False
-        for index, start, end in path:
-            if index != UNK_ID:
-                ids.append(index)
-            elif self._first_byte is not None:
-                ids += [self._first_byte + byte for byte in word[start:end].encode()]
-            elif not fused:
-                ids.append(UNK_ID)
-            fused = index == UNK_ID
         return ids
 
     # --- all segmentations ---
@@ -288,18 +242,10 @@ class UnigramTokenizer:
         """
         edges: list[Edge] = []
         place = 0
-        for content in split(text, RULES[self._content.split]):
-            word = content.decode()
-            for start in range(len(word)):
-                if word[start] not in self._pieces:
-                    unknown = Edge(
-                        place + start, place + start + 1, UNK_ID, self._content.unknown_score
-                    )
-                    edges.append(unknown)
-                for end in range(start + 1, min(len(word), start + self._longest) + 1):
-                    if (piece := self._pieces.get(word[start:end])) is not None:
-                        edges.append(Edge(place + start, place + end, piece[1], piece[0]))
-            place += len(word)
+        for word in split(text, RULES[self._content.split]):
+            characters = word.decode()
+            edges += self._cutter.edges(characters, place)
+            place += len(characters)
         return Lattice(place, edges)
 
     def ids_of(self, text: str, segmentation: Segmentation) -> list[int]:
@@ -308,17 +254,16 @@ class UnigramTokenizer:
         Unknown characters in a row become one ``<unk>`` within a word, as in ``encode``.
         """
         ids: list[int] = []
-        at, edges = 0, segmentation.edges
-        offset = 0
+        edges = list(segmentation.edges)
+        place = 0
         for content in split(text, RULES[self._content.split]):
             word = content.decode()
             path = []
-            while at < len(edges) and edges[at].end <= offset + len(word):
-                edge = edges[at]
-                path.append((edge.piece, edge.start - offset, edge.end - offset))
-                at += 1
-            ids += self._with_unknown(word, path)
-            offset += len(word)
+            while edges and edges[0].start < place + len(word):
+                edge = edges.pop(0)
+                path.append((edge.piece, edge.start - place, edge.end - place))
+            ids += self._cutter.with_unknown(word, path)
+            place += len(word)
         return ids
 
     def n_best(self, text: str, n: int) -> list[tuple[list[int], float]]:
@@ -347,10 +292,10 @@ class UnigramTokenizer:
     def unknown_words(self, texts: Iterable[str]) -> Counter[str]:
         """Return how often each word with ``<unk>`` stands in texts; none if they are bytes."""
         counts: Counter[str] = Counter()
-        if self._first_byte is None:
+        if not self._content.byte_fallback:
             for text in texts:
                 for word in split(text, RULES[self._content.split]):
-                    if UNK_ID in self._encode_word(word):
+                    if UNK_ID in self._cutter(word):
                         counts[word.decode()] += 1
         return counts
 
@@ -360,23 +305,14 @@ class UnigramTokenizer:
         Characters that it lacks become pieces, as probable as the rarest one, with ids after all
         others; where unknown characters are bytes none is lacking.
         """
-        if self._first_byte is not None:
-            return self
-        lacking = dict.fromkeys(one for word in words for one in word if one not in self._pieces)
-        if not lacking:
-            return self
-        least = min(self._content.pieces.values())
         content = self._content
-        return UnigramTokenizer(
-            unigram_file.Content(
-                content.split,
-                content.unknown,
-                {**content.pieces, **dict.fromkeys(lacking, least)},
-                content.unknown_score,
-                content.min_frequency,
-                content.special,
-            )
-        )
+        lacking = [character for word in words for character in word]
+        lacking = [character for character in lacking if character not in content.pieces]
+        if content.byte_fallback or not lacking:
+            return self
+        least = min(content.pieces.values())
+        pieces = {**content.pieces, **dict.fromkeys(lacking, least)}
+        return UnigramTokenizer(replace(content, pieces=pieces))
 
     # --- ids to text ---
 
@@ -425,7 +361,7 @@ class UnigramTokenizer:
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits of the SHA-256 of all that decides ids."""
         content = self._content
-        parts = [unigram_file.KIND, content.split, content.unknown, content.unknown_score]
+        parts = [unigram_file.KIND, content.split, content.byte_fallback, content.unknown_score]
         scores = list(content.pieces.values())
         written = json.dumps([*parts, self._vocabulary, scores])
         return hashlib.sha256(written.encode("ascii")).hexdigest()[:16]
@@ -466,19 +402,3 @@ class UnigramTokenizer:
         if not 0 <= token_id < self.vocab_size:
             raise DataError(f"no token has id {token_id}: ids run from 0 to {self.vocab_size - 1}")
         return token_id
-
-
-def _of_known(words: dict[str, int], known: set[str]) -> dict[str, int]:
-    """Return words without unknown characters, each cut into the parts beside them."""
-    counts: Counter[str] = Counter()
-    for word, uses in words.items():
-        part = ""
-        for character in word:
-            if character in known:
-                part += character
-            elif part:
-                counts[part] += uses
-                part = ""
-        if part:
-            counts[part] += uses
-    return counts

@@ -21,8 +21,6 @@ from tinylm.tokenizers.splitting import RULES
 KIND = "unigram"
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 """The names of the bytes that unknown characters become."""
-UNKNOWN = ("bytes", "unk")
-"""What unknown characters may become."""
 UNKNOWN_PENALTY = 10.0
 """An unknown character's log-probability is that of the rarest piece less this."""
 
@@ -33,8 +31,8 @@ class Content:
 
     split: str
     """Rule by which text is cut into words."""
-    unknown: str
-    """What unknown characters become: ``bytes`` or ``unk``."""
+    byte_fallback: bool
+    """Whether unknown characters become bytes, else ``<unk>``."""
     pieces: Mapping[str, float]
     """Log-probability of each piece, in id order."""
     unknown_score: float
@@ -48,7 +46,7 @@ class Content:
 
 class _Values(TypedDict):
     split: str
-    unknown: str
+    byte_fallback: bool
     unknown_score: float
     min_frequency: int | None
     special_tokens: list[Any]
@@ -70,7 +68,7 @@ def check(content: Content, refuse: Refuse) -> None:
     if not content.pieces:
         raise refuse("the vocabulary holds no piece")
     names = {*SPECIAL_TOKENS, *content.special}
-    names |= {*BYTES} if content.unknown == "bytes" else set()
+    names |= {*BYTES} if content.byte_fallback else set()
     for piece, score in content.pieces.items():
         if not piece:
             raise refuse("the vocabulary holds an empty piece")
@@ -104,7 +102,7 @@ def write(path: str | Path, content: Content) -> None:
     """
     values = {
         "split": content.split,
-        "unknown": content.unknown,
+        "byte_fallback": content.byte_fallback,
         "unknown_score": content.unknown_score,
         "min_frequency": content.min_frequency,
         "special_tokens": list(content.special),
@@ -122,15 +120,11 @@ def read(path: str | Path) -> Content:
     """
     refuse = refusal(path, DataError, files.ADVICE)
     values = checked(_Values, files.read(path, KIND), refuse)
-    for key, value, allowed in (
-        ("split", values["split"], tuple(RULES)),
-        ("unknown", values["unknown"], UNKNOWN),
-    ):
-        if value not in allowed:
-            raise refuse(f"{key} is {shown(value)}, but {' or '.join(allowed)} is needed")
+    if values["split"] not in RULES:
+        raise refuse(f"split is {shown(values['split'])}, but {' or '.join(RULES)} is needed")
     content = Content(
         split=values["split"],
-        unknown=values["unknown"],
+        byte_fallback=values["byte_fallback"],
         pieces=of_pairs(values["pieces"], values["scores"], refuse),
         unknown_score=values["unknown_score"],
         min_frequency=values["min_frequency"],

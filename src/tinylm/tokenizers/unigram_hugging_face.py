@@ -31,8 +31,7 @@ _NO_BYTES_DECODER = {"type": "Fuse"}
 def written(content: Content) -> dict[str, Any]:
     """Return a tokenizer as a file of the library holds it; ids are the same."""
     special = (*SPECIAL_TOKENS, *content.special)
-    byte_fallback = content.unknown == "bytes"
-    others = [*special, *(BYTES if byte_fallback else ())]
+    others = [*special, *(BYTES if content.byte_fallback else ())]
     least = content.unknown_score + UNKNOWN_PENALTY
     return hugging_face.written(
         {
@@ -42,7 +41,7 @@ def written(content: Content) -> dict[str, Any]:
                 *([name, least] for name in others),
                 *([piece, score] for piece, score in content.pieces.items()),
             ],
-            "byte_fallback": byte_fallback,
+            "byte_fallback": content.byte_fallback,
         },
         special,
         {
@@ -51,7 +50,7 @@ def written(content: Content) -> dict[str, Any]:
             "behavior": "Isolated",
             "invert": False,
         },
-        _DECODER if byte_fallback else _NO_BYTES_DECODER,
+        _DECODER if content.byte_fallback else _NO_BYTES_DECODER,
     )
 
 
@@ -81,19 +80,18 @@ def read(content: dict[str, Any], refuse: Refuse) -> Content:
     )
     everything = of_pairs([piece for piece, _ in pairs], [score for _, score in pairs], refuse)
     names = {*SPECIAL_TOKENS, *special, pairs[unk_id][0]}
-    unknown = "unk"
-    if model.get("byte_fallback"):
+    byte_fallback = bool(model.get("byte_fallback"))
+    if byte_fallback:
         missing = next((name for name in BYTES if name not in everything), None)
         if missing is not None:
             raise refuse(
                 f"model.byte_fallback is true, but model.vocab lacks {missing}: all 256 bytes are "
                 "needed"
             )
-        unknown = "bytes"
         names |= {*BYTES}
     held = Content(
         split=split,
-        unknown=unknown,
+        byte_fallback=byte_fallback,
         pieces={piece: score for piece, score in everything.items() if piece not in names},
         unknown_score=unknown_score(list(everything.values())),
         special=special,

@@ -19,7 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,29 @@ def train(words: Mapping[str, int], plan: Plan) -> dict[str, float]:
     total = math.log(sum(math.exp(scores[index]) for index in kept))
     result = {pieces[index]: float(scores[index]) - total for index in kept}
     return dict(sorted(result.items(), key=lambda item: (-item[1], item[0])))
+
+
+def of_known(words: Mapping[str, int], least: int) -> tuple[set[str], dict[str, int]]:
+    """Return the characters that are frequent enough, and words without others.
+
+    Args:
+        words: how often each stands in the texts.
+        least: how often a character must stand there.
+
+    Returns:
+        The characters, and the parts of words between unknown ones with their counts.
+    """
+    uses_of: Counter[str] = Counter()
+    for word, uses in words.items():
+        for character in word:
+            uses_of[character] += uses
+    known = {character for character, uses in uses_of.items() if uses >= least}
+    counts: Counter[str] = Counter()
+    for word, uses in words.items():
+        for is_known, run in groupby(word, known.__contains__):
+            if is_known:
+                counts["".join(run)] += uses
+    return known, counts
 
 
 def seeds(words: Mapping[str, int], plan: Plan) -> dict[str, int]:

@@ -39,13 +39,13 @@ def alphabet(words: Mapping[str, int], most: int) -> list[str]:
     for word, uses in words.items():
         for character in word:
             counts[character] += uses
-    kept = set(sorted(counts, key=lambda one: (-counts[one], one))[:most])
-    within = {one for word in words for one in _kept(word, kept)[1:]}
-    return [*sorted(kept), *(CONTINUES + one for one in sorted(within))]
+    kept = set(sorted(counts, key=lambda character: (-counts[character], character))[:most])
+    within = {character for word in words for character in _kept(word, kept)[1:]}
+    return [*sorted(kept), *(CONTINUES + character for character in sorted(within))]
 
 
 def _kept(word: str, kept: set[str]) -> str:
-    return "".join(one for one in word if one in kept)
+    return "".join(character for character in word if character in kept)
 
 
 def merged(left: str, right: str) -> str:
@@ -101,15 +101,15 @@ class _Corpus:
         known = set(pieces)
         for word in sorted(words):
             characters = _kept(word, known)
-            ids = [self._ids[one] for one in characters[:1]]
-            ids += [self._ids[CONTINUES + one] for one in characters[1:]]
+            ids = [self._ids[character] for character in characters[:1]]
+            ids += [self._ids[CONTINUES + character] for character in characters[1:]]
             self._add(len(self._words), ids, words[word])
             self._words.append(ids)
             self._uses.append(words[word])
 
     def _add(self, number: int, ids: Sequence[int], uses: int) -> None:
-        for one in ids:
-            self.counts[one] += uses
+        for token in ids:
+            self.counts[token] += uses
         for pair in pairwise(ids):
             self.pairs[pair] += uses
             if uses > 0:
