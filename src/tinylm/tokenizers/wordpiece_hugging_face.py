@@ -8,13 +8,15 @@ from typing import Any
 from tinylm.errors import shown
 from tinylm.reading.shapes import Refuse
 from tinylm.tokenizers import hugging_face
-from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK
+from tinylm.tokenizers.base import EOS, PAD, SOS, SPECIAL_TOKENS, UNK
 from tinylm.tokenizers.bert_words import WordRule
 from tinylm.tokenizers.wordpiece_file import Content, check
 from tinylm.tokenizers.wordpiece_training import CONTINUES
 
 _NORMALIZER = "BertNormalizer"
 _PRE_TOKENIZER = "BertPreTokenizer"
+_BERTS = {"[PAD]": PAD, "[CLS]": SOS, "[SEP]": EOS, "[MASK]": "<mask>"}
+"""What BERT calls tokens that have another name here."""
 
 
 def written(content: Content) -> dict[str, Any]:
@@ -45,7 +47,8 @@ def written(content: Content) -> dict[str, Any]:
 def read(content: dict[str, Any], refuse: Refuse) -> Content:
     """Return the tokenizer that a file of the library holds.
 
-    Its own name of the unknown token, such as ``[UNK]``, becomes ``<unk>``.
+    Its own name of the unknown token, such as ``[UNK]``, becomes ``<unk>``, and BERT's ``[PAD]``,
+    ``[CLS]``, ``[SEP]`` and ``[MASK]`` become ``<pad>``, ``<sos>``, ``<eos>`` and ``<mask>``.
 
     Args:
         content: of the file.
@@ -69,8 +72,8 @@ def read(content: dict[str, Any], refuse: Refuse) -> Content:
     vocabulary = hugging_face.vocabulary_of(model, refuse)
     if unknown not in vocabulary:
         raise refuse(f"model.vocab lacks {shown(unknown)}, which model.unk_token names")
-    special = tuple(name for name in hugging_face.special_of(content, refuse) if name != unknown)
-    names = {*SPECIAL_TOKENS, *special, unknown}
+    special = hugging_face.special_of(_renamed(content, unknown), refuse)
+    names = {*SPECIAL_TOKENS, *special, unknown, *_BERTS}
     held = Content(
         pieces=[piece for piece in vocabulary if piece not in names],
         rule=rule,
@@ -79,6 +82,20 @@ def read(content: dict[str, Any], refuse: Refuse) -> Content:
     )
     check(held, refuse)
     return held
+
+
+def _renamed(content: Mapping[str, Any], unknown: Any) -> dict[str, Any]:
+    """Return a file with the names that its added tokens have here."""
+    names = {**_BERTS, unknown: UNK}
+    added = content.get("added_tokens") or []
+    return {
+        "added_tokens": [
+            {**token, "content": names.get(token["content"], token["content"])}
+            if isinstance(token, dict) and isinstance(token.get("content"), str)
+            else token
+            for token in (added if isinstance(added, list) else [added])
+        ]
+    }
 
 
 def _rule(normalizer: Any, refuse: Refuse) -> WordRule:

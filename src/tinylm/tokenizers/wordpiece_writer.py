@@ -2,7 +2,8 @@
 
 The same pieces are read from the text that is written, but for unknown words. What cannot be known
 is guessed: the first quotation mark of two opens, an apostrophe after a word belongs to what comes
-next if that is an ending such as ``s`` or ``t``, and hyphens join.
+next if that is an ending such as ``s`` or ``t`` (so that a single quotation mark that opens after a
+word is written as one that closes), and hyphens join.
 """
 
 from __future__ import annotations
