@@ -306,6 +306,7 @@ COMMANDS = Registry(
         "handin": "tinylm.cli.handin:handin",
         "experiment": "tinylm.cli.experiment:experiment",
         "data": "tinylm.cli.data:data",
+        "tokenizer": "tinylm.cli.tokenizer:app",
         "config": "tinylm.cli.config:config",
     },
 )

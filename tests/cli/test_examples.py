@@ -23,7 +23,10 @@ def examples(help_text: str) -> list[str]:
 
 
 def test_every_command_and_no_other_has_examples(tinylm: Command) -> None:
-    groups = {"plan": ["advantage", "lora"]}
+    groups = {
+        "plan": ["advantage", "lora"],
+        "tokenizer": ["train", "encode", "decode", "export", "import"],
+    }
     inner = [f"{name} {command}" for name, commands in groups.items() for command in commands]
     assert set(EXAMPLES) == {*COMMANDS, *inner}
     for name, commands in groups.items():
@@ -35,7 +38,7 @@ def test_every_command_and_no_other_has_examples(tinylm: Command) -> None:
 @pytest.mark.parametrize("columns", ["40", "80"])
 def test_no_summary_is_cut(tinylm: Command, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    for command in ([], ["plan"]):
+    for command in ([], ["plan"], ["tokenizer"]):
         _, help_text, _ = tinylm(*command, "--help")
         assert "..." not in help_text.partition("Commands:\n")[2]
     assert "the same command goes on." in " ".join(tinylm("--help")[1].split())
@@ -44,7 +47,8 @@ def test_no_summary_is_cut(tinylm: Command, columns: str, monkeypatch: pytest.Mo
 def test_every_example_runs_as_it_is_printed(
     tinylm: Command, tiny_run: Path, tmp_path: Path
 ) -> None:
-    # In the current folder: what `make report` leaves, small, and labelled texts of a user.
+    # In the current folder: what `make report` leaves, small, and texts and ids of a user.
+    (tmp_path / "ids.txt").write_text("4 5 6\n")
     shutil.copytree(tiny_run, tmp_path / "runs/quick", symlinks=True)
     labelled(tmp_path / "labelled.jsonl")
     made = "tinylm finetune runs/quick --method sequence-classification --data labelled.jsonl"

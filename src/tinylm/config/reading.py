@@ -286,7 +286,8 @@ def _problem(kind: type, path: tuple[str, ...], details: Mapping[str, Any]) -> s
             own = {name for name, _ in field_help(settings_of(chosen), f"{_TOKENIZER}.")}
             if ".".join(path) in known:
                 same = [f"set {name} or " for name in sorted(own) if also_called(name, path[-1])]
-                return f"{key} has no effect with tokenizer.kind = {chosen}: {''.join(same)}leave it out"
+                advice = f"{''.join(same)}leave it out"
+                return f"{key} has no effect with tokenizer.kind = {chosen}: {advice}"
             known = [name for name in known if name in own or not name.startswith(f"{_TOKENIZER}.")]
         sections = [field.name for field in dataclasses.fields(kind)]
         return f"unknown key {key}{meant('.'.join(path), known, sections)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
 from tinylm.errors import DataError, shown
@@ -38,6 +39,7 @@ class Content:
 
 
 class _Values(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
     split: str
     min_frequency: int | None
     special_tokens: list[Any]

@@ -40,9 +40,16 @@ def written(content: Content) -> dict[str, Any]:
 def model_section(vocabulary: dict[str, int], merges: list[list[str]]) -> dict[str, Any]:
     """Return the section ``model``."""
     return {
-        **{"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None},
-        **{"end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False},
-        **{"ignore_merges": False, "vocab": vocabulary, "merges": merges},
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": False,
+        "vocab": vocabulary,
+        "merges": merges,
     }
 
 

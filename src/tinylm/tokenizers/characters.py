@@ -22,7 +22,7 @@ _WHITE = "\t\v\f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
 )
 _BY_CATEGORY = {"L": LETTER, "N": NUMBER}
 _FILLED = (range(0x40000), range(0xE0000, 0xE1000))
-"""No letter and no number lies in between or beyond: planes 4 to 13 are empty, 15 and 16 private."""
+"""No letter and no number lies elsewhere: planes 4 to 13 are empty, 15 and 16 private."""
 
 
 @functools.cache

@@ -63,8 +63,13 @@ def written(
         "padding": None,
         "added_tokens": [
             {
-                **{"id": number, "content": name, "single_word": False, "lstrip": False},
-                **{"rstrip": False, "normalized": False, "special": True},
+                "id": number,
+                "content": name,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
             }
             for number, name in enumerate(special)
         ],
@@ -167,7 +172,7 @@ def refuse_steps(
     """
     for key, values in expected.items():
         value = content.get(key)
-        kind = value.get("type") if isinstance(value, dict) else value
+        kind = value.get("type", "set") if isinstance(value, dict) else value
         if not any(kind is each or (kind == each and type(kind) is type(each)) for each in values):
             needed = " or ".join(
                 "nothing" if each is None else shown(each) for each in values if each != ""
@@ -181,7 +186,9 @@ def refuse_frame(content: Mapping[str, Any], refuse: Refuse) -> None:
     refuse_steps(
         content,
         {
-            **{"truncation": none, "padding": none, "normalizer": none},
+            "truncation": none,
+            "padding": none,
+            "normalizer": none,
             "post_processor": (None, *_FRAMING),
         },
         refuse,
@@ -190,6 +197,8 @@ def refuse_frame(content: Mapping[str, Any], refuse: Refuse) -> None:
 
 def model_of(content: Mapping[str, Any], refuse: Refuse) -> dict[str, Any]:
     """Return the section of the model."""
+    if "model" not in content or "added_tokens" not in content:
+        raise refuse("not a file of Hugging Face tokenizers (no model with added_tokens)")
     return checked(dict[str, Any], content.get("model"), lambda what: refuse(f"model {what}"))
 
 

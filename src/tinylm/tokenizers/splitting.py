@@ -85,7 +85,7 @@ def gpt2_end(text: Sequence[int], kinds: Sequence[int], start: int, stop: int) -
     if kind == SPACE and start + 1 < stop and kinds[start + 1] < SPACE:
         begin = start + 1
         kind = kinds[begin]
-    if kind == LETTER or kind == NUMBER:  # noqa: PLR1714 - two comparisons compile to less
+    if LETTER <= kind <= NUMBER:
         return run_end(kinds, begin, stop, kind, kind)
     if kind < SPACE:
         return run_end(kinds, begin, stop, OTHER, APOSTROPHE)
@@ -106,7 +106,7 @@ def cl100k_end(text: Sequence[int], kinds: Sequence[int], start: int, stop: int)
         after += 1
     if kind == NUMBER:
         digits = 1
-        while after < stop and (kinds[after] == INSIDE or kinds[after] == NUMBER):  # noqa: PLR1714
+        while after < stop and (kinds[after] == INSIDE or kinds[after] == NUMBER):
             digits += kinds[after] == NUMBER
             if digits > _DIGITS:
                 break
@@ -139,14 +139,14 @@ def ending_end(text: Sequence[int], start: int, stop: int, capital: int) -> int:
     if start + 1 >= stop:
         return start
     first = text[start + 1] | capital
-    if first == _S or first == _T or first == _M or first == _D:  # noqa: PLR1714
+    if first == _S or first == _T or first == _M or first == _D:  # noqa: SIM109 - compiled
         return start + 2
     if start + 2 >= stop:
         return start
     second = text[start + 2] | capital
     if first == _L and second == _L:
         return start + 3
-    if (first == _R or first == _V) and second == _E:  # noqa: PLR1714
+    if (first == _R or first == _V) and second == _E:  # noqa: SIM109 - compiled
         return start + 3
     if capital > 0 and text[start + 1] == _LONG_S_1 and text[start + 2] == _LONG_S_2:
         return start + 3

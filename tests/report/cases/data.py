@@ -37,6 +37,17 @@ def in_bytes(result: Result) -> None:
     unknown(0, 0, 0.0)(result)
 
 
+def in_pieces(held: int, most: int) -> Change:
+    """A trained tokenizer that loses nothing."""
+
+    def change(result: Result) -> None:
+        result.update(tokenizer="bpe", vocab_size=held, max_size=most, min_frequency=2)
+        result["splits"]["train"].update(text_bytes=1020, tokens=300, stories=50)
+        unknown(0, 0, 0.0)(result)
+
+    return change
+
+
 def unknown(train: int, validation: int, rate: float = 0.001) -> Change:
     def change(result: Result) -> None:
         splits = result["splits"]
@@ -73,6 +84,10 @@ CASES = [
         (in_bytes, "works on bytes: a token is one byte of a text's UTF-8"),
         (in_bytes, "and <eos> (its end).\nNo token of either split is unknown.", "different words"),
         (in_bytes, "tab:example shows", "tab:round-trip"),
+        (in_pieces(2_000, 2_000), "The vocabulary has 2,000 entries, its limit: 4 special tokens and"),
+        (in_pieces(2_000, 2_000), "1,996 strings of bytes. A token of the training split is 5.10"),
+        (in_pieces(900, 2_000), "limit of 2,000, since no other pair occurs 2 times: 4 special"),
+        (in_pieces(900, 2_000), "No token of either split is unknown.", "different words"),
         (None, "<eos> (its end). The vocabulary is built on the training split only, so that it"),
         (unknown(0, 0), "No token of either split is unknown."),
         (unknown(1, 0), "1 token of the training split (0.10\u202f%) and 0 of the validation sp"),

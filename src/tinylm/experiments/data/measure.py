@@ -45,7 +45,7 @@ def run(context: Context) -> dict[str, Any]:
         "tokenizer": config.tokenizer.kind,
         "special_tokens": len(data.tokenizer.special_tokens),
         "min_frequency": getattr(config.tokenizer, "min_frequency", None),
-        "max_size": getattr(config.tokenizer, "max_size", None),
+        "max_size": getattr(config.tokenizer, data.tokenizer.size_setting, None),
         "types_seen": data.tokenizer.types_seen,
         "splits": {
             name: {

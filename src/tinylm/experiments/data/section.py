@@ -81,7 +81,8 @@ def _tokens(data: Mapping[str, Any]) -> list[Block]:
     tokenizer = TOKENIZERS.load(data.get("tokenizer", "word"))  # earlier results name none
     trained, types = "", ""
     if tokenizer.trained:
-        trained, types = " " + TEXT.line("tokenizer, trained"), f"{vocabulary(data)} "
+        trained = " " + TEXT.line("tokenizer, trained")
+        types = f"{(tokens_made if tokenizer.lossless else vocabulary)(data)} "
     return [
         Heading(2, "From text to tokens", "sec:tokens"),
         *TEXT.blocks("tokenizer", explanation=tokenizer.explanation, trained=trained),
@@ -144,6 +145,22 @@ def vocabulary(data: Mapping[str, Any]) -> str:
     if dropped == 1:
         return f"{text} The other word is replaced by `<unk>`."
     return f"{text} The other {count(dropped)} words are replaced by `<unk>`."
+
+
+def tokens_made(data: Mapping[str, Any]) -> str:
+    """Return how many tokens there are where none is left out, and how long they are."""
+    special = data.get("special_tokens", _SPECIAL)
+    limit = "its limit" if data["vocab_size"] >= data["max_size"] else (
+        f"below its limit of {count(data['max_size'])}, since no other pair occurs "
+        f"{data['min_frequency']} times"
+    )  # fmt: skip
+    train = data["splits"]["train"]
+    each = train["text_bytes"] / max(1, train["tokens"] - 2 * train["stories"])
+    return (
+        f"The vocabulary has {count(data['vocab_size'])} entries, {limit}: {special} special tokens "
+        f"and {count(data['vocab_size'] - special)} strings of bytes. A token of the training "
+        f"split is {significant(each)} bytes long on average."
+    )
 
 
 def _unknown(train: Mapping[str, Any], validation: Mapping[str, Any]) -> str:

@@ -207,7 +207,7 @@ def _learn(symbols, bounds, uses, spelling, spelled, special, wanted, least):
     heap, waiting = np.empty((2 * state[_PAIRS] + 16, 3), np.int64), 0
     merges, done = np.empty((wanted, 3), np.int32), 0
     while True:
-        table, numbers, keys, counts, heads, nodes, touched = arrays
+        _, _, keys, counts, heads, nodes, touched = arrays
         if waiting + state[_TOUCHED] > len(heap):
             more = np.empty((2 * (waiting + state[_TOUCHED]), 3), np.int64)
             more[:waiting] = heap[:waiting]

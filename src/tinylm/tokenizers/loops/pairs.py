@@ -28,7 +28,7 @@ def place_of(keys, key):
     mask = np.uint64(len(keys) - 1)
     mixed = np.uint64(key) * _FACTOR
     place = (mixed ^ (mixed >> _HALF)) & mask
-    while keys[place] != NO_KEY and keys[place] != key:  # noqa: PLR1714
+    while keys[place] != NO_KEY and keys[place] != key:
         place = (place + np.uint64(1)) & mask
     return place
 
