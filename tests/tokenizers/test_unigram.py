@@ -3,6 +3,7 @@
 import json
 import math
 import random
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ HARD = [
     *("▁ ▁the ▁", "<pad> <unk><0x0A> <eos><0xF0>", "don't DON'T I'LL ſ'ſ", "12,345.678 ½ ²"),
     *("a" * 3000, "once" * 400 + "👍" * 50, "â€œmojibakeâ€\x9d", "�"),
 ]
+NOT_STRIPPED = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"byte_fallback": False},
@@ -151,10 +153,7 @@ def test_a_foreign_file_keeps_pieces_and_scores_and_gets_our_special_tokens() ->
     theirs = {
         "version": "1.0",
         "added_tokens": [
-            {
-                **{"id": 0, "content": "[UNK]", "special": True, "single_word": False},
-                **{"lstrip": False, "rstrip": False, "normalized": False},
-            }
+            {"id": 0, "content": "[UNK]", "special": True, **NOT_STRIPPED},
         ],
         "normalizer": None,
         "pre_tokenizer": UnigramTokenizer.train(
@@ -246,5 +245,5 @@ def test_a_table_of_words_that_is_full_starts_anew(monkeypatch: pytest.MonkeyPat
     for _ in range(2):
         ids, bounds = encoder(texts)
         places = bounds.tolist()
-        rows = [ids[a:b].tolist() for a, b in zip(places, places[1:], strict=False)]
+        rows = [ids[a:b].tolist() for a, b in pairwise(places)]
         assert rows == expected

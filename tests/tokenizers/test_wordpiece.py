@@ -36,6 +36,8 @@ HARD = [
     *("<pad> <unk>## ##a", "don't DON'T — “quoted” x-y", "12,345.678 ½ ≠ ;", "ΑΣ Σ İI ß"),
     *("a" * 3000, "once" * 25, "once" * 26, "â€œmojibakeâ€\x9d", "\ufffd a"),
 ]
+BERTS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+NOT_STRIPPED = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"lowercase": True},
@@ -228,7 +230,7 @@ def test_the_score_of_likelihood_prefers_pairs_whose_parts_are_rare() -> None:
 def test_refusals() -> None:
     with pytest.raises(DataError, match="hold no word"):
         WordPieceTokenizer.train([" \n"], WordPieceSettings())
-    with pytest.raises(ConfigError, match="vocab_size = 6 .* set it to 7 or more"):
+    with pytest.raises(ConfigError, match=r"vocab_size = 6 .* set it to 7 or more"):
         WordPieceTokenizer.train(["ab"], WordPieceSettings(vocab_size=6))
     for pieces, message in (
         ([], "holds no piece"),
@@ -273,26 +275,25 @@ def test_a_file_of_bert_is_read() -> None:
     content = {
         "version": "1.0",
         "added_tokens": [
-            {
-                **{"id": i, "content": name, "special": True, "single_word": False},
-                **{"lstrip": False, "rstrip": False, "normalized": False},
-            }
-            for i, name in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"))
+            {"id": i, "content": name, "special": True, **NOT_STRIPPED}
+            for i, name in enumerate(BERTS)
         ],
         "normalizer": {
-            **{"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True},
-            **{"strip_accents": None, "lowercase": True},
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": None,
+            "lowercase": True,
         },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
         "post_processor": None,
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {
-            **{"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"},
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100,
-            "vocab": {
-                **{"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4},
-                **{"the": 5, "cafe": 6, "##s": 7},
-            },
+            "vocab": {name: i for i, name in enumerate((*BERTS, "the", "cafe", "##s"))},
         },
     }
     theirs = tokenizers.Tokenizer.from_str(json.dumps(content))

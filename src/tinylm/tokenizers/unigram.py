@@ -128,6 +128,7 @@ class UnigramTokenizer:
     )
     trained = True
     lossless = True
+    whole_words = False
     size_setting = "vocab_size"
     foreign_model = "Unigram"
 

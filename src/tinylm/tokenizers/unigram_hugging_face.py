@@ -13,7 +13,7 @@ from tinylm.errors import shown
 from tinylm.reading import checked
 from tinylm.reading.shapes import Refuse
 from tinylm.tokenizers import hugging_face
-from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID
+from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK, UNK_ID
 from tinylm.tokenizers.splitting import PATTERNS
 from tinylm.tokenizers.unigram_file import (
     BYTES,
@@ -75,9 +75,7 @@ def read(content: dict[str, Any], refuse: Refuse) -> Content:
     unk_id = model.get("unk_id")
     if type(unk_id) is not int or not 0 <= unk_id < len(pairs):
         raise refuse(f"model.unk_id is {shown(unk_id)}, but the place of a token is needed")
-    special = tuple(
-        name for name in hugging_face.special_of(content, refuse) if name != pairs[unk_id][0]
-    )
+    special = hugging_face.special_of(content, refuse, {pairs[unk_id][0]: UNK})
     everything = of_pairs([piece for piece, _ in pairs], [score for _, score in pairs], refuse)
     names = {*SPECIAL_TOKENS, *special, pairs[unk_id][0]}
     byte_fallback = bool(model.get("byte_fallback"))

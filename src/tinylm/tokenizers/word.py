@@ -162,6 +162,7 @@ class WordTokenizer:
     )
     trained = True
     lossless = False
+    whole_words = True
     size_setting = "max_size"
     foreign_model = ""
 

@@ -133,6 +133,7 @@ class WordPieceTokenizer:
     )
     trained = True
     lossless = False
+    whole_words = False
     size_setting = "vocab_size"
     foreign_model = "WordPiece"
 

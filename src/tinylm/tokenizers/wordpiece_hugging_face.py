@@ -72,7 +72,7 @@ def read(content: dict[str, Any], refuse: Refuse) -> Content:
     vocabulary = hugging_face.vocabulary_of(model, refuse)
     if unknown not in vocabulary:
         raise refuse(f"model.vocab lacks {shown(unknown)}, which model.unk_token names")
-    special = hugging_face.special_of(_renamed(content, unknown), refuse)
+    special = hugging_face.special_of(content, refuse, {**_BERTS, str(unknown): UNK})
     names = {*SPECIAL_TOKENS, *special, unknown, *_BERTS}
     held = Content(
         pieces=[piece for piece in vocabulary if piece not in names],
@@ -82,20 +82,6 @@ def read(content: dict[str, Any], refuse: Refuse) -> Content:
     )
     check(held, refuse)
     return held
-
-
-def _renamed(content: Mapping[str, Any], unknown: Any) -> dict[str, Any]:
-    """Return a file with the names that its added tokens have here."""
-    names = {**_BERTS, unknown: UNK}
-    added = content.get("added_tokens") or []
-    return {
-        "added_tokens": [
-            {**token, "content": names.get(token["content"], token["content"])}
-            if isinstance(token, dict) and isinstance(token.get("content"), str)
-            else token
-            for token in (added if isinstance(added, list) else [added])
-        ]
-    }
 
 
 def _rule(normalizer: Any, refuse: Refuse) -> WordRule:
