@@ -129,7 +129,7 @@ class WordPieceTokenizer:
         "The tokenizer is WordPiece [[schuster2012]][[devlin2019]]: pairs of neighbouring pieces "
         "that are frequent in the training split become pieces, and a word is cut from the left "
         "into the longest that there are. A word that cannot be cut becomes `<unk>` whole. Spaces "
-        "are not in the tokens: decoding puts them where they commonly stand."
+        "and line breaks are not in the tokens: decoding puts spaces where they commonly stand."
     )
     trained = True
     lossless = False
