@@ -1,13 +1,14 @@
-"""Speed of the word tokenizer against Hugging Face ``tokenizers`` on the same rule, on one core.
+"""Speed of the tokenizers against Hugging Face ``tokenizers`` on the same rule, on one core.
 
-    python benchmarks/tokenizing.py [PATH] [--rounds 7] [--json OUT.json]
+    python benchmarks/tokenizing.py [PATH] [--kind word|bpe] [--rounds 7] [--json OUT.json]
 
 PATH is a text file (stories separated by ``<|endoftext|>``, or the whole file as one text) or a
 folder of such files; without it the embedded story grammar writes the text. Ids are checked to be
 identical before anything is timed. Every competitor ends with one Python list of ids a text, but
 for ``tinylm flat``, which ends with one NumPy array. Hugging Face runs twice: with the whole rule,
 and with its first steps taken out (texts come to it normalised and with their marks distinguished);
-ratios are to the latter, the faster one.
+ratios are to the latter, the faster one. ``--kind bpe`` measures byte-level BPE (``subwords.py``);
+``--repeat 20`` has every text 20 times, for a larger corpus.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ os.environ["RAYON_NUM_THREADS"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import pyarrow as pa
+import subwords
 import tokenizers
 from tables import hardware_line, print_table, table
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -33,6 +35,7 @@ from tinylm.config import DataConfig
 from tinylm.data.corpora import open_corpus
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.tokenizers import word_counts
+from tinylm.tokenizers.splitting import RULES
 from tinylm.tokenizers.word import WordSettings, WordTokenizer
 from tinylm.tokenizers.word_rule import AFTER_SPACE, NAMED, OPENING, normalise
 
@@ -90,10 +93,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--stories", type=int, default=5000, help="of the embedded corpus")
     parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--kind", choices=("word", "bpe"), default="word")
+    parser.add_argument("--vocab-size", type=int, default=10_000, help="of --kind bpe")
+    parser.add_argument("--split", choices=tuple(RULES), default="gpt2", help="of --kind bpe")
+    parser.add_argument("--repeat", type=int, default=1, help="how often every text is there")
     arguments = parser.parse_args()
     pa.set_cpu_count(1)
 
-    texts = read_texts(arguments.path, arguments.stories)
+    texts = read_texts(arguments.path, arguments.stories) * arguments.repeat
+    if arguments.kind == "bpe":
+        print(f"{hardware_line()}; 1 core")
+        size, split = arguments.vocab_size, arguments.split
+        result = {"benchmark": "tokenizing", "hardware": hardware_line(), "kind": "bpe"}
+        result |= subwords.run(texts, arguments.rounds, size, split)
+        if arguments.json:
+            arguments.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        return
     megabytes = sum(len(text.encode("utf-8")) for text in texts) / 1e6
     ours = WordTokenizer.train(texts, WordSettings())
     normal = [ours.rule.marked(normalise(text)) for text in texts]

@@ -15,6 +15,7 @@ app = typer.Typer(help="Train a tokenizer alone; encode and decode with it; exch
 app.command("train")(train)
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A tokenizer, such as train makes.")]
 _MOST_BYTES = 1 << 30
+_MOST_DIGITS = 12
 _ADVICE = "give another file"
 
 
@@ -87,14 +88,13 @@ def decode(
         written = decoded(read_bytes(file, _MOST_BYTES, DataError, _ADVICE), refuse)
     ids = []
     for number, word in enumerate(written.split(), 1):
-        if not (word.isascii() and word.isdigit() and len(word) <= len(str(opened.vocab_size))):
-            raise refuse(f"{shown(word)}, number {number}, is no id of the tokenizer's")
-        ids.append(int(word))
-        if ids[-1] >= opened.vocab_size:
+        whole = word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS
+        if not whole or int(word) >= opened.vocab_size:
+            last = opened.vocab_size - 1
             raise refuse(
-                f"{word}, number {number}, is no id of the tokenizer's, which has 0 to "
-                f"{opened.vocab_size - 1}"
+                f"{shown(word)}, number {number}, is no id of the tokenizer's, 0 to {last}"
             )
+        ids.append(int(word))
     text = opened.decode(ids)
     if out is None:
         say(text)

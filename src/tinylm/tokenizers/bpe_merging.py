@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 
 _KEPT = 1 << 14
@@ -28,16 +29,43 @@ class PlainEncoder:
             self._kept[word] = ids
         return ids
 
-    def merged(self, ids: list[int]) -> list[int]:
-        """Merge the pair of the lowest rank, the first from the left, until no pair has one."""
-        while len(ids) > 1:
-            ranked = [
-                (*merge, place)
-                for place in range(len(ids) - 1)
-                if (merge := self._merges.get((ids[place], ids[place + 1])))
-            ]
-            if not ranked:
-                break
-            _, token, place = min(ranked)
-            ids = [*ids[:place], token, *ids[place + 2 :]]
-        return ids
+    def merged(self, ids: Sequence[int]) -> list[int]:
+        """Merge the pair of the lowest rank, the first from the left, until no pair has one.
+
+        Pairs wait in a heap by rank and place, and one that has changed meanwhile is passed over,
+        so that a word of n bytes takes time in proportion to n log n.
+        """
+        ids = list(ids)
+        length = len(ids)
+        after = list(range(1, length + 1))
+        before = list(range(-1, length - 1))
+        waiting: dict[int, tuple[int, int]] = {}  # by place: rank and id of its pair
+        for place in range(length - 1):
+            merge = self._merges.get((ids[place], ids[place + 1]))
+            if merge is not None:
+                waiting[place] = merge
+        heap = [(rank, place) for place, (rank, _) in waiting.items()]
+        heapq.heapify(heap)
+        while heap:
+            rank, place = heapq.heappop(heap)
+            if waiting.get(place, (None, None))[0] != rank:
+                continue
+            taken = after[place]
+            ids[place] = waiting[place][1]
+            after[place] = after[taken]
+            waiting.pop(taken, None)
+            if after[place] < length:
+                before[after[place]] = place
+            for left in (before[place], place):
+                waiting.pop(left, None)
+                if left < 0 or after[left] == length:
+                    continue
+                merge = self._merges.get((ids[left], ids[after[left]]))
+                if merge is not None:
+                    waiting[left] = merge
+                    heapq.heappush(heap, (merge[0], left))
+        result, place = [], 0
+        while place < length:
+            result.append(ids[place])
+            place = after[place]
+        return result
