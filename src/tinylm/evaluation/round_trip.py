@@ -1,7 +1,7 @@
 """What a tokenizer loses: how often ``decode(encode(text))`` is the text, and what differs if not.
 
-Compared up to typographic marks, which ``normalise`` writes in ASCII in both, over the texts without
-``<unk>``. A text that comes back otherwise may differ in several ways:
+Compared up to typographic marks, which ``normalise`` writes in ASCII in both, over the texts
+without ``<unk>``. A text that comes back otherwise may differ in several ways:
 
 - *capitals*: without white space the texts are the same but for case;
 - *line breaks*: they stand elsewhere between the other characters;

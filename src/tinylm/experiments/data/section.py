@@ -157,8 +157,8 @@ def tokens_made(data: Mapping[str, Any]) -> str:
     train = data["splits"]["train"]
     each = train["text_bytes"] / max(1, train["tokens"] - 2 * train["stories"])
     return (
-        f"The vocabulary has {count(data['vocab_size'])} entries, {limit}: {special} special tokens "
-        f"and {count(data['vocab_size'] - special)} pieces of words. A token of the "
+        f"The vocabulary has {count(data['vocab_size'])} entries, {limit}: {special} special "
+        f"tokens and {count(data['vocab_size'] - special)} pieces of words. A token of the "
         f"training split is {significant(each)} bytes long on average."
     )
 
