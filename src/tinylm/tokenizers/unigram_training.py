@@ -9,8 +9,8 @@
 
 2 and 3 take turns until the vocabulary is small enough; then EM goes on alone. All words are worked
 on at once, by operations on arrays, place by place: ``Cuts`` holds every piece at every place of
-every word, a few dozen bytes each, and one round over the 5 million characters of a small corpus
-(16,000 words) takes about a tenth of a second.
+every word, 40 bytes each. Of a corpus of 5 MB, which has 8,300 different words, these are 230,000,
+and a round of EM takes about 0.02 s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -70,8 +70,8 @@ def train(words: Mapping[str, int], plan: Plan) -> dict[str, float]:
     seed = seeds(counts, plan)
     pieces = list(seed)
     single = np.array([len(piece) == 1 for piece in pieces])
-    start = np.array(list(seed.values()), np.float64)
-    scores = np.log(start / start.sum())
+    weights = np.array(list(seed.values()), np.float64)
+    scores = np.log(weights / weights.sum())
     corpus = cuts(ordered, pieces, plan.longest)
     own = cuts(pieces, pieces, plan.longest, whole=False)
     # A number is the place in ``pieces`` all along: pieces that are gone are marked, not moved.
@@ -183,10 +183,13 @@ class Cuts:
         kept = alive[self.piece]
         if kept.all():
             return self
-        return Cuts(
-            *(part[kept] for part in (self.start, self.end, self.piece, self.step, self.rest)),
-            self.first,
-            self.last,
+        return replace(
+            self,
+            start=self.start[kept],
+            end=self.end[kept],
+            piece=self.piece[kept],
+            step=self.step[kept],
+            rest=self.rest[kept],
         )
 
 
@@ -267,7 +270,7 @@ def expected_counts(cuts: Cuts, scores: Floats, uses: Floats) -> tuple[Floats, f
     totals = forward[cuts.last]  # (words,)
     word = np.searchsorted(cuts.last, cuts.end)
     share = np.exp(forward[cuts.start] + edge + backward[cuts.end] - totals[word])
-    counts = np.bincount(cuts.piece, share * uses[word], len(scores))
+    counts: Floats = np.bincount(cuts.piece, share * uses[word], len(scores)).astype(np.float64)
     return counts, float(uses @ totals)
 
 
