@@ -79,9 +79,7 @@ def test_the_vocabulary_is_as_large_as_asked(tinylm: Command, tmp_path: Path, ki
 
 def test_the_training_split_alone_decides(tinylm: Command, tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
-    (tmp_path / "text/a-train.txt").write_text(
-        "zebra zebra\n<|endoftext|>\nthe zebra\n<|endoftext|>\n"
-    )
+    (tmp_path / "text/a-train.txt").write_text("zebra zebra\n<|endoftext|>\nzebra\n<|endoftext|>\n")
     (tmp_path / "text/a-valid.txt").write_text("giraffe giraffe giraffe\n<|endoftext|>\n")
     status, _, err = tinylm("tokenizer", "train", "--data", "text", "--out", "it.json")
     assert status == 0, err

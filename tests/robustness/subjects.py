@@ -66,6 +66,7 @@ from tinylm.language_model import LanguageModel
 from tinylm.reading import signed
 from tinylm.registry import METHODS, TOKENIZERS
 from tinylm.report import typst
+from tinylm.tokenizers import hugging_face
 from tinylm.tokenizers.base import SOS_ID
 from tinylm.training.commands import Commands
 from tinylm.training.tracking import Tracker, read_metrics
@@ -417,6 +418,32 @@ def use_bytes(base: Base, folder: Path) -> str:
     tokenizer = TOKENIZERS.load("bytes").load(folder / "bytes.json")
     ids = tokenizer.encode(TEXT)
     return digest(ids, tokenizer.decode(ids), tokenizer.special_tokens)
+
+
+def make_bpe(base: Base, folder: Path) -> None:
+    """Save a tokenizer of a few merges, and the same as a file of Hugging Face tokenizers."""
+    kind = TOKENIZERS.load("bpe")
+    made = kind.train([TEXT, TEXT], kind.Settings(vocab_size=290, special_tokens=("<user>",)))
+    made.save(folder / "bpe.json")
+
+
+def use_bpe(base: Base, folder: Path) -> str:
+    tokenizer = TOKENIZERS.load("bpe").load(folder / "bpe.json")
+    ids = tokenizer.encode(TEXT)
+    return digest(ids, tokenizer.decode(ids), tokenizer.special_tokens)
+
+
+def make_hugging_face(base: Base, folder: Path) -> None:
+    """Write what make_bpe saves as a file of Hugging Face tokenizers."""
+    make_bpe(base, folder)
+    content = TOKENIZERS.load("bpe").load(folder / "bpe.json").to_hugging_face()
+    (folder / "bpe.json").write_text(json.dumps(content), "utf-8")
+
+
+def use_hugging_face(base: Base, folder: Path) -> str:
+    tokenizer = hugging_face.read(folder / "bpe.json")
+    ids = tokenizer.encode(TEXT)
+    return digest(tokenizer.decode(ids), tokenizer.vocab_size)
 
 
 def use_kept_vectors(base: Base, folder: Path) -> str:
@@ -777,6 +804,12 @@ SUBJECTS = [
     Subject("tokenizer.json", copy_cache, "tokenizer-*.json", JSON, use_tokenizer,
             sign_json),
     Subject("tokenizer.json of bytes", make_bytes, "*", JSON, use_bytes, sign_json),
+    Subject("tokenizer.json of bpe", make_bpe, "*", JSON, use_bpe, sign_json),
+    Subject(
+        "a file of Hugging Face tokenizers",
+        *(make_hugging_face, "*", JSON, use_hugging_face),
+        guarded=False,
+    ),
     Subject("kept vectors", copy_cache, "vectors-*.safetensors", TENSORS, use_kept_vectors,
             sign_vectors),
     Subject("corpus .txt, marked", make_texts("\n<|endoftext|>\n"), "*", BYTES, use_corpus(),

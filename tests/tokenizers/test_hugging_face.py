@@ -160,5 +160,5 @@ def test_what_does_not_fit_is_refused_by_name(
 
 @pytest.mark.parametrize("content", [{}, {"model": {}}, [], {"added_tokens": [], "model": {}}])
 def test_another_file_is_refused(tmp_path: Path, content: Any) -> None:
-    with pytest.raises(DataError, match="hf.json"):
+    with pytest.raises(DataError, match=r"hf\.json"):
         hugging_face.read(written(content, tmp_path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import unicodedata
 
 import numpy as np
@@ -41,7 +42,7 @@ def compiled_split(text: str, rule: int) -> list[str]:
     kinds = np.empty_like(content)
     write_kinds(content, kinds_of_characters(), kinds)
     ends = compiled_ends(rule, content, kinds)
-    return [content[a:b].tobytes().decode() for a, b in zip(ends, ends[1:], strict=False)]
+    return [content[a:b].tobytes().decode() for a, b in itertools.pairwise(ends)]
 
 
 def plain_split(text: str, rule: int) -> list[str]:

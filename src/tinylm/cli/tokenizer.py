@@ -90,10 +90,8 @@ def decode(
     for number, word in enumerate(written.split(), 1):
         whole = word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS
         if not whole or int(word) >= opened.vocab_size:
-            last = opened.vocab_size - 1
-            raise refuse(
-                f"{shown(word)}, number {number}, is no id of the tokenizer's, 0 to {last}"
-            )
+            place = f"{shown(word)}, number {number},"
+            raise refuse(f"{place} is no id of the tokenizer's, 0 to {opened.vocab_size - 1}")
         ids.append(int(word))
     text = opened.decode(ids)
     if out is None:

@@ -84,7 +84,7 @@ CASES = [
         (in_bytes, "works on bytes: a token is one byte of a text's UTF-8"),
         (in_bytes, "and <eos> (its end).\nNo token of either split is unknown.", "different words"),
         (in_bytes, "tab:example shows", "tab:round-trip"),
-        (in_pieces(2_000, 2_000), "The vocabulary has 2,000 entries, its limit: 4 special tokens and"),
+        (in_pieces(2_000, 2_000), "vocabulary has 2,000 entries, its limit: 4 special tokens and"),
         (in_pieces(2_000, 2_000), "1,996 pieces of words. A token of the training split is 5.10"),
         (in_pieces(900, 2_000), "limit of 2,000, since no other would occur 2 times: 4 special"),
         (in_pieces(900, 2_000), "No token of either split is unknown.", "different words"),

@@ -249,7 +249,7 @@ def _learn(symbols, bounds, uses, spelling, spelled, special, wanted, least):
         if 0 <= token < special:
             continue
         if token < 0:
-            token = np.int32(tokens)
+            token = tokens
             slots[place] = token
             hashes[token], token_starts[token], token_lengths[token] = value, filled, length
             tokens, filled = tokens + 1, end
