@@ -841,7 +841,10 @@ SUBJECTS = [
         guarded=False,
     ),
     *(
-        Subject(f"tokenizer.json of {name}", make_pieces(name), "*", JSON, use_pieces(name), sign_json)
+        Subject(
+            f"tokenizer.json of {name}",
+            *(make_pieces(name), "*", JSON, use_pieces(name), sign_json),
+        )
         for name in ("unigram", "wordpiece")
     ),
     *(
