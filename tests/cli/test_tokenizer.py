@@ -66,15 +66,15 @@ def test_every_kind_is_trained_encodes_and_decodes(
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_the_vocabulary_is_as_large_as_asked(tinylm: Command, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "it.json"
-    given = ("tokenizer", "train", "--kind", kind, *SMALL, "--out", path, "--vocab-size", 300)
+    given = ("tokenizer", "train", "--kind", kind, *SMALL, "--out", path, "--vocab-size", 325)
     status, out, err = tinylm(*given)
     if not TOKENIZERS.load(kind).size_setting:
         assert status == 1
         assert err == "tinylm: --vocab-size has no effect on a tokenizer of bytes\n"
         return
     assert status == 0, err
-    assert ": 300 types, of which 4 are special tokens" in out
-    assert files.load(path).vocab_size == 300
+    assert ": 325 types, of which 4 are special tokens" in out
+    assert files.load(path).vocab_size == 325
 
 
 def test_the_training_split_alone_decides(tinylm: Command, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ REFUSED: list[tuple[tuple[Any, ...], str]] = [
     (("import", "bpe.json", "--out", "x.json"), "bpe.json: not a file of Hugging Face tokenizers"),
     (
         ("import", "wordlevel.json", "--out", "x.json"),
-        "model.type is 'WordLevel', but BPE is needed",
+        "model.type is 'WordLevel', but BPE or Unigram or WordPiece is needed",
     ),
 ]
 
