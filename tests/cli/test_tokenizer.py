@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 import pytest
 import tokenizers
 
+from tests.conftest import tiny_settings
+from tinylm.config import load_config
+from tinylm.data.corpora import open_corpus
 from tinylm.registry import TOKENIZERS
 from tinylm.tokenizers import files
 
@@ -79,7 +83,9 @@ def test_the_vocabulary_is_as_large_as_asked(tinylm: Command, tmp_path: Path, ki
 
 def test_the_training_split_alone_decides(tinylm: Command, tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
-    (tmp_path / "text/a-train.txt").write_text("zebra zebra\n<|endoftext|>\nzebra\n<|endoftext|>\n")
+    (tmp_path / "text/a-train.txt").write_text(
+        "zebra zebra zebra\n<|endoftext|>\nzebra\n<|endoftext|>\n"
+    )
     (tmp_path / "text/a-valid.txt").write_text("giraffe giraffe giraffe\n<|endoftext|>\n")
     status, _, err = tinylm("tokenizer", "train", "--data", "text", "--out", "it.json")
     assert status == 0, err
@@ -197,3 +203,31 @@ def test_a_text_that_is_piped_in(
             status, _, err = tinylm("tokenizer", command, path)
             assert status == 1
             assert err.startswith(f"tinylm: no {what}: give --file")
+
+
+@pytest.mark.parametrize("split", ["gpt2", "cl100k"])
+def test_a_model_is_trained_on_bpe_generates_and_is_evaluated(
+    tinylm: Command, tmp_path: Path, split: str
+) -> None:
+    settings = [*tiny_settings(tmp_path / "cache"), "tokenizer.kind=bpe", "data.corpus=stories"]
+    settings += ["tokenizer.vocab_size=400", f"tokenizer.split={split}"]
+    overrides = [word for setting in settings for word in ("-o", setting)]
+    status, _, err = tinylm("train", "--name", "it", *overrides)
+    assert status == 0, err
+    status, out, err = tinylm("generate", "runs/it", "Once upon", "--seed", 1)
+    assert status == 0, err
+    assert out.startswith("Once upon")
+    status, out, err = tinylm("evaluate", "runs/it", "--json")
+    assert status == 0, err
+    measured = json.loads(out)
+    saved = next((tmp_path / "runs/it/checkpoints").glob("step-*/tokenizer.json"))
+    tokenizer = files.load(saved)
+    assert tokenizer.vocab_size == 400
+    # Bits per byte are the loss over the bytes of the text itself, for every text is kept.
+    texts = list(open_corpus(load_config(overrides=settings).data).validation())
+    split_of = measured["validation"]
+    framed = sum(len(ids) + 2 for ids in tokenizer.encode_batch(texts))  # <sos> and <eos>
+    assert split_of["tokens"] == framed - 1
+    nats = split_of["loss"] * split_of["tokens"]
+    text_bytes = sum(len(text.encode()) for text in texts)
+    assert split_of["bits_per_byte"] == pytest.approx(nats / text_bytes / math.log(2), rel=1e-9)

@@ -135,15 +135,15 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm data --data letters --show 2 -o data.train_stories=1000",
         "tinylm data --preset quick -o data.train_stories=1000",
     ),
-    "tokenizer": (
-        "tinylm tokenizer train --kind bpe --vocab-size 400 --data letters --out letters.json",
-        "tinylm tokenizer export letters.json --out letters-hf.json",
-    ),
     "tokenizer train": (
         "tinylm tokenizer train --kind bpe --vocab-size 400 --data stories --out bpe.json "
         "-o data.train_stories=200",
         "tinylm tokenizer train --kind word --data stories --out word.json -o min_frequency=3 "
         "-o data.train_stories=200",
+    ),
+    "tokenizer": (
+        "tinylm tokenizer encode bpe.json --file labelled.jsonl --tokens",
+        "tinylm tokenizer export bpe.json --out hugging-face.json",
     ),
     "tokenizer encode": (
         "tinylm tokenizer encode bpe.json --file labelled.jsonl",
@@ -153,13 +153,13 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm tokenizer decode bpe.json --file ids.txt",
         "tinylm tokenizer decode word.json --file ids.txt",
     ),
-    "tokenizer export": (
-        "tinylm tokenizer export bpe.json --out hugging-face.json",
-        "tinylm tokenizer export letters.json --out hugging-face.json",
-    ),
     "tokenizer import": (
         "tinylm tokenizer import hugging-face.json --out again.json",
-        "tinylm tokenizer import letters-hf.json --out again.json",
+        "tinylm tokenizer import hugging-face.json --out third.json",
+    ),
+    "tokenizer export": (
+        "tinylm tokenizer export bpe.json --out hugging-face.json",
+        "tinylm tokenizer export again.json --out hugging-face-again.json",
     ),
     "config": (
         "tinylm config --preset quick",

@@ -20,7 +20,8 @@ def train(
         str,
         typer.Option(
             metavar="SOURCE",
-            help="A folder or file of text, or the name of a corpus; its training split is read.",
+            help="Whose training split is read: a folder or file of text, or the name of a corpus: "
+            "stories, letters, tinystories.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The tokenizer's file.")],
