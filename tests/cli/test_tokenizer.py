@@ -205,13 +205,22 @@ def test_a_text_that_is_piped_in(
             assert err.startswith(f"tinylm: no {what}: give --file")
 
 
-@pytest.mark.parametrize("split", ["gpt2", "cl100k"])
-def test_a_model_is_trained_on_bpe_generates_and_is_evaluated(
-    tinylm: Command, tmp_path: Path, split: str
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("bpe", "split=gpt2"),
+        ("bpe", "split=cl100k"),
+        ("unigram", "split=gpt2"),
+        ("unigram", "byte_fallback=false"),
+        ("wordpiece", "lowercase=true"),
+    ],
+)
+def test_a_model_is_trained_on_pieces_generates_and_is_evaluated(
+    tinylm: Command, tmp_path: Path, kind: str, setting: str
 ) -> None:
-    settings = [*tiny_settings(tmp_path / "cache"), "tokenizer.kind=bpe", "data.corpus=stories"]
-    settings += ["tokenizer.vocab_size=400", f"tokenizer.split={split}"]
-    overrides = [word for setting in settings for word in ("-o", setting)]
+    settings = [*tiny_settings(tmp_path / "cache"), f"tokenizer.kind={kind}", "data.corpus=stories"]
+    settings += ["tokenizer.vocab_size=400", f"tokenizer.{setting}"]
+    overrides = [word for each in settings for word in ("-o", each)]
     status, _, err = tinylm("train", "--name", "it", *overrides)
     assert status == 0, err
     status, out, err = tinylm("generate", "runs/it", "Once upon", "--seed", 1)
