@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -255,13 +255,13 @@ class UnigramTokenizer:
         Unknown characters in a row become one ``<unk>`` within a word, as in ``encode``.
         """
         ids: list[int] = []
-        edges = list(segmentation.edges)
+        edges = deque(segmentation.edges)
         place = 0
         for content in split(text, RULES[self._content.split]):
             word = content.decode()
             path = []
             while edges and edges[0].start < place + len(word):
-                edge = edges.pop(0)
+                edge = edges.popleft()
                 path.append((edge.piece, edge.start - place, edge.end - place))
             ids += self._cutter.with_unknown(word, path)
             place += len(word)
