@@ -30,6 +30,7 @@ format: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/tokenizing.py
+	for kind in unigram wordpiece; do $(BIN)/python benchmarks/pieces.py --kind $$kind || exit 1; done
 	for shape in first wide long; do $(BIN)/python benchmarks/training.py --shape $$shape || exit 1; done
 	$(BIN)/python benchmarks/busy.py
 	$(BIN)/python benchmarks/decoding.py

@@ -56,6 +56,8 @@ TOKENIZERS = Registry(
         "word": "tinylm.tokenizers.word:WordTokenizer",
         "bytes": "tinylm.tokenizers.bytes:BytesTokenizer",
         "bpe": "tinylm.tokenizers.bpe:BPETokenizer",
+        "unigram": "tinylm.tokenizers.unigram:UnigramTokenizer",
+        "wordpiece": "tinylm.tokenizers.wordpiece:WordPieceTokenizer",
     },
 )
 

@@ -70,15 +70,15 @@ def test_every_kind_is_trained_encodes_and_decodes(
 @pytest.mark.parametrize("kind", TOKENIZERS)
 def test_the_vocabulary_is_as_large_as_asked(tinylm: Command, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "it.json"
-    given = ("tokenizer", "train", "--kind", kind, *SMALL, "--out", path, "--vocab-size", 300)
+    given = ("tokenizer", "train", "--kind", kind, *SMALL, "--out", path, "--vocab-size", 325)
     status, out, err = tinylm(*given)
     if not TOKENIZERS.load(kind).size_setting:
         assert status == 1
         assert err == "tinylm: --vocab-size has no effect on a tokenizer of bytes\n"
         return
     assert status == 0, err
-    assert ": 300 types, of which 4 are special tokens" in out
-    assert files.load(path).vocab_size == 300
+    assert ": 325 types, of which 4 are special tokens" in out
+    assert files.load(path).vocab_size == 325
 
 
 def test_the_training_split_alone_decides(tinylm: Command, tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ REFUSED: list[tuple[tuple[Any, ...], str]] = [
     (("import", "bpe.json", "--out", "x.json"), "bpe.json: not a file of Hugging Face tokenizers"),
     (
         ("import", "wordlevel.json", "--out", "x.json"),
-        "model.type is 'WordLevel', but BPE is needed",
+        "model.type is 'WordLevel', but BPE or Unigram or WordPiece is needed",
     ),
 ]
 
@@ -205,13 +205,22 @@ def test_a_text_that_is_piped_in(
             assert err.startswith(f"tinylm: no {what}: give --file")
 
 
-@pytest.mark.parametrize("split", ["gpt2", "cl100k"])
-def test_a_model_is_trained_on_bpe_generates_and_is_evaluated(
-    tinylm: Command, tmp_path: Path, split: str
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("bpe", "split=gpt2"),
+        ("bpe", "split=cl100k"),
+        ("unigram", "split=gpt2"),
+        ("unigram", "byte_fallback=false"),
+        ("wordpiece", "lowercase=true"),
+    ],
+)
+def test_a_model_is_trained_on_pieces_generates_and_is_evaluated(
+    tinylm: Command, tmp_path: Path, kind: str, setting: str
 ) -> None:
-    settings = [*tiny_settings(tmp_path / "cache"), "tokenizer.kind=bpe", "data.corpus=stories"]
-    settings += ["tokenizer.vocab_size=400", f"tokenizer.split={split}"]
-    overrides = [word for setting in settings for word in ("-o", setting)]
+    settings = [*tiny_settings(tmp_path / "cache"), f"tokenizer.kind={kind}", "data.corpus=stories"]
+    settings += ["tokenizer.vocab_size=400", f"tokenizer.{setting}"]
+    overrides = [word for each in settings for word in ("-o", each)]
     status, _, err = tinylm("train", "--name", "it", *overrides)
     assert status == 0, err
     status, out, err = tinylm("generate", "runs/it", "Once upon", "--seed", 1)

@@ -168,7 +168,14 @@ def test_an_entry_that_carries_nothing_is_missed(table: str) -> None:
             "DISTILLATIONS": ("label", "noun", "explanation", "Settings"),
             "RULES": ("label", "noun", "explanation", "Settings"),
             "ALIGNMENTS": ("label", "noun", "explanation", "Settings"),
-            "TOKENIZERS": ("label", "explanation", "trained", "lossless", "Settings"),
+            "TOKENIZERS": (
+                "label",
+                "explanation",
+                "trained",
+                "lossless",
+                "whole_words",
+                "Settings",
+            ),
             "POSITIONS": ("label", "explanation"),
         }.items()
         for name in TABLES[table]

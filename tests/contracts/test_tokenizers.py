@@ -40,7 +40,7 @@ TRICKY = ["", " \n\t", "zyxwv Qqq", "<pad> <eos>", "Ünïcödé — “quotes”
 
 SETTINGS: dict[str, Any] = {"word": {"min_frequency": 1}}
 """Settings with which the training texts hold nothing unknown, where they are not the default."""
-SMALLEST = {"word": 4 + 1, "bpe": 4 + 256}
+SMALLEST = {"word": 4 + 1, "bpe": 4 + 256, "unigram": 4 + 256 + 37, "wordpiece": 4 + 55}
 """Size of the smallest vocabulary of those that are trained."""
 TRAINED = [name for name in TOKENIZERS if TOKENIZERS.load(name).trained]
 EXTRA = ("<user>", "<assistant>")
@@ -239,7 +239,7 @@ def test_what_is_rarer_than_min_frequency_is_no_token(name: str) -> None:
         for least in (2, 3)
         for tokenizer in [made(name, texts, min_frequency=least)]
     }
-    assert tokens[3] < tokens[2]
+    assert len(tokens[3]) < len(tokens[2])
     assert "zebra" in tokens[2] - tokens[3]
     assert "giraffe" in tokens[3]
 
@@ -275,7 +275,7 @@ def test_what_is_exported_gives_the_same_ids_in_the_library_and_comes_back(
     texts = [*TEXTS, *TRICKY, "<user>x<pad> <assistant>"]
     assert [theirs.encode(text).ids for text in texts] == tokenizer.encode_batch(texts)
     assert theirs.get_vocab_size() == tokenizer.vocab_size
-    for text in texts:
+    for text in texts if tokenizer.lossless else []:  # what is lost is not guessed alike
         ids = [SOS_ID, *tokenizer.encode(text), EOS_ID]
         assert theirs.decode(ids, skip_special_tokens=True) == tokenizer.decode(ids)
     if type(tokenizer).foreign_model:

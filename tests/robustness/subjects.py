@@ -446,6 +446,36 @@ def use_hugging_face(base: Base, folder: Path) -> str:
     return digest(tokenizer.decode(ids), tokenizer.vocab_size)
 
 
+def make_pieces(name: str, *, foreign: bool = False) -> Callable[[Base, Path], None]:
+    """Return what saves a tokenizer of pieces, or its file of Hugging Face tokenizers."""
+
+    def make(base: Base, folder: Path) -> None:
+        kind = TOKENIZERS.load(name)
+        tokenizer = kind.train([TEXT, TEXT], kind.Settings(special_tokens=("<user>",)))
+        if foreign:
+            content = json.dumps(tokenizer.to_hugging_face())
+            (folder / "pieces.json").write_text(content, "utf-8")
+        else:
+            tokenizer.save(folder / "pieces.json")
+
+    return make
+
+
+def use_pieces(name: str) -> Callable[[Base, Path], str]:
+    def use(base: Base, folder: Path) -> str:
+        tokenizer = TOKENIZERS.load(name).load(folder / "pieces.json")
+        ids = tokenizer.encode(TEXT)
+        return digest(ids, tokenizer.decode(ids), tokenizer.special_tokens)
+
+    return use
+
+
+def use_foreign_pieces(base: Base, folder: Path) -> str:
+    tokenizer = hugging_face.read(folder / "pieces.json")
+    ids = tokenizer.encode(TEXT)
+    return digest(tokenizer.decode(ids), tokenizer.vocab_size)
+
+
 def use_kept_vectors(base: Base, folder: Path) -> str:
     own = base_file(base, "vectors-*.safetensors")
     with safetensors.safe_open(own, framework="numpy") as file:
@@ -809,6 +839,21 @@ SUBJECTS = [
         "a file of Hugging Face tokenizers",
         *(make_hugging_face, "*", JSON, use_hugging_face),
         guarded=False,
+    ),
+    *(
+        Subject(
+            f"tokenizer.json of {name}",
+            *(make_pieces(name), "*", JSON, use_pieces(name), sign_json),
+        )
+        for name in ("unigram", "wordpiece")
+    ),
+    *(
+        Subject(
+            f"a file of Hugging Face tokenizers, {name}",
+            *(make_pieces(name, foreign=True), "*", JSON, use_foreign_pieces),
+            guarded=False,
+        )
+        for name in ("unigram", "wordpiece")
     ),
     Subject("kept vectors", copy_cache, "vectors-*.safetensors", TENSORS, use_kept_vectors,
             sign_vectors),

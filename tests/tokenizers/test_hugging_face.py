@@ -100,7 +100,11 @@ def put(content: dict[str, Any], place: str, value: Any) -> dict[str, Any]:
 
 
 MISFITS: list[tuple[str, Any, str]] = [
-    ("model.type", "WordLevel", "model.type is 'WordLevel', but BPE is needed"),
+    (
+        "model.type",
+        "WordLevel",
+        "model.type is 'WordLevel', but BPE or Unigram or WordPiece is needed",
+    ),
     ("model.dropout", 0.1, "model.dropout is 0.1, but nothing or 0.0 is needed"),
     ("model.continuing_subword_prefix", "##", "model.continuing_subword_prefix is '##'"),
     ("model.end_of_word_suffix", "</w>", "model.end_of_word_suffix is '</w>', but nothing"),

@@ -1,7 +1,7 @@
 """What a tokenizer loses: how often ``decode(encode(text))`` is the text, and what differs if not.
 
-Compared up to typographic marks, which ``normalise`` writes in ASCII, over the texts without
-``<unk>``. A text that comes back otherwise may differ in several ways:
+Compared up to typographic marks, which ``normalise`` writes in ASCII in both, over the texts
+without ``<unk>``. A text that comes back otherwise may differ in several ways:
 
 - *capitals*: without white space the texts are the same but for case;
 - *line breaks*: they stand elsewhere between the other characters;
@@ -41,7 +41,7 @@ def round_trip(texts: Iterable[str], tokenizer: Tokenizer) -> dict[str, Any]:
         compared += 1
         plain = normalise(text)
         typographic += plain != text.replace("\r\n", "\n")
-        kinds = differences(plain, tokenizer.decode(ids))
+        kinds = differences(plain, normalise(tokenizer.decode(ids)))
         same += not kinds
         for kind in kinds:
             differing[kind] += 1

@@ -74,7 +74,9 @@ class Tokenizer(Protocol):
     trained: ClassVar[bool]
     """Whether its vocabulary follows from the training texts."""
     lossless: ClassVar[bool]
-    """Whether every text comes back exactly."""
+    """Whether every text comes back exactly, by the settings that it has if nothing is set."""
+    whole_words: ClassVar[bool]
+    """Whether a token is a word, and words that are too rare have none."""
 
     size_setting: ClassVar[str]
     """The setting that bounds the vocabulary; empty: it has one size."""

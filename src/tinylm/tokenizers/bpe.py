@@ -99,6 +99,7 @@ class BPETokenizer:
     )
     trained = True
     lossless = True
+    whole_words = False
     size_setting = "vocab_size"
     foreign_model = "BPE"
 

@@ -58,6 +58,7 @@ class BytesTokenizer:
     )
     trained = False
     lossless = True
+    whole_words = False
     size_setting = ""
     foreign_model = ""
 

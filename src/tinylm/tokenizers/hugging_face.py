@@ -137,8 +137,15 @@ def rule_of(pre_tokenizer: Any, refuse: Refuse) -> str:
     )
 
 
-def special_of(content: Mapping[str, Any], refuse: Refuse) -> tuple[str, ...]:
+def special_of(
+    content: Mapping[str, Any], refuse: Refuse, called: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
     """Return the names of a file's special tokens beside the standard ones, by id.
+
+    Args:
+        content: of the file.
+        refuse: makes the error.
+        called: the file's name of a token -> its name here, where it is another.
 
     Raises:
         TinylmError: ``refuse``'s, for an added token that is not special, or a name that no special
@@ -153,7 +160,8 @@ def special_of(content: Mapping[str, Any], refuse: Refuse) -> tuple[str, ...]:
     if plain is not None:
         raise refuse(f"added_tokens holds {shown(plain)}, which is not special: none is taken")
     by_id = sorted(added, key=lambda token: token["id"])
-    names = [token["content"] for token in by_id if token["content"] not in SPECIAL_TOKENS]
+    names = [(called or {}).get(token["content"], token["content"]) for token in by_id]
+    names = [name for name in names if name not in SPECIAL_TOKENS]
     return read_special_tokens(names, refuse)
 
 
@@ -238,5 +246,8 @@ def ids_shift(path: str | Path, tokenizer: Tokenizer) -> bool:
     """Return whether a tokenizer read from a file has other ids than the file."""
     content = read_json(path, dict[str, Any], DataError, ADVICE)
     ids = {token["content"]: token["id"] for token in content.get("added_tokens") or []}
-    ids |= content["model"]["vocab"]
+    vocabulary = content["model"]["vocab"]
+    if isinstance(vocabulary, list):  # of tokens and their scores, by id
+        vocabulary = {row[0]: number for number, row in enumerate(vocabulary)}
+    ids |= vocabulary
     return any(ids.get(tokenizer.token(i)) != i for i in range(tokenizer.vocab_size))

@@ -158,10 +158,13 @@ class WordTokenizer:
     label = "words"
     explanation = (
         "The tokenizer works on words: text is lower-cased and split into words, numbers and "
-        "single punctuation marks by fixed rules; decoding restores spaces and capitals."
+        "single punctuation marks by fixed rules; decoding restores spaces and capitals. Line "
+        "breaks and the distinction of opening and closing quotation marks are kept in the tokens; "
+        "case is not, and is restored from the preceding words."
     )
     trained = True
     lossless = False
+    whole_words = True
     size_setting = "max_size"
     foreign_model = ""
 

@@ -82,7 +82,7 @@ def _tokens(data: Mapping[str, Any]) -> list[Block]:
     trained, types = "", ""
     if tokenizer.trained:
         trained = " " + TEXT.line("tokenizer, trained")
-        types = f"{(tokens_made if tokenizer.lossless else vocabulary)(data)} "
+        types = f"{(vocabulary if tokenizer.whole_words else tokens_made)(data)} "
     return [
         Heading(2, "From text to tokens", "sec:tokens"),
         *TEXT.blocks("tokenizer", explanation=tokenizer.explanation, trained=trained),
@@ -151,14 +151,14 @@ def tokens_made(data: Mapping[str, Any]) -> str:
     """Return how many tokens there are where none is left out, and how long they are."""
     special = data.get("special_tokens", _SPECIAL)
     limit = "its limit" if data["vocab_size"] >= data["max_size"] else (
-        f"below its limit of {count(data['max_size'])}, since no other pair occurs "
-        f"{data['min_frequency']} times"
+        f"below its limit of {count(data['max_size'])}, since no other would "
+        f"occur {data['min_frequency']} times"
     )  # fmt: skip
     train = data["splits"]["train"]
     each = train["text_bytes"] / max(1, train["tokens"] - 2 * train["stories"])
     return (
         f"The vocabulary has {count(data['vocab_size'])} entries, {limit}: {special} special "
-        f"tokens and {count(data['vocab_size'] - special)} strings of bytes. A token of the "
+        f"tokens and {count(data['vocab_size'] - special)} pieces of words. A token of the "
         f"training split is {significant(each)} bytes long on average."
     )
 
