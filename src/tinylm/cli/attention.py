@@ -43,7 +43,7 @@ def attention(
     from tinylm.names import checked_path
 
     lm = loaded(run, adapter, rank)
-    refuse_without_attention(lm.model.config, "`tinylm attention`")
+    refuse_without_attention(lm.model.config, "the command attention")
     own = run_of(run)
     if own is None and data is None:
         raise ConfigError(

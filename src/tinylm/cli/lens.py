@@ -68,7 +68,7 @@ def lens(
     if html is not None:
         html = checked_file(html, "--html")
     lm = loaded(run, adapter, rank)
-    refuse_without_attention(lm.model.config, "`tinylm lens`")
+    refuse_without_attention(lm.model.config, "the command lens")
     console = TerminalConsole()
     _refuse(lm, text)
     traced = lm.trace(text, STREAM)

@@ -44,7 +44,7 @@ def patch(
     from tinylm.model.base import refuse_without_attention
 
     lm = loaded(run, adapter, rank)
-    refuse_without_attention(lm.model.config, "`tinylm patch`")
+    refuse_without_attention(lm.model.config, "the command patch")
     pair = encode_pair(PromptPair(clean, corrupted, answer, wrong), lm.tokenizer)
     runs = run_pair(lm.model, TokenPair(pair.clean, pair.corrupted, pair.answer, pair.wrong))
     result = _measured(lm, runs)

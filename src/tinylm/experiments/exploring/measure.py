@@ -83,7 +83,7 @@ def explored(
         pairs = Path(config.experiments.patching.pairs_path)
     with threads(config.training.threads):
         best = LanguageModel.load(context.folder)
-        refuse_without_attention(best.model.config, "`tinylm explore`")
+        refuse_without_attention(best.model.config, "the command explore")
         sentences = _sentences(context, best, texts)
         words = _Words(best)
         asked = questions(best, pairs)
