@@ -72,7 +72,7 @@ def steps_figure(result: Row) -> Figure:
             axes.axhline(task["guess"], color=COLOURS[1], linestyle=":", linewidth=1, label=_GUESS)
             axes.set_title(LABELS[task["name"]])
             axes.set_xlim(0, steps[-1])
-            axes.xaxis.set_major_locator(MaxNLocator(2))
+            axes.xaxis.set_major_locator(MaxNLocator(3, prune="upper"))
             axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
             _shares(axes)
         for axes in panels[len(tasks) :]:
@@ -83,7 +83,7 @@ def steps_figure(result: Row) -> Figure:
             axes.set_xlabel("training steps")
         for axes in panels[::_COLUMNS]:
             axes.set_ylabel("right answers")
-        shared_legend(figure, panels[: len(tasks)], 3)
+        shared_legend(figure, list(panels[: len(tasks)]), 3)
     return figure
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Difference, Verdict, mean
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, literal
-from tinylm.report.formatting import count, duration, listed, percent, plural, significant
+from tinylm.report.formatting import count, duration, listed, percent, plural
 from tinylm.report.passages import passages
 
 TEXT = passages(__file__)
@@ -129,12 +129,12 @@ def _tasks_table(tasks: Sequence[Row]) -> Table:
 
 
 def share(values: Sequence[float]) -> str:
-    """Return the mean of shares with half of its interval over the seeds, if there is one."""
+    """Return the mean of shares and, of several seeds, its interval as far as shares go."""
     value = mean(values)
     if value.verdict is Verdict.UNKNOWN:
         return percent(value.value, 0)
-    half = 100 * (value.high - value.low) / 2
-    return f"{percent(value.value, 0)} ± {significant(half, 2 if half < 10 else 3)}"
+    low, high = (100 * min(1.0, max(0.0, end)) for end in value.ends)
+    return f"{percent(value.value, 0)} ({low:.0f}–{high:.0f})"
 
 
 def _accuracy_table(result: Row) -> Table:
@@ -162,19 +162,20 @@ def _cell(values: Sequence[float] | None) -> str:
 
 
 def _shown(tasks: Sequence[Row], shares: Row) -> str:
-    return listed([f"{LABELS[t['name']]} ({share(shares[t['name']])})" for t in tasks])
+    return listed([f"{LABELS[t['name']]} at {share(shares[t['name']])}" for t in tasks])
 
 
 def accuracy_comment(result: Row) -> str:
     """Return which tasks are done better than by guessing, on facts that were withheld."""
     shares = result["trainings"][0]["accuracy"]["withheld"]
-    better, rest = [], []
+    better: list[Row] = []
+    rest: list[Row] = []
     for task in result["tasks"]:
         gain = mean([value - task["guess"] for value in shares[task["name"]]])
         (better if gain.verdict is Verdict.MORE else rest).append(task)
     text = (
-        f"Of {len(result['tasks'])} tasks, {len(better)} are answered measurably better than by "
-        "guessing where the facts were withheld"
+        f"Where the facts were withheld, the answers to {len(better)} of "
+        f"{plural(len(result['tasks']), 'task')} are measurably better than guessing"
     )
     if better:
         text += f": {_shown(better, shares)}"
@@ -185,12 +186,14 @@ def accuracy_comment(result: Row) -> str:
 
 def withheld_comment(row: Row) -> str:
     """Return for which tasks withheld facts are answered worse than those seen."""
-    lower, alike, higher = [], [], []
+    lower: list[str] = []
+    alike: list[str] = []
+    higher: list[str] = []
     accuracy = row["accuracy"]
     for task, seen in accuracy["new"].items():
         pairs = zip(accuracy["withheld"][task], seen, strict=True)
         verdict = mean([withheld - new for withheld, new in pairs]).verdict
-        name = f"{LABELS[task]} ({share(seen)} and {share(accuracy['withheld'][task])})"
+        name = f"{LABELS[task]} at {share(accuracy['withheld'][task])} against {share(seen)}"
         groups = {Verdict.LESS: lower, Verdict.MORE: higher}
         groups.get(verdict, alike).append(name)
     text = f"With {percent(row['withheld'], 0)} of the facts withheld, "
@@ -222,9 +225,7 @@ def sizes_comment(result: Row) -> str:
         for row in others(result, varied):
             pairs = zip(_overall(row), whole, strict=True)
             verdict = mean([part - all_ for part, all_ in pairs]).word
-            said.append(
-                f"{share(_overall(row))} with {count(row[varied])} {words}, which is {verdict}"
-            )
+            said.append(f"{share(_overall(row))} with {count(row[varied])} {words} ({verdict})")
     if not said:
         return ""
     return (
@@ -295,12 +296,17 @@ def _heads_table(heads: Row) -> Table:
 def heads_comment(heads: Row) -> str:
     """Return how a head of its own compares with text."""
     said = []
-    for kind, words in (("new", "new stories of known facts"), ("withheld", "withheld facts")):
+    for kind, words in (
+        ("new", "On new stories of known facts"),
+        ("withheld", "on withheld facts"),
+    ):
+        parts = []
         for way, name in (("mixed", "the model of all tasks"), ("alone", "the model of this task")):
             gap = _difference(heads["head"][kind], heads[way][kind])
             joint = "than" if gap.verdict in (Verdict.LESS, Verdict.MORE) else "from"
-            said.append(f"{gap.word} {joint} that of {name} on {words}")
-    return f"The head's accuracy is {listed(said)}."
+            parts.append(f"{gap.word} {joint} that of {name}")
+        said.append(f"{words} the head's accuracy is {listed(parts)}")
+    return f"{'; '.join(said)}."
 
 
 def _difference(first: Sequence[float], second: Sequence[float]) -> Difference:
