@@ -20,7 +20,7 @@ LABELS = {
     "summary": "summary",
     "holder": "holder",
     "rules": "rules",
-    "rules-chain": "rules, chain",
+    "rules-chain": "rules with chain",
     "copy": "copy",
     "sum": "sum",
 }
