@@ -265,12 +265,11 @@ def test_an_item_is_the_same_on_every_machine() -> None:
         "Hana has the ball. Finn has the key. Hana gives Finn the ball. Finn gives Ivo the key. "
         "Ivo gives Hana the key. Finn gives Hana the ball. Hana gives Ivo the ball. "
         "Who has the ball? Ivo.",
-        "Rules: pink orange, purple black, blue white, white green, black brown, gold pink. "
-        "Twice from purple: brown.",
-        "Rules: pink orange, purple black, blue white, white green, black brown, gold pink. "
-        "Step by step from purple: purple black brown.",
+        "Rules: purple black, black brown, white green, blue white. Twice from purple: brown.",
+        "Rules: purple black, black brown, white green, blue white. Step by step from purple: "
+        "purple black brown.",
         "Copy: sailor doll clock hat lamp boat / sailor doll clock hat lamp boat.",
-        "Sum: 15 + 27 = 42.",
+        "Sum: 41 + 28 = 69.",
     ]
 
 
