@@ -14,10 +14,12 @@ import torch
 from tinylm.config import GenerationConfig, RunConfig, load_config
 from tinylm.data.corpora.skill_grammar import TASKS
 from tinylm.data.corpora.skill_grammar.holders import HAND_OVERS, PEOPLE
+from tinylm.errors import ConfigError
 from tinylm.experiments.autocomplete import measure, state
 from tinylm.experiments.autocomplete.settings import AutocompleteExperiment
 from tinylm.experiments.autocomplete.trainings import (
     Trained,
+    accuracies,
     asked,
     curve,
     main_variant,
@@ -79,6 +81,20 @@ def test_variants_change_one_setting_each() -> None:
     assert (
         len(variants(replace(SETTINGS, fewer_items=(400,), smaller=(16,), more_withheld=0.1))) == 1
     )
+
+
+def test_heads_that_cannot_be_turned_are_refused() -> None:
+    for change in ({"num_heads": 16}, {"smaller": (2,)}):
+        with pytest.raises(ConfigError, match=r"experiments\.autocomplete\.num_heads = .* even"):
+            variants(replace(SETTINGS, **change))
+
+
+def test_a_task_without_such_items_is_left_out(trained: Trained) -> None:
+    lm, items = trained.model(), trained.corpus.held_out("copy", 3)
+    shares = accuracies(lm, {"new": {"sum": [], "copy": items}})
+    assert shares["new"].keys() == {"copy"}
+    rows = [{"new": {"sum": 0.5, "copy": 0.1}}, {"new": {"copy": 0.2}}]
+    assert measure._by_seed(rows) == {"new": {"copy": [0.1, 0.2]}}
 
 
 def test_kinds_of_items_are_what_they_are_called(trained: Trained) -> None:

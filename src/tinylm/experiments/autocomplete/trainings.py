@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from tinylm.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, Ve
 from tinylm.data.corpora.skill_grammar import TASKS
 from tinylm.data.corpora.skill_grammar.items import Item
 from tinylm.data.corpora.skills import SkillsCorpus
+from tinylm.errors import ConfigError
 from tinylm.evaluation.exact_match import exact_matches, question
 from tinylm.experiments.autocomplete.settings import AutocompleteExperiment
 from tinylm.experiments.context import Context, WithoutNotes
@@ -50,7 +52,19 @@ def main_variant(settings: AutocompleteExperiment) -> Variant:
 
 
 def variants(settings: AutocompleteExperiment) -> list[Variant]:
-    """Return what is trained: the main variant first, each other with one setting changed."""
+    """Return what is trained: the main variant first, each other with one setting changed.
+
+    Raises:
+        ConfigError: if a width gives heads of an odd size, which rotary positions cannot turn.
+    """
+    for width in (settings.hidden_size, *settings.smaller):
+        size = math.ceil(width / settings.num_heads)
+        if size % 2:
+            raise ConfigError(
+                f"experiments.autocomplete.num_heads = {settings.num_heads}: a model {width} wide "
+                f"has heads of size {size}, and rotary positions need an even one: choose fewer "
+                f"heads, or a width such as {2 * settings.num_heads}"
+            )
     main = main_variant(settings)
     fewer = [replace(main, items=items) for items in sorted(set(settings.fewer_items))]
     smaller = [replace(main, hidden_size=size) for size in sorted(set(settings.smaller))]
@@ -179,9 +193,13 @@ def asked(corpus: SkillsCorpus, count: int) -> dict[str, dict[str, list[Item]]]:
 def accuracies(
     lm: LanguageModel, items: Mapping[str, Mapping[str, Sequence[Item]]]
 ) -> dict[str, dict[str, float]]:
-    """Return the share of right answers: kind of item -> task -> share."""
+    """Return the share of right answers: kind of item -> task that has such items -> share."""
     return {
-        kind: {task: sum(right) / len(right) for task, right in right_answers(lm, of_kind).items()}
+        kind: {
+            task: sum(right) / len(right)
+            for task, right in right_answers(lm, of_kind).items()
+            if right
+        }
         for kind, of_kind in items.items()
     }
 
