@@ -71,18 +71,36 @@ def blocks(results: ReportInputs) -> list[Block]:
         Heading(2, "Accuracy", "sec:autocomplete-accuracy"),
         Paragraph(accuracy_comment(result)),
         _accuracy_table(result),
-        *_figure(results, "steps"),
+        *_figure(
+            results,
+            "steps",
+            TEXT.line("steps, before the figure"),
+            TEXT.line("steps, figure"),
+            TEXT.line("steps, without seeing it"),
+        ),
         Heading(2, "Generalising or remembering", "sec:autocomplete-withheld"),
         *TEXT.blocks("withheld"),
         *[Paragraph(withheld_comment(row)) for row in (main, *others(result, "withheld"))],
-        *_figure(results, "withheld"),
+        *_figure(
+            results,
+            "withheld",
+            TEXT.line("withheld, before the figure"),
+            TEXT.line("withheld, figure"),
+            TEXT.line("withheld, without seeing it"),
+        ),
         *_sizes(results, result),
         Heading(2, "Who has the ball", "sec:autocomplete-state"),
         *TEXT.blocks("state", stories=count(result["stories"])),
         Paragraph(reading_comment(result["reading"])),
         *TEXT.blocks("exchange"),
         Paragraph(exchange_comment(result["exchange"])),
-        *_figure(results, "state"),
+        *_figure(
+            results,
+            "state",
+            TEXT.line("state, before the figure"),
+            TEXT.line("state, figure"),
+            TEXT.line("state, without seeing it"),
+        ),
         Heading(2, "A head of its own", "sec:autocomplete-heads"),
         *TEXT.blocks("heads"),
         _heads_table(result["heads"]),
@@ -90,14 +108,10 @@ def blocks(results: ReportInputs) -> list[Block]:
     ]
 
 
-def _figure(results: ReportInputs, what: str) -> list[Block]:
+def _figure(results: ReportInputs, what: str, before: str, caption: str, alt: str) -> list[Block]:
     path = f"figures/autocomplete-{what}.svg"
     if not results.has_figure(path):
         return []
-    before, caption, alt = (
-        TEXT.line(f"{what}, {part}")
-        for part in ("before the figure", "figure", "without seeing it")
-    )
     return [Paragraph(before), Figure(f"fig:autocomplete-{what}", path, caption, alt)]
 
 
@@ -107,7 +121,17 @@ def _sizes(results: ReportInputs, result: Row) -> list[Block]:
     if not said:
         return []
     heading = Heading(2, "Data and size", "sec:autocomplete-sizes")
-    return [heading, Paragraph(said), *_figure(results, "sizes")]
+    return [
+        heading,
+        Paragraph(said),
+        *_figure(
+            results,
+            "sizes",
+            TEXT.line("sizes, before the figure"),
+            TEXT.line("sizes, figure"),
+            TEXT.line("sizes, without seeing it"),
+        ),
+    ]
 
 
 def _tasks_table(tasks: Sequence[Row]) -> Table:
