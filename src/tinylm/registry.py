@@ -66,6 +66,7 @@ CORPORA = Registry(
     {
         "stories": "tinylm.data.corpora.stories:StoriesCorpus",
         "letters": "tinylm.data.corpora.letters:LettersCorpus",
+        "skills": "tinylm.data.corpora.skills:SkillsCorpus",
         "tinystories": "tinylm.data.corpora.tinystories:TinyStoriesCorpus",
         "files": "tinylm.data.corpora.files:FilesCorpus",
     },
@@ -171,6 +172,7 @@ EXPERIMENTS = Registry(
         "induction": "tinylm.experiments.induction:EXPERIMENT",
         "circuit": "tinylm.experiments.circuit:EXPERIMENT",
         "head-subsets": "tinylm.experiments.head_subsets:EXPERIMENT",
+        "autocomplete": "tinylm.experiments.autocomplete:EXPERIMENT",
         "pruning": "tinylm.experiments.pruning:EXPERIMENT",
         "quantization": "tinylm.experiments.quantization:EXPERIMENT",
         "distillation": "tinylm.experiments.distillation:EXPERIMENT",

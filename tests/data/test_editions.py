@@ -12,6 +12,7 @@ from tinylm.data.corpora import editions, open_corpus
 TEXTS = {
     "stories": ("5d961e7d01", "71b517f4843ed9399922b484cad7a4e8d9c22d063bc838b46cf62a416c8144ac"),
     "letters": ("b0cf9606c3", "2b386f9e24c7bcd610dfab77c33237b92c01e47794b417214d76bdde63c41b26"),
+    "skills": ("c2c405b496", "15d4f320c56f0801b21eb0e747270d4770ece938747acb6bf8899453ad12fc2d"),
 }
 """Edition, and SHA-256 of the first 200 texts of both splits. Who changes texts writes both anew;
 who changes names or comments alone adds the new digest of the sources to ``SAME_TEXTS``."""

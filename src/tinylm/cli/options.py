@@ -54,7 +54,8 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="SOURCE",
-        help="A folder or file of text, or the name of a corpus: stories, letters, tinystories.",
+        help="A folder or file of text, or the name of a corpus: stories, letters, skills, "
+        "tinystories.",
     ),
 ]
 Name = Annotated[

@@ -34,7 +34,8 @@ class DataConfig:
     """Where the text comes from and how it is split."""
 
     corpus: Annotated[str, one_of(registry.CORPORA)] = "stories"
-    """stories (embedded), files (data.path) or tinystories (the Hub dataset)."""
+    """stories, letters or skills (embedded: stories, letters, and tasks as plain text), files
+    (data.path) or tinystories (the Hub dataset)."""
     path: str | None = None
     """Folder or file that the corpus `files` reads; a folder's files are split by name
     (train, valid or validation)."""
@@ -52,6 +53,11 @@ class DataConfig:
     """Share of the stories held out where a corpus has no validation split of its own."""
     seed: NonNegativeInt = 0
     """Seed of the embedded story grammar and of the hold-out."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of the corpus `skills`; empty: all of them."""
+    withheld: Annotated[Float, Field(gt=0, lt=1)] = 0.1
+    """Share of the facts of the corpus `skills` that stand in no training text; its validation
+    texts hang on them."""
     cache_folder: str = "runs/.cache"
     """Where tokenizers, token files and vectors are kept for the next run on the same data."""
 

@@ -449,6 +449,13 @@ REFERENCES: dict[str, Reference] = {
         "arXiv:2209.11895",
         "https://arxiv.org/abs/2209.11895",
     ),
+    "hewitt2019": Reference(
+        "J. Hewitt and P. Liang",
+        2019,
+        "Designing and interpreting probes with control tasks",
+        "Empirical Methods in Natural Language Processing",
+        "https://arxiv.org/abs/1909.03368",
+    ),
     "syed2024": Reference(
         "A. Syed, C. Rager and A. Conmy",
         2024,
