@@ -71,16 +71,17 @@ def checked_path(path: Path, what: str) -> Path:
     return path
 
 
-def checked_file(path: Path, what: str) -> Path:
+def checked_file(path: Path, what: str, *read: Path) -> Path:
     """Return a path if a file can be written there, before the work that ends in it.
 
     Args:
         path: of the file, which may be there already; folders above it need not be.
         what: it is, for the message: ``--out``.
+        read: what the same command reads, which it must not write over: files, or folders of files.
 
     Raises:
         ConfigError: if it holds control characters or line ends, is a folder or a device, or is
-            below what is no folder that can be written to.
+            below what is no folder that can be written to, or is what is read.
         OSError: if there can be no such name.
     """
     checked_path(path, what)
@@ -93,4 +94,8 @@ def checked_file(path: Path, what: str) -> Path:
         raise ConfigError(f"{what} {path} cannot be written: {above} is a file, not a folder")
     if not os.access(above, os.W_OK | os.X_OK):
         raise ConfigError(f"{what} {path} cannot be written: the folder {above} is read-only")
+    for source in read if path.exists() else ():
+        inside = source.is_dir() and path.resolve().is_relative_to(source.resolve())
+        if inside or (source.exists() and path.samefile(source)):
+            raise ConfigError(f"{what} {path} is a file that is read: give another name")
     return path

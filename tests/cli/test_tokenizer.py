@@ -186,6 +186,35 @@ def test_what_cannot_be_used_is_one_line(
     assert not (tmp_path / "x.json").exists()
 
 
+def test_what_is_read_is_not_written_over(
+    tinylm: Command, made: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    text, ids, own = folder / "text.txt", tmp_path / "ids", tmp_path / "own.json"
+    text.write_text("One story.\n\nAnother story.\n" * 20)
+    ids.write_text("5 6 7\n")
+    shutil.copy(made("bpe"), own)
+    theirs = tmp_path / "theirs.json"
+    assert tinylm("tokenizer", "export", own, "--out", theirs)[0] == 0
+    link = tmp_path / "link.json"
+    link.symlink_to(own)
+    before = {path: path.read_bytes() for path in (text, ids, own, theirs)}
+    for words in (
+        ("train", "--data", text, "--out", text),
+        ("train", "--data", folder, "--out", text),
+        ("export", own, "--out", own),
+        ("export", own, "--out", link),
+        ("import", theirs, "--out", theirs),
+        ("decode", own, "--file", ids, "--out", ids),
+        ("decode", own, "--file", ids, "--out", own),
+    ):
+        status, out, err = tinylm("tokenizer", *words)
+        assert (status, out) == (1, ""), words
+        assert err == f"tinylm: --out {words[-1]} is a file that is read: give another name\n"
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_text_that_is_piped_in(
     tinylm: Command, made: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

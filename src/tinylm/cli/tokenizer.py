@@ -76,7 +76,7 @@ def decode(
     from tinylm.tokenizers import files
 
     if out is not None:
-        out = checked_file(out, "--out")
+        out = checked_file(out, "--out", tokenizer, *([] if file is None else [file]))
     opened = files.load(tokenizer)
     place = "the ids piped in" if file is None else str(file)
     refuse = refusal(place, DataError, "ids are whole numbers with spaces in between")

@@ -23,7 +23,7 @@ def export(
     from tinylm.names import checked_file
     from tinylm.tokenizers import files
 
-    out = checked_file(out, "--out")
+    out = checked_file(out, "--out", tokenizer)
     opened = files.load(tokenizer)
     content = opened.to_hugging_face()
     atomic.write_text(out, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
@@ -40,7 +40,7 @@ def import_(
     from tinylm.names import checked_file
     from tinylm.tokenizers import hugging_face
 
-    out = checked_file(out, "--out")
+    out = checked_file(out, "--out", file)
     tokenizer = hugging_face.read(file)
     tokenizer.save(out)
     special = ", ".join(tokenizer.special_tokens)

@@ -50,7 +50,7 @@ def train(
     from tinylm.names import checked_file
     from tinylm.tokenizers.base import Tokenizer
 
-    out = checked_file(out, "--out")
+    out = checked_file(out, "--out", Path(data))
     of_kind = TOKENIZERS.load(TOKENIZERS.check(kind))
     overrides = [f"tokenizer.kind={kind}", *data_overrides(data)]
     if vocab_size is not None:
