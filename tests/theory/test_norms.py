@@ -31,7 +31,7 @@ def test_batch_norm_of_a_real_token_follows_the_formula(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(real, 5, generator=generator).double() + 1
-    padded = torch.cat((x, torch.full((padding, 5), value).double()))
+    padded = torch.cat((x, torch.full((padding, 5), value, dtype=torch.float64)))
     norm = nn.BatchNorm1d(5, eps=1e-9).double()
     share = padding / (real + padding)
     mean, variance = x.mean(0), x.var(0, correction=0)

@@ -6,6 +6,7 @@ from tinylm.report.alignment_references import ALIGNMENT
 from tinylm.report.compression_references import COMPRESSION
 from tinylm.report.recurrent_references import RECURRENT
 from tinylm.report.reference import Reference
+from tinylm.report.tokenization_references import TOKENIZATION
 
 REFERENCES: dict[str, Reference] = {
     "vaswani2017": Reference(
@@ -44,43 +45,6 @@ REFERENCES: dict[str, Reference] = {
         "Train short, test long: attention with linear biases enables input length extrapolation",
         "International Conference on Learning Representations",
         "https://arxiv.org/abs/2108.12409",
-    ),
-    "sennrich2016": Reference(
-        "R. Sennrich, B. Haddow and A. Birch",
-        2016,
-        "Neural machine translation of rare words with subword units",
-        "Annual Meeting of the Association for Computational Linguistics",
-        "https://aclanthology.org/P16-1162",
-    ),
-    "kudo2018": Reference(
-        "T. Kudo",
-        2018,
-        "Subword regularization: improving neural network translation models with multiple "
-        "subword candidates",
-        "Annual Meeting of the Association for Computational Linguistics",
-        "https://aclanthology.org/P18-1007",
-    ),
-    "schuster2012": Reference(
-        "M. Schuster and K. Nakajima",
-        2012,
-        "Japanese and Korean voice search",
-        "IEEE International Conference on Acoustics, Speech and Signal Processing",
-        "https://doi.org/10.1109/ICASSP.2012.6289079",
-    ),
-    "devlin2019": Reference(
-        "J. Devlin, M.-W. Chang, K. Lee and K. Toutanova",
-        2019,
-        "BERT: pre-training of deep bidirectional transformers for language understanding",
-        "Conference of the North American Chapter of the Association for Computational Linguistics",
-        "https://aclanthology.org/N19-1423",
-    ),
-    "radford2019": Reference(
-        "A. Radford, J. Wu, R. Child, D. Luan, D. Amodei and I. Sutskever",
-        2019,
-        "Language models are unsupervised multitask learners",
-        "OpenAI technical report",
-        "https://cdn.openai.com/better-language-models/"
-        "language_models_are_unsupervised_multitask_learners.pdf",
     ),
     "elfwing2018": Reference(
         "S. Elfwing, E. Uchibe and K. Doya",
@@ -480,4 +444,5 @@ REFERENCES: dict[str, Reference] = {
     **ALIGNMENT,
     **COMPRESSION,
     **RECURRENT,
+    **TOKENIZATION,
 }
