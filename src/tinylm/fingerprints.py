@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 _SECONDS_UNTIL_SURE = 2.0
 """Times of change are as coarse as this on some file systems: until then a file may change and keep
@@ -30,3 +32,8 @@ def file_sha256(path: str | Path) -> str:
             if time.time() - status.st_mtime > _SECONDS_UNTIL_SURE:
                 _known[whole] = (state, digest)
     return digest
+
+
+def fingerprint_of(content: Any) -> str:
+    """Return 16 hexadecimal digits of the SHA-256 of JSON values, such as lists of texts."""
+    return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()[:16]

@@ -10,7 +10,6 @@ All rows are held in memory: a labelled set is small beside the text that a mode
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import re
@@ -21,6 +20,7 @@ from typing import Any
 
 from tinylm.data.splits import drawn, split_files
 from tinylm.errors import DataError, nearest, shown
+from tinylm.fingerprints import fingerprint_of
 from tinylm.reading import decode, read_bytes, read_json_lines, refusal
 
 SUFFIXES = (".jsonl", ".csv")
@@ -55,7 +55,7 @@ class LabelledData:
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that name the rows of both splits, in their order."""
         rows = [[[row.text, row.label] for row in split] for split in (self.train, self.validation)]
-        return hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest()[:16]
+        return fingerprint_of(rows)
 
 
 def read_labelled(

@@ -17,7 +17,6 @@ cannot hold of a response is cut off, its ``<eos>`` included, as a story is cut.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from typing import Any
 from tinylm.atomic import write_text
 from tinylm.data.splits import drawn, split_files
 from tinylm.errors import DataError, nearest, shown
+from tinylm.fingerprints import fingerprint_of
 from tinylm.reading import read_json_lines
 from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID, Tokenizer
 
@@ -192,7 +192,7 @@ def tokenized(
     return Preferences(
         train=kept[0],
         validation=kept[1],
-        source=hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest()[:16],
+        source=fingerprint_of(rows),
         cut=sum(cut for split in splits for _, cut in split),
         shared=sum(ranking.prompt in seen for ranking in kept[1]),
     )

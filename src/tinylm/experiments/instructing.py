@@ -12,7 +12,6 @@ for bit, and ``OUT/instruct.json`` what it follows from; OUT is a run in the end
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -42,7 +41,7 @@ from tinylm.experiments.own_training import Place, train_to_best, training_setti
 from tinylm.experiments.records import WEIGHTS, Compressed, read_compression
 from tinylm.finetuning.linear import refuse_quantized
 from tinylm.finetuning.vocabulary import with_vocabulary
-from tinylm.fingerprints import file_sha256
+from tinylm.fingerprints import file_sha256, fingerprint_of
 from tinylm.language_model import LanguageModel
 from tinylm.model.dropout import leave_out
 from tinylm.tasks.responses import ResponseModelling, Row, row_of
@@ -82,7 +81,7 @@ class Examples:
         rows = [
             [[each.prompt, each.response] for each in part] for part in (self.train, self.held_out)
         ]
-        return hashlib.sha256(json.dumps(rows).encode("ascii")).hexdigest()[:16]
+        return fingerprint_of(rows)
 
     def texts(self) -> list[str]:
         """Return every text that is trained on."""

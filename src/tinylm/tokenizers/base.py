@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
-from tinylm.errors import shown
+from tinylm.errors import DataError, shown
 from tinylm.reading.shapes import Refuse, problem
 from tinylm.registry import TOKENIZERS
 from tinylm.value_types import FROZEN, one_of
@@ -60,6 +60,17 @@ def read_special_tokens(value: object, refuse: Refuse) -> tuple[str, ...]:
         return TokenizerSettings(special_tokens=value).special_tokens  # type: ignore[arg-type]
     except ValidationError as error:
         raise refuse(problem(error)) from None
+
+
+def checked_id(token_id: int, vocab_size: int) -> int:
+    """Return an id that a vocabulary has.
+
+    Raises:
+        DataError: for one that it has not.
+    """
+    if not 0 <= token_id < vocab_size:
+        raise DataError(f"no token has id {token_id}: ids run from 0 to {vocab_size - 1}")
+    return token_id
 
 
 class Tokenizer(Protocol):

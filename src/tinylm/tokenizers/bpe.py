@@ -24,8 +24,6 @@ because of what they mean.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -36,10 +34,11 @@ import numpy.typing as npt
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tinylm.errors import ConfigError, DataError
+from tinylm.errors import ConfigError
+from tinylm.fingerprints import fingerprint_of
 from tinylm.reading.shapes import Refuse
 from tinylm.tokenizers import bpe_file, bpe_hugging_face, byte_letters
-from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK, UNK_ID, TokenizerSettings
+from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK, UNK_ID, TokenizerSettings, checked_id
 from tinylm.tokenizers.bpe_merging import PlainEncoder
 from tinylm.tokenizers.splitting import RULES, split
 from tinylm.tokenizers.utf8 import to_text
@@ -182,7 +181,7 @@ class BPETokenizer:
         """Return the ids of each text, without framing tokens."""
         if sum(map(len, texts)) < _COMPILED_MIN_CHARS:
             return [self._encode_plain(text) for text in texts]
-        from tinylm.tokenizers.loops.bpe_encoding import lists
+        from tinylm.tokenizers.loops.counting import lists
 
         if self._integers is None:
             self._integers = np.arange(self.vocab_size).astype(object)
@@ -218,7 +217,9 @@ class BPETokenizer:
         Raises:
             DataError: if an id is not of this vocabulary.
         """
-        return to_text(b"".join([self._bytes[self._checked(token)] for token in map(int, ids)]))
+        return to_text(
+            b"".join([self._bytes[checked_id(token, self.vocab_size)] for token in map(int, ids)])
+        )
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
         """Return the readable text of each row."""
@@ -232,7 +233,7 @@ class BPETokenizer:
         Raises:
             DataError: if there is no such id.
         """
-        if self._checked(token_id) < self._first:
+        if checked_id(token_id, self.vocab_size) < self._first:
             return self._special[token_id]
         return byte_letters.written(self._bytes[token_id])
 
@@ -240,8 +241,7 @@ class BPETokenizer:
         """Return 16 hexadecimal digits of the SHA-256 of all that decides ids."""
         merges = [[self._ids[left], self._ids[right]] for left, right in self._content.merges]
         tokens = [byte_letters.written(token) for token in self._content.tokens]
-        content = json.dumps([bpe_file.KIND, self._content.split, self._special, tokens, merges])
-        return hashlib.sha256(content.encode("ascii")).hexdigest()[:16]
+        return fingerprint_of([bpe_file.KIND, self._content.split, self._special, tokens, merges])
 
     # --- files ---
 
@@ -274,8 +274,3 @@ class BPETokenizer:
             TinylmError: ``refuse``'s, naming what this tokenizer has no equal of.
         """
         return cls(bpe_hugging_face.read(content, refuse))
-
-    def _checked(self, token_id: int) -> int:
-        if not 0 <= token_id < self.vocab_size:
-            raise DataError(f"no token has id {token_id}: ids run from 0 to {self.vocab_size - 1}")
-        return token_id

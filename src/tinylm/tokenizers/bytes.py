@@ -11,8 +11,6 @@ ids is a prefix of their text.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ import numpy.typing as npt
 from pydantic.dataclasses import dataclass
 
 from tinylm.errors import DataError
+from tinylm.fingerprints import fingerprint_of
 from tinylm.reading import refusal
 from tinylm.reading.shapes import Refuse
 from tinylm.tokenizers import bpe_hugging_face, byte_letters, files, hugging_face
@@ -31,6 +30,7 @@ from tinylm.tokenizers.base import (
     UNK,
     UNK_ID,
     TokenizerSettings,
+    checked_id,
     read_special_tokens,
 )
 from tinylm.tokenizers.utf8 import to_bytes, to_text
@@ -125,8 +125,7 @@ class BytesTokenizer:
         """
         content = bytearray()
         for index in map(int, ids):
-            self._check(index)
-            if index >= self._first:
+            if checked_id(index, self.vocab_size) >= self._first:
                 content.append(index - self._first)
             elif index == UNK_ID:
                 content += UNK.encode()
@@ -142,16 +141,14 @@ class BytesTokenizer:
         Raises:
             DataError: if there is no such id.
         """
-        self._check(token_id)
-        if token_id < self._first:
+        if checked_id(token_id, self.vocab_size) < self._first:
             return self._special[token_id]
         byte = token_id - self._first
         return chr(byte) if 0x20 < byte < 0x7F else f"<0x{byte:02X}>"
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits of the SHA-256 of all that decides ids."""
-        content = json.dumps([_KIND, self._special])
-        return hashlib.sha256(content.encode("ascii")).hexdigest()[:16]
+        return fingerprint_of([_KIND, self._special])
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer as one JSON file, by a temporary name and a rename.
@@ -190,7 +187,3 @@ class BytesTokenizer:
     def from_hugging_face(cls, content: dict[str, Any], refuse: Refuse) -> BytesTokenizer:
         """Refuse: a file of the library that holds no merge is one of BPE."""
         raise refuse("no file of Hugging Face tokenizers is read as bytes")
-
-    def _check(self, token_id: int) -> None:
-        if not 0 <= token_id < self.vocab_size:
-            raise DataError(f"no token has id {token_id}: ids run from 0 to {self.vocab_size - 1}")

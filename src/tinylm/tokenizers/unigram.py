@@ -24,8 +24,6 @@ knows each word again (``loops.numbering``), so that a word is cut once.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -39,9 +37,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tinylm.errors import ConfigError, DataError
+from tinylm.fingerprints import fingerprint_of
 from tinylm.reading.shapes import Refuse
 from tinylm.tokenizers import unigram_file, unigram_hugging_face
-from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK, UNK_ID, TokenizerSettings
+from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK, UNK_ID, TokenizerSettings, checked_id
 from tinylm.tokenizers.lattice import Edge, Lattice, Uniform
 from tinylm.tokenizers.lattice import Path as Segmentation
 from tinylm.tokenizers.splitting import RULES, split
@@ -207,7 +206,7 @@ class UnigramTokenizer:
         """Return the ids of each text, without framing tokens."""
         if sum(map(len, texts)) < _COMPILED_MIN_CHARS:
             return [self._encode_plain(text) for text in texts]
-        from tinylm.tokenizers.loops.numbering import lists
+        from tinylm.tokenizers.loops.counting import lists
 
         if self._integers is None:
             self._integers = np.arange(self.vocab_size).astype(object)
@@ -323,7 +322,9 @@ class UnigramTokenizer:
         Raises:
             DataError: if an id is not of this vocabulary.
         """
-        return to_text(b"".join([self._bytes[self._checked(token)] for token in map(int, ids)]))
+        return to_text(
+            b"".join([self._bytes[checked_id(token, self.vocab_size)] for token in map(int, ids)])
+        )
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
         """Return the readable text of each row."""
@@ -357,15 +358,14 @@ class UnigramTokenizer:
         Raises:
             DataError: if there is no such id.
         """
-        return self._vocabulary[self._checked(token_id)]
+        return self._vocabulary[checked_id(token_id, self.vocab_size)]
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits of the SHA-256 of all that decides ids."""
         content = self._content
         parts = [unigram_file.KIND, content.split, content.byte_fallback, content.unknown_score]
         scores = list(content.pieces.values())
-        written = json.dumps([*parts, self._vocabulary, scores])
-        return hashlib.sha256(written.encode("ascii")).hexdigest()[:16]
+        return fingerprint_of([*parts, self._vocabulary, scores])
 
     # --- files ---
 
@@ -398,8 +398,3 @@ class UnigramTokenizer:
             TinylmError: ``refuse``'s, naming what this tokenizer has no equal of.
         """
         return cls(unigram_hugging_face.read(content, refuse))
-
-    def _checked(self, token_id: int) -> int:
-        if not 0 <= token_id < self.vocab_size:
-            raise DataError(f"no token has id {token_id}: ids run from 0 to {self.vocab_size - 1}")
-        return token_id

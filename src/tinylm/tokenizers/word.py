@@ -41,9 +41,7 @@ often a text comes back as it was is measured by ``tinylm experiment data``.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -55,9 +53,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tinylm.errors import ConfigError, DataError, shown
+from tinylm.fingerprints import fingerprint_of
 from tinylm.reading.shapes import Refuse
 from tinylm.tokenizers import word_file, word_writer, word_writer_v1
-from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID, TokenizerSettings
+from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID, TokenizerSettings, checked_id
 from tinylm.tokenizers.word_case import Case
 from tinylm.tokenizers.word_rule import (
     CLOSING,
@@ -405,14 +404,11 @@ class WordTokenizer:
         Raises:
             DataError: if there is no such id.
         """
-        if not 0 <= token_id < len(self._vocabulary):
-            raise DataError(f"no token has id {token_id}: ids run from 0 to {self.vocab_size - 1}")
-        return self._vocabulary[token_id]
+        return self._vocabulary[checked_id(token_id, self.vocab_size)]
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits of the SHA-256 of all that decides ids: rule, vocabulary."""
-        content = json.dumps([word_file.KIND, self.rule.version, self._vocabulary])
-        return hashlib.sha256(content.encode("ascii")).hexdigest()[:16]
+        return fingerprint_of([word_file.KIND, self.rule.version, self._vocabulary])
 
     # --- the file ---
 

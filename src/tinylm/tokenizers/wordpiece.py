@@ -20,9 +20,7 @@ The price: not lossless. White space, control characters, unknown words, and wit
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -35,9 +33,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from tinylm.errors import ConfigError, DataError, shown
+from tinylm.fingerprints import fingerprint_of
 from tinylm.reading.shapes import Refuse
 from tinylm.tokenizers import wordpiece_file, wordpiece_hugging_face
-from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID, TokenizerSettings
+from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID, TokenizerSettings, checked_id
 from tinylm.tokenizers.bert_words import WordRule
 from tinylm.tokenizers.wordpiece_training import CONTINUES, alphabet, learn
 from tinylm.tokenizers.wordpiece_writer import PieceWriter
@@ -276,16 +275,13 @@ class WordPieceTokenizer:
         Raises:
             DataError: if there is no such id.
         """
-        if not 0 <= token_id < self.vocab_size:
-            raise DataError(f"no token has id {token_id}: ids run from 0 to {self.vocab_size - 1}")
-        return self._vocabulary[token_id]
+        return self._vocabulary[checked_id(token_id, self.vocab_size)]
 
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits of the SHA-256 of all that decides ids."""
         rule, longest = self._content.rule, self._content.longest_word
         parts = [wordpiece_file.KIND, rule.lowercase, rule.strip_accents, longest]
-        content = json.dumps([*parts, len(self._special), self._vocabulary])
-        return hashlib.sha256(content.encode("ascii")).hexdigest()[:16]
+        return fingerprint_of([*parts, len(self._special), self._vocabulary])
 
     # --- files ---
 

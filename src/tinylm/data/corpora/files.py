@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ import pyarrow.parquet as pq
 
 from tinylm.config import DataConfig
 from tinylm.errors import DataError
+from tinylm.fingerprints import fingerprint_of
 from tinylm.reading import decode, lines, read_bytes, read_json_lines, refusal, shown
 
 MARKER = b"<|endoftext|>"
@@ -215,7 +215,7 @@ class FilesCorpus:
             ),
             "caps": [config.train_stories, config.validation_stories],
         }
-        return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()[:16]
+        return fingerprint_of(content)
 
     @functools.cached_property
     def _totals(self) -> _Totals:

@@ -9,14 +9,13 @@ what it reads again (about 1 GB of parquet for the whole training split), hence 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from tinylm.config import DataConfig
 from tinylm.errors import DataError
+from tinylm.fingerprints import fingerprint_of
 
 DATASET = "roneneldan/TinyStories"
 REVISION = "f54c09fd23315a6f9c86f9dc80f725de7d8f9c64"
@@ -64,7 +63,7 @@ class TinyStoriesCorpus:
             self._config.train_stories,
             self._config.validation_stories,
         ]
-        return hashlib.sha256(json.dumps(content).encode("ascii")).hexdigest()[:16]
+        return fingerprint_of(content)
 
     def describe(self) -> str:
         """Say in one sentence which stories these are and where they come from."""

@@ -8,7 +8,6 @@ emptied when it is full.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -265,18 +264,3 @@ def _put(keys, ranks, pairs, made):
         place = place_of(keys, key)
         keys[place] = key
         ranks[place] = (made[i, 0] << _ID_BITS) | made[i, 1]
-
-
-def lists(
-    ids: npt.NDArray[np.int32], bounds: npt.NDArray[np.int64], integers: npt.NDArray[np.object_]
-) -> list[list[int]]:
-    """Return the ids of each text as a list.
-
-    Args:
-        ids: (tokens,).
-        bounds: (texts + 1,).
-        integers: one Python integer a type, shared by all its uses: ``tolist`` of numbers would
-            make one a token.
-    """
-    shared = integers[ids]
-    return [shared[start:end].tolist() for start, end in itertools.pairwise(bounds.tolist())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -126,3 +127,18 @@ def joined(batch: Sequence[bytes]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[n
     """Return texts' bytes in one array and its bounds, (texts + 1,)."""
     content = np.frombuffer(b"".join(batch), np.uint8)
     return content, np.cumsum([0, *map(len, batch)], dtype=np.int64)
+
+
+def lists(
+    ids: npt.NDArray[np.int32], bounds: npt.NDArray[np.int64], integers: npt.NDArray[np.object_]
+) -> list[list[int]]:
+    """Return the ids of each text as a list.
+
+    Args:
+        ids: (tokens,).
+        bounds: (texts + 1,).
+        integers: one Python integer a type, shared by all its uses: ``tolist`` of numbers would
+            make one a token.
+    """
+    shared = integers[ids]
+    return [shared[start:end].tolist() for start, end in itertools.pairwise(bounds.tolist())]

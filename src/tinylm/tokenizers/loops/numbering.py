@@ -150,18 +150,3 @@ class Encoder:
         ids, word_ends = np.empty(count, np.int32), np.zeros(len(numbers) + 1, np.int64)
         _gather(numbers, id_starts, kept, ids, word_ends)
         return ids, word_ends
-
-
-def lists(
-    ids: npt.NDArray[np.int32], bounds: npt.NDArray[np.int64], integers: npt.NDArray[np.object_]
-) -> list[list[int]]:
-    """Return the ids of each text as a list.
-
-    Args:
-        ids: (tokens,).
-        bounds: (texts + 1,).
-        integers: one Python integer a type, shared by all its uses: ``tolist`` of numbers would
-            make one a token.
-    """
-    shared = integers[ids]
-    return [shared[start:end].tolist() for start, end in itertools.pairwise(bounds.tolist())]
