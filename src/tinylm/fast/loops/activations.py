@@ -8,123 +8,109 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from numba import carray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tinylm.fast.autograd import apply
+from tinylm.fast.loops.functions import (
+    gelu,
+    gelu_slope,
+    gelu_tanh,
+    gelu_tanh_slope,
+    silu,
+    silu_slope,
+)
 from tinylm.fast.loops.launch import (
     address,
     blocks_of,
     by_format,
-    exp,
-    inline,
     next_block,
     store,
     widen,
 )
-from tinylm.fast.loops.single_token import erf, tanh
 
 _NUMBERS = 4096
 """Of a block."""
-_HALF, _ONE = np.float32(0.5), np.float32(1)
-_ROOT, _CUBE = np.float32(0.7978845608028654), np.float32(0.044715)  # sqrt(2 / pi)
-_INVERSE_ROOT, _DENSITY = np.float32(0.7071067811865476), np.float32(0.3989422804014327)
+_NAMES = ("gelu", "gelu_tanh", "silu")
+_GELU, _SILU = 0, 2
 
 
-@inline
-def _gelu_at(x):
-    return x * _HALF * (_ONE + erf(x * _INVERSE_ROOT))
+# Which activation it is stands in the table: a kernel that a function is compiled into is found
+# again in no other process, and would be compiled and kept anew by each.
+def _forward_entry(numbers):
+    def entry(a):
+        count, activation = a[2], a[3]
+        x = carray(address(a[4]), (count,), numbers)
+        out = carray(address(a[5]), (count,), numbers)
+        while True:
+            block = next_block(a)
+            if block >= a[1]:
+                break
+            start = block * _NUMBERS
+            end = min(start + _NUMBERS, count)
+            read, write = x[start:end], out[start:end]
+            if activation == _GELU:
+                for i in range(end - start):
+                    store(write, i, gelu(widen(read[i])))
+            elif activation == _SILU:
+                for i in range(end - start):
+                    store(write, i, silu(widen(read[i])))
+            else:
+                for i in range(end - start):
+                    store(write, i, gelu_tanh(widen(read[i])))
+
+    return entry
 
 
-@inline
-def _gelu_slope(x):
-    return _HALF * (_ONE + erf(x * _INVERSE_ROOT)) + x * _DENSITY * exp(-_HALF * x * x)
+def _backward_entry(numbers):
+    def entry(a):
+        count, activation = a[2], a[3]
+        x = carray(address(a[4]), (count,), numbers)
+        out = carray(address(a[5]), (count,), numbers)
+        gradient = carray(address(a[6]), (count,), numbers)
+        while True:
+            block = next_block(a)
+            if block >= a[1]:
+                break
+            start = block * _NUMBERS
+            end = min(start + _NUMBERS, count)
+            read, above, write = x[start:end], gradient[start:end], out[start:end]
+            if activation == _GELU:
+                for i in range(end - start):
+                    store(write, i, widen(above[i]) * gelu_slope(widen(read[i])))
+            elif activation == _SILU:
+                for i in range(end - start):
+                    store(write, i, widen(above[i]) * silu_slope(widen(read[i])))
+            else:
+                for i in range(end - start):
+                    store(write, i, widen(above[i]) * gelu_tanh_slope(widen(read[i])))
+
+    return entry
 
 
-@inline
-def _gelu_tanh_at(x):
-    return x * _HALF * (_ONE + tanh(_ROOT * x * (_ONE + _CUBE * x * x)))
-
-
-@inline
-def _gelu_tanh_slope(x):
-    square = x * x
-    y = tanh(_ROOT * x * (_ONE + _CUBE * square))
-    inner = _ROOT * (_ONE + np.float32(3) * _CUBE * square)
-    return _HALF * (_ONE + y) + _HALF * x * (_ONE - y * y) * inner
-
-
-@inline
-def _silu_at(x):
-    return x * _HALF * (_ONE + tanh(_HALF * x))
-
-
-@inline
-def _silu_slope(x):
-    y = _HALF * (_ONE + tanh(_HALF * x))
-    return y * (_ONE + x * (_ONE - y))
-
-
-def _entry_of(at, backwards):
-    def with_numbers(numbers):
-        def entry(a):
-            count = a[2]
-            x = carray(address(a[3]), (count,), numbers)
-            given = carray(address(a[4]), (count,), numbers)  # the gradient, or x again
-            out = carray(address(a[5]), (count,), numbers)
-            while True:
-                block = next_block(a)
-                if block >= a[1]:
-                    break
-                start = block * _NUMBERS
-                end = min(start + _NUMBERS, count)
-                read, above, write = x[start:end], given[start:end], out[start:end]
-                if backwards:
-                    for i in range(end - start):
-                        store(write, i, widen(above[i]) * at(widen(read[i])))
-                else:
-                    for i in range(end - start):
-                        store(write, i, at(widen(read[i])))
-
-        return entry
-
-    return with_numbers
-
-
-_FORWARDS = {
-    "gelu": by_format(_entry_of(_gelu_at, False)),
-    "gelu_tanh": by_format(_entry_of(_gelu_tanh_at, False)),
-    "silu": by_format(_entry_of(_silu_at, False)),
-}
-_BACKWARDS = {
-    "gelu": by_format(_entry_of(_gelu_slope, True)),
-    "gelu_tanh": by_format(_entry_of(_gelu_tanh_slope, True)),
-    "silu": by_format(_entry_of(_silu_slope, True)),
-}
+_FORWARDS, _BACKWARDS = by_format(_forward_entry), by_format(_backward_entry)
 
 
 class _Activate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, name: str) -> Tensor:
+    def forward(ctx: Any, x: Tensor, activation: int) -> Tensor:
         x = x.contiguous()
         ctx.save_for_backward(x)
-        ctx.name = name
-        return _run(_FORWARDS[name], x, x)
+        ctx.activation = activation
+        out, count = torch.empty_like(x), x.numel()
+        _FORWARDS[x.dtype](blocks_of(_NUMBERS, count), count, activation, x, out)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        return _run(_BACKWARDS[ctx.name], x, gradient.to(x.dtype).contiguous()), None
-
-
-def _run(kernels: Any, x: Tensor, given: Tensor) -> Tensor:
-    out, count = torch.empty_like(x), x.numel()
-    kernels[x.dtype](blocks_of(_NUMBERS, count), count, x, given, out)
-    return out
+        gradient = gradient.to(x.dtype).contiguous()
+        out, count = torch.empty_like(x), x.numel()
+        _BACKWARDS[x.dtype](blocks_of(_NUMBERS, count), count, ctx.activation, x, out, gradient)
+        return out, None
 
 
 def activate(x: Tensor, name: str) -> Tensor:
@@ -134,5 +120,5 @@ def activate(x: Tensor, name: str) -> Tensor:
         x: computed with in float32.
         name: gelu, gelu_tanh or silu.
     """
-    out: Tensor = apply(_Activate, x, name)
+    out: Tensor = apply(_Activate, x, _NAMES.index(name))
     return out

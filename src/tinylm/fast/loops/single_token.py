@@ -14,6 +14,7 @@ import torch
 from numba import carray
 from torch import Tensor
 
+from tinylm.fast.loops.functions import gelu, gelu_tanh, silu
 from tinylm.fast.loops.launch import (
     MEMORY,
     Kernel,
@@ -32,6 +33,7 @@ ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 """Names of the functions that the kernel has."""
 _RELU, _GELU, _SILU = 0, 1, 3
 _AHEAD = 8
+"""Tokens between what is read and what is fetched."""
 _UNSEEN = np.float32(-3e38)
 
 
@@ -67,27 +69,6 @@ NO_ENCODING = Encoding(None, None, None)
 """One that does nothing to queries, keys and scores."""
 
 
-@inline
-def erf(x):
-    """Abramowitz and Stegun 1964, 7.1.26: within 1.5e-7."""
-    size = abs(x)
-    t = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * size)
-    y = np.float32(1.061405429) * t - np.float32(1.453152027)
-    y = y * t + np.float32(1.421413741)
-    y = y * t - np.float32(0.284496736)
-    y = (y * t + np.float32(0.254829592)) * t
-    y = np.float32(1) - y * exp(-size * size)
-    return y if x > 0 else -y
-
-
-@inline
-def tanh(x):
-    """Return the hyperbolic tangent, to 1e-7."""
-    power = exp(np.float32(-2) * abs(x))
-    y = (np.float32(1) - power) / (np.float32(1) + power)
-    return y if x > 0 else -y
-
-
 @function
 def activate(row, activation):
     """Apply one of ``ACTIVATIONS``, by its place, to a row."""
@@ -96,15 +77,13 @@ def activate(row, activation):
             row[i] = row[i] if row[i] > 0 else np.float32(0)
     elif activation == _GELU:
         for i in range(len(row)):
-            row[i] *= np.float32(0.5) * (np.float32(1) + erf(row[i] * np.float32(0.70710678)))
-    elif activation == _SILU:  # x * sigmoid(x)
+            row[i] = gelu(row[i])
+    elif activation == _SILU:
         for i in range(len(row)):
-            row[i] *= np.float32(0.5) * (np.float32(1) + tanh(np.float32(0.5) * row[i]))
+            row[i] = silu(row[i])
     else:
         for i in range(len(row)):
-            x = row[i]
-            inner = np.float32(0.79788456) * (x + np.float32(0.044715) * x * x * x)
-            row[i] = np.float32(0.5) * x * (np.float32(1) + tanh(inner))
+            row[i] = gelu_tanh(row[i])
 
 
 @function
@@ -137,6 +116,15 @@ def turn_vector(vector, matrix, out):
             out[j] += factor * row[j]
 
 
+@inline
+def _fetch_heads(held, t, slot, first, count):
+    """Have the keys or values of a token fetched, for ``count`` heads from ``first`` on."""
+    _, room, heads, size = held.shape
+    start = ((t * room + slot) * heads + first) * size
+    for i in range(0, count * size, 64 // held.itemsize):
+        fetch_early(held, start + i)
+
+
 @function
 def attend_heads(
     queries, keys, values, slots, seen, positions, biases, place, row, first, scores, mixed
@@ -150,14 +138,10 @@ def attend_heads(
     count, size = queries.shape
     length = scores.shape[1]
     factor = np.float32(1) / np.sqrt(np.float32(size))
-    stride = keys.shape[1] * keys.shape[2] * size
-    line = 64 // keys.itemsize
     ahead = _AHEAD if count > 1 else length
     for t in range(length):
         if t + ahead < length:
-            start = (t + ahead) * stride + (slots[t + ahead, row] * keys.shape[2] + first) * size
-            for i in range(0, count * size, line):
-                fetch_early(keys, start + i)
+            _fetch_heads(keys, t + ahead, slots[t + ahead, row], first, count)
         slot = slots[t, row]
         known = len(seen) == 0 or seen[t, slot]
         for i in range(count):
@@ -182,9 +166,7 @@ def attend_heads(
             mixed[i, j] = 0
     for t in range(length):
         if t + ahead < length:
-            start = (t + ahead) * stride + (slots[t + ahead, row] * keys.shape[2] + first) * size
-            for i in range(0, count * size, line):
-                fetch_early(values, start + i)
+            _fetch_heads(values, t + ahead, slots[t + ahead, row], first, count)
         slot = slots[t, row]
         for i in range(count):
             out, value, weight = mixed[i], values[t, slot, first + i], scores[i, t]
