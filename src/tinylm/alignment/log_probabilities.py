@@ -66,7 +66,7 @@ def token_log_probabilities(
         (rows, seq), in float32 at least.
     """
     counted = batch.labels != IGNORED  # (rows, seq)
-    x = model.residual(batch.ids, real=batch.real)  # (rows, seq, hidden)
+    x = model.read(batch)  # (rows, seq, hidden)
     return at_labels(of_labels(model, x[counted], batch.labels[counted], temperature, never), batch)
 
 

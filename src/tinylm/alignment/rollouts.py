@@ -59,7 +59,8 @@ class Rollouts:
     @property
     def rows(self) -> Batch:
         """Inputs and labels."""
-        return Batch(self.ids, self.labels, self.real)
+        given = self.mask.int().argmax(1) + 1  # up to the token before the first of the response
+        return Batch(self.ids, self.labels, self.real, given)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return copies of what they are made of, by name."""

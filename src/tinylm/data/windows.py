@@ -8,20 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tinylm.config import ModelConfig
 from tinylm.data.token_files import TokenFile
+from tinylm.data.views import IGNORED, VIEWS
 from tinylm.errors import DataError
+from tinylm.registry import MODELS
 from tinylm.tokenizers.base import PAD_ID
 
-IGNORED = -100
-"""Label of a position that is not predicted: padding, or a token given as prompt."""
+__all__ = [
+    "IGNORED",
+    "Batch",
+    "Order",
+    "ShuffledOrder",
+    "StreamOrder",
+    "TokenWindows",
+    "windows_of",
+]
 
 
 @dataclass(frozen=True)
@@ -34,13 +44,22 @@ class Batch:
     """The token that follows each input, (batch, seq), int64; IGNORED where none is predicted."""
     real: Tensor | None = None
     """(batch, seq), False where an input is padding; None: all inputs are real."""
+    given: Tensor | None = None
+    """(batch,), how many first real inputs of a row are its source; None: the first alone. It
+    counts for a model that reads a source before it writes; others see all before a label."""
+    hidden: Tensor | None = None
+    """(batch, seq), True where a model must not see an input; None: nowhere."""
     follows: bool = False
     """Whether row i goes on where row i of the batch before it ended (``StreamOrder``)."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        real = None if self.real is None else self.real.to(device)
-        return replace(self, ids=self.ids.to(device), labels=self.labels.to(device), real=real)
+        on_device: dict[str, Any] = {
+            field.name: value.to(device)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return replace(self, **on_device)
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -62,8 +81,14 @@ class TokenWindows:
     The last window may be shorter; it is filled with padding that no loss counts.
     """
 
-    def __init__(self, tokens: TokenFile, context_length: int) -> None:
+    def __init__(self, tokens: TokenFile, context_length: int, view: str = "whole") -> None:
         """Cut the file into windows.
+
+        Args:
+            tokens: the file.
+            context_length: inputs of a window.
+            view: what is seen and predicted of them, a name in ``VIEWS``; of a model's kind it is
+                ``GenerativeModel.view``.
 
         Raises:
             DataError: if the file has fewer than two tokens.
@@ -72,6 +97,8 @@ class TokenWindows:
             raise DataError(f"{tokens.path} has fewer than two tokens: nothing to predict")
         self.tokens = tokens
         self.context_length = context_length
+        self._view = VIEWS[view]
+        self._sees_all = view == "whole"
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -79,6 +106,8 @@ class TokenWindows:
 
     def num_targets(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> int:
         """Return the tokens that the windows with these indices predict."""
+        if not self._sees_all:
+            return sum(self.batch([int(i)]).num_targets for i in indices)
         left = self.tokens.header.num_tokens - 1
         return sum(min(self.context_length, left - int(i) * self.context_length) for i in indices)
 
@@ -93,10 +122,11 @@ class TokenWindows:
             sizes[row] = len(window)
         inputs, labels = torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(ids[:, 1:].copy())
         if (sizes == length + 1).all():
-            return Batch(inputs, labels)
+            return self._view(Batch(inputs, labels), [int(i) for i in indices])
         places = torch.arange(length)
         real = places < torch.from_numpy(sizes)[:, None] - 1  # inputs that have a label
-        return Batch(inputs, labels.masked_fill(~real, IGNORED), real)
+        batch = Batch(inputs, labels.masked_fill(~real, IGNORED), real)
+        return self._view(batch, [int(i) for i in indices])
 
     def in_order(self, batch_size: int, indices: Sequence[int] | None = None) -> Iterator[Batch]:
         """Yield all windows, or those named, in order; the last batch may be smaller."""
@@ -109,6 +139,21 @@ class TokenWindows:
         if size is None or size >= len(self):
             return None
         return [int(i) for i in np.linspace(0, len(self) - 1, size).round()]
+
+
+def windows_of(tokens: TokenFile, model: ModelConfig, length: int | None = None) -> TokenWindows:
+    """Return windows over a file as a kind of model sees them.
+
+    Args:
+        tokens: the file.
+        model: of which kind, and of which context.
+        length: inputs of a window; None: the model's context.
+
+    Raises:
+        DataError: if the file has fewer than two tokens.
+    """
+    view: str = MODELS.load(model.kind).view
+    return TokenWindows(tokens, length or model.context_length, view)
 
 
 class Order(Protocol):
@@ -262,7 +307,7 @@ def story_rows(
         width: pad rows to this many ids, if none is longer.
     """
     ids, real = pad_rows(stories, width=width)
-    given = torch.as_tensor(num_given).reshape(-1, 1)
-    predicted = real[:, 1:] & (torch.arange(1, ids.shape[1]) >= given)
+    given = torch.as_tensor(num_given).expand(len(stories))
+    predicted = real[:, 1:] & (torch.arange(1, ids.shape[1]) >= given[:, None])
     labels = ids[:, 1:].masked_fill(~predicted, IGNORED)
-    return Batch(ids[:, :-1], labels, real[:, :-1])
+    return Batch(ids[:, :-1], labels, real[:, :-1], given)

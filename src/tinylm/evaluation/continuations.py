@@ -178,7 +178,8 @@ def measure_continuations(
             prompt + ids + [EOS_ID] * end
             for prompt, ids, end in zip(texts.prompts, continuations, finished, strict=True)
         ]
-        scores = token_log_probabilities(model, whole, config.batch_size)
+        given = [len(prompt) for prompt in texts.prompts]
+        scores = token_log_probabilities(model, whole, config.batch_size, given)
         return [
             values[len(prompt) - 1 :] for prompt, values in zip(texts.prompts, scores, strict=True)
         ]

@@ -87,7 +87,7 @@ def exact_matches(
                 [[*each.prompt, *each.answer] for each in asked],
                 [len(each.prompt) for each in asked],
             ).to(device)
-            x = model.residual(batch.ids, real=batch.real)
+            x = model.read(batch)
             predicted = batch.labels != IGNORED
             logits = forbid(model.unembed(x[predicted]), settings, special, 0)
             missed: Tensor = torch.zeros_like(predicted)

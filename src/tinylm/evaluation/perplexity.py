@@ -109,7 +109,7 @@ def split_loss(
 
 def window_losses(model: GenerativeModel, batch: Batch) -> Tensor:
     """Return the loss of each row of a batch in nats and its targets, (rows, 2), in float64."""
-    x = model.residual(batch.ids, real=batch.real)
+    x = model.read(batch)
     sums = []
     for row, labels in zip(x, batch.labels, strict=True):  # the logits of one at a time
         losses = token_losses(model.unembed(row[None]), labels[None], IGNORED).double()

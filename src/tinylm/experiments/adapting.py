@@ -21,7 +21,7 @@ from tinylm import folders
 from tinylm.checkpoint import load_checkpoint
 from tinylm.config import DataConfig, TrainingConfig, to_dict
 from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import windows_of
 from tinylm.errors import AdapterError
 from tinylm.experiments.context import Console, threads
 from tinylm.experiments.recipes import begun, read_recipe, unfinished, write_recipe
@@ -173,11 +173,15 @@ def _adapt(
         model = adapted_start(lm.model, recipe)
         _refuse_untrainable(model)
         length = min(recipe.context_length, model.config.context_length)
-        held_out = TokenWindows(validation, length)
+        held_out = windows_of(validation, model.config, length)
         subset = held_out.fixed_subset(training.validation_windows)
 
         task = LanguageModelling(
-            lm.tokenizer, TokenWindows(train, length), held_out, training.batch_size, subset
+            lm.tokenizer,
+            windows_of(train, model.config, length),
+            held_out,
+            training.batch_size,
+            subset,
         )
         path, state = (None, None) if before is None else resume_point(checkpoints, console)
         with console.training() as listener:

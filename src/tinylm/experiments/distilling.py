@@ -26,7 +26,7 @@ from tinylm.config import (
 )
 from tinylm.config.places import MOVABLE, with_absolute_paths
 from tinylm.data.corpora import open_corpus
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import TokenWindows, windows_of
 from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.compressing import new_run
@@ -211,7 +211,7 @@ def begin(
     of_student = _refuse_larger(config.model, lm.model, of_teacher)
     teacher = _quick(lm.model, config)
     with threads(config.training.threads):
-        windows = TokenWindows(data.validation, config.model.context_length)
+        windows = windows_of(data.validation, config.model)
         subset = windows.fixed_subset(config.training.validation_windows)
         loss = split_loss(teacher, windows, config.evaluation.batch_size, subset)
         if not math.isfinite(loss.mean):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tinylm.config import RunConfig, TrainingConfig
-from tinylm.data.windows import ShuffledOrder, TokenWindows
+from tinylm.data.windows import ShuffledOrder, TokenWindows, windows_of
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Console, threads
@@ -44,8 +44,8 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
     """
     data = prepare_data(config, console)
     config = resolve(config, data)
-    windows = TokenWindows(data.train, config.model.context_length)
-    validation = TokenWindows(data.validation, config.model.context_length)
+    windows = windows_of(data.train, config.model)
+    validation = windows_of(data.validation, config.model)
     steps = total_steps(config.training, len(windows))
     tokens, epochs = _seen(config.training, windows, steps)
     model = build(config.model)

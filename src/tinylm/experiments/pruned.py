@@ -20,7 +20,7 @@ from tinylm.checkpoint import load_checkpoint, step_of
 from tinylm.compression.masking import Masking, held_share, targets
 from tinylm.compression.pruner import Pruner, refuse_share
 from tinylm.config import to_dict
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import TokenWindows, windows_of
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.compressing import (
@@ -177,9 +177,9 @@ def prune_run(context: Context, lm: LanguageModel, asked: Pruning) -> PrunedRun:
     method.refuse(lm.model, asked.share, asked.settings)  # before texts are read
     with threads(config.training.threads):
         ids = calibration_of(context, asked.settings, lm.tokenizer)
-        windows = TokenWindows(
+        windows = windows_of(
             encoded_split(config.data, lm.tokenizer, "validation", context.console),
-            config.model.context_length,
+            config.model,
         )
         chosen = windows.fixed_subset(config.training.validation_windows)
 

@@ -23,7 +23,7 @@ from tinylm.atomic import write_text
 from tinylm.compression.search import Candidate, Goal, search
 from tinylm.config import to_dict
 from tinylm.config.searching import SearchConfig
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import windows_of
 from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.evaluation.perplexity import SplitLoss, split_loss
 from tinylm.experiments.compressing import (
@@ -178,7 +178,7 @@ class _Work:
             self.state = begun
         self.tried = {_candidate(each): each for each in self.state["tried"]}
         split = encoded_split(context.config.data, lm.tokenizer, "validation", context.console)
-        self.windows = TokenWindows(split, lm.model.config.context_length)
+        self.windows = windows_of(split, lm.model.config)
         wanted = 2 * settings.windows
         tell_fewer(context.console, "windows", wanted, len(self.windows))
         if len(self.windows) < 4:

@@ -109,6 +109,8 @@ class PromptedDecoder(Wrapper, GenerativeModel):
         embeddings: Tensor | None = None,
         positions: Tensor | None = None,
         real: Tensor | None = None,
+        given: Tensor | None = None,
+        hidden: Tensor | None = None,
         causal: bool = True,
         cache: DecodingState | None = None,
         hooks: Hooks = NO_HOOKS,
@@ -127,6 +129,8 @@ class PromptedDecoder(Wrapper, GenerativeModel):
                 embeddings=embeddings,
                 positions=positions,
                 real=real,
+                given=given,
+                hidden=hidden,
                 causal=causal,
                 cache=cache,
                 hooks=hooks,
@@ -134,9 +138,14 @@ class PromptedDecoder(Wrapper, GenerativeModel):
         if embeddings is None:
             embeddings = self.base.embedding(ids)
         batch = embeddings.shape[0]
+        # They stand before the source, and are read with it.
+        given = torch.full((batch,), 1, device=embeddings.device) if given is None else given
+        given = given + count
         virtual = torch.cat(self._embeddings()).to(embeddings.dtype).expand(batch, -1, -1)
         if real is not None:
             real = nn.functional.pad(real, (count, 0), value=True)
+        if hidden is not None:
+            hidden = nn.functional.pad(hidden, (count, 0), value=False)
         if positions is not None:
             first = torch.arange(count, device=positions.device).expand(len(positions), -1)
             positions = torch.cat([first, positions], 1)
@@ -144,6 +153,8 @@ class PromptedDecoder(Wrapper, GenerativeModel):
             embeddings=torch.cat([virtual, embeddings], 1),
             positions=positions,
             real=real,
+            given=given,
+            hidden=hidden,
             causal=causal,
             cache=cache,
             hooks=hooks,

@@ -18,7 +18,10 @@ from tinylm.planning.limits import refuse_forward
 
 @torch.no_grad()
 def token_log_probabilities(
-    model: GenerativeModel, texts: Sequence[Sequence[int]], batch_size: int = 32
+    model: GenerativeModel,
+    texts: Sequence[Sequence[int]],
+    batch_size: int = 32,
+    given: Sequence[int] | None = None,
 ) -> list[list[float]]:
     """Return log p(token | tokens before it), in nats, of every token but each text's first.
 
@@ -26,6 +29,8 @@ def token_log_probabilities(
         model: any mode; it is evaluated without dropout and put back.
         texts: token ids, each text beginning with what is given (``<sos>``).
         batch_size: windows in one forward pass.
+        given: of each text, how many first tokens are given as a whole, which a model that reads a
+            source reads as one; what is returned of these means nothing then. None: the first.
 
     Returns:
         One list a text, one number shorter than the text.
@@ -56,7 +61,9 @@ def token_log_probabilities(
             targets = torch.tensor(
                 [row + [0] * (longest - len(row)) for row in labels], device=device
             )
-            logits = model(ids)  # padding stands behind the text, so causality hides it
+            sources = [max(1, (1 if given is None else given[i]) - start) for i, start in chosen]
+            # Padding stands behind the text, so that no token before it sees it.
+            logits = model(ids, given=torch.tensor(sources, device=device))
             log_probabilities = (
                 at_least_float32(logits)
                 .log_softmax(-1)

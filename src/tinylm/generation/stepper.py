@@ -48,6 +48,7 @@ class Stepper:
         self.pad = pad
         self.use_cache = use_cache
         self.rows = [list(prompt) for prompt in prompts]
+        self._given = [len(prompt) for prompt in prompts]
         self.device = next(model.parameters()).device
         self.refuse_rows(len(prompts), "the number of prompts or samples, or model.context_length")
         self.compiled = is_quick(model) and loops.suit(next(model.parameters()))
@@ -103,6 +104,7 @@ class Stepper:
     @torch.inference_mode()  # the cache was made in it
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows, in this order; a row may be taken more than once."""
+        self._given = [self._given[row] for row in rows]
         texts, taken = [], set()
         for row in rows:
             texts.append(list(self.rows[row]) if row in taken else self.rows[row])
@@ -121,6 +123,11 @@ class Stepper:
         context = self.model.config.context_length
         windows = [row[-context:] for row in self.rows]
         ids, real = self._pad_left(windows)
+        # What a window has left of the prompt, which a model that needs a source reads as one.
+        given = [
+            max(1, count - (len(row) - len(window)))
+            for count, row, window in zip(self._given, self.rows, windows, strict=True)
+        ]
         reserved, self._reserved = self._reserved, 0
         self._cache = None
         # A full window is read anew for the next token, so its keys need not be kept.
@@ -128,7 +135,13 @@ class Stepper:
             self._cache = self.model.decoding_state(len(windows), max_batch_size=reserved)
             self._prefilled = ids.shape[1]
             self._origins = list(range(len(windows)))
-        return self.model.residual(ids, real=real, cache=self._cache, hooks=self._hooks)
+        return self.model.residual(
+            ids,
+            real=real,
+            given=torch.tensor(given, device=self.device),
+            cache=self._cache,
+            hooks=self._hooks,
+        )
 
     def _pad_left(self, windows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
         longest = max(len(window) for window in windows)

@@ -32,6 +32,30 @@ Change = Mapping[str, Any]
 """One change of a model, as JSON values: its name in ``CHANGES`` as ``change``, and settings."""
 
 
+class Rows(Protocol):
+    """Texts as rows of ids, with what a model may see of them; ``data.windows.Batch`` is one."""
+
+    @property
+    def ids(self) -> Tensor:
+        """(batch, seq), int64."""
+        ...
+
+    @property
+    def real(self) -> Tensor | None:
+        """(batch, seq), False where a token is padding; None: all are real."""
+        ...
+
+    @property
+    def given(self) -> Tensor | None:
+        """(batch,), how many first tokens of a row are its source; None: the first alone."""
+        ...
+
+    @property
+    def hidden(self) -> Tensor | None:
+        """(batch, seq), True where a token must not be seen; None: nowhere."""
+        ...
+
+
 class DecodingState(Protocol):
     """What a model stores of the texts that it continues, so that it reads each token once."""
 
@@ -138,6 +162,10 @@ class Model(nn.Module):
         """
         raise NotImplementedError
 
+    def read(self, batch: Rows, hooks: Hooks = NO_HOOKS) -> Tensor:
+        """Return what logits are computed from of a batch, (batch, seq, hidden)."""
+        return self.residual(batch.ids, real=batch.real)
+
     def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Map what ``residual`` returns, (..., hidden), to logits, (..., classes)."""
         raise NotImplementedError
@@ -177,6 +205,10 @@ class GenerativeModel(Model):
     """Fields of ``ModelConfig`` that have an effect on it, beside ``kind``."""
     attends: ClassVar[bool] = True
     """Whether its layers are the decoder's, with attention and a residual stream."""
+    view: ClassVar[str] = "whole"
+    """What it sees and predicts of a window that it is trained on (``data.views``)."""
+    needs_source: ClassVar[bool] = False
+    """Whether it writes only after it has read a source: a prompt of one token at least."""
     costs: ClassVar[Costs]
     """What its kind costs, from its sizes alone (``planning``)."""
     embedding: nn.Embedding
@@ -197,12 +229,31 @@ class GenerativeModel(Model):
         embeddings: Tensor | None = None,
         positions: Tensor | None = None,
         real: Tensor | None = None,
+        given: Tensor | None = None,
+        hidden: Tensor | None = None,
         causal: bool = True,
         cache: Any = None,
         hooks: Hooks = NO_HOOKS,
     ) -> Tensor:
-        """Return the residual stream after the last layer; ``DecoderLM.residual`` says of what."""
+        """Return the residual stream after the last layer; ``DecoderLM.residual`` says of what.
+
+        What stands at a place is what the token after it is predicted from. Two arguments are for
+        kinds whose ``view`` of a text is another than the decoder's, and have no effect on others:
+
+        Args:
+            given: (batch,), how many first real tokens of a row are its source, which a model reads
+                before it writes; None: the first alone. With a cache it counts in the first pass,
+                in which the source must be whole. Of the places within a source but its last there
+                is nothing to predict, and what is returned there means nothing.
+            hidden: (batch, seq), True where a token must not be seen; None: nowhere.
+        """
         raise NotImplementedError
+
+    def read(self, batch: Rows, hooks: Hooks = NO_HOOKS) -> Tensor:
+        """Return the residual stream after the last layer of a batch, (batch, seq, hidden)."""
+        return self.residual(
+            batch.ids, real=batch.real, given=batch.given, hidden=batch.hidden, hooks=hooks
+        )
 
     def next_logits(
         self, tokens: Sequence[int], places: Sequence[int], state: Any, hooks: Hooks = NO_HOOKS

@@ -122,6 +122,8 @@ class DecoderLM(GenerativeModel):
         embeddings: Tensor | None = None,
         positions: Tensor | None = None,
         real: Tensor | None = None,
+        given: Tensor | None = None,
+        hidden: Tensor | None = None,
         causal: bool = True,
         cache: KVCache | None = None,
         hooks: Hooks = NO_HOOKS,
@@ -133,6 +135,8 @@ class DecoderLM(GenerativeModel):
             embeddings: (batch, seq, hidden), unscaled, in place of ``embedding(ids)``.
             positions: (batch or 1, seq), int64; empty: each real token's running count.
             real: (batch, seq), bool, False where a token is padding; empty: all are real.
+            given: without effect: a token sees what stands before it in any case.
+            hidden: likewise.
             causal: whether a token sees none that stand after it; else it sees all real ones.
             cache: tokens read before; the new ones are added to it.
             hooks: see and replace activations (``self.hooks``).
@@ -337,6 +341,8 @@ def record(
     ids: Tensor,
     real: Tensor | None = None,
     gradients: bool = False,
+    given: Tensor | None = None,
+    hidden: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Run the model and keep the activations whose names match.
 
@@ -346,6 +352,8 @@ def record(
         ids: (batch, seq).
         real: (batch, seq), False where a token is padding.
         gradients: keep what is needed to differentiate; else what is returned is detached.
+        given: as of ``GenerativeModel.residual``.
+        hidden: likewise.
 
     Returns:
         Logits, (batch, seq, vocab), and name -> activation.
@@ -356,5 +364,6 @@ def record(
         kept[name] = activation if gradients else activation.detach()
 
     hooks = dict.fromkeys(as_patterns(patterns), keep)
-    logits: Tensor = model(ids, real=real, hooks=model.hooks(hooks))
+    bound = model.hooks(hooks)
+    logits: Tensor = model(ids, real=real, given=given, hidden=hidden, hooks=bound)
     return logits if gradients else logits.detach(), kept

@@ -41,7 +41,11 @@ class ForwardFlops:
 
 
 class Costs(Protocol):
-    """The formulas of a kind of model; each argument is as of the function that asks for it."""
+    """The formulas of a kind of model; each argument is as of the function that asks for it.
+
+    ``seq`` counts the tokens of a row. A kind that reads a source takes the first half of them,
+    ``seq // 2``, as given.
+    """
 
     def parameter_counts(self, config: ModelConfig) -> dict[str, int]:
         """See ``parameters.parameter_counts``."""

@@ -17,7 +17,7 @@ from tinylm.training.task import Task
 
 def next_token_loss(model: Model, batch: Batch) -> tuple[Tensor, int]:
     """Return the summed cross-entropy of a batch's labels, in nats, and how many there are."""
-    x = model.residual(batch.ids, real=batch.real)
+    x = model.read(batch)
     return model.summed_loss(x, batch.labels, IGNORED), batch.num_targets
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tinylm import folders
 from tinylm.config import RunConfig
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import windows_of
 from tinylm.experiments.accumulation.settings import AccumulationExperiment
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.preparation import prepare_data
@@ -50,8 +50,8 @@ def run(context: Context) -> dict[str, Any]:
     config = context.config
     settings: AccumulationExperiment = config.experiments.accumulation
     data = prepare_data(config, context.console)
-    windows = TokenWindows(data.train, config.model.context_length)
-    validation = TokenWindows(data.validation, config.model.context_length)
+    windows = windows_of(data.train, config.model)
+    validation = windows_of(data.validation, config.model)
     subset = validation.fixed_subset(config.training.validation_windows)
     targets = block_targets(validation, subset)
     # What the training with the largest batch makes.

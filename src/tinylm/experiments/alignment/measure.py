@@ -24,7 +24,7 @@ from tinylm.alignment.frontier import averaged, betas_of
 from tinylm.alignment.measuring import Measured, measure_policy
 from tinylm.alignment.samples import Reward
 from tinylm.config import to_dict
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import TokenWindows, windows_of
 from tinylm.errors import ConfigError
 from tinylm.evaluation.continuations import continuation_text
 from tinylm.evaluation.perplexity import split_loss
@@ -200,7 +200,7 @@ class Judging:
         # A reward model reads the last token, too, which a language model only predicts.
         self.most = length - settings.prompt_tokens - 1
         self.learned = ModelChoice(reward_model).open(lm)
-        windows = TokenWindows(split, length)
+        windows = windows_of(split, lm.model.config)
         subset = windows.fixed_subset(settings.windows)
         self.text = _Text(windows, subset, context.config.evaluation.batch_size)
         self.num_windows = len(windows) if subset is None else len(subset)

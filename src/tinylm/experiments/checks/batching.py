@@ -65,7 +65,7 @@ def _forward(model: GenerativeModel, texts: Sequence[Sequence[int]]) -> float:
     """Compare the logits of padded rows, where they are real, with each row's own."""
     device = device_of(model)
     batch = story_rows(texts).to(device)
-    together = model(batch.ids, real=batch.real)
+    together = model.unembed(model.read(batch))
     alone = [model(torch.tensor([text[:-1]], device=device))[0] for text in texts]
     return worst(
         [largest(together[row, : len(logits)], logits) for row, logits in enumerate(alone)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tinylm.data.windows import IGNORED, Batch, TokenWindows
+from tinylm.data.windows import IGNORED, Batch, windows_of
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
     excerpt,
@@ -37,7 +37,7 @@ def run(subject: Subject) -> Finding:
     given = subject.lm.model
     cpu = torch.device("cpu")
     length = min(given.config.context_length, _LONGEST_WINDOW)
-    windows = TokenWindows(excerpt(subject.train, int(_WINDOWS * length)), length)
+    windows = windows_of(excerpt(subject.train, int(_WINDOWS * length)), given.config, length)
     batch = windows.batch(range(len(windows)))
     dropout = max(_LEAST_DROPOUT, given.config.dropout)
     with seeded(subject.seed, cpu):
@@ -66,7 +66,7 @@ def _gradients(
     model.zero_grad(set_to_none=True)
     install(model, WHOLE if compiled else PLAIN)
     with seeded(seed, torch.device("cpu")):
-        x = model.residual(batch.ids, real=batch.real)
+        x = model.read(batch)
         loss = model.summed_loss(x, batch.labels, IGNORED)
         torch.autograd.backward(loss)
     return {"loss": loss.detach(), **gradients(model)}

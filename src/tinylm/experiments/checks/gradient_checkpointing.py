@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tinylm.data.windows import IGNORED, Batch, TokenWindows
+from tinylm.data.windows import IGNORED, Batch, windows_of
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
     device_of,
@@ -36,7 +36,7 @@ def run(subject: Subject) -> Finding:
     given = subject.lm.model
     device = device_of(given)
     length = min(given.config.context_length, _LONGEST_WINDOW)
-    windows = TokenWindows(excerpt(subject.train, int(_WINDOWS * length)), length)
+    windows = windows_of(excerpt(subject.train, int(_WINDOWS * length)), given.config, length)
     batch = windows.batch(range(len(windows))).to(device)
     precision = resolve_precision(subject.config.training.precision, device)
     with seeded(subject.seed, device):
@@ -70,7 +70,7 @@ def _after_backward(
     model.zero_grad()
     with seeded(seed, device):
         with autocast(precision, device), layers_run_by(model, run_layers):
-            logits = model(batch.ids, real=batch.real)
+            logits = model.unembed(model.read(batch))
         loss = token_losses(logits, batch.labels, IGNORED).mean()
         for place in {torch.device("cpu"), device}:
             torch.rand((), device=place)  # something else draws before the backward pass

@@ -31,7 +31,7 @@ def run(subject: Subject) -> Finding:
     stories = ragged_stories(subject.validation, _ROWS, longest)
     batch = story_rows(stories).to(device_of(model))
     with torch.no_grad(), evaluating(model):
-        x = model.residual(batch.ids, real=batch.real)
+        x = model.read(batch)
         logits = model.unembed(x)
     losses, slope = _by_loops(logits, stories)
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from tinylm.compression.magnitude import Magnitude
 from tinylm.config.pruning import MagnitudeConfig
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import windows_of
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import dequantized, device_of, excerpt, seeded, with_dropout
 from tinylm.fast import remove
@@ -32,7 +32,7 @@ def run(subject: Subject) -> Finding:
     """Compare masked weights, and their gradients, after training steps, with 0."""
     given = subject.lm.model
     length = min(given.config.context_length, _LONGEST_WINDOW)
-    windows = TokenWindows(excerpt(subject.train, int(_WINDOWS * length)), length)
+    windows = windows_of(excerpt(subject.train, int(_WINDOWS * length)), given.config, length)
     batches = [windows.batch([0, 1]), windows.batch([len(windows) - 1])]
     with seeded(subject.seed, device_of(given)):
         own = bool(masks_of(given))

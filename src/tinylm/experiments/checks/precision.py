@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import windows_of
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import excerpt, worst
 from tinylm.experiments.precision.measure import ERROR_TOLERANCE, gradient_agreement
@@ -21,7 +21,7 @@ def run(subject: Subject) -> Finding:
     """Compare the gradients of one step in the two number formats."""
     model = copy.deepcopy(subject.lm.model)
     length = min(model.config.context_length, _LONGEST_WINDOW)
-    windows = TokenWindows(excerpt(subject.train, int(_WINDOWS * length)), length)
+    windows = windows_of(excerpt(subject.train, int(_WINDOWS * length)), model.config, length)
     model.embedding.weight.requires_grad_(subject.config.vectors.trainable)
     agreement = gradient_agreement(subject.config, model, windows.batch(range(len(windows))))
     return Finding(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tinylm.checkpoint import load_checkpoint, load_training_state
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import TokenWindows, windows_of
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
     device_of,
@@ -45,7 +45,7 @@ def run(subject: Subject) -> Finding:
     given = subject.lm.model
     device = device_of(given)
     length = min(given.config.context_length, _LONGEST_WINDOW)
-    windows = TokenWindows(excerpt(subject.train, _WINDOWS * length), length)
+    windows = windows_of(excerpt(subject.train, _WINDOWS * length), subject.lm.model.config, length)
     folder = subject.folder / "resume"
     with seeded(subject.seed, device):
         model = with_dropout(given, max(_LEAST_DROPOUT, given.config.dropout))

@@ -36,7 +36,7 @@ def run(subject: Subject) -> Finding:
     whole = spread(subject.validation, _DECODED)
     batch = story_rows(stories).to(device)
     with torch.no_grad(), evaluating(lm.model), evaluating(loaded.model):
-        logits = [model(batch.ids, real=batch.real) for model in (loaded.model, lm.model)]
+        logits = [model.unembed(model.read(batch)) for model in (loaded.model, lm.model)]
     differing = [
         name
         for name, same in (

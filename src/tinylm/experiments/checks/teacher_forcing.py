@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import windows_of
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
     device_of,
@@ -32,7 +32,7 @@ def run(subject: Subject) -> Finding:
     """Compare the loss of a training step with that of reading token by token."""
     length = min(subject.lm.model.config.context_length, _LONGEST_WINDOW)
     tokens = excerpt(subject.train, int(_WINDOWS * length))
-    windows = TokenWindows(tokens, length)
+    windows = windows_of(tokens, subject.lm.model.config, length)
     with seeded(subject.seed, device_of(subject.lm.model)):
         model = in_float64(with_dropout(subject.lm.model, 0.0))
     step = double_step(subject, model).backward([windows.batch(range(len(windows)))])

@@ -11,7 +11,7 @@ from typing import Any
 from tinylm import folders
 from tinylm.compression.pruner import Pruner
 from tinylm.compression.quantizer import Quantizer, layouts, widths
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import windows_of
 from tinylm.errors import CompressionError, ConfigError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.evaluation.speed import run_interleaved
@@ -101,7 +101,7 @@ class _Work:
                 f"of the {smaller.parts} nothing can go: give other experiments.compression.parts"
             )
         split = encoded_split(context.config.data, lm.tokenizer, "validation", context.console)
-        self.windows = TokenWindows(split, lm.model.config.context_length)
+        self.windows = windows_of(split, lm.model.config)
         key = "experiments.compression.windows"
         tell_fewer(context.console, key, settings.windows, len(self.windows))
         self.indices = self.windows.fixed_subset(settings.windows)

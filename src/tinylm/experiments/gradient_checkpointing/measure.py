@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinylm.config import RunConfig
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import TokenWindows, windows_of
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.gradient_checkpointing.settings import GradientCheckpointingExperiment
@@ -46,7 +46,7 @@ def run(context: Context) -> dict[str, Any]:
                 done(before + share)
 
             model = replace(config.model, num_layers=depth, context_length=length)
-            windows = TokenWindows(data.train, length)
+            windows = windows_of(data.train, model)
             batch_size = max(1, tokens // length)
             sized = replace(
                 config,
@@ -56,7 +56,7 @@ def run(context: Context) -> dict[str, Any]:
             segments = [0, *(k for k in sorted(set(settings.segments)) if k <= depth)]
             measured[depth, length] = _rows(sized, windows, segments, settings.repeats, progress)
     device = resolve_device(config.training.device)
-    own = TokenWindows(data.train, config.model.context_length)
+    own = windows_of(data.train, config.model)
     return {
         "measure": "torch.cuda.max_memory_allocated"
         if device.type == "cuda"

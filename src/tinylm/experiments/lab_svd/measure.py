@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylm.config.finetuning import EVERY_PROJECTION
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import windows_of
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.lab_svd.losses import cut_update, cut_weights, fine_tuned, group_of
 from tinylm.experiments.lab_svd.settings import SvdLab
@@ -79,7 +79,7 @@ def run(context: Context) -> dict[str, Any]:
         ranks = tuple(sorted(set(settings.ranks))) or default_ranks(
             decomposition.full_rank for decomposition in decompositions.values()
         )
-        windows = TokenWindows(validation, config.model.context_length)
+        windows = windows_of(validation, config.model)
         with context.console.task("Cutting the weights", 1.0) as done:
             cut = cut_weights(model, decompositions, ranks, config, windows, done)
         kinds = two_kinds(train, validation, lm.tokenizer, settings.share, settings.stories,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tinylm.config import RunConfig
-from tinylm.data.windows import Batch, ShuffledOrder, TokenWindows
+from tinylm.data.windows import Batch, ShuffledOrder, TokenWindows, windows_of
 from tinylm.errors import TrainingError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.checks.material import gradients, seeded
@@ -61,8 +61,8 @@ def run(context: Context) -> dict[str, Any]:
     settings: PrecisionExperiment = config.experiments.precision
     data = prepare_data(config, context.console)
     length = config.model.context_length
-    windows = TokenWindows(data.train, length)
-    validation = TokenWindows(data.validation, length)
+    windows = windows_of(data.train, config.model, length)
+    validation = windows_of(data.validation, config.model, length)
     subset = validation.fixed_subset(settings.validation_windows)
     models: dict[str, GenerativeModel] = {}
     losses_by_block: dict[str, Replicates] = {}

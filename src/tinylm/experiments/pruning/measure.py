@@ -19,7 +19,7 @@ from tinylm.checkpoint import TrainingState, save_checkpoint
 from tinylm.compression.pruner import Pruner
 from tinylm.config import to_dict
 from tinylm.config.pruning import Calibrated
-from tinylm.data.windows import Batch, TokenWindows
+from tinylm.data.windows import Batch, windows_of
 from tinylm.errors import CompressionError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.evaluation.speed import run_interleaved
@@ -140,9 +140,9 @@ class _Work:
         self.device = resolve_device(config.training.device)
         self.ids = calibration_windows(context, settings.windows, 0, tokenizer=lm.tokenizer)
         self.train, self.validation = (
-            TokenWindows(
+            windows_of(
                 encoded_split(config.data, lm.tokenizer, split, context.console),
-                config.model.context_length,
+                config.model,
             )
             for split in ("train", "validation")
         )

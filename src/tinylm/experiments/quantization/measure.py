@@ -13,7 +13,7 @@ from torch import Tensor
 from tinylm.compression.quantizer import Quantizer, layouts, widths
 from tinylm.compression.quantizing import quantize, refuse_quantized
 from tinylm.config import DataConfig
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import windows_of
 from tinylm.evaluation.perplexity import SplitLoss, split_loss
 from tinylm.experiments.compressing import calibration_windows, count_weights
 from tinylm.experiments.context import Context, tell_fewer, threads
@@ -73,7 +73,7 @@ def run(context: Context) -> dict[str, Any]:
     lm = LanguageModel.load(context.folder)
     refuse_quantized(lm.model)
     split = encoded_split(context.config.data, lm.tokenizer, "validation", context.console)
-    windows = TokenWindows(split, lm.model.config.context_length)
+    windows = windows_of(split, lm.model.config)
     tell_fewer(context.console, "experiments.quantization.windows", settings.windows, len(windows))
     indices = windows.fixed_subset(settings.windows)
     amounts = sorted(set(settings.amounts))

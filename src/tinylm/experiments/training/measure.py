@@ -23,7 +23,7 @@ from tinylm.checkpoint import (
 )
 from tinylm.config import load_config, to_dict
 from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import TokenWindows, windows_of
 from tinylm.errors import ConfigError, TinylmError, shown
 from tinylm.evaluation.perplexity import BLOCKS
 from tinylm.experiments.compressing import refuse_training
@@ -177,9 +177,9 @@ def _train(
     """Train a model from the beginning, or from a checkpoint and its state; all must be whole."""
     config = context.config
     checkpoints = context.folder / "checkpoints"
-    windows = TokenWindows(course.train, config.model.context_length)
+    windows = windows_of(course.train, config.model)
     _warn_of_few_steps(context, len(windows))
-    validation = TokenWindows(data.validation, config.model.context_length)
+    validation = windows_of(data.validation, config.model)
     subset = validation.fixed_subset(config.training.validation_windows)
     batch_size = config.evaluation.batch_size
     task = course.task(data.tokenizer, windows, validation, batch_size, subset)

@@ -120,6 +120,8 @@ class RecurrentLM(GenerativeModel):
         embeddings: Tensor | None = None,
         positions: Tensor | None = None,
         real: Tensor | None = None,
+        given: Tensor | None = None,
+        hidden: Tensor | None = None,
         causal: bool = True,
         cache: RecurrentState | None = None,
         hooks: Hooks = NO_HOOKS,
@@ -132,6 +134,8 @@ class RecurrentLM(GenerativeModel):
             positions: without effect: the order of the tokens is all that counts.
             real: (batch, seq), bool, False where a token is padding, which leaves the state as it
                 was; empty: all are real.
+            given: without effect: the state is of all tokens before in any case.
+            hidden: likewise.
             causal: must be true.
             cache: the state after the tokens read before; the new ones are read from it on.
             hooks: see and replace activations (``self.hooks``). What replaces a state is seen by

@@ -272,7 +272,11 @@ class PolicyAlignment(Alignment[Rollouts]):
             length = int(lengths[chosen[-1]])
             wanted = rows.labels[chosen, :length]
             row, column = (wanted != IGNORED).nonzero(as_tuple=True)
-            x = model.residual(rows.ids[chosen, :length], real=rows.real[chosen, :length])
+            x = model.residual(
+                rows.ids[chosen, :length],
+                real=rows.real[chosen, :length],
+                given=None if rows.given is None else rows.given[chosen],
+            )
             residuals.append(x.flatten(0, 1).index_select(0, row * length + column))
             labels.append(wanted[row, column])
             places.append(chosen[row] * rows.labels.shape[1] + column)

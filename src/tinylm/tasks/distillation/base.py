@@ -105,8 +105,8 @@ class Distillation(LanguageModelling):
         if self.alpha(batch) == 0:
             return super().loss(model, batch)
         with torch.no_grad():
-            taught = self.teacher_on(batch.ids.device).residual(batch.ids, real=batch.real)
-        x = model.residual(batch.ids, real=batch.real)
+            taught = self.teacher_on(batch.ids.device).read(batch)
+        x = model.read(batch)
         return self.taught_loss(model, x, taught, batch), batch.num_targets
 
     def taught_loss(

@@ -86,5 +86,5 @@ def _residuals(
         kept[name] = activation[counted]
 
     hooks = model.hooks(dict.fromkeys(names, keep))
-    x = model.residual(batch.ids, real=batch.real, hooks=hooks)
+    x = model.read(batch, hooks)
     return x, [kept[name] for name in names]
