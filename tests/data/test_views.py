@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from tests.data.test_windows import windows_of as whole_windows
-from tinylm.config.tokenizers import TokenizerConfig
 from tinylm.data.token_files import TokenFile, write_token_file
 from tinylm.data.views import VIEWS
 from tinylm.data.windows import IGNORED, TokenWindows
@@ -17,7 +16,7 @@ LENGTHS = [3, 17, 5, 30, 2, 40, 9]
 
 def long_file(folder: Path) -> TokenFile:
     text = " ".join(["the cat sat"] * 4000)
-    tokenizer = WordTokenizer.train([text], TokenizerConfig())
+    tokenizer = WordTokenizer.train([text], WordTokenizer.Settings(min_frequency=1))
     path = folder / "long.tokens"
     write_token_file(path, [text], tokenizer, "test", "train")
     return TokenFile(path)
