@@ -47,13 +47,12 @@ def trained_there(ours: Any, kind: str, texts: list[str], size: int) -> tokenize
 
 def log_likelihood(scores: dict[str, float], texts: list[str]) -> float:
     """Return that of texts, by pieces whose probabilities are made to sum to 1."""
-    words = Counter(word.decode() for text in texts for word in split(text, RULES["gpt2"]))
-    words = Counter({word: n for word, n in words.items() if set(word) <= scores.keys()})
-    total = math.log(sum(map(math.exp, scores.values())))
-    values = np.array(list(scores.values())) - total
-    longest = max(map(len, scores))
-    uses = np.array(list(words.values()), np.float64)
-    return expected_counts(cuts(list(words), list(scores), longest), values, uses)[1]
+    table = WordTable(RULES["gpt2"])
+    table.add(texts)
+    counts = Words.of_table(table).counts()
+    counts = {word: uses for word, uses in counts.items() if set(word) <= scores.keys()}
+    values = np.array(list(scores.values())) - math.log(sum(map(math.exp, scores.values())))
+    return Cuts.of(Words.of_counts(counts), Pieces.of(list(scores))).expected_counts(values)[1]
 
 
 def main() -> None:

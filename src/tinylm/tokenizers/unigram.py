@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -148,18 +147,14 @@ class UnigramTokenizer:
             DataError: if no character is frequent enough.
         """
         # Here, not above: settings are read without numba.
+        from tinylm.tokenizers.counted_words import Words
         from tinylm.tokenizers.loops.counting import WordTable
-        from tinylm.tokenizers.unigram_training import Plan, of_known, train
+        from tinylm.tokenizers.unigram_seeds import known_parts
+        from tinylm.tokenizers.unigram_training import Plan, train
 
         table = WordTable(RULES[config.split])
         table.add(texts)
-        content, bounds, counts = table.words()
-        whole = content.tobytes()
-        words = {
-            whole[start:end].decode(): count
-            for (start, end), count in zip(pairwise(bounds.tolist()), counts.tolist(), strict=True)
-        }
-        known, words = of_known(words, config.min_frequency)
+        known, words = known_parts(Words.of_table(table), config.min_frequency)
         if not known:
             raise DataError(
                 f"no character of the training texts occurs {config.min_frequency} times: give "
@@ -167,12 +162,12 @@ class UnigramTokenizer:
             )
         names = len(SPECIAL_TOKENS) + len(config.special_tokens)
         byte_count = len(unigram_file.BYTES) if config.byte_fallback else 0
-        least = names + byte_count + len(known)
+        least = names + byte_count + known
         if config.vocab_size < least:
             also = f", {byte_count} bytes" if byte_count else ""
             raise ConfigError(
                 f"tokenizer.vocab_size = {config.vocab_size} has no room for the alphabet, "
-                f"{len(known)} characters beside {names} special tokens{also}: set it to {least} "
+                f"{known} characters beside {names} special tokens{also}: set it to {least} "
                 "or more"
             )
         plan = Plan(
