@@ -59,7 +59,7 @@ def _any_disturbed(times: Mapping[str, list[float]]) -> bool:
     return any(Measurement.of(seconds).disturbed for seconds in times.values())
 
 
-def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+def _seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     _wait_for_gpu()
     start = clock()
     result = work()

@@ -20,6 +20,8 @@ of that ``\\n`` and ``\\r``. ``BETWEEN`` is what stands in no word, where white 
 _WHITE = "\t\v\f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
+WHITE_SPACE = " \n\r" + _WHITE
+"""All characters of white space."""
 _BY_CATEGORY = {"L": LETTER, "N": NUMBER}
 FILLED = (range(0x40000), range(0xE0000, 0xE1000))
 """No letter and no number lies elsewhere: planes 4 to 13 are empty, 15 and 16 private."""

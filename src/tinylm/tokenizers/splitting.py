@@ -41,6 +41,8 @@ RULES = {name: number for number, name in enumerate(PATTERNS)}
 """The number by which the functions know a rule."""
 BERT = len(RULES)
 """The number of BERT's rule, which works on kinds of its own (``bert_words``)."""
+MARKED = BERT + 1
+"""The number of SentencePiece's rule, which works on kinds of its own (``metaspace``)."""
 _GPT2 = RULES["gpt2"]
 _DIGITS = 3  # of a word by the rule of cl100k
 _CAPITAL = 32  # bit in which a capital letter of ASCII differs from a small one
@@ -65,7 +67,7 @@ def word_end(rule: int, text: Sequence[int], kinds: Sequence[int], start: int, s
     """Return where the word ends that begins at ``start``.
 
     Args:
-        rule: of ``RULES``, or ``BERT``.
+        rule: of ``RULES``, ``BERT`` or ``MARKED``.
         text: bytes of UTF-8.
         kinds: of the bytes.
         start: the first byte of a character.
@@ -75,6 +77,8 @@ def word_end(rule: int, text: Sequence[int], kinds: Sequence[int], start: int, s
         return gpt2_end(text, kinds, start, stop)
     if rule == BERT:
         return bert_end(kinds, start, stop)
+    if rule == MARKED:
+        return run_end(kinds, start + 1, stop, LETTER, LETTER)
     return cl100k_end(text, kinds, start, stop)
 
 
