@@ -305,5 +305,8 @@ def test_a_file_whose_rule_and_spaces_do_not_fit_is_refused(tmp_path: Path) -> N
     for split, spaces in (("gpt2", Metaspace()), (METASPACE, None)):
         with pytest.raises(DataError, match="spaces belongs to the rule metaspace"):
             UnigramTokenizer(Content(split=split, spaces=spaces, **values))  # type: ignore[arg-type]
+    for cuts in ({"cut": True}, {"cut": False, "at_white_space": True}):
+        with pytest.raises(DataError, match=r"spaces.prepend is 'added', but then texts are one"):
+            small(Metaspace("added", **cuts), True)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="split is 'gpt3', but gpt2 or cl100k or metaspace"):
         UnigramTokenizer(Content(split="gpt3", **values))  # type: ignore[arg-type]

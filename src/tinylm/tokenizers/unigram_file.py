@@ -83,6 +83,9 @@ def check(content: Content, refuse: Refuse) -> None:
         raise refuse(f"split is {shown(content.split)}, but {known} is needed")
     if (content.split == METASPACE) != (content.spaces is not None):
         raise refuse(f"spaces belongs to the rule {METASPACE}, and that to it: split and spaces")
+    spaces = content.spaces
+    if spaces is not None and spaces.prepend == "added" and (spaces.cut or spaces.at_white_space):
+        raise refuse("spaces.prepend is 'added', but then texts are one word: nothing else cuts")
     if not content.pieces:
         raise refuse("the vocabulary holds no piece")
     names = {*SPECIAL_TOKENS, *content.special}

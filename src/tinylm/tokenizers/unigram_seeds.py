@@ -3,7 +3,7 @@
 Substrings are found from the sorted ends of all words, in the order of a suffix array (Manber and
 Myers 1993): what begins alike stands together there, so that a substring is a run of places, and
 its uses are a difference of sums. Memory is some 60 bytes for each character of the different
-words, and not a table of all substrings.
+words, and 14 for each substring that is frequent enough; there is no table of them.
 """
 
 from __future__ import annotations
