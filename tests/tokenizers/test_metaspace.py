@@ -280,6 +280,10 @@ STRIP = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
             "pre_tokenizer is 'Metaspace, Digits', but Metaspace is needed, alone or after Whit",
         ),
         (
+            {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [5, META]}},
+            "pre_tokenizer is '5, Metaspace', but Metaspace is needed",
+        ),
+        (
             {"pre_tokenizer": None, "normalizer": {**FROM_MARK}},
             "normalizer is 'Replace', but without a pre_tokenizer Replace of ' ' by ▁ is needed",
         ),

@@ -46,7 +46,7 @@ def steps_of(section: Any) -> list[dict[str, Any]]:
     for key in ("normalizers", "pretokenizers", "decoders"):
         steps = section.get(key)
         if isinstance(steps, list):
-            return [step for step in steps if isinstance(step, dict)]
+            return [step if isinstance(step, dict) else {"type": step} for step in steps]
     return []
 
 
