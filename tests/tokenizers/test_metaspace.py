@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import tokenizers
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
@@ -247,6 +248,27 @@ def test_a_file_like_that_of_t5_is_read() -> None:
     for text in TEXTS:
         names = [theirs.id_to_token(index) for index in theirs.encode(text).ids]
         assert [ours.token(index) for index in ours.encode(text)] == names
+
+
+@pytest.mark.parametrize("name", ["T5Tokenizer", "XLMRobertaTokenizer"])
+def test_what_transformers_saves_is_read(tmp_path: Path, name: str) -> None:
+    pieces = list(PIECES.items())
+    special = {
+        "T5Tokenizer": ["<pad>", "</s>", "<unk>"],
+        "XLMRobertaTokenizer": ["<s>", "<pad>", "</s>", "<unk>"],
+    }[name]
+    vocabulary = [*((piece, 0.0) for piece in special), *pieces, ("<mask>", 0.0)]
+    theirs = getattr(transformers, name)(vocab=vocabulary)
+    theirs.save_pretrained(tmp_path)
+    ours = hugging_face.read(tmp_path / "tokenizer.json")
+    assert set(special) < {*ours.special_tokens}
+    for text in [*TEXTS, "ab a b \u2028 ab\né"]:
+        expected = theirs.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        ids = ours.encode(text)
+        names = [theirs.backend_tokenizer.id_to_token(index) for index in expected]
+        assert [ours.token(index) for index in ids] == names
+        if UNK_ID not in ids:
+            assert ours.decode(ids) == theirs.backend_tokenizer.decode(expected)
 
 
 META = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
