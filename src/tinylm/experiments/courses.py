@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import Windows
 from tinylm.tasks.carried import CarriedLanguageModelling
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.base import Tokenizer
@@ -26,8 +26,8 @@ class Course:
     def task(
         self,
         tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
+        windows: Windows,
+        validation: Windows,
         batch_size: int,
         subset: Sequence[int] | None,
     ) -> LanguageModelling:

@@ -26,7 +26,7 @@ from tinylm.config import (
 )
 from tinylm.config.places import MOVABLE, with_absolute_paths
 from tinylm.data.corpora import open_corpus
-from tinylm.data.windows import TokenWindows, windows_of
+from tinylm.data.windows import Windows, windows_of
 from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.compressing import new_run
@@ -252,8 +252,8 @@ class Lessons(Course):
     def task(
         self,
         tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
+        windows: Windows,
+        validation: Windows,
         batch_size: int,
         subset: Sequence[int] | None,
     ) -> LanguageModelling:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tinylm.config import RunConfig, TrainingConfig
-from tinylm.data.windows import ShuffledOrder, TokenWindows, windows_of
+from tinylm.data.windows import ShuffledOrder, Windows, windows_of
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Console, threads
@@ -79,7 +79,7 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
     }
 
 
-def _seen(config: TrainingConfig, windows: TokenWindows, steps: int) -> tuple[int, float]:
+def _seen(config: TrainingConfig, windows: Windows, steps: int) -> tuple[int, float]:
     """Return the tokens predicted in so many steps, and the epochs."""
     order = ShuffledOrder(len(windows), config.batch_size, config.seed)
     whole, rest = divmod(steps, steps_per_epoch(config, len(windows)))
@@ -91,7 +91,7 @@ def _seen(config: TrainingConfig, windows: TokenWindows, steps: int) -> tuple[in
 
 
 def _step(
-    training_step: TrainingStep[GenerativeModel], windows: TokenWindows, config: TrainingConfig
+    training_step: TrainingStep[GenerativeModel], windows: Windows, config: TrainingConfig
 ) -> Callable[[], None]:
     """Return a function that takes one optimizer step, on other windows each time."""
     order = ShuffledOrder(len(windows), config.batch_size, config.seed)
@@ -110,8 +110,8 @@ def _step(
 
 def _validation(
     training_step: TrainingStep[GenerativeModel],
-    windows: TokenWindows,
-    validation: TokenWindows,
+    windows: Windows,
+    validation: Windows,
     config: RunConfig,
 ) -> Callable[[], None]:
     """Return a function that does what every validation does: as many windows of both splits."""

@@ -19,7 +19,7 @@ from tinylm.compression.masking import Masking
 from tinylm.compression.pruner import Pruner
 from tinylm.config import TrainingConfig, from_dict, to_dict
 from tinylm.config.pruning import Calibrated
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import Windows
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.compressing import calibration_windows, size_of, write_record
@@ -107,8 +107,8 @@ class Retrained(Course):
     def task(
         self,
         tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
+        windows: Windows,
+        validation: Windows,
         batch_size: int,
         subset: Sequence[int] | None,
     ) -> LanguageModelling:

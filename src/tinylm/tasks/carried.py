@@ -80,8 +80,13 @@ class CarriedLanguageModelling(LanguageModelling):
         self._state, self._restored = None, dict(tensors) or None
 
 
-def refuse_carrying(model: ModelConfig, training: TrainingConfig) -> None:
+def refuse_carrying(model: ModelConfig, training: TrainingConfig, pairs: bool) -> None:
     """Refuse to carry a state where there is none, or where it cannot be.
+
+    Args:
+        model: that would carry it.
+        training: its settings.
+        pairs: whether it is trained on pairs.
 
     Raises:
         ConfigError: naming the settings.
@@ -95,6 +100,11 @@ def refuse_carrying(model: ModelConfig, training: TrainingConfig) -> None:
         raise ConfigError(
             f"training.carry_state = true has no effect with model.kind = {model.kind}, which has "
             f"no state of constant size: leave it out, or give model.kind={' or '.join(carrying)}"
+        )
+    if pairs:
+        raise ConfigError(
+            "training.carry_state = true has no effect on pairs, each of which is read alone: "
+            "leave it out"
         )
     if training.gradient_checkpointing:
         raise ConfigError(

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tinylm.checkpoint import load_checkpoint, load_training_state
-from tinylm.data.windows import TokenWindows, windows_of
+from tinylm.data.windows import Windows, windows_of
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
     device_of,
@@ -71,9 +71,7 @@ def run(subject: Subject) -> Finding:
     )
 
 
-def _trainer(
-    subject: Subject, model: GenerativeModel, windows: TokenWindows, folder: Path
-) -> Trainer:
+def _trainer(subject: Subject, model: GenerativeModel, windows: Windows, folder: Path) -> Trainer:
     """Return a trainer with the run's settings but for what makes it short."""
     given = subject.config.training
     settings = replace(
@@ -101,7 +99,7 @@ def _train(trainer: Trainer) -> None:
 
 
 def _resumed(
-    subject: Subject, model: GenerativeModel, windows: TokenWindows, kept: Path, folder: Path
+    subject: Subject, model: GenerativeModel, windows: Windows, kept: Path, folder: Path
 ) -> Trainer:
     """Return a trainer that knows a checkpoint's files; the model's weights are wiped first."""
     with torch.no_grad():

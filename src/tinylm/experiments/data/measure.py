@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinylm.config import DataConfig
+from tinylm.data.corpora import reads_files
 from tinylm.data.token_files import TokenFile
 from tinylm.data.vectors import VectorTable
 from tinylm.evaluation.round_trip import round_trip
@@ -99,7 +100,7 @@ def _in_windows(tokens: TokenFile, context_length: int) -> dict[str, Any]:
 
 def corpus_name(config: DataConfig) -> str:
     """Return what a corpus is called: that of the user's files as their folder or file is."""
-    own = Path(config.path or "").stem if config.corpus == "files" else ""
+    own = Path(config.path or "").stem if reads_files(config) else ""
     return in_line(own) or config.corpus
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tinylm.compression.by_rows import rows_at_once, summed_by_rows
 from tinylm.config import ModelConfig, TrainingConfig
-from tinylm.data.windows import IGNORED, Batch, TokenWindows
+from tinylm.data.windows import IGNORED, Batch, Windows
 from tinylm.model.base import GenerativeModel
 from tinylm.model.loss import token_losses
 from tinylm.tasks.language_modelling import LanguageModelling
@@ -56,8 +56,8 @@ class Distillation(LanguageModelling):
         self,
         lesson: Lesson,
         tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
+        windows: Windows,
+        validation: Windows,
         batch_size: int,
         subset: Sequence[int] | None = None,
         measure_training: bool = False,
