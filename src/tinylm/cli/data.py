@@ -18,7 +18,7 @@ def data(
     preset: Preset = None,
     config: ConfigFile = None,
     override: Overrides = [],  # noqa: B006
-    show: Annotated[int, typer.Option(min=0, help="Print this many training stories, or pairs.")] = 1,
+    show: Annotated[int, typer.Option(min=0, help="Print so many training stories, or pairs.")] = 1,
     mnist: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Fetch MNIST's images into a folder instead."),

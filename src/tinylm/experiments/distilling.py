@@ -67,6 +67,7 @@ from tinylm.model.masks import CHANGE as MASK
 from tinylm.planning.parameters import parameter_counts
 from tinylm.reading import signed
 from tinylm.registry import DISTILLATIONS
+from tinylm.tasks.carried import carried
 from tinylm.tasks.distillation.base import Distillation, Lesson
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.base import Tokenizer
@@ -204,6 +205,11 @@ def begin(
     kind: type[Distillation] = DISTILLATIONS.load(method)
     config = replace(config, training=kind.suited(config.training))
     data = prepare_data(config, console)
+    if kind.from_teacher and data.train.header.pairs:
+        raise ConfigError(
+            f"--method {method}: in {kind.noun} a teacher goes on with the beginnings of stories, "
+            f"and data.corpus = {config.data.corpus} holds pairs: take another --method"
+        )
     source = _source(lm)
     check_same_tokenizer(lm.tokenizer, data, source)
     config = resolve(config, data)
@@ -258,7 +264,8 @@ class Lessons(Course):
         subset: Sequence[int] | None,
     ) -> LanguageModelling:
         """Return the task; arguments as of ``Distillation``."""
-        task = self.kind(
+        kind = carried(self.kind) if self.carry_state else self.kind
+        task = kind(
             self.lesson, tokenizer, windows, validation, batch_size, subset, measure_training=True
         )
         task.source = self.source
@@ -297,6 +304,7 @@ def lessons_of(context: Context, data: PreparedData) -> Lessons | None:
     return Lessons(
         train=train,
         has_start=written.get("start") is not None,
+        carry_state=config.training.carry_state,
         kind=kind,
         lesson=lesson,
         source=data.train.header.corpus,

@@ -34,6 +34,7 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
 
     Returns:
         ``steps``, ``epochs``, ``tokens_seen`` and ``windows_per_epoch``, as in the run's result;
+        ``unit``, what a window is called;
         ``validations`` and ``snapshots``, their numbers; ``seconds_a_step`` and
         ``seconds_a_validation``, both measured, and whether the first was ``disturbed``;
         ``tokens_per_second`` in training; and ``seconds`` of steps and validations together.
@@ -44,7 +45,8 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
     """
     data = prepare_data(config, console)
     config = resolve(config, data)
-    windows = windows_of(data.train, config.model)
+    learn_source = config.training.learn_source
+    windows = windows_of(data.train, config.model, learn_source=learn_source)
     validation = windows_of(data.validation, config.model)
     steps = total_steps(config.training, len(windows))
     tokens, epochs = _seen(config.training, windows, steps)
@@ -69,6 +71,7 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
         "epochs": epochs,
         "tokens_seen": tokens,
         "windows_per_epoch": len(windows),
+        "unit": windows.noun,
         "validations": validations,
         "snapshots": len(snapshot_steps(config.training.snapshots, steps)),
         "seconds_a_step": step.median,
@@ -120,7 +123,7 @@ def _validation(
 
     def validate() -> None:
         with autocast(training_step.precision, training_step.device):
-            for split, chosen in ((validation, subset), (windows, sample)):
+            for split, chosen in ((validation, subset), (windows.judged, sample)):
                 split_loss(training_step.model, split, config.evaluation.batch_size, chosen)
 
     return validate

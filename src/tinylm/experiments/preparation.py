@@ -64,7 +64,7 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
     # Before the text is worked on:
     refuse_model(config.model)  # with the smallest vocabulary
     config.vectors.resolved_source  # noqa: B018
-    pairs = holds_pairs(config.data)
+    pairs = holds_pairs(config.data.corpus)
     if config.training.carry_state:
         refuse_carrying(config.model, config.training, pairs)
     if config.training.learn_source:

@@ -162,7 +162,7 @@ def _commands(subject: Subject) -> Iterator[str]:
     yield ""
     if subject.text is not None:
         yield f"The text: {escaped(subject.text)}"
-    if reads_files(config.data):
+    if reads_files(config.data.corpus):
         yield (
             "It is not in this zip: set `data.path` in `config.yaml` to the folder or file in "
             "which it lies."

@@ -87,4 +87,5 @@ class GradualPruning(LanguageModelling):
 
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Resume from what ``state`` returned."""
+        super().restore(state, tensors)
         self.pruned_loss = state["pruned_loss"]

@@ -22,7 +22,9 @@ def next_token_loss(model: Model, batch: Batch) -> tuple[Tensor, int]:
 
 
 class LanguageModelling(Task[GenerativeModel, Batch]):
-    """Windows over the joined stories of a training split, or its pairs, and of a validation split.
+    """Windows over the joined stories of a training split, or its pairs; and of a validation split.
+
+    What of a pair is learned is its windows' to say (``data.windows.PairRows``).
     """
 
     def __init__(

@@ -48,14 +48,14 @@ class PairCorpus(Corpus, Protocol):
         ...
 
 
-def holds_pairs(config: DataConfig) -> bool:
-    """Whether the corpus that ``config.corpus`` names holds pairs; nothing is read."""
-    return hasattr(CORPORA.load(config.corpus), "train_pairs")
+def holds_pairs(name: str) -> bool:
+    """Whether the corpus of a name holds pairs; nothing is read."""
+    return hasattr(CORPORA.load(name), "train_pairs")
 
 
-def reads_files(config: DataConfig) -> bool:
-    """Whether the corpus that ``config.corpus`` names reads the user's files in ``config.path``."""
-    return hasattr(CORPORA.load(config.corpus), "suffixes")
+def reads_files(name: str) -> bool:
+    """Whether the corpus of a name reads the user's files, those of ``data.path``."""
+    return hasattr(CORPORA.load(name), "suffixes")
 
 
 def open_corpus(config: DataConfig) -> Corpus:

@@ -100,7 +100,7 @@ def _in_windows(tokens: TokenFile, context_length: int) -> dict[str, Any]:
 
 def corpus_name(config: DataConfig) -> str:
     """Return what a corpus is called: that of the user's files as their folder or file is."""
-    own = Path(config.path or "").stem if reads_files(config) else ""
+    own = Path(config.path or "").stem if reads_files(config.corpus) else ""
     return in_line(own) or config.corpus
 
 
