@@ -50,10 +50,43 @@ def texts(number: int) -> Callable[[Result], None]:
     return lambda result: result.update(texts=result["texts"][:number])
 
 
+def targets(
+    equal: bool, interval: list[float | None] | None = None, **values: Any
+) -> Callable[[Result], None]:
+    """A run on pairs: what was written after their sources."""
+
+    def change(result: Result) -> None:
+        ends = interval or [0.5, 0.425, 0.575]
+        text = {"source": "A dog .", "true": "talo .", "generated": "tala .", "equal": equal}
+        result["unit"] = "pair"
+        result["targets"] = {
+            "pairs": 300,
+            "exact_match": 0.5,
+            "interval": ends,
+            "bleu": {**result["bleu"], "corpus": 61.5, "sentence_mean": 58.25, "interval": ends},
+            "max_new_tokens": 9,
+            "texts": [text] * 50,
+            **values,
+        }
+
+    return change
+
+
 LIKELY = "log_probability_per_token"
 CASES = [
     *table_of(
         "evaluation",
+        (None, "split (all but the first) the loss", "Targets"),
+        (targets(True), "(those of the targets and their ends, each given its source) the loss"),
+        (targets(True), "All 50 targets that were written are the true ones.", "tab:misses"),
+        (targets(True), "50.0\u202f%\n42.5\u202f% to 57.5\u202f%\n300 pairs"),
+        (targets(True), "61.5\n0.4 to 0.6\n50 pairs"),
+        (targets(True, [0.5, None, None]), "50.0\u202f%\n\n300 pairs"),
+        (targets(False), "A dog .\ntalo .\ntala .", "are the true ones"),
+        (targets(True), "The sources of 50 validation pairs were read, and targets written after"),
+        (targets(True), "These texts are drawn; sec:targets is about the likeliest ones."),
+        (targets(True), "the true targets", "true stories"),
+        (None, "the true stories", "true targets"),
         (differs(LIKELY, 1), "its own text is more predictable than the true one (perplexity 8.31 "
          "against 8.12); under a well-calibrated model both would be equally predictable."),
         (differs(LIKELY, 1, top_p=0.9), "leaving out unlikely tokens makes text more predictable"),

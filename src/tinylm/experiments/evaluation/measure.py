@@ -68,6 +68,7 @@ def evaluate_model(
                 measures["targets"] = measure_targets(model, tokenizer, validation, settings, done)
     return {
         **measures,
+        "unit": validation.header.noun,
         "validation": {
             "tokens": loss.num_tokens,
             "loss": loss.mean,

@@ -257,6 +257,7 @@ def _train(
         "seconds_training": outcome.seconds,
         "tokens_per_second": outcome.tokens / outcome.seconds,
         "windows_per_epoch": len(windows),
+        "unit": data.train.header.noun,
         "tokens_per_step": round(
             config.training.batch_size * config.training.accumulation_steps * windows.targets_each
         ),
