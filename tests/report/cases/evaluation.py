@@ -104,12 +104,12 @@ CASES = [
         (differs("distinct_3", 0), "The variety of its phrases is not measurably different from t"),
         (unknown("distinct_3"), "The variety of its phrases could not be compared with that of th"),
         # BLEU.
-        (bleu(9.9), "A corpus BLEU of 9.9 (95\u202f% interval over the stories: 9.9 to 9.9) is lo"),
+        (bleu(9.9), "A corpus BLEU of 9.9 (95\u202f% interval over the texts: 9.9 to 9.9) is lo"),
         (bleu(9.9), "This is expected: BLEU was designed for translation"),
         (bleu(10.0), "is moderate. This is expected"),
         (bleu(29.9), "is moderate."),
         (bleu(30.0), "is high. Such a score is unusual for open-ended text", "is expected"),
-        (bleu(0.4, [0.4, -0.3, 1.1]), "(95\u202f% interval over the stories: 0.0 to 1.1) is low"),
+        (bleu(0.4, [0.4, -0.3, 1.1]), "(95\u202f% interval over the texts: 0.0 to 1.1) is low"),
         (bleu(5.0, [5.0, None, None]), "A corpus BLEU of 5.0 is low."),
         # The texts.
         (None, "The first 5 of the 50 continuations follow with the true ones"),

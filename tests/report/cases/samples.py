@@ -82,7 +82,7 @@ CASES = table_of(
     (all_of(NEAR, LIKE, values(P, 8, 5, 6, 7, true=8)), "and perplexity is not measurably differe"),
     (unknown("log_probability_per_token"), "and perplexity could not be compared"),
     # How the texts end.
-    (ended(0.4, 0.1, 0.2, 0.49), "At no setting does the model end most of its stories"),
+    (ended(0.4, 0.1, 0.2, 0.49), "At no setting does the model end most of its texts"),
     (ended(0.4, 0.1, 0.5, 0.5), "With greedy and temperature 0.7 most texts were cut before their"),
     (ended(0.5, 0.5, 0.5, 0.5), "The texts", "most texts were cut"),
     (None, "71 tokens, ended"),

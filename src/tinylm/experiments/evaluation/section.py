@@ -307,6 +307,7 @@ def _misses(texts: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 def _examples(result: Mapping[str, Any]) -> list[Block]:
     texts = result["texts"][:_SHOWN]
+    cut = "" if "targets" in result else ", cut at the same length"
     number = len(result["texts"])
     if number > len(texts):
         which = f"The first {len(texts)} of the {count(number)} continuations follow"
@@ -314,7 +315,7 @@ def _examples(result: Mapping[str, Any]) -> list[Block]:
         which = "The continuation follows" if number == 1 else f"All {number} continuations follow"
     blocks: list[Block] = [
         Heading(2, "Examples", "sec:examples"),
-        *TEXT.blocks("examples", texts=which),
+        *TEXT.blocks("examples", texts=which, cut=cut),
     ]
     for i, example in enumerate(texts, 1):
         blocks += [
