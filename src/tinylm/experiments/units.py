@@ -11,8 +11,8 @@ from typing import Any
 class Unit:
     """Names of an item, of what a model is trained on of items, and of a text in one."""
 
-    one: str
-    many: str
+    item: str
+    items: str
     window: str
     windows: str
     text: str

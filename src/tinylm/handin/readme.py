@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tinylm.config import RunConfig
-from tinylm.data.corpora import reads_files
 from tinylm.errors import ConfigError
 from tinylm.printable import in_line
 
@@ -162,7 +161,7 @@ def _commands(subject: Subject) -> Iterator[str]:
     yield ""
     if subject.text is not None:
         yield f"The text: {escaped(subject.text)}"
-    if reads_files(config.data.corpus):
+    if config.data.path is not None:
         yield (
             "It is not in this zip: set `data.path` in `config.yaml` to the folder or file in "
             "which it lies."

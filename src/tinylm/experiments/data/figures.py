@@ -82,9 +82,9 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
                 lengths[key], color=INK, linewidth=0.9, linestyle=(0, dashes),
                 label=f"{name} {lengths[key]:,.0f}",
             )  # fmt: skip
-        left.set_title(f"Length of the training {unit.many}")
-        left.set_xlabel(f"tokens per {unit.one}")
-        left.set_ylabel(unit.many)
+        left.set_title(f"Length of the training {unit.items}")
+        left.set_xlabel(f"tokens per {unit.item}")
+        left.set_ylabel(unit.items)
         left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         legend_below(left)
         left.grid(axis="y")

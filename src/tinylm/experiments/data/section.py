@@ -52,22 +52,22 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
     corpus = literal(_sentence(data["corpus"]))
     cited = re.sub(r"TinyStories(?=\.?( |$))", r"\g<0> [[eldan2023]]", corpus, count=1)
     rows = [
-        (unit.many.capitalize(), *(count(data["splits"][name]["stories"]) for name in names)),
+        (unit.items.capitalize(), *(count(data["splits"][name]["stories"]) for name in names)),
         ("Tokens", *(count(data["splits"][name]["tokens"]) for name in names)),
         ("Bytes of text", *(count(data["splits"][name]["text_bytes"]) for name in names)),
         (
-            f"Mean tokens per {unit.one}",
+            f"Mean tokens per {unit.item}",
             *(significant(data["lengths"][name]["mean"]) for name in names),
         ),
         (
-            f"Median tokens per {unit.one}",
+            f"Median tokens per {unit.item}",
             *(count(data["lengths"][name]["median"]) for name in names),
         ),
         (
             "95\u202f% have at most (tokens)",
             *(count(data["lengths"][name]["p95"]) for name in names),
         ),
-        (f"Longest {unit.one} (tokens)", *(count(data["lengths"][name]["max"]) for name in names)),
+        (f"Longest {unit.item} (tokens)", *(count(data["lengths"][name]["max"]) for name in names)),
         ("Unknown tokens", *(percent(data["splits"][name]["unknown_rate"], 2) for name in names)),
     ]
     return [
@@ -78,7 +78,7 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
             ("", *(name.capitalize() for name in names)),
             tuple(tuple(row) for row in rows),
             "l" + "r" * len(names),
-            TEXT.line("table of the splits, note", story=unit.one),
+            TEXT.line("table of the splits, note", story=unit.item),
         ),
     ]
 
@@ -88,7 +88,7 @@ def _tokens(data: Mapping[str, Any]) -> list[Block]:
     tokenizer = TOKENIZERS.load(data.get("tokenizer", "word"))  # earlier results name none
     trained, types = "", ""
     if tokenizer.trained:
-        trained = " " + TEXT.line("tokenizer, trained", stories=unit_of(data).many)
+        trained = " " + TEXT.line("tokenizer, trained", stories=unit_of(data).items)
         types = f"{(vocabulary if tokenizer.whole_words else tokens_made)(data)} "
     return [
         Heading(2, "From text to tokens", "sec:tokens"),
@@ -96,7 +96,7 @@ def _tokens(data: Mapping[str, Any]) -> list[Block]:
             "tokenizer",
             explanation=tokenizer.explanation,
             trained=trained,
-            story=unit_of(data).one,
+            story=unit_of(data).item,
         ),
         Paragraph(f"{types}{_unknown(train, validation)}"),
         *_example(data["example"], unit_of(data)),
@@ -118,10 +118,10 @@ def _example(example: Mapping[str, Any], unit: Unit) -> list[Block]:
         "capitals that do not follow from the tokens are lost."
     )
     return [
-        *TEXT.blocks("example", decoded=decoded, story=unit.one),
+        *TEXT.blocks("example", decoded=decoded, story=unit.item),
         Table(
             "tab:example",
-            TEXT.line("table of the example", tokens=plural(len(tokens), "token"), story=unit.one),
+            TEXT.line("table of the example", tokens=plural(len(tokens), "token"), story=unit.item),
             ("", ""),
             (
                 ("Text", literal(excerpt(example["text"], 230))),
@@ -194,7 +194,7 @@ def _unknown(train: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
 def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
     drawn = results.has_figure("figures/data.svg")
     blocks: list[Block] = [
-        Heading(2, f"What the {unit_of(data).many} are like", "sec:words"),
+        Heading(2, f"What the {unit_of(data).items} are like", "sec:words"),
         Paragraph(f"{lengths_comment(data, drawn)} {words_comment(data, drawn)}"),
     ]
     if drawn:
@@ -205,11 +205,11 @@ def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
                 TEXT.line(
                     "figure of lengths and frequencies",
                     cut=_cut_off(data),
-                    stories=unit_of(data).many,
+                    stories=unit_of(data).items,
                 ),
                 TEXT.line(
                     "figure of lengths and frequencies, without seeing it",
-                    story=unit_of(data).one,
+                    story=unit_of(data).item,
                 ),
             )
         )
@@ -230,12 +230,12 @@ def lengths_comment(data: Mapping[str, Any], drawn: bool) -> str:
     ratio = lengths["mean"] / lengths["median"]
     shape = "mean and median are close to each other"
     if ratio > 1 + _CLOSE:
-        shape = f"a number of long {unit.many} raise the mean"
+        shape = f"a number of long {unit.items} raise the mean"
     elif ratio < 1 - _CLOSE:
-        shape = f"a number of short {unit.many} lower the mean"
+        shape = f"a number of short {unit.items} lower the mean"
     shown = " ([[fig:data]], left)" if drawn else ""
     return (
-        f"The median length of a training {unit.one} is {count(lengths['median'])} tokens{shown} "
+        f"The median length of a training {unit.item} is {count(lengths['median'])} tokens{shown} "
         f"and the mean {significant(lengths['mean'])}: {shape}."
     )
 

@@ -14,7 +14,7 @@ def sentence(inputs: ReportInputs) -> str:
     train, unit = data["splits"]["train"], unit_of(data)
     return (
         f"The corpus {code(data['corpus_name'])} has "
-        f"{plural(train['stories'], f'training {unit.one}', f'training {unit.many}')} with "
+        f"{plural(train['stories'], f'training {unit.item}', f'training {unit.items}')} with "
         f"{millions(train['tokens'])} tokens and a vocabulary of "
         f"{count(data['vocab_size'])}."
     )

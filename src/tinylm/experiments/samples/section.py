@@ -38,13 +38,13 @@ def blocks(results: ReportInputs) -> list[Block]:
         *TEXT.blocks(
             "method",
             begun=TEXT.line("sources", pairs=f"{count(result['num_stories'])} validation pairs")
-            if unit.one == "pair"
+            if unit.item == "pair"
             else TEXT.line(
                 "beginnings",
                 prompt=plural(result["prompt_tokens"], "token"),
                 stories=plural(result["num_stories"], "validation story", "validation stories"),
             ),
-            story=unit.one,
+            story=unit.item,
         ),
         _table(settings, result["reference"]),
         *(Paragraph(text) for text in comments(result)),

@@ -261,7 +261,7 @@ def _ending(training: Mapping[str, Any]) -> str:
         )
         if _change(training, "training_best_to_last").verdict is Verdict.LESS:
             return (
-                f"{text} Meanwhile the loss on training {unit_of(training).many} fell: the model "
+                f"{text} Meanwhile the loss on training {unit_of(training).items} fell: the model "
                 "overfits."
             )
         return text
@@ -297,7 +297,7 @@ def _ending(training: Mapping[str, Any]) -> str:
 def gap(results: ReportInputs, training: Mapping[str, Any]) -> str:
     """Return what the difference between training and validation loss means."""
     first, last = training["validations"][0], training["validations"][-1]
-    stories = unit_of(training).many
+    stories = unit_of(training).items
     if last["training_loss"] is None:
         return (
             f"The loss on training {stories} was not measured as that on validation {stories} was, "
