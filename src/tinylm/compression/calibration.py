@@ -265,9 +265,10 @@ def observe(
         for start in range(0, len(ids), batch_size):
             batch = ids[start : start + batch_size].to(device)
             mask = None if real is None else real[start : start + batch_size].to(device)
+            named, mask = model.in_one_read(batch, mask)
             waiting = dict(passes)
             try:
-                model(batch, real=mask)
+                model(batch, **named)
             except _AllSeen:
                 continue
             raise CompressionError(f"{sorted(waiting)[0]} multiplies nothing when a text is read")

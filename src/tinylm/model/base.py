@@ -259,6 +259,23 @@ class GenerativeModel(Model):
             batch.ids, real=batch.real, given=batch.given, hidden=batch.hidden, hooks=hooks
         )
 
+    def in_one_read(
+        self, ids: Tensor, real: Tensor | None = None
+    ) -> tuple[dict[str, Tensor | None], Tensor | None]:
+        """Return how ``residual`` reads texts at once, and what is real of what its maps then get.
+
+        For statistics of the inputs of the linear maps (``compression.calibration``).
+
+        Args:
+            ids: (batch, seq).
+            real: (batch, seq), False where a token is padding; None: all are real.
+
+        Returns:
+            Further arguments, and (batch, places), bool, False where a place is padding; None: all
+            are real.
+        """
+        return {"real": real}, real
+
     def last_residual(self, ids: Tensor | None = None, **named: Any) -> Tensor:
         """Return the residual stream at the last place alone, (batch, hidden).
 
@@ -347,6 +364,19 @@ def refuse_without_attention(config: ModelConfig, what: str) -> None:
         raise ConfigError(
             f"{what} is about the attention and the residual stream of a decoder, and model.kind = "
             f"{config.kind} has neither: take the run of a decoder"
+        )
+
+
+def refuse_many_reads(model: GenerativeModel) -> None:
+    """Refuse to keep activations of a model that reads a text several times.
+
+    Raises:
+        GenerationError: naming the kind.
+    """
+    if MODELS.load(model.config.kind).rereads:
+        raise GenerationError(
+            f"model.kind = {model.config.kind} reads a text once for each of its tokens, and has "
+            "no activations of the text: take the run of another kind"
         )
 
 

@@ -23,7 +23,13 @@ from torch import Tensor, nn
 from tinylm.config import ModelConfig
 from tinylm.errors import GenerationError
 from tinylm.model.attention import Attention
-from tinylm.model.base import GenerativeModel, LayerRunner, Model, parameter_sizes
+from tinylm.model.base import (
+    GenerativeModel,
+    LayerRunner,
+    Model,
+    parameter_sizes,
+    refuse_many_reads,
+)
 from tinylm.model.cache import KVCache
 from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks, as_patterns
@@ -395,7 +401,12 @@ def record(
 
     Returns:
         Logits, (batch, seq, vocab), and name -> activation.
+
+    Raises:
+        GenerationError: if it reads a text more than once.
     """
+    if hidden is None:
+        refuse_many_reads(model)
     kept: dict[str, Tensor] = {}
 
     def keep(name: str, activation: Tensor) -> None:

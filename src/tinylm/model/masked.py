@@ -152,6 +152,16 @@ class MaskedLM(DecoderLM):
         text, _ = self._text(ids, embeddings, positions, real, cache)
         return self._from_prefixes(text, text.positions.shape[1] - 1, hooks)[:, -1]
 
+    def in_one_read(
+        self, ids: Tensor, real: Tensor | None = None
+    ) -> tuple[dict[str, Tensor | None], Tensor | None]:
+        """Return how texts are read once, nothing hidden but the added place; see the base."""
+        places = None
+        if real is not None:
+            after = last_real(ids, real)[:, None] + 1
+            places = pad(real, (0, 1)) | (torch.arange(ids.shape[1] + 1, device=ids.device) == after)
+        return {"real": real, "hidden": torch.zeros_like(ids, dtype=torch.bool)}, places
+
     def sight(
         self,
         seq: int,
