@@ -103,11 +103,13 @@ class MaskedLM(DecoderLM):
                 batch of prefixes.
 
         Raises:
-            GenerationError: if the text is longer than the context, or both a cache and what is
-                hidden are given.
+            GenerationError: if the text is longer than the context, or is to be read from both
+                sides with a cache.
         """
         if (ids is None) == (embeddings is None):
             raise GenerationError("give the model either ids or embeddings")
+        if cache is not None and (hidden is not None or not causal):
+            raise GenerationError("from both sides a text is read whole: leave the cache out")
         if not causal:
             return super().residual(
                 ids,
@@ -115,14 +117,11 @@ class MaskedLM(DecoderLM):
                 positions=positions,
                 real=real,
                 causal=False,
-                cache=cache,
                 hooks=hooks,
             )
         if hidden is None:
             text, new = self._text(ids, embeddings, positions, real, cache)
             return self._from_prefixes(text, text.positions.shape[1] - new, hooks)
-        if cache is not None:
-            raise GenerationError("what is hidden is told of whole texts: leave the cache out")
         text, _ = self._text(ids, embeddings, positions, real, None)
         rows = torch.where(hidden[..., None], self.mask.to(text.embeddings), text.embeddings)
         return self._from_both_sides(text._replace(embeddings=rows), hooks)
@@ -172,8 +171,6 @@ class MaskedLM(DecoderLM):
         device: torch.device,
     ) -> tuple[Tensor | None, Ahead]:
         """Return that all see all that is real; see ``DecoderLM.sight``."""
-        if cache is not None:
-            raise GenerationError("a text is read whole: leave the cache out")
         blocked, _ = super().sight(seq, real, given, False, None, device)
         if blocked is None:  # not None, for the loops that take a mask
             blocked = torch.zeros(1, 1, 1, seq, dtype=torch.bool, device=device)
