@@ -239,7 +239,7 @@ def test_what_would_be_wrong_is_refused_in_a_line() -> None:
     hidden = torch.zeros(1, 3, dtype=torch.bool)
     with pytest.raises(GenerationError, match="from both sides a text is read whole"):
         model.residual(ids, hidden=hidden, cache=model.decoding_state(1))
-    with pytest.raises(GenerationError, match="11 tokens do not fit into model.context_length"):
+    with pytest.raises(GenerationError, match="11 tokens do not fit into model"):
         model.residual(torch.full((1, 11), 4))
     with pytest.raises(GenerationError, match="from both sides a text is read whole"):
         model.residual(ids, causal=False, cache=model.decoding_state(1))

@@ -67,9 +67,7 @@ def test_a_source_is_seen_whole_by_its_own_and_the_rest_is_causal(data: st.DataO
     model = built()
     assert isinstance(model, PrefixLM)
     padded = None if bool(real.all()) else real
-    blocked, ahead = model.sight(
-        seq, padded, torch.tensor(source), True, None, torch.device("cpu")
-    )
+    blocked, ahead = model.sight(seq, padded, torch.tensor(source), True, None, torch.device("cpu"))
     assert blocked is not None
     expected = seen_by_hand(real.tolist(), source)
     for row in range(rows):

@@ -158,7 +158,9 @@ class MaskedLM(DecoderLM):
         places = None
         if real is not None:
             after = last_real(ids, real)[:, None] + 1
-            places = pad(real, (0, 1)) | (torch.arange(ids.shape[1] + 1, device=ids.device) == after)
+            places = pad(real, (0, 1)) | (
+                torch.arange(ids.shape[1] + 1, device=ids.device) == after
+            )
         return {"real": real, "hidden": torch.zeros_like(ids, dtype=torch.bool)}, places
 
     def sight(

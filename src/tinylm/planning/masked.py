@@ -76,7 +76,10 @@ class MaskedCosts(DecoderCosts):
     ) -> dict[str, int]:
         """Return what a layer keeps beside its input, by part."""
         parts = decoder_layer_bytes(_extended(config), batch, seq + 1, precision, quick)
-        return {**parts, "pattern": parts["pattern"] + _pairs_left_out(config, batch, seq, precision, quick)}
+        return {
+            **parts,
+            "pattern": parts["pattern"] + _pairs_left_out(config, batch, seq, precision, quick),
+        }
 
     def activation_bytes(
         self,
