@@ -35,6 +35,7 @@ from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks, as_patterns
 from tinylm.model.layers import FeedForward, LayerNorm
 from tinylm.model.positions import Positions
+from tinylm.model.read_text import ReadTexts
 from tinylm.model.reading import Ahead, Reading
 from tinylm.planning.costs import Costs
 from tinylm.planning.decoder import DecoderCosts
@@ -256,7 +257,7 @@ class DecoderLM(GenerativeModel):
         return KVCache(self.config, device=weight.device, dtype=weight.dtype, **sizes)
 
     def _running_positions(
-        self, embeddings: Tensor, real: Tensor | None, cache: KVCache | None
+        self, embeddings: Tensor, real: Tensor | None, cache: KVCache | ReadTexts | None
     ) -> Tensor:
         """Number the real tokens of each row from 0, counting those in the cache."""
         if real is None:

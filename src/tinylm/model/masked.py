@@ -231,7 +231,7 @@ class MaskedLM(DecoderLM):
     def _from_both_sides(self, text: _Text, hooks: Hooks) -> Tensor:
         """Read each row once, the added place after its last token; return (batch, seq, hidden)."""
         embeddings, positions, real = text
-        batch, seq, _ = embeddings.shape
+        seq = embeddings.shape[1]
         after = last_real(positions, real)[:, None] + 1  # (batch, 1), the added place
         added = torch.arange(seq + 1, device=after.device) == after  # (batch, seq + 1)
         x = pad(embeddings, (0, 0, 0, 1))
