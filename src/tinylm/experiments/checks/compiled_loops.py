@@ -27,7 +27,7 @@ from tinylm.model.base import GenerativeModel
 from tinylm.tokenizers.base import PAD_ID
 
 _WINDOWS = 2.5  # the last one is padded
-_LONGEST_WINDOW = 64
+_LONGEST_WINDOW = 63  # and a place more, which some kinds read: one block of queries
 _LEAST_DROPOUT = 0.1
 _TEXTS, _LONGEST_TEXT, _STEPS = 3, 12, 6
 
