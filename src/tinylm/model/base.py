@@ -18,7 +18,7 @@ from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError, GenerationError
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.loss import token_losses
-from tinylm.model.outline import Outline
+from tinylm.model.outline import Difference, Outline
 from tinylm.model.reading import Reading
 from tinylm.planning.costs import Costs
 from tinylm.registry import MODELS
@@ -207,6 +207,10 @@ class GenerativeModel(Model):
     """Whether its layers are the decoder's, with attention and a residual stream."""
     view: ClassVar[str] = "whole"
     """What it sees and predicts of a window that it is trained on (``data.views``)."""
+    rereads: ClassVar[bool] = False
+    """Whether a step of decoding reads all of the text again, whatever its decoding state keeps."""
+    differs: ClassVar[Difference | None] = None
+    """What a report on the decoder must say otherwise of a kind that is one in all else."""
     needs_source: ClassVar[bool] = False
     """Whether it writes only after it has read a source: a prompt of one token at least."""
     costs: ClassVar[Costs]
@@ -254,6 +258,31 @@ class GenerativeModel(Model):
         return self.residual(
             batch.ids, real=batch.real, given=batch.given, hidden=batch.hidden, hooks=hooks
         )
+
+    def in_one_read(
+        self, ids: Tensor, real: Tensor | None = None
+    ) -> tuple[dict[str, Tensor | None], Tensor | None]:
+        """Return how ``residual`` reads texts at once, and what is real of what its maps then get.
+
+        For statistics of the inputs of the linear maps (``compression.calibration``).
+
+        Args:
+            ids: (batch, seq).
+            real: (batch, seq), False where a token is padding; None: all are real.
+
+        Returns:
+            Further arguments, and (batch, places), bool, False where a place is padding; None: all
+            are real.
+        """
+        return {"real": real}, real
+
+    def last_residual(self, ids: Tensor | None = None, **named: Any) -> Tensor:
+        """Return the residual stream at the last place alone, (batch, hidden).
+
+        What a step of generation needs; arguments are those of ``residual``. A kind that would
+        compute each place by itself computes no other one.
+        """
+        return self.residual(ids, **named)[:, -1]
 
     def next_logits(
         self, tokens: Sequence[int], places: Sequence[int], state: Any, hooks: Hooks = NO_HOOKS
@@ -335,6 +364,19 @@ def refuse_without_attention(config: ModelConfig, what: str) -> None:
         raise ConfigError(
             f"{what} is about the attention and the residual stream of a decoder, and model.kind = "
             f"{config.kind} has neither: take the run of a decoder"
+        )
+
+
+def refuse_many_reads(model: GenerativeModel) -> None:
+    """Refuse to keep activations of a model that reads a text several times.
+
+    Raises:
+        GenerationError: naming the kind.
+    """
+    if MODELS.load(model.config.kind).rereads:
+        raise GenerationError(
+            f"model.kind = {model.config.kind} reads a text once for each of its tokens, and has "
+            "no activations of the text: take the run of another kind"
         )
 
 
