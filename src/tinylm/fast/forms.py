@@ -13,11 +13,18 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from tinylm.fast.attention import FastAttention
+from tinylm.fast.attention import FastAttention, FastCrossAttention
 from tinylm.fast.codes import CodedLinear
 from tinylm.fast.decoder import FastDecoderLM
 from tinylm.fast.decoding import BFloat16Steps, Float32Steps, Int8Steps, Numbers
 from tinylm.fast.dropout import FastDropout
+from tinylm.fast.encoder_decoder import (
+    BFloat16EncoderDecoder,
+    FastCrossDecoderLayer,
+    FastEncoderDecoderLM,
+    Float32EncoderDecoder,
+    Int8EncoderDecoder,
+)
 from tinylm.fast.kept import forget
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import FastLinear
@@ -29,9 +36,10 @@ from tinylm.fast.recurrent import (
     FastLSTMLM,
     FastRecurrentLayer,
 )
-from tinylm.model.attention import Attention
+from tinylm.model.attention import Attention, CrossAttention
 from tinylm.model.decoder import DecoderLayer, DecoderLM
 from tinylm.model.dropout import Dropout
+from tinylm.model.encoder_decoder import CrossDecoderLayer, EncoderDecoderLM
 from tinylm.model.layers import FeedForward, LayerNorm
 from tinylm.model.recurrent.layer import RecurrentLayer
 from tinylm.model.recurrent.lm import GRULM, LSTMLM, ElmanLM, LinearLM
@@ -48,6 +56,9 @@ WHOLE: Form = {
     FeedForward: FastFeedForward,
     DecoderLayer: FastDecoderLayer,
     DecoderLM: FastDecoderLM,
+    CrossAttention: FastCrossAttention,
+    CrossDecoderLayer: FastCrossDecoderLayer,
+    EncoderDecoderLM: FastEncoderDecoderLM,
     RecurrentLayer: FastRecurrentLayer,
     ElmanLM: FastElmanLM,
     LinearLM: FastLinearLM,
@@ -57,9 +68,24 @@ WHOLE: Form = {
 """For whole texts, with gradients or without: training, validation."""
 _CODED: Form = {**WHOLE, QuantizedLinear: CodedLinear}
 DECODING: dict[Numbers, Form] = {
-    "float32": {**_CODED, nn.Linear: PackedLinear, DecoderLM: Float32Steps},
-    "bfloat16": {**_CODED, nn.Linear: BFloat16Linear, DecoderLM: BFloat16Steps},
-    "int8": {**_CODED, nn.Linear: Int8Linear, DecoderLM: Int8Steps},
+    "float32": {
+        **_CODED,
+        nn.Linear: PackedLinear,
+        DecoderLM: Float32Steps,
+        EncoderDecoderLM: Float32EncoderDecoder,
+    },
+    "bfloat16": {
+        **_CODED,
+        nn.Linear: BFloat16Linear,
+        DecoderLM: BFloat16Steps,
+        EncoderDecoderLM: BFloat16EncoderDecoder,
+    },
+    "int8": {
+        **_CODED,
+        nn.Linear: Int8Linear,
+        DecoderLM: Int8Steps,
+        EncoderDecoderLM: Int8EncoderDecoder,
+    },
 }
 """For decoding, by format of the linear maps."""
 PLAIN: Form = {}

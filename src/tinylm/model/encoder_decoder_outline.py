@@ -22,15 +22,15 @@ def outline_of(config: ModelConfig, vocab_size: int) -> Outline:
     last = (Box("LayerNorm"),) if norm_first else ()
     attends = f"{hidden} → {heads} × {dim} → {hidden}"
     feeds = f"{hidden} → {inner:,} → {hidden}"
-    product = f"3·{hidden}·{width} + {width}·{hidden}" + (f" + 3·{width} + {hidden}" if bias else "")
+    product = f"3·{hidden}·{width} + {width}·{hidden}" + (
+        f" + 3·{width} + {hidden}" if bias else ""
+    )
     feed = f"2·{hidden}·{inner:,}" + (f" + {inner:,} + {hidden}" if bias else "")
     norms = 5 * layers + 2 * norm_first
     output = f"{hidden}·{vocab_size:,}" + (f" + {vocab_size:,}" if bias else "")
     sums = {
         "embedding": f"{vocab_size:,}·{hidden}",
-        "positions": f"{config.context_length}·{hidden}"
-        if learned
-        else "none",
+        "positions": f"{config.context_length}·{hidden}" if learned else "none",
         "encoder attention": f"{layers}·({product})",
         "encoder feed-forward": f"{layers}·({feed})",
         "attention": f"{layers}·({product})",
@@ -97,7 +97,8 @@ def _embedding(config: ModelConfig) -> Passage:
         "Embedding and positions",
         "embedding",
         f"Token $w$ enters either stack as row $w$ of one and the same embedding matrix "
-        f"[[vaswani2017]], {scaled}. Positions are counted from 0 in each stack. {explanation.text}",
+        f"[[vaswani2017]], {scaled}. Positions are counted from 0 in each stack. "
+        f"{explanation.text}",
         (explanation.equation,) if explanation.equation else (),
         explanation.rest,
     )
@@ -107,16 +108,15 @@ def _attention(config: ModelConfig) -> Passage:
     return Passage(
         "Self-attention",
         "selfattention",
-        "In both stacks queries, keys and values come from the same tokens, by one projection for "
-        f"all {config.num_heads} heads of {config.resolved_head_dim} dimensions:"
-        if config.num_heads > 1
-        else "In both stacks queries, keys and values come from the same tokens, by one projection:",
-        (
-            '"Attention"(Q, K, V) = "softmax"(Q K^T / sqrt('
-            f"{config.resolved_head_dim}) + M) V",
+        "In both stacks queries, keys and values come from the same tokens, by one projection"
+        + (
+            f" for all {config.num_heads} heads of {config.resolved_head_dim} dimensions:"
+            if config.num_heads > 1
+            else ":"
         ),
-        "In the decoder $M$ is minus infinity where a key stands after the query; in the encoder it "
-        "hides padding alone.",
+        (f'"Attention"(Q, K, V) = "softmax"(Q K^T / sqrt({config.resolved_head_dim}) + M) V',),
+        "In the decoder $M$ is minus infinity where a key stands after the query; in the encoder "
+        "it hides padding alone.",
     )
 
 
@@ -139,8 +139,8 @@ def _cross_attention(config: ModelConfig) -> Passage:
 def _rest(config: ModelConfig) -> Passage:
     activation = ACTIVATIONS.load(config.activation)
     norm = (
-        "LayerNorm [[ba2016]] stands before each part of a layer, and once behind the last layer of "
-        "each stack (pre-norm [[xiong2020]])."
+        "LayerNorm [[ba2016]] stands before each part of a layer, and once behind the last layer "
+        "of each stack (pre-norm [[xiong2020]])."
         if config.norm_placement == "pre"
         else "LayerNorm [[ba2016]] stands behind each residual sum (post-norm, as in the paper)."
     )

@@ -84,8 +84,10 @@ class Halves:
         if self.written_real is not None:
             chosen = self.written_real.flatten().nonzero()[:, 0]
             places, rows = places[chosen], rows.index_select(0, chosen)
-        return rows.new_zeros(batch * seq, x.shape[-1]).index_copy(0, places, rows).view(
-            batch, seq, -1
+        return (
+            rows.new_zeros(batch * seq, x.shape[-1])
+            .index_copy(0, places, rows)
+            .view(batch, seq, -1)
         )
 
 

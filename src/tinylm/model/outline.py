@@ -65,7 +65,7 @@ class Outline:
     sums: Mapping[str, str]
     """How many parameters each part has, as a sum of products for a reader."""
     source: Stack | None = None
-    """A stack beside the others, whose output is read by boxes of the layers; None: there is none."""
+    """A stack beside the others, whose output boxes of the layers read; None: there is none."""
     title: str = ""
     """Of the stack with the layers, where there are two."""
     tokens: str = "token ids"

@@ -2,8 +2,8 @@
 
 A row of T tokens of which S are the source is S tokens in the encoder and T - S + 1 in the decoder,
 which reads the last token of the source too. With hidden size h, attention width w and inner width
-f a layer of the encoder has 4 h w + 2 h f weights, one of the decoder 8 h w + 2 h f. The source goes
-through 2 h w of these in each layer of the decoder, for keys and values, and what is written
+f a layer of the encoder has 4 h w + 2 h f weights, one of the decoder 8 h w + 2 h f. The source
+goes through 2 h w of these in each layer of the decoder, for keys and values, and what is written
 through the rest. Scores are S^2 in the encoder, and in the decoder T - S + 1 times the keys before
 and S keys of the source.
 

@@ -153,9 +153,7 @@ class _Segment(torch.autograd.Function):
         surroundings: _Surroundings = ctx.surroundings
         with torch.enable_grad(), surroundings.random_state(), surroundings.autocast():
             made = ctx.run(*inside)
-        outputs = [
-            pair for pair in zip(made, gradients, strict=True) if pair[0].requires_grad
-        ]
+        outputs = [pair for pair in zip(made, gradients, strict=True) if pair[0].requires_grad]
         tensors = (*inside, *saved[count:])
         wanted = [tensor for tensor, need in zip(tensors, needed, strict=True) if need]
         # A parameter may have no part in the result (None), as without recomputation.

@@ -47,9 +47,7 @@ def outlined_figure(
         if outline.source is not None:
             readers, drawing.readers = drawing.readers, []
             source = outline.source
-            end = drawing.stack(
-                _STEM, source.tokens, source.before, source.layer, source.title
-            )
+            end = drawing.stack(_STEM, source.tokens, source.before, source.layer, source.title)
             end = drawing.boxes(_STEM, end, source.after)
             turn = (_STEM + stem) / 2 - 0.55
             for reader in readers:
