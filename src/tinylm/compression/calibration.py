@@ -233,7 +233,8 @@ def observe(
         raise CompressionError("there is no text to calibrate with: give at least one token")
     observers = {path: tuple(each) for path, each in statistics.items()}
     waiting: dict[str, int] = {}  # path -> products that are still to come
-    mask: Tensor | None = None
+    mask: Tensor | None = None  # of the texts
+    places: tuple[Tensor, ...] = ()  # of what the layers get of them
     length = ids.shape[1]
     passes = {path: length if path in model.stepwise else 1 for path in observers}
 
@@ -242,7 +243,7 @@ def observe(
             if path not in waiting:
                 raise CompressionError(f"{path} multiplies twice in one pass: leave it out")
             x = args[0]
-            own = mask
+            own = next((each for each in places if each.shape == x.shape[:2]), None)
             if mask is not None and path in model.stepwise:
                 own = mask[:, length - waiting[path]]
             rows = x.flatten(0, -2) if own is None else x[own]
@@ -265,9 +266,10 @@ def observe(
         for start in range(0, len(ids), batch_size):
             batch = ids[start : start + batch_size].to(device)
             mask = None if real is None else real[start : start + batch_size].to(device)
+            named, places = model.in_one_read(batch, mask)
             waiting = dict(passes)
             try:
-                model(batch, real=mask)
+                model(batch, **named)
             except _AllSeen:
                 continue
             raise CompressionError(f"{sorted(waiting)[0]} multiplies nothing when a text is read")

@@ -255,6 +255,23 @@ class GenerativeModel(Model):
             batch.ids, real=batch.real, given=batch.given, hidden=batch.hidden, hooks=hooks
         )
 
+    def in_one_read(
+        self, ids: Tensor, real: Tensor | None = None
+    ) -> tuple[dict[str, Tensor | None], tuple[Tensor, ...]]:
+        """Return how ``residual`` reads texts at once, and what is real of what its maps then get.
+
+        For statistics of the inputs of the linear maps (``compression.calibration``).
+
+        Args:
+            ids: (batch, seq).
+            real: (batch, seq), False where a token is padding; None: all are real.
+
+        Returns:
+            Further arguments, and masks, (batch, places) each, False where a place is padding: that
+            of the places that a map gets is told by its shape; a map of none gets no padding.
+        """
+        return {"real": real}, () if real is None else (real,)
+
     def next_logits(
         self, tokens: Sequence[int], places: Sequence[int], state: Any, hooks: Hooks = NO_HOOKS
     ) -> Tensor:

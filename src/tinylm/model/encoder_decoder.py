@@ -215,6 +215,21 @@ class EncoderDecoderLM(GenerativeModel):
         written = self.final_norm(self.run_layers(self.layers, written, reading))
         return hooks("final", halves.back(written))
 
+    def in_one_read(
+        self, ids: Tensor, real: Tensor | None = None
+    ) -> tuple[dict[str, Tensor | None], tuple[Tensor, ...]]:
+        """Return how texts are read at once, with half of each as its source.
+
+        The decoder's half is then the longer one by the token that both read, so that the two masks
+        have different shapes; see ``GenerativeModel``.
+        """
+        batch, seq = ids.shape
+        counts = torch.full((batch,), seq, device=ids.device) if real is None else real.sum(1)
+        halves = Halves.of(ids, real, counts // 2)
+        masks = (halves.source_real, halves.written_real)
+        named = {"real": real, "given": halves.lengths}
+        return named, tuple(mask for mask in masks if mask is not None)
+
     def _read_source(
         self, x: Tensor, positions: Tensor | None, halves: Halves, hooks: Hooks
     ) -> tuple[Tensor, Tensor | None]:
