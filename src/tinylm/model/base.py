@@ -351,7 +351,7 @@ def refuse_without_attention(config: ModelConfig, what: str) -> None:
     if not MODELS.load(config.kind).attends:
         raise ConfigError(
             f"{what} is about the attention and the residual stream of a decoder, and model.kind = "
-            f"{config.kind} has neither: take the run of a decoder"
+            f"{config.kind} is built otherwise: take the run of a decoder"
         )
 
 
