@@ -114,7 +114,7 @@ def _attention(config: ModelConfig) -> Passage:
             if config.num_heads > 1
             else ":"
         ),
-        (f'"Attention"(Q, K, V) = "softmax"(Q K^T / sqrt({config.resolved_head_dim}) + M) V',),
+        (f'"Attention"(Q, K, V) = "softmax"((Q K^T) / sqrt({config.resolved_head_dim}) + M) V',),
         "In the decoder $M$ is minus infinity where a key stands after the query; in the encoder "
         "it hides padding alone.",
     )
