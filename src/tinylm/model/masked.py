@@ -153,15 +153,16 @@ class MaskedLM(DecoderLM):
 
     def in_one_read(
         self, ids: Tensor, real: Tensor | None = None
-    ) -> tuple[dict[str, Tensor | None], Tensor | None]:
-        """Return how texts are read once, nothing hidden but the added place; see the base."""
-        places = None
-        if real is not None:
-            after = last_real(ids, real)[:, None] + 1
-            places = pad(real, (0, 1)) | (
-                torch.arange(ids.shape[1] + 1, device=ids.device) == after
-            )
-        return {"real": real, "hidden": torch.zeros_like(ids, dtype=torch.bool)}, places
+    ) -> dict[str, Tensor | None]:
+        """Return that texts are read once, nothing hidden but the added place; see the base."""
+        return {"real": real, "hidden": torch.zeros_like(ids, dtype=torch.bool)}
+
+    def real_inputs(self, path: str, ids: Tensor, real: Tensor | None) -> Tensor | None:
+        """Return that the layers get a place more, the added one; see the base."""
+        if real is None or not path.startswith("layers."):
+            return real
+        after = last_real(ids, real)[:, None] + 1
+        return pad(real, (0, 1)) | (torch.arange(ids.shape[1] + 1, device=ids.device) == after)
 
     def sight(
         self,
