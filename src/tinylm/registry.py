@@ -80,6 +80,8 @@ MODELS = Registry(
         "linear-rnn": "tinylm.model.recurrent.lm:LinearLM",
         "gru": "tinylm.model.recurrent.lm:GRULM",
         "lstm": "tinylm.model.recurrent.lm:LSTMLM",
+        "seq2seq-additive": "tinylm.model.recurrent.seq2seq:AdditiveSeq2SeqLM",
+        "seq2seq-multiplicative": "tinylm.model.recurrent.seq2seq:MultiplicativeSeq2SeqLM",
     },
 )
 

@@ -14,12 +14,12 @@ from tinylm.fast.recurrent import OneDNNProducts
 from tinylm.model.base import GenerativeModel, build
 from tinylm.model.recurrent.cells import PLAIN_PRODUCTS
 
-KINDS = ("rnn", "linear-rnn", "gru", "lstm")
+KINDS = ("rnn", "linear-rnn", "gru", "lstm", "seq2seq-additive", "seq2seq-multiplicative")
 
 
 def after_backward(model: GenerativeModel, ids: Tensor, real: Tensor | None) -> list[Tensor]:
     model.zero_grad()
-    x = model.residual(ids, real=real)
+    x = model.residual(ids, real=real, given=torch.tensor([2, 1, 3]))
     loss = model.summed_loss(x, ids.roll(-1, 1), 0)
     loss.backward()
     return [loss.detach(), x.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
