@@ -113,8 +113,51 @@ class Seq2SeqCosts:
     def layer_activation_bytes(
         self, config: ModelConfig, batch: int, seq: int, precision: str, quick: bool
     ) -> dict[str, int]:
-        """Return what a layer keeps beside its input, by part."""
-        return {"encoder": 0}
+        """Return what the last layer keeps, by part: the one that attends, which keeps most."""
+        layer = self._pair(config, batch, seq, precision, quick)
+        for part, size in self._attending(config, batch, seq, precision, quick).items():
+            layer[part] = layer.get(part, 0) + size
+        return layer
+
+    def _pair(
+        self, config: ModelConfig, batch: int, seq: int, precision: str, quick: bool
+    ) -> dict[str, int]:
+        """Return what a layer of encoder and decoder keeps: inputs, and what the cells save."""
+        (source, target), hidden = parts_of(seq), config.hidden_size
+        vector, number = batch * hidden, PRODUCT_BYTES[precision]
+        short = number < _FLOAT
+        # Both parts are one array; in bf16 each map makes a copy of its own.
+        encoders = len(self._encoders(config))
+        inputs = encoders * source + target if short else source + target
+        start = batch * (hidden // 2) * number * (short and self.additive)
+        maps = 2 * self.gates * hidden**2 + hidden * (hidden // 2) * self.additive
+        return {
+            "input": inputs * vector * number + start,
+            # Each cell also saves a state to begin with.
+            "recurrence": (self.kept * (source + target) + 2) * vector * _FLOAT,
+            "dropout": (source + target) * vector * _FLOAT * (config.dropout > 0 and not quick),
+            "copies": maps * number * short,
+        }
+
+    def _attending(
+        self, config: ModelConfig, batch: int, seq: int, precision: str, quick: bool
+    ) -> dict[str, int]:
+        """Return what the last layer keeps beside those below it."""
+        (source, target), hidden = parts_of(seq), config.hidden_size
+        vector, number = batch * hidden, PRODUCT_BYTES[precision]
+        short, parts = number < _FLOAT, 2 + self.additive
+        # The states of the encoder with the texts first, which one text or token needs no copy for.
+        copied = self.additive or 1 not in (batch, source)
+        keys = (copied + 1) * source * vector * _FLOAT + source * vector * number * short
+        return {
+            # Contexts and queries.
+            "recurrence": 2 * target * vector * _FLOAT * self.additive,
+            "attention": keys + batch * target * source * _FLOAT,
+            "output": target * vector * (parts * number + _FLOAT),
+            # There is dropout on the output alone.
+            "dropout": -source * vector * _FLOAT * (config.dropout > 0 and not quick),
+            "copies": (1 + parts) * hidden**2 * number * short,
+        }
 
     def activation_bytes(
         self,
@@ -127,11 +170,39 @@ class Seq2SeqCosts:
         quick: bool,
     ) -> dict[str, int]:
         """Return what a forward pass and its loss keep, by part."""
-        return {"loss": 0, "total": 0}
+        (source, target), hidden = parts_of(seq), config.hidden_size
+        tokens, number, trained = batch * seq, PRODUCT_BYTES[precision], not frozen_embedding
+        both = batch * (source + target)
+        short = number < _FLOAT
+        some_left_out = source > 1  # labels, which a mask says
+        parts = {
+            "embedding": tokens * _INDEX * trained,
+            # Where the tokens of both parts stand, and where the outputs belong.
+            "division": both * _INDEX * trained + tokens * (_INDEX + 1),
+            "dropout": both * hidden * _FLOAT * (config.dropout > 0 and not quick and trained),
+            "loss": tokens * some_left_out,
+        }
+        if not quick:
+            outputs = batch * target
+            # The output projection is computed of all places, the loss of those that count.
+            parts["loss"] += loss_bytes(config, outputs, number)
+            parts["loss"] += (tokens - outputs) * hidden * number
+        if segment:
+            parts["segments"] = -(-config.num_layers // segment) * both * hidden * _FLOAT
+        else:
+            pair = self._pair(config, batch, seq, precision, quick)
+            for part, size in pair.items():
+                parts[part] = parts.get(part, 0) + config.num_layers * size
+            for part, size in self._attending(config, batch, seq, precision, quick).items():
+                parts[part] = parts.get(part, 0) + size
+            if frozen_embedding:
+                parts["copies"] -= 2 * self.gates * hidden**2 * number * short
+        parts["total"] = sum(parts.values())
+        return parts
 
     def backward_bytes(self, config: ModelConfig, tokens: int, precision: str, quick: bool) -> int:
-        """Return what a layer's backward pass holds besides: an estimate."""
-        return self.temporary * tokens * config.hidden_size * _FLOAT
+        """Return what a layer's backward pass holds besides: an estimate, of one of the cells."""
+        return self.temporary * (tokens // 2) * config.hidden_size * _FLOAT
 
     def inner_size(self, config: ModelConfig) -> int:
         """Return the width of a layer's widest array: the products with the tokens."""
