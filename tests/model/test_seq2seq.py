@@ -378,7 +378,7 @@ def test_activations_can_be_seen_and_replaced(kind: str) -> None:
     hooks = model.hooks(
         {
             "layers.1.attention.pattern": lambda name, x: first,
-            "layers.1.attention.context": lambda name, x: seen.__setitem__(name, x),
+            "layers.1.attention.context": seen.__setitem__,
         }
     )
     other = model(ids, given=count, hooks=hooks)

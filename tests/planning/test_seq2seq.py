@@ -104,7 +104,9 @@ def test_flops_are_those_that_torch_counts(config: ModelConfig, batch: int, froz
         return int(counter.get_total_flops())
 
     assert counted(lambda: model(ids, given=source)) == batch * forward_flops(config, seq).total
-    assert counted(lambda: model(ids, given=source).sum().backward()) == batch * step_flops(config, seq, frozen)
+    assert counted(lambda: model(ids, given=source).sum().backward()) == batch * step_flops(
+        config, seq, frozen
+    )
 
 
 @given(configs(), st.integers(1, 8), st.integers(1, 6), st.booleans())

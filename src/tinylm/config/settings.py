@@ -105,13 +105,14 @@ class ModelConfig:
 
     kind: Annotated[str, one_of(registry.MODELS)] = "decoder"
     """Kind of model: decoder, a decoder-only Transformer; rnn, linear-rnn, gru or lstm, recurrent
-    ones, which have no heads, positions, norms or feed-forward part."""
+    ones, which have no heads, positions, norms or feed-forward part; seq2seq-additive or
+    seq2seq-multiplicative, a recurrent encoder and decoder with attention."""
     vocab_size: PositiveInt | None = None
     """Number of token types; empty: taken from the tokenizer."""
     context_length: Annotated[Int, Field(ge=2)] = 64
     """Most positions the model sees at once."""
     num_layers: PositiveInt = 3
-    """Decoder layers, or recurrent ones."""
+    """Decoder layers, or recurrent ones; of an encoder as many beside them."""
     num_heads: PositiveInt = 8
     """Attention heads a layer."""
     hidden_size: PositiveInt = 300

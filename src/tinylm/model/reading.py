@@ -67,4 +67,4 @@ class Reading:
     carried: Carried | None = None
     """The states that recurrent layers go on from, and leave theirs in."""
     source: int = 0
-    """First places of every row that an encoder reads, before those that a decoder reads; 0: none."""
+    """First places of every row that an encoder reads, before those of a decoder; 0: none."""

@@ -1,12 +1,12 @@
 """What a recurrent sequence-to-sequence model costs: parameters, FLOPs, bytes.
 
-A row of ``seq`` tokens has half of them as its source, S, and the decoder reads T = seq - S + 1, for
-the last token of the source is read by both. Encoder and decoder have ``num_layers`` layers each, of
-hidden size h and G gates. A token of an encoder that reads one way costs 2 G h^2 multiplications in
-a layer; read both ways, in two halves of h / 2, G h^2 and half of that. A decoder's costs 2 G h^2.
-The attention costs h^2 for the key of each source token, and 2 S h for each token that is written,
-one with each key and one with each state, beside its maps. What is kept of a text while it is
-written grows with the source, not with what is written.
+A row of ``seq`` tokens has half of them as its source, S, and the decoder reads T = seq - S + 1,
+for the last token of the source is read by both. Encoder and decoder have ``num_layers`` layers
+each, of hidden size h and G gates. A token of an encoder that reads one way costs 2 G h^2
+multiplications in a layer; read both ways, in two halves of h / 2, G h^2 and half of that. A
+decoder's costs 2 G h^2. The attention costs h^2 for the key of each source token, and 2 S h for
+each token that is written, one with each key and one with each state, beside its maps. What is kept
+of a text while it is written grows with the source, not with what is written.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from tinylm.report.alignment_references import ALIGNMENT
 from tinylm.report.compression_references import COMPRESSION
 from tinylm.report.recurrent_references import RECURRENT
 from tinylm.report.reference import Reference
+from tinylm.report.seq2seq_references import SEQ2SEQ
 from tinylm.report.tokenization_references import TOKENIZATION
 
 REFERENCES: dict[str, Reference] = {
@@ -444,5 +445,6 @@ REFERENCES: dict[str, Reference] = {
     **ALIGNMENT,
     **COMPRESSION,
     **RECURRENT,
+    **SEQ2SEQ,
     **TOKENIZATION,
 }

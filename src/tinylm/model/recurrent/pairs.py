@@ -146,27 +146,25 @@ class PairLayer(nn.Module):
 
         In a later pass of the same texts there is no source: ``reading.source`` is 0.
         """
-        source, target, encoded, state = self._read(x, reading)
+        target, encoded, state = self._read(x, reading)
         passed = Passed(state)
         written = self.decoder(target, replace(reading, real=_target(reading), carried=passed))
         self._keep(passed, reading)
         return written if encoded is None else _joined(encoded, written)
 
-    def _read(
-        self, x: Tensor, reading: Reading
-    ) -> tuple[Tensor, Tensor, Tensor | None, State | None]:
-        """Return both parts, the encoder's states, and the state that the decoder begins with."""
+    def _read(self, x: Tensor, reading: Reading) -> tuple[Tensor, Tensor | None, State | None]:
+        """Return the decoder's part, the encoder's states, and the state to begin writing with."""
         kept: Any = reading.carried
         source, target = x[:, : reading.source], x[:, reading.source :]
         if not reading.source:
-            return source, target, None, kept.before(self.index)
+            return target, None, kept.before(self.index)
         passed = Passed(None)
         real = None if reading.real is None else reading.real[:, : reading.source]
         encoded = self.encoder(source, replace(reading, real=real, carried=passed))
         state = passed.state
         if self.start is not None and state is not None:
             state = (at_least_float32(self.start(state[0])).tanh(),)
-        return source, target, encoded, state
+        return target, encoded, state
 
     def _keep(self, passed: Passed, reading: Reading) -> None:
         if reading.carried is not None and passed.state is not None:
@@ -197,7 +195,7 @@ class AttendingLayer(PairLayer):
 
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
         """Map both parts to the outputs of the decoder, (batch, target, hidden)."""
-        _, target, encoded, state = self._read(x, reading)
+        target, encoded, state = self._read(x, reading)
         kept: Any = reading.carried
         seen = self._source(encoded, reading) if encoded is not None else kept.source
         if kept is not None:
@@ -205,7 +203,9 @@ class AttendingLayer(PairLayer):
         passed = Passed(state)
         joined = self._write(target, seen, replace(reading, carried=passed))
         self._keep(passed, reading)
-        out = at_least_float32(self.combine(joined)).tanh().transpose(0, 1)  # (batch, target, hidden)
+        out = (
+            at_least_float32(self.combine(joined)).tanh().transpose(0, 1)
+        )  # (batch, target, hidden)
         return reading.hooks(f"{self.name}.output", self.dropout(out))
 
     def _source(self, encoded: Tensor, reading: Reading) -> Source:
