@@ -255,6 +255,35 @@ class GenerativeModel(Model):
             batch.ids, real=batch.real, given=batch.given, hidden=batch.hidden, hooks=hooks
         )
 
+    def in_one_read(
+        self, ids: Tensor, real: Tensor | None = None
+    ) -> tuple[dict[str, Tensor | None], Tensor | None]:
+        """Return how ``residual`` reads texts at once, and what is real of what its maps then get.
+
+        For statistics of the inputs of the linear maps (``compression.calibration``).
+
+        Args:
+            ids: (batch, seq).
+            real: (batch, seq), False where a token is padding; None: all are real.
+
+        Returns:
+            Further arguments, and (batch, places), bool, False where a place is padding; None: all
+            are real.
+        """
+        return {"real": real}, real
+
+    def real_inputs(self, path: str, ids: Tensor, real: Tensor | None) -> Tensor | None:
+        """Return which inputs of a linear map hold a token in that read, (batch, places), bool.
+
+        Of a map that is used once a text, (batch,). None: all do, and there are as many as tokens.
+
+        Args:
+            path: of the map.
+            ids: (batch, seq).
+            real: (batch, seq), False where a token is padding; None: all are real.
+        """
+        return self.in_one_read(ids, real)[1]
+
     def next_logits(
         self, tokens: Sequence[int], places: Sequence[int], state: Any, hooks: Hooks = NO_HOOKS
     ) -> Tensor:

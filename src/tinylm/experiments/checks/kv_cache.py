@@ -63,21 +63,26 @@ def _differences(model: GenerativeModel, tokens: TokenFile, lengths: Sequence[in
     share = tokens.header.num_tokens // len(lengths)
     rows = [stream(tokens, i * share, length) for i, length in enumerate(lengths)]
     following = stream(tokens, share // 2, _STEPS * len(lengths))  # for equal rows to part
+    given = list(lengths)  # of each row, what a model that needs a source reads as one
     stepper = Stepper(for_decoding(model), rows, PAD_ID)  # as generation does
     differences = []
     for step in range(_STEPS):
         logits = stepper.logits()
-        differences += [relative(logits[i], _read_anew(model, row)) for i, row in enumerate(rows)]
+        differences += [
+            relative(logits[i], _read_anew(model, row, given[i])) for i, row in enumerate(rows)
+        ]
         if step == _REORDER_AT:
             stepper.keep(_KEPT)
             rows = [list(rows[i]) for i in _KEPT]
+            given = [given[i] for i in _KEPT]
         new = following[step * len(rows) : (step + 1) * len(rows)]
         stepper.append(new)
         rows = [[*row, token] for row, token in zip(rows, new, strict=True)]
     return differences
 
 
-def _read_anew(model: GenerativeModel, text: Sequence[int]) -> Tensor:
-    """Return the logits, (vocab,), after the last window of a text."""
+def _read_anew(model: GenerativeModel, text: Sequence[int], given: int) -> Tensor:
+    """Return the logits, (vocab,), after the last window of a text, which began with a prompt."""
     window = torch.tensor([text[-model.config.context_length :]], device=device_of(model))
-    return model.unembed(model.residual(window)[0, -1])
+    left = torch.tensor([max(1, given - (len(text) - window.shape[1]))])
+    return model.unembed(model.residual(window, given=left)[0, -1])

@@ -203,9 +203,11 @@ class AttendingLayer(PairLayer):
         passed = Passed(state)
         joined = self._write(target, seen, replace(reading, carried=passed))
         self._keep(passed, reading)
-        out = (
-            at_least_float32(self.combine(joined)).tanh().transpose(0, 1)
-        )  # (batch, target, hidden)
+        if plain(self.combine):  # steps first, so that nothing is copied
+            out = self.combine(joined).transpose(0, 1)
+        else:
+            out = self.combine(joined.transpose(0, 1))
+        out = at_least_float32(out).tanh()  # (batch, target, hidden)
         return reading.hooks(f"{self.name}.output", self.dropout(out))
 
     def _source(self, encoded: Tensor, reading: Reading) -> Source:

@@ -189,6 +189,29 @@ class Seq2SeqLM(GenerativeModel):
         x = (self.layer_runner or in_turn)(self.layers, x, reading)  # (batch, target, hidden)
         return hooks("final", x if division is None else division.put_back(x))
 
+    def in_one_read(
+        self, ids: Tensor, real: Tensor | None = None
+    ) -> tuple[dict[str, Tensor | None], Tensor | None]:
+        """Return that half of every text is its source; see ``GenerativeModel``."""
+        lengths = torch.full((len(ids),), ids.shape[1]) if real is None else real.sum(1)
+        return {"real": real, "given": (lengths // 2).clamp(min=1).to(ids.device)}, real
+
+    def real_inputs(self, path: str, ids: Tensor, real: Tensor | None) -> Tensor:
+        """Return which inputs of a map hold a token, each in its part; see ``GenerativeModel``."""
+        given = self.in_one_read(ids, real)[0]["given"]
+        division = divide((len(ids), ids.shape[1]), real, given, ids.device)
+        held = division.real
+        if held is None:
+            held = torch.ones_like(division.places.T, dtype=torch.bool)
+        source, target = held[:, : division.source], held[:, division.source :]
+        if ".start" in path:  # once a text
+            return source.any(1)
+        if ".leftward.recurrent" in path:
+            return source.flip(1)
+        if ".encoder." in path or ".attention.key" in path:
+            return source
+        return target if path.startswith("layers.") else ~division.absent.T
+
     def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
         """Map the decoder's outputs, (..., hidden), to logits, (..., vocab)."""
         return hooks("logits", self.unembedding(x))
