@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tinylm.compression.calibration import linear_maps, observe
 from tinylm.config import ModelConfig
 from tinylm.data.windows import pad_rows
 from tinylm.errors import ConfigError, GenerationError
@@ -407,3 +408,35 @@ def test_a_division_puts_every_token_where_it_belongs() -> None:
     x = torch.arange(10.0).view(2, 5, 1)
     back = division.put_back(division.take(x)[:, 3:])
     assert back[..., 0].tolist() == [[0, 0, 0, 3, 4], [5, 6, 7, 0, 0]]
+
+
+@EVERY
+@pytest.mark.parametrize("left", [False, True])
+def test_statistics_of_padded_texts_are_those_of_each_alone(kind: str, left: bool) -> None:
+    model = made(kind).eval()
+    texts = [[4, 5, 6, 7, 8, 9, 10], [7, 5, 11], [6], [12, 13, 14, 15, 16]]
+
+    def inputs(batches: list[tuple[Tensor, Tensor | None]]) -> dict[str, Tensor]:
+        """The inputs of each map, in ascending order."""
+        rows: dict[str, Rows] = {path: Rows() for path in linear_maps(model)}
+        for ids, real in batches:
+            observe(model, ids, {path: [own] for path, own in rows.items()}, real)
+        return {
+            path: torch.stack(sorted(torch.cat(own.seen), key=lambda x: x.tolist()))
+            for path, own in rows.items()
+        }
+
+    together = inputs([pad_rows(texts, left=left)])
+    alone = inputs([(torch.tensor([text]), None) for text in texts])
+    for path, expected in alone.items():
+        torch.testing.assert_close(together[path], expected, rtol=0, atol=1e-12)
+
+
+class Rows:
+    """Keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def add(self, rows: Tensor) -> None:
+        self.seen.append(rows)

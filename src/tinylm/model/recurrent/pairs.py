@@ -100,7 +100,8 @@ class Bidirectional(nn.Module):
         """Map the source, (batch, source, hidden), to the states; the leftward end is passed on."""
         right = self.rightward(x, replace(reading, carried=Passed(None)))
         both = torch.cat([right.transpose(0, 1), self.leftward(x, reading).transpose(0, 1)], -1)
-        return self.dropout(both.transpose(0, 1))
+        out: Tensor = self.dropout(both.transpose(0, 1))
+        return out
 
 
 class PairLayer(nn.Module):
