@@ -84,6 +84,8 @@ MODELS = Registry(
         "gru": "tinylm.model.recurrent.lm:GRULM",
         "lstm": "tinylm.model.recurrent.lm:LSTMLM",
         "encoder-decoder": "tinylm.model.encoder_decoder:EncoderDecoderLM",
+        "seq2seq-additive": "tinylm.model.recurrent.seq2seq:AdditiveSeq2SeqLM",
+        "seq2seq-multiplicative": "tinylm.model.recurrent.seq2seq:MultiplicativeSeq2SeqLM",
     },
 )
 

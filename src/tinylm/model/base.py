@@ -259,9 +259,7 @@ class GenerativeModel(Model):
             batch.ids, real=batch.real, given=batch.given, hidden=batch.hidden, hooks=hooks
         )
 
-    def in_one_read(
-        self, ids: Tensor, real: Tensor | None = None
-    ) -> dict[str, Tensor | None]:
+    def in_one_read(self, ids: Tensor, real: Tensor | None = None) -> dict[str, Tensor | None]:
         """Return with which further arguments ``residual`` reads texts at once.
 
         For statistics of the inputs of the linear maps (``compression.calibration``).

@@ -7,6 +7,7 @@ from tinylm.report.compression_references import COMPRESSION
 from tinylm.report.mask_references import MASKS
 from tinylm.report.recurrent_references import RECURRENT
 from tinylm.report.reference import Reference
+from tinylm.report.seq2seq_references import SEQ2SEQ
 from tinylm.report.tokenization_references import TOKENIZATION
 
 REFERENCES: dict[str, Reference] = {
@@ -446,5 +447,6 @@ REFERENCES: dict[str, Reference] = {
     **COMPRESSION,
     **RECURRENT,
     **MASKS,
+    **SEQ2SEQ,
     **TOKENIZATION,
 }
