@@ -155,6 +155,7 @@ EXPERIMENTS = Registry(
     "experiment",
     {
         "data": "tinylm.experiments.data:EXPERIMENT",
+        "tokenizers": "tinylm.experiments.tokenizers:EXPERIMENT",
         "training": "tinylm.experiments.training:EXPERIMENT",
         "hyperparameters": "tinylm.experiments.hyperparameters:EXPERIMENT",
         "evaluation": "tinylm.experiments.evaluation:EXPERIMENT",

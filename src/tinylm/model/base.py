@@ -177,6 +177,9 @@ class GenerativeModel(Model):
     """Fields of ``ModelConfig`` that have an effect on it, beside ``kind``."""
     attends: ClassVar[bool] = True
     """Whether its layers are the decoder's, with attention and a residual stream."""
+    scores_texts: ClassVar[bool] = True
+    """Whether it says how probable a text is after a given beginning, token by token, so that kinds
+    are compared by it."""
     costs: ClassVar[Costs]
     """What its kind costs, from its sizes alone (``planning``)."""
     embedding: nn.Embedding
