@@ -157,6 +157,7 @@ EXPERIMENTS = Registry(
         "data": "tinylm.experiments.data:EXPERIMENT",
         "tokenizers": "tinylm.experiments.tokenizers:EXPERIMENT",
         "training": "tinylm.experiments.training:EXPERIMENT",
+        "leaderboard": "tinylm.experiments.leaderboard:EXPERIMENT",
         "hyperparameters": "tinylm.experiments.hyperparameters:EXPERIMENT",
         "evaluation": "tinylm.experiments.evaluation:EXPERIMENT",
         "samples": "tinylm.experiments.samples:EXPERIMENT",

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from tinylm import folders
-from tinylm.config import GenerationConfig
+from tinylm.config import GenerationConfig, ModelConfig
 from tinylm.data.corpora import Corpus
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.evaluation.text_bits import Parts
@@ -34,7 +34,6 @@ from tinylm.registry import TOKENIZERS
 from tinylm.tokenizers.base import SOS_ID, UNK_ID, Tokenizer
 
 NAME = "tokenizers"
-KIND = "decoder"
 _WORD = re.compile(r"\S+")
 
 
@@ -129,7 +128,7 @@ def _prepared(context: Context, cut: Cut) -> PreparedData:
 
 
 def _model(settings: TokenizersExperiment, data: PreparedData) -> Any:
-    return shape(KIND, settings, data.tokenizer.vocab_size, settings.hidden_size)
+    return shape(ModelConfig().kind, settings, data.tokenizer.vocab_size, settings.hidden_size)
 
 
 def _row(
