@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from tinylm.config import ModelConfig
 from tinylm.evaluation.segmentations import text_probability
 from tinylm.language_model import LanguageModel
+from tinylm.model.base import build
+from tinylm.tokenizers.bpe import BPESettings, BPETokenizer
 
 Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
 def pieces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from tinylm.model.base import build
-    from tinylm.config import ModelConfig
-    from tinylm.tokenizers.bpe import BPESettings, BPETokenizer
-
     texts = ["The dog ran home and the cat ran after the dog."] * 9
     tokenizer = BPETokenizer.train(texts, BPESettings(vocab_size=290))
     sizes = {"num_layers": 1, "num_heads": 2, "hidden_size": 8, "context_length": 16}

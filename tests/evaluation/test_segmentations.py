@@ -42,7 +42,9 @@ class Letters:
 LETTERS: Any = Letters()
 
 
-def model_of(kind: str = "decoder", vocab_size: int = Letters.vocab_size, context: int = 12) -> GenerativeModel:
+def model_of(
+    kind: str = "decoder", vocab_size: int = Letters.vocab_size, context: int = 12
+) -> GenerativeModel:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:

@@ -132,9 +132,7 @@ def text_probability(
     return TextProbability(paths, canonical, len(edges) - 1, count(edges)[1])
 
 
-def segmentable(
-    tokenizer: Tokenizer, text: str, context: int, most: int = MOST_PREFIXES
-) -> int:
+def segmentable(tokenizer: Tokenizer, text: str, context: int, most: int = MOST_PREFIXES) -> int:
     """Return the number of segmentations of a text; 0 where ``text_probability`` would refuse it.
 
     Args:
@@ -201,9 +199,7 @@ class _Prefix:
 
 
 @torch.no_grad()
-def _walk(
-    model: GenerativeModel, edges: Edges, ended: bool
-) -> list[tuple[tuple[int, ...], float]]:
+def _walk(model: GenerativeModel, edges: Edges, ended: bool) -> list[tuple[tuple[int, ...], float]]:
     """Return all segmentations with their log-probabilities; each prefix is read once."""
     last = len(edges) - 1
     whole: list[tuple[tuple[int, ...], float]] = []

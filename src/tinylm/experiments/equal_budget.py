@@ -89,9 +89,7 @@ def shape(kind: str, budget: Budget, vocab_size: int, hidden_size: int) -> Model
     return ModelConfig(kind=kind, vocab_size=vocab_size, **known)
 
 
-def config_of(
-    context: Context, key: str, cut: Cut, model: ModelConfig, seed: int
-) -> RunConfig:
+def config_of(context: Context, key: str, cut: Cut, model: ModelConfig, seed: int) -> RunConfig:
     """Return the configuration of one training.
 
     Args:

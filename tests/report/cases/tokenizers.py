@@ -85,8 +85,8 @@ CASES = [
         (lambda f: f.update(sums=[]), "Costs", "All segmentations of a text"),
         (sums([0.5, 0.5, 0.5], [2.0, 2.0, 2.0]),
          "With bpe 512 the usual number misses 2.00 (2.00–2.00) bits of a word that nobody has "
-         "seen, and 0.50 (0.50–0.50) bits of the beginning of a text. It misses measurably more of "
-         "such words than of beginnings with bpe 512.", "No difference between the two"),
+         "seen, and 0.5000 (0.5000–0.5000) bits of the beginning of a text. It misses measurably "
+         "more of such words than of beginnings with bpe 512.", "No difference between the two"),
         (sums([0.5, 0.5, 0.5], [0.1, 0.4, 2.0]),
          "No difference between the two can be told with bpe 512.", "It misses measurably more"),
         (None, "Most is missed of "),

@@ -16,7 +16,7 @@ class LeaderboardExperiment:
 
     vocab_size: PositiveInt = 1_024
     """Vocabulary of each tokenizer that has a size, the special tokens included."""
-    flops: PositiveFloat = 1e11
+    flops: PositiveFloat = 6e10
     """FLOPs of forward and backward passes of each training."""
     num_layers: PositiveInt = 2
     """Layers of every model."""

@@ -156,7 +156,8 @@ def _row(
         "unknown": sum(row.count(UNK_ID) for row in rows) / tokens,
         "unknown_words": len(unknown),
         "restored": sum(
-            text == decoded for text, decoded in zip(texts, tokenizer.decode_batch(rows), strict=True)
+            text == decoded
+            for text, decoded in zip(texts, tokenizer.decode_batch(rows), strict=True)
         )
         / len(texts),
         "parameters": parameters["total"],

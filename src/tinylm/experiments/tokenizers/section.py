@@ -8,7 +8,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import CONFIDENCE, Difference, Measurement, Verdict, compare, mean
-from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, literal
+from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code, literal
 from tinylm.report.formatting import count, listed, millions, percent, plural, significant
 from tinylm.report.measurements import dagger, disturbances, hardware, measured, over_seeds, rounds
 from tinylm.report.passages import passages
@@ -188,9 +188,7 @@ def _unseen(result: Row) -> list[Block]:
         "tab:tokenizers-unseen",
         TEXT.line("unseen, table"),
         ("Tokenizer", *(literal(each["word"]) for each in words)),
-        tuple(
-            (name, *(literal(" ".join(each["cuts"][name])) for each in words)) for name in names
-        ),
+        tuple((name, *(literal(" ".join(each["cuts"][name])) for each in words)) for name in names),
         "l" + "p" * len(words),
         TEXT.line("unseen, table's note"),
     )
@@ -199,9 +197,7 @@ def _unseen(result: Row) -> list[Block]:
 
 def per_byte(row: Row) -> Measurement:
     """Return how long a byte takes to decode, in seconds."""
-    return Measurement.of(
-        [value / row["bytes_per_token"] for value in row["decoding"]["seconds"]]
-    )
+    return Measurement.of([value / row["bytes_per_token"] for value in row["decoding"]["seconds"]])
 
 
 def costs_comment(result: Row) -> str:
@@ -285,11 +281,11 @@ def _sums(result: Row) -> list[Block]:
                     row["name"],
                     *(
                         cell
-                        for group in ("texts", "words")
+                        for group, digits in (("texts", 4), ("words", 2))
                         for cell in (
                             f"{row[group]['bytes']:.1f}",
                             count(row[group]["segmentations"]),
-                            over_seeds(row[group]["missed_bits"], 2),
+                            over_seeds(row[group]["missed_bits"], digits),
                             percent(fmean(row[group]["share"])),
                         )
                     ),
@@ -311,7 +307,7 @@ def sums_comment(rows: Sequence[Row]) -> str:
     text = (
         f"With {most['name']} the usual number misses "
         f"{over_seeds(most['words']['missed_bits'], 2)} bits of a word that nobody has seen, and "
-        f"{over_seeds(most['texts']['missed_bits'], 2)} bits of the beginning of a text."
+        f"{over_seeds(most['texts']['missed_bits'], 4)} bits of the beginning of a text."
     )
     if more:
         text += f" It misses measurably more of such words than of beginnings with {listed(more)}."
@@ -330,12 +326,12 @@ def example_comment(rows: Sequence[Row]) -> str:
     row = max(rows, key=lambda row: -float(row["example"]["share"]))
     example = row["example"]
     ways = [
-        f"{literal(' '.join(way['tokens']))} with {percent(way['share'])}"
+        f"{code(' '.join(way['tokens']))} with {percent(way['share'])}"
         for way in example["likeliest"]
     ]
     return (
         f"Most is missed of *{literal(example['word'])}* with {row['name']} (first seed): of its "
         f"{plural(example['segmentations'], 'way', 'ways')} the tokenizer takes "
-        f"{literal(' '.join(example['canonical']))}, which has {percent(example['share'])} of the "
+        f"{code(' '.join(example['canonical']))}, which has {percent(example['share'])} of the "
         f"probability; the likeliest are {listed(ways)}."
     )
