@@ -12,7 +12,7 @@ need hardly any. So what the tokens leave open is charged as well, by a code tha
    the longest known context says, smoothed by all shorter ones (Witten and Bell 1991), of what was
    spelled in training texts.
 
-Which atoms are kept is found by ``difflib``; another alignment could only be cheaper. The code is
+Which atoms are kept is found by ``difflib``; another alignment may be cheaper. The code is
 proper: its probabilities add up to 1 over all texts. A lossless tokenizer costs nothing but flags
 that never change, a millionth of a bit each. So bits of tokens and of restoring together are the
 length of a code for the text, and comparable between all tokenizers.

@@ -8,17 +8,17 @@ whole steps as come nearest to them.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tinylm.config import ModelConfig, RunConfig, TrainingConfig, VectorsConfig
 from tinylm.errors import ConfigError
 from tinylm.evaluation.restoring import Restoring
 from tinylm.evaluation.text_bits import Parts, TextBits, bits_per_byte, text_bits
+from tinylm.experiments.budget import Budget
 from tinylm.experiments.context import Context, WithoutNotes
 from tinylm.experiments.preparation import PreparedData, prepare_data, resolve
 from tinylm.experiments.trials import Remedy, train_trial
@@ -29,18 +29,8 @@ from tinylm.training.commands import lower
 
 _HELD_OUT_WINDOWS = 8
 """Windows of the one validation at the end of a training, which nothing is told of."""
-
-
-class Budget(Protocol):
-    """The settings that such an experiment has."""
-
-    flops: float
-    num_layers: int
-    num_heads: int
-    hidden_size: int
-    context_length: int
-    batch_size: int
-    learning_rate: float
+_FEWEST = 10
+"""Steps below which nothing is learned that could be compared."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +65,18 @@ def cuts(sizes: Sequence[int]) -> list[Cut]:
 
 def shape(kind: str, budget: Budget, vocab_size: int, hidden_size: int) -> ModelConfig:
     """Return a model of the experiment; settings that its kind lacks are left out."""
-    wanted = {
-        "context_length": budget.context_length,
+    wanted: dict[str, Any] = {
         "num_layers": budget.num_layers,
         "num_heads": budget.num_heads,
         "hidden_size": hidden_size,
         "dropout": 0.0,
         "norm_placement": "pre",
     }
-    always = ("context_length",)
-    own = (*always, *MODELS.load(kind).settings)
+    own = MODELS.load(kind).settings
     known = {name: value for name, value in wanted.items() if name in own}
-    return ModelConfig(kind=kind, vocab_size=vocab_size, **known)
+    return ModelConfig(
+        kind=kind, vocab_size=vocab_size, context_length=budget.context_length, **known
+    )
 
 
 def config_of(context: Context, key: str, cut: Cut, model: ModelConfig, seed: int) -> RunConfig:
@@ -131,10 +121,6 @@ def config_of(context: Context, key: str, cut: Cut, model: ModelConfig, seed: in
     )
 
 
-_FEWEST = 10
-"""Steps below which nothing is learned that could be compared."""
-
-
 def flops_of_step(budget: Budget, model: ModelConfig) -> int:
     """Return the FLOPs of an optimizer step."""
     return budget.batch_size * step_flops(model, model.context_length)
@@ -146,12 +132,13 @@ def steps_of(budget: Budget, model: ModelConfig, key: str) -> int:
     Raises:
         ConfigError: if they are fewer than ten.
     """
-    one = flops_of_step(budget, model)
-    steps = round(budget.flops / one)
+    step = flops_of_step(budget, model)
+    steps = round(budget.flops / step)
     if steps < _FEWEST:
         raise ConfigError(
             f"experiments.{key}.flops = {budget.flops:g}: a step of model.kind = {model.kind} with "
-            f"{model.vocab_size:,} token types takes {one:.3g}, so give {_FEWEST * one:.2g} or more"
+            f"{model.vocab_size:,} token types takes {step:.3g}, so give {_FEWEST * step:.2g} or "
+            "more"
         )
     return steps
 
@@ -190,7 +177,7 @@ class Scored:
     def perplexity(self) -> float:
         """Of a token, the end of a text counted as one."""
         tokens = sum(text.num_tokens + 1 for text in self.texts)
-        return 2.0 ** (sum(text.token_bits for text in self.texts) / tokens)
+        return math.exp2(sum(text.token_bits for text in self.texts) / tokens)
 
     @property
     def num_bytes(self) -> int:
@@ -262,8 +249,3 @@ def width_of(kind: str, budget: Budget, vocab_size: int, flops: float) -> int:
         number += 1
     nearest = min((number, number + 1), key=lambda each: abs(math.log(cost(each) / flops)))
     return nearest * unit
-
-
-def average(values: Sequence[float]) -> float:
-    """Return the mean of a value over the seeds."""
-    return statistics.fmean(values)

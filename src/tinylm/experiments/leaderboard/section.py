@@ -84,7 +84,7 @@ def averages(result: Row, key: str) -> list[Row]:
         key: ``model`` or ``tokenizer``.
     """
     names = dict.fromkeys(row[key] for row in result["rows"])
-    made = []
+    made: list[Row] = []
     for name in names:
         own = [row["bits_per_byte"] for row in result["rows"] if row[key] == name]
         made.append(
@@ -146,7 +146,7 @@ def agreement_comment(result: Row) -> str:
 
 def _table(result: Row) -> Table:
     rows = ordered(result["rows"])
-    told = [verdict(row, rows[0]) for row in rows]
+    verdicts = [verdict(row, rows[0]) for row in rows]
     return Table(
         "tab:leaderboard",
         TEXT.line("table"),
@@ -167,6 +167,6 @@ def _table(result: Row) -> Table:
         "rllrrrrr",
         TEXT.line("table's note", confidence=percent(CONFIDENCE, 0), machine=hardware(result)),
         emphasised=tuple(
-            place for place, each in enumerate(told) if place == 0 or each is Verdict.ALIKE
+            place for place, each in enumerate(verdicts) if place == 0 or each is Verdict.ALIKE
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -75,7 +75,7 @@ def costs_figure(result: Row) -> Figure:
     """Draw tokens a word, text read in training and text decoded a second."""
     rows = result["tokenizers"]
     new = result["new_tokens"]
-    panels = (
+    panels: Sequence[tuple[str, Callable[[Row], float]]] = (
         ("Tokens a word", lambda row: row["tokens_per_word"]),
         ("kB read in training", lambda row: row["tokens"] * row["bytes_per_token"] / 1000),
         ("kB decoded a second", lambda row: new / per_byte(row).median / 1000),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -177,7 +178,7 @@ def _decoding(
         return generate(lm.model, [[SOS_ID]], config, SPECIAL_IDS)
 
     timed = run_interleaved(
-        {name: (lambda lm=lm: work(lm)) for name, lm in models.items()}, settings.rounds
+        {name: partial(work, lm) for name, lm in models.items()}, settings.rounds
     )
     return {name: measured.as_result() for name, measured in timed.items()}
 
