@@ -127,6 +127,12 @@ def test_too_few_flops_are_refused_in_a_line(tmp_path: Path) -> None:
         measure.run(small)
 
 
+def test_a_vocabulary_without_room_is_refused_by_its_setting(tmp_path: Path) -> None:
+    small = context_of(tmp_path, tokenizers=replace(SETTINGS, sizes=(270,)))
+    with pytest.raises(ConfigError, match=r"experiments\.tokenizers\.sizes, with tokenizer\.kind = unigram: .* no room for the alphabet"):  # fmt: skip  # noqa: E501
+        measure.run(small)
+
+
 @pytest.mark.parametrize("kind", MODELS)
 def test_widths_cost_what_was_asked(kind: str) -> None:
     decoder = shape("decoder", SETTINGS, 500, 64)

@@ -9,6 +9,9 @@ from pydantic.dataclasses import dataclass
 
 from tinylm.value_types import FROZEN, Int, NonNegativeInt, PositiveFloat, PositiveInt
 
+Size = Annotated[Int, Field(ge=260, le=1 << 20)]
+"""Of a vocabulary that has room for the special tokens and all bytes."""
+
 
 @dataclass(frozen=True, config=FROZEN)
 class Budget:

@@ -143,15 +143,28 @@ def steps_of(budget: Budget, model: ModelConfig, key: str) -> int:
     return steps
 
 
-def prepared(context: Context, cut: Cut) -> PreparedData:
-    """Build a tokenizer and encode the text with it, or find both."""
+def prepared(context: Context, cut: Cut, asked_by: str) -> PreparedData:
+    """Build a tokenizer and encode the text with it, or find both.
+
+    Args:
+        context: of the experiment.
+        cut: the tokenizer.
+        asked_by: the setting that asks for its size.
+
+    Raises:
+        ConfigError: naming that setting, if the vocabulary is smaller than the alphabet.
+        DataError: if the text, or a kept file, cannot be used.
+    """
     config = replace(
         context.config,
         tokenizer=cut.settings,
         model=ModelConfig(),
         vectors=VectorsConfig(source="none"),
     )
-    return prepare_data(config, WithoutNotes(context.console))
+    try:
+        return prepare_data(config, WithoutNotes(context.console))
+    except ConfigError as error:
+        raise ConfigError(f"{asked_by}, with tokenizer.kind = {cut.kind}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def run(context: Context) -> dict[str, Any]:
     seeds = range(settings.seed, settings.seed + settings.seeds)
     rows: dict[tuple[str, Cut], dict[str, Any]] = {}
     with threads(context.config.training.threads):
-        data = {cut: prepared(context, cut) for cut in every}
+        data = {cut: prepared(context, cut, "experiments.leaderboard.vocab_size") for cut in every}
         corpus = next(iter(data.values())).corpus
         whole = (after_first_sentence(text) for text in corpus.validation())
         texts = list(islice((parts for parts in whole if parts), settings.held_out))

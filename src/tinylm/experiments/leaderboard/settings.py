@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tinylm.experiments.budget import Budget
+from tinylm.experiments.budget import Budget, Size
 from tinylm.value_types import FROZEN, Int, PositiveFloat, PositiveInt
 
 
@@ -15,8 +15,8 @@ from tinylm.value_types import FROZEN, Int, PositiveFloat, PositiveInt
 class LeaderboardExperiment(Budget):
     """Every kind of model with every tokenizer, at the same training budget."""
 
-    vocab_size: PositiveInt = 1_024
-    """Vocabulary of each tokenizer that has a size, the special tokens included."""
+    vocab_size: Size = 1_024
+    """Vocabulary of each tokenizer that has a size, the special tokens included; 260 at least."""
     flops: PositiveFloat = 6e10
     """FLOPs of forward and backward passes of each training."""
     hidden_size: PositiveInt = 32

@@ -125,7 +125,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def _prepared(context: Context, cut: Cut) -> PreparedData:
     context.console.note(f"Preparing {cut.name}")
-    return prepared(context, cut)
+    return prepared(context, cut, "experiments.tokenizers.sizes")
 
 
 def _model(settings: TokenizersExperiment, data: PreparedData) -> Any:

@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from tinylm.experiments.budget import Budget
-from tinylm.value_types import FROZEN, Int, PositiveFloat, PositiveInt, Sizes
+from tinylm.experiments.budget import Budget, Size
+from tinylm.value_types import FROZEN, Int, PositiveFloat, PositiveInt
 
 UNSEEN = ("unhelpful", "giraffes", "snowmobiles", "Zürich")
 """Words that the embedded stories do not have."""
@@ -18,8 +18,8 @@ UNSEEN = ("unhelpful", "giraffes", "snowmobiles", "Zürich")
 class TokenizersExperiment(Budget):
     """The same training budget with each tokenizer."""
 
-    sizes: Sizes = (512, 2_048)
-    """Vocabularies of each tokenizer that has a size, the special tokens included."""
+    sizes: Annotated[tuple[Size, ...], Field(min_length=1)] = (512, 2_048)
+    """Vocabularies of each tokenizer that has a size, the special tokens included; 260 at least."""
     flops: PositiveFloat = 5e11
     """FLOPs of forward and backward passes of each training."""
     unseen: tuple[Annotated[str, Field(pattern=r"^\S+$", max_length=30)], ...] = UNSEEN
