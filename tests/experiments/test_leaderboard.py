@@ -75,8 +75,9 @@ def test_a_kind_that_scores_no_texts_is_left_out(monkeypatch: pytest.MonkeyPatch
 
 def test_texts_without_a_rest_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
-    (tmp_path / "text/a.txt").write_text("One sentence alone\n<|endoftext|>\n" * 40)
-    context = context_of(tmp_path, leaderboard=replace(SETTINGS, vocab_size=300))
+    texts = "".join(f"One sentence alone {number}\n<|endoftext|>\n" for number in range(60))
+    (tmp_path / "text/a.txt").write_text(texts)
+    context = context_of(tmp_path, leaderboard=SETTINGS)
     data = replace(
         context.config.data, corpus="files", path=str(tmp_path / "text"), train_stories=None
     )
