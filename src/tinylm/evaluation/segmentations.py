@@ -51,7 +51,7 @@ class TextProbability:
     num_bytes: int
     """Of the text."""
     prefixes: int
-    """Prefixes that were read."""
+    """Prefixes of its segmentations, the empty one and whole ones included."""
 
     @property
     def total(self) -> float:
