@@ -161,7 +161,9 @@ EXPERIMENTS = Registry(
     "experiment",
     {
         "data": "tinylm.experiments.data:EXPERIMENT",
+        "tokenizers": "tinylm.experiments.tokenizers:EXPERIMENT",
         "training": "tinylm.experiments.training:EXPERIMENT",
+        "leaderboard": "tinylm.experiments.leaderboard:EXPERIMENT",
         "hyperparameters": "tinylm.experiments.hyperparameters:EXPERIMENT",
         "evaluation": "tinylm.experiments.evaluation:EXPERIMENT",
         "samples": "tinylm.experiments.samples:EXPERIMENT",
