@@ -195,6 +195,9 @@ class TrainingConfig:
     carry_state: bool = False
     """Truncated backpropagation through time: read the windows in order, and let each go on from
     the state in which the one before it left a recurrent model; no gradient goes back to it."""
+    view: Literal["auto", "rest"] = "auto"
+    """What a step predicts of a window: rest: what follows its first tokens, which are given, as of
+    a model that reads a source; auto: what the kind of model is for, all of it for a decoder."""
     gradient_checkpointing: NonNegativeInt = 0
     """Keep only the input of every so many layers and compute the rest again in the backward pass,
     which saves memory and costs time; 0: keep everything."""

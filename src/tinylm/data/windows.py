@@ -141,19 +141,22 @@ class TokenWindows:
         return [int(i) for i in np.linspace(0, len(self) - 1, size).round()]
 
 
-def windows_of(tokens: TokenFile, model: ModelConfig, length: int | None = None) -> TokenWindows:
+def windows_of(
+    tokens: TokenFile, model: ModelConfig, length: int | None = None, view: str = "auto"
+) -> TokenWindows:
     """Return windows over a file as a kind of model sees them.
 
     Args:
         tokens: the file.
         model: of which kind, and of which context.
         length: inputs of a window; None: the model's context.
+        view: what is seen and predicted of them, a name in ``VIEWS``; auto: as the kind sees them.
 
     Raises:
         DataError: if the file has fewer than two tokens.
     """
-    view: str = MODELS.load(model.kind).view
-    return TokenWindows(tokens, length or model.context_length, view)
+    own: str = MODELS.load(model.kind).view
+    return TokenWindows(tokens, length or model.context_length, own if view == "auto" else view)
 
 
 class Order(Protocol):

@@ -44,7 +44,7 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
     """
     data = prepare_data(config, console)
     config = resolve(config, data)
-    windows = windows_of(data.train, config.model)
+    windows = windows_of(data.train, config.model, view=config.training.view)
     validation = windows_of(data.validation, config.model)
     steps = total_steps(config.training, len(windows))
     tokens, epochs = _seen(config.training, windows, steps)

@@ -177,7 +177,7 @@ def _train(
     """Train a model from the beginning, or from a checkpoint and its state; all must be whole."""
     config = context.config
     checkpoints = context.folder / "checkpoints"
-    windows = windows_of(course.train, config.model)
+    windows = windows_of(course.train, config.model, view=config.training.view)
     _warn_of_few_steps(context, len(windows))
     validation = windows_of(data.validation, config.model)
     subset = validation.fixed_subset(config.training.validation_windows)
