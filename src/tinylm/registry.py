@@ -76,6 +76,8 @@ MODELS = Registry(
     "model kind",
     {
         "decoder": "tinylm.model.decoder:DecoderLM",
+        "prefix-lm": "tinylm.model.prefix_lm:PrefixLM",
+        "masked": "tinylm.model.masked:MaskedLM",
         "rnn": "tinylm.model.recurrent.lm:ElmanLM",
         "linear-rnn": "tinylm.model.recurrent.lm:LinearLM",
         "gru": "tinylm.model.recurrent.lm:GRULM",

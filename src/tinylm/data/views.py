@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from tinylm.tokenizers.base import PAD_ID
+
 if TYPE_CHECKING:
     from tinylm.data.windows import Batch
 
@@ -48,7 +50,45 @@ def rest(batch: Batch, indices: Sequence[int]) -> Batch:
     return replace(batch, labels=labels, given=given)
 
 
+def hidden(batch: Batch, indices: Sequence[int]) -> Batch:
+    """Some tokens are hidden and predicted, from all others; and the token after the last is.
+
+    Of the inputs but the first 15 % are hidden (Devlin et al. 2019, section 3.1), as many in the
+    mean: each is drawn by itself. The label before a hidden input counts, since it is that input;
+    so does the last one, which is no input.
+
+    Half of the windows are cut short, to a length drawn evenly from 1 to their own, and filled with
+    padding. Of whole windows alone a model would learn to tell what follows a text only where as
+    much text stands before it as a window holds, and would know little of what follows a prompt.
+    The price is a quarter of what is read.
+    """
+    labels = batch.labels.clone()
+    unseen = torch.zeros_like(labels, dtype=torch.bool)
+    real = (batch.labels != IGNORED) if batch.real is None else batch.real.clone()
+    for row, index in enumerate(indices):
+        draws = np.random.default_rng((_HIDDEN, int(index)))
+        length = int((batch.labels[row] != IGNORED).sum())
+        if draws.random() < _SHARE_CUT:
+            length = 1 + int(draws.integers(max(1, length)))
+        chosen = torch.from_numpy(draws.random(labels.shape[1]) < _SHARE_HIDDEN)
+        chosen[0], chosen[length:] = False, False
+        unseen[row], real[row, length:] = chosen, False
+        counted = chosen.roll(-1)
+        counted[length - 1] = True
+        labels[row].masked_fill_(~counted, IGNORED)
+    return replace(
+        batch,
+        ids=batch.ids.masked_fill(~real, PAD_ID),
+        labels=labels,
+        real=None if real.all() else real,
+        hidden=unseen,
+    )
+
+
 _REST: Final = 1
+_HIDDEN: Final = 2
 """Told apart from the draws of other views."""
-VIEWS: Mapping[str, View] = {"whole": whole, "rest": rest}
+_SHARE_HIDDEN: Final = 0.15
+_SHARE_CUT: Final = 0.5
+VIEWS: Mapping[str, View] = {"whole": whole, "rest": rest, "hidden": hidden}
 """By the name that a kind of model gives as its ``view``."""

@@ -80,10 +80,11 @@ class SteppingDecoderLM(FastDecoderLM):
             and self.layer_runner is None
             and not reading.hooks.active
             and cache.can_be_read(x)
-            and _looks_back(reading)
+            and reading.ahead != "some"
         ):
             places = reading.positions.expand(x.shape[:-1]).flatten().tolist()
-            return cache.layers.step(x, cache.layout(), cache.encoding_at(places))
+            ahead = reading.ahead == "all"
+            return cache.layers.step(x, cache.layout(), cache.encoding_at(places), ahead)
         return super().run_layers(x, reading)
 
     def next_logits(
@@ -154,12 +155,6 @@ class SteppingDecoderLM(FastDecoderLM):
             output=self._quick_unembedding(),
             **sizes,
         )
-
-
-def _looks_back(reading: Reading) -> bool:
-    """Whether no token sees one after it."""
-    blocked = reading.blocked  # where there are several, the first never sees the last then
-    return blocked is None or blocked.shape[2] == 1 or bool(blocked[:, 0, 0, -1].all())
 
 
 class Float32Steps(SteppingDecoderLM):

@@ -21,6 +21,13 @@ from tinylm.fast.dropout import FastDropout
 from tinylm.fast.kept import forget
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import FastLinear
+from tinylm.fast.masks import (
+    BFloat16PrefixSteps,
+    FastMaskedLM,
+    FastPrefixLM,
+    Float32PrefixSteps,
+    Int8PrefixSteps,
+)
 from tinylm.fast.packed import BFloat16Linear, Int8Linear, PackedLinear
 from tinylm.fast.recurrent import (
     FastElmanLM,
@@ -33,6 +40,8 @@ from tinylm.model.attention import Attention
 from tinylm.model.decoder import DecoderLayer, DecoderLM
 from tinylm.model.dropout import Dropout
 from tinylm.model.layers import FeedForward, LayerNorm
+from tinylm.model.masked import MaskedLM
+from tinylm.model.prefix_lm import PrefixLM
 from tinylm.model.recurrent.layer import RecurrentLayer
 from tinylm.model.recurrent.lm import GRULM, LSTMLM, ElmanLM, LinearLM
 from tinylm.numbers.quantized import QuantizedLinear
@@ -48,6 +57,8 @@ WHOLE: Form = {
     FeedForward: FastFeedForward,
     DecoderLayer: FastDecoderLayer,
     DecoderLM: FastDecoderLM,
+    PrefixLM: FastPrefixLM,
+    MaskedLM: FastMaskedLM,
     RecurrentLayer: FastRecurrentLayer,
     ElmanLM: FastElmanLM,
     LinearLM: FastLinearLM,
@@ -57,9 +68,24 @@ WHOLE: Form = {
 """For whole texts, with gradients or without: training, validation."""
 _CODED: Form = {**WHOLE, QuantizedLinear: CodedLinear}
 DECODING: dict[Numbers, Form] = {
-    "float32": {**_CODED, nn.Linear: PackedLinear, DecoderLM: Float32Steps},
-    "bfloat16": {**_CODED, nn.Linear: BFloat16Linear, DecoderLM: BFloat16Steps},
-    "int8": {**_CODED, nn.Linear: Int8Linear, DecoderLM: Int8Steps},
+    "float32": {
+        **_CODED,
+        nn.Linear: PackedLinear,
+        DecoderLM: Float32Steps,
+        PrefixLM: Float32PrefixSteps,
+    },
+    "bfloat16": {
+        **_CODED,
+        nn.Linear: BFloat16Linear,
+        DecoderLM: BFloat16Steps,
+        PrefixLM: BFloat16PrefixSteps,
+    },
+    "int8": {
+        **_CODED,
+        nn.Linear: Int8Linear,
+        DecoderLM: Int8Steps,
+        PrefixLM: Int8PrefixSteps,
+    },
 }
 """For decoding, by format of the linear maps."""
 PLAIN: Form = {}

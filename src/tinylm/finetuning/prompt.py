@@ -120,21 +120,50 @@ class PromptedDecoder(Wrapper, GenerativeModel):
         Hooks see the virtual tokens too, before the text, where they are read: with a cache, in
         the first pass alone.
         """
+        count, named = self._with_virtual(
+            ids, embeddings, positions, real, given, hidden, cache
+        )
+        return self.base.residual(**named, causal=causal, cache=cache, hooks=hooks)[:, count:]
+
+    def last_residual(
+        self,
+        ids: Tensor | None = None,
+        *,
+        embeddings: Tensor | None = None,
+        positions: Tensor | None = None,
+        real: Tensor | None = None,
+        given: Tensor | None = None,
+        hidden: Tensor | None = None,
+        cache: DecodingState | None = None,
+        **named: Any,
+    ) -> Tensor:
+        """Return the residual stream at the last place alone; see ``GenerativeModel``."""
+        _, own = self._with_virtual(ids, embeddings, positions, real, given, hidden, cache)
+        return self.base.last_residual(**own, cache=cache, **named)
+
+    def _with_virtual(
+        self,
+        ids: Tensor | None,
+        embeddings: Tensor | None,
+        positions: Tensor | None,
+        real: Tensor | None,
+        given: Tensor | None,
+        hidden: Tensor | None,
+        cache: DecodingState | None,
+    ) -> tuple[int, dict[str, Any]]:
+        """Return how many virtual tokens are read before the text, and what is read with them."""
         count = self.virtual_tokens
         if positions is not None:
             positions = positions + count
         if count == 0 or (cache is not None and cache.length > 0):
-            return self.base.residual(
-                ids,
-                embeddings=embeddings,
-                positions=positions,
-                real=real,
-                given=given,
-                hidden=hidden,
-                causal=causal,
-                cache=cache,
-                hooks=hooks,
-            )
+            return 0, {
+                "ids": ids,
+                "embeddings": embeddings,
+                "positions": positions,
+                "real": real,
+                "given": given,
+                "hidden": hidden,
+            }
         if embeddings is None:
             embeddings = self.base.embedding(ids)
         batch = embeddings.shape[0]
@@ -149,17 +178,13 @@ class PromptedDecoder(Wrapper, GenerativeModel):
         if positions is not None:
             first = torch.arange(count, device=positions.device).expand(len(positions), -1)
             positions = torch.cat([first, positions], 1)
-        x = self.base.residual(
-            embeddings=torch.cat([virtual, embeddings], 1),
-            positions=positions,
-            real=real,
-            given=given,
-            hidden=hidden,
-            causal=causal,
-            cache=cache,
-            hooks=hooks,
-        )
-        return x[:, count:]
+        return count, {
+            "embeddings": torch.cat([virtual, embeddings], 1),
+            "positions": positions,
+            "real": real,
+            "given": given,
+            "hidden": hidden,
+        }
 
     def _embeddings(self) -> list[Tensor]:
         return [part.embeddings for part in self.parts.acting() if isinstance(part, PromptPart)]

@@ -24,7 +24,7 @@ from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.loss import at_least_float32
-from tinylm.registry import STRATEGIES
+from tinylm.registry import MODELS, STRATEGIES
 
 __all__ = ["Generated", "SpecialIds", "Stepper", "generate", "generate_steps"]
 
@@ -110,8 +110,9 @@ def generate_steps(
 
 def _laid_out(model: GenerativeModel, config: GenerationConfig, use_cache: bool) -> GenerativeModel:
     """Return the model with its linear maps in the configured form."""
-    if config.linear not in _NUMBERS or (config.linear == "packed" and not use_cache):
-        # Without the cache every step has a number of rows that no step had before. oneDNN gains
+    whole = not use_cache or MODELS.load(model.config.kind).rereads
+    if config.linear not in _NUMBERS or (config.linear == "packed" and whole):
+        # Where all is read again every step has a number of rows that no step had before. oneDNN gains
         # nothing on so many rows, and caches a primitive for each number of rows: 3 GB after 256
         # steps of a model of 6.5 million weights.
         return model

@@ -91,7 +91,7 @@ class Stepper:
             newest, places = [row[-1] for row in self.rows], [len(row) - 1 for row in self.rows]
             logits = self.model.next_logits(newest, places, self._cache, self._hooks)
         else:
-            logits = self.model.unembed(self._read_windows()[:, -1])
+            logits = self.model.unembed(self._read_windows())
         self._steps += 1
         self._progress(self._steps)
         return logits
@@ -119,7 +119,11 @@ class Stepper:
         self._origins = origins
 
     def _read_windows(self) -> Tensor:
-        """Read each row's last window from its first token, into a new cache if it may grow."""
+        """Read each row's last window from its first token, into a new cache if it may grow.
+
+        Returns:
+            The residual stream at the end of each, (batch, hidden).
+        """
         context = self.model.config.context_length
         windows = [row[-context:] for row in self.rows]
         ids, real = self._pad_left(windows)
@@ -135,7 +139,7 @@ class Stepper:
             self._cache = self.model.decoding_state(len(windows), max_batch_size=reserved)
             self._prefilled = ids.shape[1]
             self._origins = list(range(len(windows)))
-        return self.model.residual(
+        return self.model.last_residual(
             ids,
             real=real,
             given=torch.tensor(given, device=self.device),

@@ -18,7 +18,7 @@ from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError, GenerationError
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.loss import token_losses
-from tinylm.model.outline import Outline
+from tinylm.model.outline import Difference, Outline
 from tinylm.model.reading import Reading
 from tinylm.planning.costs import Costs
 from tinylm.registry import MODELS
@@ -207,6 +207,10 @@ class GenerativeModel(Model):
     """Whether its layers are the decoder's, with attention and a residual stream."""
     view: ClassVar[str] = "whole"
     """What it sees and predicts of a window that it is trained on (``data.views``)."""
+    rereads: ClassVar[bool] = False
+    """Whether a step of decoding reads all of the text again, whatever its decoding state keeps."""
+    differs: ClassVar[Difference | None] = None
+    """What a report on the decoder must say otherwise of a kind that is one in all else."""
     needs_source: ClassVar[bool] = False
     """Whether it writes only after it has read a source: a prompt of one token at least."""
     costs: ClassVar[Costs]
@@ -254,6 +258,14 @@ class GenerativeModel(Model):
         return self.residual(
             batch.ids, real=batch.real, given=batch.given, hidden=batch.hidden, hooks=hooks
         )
+
+    def last_residual(self, ids: Tensor | None = None, **named: Any) -> Tensor:
+        """Return the residual stream at the last place alone, (batch, hidden).
+
+        What a step of generation needs; arguments are those of ``residual``. A kind that would
+        compute each place by itself computes no other one.
+        """
+        return self.residual(ids, **named)[:, -1]
 
     def next_logits(
         self, tokens: Sequence[int], places: Sequence[int], state: Any, hooks: Hooks = NO_HOOKS

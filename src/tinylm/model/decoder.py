@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,8 @@ from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks, as_patterns
 from tinylm.model.layers import FeedForward, LayerNorm
 from tinylm.model.positions import Positions
-from tinylm.model.reading import Reading
+from tinylm.model.reading import Ahead, Reading
+from tinylm.planning.costs import Costs
 from tinylm.planning.decoder import DecoderCosts
 from tinylm.planning.limits import refuse_model
 from tinylm.registry import POSITIONS
@@ -71,11 +72,20 @@ def in_turn(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
 
 
 class DecoderLM(GenerativeModel):
-    """A decoder-only language model: token ids in, logits out."""
+    """A decoder-only language model: token ids in, logits out.
+
+    Who sees whom is decided by ``sight`` alone; kinds that differ in nothing else override it.
+    """
 
     label = "decoder-only Transformer"
     settings = tuple(field.name for field in fields(ModelConfig) if field.name != "kind")
-    costs = DecoderCosts()
+    costs: ClassVar[Costs] = DecoderCosts()
+    places_beyond: ClassVar[int] = 0
+    """Places after the context that have positions, too."""
+    parts: ClassVar[tuple[str, ...]] = (
+        *("embedding", "positions", "attention", "feed-forward", "norms", "unembedding"),
+    )
+    """Of ``parameter_counts``."""
     config: ModelConfig
 
     def __init__(self, config: ModelConfig) -> None:
@@ -91,7 +101,8 @@ class DecoderLM(GenerativeModel):
         self.config = config
         self.embedding = nn.Embedding(vocab_size, config.hidden_size)
         self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
-        self.positions: Positions = POSITIONS.load(config.positions)(config)
+        placed = replace(config, context_length=config.context_length + self.places_beyond)
+        self.positions: Positions = POSITIONS.load(config.positions)(placed)
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
         self.final_norm: nn.Module = (
@@ -155,7 +166,7 @@ class DecoderLM(GenerativeModel):
         counted_from_zero = positions is None and cache is None
         if positions is None:
             positions = self._running_positions(embeddings, real, cache)
-            if seq > self.config.context_length:
+            if seq > self.config.context_length + self.places_beyond:
                 raise GenerationError(
                     f"{seq} tokens do not fit into model.context_length = "
                     f"{self.config.context_length}: cut the sequence or train a longer context"
@@ -164,11 +175,12 @@ class DecoderLM(GenerativeModel):
             self._refuse_beyond_context(positions)
         if cache is not None:
             cache.extend(positions, real)
-        see = _blocked_keys if causal else _blocked_padding
+        blocked, ahead = self.sight(seq, real, given, causal, cache, embeddings.device)
         reading = Reading(
             encoding=self.positions,
             positions=positions,
-            blocked=see(seq, real, cache, embeddings.device),
+            blocked=blocked,
+            ahead=ahead,
             cache=cache,
             hooks=hooks,
         )
@@ -177,6 +189,33 @@ class DecoderLM(GenerativeModel):
         x = self.dropout(self.positions.add(x, positions))  # (batch, seq, hidden)
         x = self.run_layers(x, reading)
         return hooks("final", self.final_norm(x))
+
+    def sight(
+        self,
+        seq: int,
+        real: Tensor | None,
+        given: Tensor | None,
+        causal: bool,
+        cache: KVCache | None,
+        device: torch.device,
+    ) -> tuple[Tensor | None, Ahead]:
+        """Return who sees whom.
+
+        Args:
+            seq: new tokens of each row.
+            real: as of ``residual``.
+            given: likewise.
+            causal: likewise.
+            cache: likewise; the new tokens are counted in it already.
+            device: to be on.
+
+        Returns:
+            (batch or 1, 1, seq, keys), True where a query must not see a key, None: nowhere; and
+            how many of the new tokens see those after them.
+        """
+        if causal:
+            return _blocked_keys(seq, real, cache, device), "none"
+        return _blocked_padding(seq, real, cache, device), "all"
 
     def run_layers(self, x: Tensor, reading: Reading) -> Tensor:
         """Run the residual stream, (batch, seq, hidden), through all layers."""
@@ -229,7 +268,7 @@ class DecoderLM(GenerativeModel):
     def _refuse_beyond_context(self, positions: Tensor) -> None:
         context = self.config.context_length
         largest = int(positions.max()) if positions.numel() else 0
-        if largest >= context:
+        if largest >= context + self.places_beyond:
             raise GenerationError(
                 f"position {largest} does not fit into model.context_length = {context}: "
                 "read the last window again or train a longer context"
@@ -267,8 +306,7 @@ class DecoderLM(GenerativeModel):
 
     def parameter_counts(self) -> dict[str, int]:
         """Return the number of parameters by part, each counted once, and their ``total``."""
-        parts = ("embedding", "positions", "attention", "feed-forward", "norms", "unembedding")
-        counts = dict.fromkeys(parts, 0)
+        counts = dict.fromkeys(self.parts, 0)
         for name, size in parameter_sizes(self):
             if "norm" in name:
                 counts["norms"] += size

@@ -34,6 +34,16 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """In what a kind is not the decoder, for a report that describes it as one."""
+
+    text: str
+    """Whole sentences on who sees whom, after those on the attention."""
+    mask: str
+    """The box of the mask in the drawing of the attention."""
+
+
+@dataclass(frozen=True)
 class Outline:
     """A model in words and boxes."""
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.positions import Positions
+
+
+Ahead = Literal["none", "some", "all"]
+"""How many of a batch's tokens see those after them."""
 
 
 class Past(Protocol):
@@ -55,6 +59,8 @@ class Reading:
     """Of the batch's tokens, (batch or 1, seq), int64."""
     blocked: Tensor | None = None
     """(batch or 1, 1, seq, keys), True where a query must not see a key; None: it sees them all."""
+    ahead: Ahead = "none"
+    """How many of the batch's tokens see those after them: none; some; or all, every one."""
     cache: Past | None = None
     """Tokens read before."""
     hooks: Hooks = NO_HOOKS

@@ -8,6 +8,7 @@ from typing import Any
 from tinylm.config import ModelConfig
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.training.outlined import blocks as outlined
+from tinylm.model.base import GenerativeModel
 from tinylm.registry import ACTIVATIONS, MODELS, POSITIONS
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table
 from tinylm.report.formatting import count, percent, plural, setting
@@ -23,7 +24,8 @@ def blocks(results: ReportInputs) -> list[Block]:
     if training is None:
         return []
     model = results.config.model
-    outline = MODELS.load(model.kind).outline(model, _vocab_size(results))
+    kind: type[GenerativeModel] = MODELS.load(model.kind)
+    outline = kind.outline(model, _vocab_size(results))
     if outline is not None:
         return outlined(results, outline)
     layers, heads = plural(model.num_layers, "layer"), plural(model.num_heads, "head")
@@ -56,6 +58,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         )
     blocks += _embedding(model)
     blocks += _attention(model)
+    blocks += [Paragraph(kind.differs.text)] if kind.differs else []
     blocks += _rest(model)
     blocks += _parameters(results, training)
     return blocks

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 
 from tinylm.config import ModelConfig
-from tinylm.registry import ACTIVATIONS, POSITIONS
+from tinylm.model.outline import Difference
+from tinylm.registry import ACTIVATIONS, MODELS, POSITIONS
 from tinylm.report.drawing import (
     CM,
     COLOURS,
@@ -261,6 +262,7 @@ def _draw_layer(
 def _draw_attention(drawing: Drawing, config: ModelConfig, opened: tuple[float, float]) -> None:
     """Draw the inside of the attention in a panel that opens from the edges ``opened``."""
     hidden, heads, dim = config.hidden_size, config.num_heads, config.resolved_head_dim
+    differs: Difference | None = MODELS.load(config.kind).differs
     width, x, half = heads * dim, _DETAIL, _DETAIL_HALF
     bottom, gap = opened[0] - 1.1, 0.4
     third = half * 2 / 3
@@ -290,7 +292,7 @@ def _draw_attention(drawing: Drawing, config: ModelConfig, opened: tuple[float, 
     for text, fill in (
         (f"Q Kᵀ / √{dim}\nseq × seq, for each head", "attention"),
         *([("Bias by position", "plain")] if encoding.biases() else []),
-        ("Mask future tokens", "plain"),
+        (differs.mask if differs else "Mask future tokens", "plain"),
         ("Softmax", "plain"),
         *([(f"Dropout {config.dropout:g}", "plain")] if config.dropout else []),
     ):

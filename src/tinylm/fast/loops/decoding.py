@@ -66,7 +66,7 @@ _LENGTH, _CAPACITY, _ROOM, _PRE_NORM, _ACTIVATION, _EPS = range(10, 16)
 _KEYS, _VALUES, _SLOTS, _REAL, _STREAMS, _BRANCHES = range(16, 22)
 _PROJECTED, _MIXED, _INNER, _OUT, _WEIGHTS = range(22, 27)
 _POSITIONS, _TURN, _TURN_PLACES, _TURN_HEADS, _BIAS, _DISTANCES, _PLACES = range(27, 34)
-_LAST_NORM, _SPACE, _SUMS, _TOKENS, _TABLE_SIZE = range(34, 39)
+_LAST_NORM, _SPACE, _SUMS, _TOKENS, _AHEAD, _TABLE_SIZE = range(34, 40)
 _PROJECTION, _OUTWARD, _EXPANSION, _CONTRACTION = range(0, 4 * PLACES, PLACES)
 # Weight and bias of the norm as its stream enters, and in its middle.
 _NORM, _INNER_NORM, _ROW_SIZE = (4 * PLACES + i for i in (0, 2, 4))
@@ -124,7 +124,7 @@ def _entry(numbers, cached):
         turn = carray(address(a[_TURN]), turn_shape, np.float32)
         bias = carray(address(a[_BIAS]), (heads if a[_BIAS] else 0, a[_DISTANCES]), np.float32)
         places = carray(address(a[_PLACES]), (rows if a[_PLACES] else 0,), np.int64)
-        turned = np.empty((2, size), np.float32)
+        turned = np.empty(size, np.float32)
         # Where the numbers written begin a few places behind those read, the compiler's loop takes
         # them one by one and rounds otherwise. Room before ``x`` keeps other arrays away from it.
         before = _CLOSE // hidden + 1
@@ -162,20 +162,27 @@ def _entry(numbers, cached):
             elif kind == _ATTEND:
                 text, head = part // heads, part % heads
                 start = head * size
-                for token in range(new):  # each sees those before it, which are stored by then
+                for token in range(new):
                     row, t = text * new + token, length - new + token
                     key, value = keys[layer, t, text, head], values[layer, t, text, head]
-                    query = projected[row, start : start + size]
                     given = projected[row, width + start : width + start + size]
-                    at = places[row] if len(places) > 0 else 0
                     if len(turn) > 0:
-                        matrix = turn[at, min(head, turn.shape[1] - 1)]
-                        turn_vector(query, matrix, turned[0])
-                        turn_vector(given, matrix, turned[1])
-                        query, given = turned[0], turned[1]
+                        matrix = turn[places[row], min(head, turn.shape[1] - 1)]
+                        turn_vector(given, matrix, turned)
+                        given = turned
                     for j in range(size):
                         store(key, j, given[j])
                         store(value, j, projected[row, 2 * width + start + j])
+                for token in range(new):
+                    row = text * new + token
+                    query = projected[row, start : start + size]
+                    at = places[row] if len(places) > 0 else 0
+                    if len(turn) > 0:
+                        matrix = turn[at, min(head, turn.shape[1] - 1)]
+                        turn_vector(query, matrix, turned)
+                        query = turned
+                    # Each sees those up to itself, or all.
+                    end = length if a[_AHEAD] else length - new + token + 1
                     attend_heads(
                         query.reshape(1, size),
                         keys[layer],
@@ -187,7 +194,7 @@ def _entry(numbers, cached):
                         at,
                         text,
                         head,
-                        scores[: t + 1].reshape(1, t + 1),
+                        scores[:end].reshape(1, end),
                         mixed[row, start : start + size].reshape(1, size),
                     )
             elif kind == _OUTPUT:
@@ -295,20 +302,28 @@ class Layers:
         self._buffers: list[Tensor] = []
         self._entrance = np.empty((0, self._hidden), np.float32)
 
-    def step(self, x: Tensor, layout: Layout, encoding: Encoding = NO_ENCODING) -> Tensor:
+    def step(
+        self,
+        x: Tensor,
+        layout: Layout,
+        encoding: Encoding = NO_ENCODING,
+        ahead: bool = False,
+    ) -> Tensor:
         """Run the new tokens of each text, as many of each, through all layers.
 
         Args:
             x: (texts, tokens, hidden), float32: what goes into the first layer.
             layout: where the keys and values of all tokens stand.
             encoding: turns queries and keys, biases scores.
+            ahead: whether each sees the new ones after it, too.
 
         Returns:
             As ``x``, what comes out of the last layer. Keys and values have been stored.
         """
         rows = x.flatten(0, 1)
         self.entrance(len(rows))[:] = rows.numpy()
-        return self.run(len(rows), layout, encoding, tokens=x.shape[1]).view(x.shape)
+        made = self.run(len(rows), layout, encoding, tokens=x.shape[1], ahead=ahead)
+        return made.view(x.shape)
 
     def entrance(self, rows: int) -> NDArray[np.float32]:
         """Return where to write what goes into the first layer, (texts, hidden), for ``run``."""
@@ -331,6 +346,7 @@ class Layers:
         encoding: Encoding,
         last_norm: bool = False,
         tokens: int = 1,
+        ahead: bool = False,
     ) -> Tensor:
         """Run what was written into ``entrance``; the rest as of ``step``.
 
@@ -340,6 +356,7 @@ class Layers:
             encoding: as of ``step``.
             last_norm: whether to norm what comes out of the last layer, if there is a norm for it.
             tokens: of a text.
+            ahead: as of ``step``.
         """
         slots, table = layout.slots, self._table
         out = torch.empty(rows, self._hidden)
@@ -347,7 +364,7 @@ class Layers:
         parts = 4 * threads
         table[_NEXT], table[_DONE], table[_PARTS], table[_ROWS] = 0, 0, parts, rows
         table[_TOTAL] = len(self._layers) * (4 * parts + rows // tokens * self._heads) + 1
-        table[_TOKENS] = tokens
+        table[_TOKENS], table[_AHEAD] = tokens, int(ahead)
         table[_LENGTH], table[_CAPACITY], table[_ROOM] = layout.length, *slots.shape
         table[_KEYS], table[_VALUES] = layout.keys.data_ptr(), layout.values.data_ptr()
         table[_SLOTS] = slots.data_ptr()
