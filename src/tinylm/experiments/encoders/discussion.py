@@ -57,13 +57,14 @@ def grouped(pairs: Sequence[tuple[str, Difference]], what: str) -> str:
 
     Args:
         pairs: a variant and how much more it has than what it is compared with.
-        what: a clause's beginning, such as "the loss is", "than" and "from" included afterwards.
+        what: how the sentence begins, such as "the loss is".
     """
     groups: dict[Verdict, list[str]] = {}
     for name, value in pairs:
-        amount = f"{emphasised(name)} by {in_nats(value)}"
-        plain = value.verdict in (Verdict.ALIKE, Verdict.UNKNOWN)
-        groups.setdefault(value.verdict, []).append(emphasised(name) if plain else amount)
+        shown = emphasised(name)
+        if value.verdict in (Verdict.LESS, Verdict.MORE):
+            shown += f" by {in_nats(-value if value.verdict is Verdict.LESS else value)}"
+        groups.setdefault(value.verdict, []).append(shown)
     said = [
         f"{words} {listed(groups[verdict])}"
         for verdict, words in (

@@ -6,21 +6,24 @@ logarithm of the steps; nothing is read off beyond the last.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from tinylm.measurement import Difference, mean
 
 Row = Mapping[str, Any]
 Budget = Literal["tokens", "operations", "time", "targets"]
+REST: Final = "-rest"
+"""Behind the name of a kind that is trained on the rests of windows, against its own way."""
 _ROUNDING = 1e-9
 
 
 def shown_name(name: str) -> str:
     """Return what figures and tables call a variant."""
-    kind, _, rest = name.rpartition("-rest")
-    return f"{kind}, rest alone" if kind and not rest else name
+    kind = name.removesuffix(REST)
+    return name if kind == name else f"{kind}, rest alone"
 
 
 def budget_step(text: Row, training: Row, budget: Budget) -> float:
@@ -55,7 +58,7 @@ def at(training: Row, step: float, key: str = "loss") -> list[float] | None:
     first, last = curve[0]["step"], curve[-1]["step"]
     if not first * (1 - _ROUNDING) <= step <= last * (1 + _ROUNDING):
         return None
-    for before, after in zip(curve, curve[1:], strict=False):
+    for before, after in itertools.pairwise(curve):
         if step <= after["step"]:
             low, high = math.log(before["step"]), math.log(after["step"])
             share = max(0.0, (math.log(step) - low) / (high - low))

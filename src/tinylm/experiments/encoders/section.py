@@ -9,7 +9,7 @@ from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.encoders import discussion
 from tinylm.experiments.encoders.asking import CHANCE
 from tinylm.experiments.encoders.discussion import TEXTS, emphasised
-from tinylm.experiments.encoders.readings import Budget, at_budget
+from tinylm.experiments.encoders.readings import Budget, at_budget, training_of
 from tinylm.measurement import Verdict, mean
 from tinylm.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import count, duration, keyed, percent, plural, significant
@@ -176,7 +176,7 @@ def _losses_table(result: Row, text: Row) -> Table:
     for name in discussion.names(result):
         cells = [_mean(at_budget(text, name, budget)) for budget in _BUDGETS]
         if asked:
-            cells.append(_share(at_budget(text, name, "operations", "accuracy") or []))
+            cells.append(_share(training_of(text, name)["curve"][-1]["accuracy"]))
         rows.append((emphasised(name), *cells))
     headers = ("Model", "Tokens", "Operations", "Time", "Targets")
     note = TEXT.line(
@@ -280,4 +280,3 @@ def _questions_table(result: Row) -> Table:
             seeds=plural(len(result["seeds"]), "seed"),
         ),
     )
-

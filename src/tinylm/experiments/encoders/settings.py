@@ -19,6 +19,7 @@ class EncodersExperiment:
 
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = (
         "decoder",
+        "prefix-lm",
         "lstm",
         "rnn",
     )

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 
 from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError
+from tinylm.experiments.encoders.readings import REST
 from tinylm.experiments.encoders.settings import EncodersExperiment
 from tinylm.model.base import GenerativeModel
 from tinylm.planning.flops import step_flops
@@ -35,7 +36,7 @@ class Variant:
     @property
     def name(self) -> str:
         """Of its folder and in results."""
-        return self.kind if self.view == "auto" else f"{self.kind}-rest"
+        return self.kind if self.view == "auto" else f"{self.kind}{REST}"
 
     @property
     def model(self) -> type[GenerativeModel]:
