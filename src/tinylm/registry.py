@@ -82,6 +82,7 @@ MODELS = Registry(
         "linear-rnn": "tinylm.model.recurrent.lm:LinearLM",
         "gru": "tinylm.model.recurrent.lm:GRULM",
         "lstm": "tinylm.model.recurrent.lm:LSTMLM",
+        "encoder-decoder": "tinylm.model.encoder_decoder:EncoderDecoderLM",
     },
 )
 

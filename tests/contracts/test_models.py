@@ -47,6 +47,8 @@ OTHERS: dict[str, Any] = {
     "bias": False,
 }
 """Of every setting another value than the default."""
+HALF = torch.tensor([2, 2])
+"""Of two rows of four tokens, for kinds that read a source."""
 EVERY = pytest.mark.parametrize("name", MODELS)
 
 
@@ -227,7 +229,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(name: str, segment: int
         model.zero_grad()
         torch.manual_seed(4)
         with layers_run_by(model, runner):
-            model(ids).square().sum().backward()
+            model(ids, given=HALF).square().sum().backward()
         made.append([p.grad for p in model.parameters()])
     assert all(torch.equal(*pair) for pair in zip(*made, strict=True))
 
@@ -236,20 +238,20 @@ def test_gradient_checkpointing_gives_the_same_gradients(name: str, segment: int
 def test_an_adapter_acts_on_all_of_its_maps(name: str) -> None:
     model = built(name).double()
     ids = torch.tensor([[4, 5, 6, 7], [7, 6, 5, 4]])
-    before = model(ids)
+    before = model(ids, given=HALF)
     attach(model, "lora", LoraConfig(rank=2, targets=("layers.*",), dropout=0.0))
-    torch.testing.assert_close(model(ids), before, rtol=0, atol=1e-12)
+    torch.testing.assert_close(model(ids, given=HALF), before, rtol=0, atol=1e-12)
     trained = [p for p in model.parameters() if p.requires_grad]
     with torch.no_grad():
         for parameter in trained:
             torch.nn.init.normal_(parameter, std=0.3)
-    apart = model(ids)
+    apart = model(ids, given=HALF)
     apart.sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in trained)
     assert (apart - before).abs().max() > 1e-3
     merge(model)
     with torch.no_grad():
-        torch.testing.assert_close(model(ids), apart, rtol=0, atol=1e-10)
+        torch.testing.assert_close(model(ids, given=HALF), apart, rtol=0, atol=1e-10)
 
 
 def test_an_unknown_kind_is_refused_with_the_nearest(tmp_path: Path) -> None:

@@ -309,10 +309,6 @@ def test_caches_hooks_and_other_gradients_are_refused() -> None:
     hooks = model.hooks({"final": lambda name, x: None})
     with pytest.raises(TrainingError, match="with hooks"):
         run(model, batch, recomputing(1), hooks=hooks)
-    with pytest.raises(TrainingError, match="only the residual stream"):
-        recompute(
-            [], torch.randn(2), replace(reading_of(2), memory=torch.randn(2, requires_grad=True))
-        )
 
 
 @pytest.mark.parametrize("broken", ["random_state", "autocast"])
@@ -367,3 +363,21 @@ def test_the_random_state_of_a_gpu_is_restored() -> None:
         other = again[1][name]
         assert other is not None
         torch.testing.assert_close(gradient, other, rtol=0, atol=0, msg=name)
+
+
+def test_a_memory_gets_its_gradient() -> None:
+    class Reads(nn.Module):
+        def forward(self, x: Tensor, reading: Reading) -> Tensor:
+            assert reading.memory is not None
+            return torch.tanh(x * reading.memory)
+
+    gradients = []
+    for runner in (in_turn, recomputing(1), recomputing(2)):
+        torch.manual_seed(0)
+        x, memory = torch.randn(2, 1, 2, 3).requires_grad_()
+        layers = [Reads(), Reads(), Reads()]
+        y = runner(layers, x, replace(reading_of(2), memory=memory))
+        gradients.append(torch.autograd.grad(y.square().sum(), (x, memory)))
+    for made in gradients[1:]:
+        assert all(torch.equal(*pair) for pair in zip(made, gradients[0], strict=True))
+    assert all(gradient.abs().min() > 0 for gradient in gradients[0])

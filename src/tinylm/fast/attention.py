@@ -17,7 +17,7 @@ from tinylm.fast import loops
 from tinylm.fast.cache import StepCache
 from tinylm.fast.dropout import FastDropout
 from tinylm.fast.linear import product, watched
-from tinylm.model.attention import Attention
+from tinylm.model.attention import Attention, CrossAttention, HeadMixing
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.reading import Reading
 
@@ -27,7 +27,81 @@ _LOOP_BLOCK = 64
 """By the loops, in which a block costs little more than its work."""
 
 
-class FastAttention(Attention):
+class FastHeadMixing(HeadMixing):
+    """Queries, keys and values by compiled loops where they suit, plain where hooks are active."""
+
+    def mix(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        blocked: Tensor | None,
+        bias: Tensor | None = None,
+        hooks: Hooks = NO_HOOKS,
+    ) -> Tensor:
+        """Return the values that each query sees, mixed; see ``Attention.mix``."""
+        if hooks.active:
+            return super().mix(query, key, value, blocked, bias, hooks)
+
+        def part(rows: slice, keys: slice) -> Tensor | None:
+            return None if bias is None else bias[..., rows, keys]
+
+        learned = bias is not None and bias.requires_grad
+        return self._in_blocks(query, key, value, blocked, part, learned)
+
+    def _in_blocks(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        blocked: Tensor | None,
+        bias: Callable[[slice, slice], Tensor | None],
+        learned: bool,
+    ) -> Tensor:
+        """Return mixed values; ``bias`` gives that of some queries and keys, ``learned`` or not."""
+        query = query.to(key.dtype)  # a cache may hold another format
+        seq = query.shape[2]
+        if blocked is None and torch.is_grad_enabled():
+            blocked = torch.zeros(1, 1, 1, key.shape[2], dtype=torch.bool, device=key.device)
+        if blocked is not None:
+            blocked = blocked.expand(-1, -1, seq, -1)
+        if (
+            blocked is not None
+            and blocked.shape[1] == 1
+            and not learned
+            and isinstance(self.dropout, FastDropout)
+            and not watched(self.dropout)
+            and loops.suit(query, key, value)
+        ):
+            blocks = list(_blocks(blocked, seq, _LOOP_BLOCK))
+            draws, dropped = zip(*(self.dropout.draw() for _ in blocks), strict=True)
+            factor = 1 / math.sqrt(self.head_dim)
+            return loops.attention.attend(
+                *(query, key, value, blocked[:, 0], blocks, bias, factor, draws, dropped[0])
+            )
+        if blocked is None or seq <= _BLOCK:
+            every = slice(None)
+            return super().mix(query, key, value, blocked, bias(every, every))
+        parts = [
+            super(FastHeadMixing, self).mix(
+                query[:, :, rows],
+                key[:, :, :end],
+                value[:, :, :end],
+                blocked[:, :, rows, :end],
+                bias(rows, slice(end)),
+            )
+            for rows, end in _blocks(blocked, seq, _BLOCK)
+        ]
+        return torch.cat(parts, 2)
+
+    def join(self, mixed: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
+        """Return what the layer adds, (batch, seq, hidden), of all heads' mixed values."""
+        if hooks.active or not loops.suit(mixed):
+            return super().join(mixed, hooks)
+        return product(self.output, loops.attention.join_heads(mixed))
+
+
+class FastAttention(FastHeadMixing, Attention):
     """Multi-head self-attention by compiled loops where they suit, plain where hooks are active."""
 
     def forward(self, x: Tensor, reading: Reading, low: Tensor | None = None) -> Tensor:
@@ -68,71 +142,38 @@ class FastAttention(Attention):
         encoding, positions = reading.encoding, reading.positions
         return encoding.rotate(query, positions), encoding.rotate(key, positions), value
 
-    def mix(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        blocked: Tensor | None,
-        bias: Tensor | None = None,
-        hooks: Hooks = NO_HOOKS,
-    ) -> Tensor:
-        """Return the values that each query sees, mixed; see ``Attention.mix``."""
+
+class FastCrossAttention(FastHeadMixing, CrossAttention):
+    """Cross-attention by compiled loops where they suit, plain where hooks are active."""
+
+    def forward(self, x: Tensor, reading: Reading, low: Tensor | None = None) -> Tensor:
+        """Mix in what each position looks for; ``low`` is ``x`` in bfloat16."""
+        if reading.hooks.active or reading.memory is None or reading.crossed is not None:
+            return super().forward(x, reading)
+        query = self.queries(x, low=low)
+        key, value = self.keys_and_values(reading.memory)
+        return self.join(self.mix(query, key, value, reading.memory_blocked))
+
+    def queries(self, x: Tensor, hooks: Hooks = NO_HOOKS, low: Tensor | None = None) -> Tensor:
+        """Return the queries of a text, (batch, heads, seq, head_dim)."""
         if hooks.active:
-            return super().mix(query, key, value, blocked, bias, hooks)
+            return super().queries(x, hooks)
+        (query,) = self._apart(product(self.query, x, low), 1)
+        return query
 
-        def part(rows: slice, keys: slice) -> Tensor | None:
-            return None if bias is None else bias[..., rows, keys]
+    def keys_and_values(self, memory: Tensor, hooks: Hooks = NO_HOOKS) -> tuple[Tensor, Tensor]:
+        """Return keys and values of a memory, (batch, heads, its seq, head_dim) each."""
+        if hooks.active:
+            return super().keys_and_values(memory, hooks)
+        key, value = self._apart(product(self.key_value, memory), 2)
+        return key, value
 
-        learned = bias is not None and bias.requires_grad
-        return self._in_blocks(query, key, value, blocked, part, learned)
-
-    def _in_blocks(
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        blocked: Tensor | None,
-        bias: Callable[[slice, slice], Tensor | None],
-        learned: bool,
-    ) -> Tensor:
-        """Return mixed values; ``bias`` gives that of some queries and keys, ``learned`` or not."""
-        query = query.to(key.dtype)  # a cache may hold another format
-        seq = query.shape[2]
-        if (
-            blocked is not None
-            and blocked.shape[1] == 1
-            and not learned
-            and isinstance(self.dropout, FastDropout)
-            and not watched(self.dropout)
-            and loops.suit(query, key, value)
-        ):
-            blocks = list(_blocks(blocked, seq, _LOOP_BLOCK))
-            draws, dropped = zip(*(self.dropout.draw() for _ in blocks), strict=True)
-            factor = 1 / math.sqrt(self.head_dim)
-            return loops.attention.attend(
-                *(query, key, value, blocked[:, 0], blocks, bias, factor, draws, dropped[0])
-            )
-        if blocked is None or seq <= _BLOCK:
-            every = slice(None)
-            return super().mix(query, key, value, blocked, bias(every, every))
-        parts = [
-            super(FastAttention, self).mix(
-                query[:, :, rows],
-                key[:, :, :end],
-                value[:, :, :end],
-                blocked[:, :, rows, :end],
-                bias(rows, slice(end)),
-            )
-            for rows, end in _blocks(blocked, seq, _BLOCK)
-        ]
-        return torch.cat(parts, 2)
-
-    def join(self, mixed: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
-        """Return what the layer adds, (batch, seq, hidden), of all heads' mixed values."""
-        if hooks.active or not loops.suit(mixed):
-            return super().join(mixed, hooks)
-        return product(self.output, loops.attention.join_heads(mixed))
+    def _apart(self, projected: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """Return parts of a projection, (batch, heads, seq, head_dim) each."""
+        projected = projected.view(*projected.shape[:-1], parts, self.num_heads, self.head_dim)
+        if loops.suit(projected):
+            return loops.attention.split_heads(projected)
+        return projected.permute(2, 0, 3, 1, 4).unbind(0)
 
 
 def _blocks(blocked: Tensor, seq: int, size: int) -> Iterator[tuple[slice, int]]:

@@ -23,7 +23,7 @@ from tinylm.fast.attention import FastAttention
 from tinylm.fast.cache import StepCache
 from tinylm.fast.codes import CODED, MANY, bias_of, matrix_of_codes, rows_by_number, whole_matrix_of
 from tinylm.fast.decoder import FastDecoderLM
-from tinylm.fast.encodings import tables_of
+from tinylm.fast.encodings import EncodingTables, tables_of
 from tinylm.fast.kept import kept, state_of
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import watched
@@ -31,9 +31,11 @@ from tinylm.fast.packed import LINEARS
 from tinylm.model.activations.gelu import gelu, gelu_tanh
 from tinylm.model.activations.relu import relu
 from tinylm.model.activations.silu import silu
+from tinylm.model.base import GenerativeModel
 from tinylm.model.cache import KVCache
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.layers import LayerNorm
+from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
 from tinylm.numbers.integers import INT8
 from tinylm.numbers.quantized import QuantizedEmbedding, QuantizedLinear
@@ -65,10 +67,46 @@ class _Adapted(Protocol):
         ...
 
 
-class SteppingDecoderLM(FastDecoderLM):
-    """A decoder whose layers are one call for a few tokens."""
+class QuickOutput(GenerativeModel):
+    """A model whose logits of a few tokens are one call."""
 
     numbers: ClassVar[Numbers] = "float32"
+
+    def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
+        """Map the residual stream, (..., hidden), to logits, (..., vocab)."""
+        few = x.shape[:-1].numel() <= FEW and not hooks.active and not torch.is_grad_enabled()
+        linear = self._quick_unembedding() if few and loops.suit(x) else None
+        if linear is None:
+            return super().unembed(x, hooks)
+        return linear(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+
+    def _quick_unembedding(self) -> Linear | None:
+        """Return the map to logits for a few rows, or None if loops cannot compute it."""
+
+        def make() -> Linear | None:
+            output: Any = _plain(self.unembedding)
+            suited = all(p.is_cpu and p.dtype == torch.float32 for p in output.parameters())
+            matrix = matrix_of(output, self.numbers) if suited and not watched(output) else None
+            return None if matrix is None else loops.matrices.Linear(matrix, output.in_features)
+
+        return kept(self, "output", state_of(self.unembedding.modules()), make)
+
+    def _cache_format(self, weight: Tensor) -> torch.dtype:
+        """Return the format of keys and values: in bfloat16 the projection gives nothing finer."""
+        return weight.dtype if self.numbers == "float32" else torch.bfloat16
+
+    def _tables(self, encoding: Positions, prefix: int) -> EncodingTables | None:
+        """Return what the loops know of the positional encoding, with virtual tokens before 0."""
+        return kept(
+            self,
+            f"tables {prefix}",
+            state_of([encoding]),
+            lambda: tables_of(encoding, self.config, prefix),
+        )
+
+
+class SteppingDecoderLM(QuickOutput, FastDecoderLM):
+    """A decoder whose layers are one call for a few tokens."""
 
     def run_layers(self, x: Tensor, reading: Reading) -> Tensor:
         """Run the residual stream through all layers; see ``DecoderLM.run_layers``."""
@@ -109,47 +147,20 @@ class SteppingDecoderLM(FastDecoderLM):
         x = state.layers.run(len(tokens), state.layout(), encoding, last_norm=True)
         return self.unembed(x) if state.output is None else state.output(x)
 
-    def unembed(self, x: Tensor, hooks: Hooks = NO_HOOKS) -> Tensor:
-        """Map the residual stream, (..., hidden), to logits, (..., vocab)."""
-        few = x.shape[:-1].numel() <= FEW and not hooks.active and not torch.is_grad_enabled()
-        linear = self._quick_unembedding() if few and loops.suit(x) else None
-        if linear is None:
-            return super().unembed(x, hooks)
-        return linear(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
-
-    def _quick_unembedding(self) -> Linear | None:
-        """Return the map to logits for a few rows, or None if loops cannot compute it."""
-
-        def make() -> Linear | None:
-            output: Any = _plain(self.unembedding)
-            suited = all(p.is_cpu and p.dtype == torch.float32 for p in output.parameters())
-            matrix = matrix_of(output, self.numbers) if suited and not watched(output) else None
-            return None if matrix is None else loops.matrices.Linear(matrix, output.in_features)
-
-        return kept(self, "output", state_of(self.unembedding.modules()), make)
-
     def new_cache(self, **sizes: int) -> KVCache:
         """Return an empty cache that the loops read; see ``DecoderLM.new_cache``."""
         weight = next(self.parameters())
         if not loops.suit(weight):
             return super().new_cache(**sizes)
-        # In bfloat16 the projection gives nothing finer.
-        dtype = weight.dtype if self.numbers == "float32" else torch.bfloat16
         prefix = max(0, sizes.get("capacity", 0) - self.config.context_length)
-        tables = kept(
-            self,
-            f"tables {prefix}",
-            state_of([self.positions]),
-            lambda: tables_of(self.positions, self.config, prefix),
-        )
         parts = state_of((*self.layers.modules(), self.final_norm))
         layers = kept(self, "layers", parts, lambda: layers_of(self))
         ends = (*self.embedding.modules(), *self.positions.modules(), self.dropout)
         beginning = kept(self, "beginning", state_of(ends), lambda: beginning_of(self))
         return StepCache(
             self.config,
-            dtype=dtype,
-            tables=tables,
+            dtype=self._cache_format(weight),
+            tables=self._tables(self.positions, prefix),
             layers=layers,
             beginning=beginning,
             output=self._quick_unembedding(),

@@ -13,11 +13,18 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from tinylm.fast.attention import FastAttention
+from tinylm.fast.attention import FastAttention, FastCrossAttention
 from tinylm.fast.codes import CodedLinear
 from tinylm.fast.decoder import FastDecoderLM
 from tinylm.fast.decoding import BFloat16Steps, Float32Steps, Int8Steps, Numbers
 from tinylm.fast.dropout import FastDropout
+from tinylm.fast.encoder_decoder import (
+    BFloat16EncoderDecoder,
+    FastCrossDecoderLayer,
+    FastEncoderDecoderLM,
+    Float32EncoderDecoder,
+    Int8EncoderDecoder,
+)
 from tinylm.fast.kept import forget
 from tinylm.fast.layers import FastDecoderLayer, FastFeedForward, FastLayerNorm
 from tinylm.fast.linear import FastLinear
@@ -36,9 +43,10 @@ from tinylm.fast.recurrent import (
     FastLSTMLM,
     FastRecurrentLayer,
 )
-from tinylm.model.attention import Attention
+from tinylm.model.attention import Attention, CrossAttention
 from tinylm.model.decoder import DecoderLayer, DecoderLM
 from tinylm.model.dropout import Dropout
+from tinylm.model.encoder_decoder import CrossDecoderLayer, EncoderDecoderLM
 from tinylm.model.layers import FeedForward, LayerNorm
 from tinylm.model.masked import MaskedLM
 from tinylm.model.prefix_lm import PrefixLM
@@ -59,6 +67,9 @@ WHOLE: Form = {
     DecoderLM: FastDecoderLM,
     PrefixLM: FastPrefixLM,
     MaskedLM: FastMaskedLM,
+    CrossAttention: FastCrossAttention,
+    CrossDecoderLayer: FastCrossDecoderLayer,
+    EncoderDecoderLM: FastEncoderDecoderLM,
     RecurrentLayer: FastRecurrentLayer,
     ElmanLM: FastElmanLM,
     LinearLM: FastLinearLM,
@@ -73,18 +84,21 @@ DECODING: dict[Numbers, Form] = {
         nn.Linear: PackedLinear,
         DecoderLM: Float32Steps,
         PrefixLM: Float32PrefixSteps,
+        EncoderDecoderLM: Float32EncoderDecoder,
     },
     "bfloat16": {
         **_CODED,
         nn.Linear: BFloat16Linear,
         DecoderLM: BFloat16Steps,
         PrefixLM: BFloat16PrefixSteps,
+        EncoderDecoderLM: BFloat16EncoderDecoder,
     },
     "int8": {
         **_CODED,
         nn.Linear: Int8Linear,
         DecoderLM: Int8Steps,
         PrefixLM: Int8PrefixSteps,
+        EncoderDecoderLM: Int8EncoderDecoder,
     },
 }
 """For decoding, by format of the linear maps."""

@@ -39,9 +39,9 @@ from tinylm.registry import POSITIONS
 class DecoderLayer(nn.Module):
     """Self-attention and feed-forward, each in a residual branch with dropout and LayerNorm."""
 
-    def __init__(self, config: ModelConfig, index: int) -> None:
+    def __init__(self, config: ModelConfig, index: int, stack: str = "layers") -> None:
         super().__init__()
-        self.name = f"layers.{index}"
+        self.name = f"{stack}.{index}"
         self.norm_first = config.norm_placement == "pre"
         self.attention = Attention(config, index, f"{self.name}.attention")
         self.attention_norm = LayerNorm(config.hidden_size, config.norm_eps, config.bias)

@@ -31,6 +31,20 @@ class Box:
     """Of ``parameter_counts``, whose number stands beside it; empty: none."""
     loop: bool = False
     """Whether its output goes back to it, a step later."""
+    reads: bool = False
+    """Whether what another stack has made of the source goes into it."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The boxes of a stack that reads a source, from the bottom up."""
+
+    title: str
+    tokens: str
+    """What goes into it."""
+    before: tuple[Box, ...]
+    layer: tuple[Box, ...]
+    after: tuple[Box, ...]
 
 
 @dataclass(frozen=True)
@@ -60,3 +74,11 @@ class Outline:
     """Boxes from the last layer up."""
     sums: Mapping[str, str]
     """How many parameters each part has, as a sum of products for a reader."""
+    source: Stack | None = None
+    """A stack beside the others, whose output boxes of the layers read; None: there is none."""
+    title: str = ""
+    """Of the stack with the layers, where there are two."""
+    tokens: str = "token ids"
+    """What goes into it."""
+    in_layer: str = ""
+    """A sentence on what is not drawn in a layer, without its full stop."""

@@ -49,6 +49,38 @@ class Carried(Protocol):
         ...
 
 
+class Crossed(Protocol):
+    """Keys and values of the sources of a batch's texts; several texts may have one source."""
+
+    def put(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Keep a layer's keys and values, (batch, heads, their seq, head_dim), a source a text."""
+        ...
+
+    def held(self, layer: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return a layer's keys and values, each source once, and which must not be seen.
+
+        Returns:
+            (sources, heads, their seq, head_dim) twice, and (sources, 1, 1, their seq) or None.
+        """
+        ...
+
+    def for_each_text(self, layer: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the same for each text, a source as often as it has texts."""
+        ...
+
+    def together(self, queries: Tensor) -> Tensor:
+        """Return queries of texts, (batch, heads, seq, head_dim), by their sources.
+
+        Returns:
+            (sources, heads, queries of all texts of a source, head_dim).
+        """
+        ...
+
+    def apart(self, mixed: Tensor) -> Tensor:
+        """Return what ``together`` put together by texts again."""
+        ...
+
+
 @dataclass(frozen=True)
 class Reading:
     """What goes with a batch through the layers, the same for all of them."""
@@ -67,6 +99,10 @@ class Reading:
     """See and replace activations."""
     memory: Tensor | None = None
     """What an encoder has made of another text, (batch, its seq, hidden)."""
+    memory_blocked: Tensor | None = None
+    """(batch, 1, 1, its seq), True where it is padding; None: nowhere."""
+    crossed: Crossed | None = None
+    """Takes in keys and values that are made of the memory; without a memory, it has them."""
     real: Tensor | None = None
     """(batch, seq), False where a token is padding, for layers that go from token to token; None:
     all are real."""

@@ -63,9 +63,17 @@ def layer_activation_bytes(
 
 
 def decoder_layer_bytes(
-    config: ModelConfig, batch: int, seq: int, precision: str, quick: bool
+    config: ModelConfig,
+    batch: int,
+    seq: int,
+    precision: str,
+    quick: bool,
+    pairs: int | None = None,
 ) -> dict[str, int]:
-    """Return those of a decoder layer; see ``layer_activation_bytes``."""
+    """Return those of a decoder layer; see ``layer_activation_bytes``.
+
+    ``pairs`` of query and key have a score; None: as many as ``computed_pairs`` says.
+    """
     tokens, number = batch * seq, PRODUCT_BYTES[precision]
     hidden, inner = config.hidden_size, config.resolved_ffn_size
     width = config.num_heads * config.resolved_head_dim
@@ -78,7 +86,7 @@ def decoder_layer_bytes(
     if whole and not quick:
         projected = tokens * width * (5 if encoding.turns() else 4)
     patterns = 3 if dropped and not quick else 1
-    pairs = computed_pairs(seq, quick)
+    pairs = computed_pairs(seq, quick) if pairs is None else pairs
     matrices = 4 * hidden * width + 2 * hidden * inner
     activation = ACTIVATIONS.load(config.activation)
     inner_arrays = activation.kept_arrays
@@ -90,12 +98,13 @@ def decoder_layer_bytes(
         "pattern": patterns * batch * config.num_heads * pairs * number,
         "feed-forward": tokens * (hidden + inner_arrays * inner) * number,
         "dropout": 2 * tokens * hidden * number * (dropped and not quick),
-        "norms": 2 * _norm_bytes(config, tokens, quick),
+        "norms": 2 * norm_bytes(config, tokens, quick),
         "copies": 0 if precision == "fp32" else matrices * number,
     }
 
 
-def _norm_bytes(config: ModelConfig, tokens: int, quick: bool) -> int:
+def norm_bytes(config: ModelConfig, tokens: int, quick: bool) -> int:
+    """Return what a norm keeps."""
     arrays = 1 if quick else 2
     return (arrays * config.hidden_size + 1) * tokens * _FLOAT
 
@@ -145,7 +154,7 @@ def decoder_activations(
     parts = {
         "embedding": tokens * _INDEX * (not frozen_embedding) + positions,
         "dropout": stream * (config.dropout > 0 and trained and not quick),
-        "norms": _norm_bytes(config, tokens, quick) * (config.norm_placement == "pre"),
+        "norms": norm_bytes(config, tokens, quick) * (config.norm_placement == "pre"),
         "loss": 0 if quick else loss_bytes(config, tokens, number),
     }
     if segment:
@@ -159,7 +168,7 @@ def decoder_activations(
             parts["copies"] -= 3 * width * config.hidden_size * number
         if not trained and config.norm_placement == "pre" and not quick:
             # What the first norm would need for the gradient of its input.
-            parts["norms"] -= _norm_bytes(config, tokens, quick) - stream
+            parts["norms"] -= norm_bytes(config, tokens, quick) - stream
     parts["total"] = sum(parts.values())
     return parts
 

@@ -28,7 +28,7 @@ def computed_pairs(seq: int, quick: bool = True) -> int:
     return QUERY_BLOCK**2 * blocks * (blocks + 1) // 2 + rest * seq
 
 
-def _summed_pairs(seq: int) -> int:
+def summed_pairs(seq: int) -> int:
     """Return the sum of ``computed_pairs`` of all lengths from 1 to ``seq``."""
 
     def numbers(count: int) -> int:  # 0 + 1 + … , so many
@@ -124,7 +124,7 @@ def decoder_decoding(config: ModelConfig, prompt: int, new: int, cached: bool = 
     per_token = token.projections + token.feed_forward
     if not cached:
         read = new * prompt + new * (new - 1) // 2  # tokens, all texts together
-        pairs = _summed_pairs(prompt + new - 1) - _summed_pairs(prompt - 1)
+        pairs = summed_pairs(prompt + new - 1) - summed_pairs(prompt - 1)
         return unembedding + read * per_token + config.num_layers * 4 * pairs * width
     pairs = (new - 1) * (2 * prompt + new) // 2  # keys that each token after the prompt sees
     later = (new - 1) * per_token + config.num_layers * 4 * pairs * width

@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,7 +49,8 @@ def recomputing(segment: int, run_segment: LayerRunner = in_turn) -> LayerRunner
     def run(layers: Iterable[nn.Module], x: Tensor, reading: Reading) -> Tensor:
         whole = list(layers)
         for start in range(0, len(whole), segment):
-            x = recompute(whole[start : start + segment], x, reading, run_segment)
+            part = whole[start : start + segment]
+            x, reading = _recomputed(part, x, reading, run_segment)
         return x
 
     return run
@@ -66,16 +67,27 @@ def recompute(
     Args:
         layers: each is called as ``layer(x, reading)``.
         x: (batch, seq, hidden); it may need no gradient.
-        reading: given to every layer. Gradients reach the parameters of its encoding, and no
-            tensor of it.
+        reading: given to every layer. Gradients reach the parameters of its encoding and its
+            memory, and no other tensor of it.
         run_segment: how the layers are run.
 
     Returns:
         (batch, seq, hidden), the same numbers as ``in_turn``.
 
     Raises:
-        TrainingError: if a segment is run inside another, or ``reading`` has a cache, active
-            hooks, or a memory that needs a gradient.
+        TrainingError: if a segment is run inside another, or ``reading`` has a cache or active
+            hooks.
+    """
+    return _recomputed(layers, x, reading, run_segment)[0]
+
+
+def _recomputed(
+    layers: Sequence[nn.Module], x: Tensor, reading: Reading, run_segment: LayerRunner
+) -> tuple[Tensor, Reading]:
+    """Return what ``recompute`` does, and the reading for the next segment.
+
+    A memory goes through the segments, one after the other, so that its gradient is added up from
+    the last layer to the first, as without segments: sums in another order have other bits.
     """
     if getattr(_inside, "segment", False):
         raise TrainingError(
@@ -89,60 +101,67 @@ def recompute(
             f"gradient checkpointing with {kind}: a recomputed layer would write to them "
             "twice; run the model without layer_runner = recomputing(…)"
         )
-    if reading.memory is not None and reading.memory.requires_grad:
-        raise TrainingError(
-            "gradient checkpointing: only the residual stream and parameters get gradients; "
-            "detach the memory"
-        )
     modules = [*layers, reading.encoding]
     parameters = list(dict.fromkeys(p for module in modules for p in module.parameters()))
-    if not (torch.is_grad_enabled() and any(t.requires_grad for t in (x, *parameters))):
-        return run_segment(layers, x, reading)
+    memory = reading.memory
+    inputs = (x,) if memory is None else (x, memory)
+    if not (torch.is_grad_enabled() and any(t.requires_grad for t in (*inputs, *parameters))):
+        return run_segment(layers, x, reading), reading
 
-    def run(inside: Tensor) -> Tensor:
+    def run(inside: Tensor, *remembered: Tensor) -> tuple[Tensor, ...]:
         _inside.segment = True
         try:
-            return run_segment(layers, inside, reading)
+            own = replace(reading, memory=remembered[0]) if remembered else reading
+            made = run_segment(layers, inside, own)
+            return (made, *(each.view_as(each) for each in remembered))
         finally:
             _inside.segment = False
 
     # Parameters are inputs of the function, so that autograd knows that it leads to them even
     # where x needs no gradient, and that a frozen one needs none.
-    result: Tensor = apply(_Segment, run, x, *parameters)
-    return result
+    made: tuple[Tensor, ...] = apply(_Segment, run, len(inputs), *inputs, *parameters)
+    return made[0], replace(reading, memory=made[1]) if made[1:] else reading
 
 
 class _Segment(torch.autograd.Function):
-    """The segment as one operation: autograd keeps its input and parameters, nothing inside."""
+    """The segment as one operation: autograd keeps its inputs and parameters, nothing inside."""
 
     @staticmethod
     def forward(
-        ctx: Any, run: Callable[[Tensor], Tensor], x: Tensor, *parameters: Tensor
-    ) -> Tensor:
+        ctx: Any, run: Callable[..., tuple[Tensor, ...]], num_inputs: int, *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.run = run
-        ctx.surroundings = _Surroundings.now(x.device)
+        ctx.num_inputs = num_inputs
+        ctx.surroundings = _Surroundings.now(tensors[0].device)
         # Saving parameters takes no memory, and autograd then refuses a change before the backward
         # pass.
-        ctx.save_for_backward(x, *parameters)
+        ctx.save_for_backward(*tensors)
         # Autograd is off here: the copy of a weight that autocast cast and cached would have no
         # graph, and later uses of it would give the weight no gradient.
         with ctx.surroundings.autocast():
-            return run(x)
+            return run(*tensors[:num_inputs])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, *parameters = ctx.saved_tensors
-        needed = ctx.needs_input_grad[1:]
-        inside = x.detach().requires_grad_(needed[0])
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        saved, count = ctx.saved_tensors, ctx.num_inputs
+        needed = ctx.needs_input_grad[2:]
+        inside = [
+            x.detach().requires_grad_(need)
+            for x, need in zip(saved[:count], needed[:count], strict=True)
+        ]
         surroundings: _Surroundings = ctx.surroundings
         with torch.enable_grad(), surroundings.random_state(), surroundings.autocast():
-            y = ctx.run(inside)
-        tensors = (inside, *parameters)
+            made = ctx.run(*inside)
+        outputs = [pair for pair in zip(made, gradients, strict=True) if pair[0].requires_grad]
+        tensors = (*inside, *saved[count:])
         wanted = [tensor for tensor, need in zip(tensors, needed, strict=True) if need]
         # A parameter may have no part in the result (None), as without recomputation.
-        gradients = iter(torch.autograd.grad(y, wanted, gradient, allow_unused=True))
-        return (None, *(next(gradients) if need else None for need in needed))
+        to_all = torch.autograd.grad(
+            [y for y, _ in outputs], wanted, [to_y for _, to_y in outputs], allow_unused=True
+        )
+        left = iter(to_all)
+        return (None, None, *(next(left) if need else None for need in needed))
 
 
 @dataclass(frozen=True)

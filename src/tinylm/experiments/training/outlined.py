@@ -28,18 +28,23 @@ def blocks(results: ReportInputs, outline: Outline) -> list[Block]:
             else f"The blue frame is repeated {model.num_layers} times, each time with its own "
             "parameters"
         )
+        beside = TEXT.line("arrows that lead back")
+        if outline.source is not None:
+            frame = frame.replace("The blue frame stands", "Each blue frame stands")
+            frame = frame.replace("The blue frame is", "Each blue frame is")
+            beside = TEXT.line("arrows between two stacks", in_layer=outline.in_layer)
         hidden = str(model.hidden_size)
         made.append(
             Figure(
                 "fig:architecture",
                 _SVG,
-                TEXT.line("figure of a model of another kind", frame=frame),
+                TEXT.line("figure of a model of another kind", frame=frame, beside=beside),
                 TEXT.line(
                     "figure of a model of another kind, without seeing it",
                     phrase=outline.phrase,
                     hidden=hidden,
                 ),
-                0.6,
+                0.6 if outline.source is None else 1.0,
             )
         )
     for passage in outline.passages:

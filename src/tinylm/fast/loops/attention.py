@@ -319,14 +319,14 @@ class _Join(torch.autograd.Function):
         return mixed
 
 
-def split_heads(projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return queries, keys and values, (batch, heads, seq, head_dim), each in one piece.
+def split_heads(projected: Tensor) -> tuple[Tensor, ...]:
+    """Return parts such as queries, keys and values, (batch, heads, seq, head_dim) in one piece.
 
     Args:
-        projected: (batch, seq, 3, heads, head_dim), float32 or bfloat16.
+        projected: (batch, seq, parts, heads, head_dim), float32 or bfloat16.
     """
-    query, key, value = apply(_Split, projected)
-    return query, key, value
+    apart: tuple[Tensor, ...] = apply(_Split, projected)
+    return apart
 
 
 def join_heads(mixed: Tensor) -> Tensor:
