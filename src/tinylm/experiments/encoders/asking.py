@@ -52,7 +52,7 @@ def losses_by_context(
     if size < longest + tail + places:
         raise DataError(
             f"{tokens.path} has {size:,} tokens, too few for a context of {longest:,}: "
-            "give fewer experiments.encoders.contexts"
+            "give fewer experiments.encoders.given"
         )
     starts = np.linspace(longest, size - tail, places).astype(int)
     losses = []

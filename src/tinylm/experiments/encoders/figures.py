@@ -133,9 +133,9 @@ def contexts_figure(result: Row) -> Figure:
             lengths = [row["context"] for row in rows]
             flops = [row["step_flops"] / 1e6 for row in rows]
             cost.plot(lengths, flops, label=shown_name(kind), **_look(number))
-        for axes in panels:
-            _lengths(axes, given)
-            axes.set_xlabel("tokens of the text")
+        _lengths(loss, given)
+        _lengths(cost, lengths)
+        cost.set_xlabel("tokens of the text")
         loss.set_xlabel("tokens given")
         loss.set_ylabel("loss, nats a token")
         cost.set_ylabel("a training step, MFLOPs a token")

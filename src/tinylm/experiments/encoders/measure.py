@@ -65,9 +65,9 @@ def run(context: Context) -> dict[str, Any]:
             for text, rows, speed in zip(both, trained, speeds, strict=True)
         ],
         "contexts": {
-            "given": sorted(settings.contexts),
+            "given": sorted(settings.given),
             "tail": settings.tail,
-            "places": settings.tails,
+            "places": settings.places,
             "losses": {
                 name: [
                     list(values)
@@ -112,8 +112,8 @@ def _trainings(
         right = right_choices(lm.model, lm.tokenizer, asked)
         return {
             "contexts": losses_by_context(
-                lm.model, text.data.validation, sorted(settings.contexts), settings.tail,
-                settings.tails,
+                lm.model, text.data.validation, sorted(settings.given), settings.tail,
+                settings.places,
             ),
             "questions": sum(right) / len(right),
             "example": {"text": asked[0].text, "answer": asked[0].answer, "wrong": asked[0].wrong},

@@ -20,6 +20,7 @@ class EncodersExperiment:
     kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = (
         "decoder",
         "prefix-lm",
+        "encoder-decoder",
         "lstm",
         "rnn",
     )
@@ -34,8 +35,8 @@ class EncodersExperiment:
     """Heads of every layer that has heads."""
     hidden_size: PositiveInt = 64
     """Width of the first kind; the others get the one that gives as many parameters."""
-    context_length: Annotated[Int, Field(ge=4)] = 256
-    """Tokens of a window of stories; most stories are shorter."""
+    context_length: Annotated[Int, Field(ge=4)] = 128
+    """Tokens of a window of stories; a story has about 180."""
     item_context: Annotated[Int, Field(ge=40)] = 64
     """Tokens of a window of translations; the longest item has 26."""
     tokens_per_step: PositiveInt = 1_024
@@ -45,7 +46,7 @@ class EncodersExperiment:
     have used as many operations."""
     points: Annotated[Int, Field(ge=1)] = 5
     """Measurements of each training up to that step, evenly."""
-    learning_rate: PositiveFloat = 3e-3
+    learning_rate: PositiveFloat = 5e-3
     """Of all trainings, constant after a warm-up of a twentieth of the steps, so that every point
     of a training is what a shorter one would have reached."""
     held_out: Annotated[Int, Field(ge=2)] = 64
@@ -56,9 +57,11 @@ class EncodersExperiment:
     """Lengths of text whose costs are told."""
     measured_context: PositiveInt = 1_024
     """The longest of which a training step is run; those of longer ones are planned."""
-    tail: PositiveInt = 64
-    """Tokens that are predicted from so many tokens before them as ``contexts`` says."""
-    tails: Annotated[Int, Field(ge=1)] = 16
+    given: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (4, 16, 64, 256, 1_024, 4_096)
+    """Numbers of tokens from which the same tokens after them are predicted."""
+    tail: PositiveInt = 32
+    """Tokens that are predicted from them."""
+    places: PositiveInt = 16
     """Places of the held-out stories at which that is done."""
     questions: Annotated[Int, Field(ge=4)] = 400
     """Questions of a form that no training text has; a multiple of 4."""
