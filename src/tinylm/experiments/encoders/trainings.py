@@ -162,7 +162,7 @@ def config_of(text: Text, variant: Variant, seed: int) -> RunConfig:
             validation_windows=1,
             log_interval=steps,
             checkpoint_interval=text.interval,
-            keep_checkpoints=steps // text.interval + 2,
+            keep_checkpoints=steps // text.interval + 3,
             tensorboard=False,
             device=own.device,
             threads=own.threads,
@@ -201,8 +201,10 @@ def measured(
     if kept is not None:
         return kept
     result = train_trial(context, config, NAME, name, _remedy(context))
-    paths = [path for path in by_step(folder / "checkpoints") if step_of(path)]
-    lm = LanguageModel.load(paths[-1])
+    steps = {*range(text.interval, config.training.max_steps or 0, text.interval)}
+    *before, last = by_step(folder / "checkpoints")  # where it was interrupted there is one more
+    paths = [*(path for path in before if step_of(path) in steps), last]
+    lm = LanguageModel.load(last)
     values = {
         "curve": [_point(text, step_of(path), LanguageModel.load(path)) for path in paths],
         "seconds": result["seconds"],
