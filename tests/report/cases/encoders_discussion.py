@@ -178,17 +178,17 @@ PHRASES = [
     Phrase("", lambda: of_all("verdict_of_architecture", names=("decoder", "prefix-lm"))),
     Phrase("", lambda: of_all("verdict_of_architecture", names=TWO)),
     Phrase(
-        "*One cache*: that *decoder* keeps no more of a text than others does not hold for 4,096 "
-        "tokens, of which it keeps more than *lstm* and as much as *prefix-lm*.",
-        lambda: of_costs("verdict_of_cache", kept={"lstm": (2**10, 2**10)}),
+        "*One cache*: that *decoder* keeps less of 4,096 tokens than a model that reads a source "
+        "does not hold against *prefix-lm*, which keeps 1.00× of that; as much of 64 tokens as of "
+        "4,096 is kept by *lstm* (0.0156× of that).",
+        lambda: of_all("verdict_of_cache", kept={"lstm": (2**10, 2**10)}),
     ),
     Phrase(
-        "*One cache*: that *decoder* keeps no more of a text than others holds for 4,096 tokens, "
-        "of which it keeps less than *prefix-lm*.",
-        lambda: of_costs("verdict_of_cache", names=("decoder", "prefix-lm"),
-                         kept={"prefix-lm": (2**10, 2**17)}),
+        "*One cache*: that *decoder* keeps less of 4,096 tokens than a model that reads a source "
+        "holds against *prefix-lm*, which keeps 2.00× of that.",
+        lambda: of_all("verdict_of_cache", kept={"prefix-lm": (2**10, 2**17)}),
     ),
-    Phrase("", lambda: of_costs("verdict_of_cache", names=("decoder",))),
+    Phrase("", lambda: of_all("verdict_of_cache", names=("decoder",))),
     Phrase(
         "*Flexibility*: that a task phrased as a continuation is done without being trained does "
         "not hold for *decoder* at this size.",

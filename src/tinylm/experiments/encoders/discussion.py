@@ -287,25 +287,36 @@ def verdict_of_architecture(result: Row) -> str:
     )
 
 
-def verdict_of_cache(costs: Mapping[str, Sequence[Row]]) -> str:
-    """Return whether the first kind keeps the least of a long text."""
+def verdict_of_cache(result: Row) -> str:
+    """Return whether the first kind keeps less of the longest text than those with a source."""
+    costs = result["costs"]
     first, *rest = costs
-    own = costs[first][-1]["state_bytes"]
-    less = [kind for kind in rest if costs[kind][-1]["state_bytes"] < own]
-    more = [kind for kind in rest if costs[kind][-1]["state_bytes"] > own]
-    equal = [kind for kind in rest if kind not in less and kind not in more]
-    said = [
-        f"{words} {listed([emphasised(kind) for kind in kinds])}"
-        for words, kinds in (("more than", less), ("less than", more), ("as much as", equal))
-        if kinds
+    start, end = costs[first][0], costs[first][-1]
+    own = end["state_bytes"]
+    said = []
+    for kind in others(result, "rest"):
+        theirs = costs[kind][-1]["state_bytes"]
+        holds = "holds" if own < theirs else "does not hold"
+        said.append(
+            f"{holds} against {emphasised(kind)}, which keeps {times(theirs / own)} of that"
+        )
+    constant = [
+        f"{emphasised(kind)} ({times(costs[kind][-1]['state_bytes'] / own)} of that)"
+        for kind in rest
+        if costs[kind][0]["state_bytes"] == costs[kind][-1]["state_bytes"]
     ]
-    if not said:
-        return ""
-    end = "does not hold" if less else "holds"
-    return (
-        f"*One cache*: that {emphasised(first)} keeps no more of a text than others {end} for "
-        f"{costs[first][-1]['context']:,} tokens, of which it keeps {listed(said)}."
-    )
+    sentences = []
+    if said:
+        sentences.append(
+            f"that {emphasised(first)} keeps less of {end['context']:,} tokens than a model that "
+            f"reads a source {listed(said)}"
+        )
+    if constant:
+        sentences.append(
+            f"as much of {start['context']:,} tokens as of {end['context']:,} is kept by "
+            f"{listed(constant)}"
+        )
+    return f"*One cache*: {'; '.join(sentences)}." if sentences else ""
 
 
 def verdict_of_flexibility(result: Row) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from tinylm.config import RunConfig
 from tinylm.experiments.encoders.readings import shown_name
@@ -26,6 +26,7 @@ def _look(number: int) -> dict[str, Any]:
     return {
         "color": COLOURS[number % len(COLOURS)],
         "marker": _MARKS[number % len(_MARKS)],
+        "markersize": max(2.5, 5.5 - 0.6 * number),  # so that one under another is seen
         "linestyle": DASHES[number % len(DASHES)],
         "linewidth": 1.1,
     }
@@ -70,8 +71,8 @@ def curves_figure(result: Row) -> Figure:
                     places = [point["step"] * of(row) for point in row["curve"]]
                     losses = [point["loss"] for point in row["curve"]]
                     _band(axes, places, losses, number, shown_name(row["name"]))
-                axes.set_xscale("log")
-                log_ticks(axes, "x")
+                axes.set_xlim(left=0)
+                axes.xaxis.set_major_locator(MaxNLocator(4))
                 axes.set_xlabel(label)
                 axes.grid(axis="y")
             panels[0].set_ylabel("loss, nats a token")

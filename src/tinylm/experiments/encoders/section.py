@@ -104,7 +104,7 @@ def _verdicts(result: Row) -> list[str]:
     said = [
         discussion.verdict_of_density(result),
         discussion.verdict_of_architecture(result),
-        discussion.verdict_of_cache(result["costs"]),
+        discussion.verdict_of_cache(result),
         discussion.verdict_of_flexibility(result),
     ]
     return [sentence for sentence in said if sentence]

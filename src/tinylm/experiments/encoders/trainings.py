@@ -86,14 +86,18 @@ class Text:
         return {kind: matched(kind, self.settings, size, self.context_length) for kind in kinds}
 
     @property
+    def _asked_steps(self) -> int:
+        return self.settings.steps if self.name == "stories" else self.settings.item_steps
+
+    @property
     def interval(self) -> int:
         """Steps between two points at which a training is measured."""
-        return max(1, self.settings.steps // self.settings.points)
+        return max(1, self._asked_steps // self.settings.points)
 
     @property
     def common_steps(self) -> int:
         """Steps after which all trainings have read as many tokens."""
-        return self.interval * min(self.settings.points, self.settings.steps)
+        return self.interval * min(self.settings.points, self._asked_steps)
 
     def steps(self, kind: str) -> int:
         """Return the steps after which a kind's training has used as many operations as all."""
