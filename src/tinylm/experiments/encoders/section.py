@@ -220,7 +220,11 @@ def _cache_table(costs: Mapping[str, Sequence[Row]]) -> Table:
     return Table(
         "tab:encoders-cache",
         TEXT.line("cache, table"),
-        ("Model", *(count(length) for length in lengths), *(count(each) for each in lengths)),
+        (
+            "Model",
+            *(f"KiB at {count(length)}" for length in lengths),
+            *(f"ms at {count(length)}" for length in lengths),
+        ),
         tuple(
             (
                 emphasised(kind),
