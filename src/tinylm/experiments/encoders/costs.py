@@ -41,8 +41,8 @@ def training_speed(context: Context, text: Text) -> dict[str, Any]:
         and ``targets``, the mean number of tokens that one of them predicts.
     """
     settings: EncodersExperiment = context.config.experiments.encoders
-    steps: dict[str, Callable[[], None]] = {}
-    targets, models = {}, []
+    steps: dict[str, Callable[[], object]] = {}
+    targets, used = {}, []
     for variant in text.variants:
         model = text.models[variant.kind]
         windows = windows_of(text.data.train, model, view=variant.view)
@@ -52,12 +52,12 @@ def training_speed(context: Context, text: Text) -> dict[str, Any]:
         for speed in ("auto", "plain"):
             training = replace(_training(context, text.batch_size), speed=speed)
             step, take = prepare_step(_run(context, model, training), [batch])
-            models.append(step.model)
+            used.append(step.model)
             steps[f"{variant.name} {speed}"] = take
     with context.console.task(f"Timing training steps on {text.name}", 1.0) as done:
         times = run_interleaved(steps, settings.rounds, progress=done)
-    for model in models:
-        remove(model)
+    for each in used:
+        remove(each)
     return {
         variant.name: {
             "quick": times[f"{variant.name} auto"].as_result(),

@@ -232,7 +232,8 @@ def questions_comment(result: Row) -> str:
     """Return which variants answer questions of a new form better than by guessing."""
     right = result["questions"]["right"]
     first = names(result)[0]
-    better, chance = [], []
+    better: list[str] = []
+    chance: list[str] = []
     for name, shares in right.items():
         gain = mean([share - CHANCE for share in shares])
         shown = f"{emphasised(name)} at {percent(sum(shares) / len(shares))}"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from tinylm.checkpoint import by_step, prune, step_of
 from tinylm.config import (
@@ -41,7 +41,7 @@ from tinylm.language_model import SPECIAL_IDS, LanguageModel
 from tinylm.training.commands import lower
 
 NAME = "encoders"
-TASK = "translation"
+TASK: Final = "translation"
 _VALIDATION_STORIES = 400
 _MEASURED = "measured.json"
 
