@@ -131,11 +131,11 @@ def choices(tokenizer: Tokenizer, count: int, seed: int) -> list[Choice]:
     made = []
     for _ in range(count // 4):
         names = draw.sample(people[draw.random() < 0.5], 2)
-        things = draw.sample(toys, 2)
+        owned = draw.sample(toys, 2)
         for turned in (False, True):
             first, second = names[::-1] if turned else names
             for asked in (0, 1):
-                text = _TEMPLATE.format(first, second, *things, things[asked])
+                text = _TEMPLATE.format(first, second, *owned, owned[asked])
                 pair = (first, second) if asked == 0 else (second, first)
                 made.append(Choice(text, *pair))
     return made

@@ -130,8 +130,8 @@ def _steps(
         run = _run(context, sized, _training(context, tokens // length))
         step, takes[kind] = prepare_step(run, [batch])
         used.append(step.model)
-        one = _run(context, sized, _training(context, 1))
-        held = step_memory(one, [_rows(sized, 1, length)])
+        single = _run(context, sized, _training(context, 1))
+        held = step_memory(single, [_rows(sized, 1, length)])
         memory[kind] = held.peak_bytes - held.state_bytes
     times = run_interleaved(takes, settings.rounds)
     for each in used:
