@@ -63,7 +63,7 @@ class Score:
     """How likely a text is."""
 
     log_probability: float
-    """Sum over its tokens and ``<eos>``, in nats."""
+    """Sum over its tokens and ``<eos>``, in nats; of what is given before it nothing counts."""
     num_tokens: int
     """Tokens scored, ``<eos>`` included."""
 
@@ -141,7 +141,8 @@ class LanguageModel:
         """Continue a prompt, or a batch of prompts of any lengths.
 
         Args:
-            prompt: text; it may be empty.
+            prompt: text; it may be empty, unless the model reads a source and writes after it: then
+                it is the source.
             config: all settings; empty: their defaults.
             progress: called after every token with the number of tokens so far, at most
                 ``max_new_tokens``.
@@ -149,11 +150,12 @@ class LanguageModel:
 
         Raises:
             ConfigError: for a setting that does not exist or cannot be.
-            GenerationError: for an empty batch.
+            GenerationError: for an empty batch, or an empty prompt where the model needs a source.
         """
         config = _with_settings(config, settings)
         prompts = _texts(prompt)
         framed = self._framed(prompts)
+        self.refuse_without_source(prompts)
         generated = generate_ids(self.model, framed, config, SPECIAL_IDS, progress=progress)
         results = [
             self._result(text, ids, continuation)
@@ -167,6 +169,7 @@ class LanguageModel:
         """Yield the continuation of a prompt piece by piece; arguments as in ``generate``."""
         config = _with_settings(config, settings)
         ids = self._framed([prompt])[0]
+        self.refuse_without_source([prompt])
         written = len(self.tokenizer.decode(ids))
         for new in generate_steps(self.model, [ids], config, SPECIAL_IDS):
             ids.extend(token for _, token in new)
@@ -186,17 +189,41 @@ class LanguageModel:
         # The user's own writing of the prompt, which may hold unknown words.
         return prompt.rstrip() + given[len(given.rstrip()) :]
 
-    def score(self, text: str) -> Score:
-        """Return the log-probability of a whole text, framed by ``<sos>`` and ``<eos>``.
+    def refuse_without_source(self, prompts: Sequence[str]) -> None:
+        """Refuse prompts without a token where the model reads a source and writes after it.
 
         Raises:
-            GenerationError: if it is not one text.
+            GenerationError: naming the kind.
         """
-        if not isinstance(text, str):
-            raise GenerationError(f"expected one text, not {shown(text)}")
-        ids = [*self._framed([text])[0], EOS_ID]
-        values = token_log_probabilities(self.model, [ids])[0]
-        return Score(sum(values), len(values))
+        if not self.model.needs_source:
+            return
+        if not all(self.tokenizer.encode_batch(list(prompts))):
+            raise GenerationError(
+                f"model.kind = {self.model.config.kind} reads a source and writes after it: give "
+                "the text to read as the prompt"
+            )
+
+    def score(self, text: str, given: str = "") -> Score:
+        """Return the log-probability of a text after a beginning, ``<eos>`` at its end included.
+
+        Args:
+            text: what is scored.
+            given: what stands before it and is only read, after ``<sos>``; encoded alone, as a
+                source or a prompt is. Empty: nothing, and the text is scored as a whole one.
+
+        Raises:
+            GenerationError: if they are not one text each, or nothing is given where the model
+                needs a source.
+        """
+        for each in (text, given):
+            if not isinstance(each, str):
+                raise GenerationError(f"expected one text, not {shown(each)}")
+        self.refuse_without_source([given])
+        before, after = self._framed([given, text])
+        ids = [*before, *after[1:], EOS_ID]
+        values = token_log_probabilities(self.model, [ids], given=[len(before)])[0]
+        scored = values[len(before) - 1 :]
+        return Score(sum(scored), len(scored))
 
     def trace(self, text: str | Sequence[str], names: str | Sequence[str] = "*") -> Trace:
         """Return the activations of the model on a text, or on a batch of texts of any lengths.
@@ -240,6 +267,7 @@ class LanguageModel:
         if not isinstance(prompt, str):
             raise GenerationError(f"expected one text, not {shown(prompt)}")
         ids = self._framed([prompt])[0]
+        self.refuse_without_source([prompt])
         if hasattr(STRATEGIES.load(config.strategy), "search"):
             raise ConfigError(
                 f"strategy {config.strategy} follows several texts at once: trace the text that it "

@@ -69,6 +69,7 @@ CORPORA = Registry(
         "skills": "tinylm.data.corpora.skills:SkillsCorpus",
         "tinystories": "tinylm.data.corpora.tinystories:TinyStoriesCorpus",
         "files": "tinylm.data.corpora.files:FilesCorpus",
+        "pairs": "tinylm.data.corpora.pairs:PairsCorpus",
     },
 )
 

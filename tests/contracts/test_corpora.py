@@ -1,12 +1,13 @@
 """What every corpus that needs no network must hold."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tinylm.config import DataConfig
-from tinylm.data.corpora import Corpus, open_corpus
+from tinylm.data.corpora import Corpus, PairCorpus, open_corpus
 from tinylm.registry import CORPORA
 
 OFFLINE = [name for name in CORPORA if name != "tinystories"]  # its own tests stand in for the Hub
@@ -19,6 +20,10 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> DataConfig:
         stories = [f"The dog saw cat number {i}.\n<|endoftext|>\n" for i in range(60)]
         (tmp_path / "stories.txt").write_text("".join(stories))
         values = replace(values, path=str(tmp_path))
+    if request.param == "pairs":
+        pairs = [{"source": f"Dog {i}.", "target": f"Talo {i}."} for i in range(60)]
+        (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+        values = replace(values, path=str(tmp_path))
     return values
 
 
@@ -29,8 +34,9 @@ def corpus(config: DataConfig) -> Corpus:
 
 def test_both_splits_hold_stories_and_no_more_than_asked(corpus: Corpus) -> None:
     train, validation = list(corpus.train()), list(corpus.validation())
-    assert len(train) == 40
-    assert 0 < len(validation) <= 8
+    each = 2 if isinstance(corpus, PairCorpus) else 1  # texts of what is counted
+    assert len(train) == 40 * each
+    assert 0 < len(validation) <= 8 * each
     for story in (*train, *validation):
         assert story.strip()
         assert "<|endoftext|>" not in story

@@ -149,14 +149,14 @@ def test_marker_and_characters_may_straddle_chunks(
     for size in range(1, 40):
         monkeypatch.setattr(files, "_CHUNK_BYTES", size)
         opened = corpus(path, text_format="endoftext")
-        assert sorted([*opened._stories(opened._train_files)]) == sorted(stories)
+        assert sorted([*opened._items(opened._train_files)]) == sorted(stories)
 
 
 def test_line_ends_are_normalised(tmp_path: Path) -> None:
     path = tmp_path / "train.txt"
     path.write_bytes(b"one\r\ntwo\r\n<|endoftext|>\r\nthree\rfour")
     opened = corpus(path)
-    assert list(opened._stories(opened._train_files)) == ["one\ntwo", "three\nfour"]
+    assert list(opened._items(opened._train_files)) == ["one\ntwo", "three\nfour"]
 
 
 def test_one_document_a_file(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_auto_asks_for_the_format(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"notes\.txt: no <\|endoftext\|> .* data\.text_format"):
         corpus(tmp_path)
     opened = corpus(tmp_path, text_format="endoftext")
-    assert list(opened._stories(opened._train_files)) == ["Some text.\n\nMore."]
+    assert list(opened._items(opened._train_files)) == ["Some text.\n\nMore."]
 
 
 def test_jsonl(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tinylm.measurement import MOST
 def scripted(monkeypatch: pytest.MonkeyPatch) -> dict[str, Iterator[float]]:
     """Seconds that each competitor's calls take, by name."""
     script: dict[str, Iterator[float]] = {}
-    monkeypatch.setattr(speed, "_seconds", lambda work: next(script[work()]))
+    monkeypatch.setattr(speed, "_seconds", lambda work, *_: next(script[work()]))
     return script
 
 
@@ -65,10 +65,20 @@ def test_repeating_ends_and_what_is_disturbed_still_says_so(
     assert times["a"].disturbed
 
 
+def test_the_clock_may_be_another() -> None:
+    now = [0.0]
+
+    def work() -> None:
+        now[0] += 2.5
+
+    times = run_interleaved({"a": work}, rounds=2, clock=lambda: now[0])
+    assert times["a"].rounds == (2.5, 2.5)
+
+
 def test_the_rate_of_products_is_that_of_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = endless(4.0, 0.5, 2.0)
     clock = iter([0.0, 0.1, 0.2, 9.0])
-    monkeypatch.setattr(speed, "_seconds", lambda work: next(seconds))
+    monkeypatch.setattr(speed, "_seconds", lambda work, *_: next(seconds))
     monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
     _, flops = matrix_product("fp32")
     assert flops == 2 * 2048**3

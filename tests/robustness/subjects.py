@@ -68,6 +68,8 @@ from tinylm.registry import METHODS, TOKENIZERS
 from tinylm.report import typst
 from tinylm.tokenizers import hugging_face
 from tinylm.tokenizers.base import SOS_ID
+from tinylm.tokenizers.metaspace import Metaspace
+from tinylm.tokenizers.unigram_file import METASPACE
 from tinylm.training.commands import Commands
 from tinylm.training.tracking import Tracker, read_metrics
 
@@ -446,12 +448,23 @@ def use_hugging_face(base: Base, folder: Path) -> str:
     return digest(tokenizer.decode(ids), tokenizer.vocab_size)
 
 
-def make_pieces(name: str, *, foreign: bool = False) -> Callable[[Base, Path], None]:
-    """Return what saves a tokenizer of pieces, or its file of Hugging Face tokenizers."""
+def make_pieces(
+    name: str, *, foreign: bool = False, marked: bool = False
+) -> Callable[[Base, Path], None]:
+    """Return what saves a tokenizer of pieces, or its file of Hugging Face tokenizers.
+
+    Args:
+        name: of the kind.
+        foreign: whether it is a file of that library.
+        marked: whether it writes spaces as ▁.
+    """
 
     def make(base: Base, folder: Path) -> None:
         kind = TOKENIZERS.load(name)
         tokenizer = kind.train([TEXT, TEXT], kind.Settings(special_tokens=("<user>",)))
+        if marked:
+            spaces = Metaspace(at_white_space=True)
+            tokenizer = kind(replace(tokenizer._content, split=METASPACE, spaces=spaces))
         if foreign:
             content = json.dumps(tokenizer.to_hugging_face())
             (folder / "pieces.json").write_text(content, "utf-8")
@@ -854,6 +867,15 @@ SUBJECTS = [
             guarded=False,
         )
         for name in ("unigram", "wordpiece")
+    ),
+    Subject(
+        "tokenizer.json of unigram with ▁",
+        *(make_pieces("unigram", marked=True), "*", JSON, use_pieces("unigram"), sign_json),
+    ),
+    Subject(
+        "a file of Hugging Face tokenizers, unigram with ▁",
+        *(make_pieces("unigram", foreign=True, marked=True), "*", JSON, use_foreign_pieces),
+        guarded=False,
     ),
     Subject("kept vectors", copy_cache, "vectors-*.safetensors", TENSORS, use_kept_vectors,
             sign_vectors),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,14 +13,24 @@ from hypothesis import strategies as st
 
 from tests.training.tiny import Recorder, tiny_run, tiny_tokenizer, tiny_windows
 from tinylm.checkpoint import load_checkpoint, load_training_state
+from tinylm.compression.masking import Masking
 from tinylm.config import ModelConfig, TrainingConfig
+from tinylm.config.pruning import MagnitudeConfig
 from tinylm.data.windows import IGNORED, StreamOrder, TokenWindows
 from tinylm.errors import ConfigError
 from tinylm.experiments.context import threads
+from tinylm.experiments.distilling import Lessons
+from tinylm.experiments.records import Compressed
+from tinylm.experiments.retraining import Retrained
 from tinylm.model.base import GenerativeModel, build
 from tinylm.model.loss import token_losses
 from tinylm.model.weights import load_weights
-from tinylm.tasks.carried import CarriedLanguageModelling, refuse_carrying
+from tinylm.registry import DISTILLATIONS
+from tinylm.tasks.carried import CarriedLanguageModelling, carried, refuse_carrying
+from tinylm.tasks.distillation.base import Lesson
+from tinylm.tasks.distillation.sequence import SequenceLevel
+from tinylm.tasks.gradual_pruning import Curve, GradualPruning
+from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.loop import Trainer
 
 KINDS = ("rnn", "linear-rnn", "gru", "lstm")
@@ -141,3 +151,67 @@ def test_what_carries_no_state_is_refused_in_one_line(tmp_path: Path) -> None:
     training = replace(TrainingConfig(carry_state=True), gradient_checkpointing=2)
     with pytest.raises(ConfigError, match=r"and training\.gradient_checkpointing = 2: .* turn one"):
         refuse_carrying(ModelConfig(kind="gru"), training)
+    with pytest.raises(ConfigError, match=r"no effect on pairs, each of which is read alone"):
+        refuse_carrying(ModelConfig(kind="gru"), TrainingConfig(carry_state=True), pairs=True)
+
+
+class Fixed(Masking):
+    """Prunes no weight, so that what is left to compare is the reading."""
+
+    @classmethod
+    def kept(cls, model: GenerativeModel, *_: Any) -> dict[str, torch.Tensor]:
+        return {}
+
+
+def gradual(windows: TokenWindows, carry: bool) -> GradualPruning:
+    curve = Curve(Fixed, MagnitudeConfig(targets=("layers",)), None, 0.0, 0.5, 4)
+    kind = carried(GradualPruning) if carry else GradualPruning
+    return kind(curve, tiny_tokenizer(), windows, windows, 4, None)
+
+
+def losses(task: LanguageModelling, model: GenerativeModel, batches: int) -> list[float]:
+    order = task.order(3, 0)
+    return [float(task.loss(model, task.batch(order.next()))[0].detach()) for _ in range(batches)]
+
+
+def test_gradual_pruning_carries_the_state_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    windows = tiny_windows(tmp_path, context_length=4)
+    model = small("lstm", dropout=0.0).train()
+    wanted = losses(task_of(windows), model, 4)
+    assert losses(gradual(windows, carry=True), model, 4) == wanted
+    assert losses(gradual(windows, carry=False), model, 4) != wanted
+    # What is kept, and what it is made of again.
+    whole, half = gradual(windows, carry=True), gradual(windows, carry=True)
+    order = whole.order(3, 0)
+    for _ in range(2):
+        half.loss(model, half.batch(order.next()))
+    half.pruned_loss = 2.5
+    whole.restore(half.state(), half.tensors())
+    assert whole.pruned_loss == 2.5
+    indices = order.next()
+    ends = [task.loss(model, task.batch(indices))[0] for task in (half, whole)]
+    assert torch.equal(*ends)
+
+
+def test_retraining_and_distillation_carry_or_refuse(tmp_path: Path) -> None:
+    windows = tiny_windows(tmp_path, context_length=4)
+    asked: dict[str, Any] = {"train": windows.tokens, "carry_state": True}
+    given = (tiny_tokenizer(), windows, windows, 4, None)
+    context: Any = None
+    pruned = Retrained(context=context, written=cast("Compressed", {}), curve=None, **asked)
+    lesson = Lesson(small("gru"), SequenceLevel.Settings(), small("gru").config, 0)
+    lessons = Lessons(kind=SequenceLevel, lesson=lesson, source="texts", **asked)
+    model = small("gru", dropout=0.0).train()
+    wanted = losses(task_of(windows), model, 4)
+    assert losses(pruned.task(*given), model, 4) == wanted
+    task = lessons.task(*given)
+    assert isinstance(task, SequenceLevel)
+    assert losses(task, model, 4) == wanted
+    for name in DISTILLATIONS:
+        kind = DISTILLATIONS.load(name)
+        training = TrainingConfig(carry_state=True)
+        if kind.by_labels:
+            assert kind.suited(training) == training
+            continue
+        with pytest.raises(ConfigError, match=r"carry_state = true: .*carry_state=false"):
+            kind.suited(training)

@@ -179,7 +179,8 @@ def test_a_foreign_file_keeps_pieces_and_scores_and_gets_our_special_tokens() ->
     ("change", "message"),
     [
         ({"normalizer": {"type": "NFKC"}}, r"normalizer is 'NFKC'"),
-        ({"pre_tokenizer": {"type": "Metaspace"}}, r"pre_tokenizer is 'Metaspace'"),
+        ({"pre_tokenizer": {"type": "Metaspace"}}, r"pre_tokenizer.replacement is None"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, r"pre_tokenizer is 'Whitespace'"),
         ({"pre_tokenizer": None}, r"pre_tokenizer is None"),
         ({"model.unk_id": None}, r"model.unk_id is None"),
         ({"model.unk_id": 10**6}, r"model.unk_id is 1000000"),

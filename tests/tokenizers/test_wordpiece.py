@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, trainers
 
@@ -17,7 +17,10 @@ from tinylm.config import DataConfig
 from tinylm.data.corpora import open_corpus
 from tinylm.errors import ConfigError, DataError
 from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID
-from tinylm.tokenizers.bert_words import WordRule
+from tinylm.tokenizers.bert_words import WordRule, kinds_of_characters
+from tinylm.tokenizers.counted_words import Words
+from tinylm.tokenizers.loops.counting import WordTable
+from tinylm.tokenizers.splitting import BERT
 from tinylm.tokenizers.wordpiece import WordPieceSettings, WordPieceTokenizer
 from tinylm.tokenizers.wordpiece_file import Content
 from tinylm.tokenizers.wordpiece_training import alphabet, learn, merged
@@ -62,7 +65,37 @@ def test_ids_are_those_of_the_library(tokenizer: WordPieceTokenizer) -> None:
     theirs = in_the_library(tokenizer)
     unseen = list(open_corpus(DataConfig(corpus="stories", train_stories=1)).validation())[:50]
     texts = [*STORIES[:100], *unseen, *HARD, " ".join(HARD)]
-    assert tokenizer.encode_batch(texts) == [theirs.encode(text).ids for text in texts]
+    expected = [theirs.encode(text).ids for text in texts]
+    assert [tokenizer._encode_plain(text) for text in texts] == expected
+    assert tokenizer.encode_batch(texts) == expected  # long enough for the compiled path
+
+
+def compiled_counts(rule: WordRule, texts: list[str]) -> dict[str, int]:
+    table = WordTable(BERT, kinds_of_characters(), rule.cleaned)
+    table.add(texts)
+    return Words.of_table(table).counts()
+
+
+@pytest.mark.parametrize(("lowercase", "strip_accents"), [(False, False), (True, True)])
+def test_compiled_words_are_the_plain_ones_with_every_character(
+    lowercase: bool, strip_accents: bool
+) -> None:
+    rule = WordRule(lowercase, strip_accents)
+    codes = [*range(0x30000), *range(0x30000, 0x110000, 61), *range(0xE0000, 0xE1000)]
+    texts = [
+        " ".join(f"a{chr(code)}b" for code in codes[start : start + 4096])
+        for start in range(0, len(codes), 4096)
+    ]
+    expected = Counter(word for text in texts for word in rule.split(text))
+    assert compiled_counts(rule, texts) == expected
+
+
+@given(st.lists(st.text(max_size=30), max_size=4), st.booleans())
+def test_compiled_words_of_any_texts_are_the_plain_ones(texts: list[str], plain: bool) -> None:
+    rule = WordRule(not plain, not plain)
+    assert compiled_counts(rule, texts) == Counter(
+        word for text in texts for word in rule.split(text)
+    )
 
 
 def test_words_are_those_of_the_library_but_for_what_is_younger_than_its_tables() -> None:
@@ -129,10 +162,24 @@ def test_words_that_cannot_be_cut_may_be_added() -> None:
 # --- training ---
 
 
+class PieceAgainError(Exception):
+    """A pair makes a piece that is there."""
+
+
 def plain_learn(
-    words: dict[str, int], pieces: list[str], size: int, least: int, *, likelihood: bool
+    words: dict[str, int],
+    pieces: list[str],
+    size: int,
+    least: int,
+    *,
+    likelihood: bool,
+    once: bool = False,
 ) -> list[str]:
-    """Count everything again before each merge."""
+    """Count everything again before each merge.
+
+    Raises:
+        PieceAgainError: if ``once``, and a piece is made a second time.
+    """
     pieces = list(pieces)
     cuts = {
         word: [pieces.index(c if i == 0 else f"##{c}") for i, c in enumerate(word)]
@@ -157,6 +204,8 @@ def plain_learn(
         piece = merged(pieces[left], pieces[right])
         if piece not in pieces:
             pieces.append(piece)
+        elif once:
+            raise PieceAgainError
         token = pieces.index(piece)
         for word, ids in cuts.items():
             after, place = [], 0
@@ -168,21 +217,69 @@ def plain_learn(
     return pieces
 
 
+LETTERS = st.dictionaries(st.text("abc", min_size=1, max_size=7), st.integers(1, 5), min_size=1)
+
+
+def alphabet_of(words: dict[str, int], most: int = 99) -> list[str]:
+    return alphabet(Words.of_counts(words), most)
+
+
+def learned(words: dict[str, int], size: int, least: int, *, likelihood: bool = False) -> list[str]:
+    counted = Words.of_counts(words)
+    return learn(counted, alphabet(counted, 99), size, least, likelihood=likelihood)
+
+
 @settings(deadline=None)
-@given(
-    words=st.dictionaries(st.text("abc", min_size=1, max_size=7), st.integers(1, 5), min_size=1),
-    more=st.integers(0, 15),
-    least=st.integers(1, 4),
-    likelihood=st.booleans(),
-)
-def test_training_is_that_of_counting_again_for_each_merge(
-    words: dict[str, int], more: int, least: int, likelihood: bool
+@given(words=LETTERS, more=st.integers(0, 15), least=st.integers(1, 4))
+def test_training_by_likelihood_is_that_of_counting_again_for_each_merge(
+    words: dict[str, int], more: int, least: int
 ) -> None:
-    pieces = alphabet(words, 99)
+    pieces = alphabet_of(words)
     size = len(pieces) + more
-    assert learn(words, pieces, size, least, likelihood=likelihood) == plain_learn(
-        words, pieces, size, least, likelihood=likelihood
+    expected = plain_learn(words, pieces, size, least, likelihood=True)
+    assert learned(words, size, least, likelihood=True) == expected
+
+
+@settings(deadline=None)
+@given(words=LETTERS, more=st.integers(0, 15), least=st.integers(1, 4))
+def test_training_by_count_is_that_of_counting_again_for_each_merge(
+    words: dict[str, int], more: int, least: int
+) -> None:
+    """But where a pair makes a piece that is there, which that trainer does not count again."""
+    pieces = alphabet_of(words)
+    size = len(pieces) + more
+    try:
+        expected = plain_learn(words, pieces, size, least, likelihood=False, once=True)
+    except PieceAgainError:
+        reject()
+    assert learned(words, size, least) == expected
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    words=st.dictionaries(st.text("ab", min_size=1, max_size=12), st.integers(1, 5), min_size=1),
+    more=st.integers(0, 25),
+    least=st.integers(1, 3),
+)
+def test_training_by_count_is_that_of_the_library_with_few_letters(
+    words: dict[str, int], more: int, least: int
+) -> None:
+    pieces = alphabet_of(words)
+    size = len(pieces) + more
+    texts = [word for word, uses in words.items() for _ in range(uses)]
+    theirs = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))
+    theirs.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        min_frequency=least,
+        special_tokens=pieces,
+        show_progress=False,
     )
+    theirs.train_from_iterator(texts, trainer)
+    expected = {
+        piece: number for number, piece in enumerate(learned(words, len(pieces) + more, least))
+    }
+    assert theirs.get_vocab() == expected
 
 
 @pytest.mark.parametrize("lowercase", [False, True])
@@ -195,7 +292,7 @@ def test_the_vocabulary_is_that_of_the_librarys_trainer(
     config = WordPieceSettings(vocab_size=700, lowercase=lowercase, min_frequency=min_frequency)
     ours = WordPieceTokenizer.train(STORIES, config)
     rule = WordRule(lowercase)
-    characters = alphabet(Counter(word for text in STORIES for word in rule.split(text)), 1000)
+    characters = alphabet_of(Counter(word for text in STORIES for word in rule.split(text)), 1000)
     theirs = tokenizers.Tokenizer(models.WordPiece(unk_token="<unk>"))
     theirs.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=False)
     theirs.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -213,18 +310,18 @@ def test_the_vocabulary_is_that_of_the_librarys_trainer(
 
 def test_the_alphabet_takes_the_most_frequent_characters() -> None:
     words = {"ab": 5, "ca": 2, "d": 2}
-    assert alphabet(words, 99) == ["a", "b", "c", "d", "##a", "##b"]
-    assert alphabet(words, 3) == ["a", "b", "c", "##a", "##b"]
-    assert alphabet(words, 2) == ["a", "b", "##b"]  # "ca" begins with its a then
+    assert alphabet_of(words) == ["a", "b", "c", "d", "##a", "##b"]
+    assert alphabet_of(words, 3) == ["a", "b", "c", "##a", "##b"]
+    assert alphabet_of(words, 2) == ["a", "b", "##b"]  # "ca" begins with its a then
     tokenizer = WordPieceTokenizer.train(["ab " * 5 + "c"], WordPieceSettings(alphabet_size=2))
     assert tokenizer.encode("c ab") == [UNK_ID, tokenizer.vocab_size - 1]
 
 
 def test_the_score_of_likelihood_prefers_pairs_whose_parts_are_rare() -> None:
     words = {"qu": 3, "ab": 9, "ac": 9, "db": 9}
-    pieces = alphabet(words, 99)
-    assert learn(words, pieces, len(pieces) + 1, 1)[-1] == "ab"
-    assert learn(words, pieces, len(pieces) + 1, 1, likelihood=True)[-1] == "qu"
+    size = len(alphabet_of(words)) + 1
+    assert learned(words, size, 1)[-1] == "ab"
+    assert learned(words, size, 1, likelihood=True)[-1] == "qu"
 
 
 def test_refusals() -> None:

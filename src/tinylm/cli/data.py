@@ -18,7 +18,7 @@ def data(
     preset: Preset = None,
     config: ConfigFile = None,
     override: Overrides = [],  # noqa: B006
-    show: Annotated[int, typer.Option(min=0, help="Print this many training stories.")] = 1,
+    show: Annotated[int, typer.Option(min=0, help="Print so many training stories, or pairs.")] = 1,
     mnist: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Fetch MNIST's images into a folder instead."),
@@ -26,6 +26,7 @@ def data(
 ) -> None:
     """Prepare a corpus (tokenizer, token files) and say what it holds."""
     from tinylm.cli.console import TerminalConsole
+    from tinylm.data.corpora import PairCorpus
     from tinylm.experiments.preparation import prepare_data
 
     if mnist is not None:
@@ -37,10 +38,15 @@ def data(
     for tokens in (prepared.train, prepared.validation):
         header = tokens.header
         say(
-            f"{header.split}: {header.num_stories:,} stories, {header.num_tokens:,} tokens, "
+            f"{header.split}: {header.num_stories:,} {header.nouns}, {header.num_tokens:,} tokens, "
             f"{header.num_text_bytes:,} bytes, <unk> {100 * header.unknown_rate:.2f} %"
         )
-    for story in islice(prepared.corpus.train(), min(show, sys.maxsize)):
+    show = min(show, sys.maxsize)
+    if isinstance(prepared.corpus, PairCorpus):
+        for pair in islice(prepared.corpus.train_pairs(), show):
+            say(f"\n{pair.source}\n{pair.target}")
+        return
+    for story in islice(prepared.corpus.train(), show):
         say(f"\n{story}")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tinylm.cli.options import Adapter, Data, Overrides, Rank, Run
 from tinylm.cli.output import say_json
 from tinylm.perplexity import perplexity_text
+
+if TYPE_CHECKING:
+    from tinylm.cli.console import Terminal
 
 
 def evaluate(
@@ -20,7 +23,7 @@ def evaluate(
     adapter: Adapter = None,
     rank: Rank = None,
 ) -> None:
-    """Measure a model: perplexity, BLEU, diversity, on continued validation stories."""
+    """Measure a model on validation stories that it continues, or on sources that it reads."""
     from tinylm.checkpoint import load_checkpoint
     from tinylm.cli.adapters import loaded, refuse_rank_alone
     from tinylm.cli.console import TerminalConsole
@@ -62,10 +65,15 @@ def _print_tables(result: dict[str, Any]) -> None:
 
     terminal = Terminal()
     perplexity, bleu = result["perplexity"], result["bleu"]
+    targets = result.get("targets")
+    begun = (
+        f"{result['num_stories']} validation stories continued from {result['prompt_tokens']} "
+        "tokens"
+        if targets is None
+        else f"targets drawn after the sources of {result['num_stories']} validation pairs"
+    )
     table = Table(
-        title=f"{result['num_stories']} validation stories continued from "
-        f"{result['prompt_tokens']} tokens (temperature {result['temperature']:g}, "
-        f"top-p {result['top_p']:g})"
+        title=f"{begun} (temperature {result['temperature']:g}, top-p {result['top_p']:g})"
     )
     table.add_column("measure")
     table.add_column("generated", justify="right")
@@ -94,10 +102,22 @@ def _print_tables(result: dict[str, Any]) -> None:
     for row in rows:
         table.add_row(*row)
     terminal.print(table)
+    if targets is not None:
+        _print_targets(targets, terminal)
     whole = result["validation"]
+    what = "tokens" if targets is None else "tokens of targets given their sources"
     terminal.print(
-        f"whole validation split: {whole['tokens']:,} tokens, loss {whole['loss']:.4f}, "
+        f"whole validation split: {whole['tokens']:,} {what}, loss {whole['loss']:.4f}, "
         f"perplexity {perplexity_text(whole['perplexity'])}, "
         f"{whole['bits_per_byte']:.3f} bits per byte"
     )
     terminal.print(f"BLEU signature: {bleu['signature']}", soft_wrap=True)
+
+
+def _print_targets(targets: dict[str, Any], terminal: Terminal) -> None:
+    bleu = targets["bleu"]
+    terminal.print(
+        f"greedy targets: {100 * targets['exact_match']:.1f} % of {targets['pairs']:,} pairs are "
+        f"the true one, to the end; BLEU of {len(targets['texts'])}: corpus {bleu['corpus']:.2f}, "
+        f"mean of sentences {bleu['sentence_mean']:.2f}"
+    )

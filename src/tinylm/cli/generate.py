@@ -80,6 +80,7 @@ def generate(
             "times: --strategy sampling draws different ones, and --strategy beam --num-return "
             "gives several hypotheses"
         )
+    lm.refuse_without_source(prompts or [""])
     texts = len(prompts or [""]) * samples
     refuse_generation(lm.model.config, texts, 1, "--samples or the number of prompts")
     if "seed" not in asked and "seed" in uses(config):

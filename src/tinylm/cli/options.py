@@ -80,8 +80,12 @@ def data_overrides(data: str | None) -> list[str]:
         return []
     import json
 
+    from tinylm.data.corpora import reads_files
     from tinylm.registry import CORPORA
 
+    name, colon, path = data.partition(":")
+    if colon and name in CORPORA and reads_files(name):
+        return [f"data.corpus={name}", f"data.path={json.dumps(path)}"]
     if data in CORPORA and data != "files":
         return [f"data.corpus={data}"]
     return ["data.corpus=files", f"data.path={json.dumps(data)}"]

@@ -294,7 +294,7 @@ def _of_the_run(run: dict[str, Any] | None) -> list[tuple[str, str]]:
     if run is None:
         return []
     return [
-        ("training windows", f"{run['windows_per_epoch']:,}"),
+        (f"training {run['unit']}s", f"{run['windows_per_epoch']:,}"),
         ("steps", f"{run['steps']:,} ({run['epochs']:.4g} epochs)"),
         ("a step, measured", f"{1000 * run['seconds_a_step']:,.1f} ms"),
         (

@@ -34,10 +34,10 @@ class DataConfig:
     """Where the text comes from and how it is split."""
 
     corpus: Annotated[str, one_of(registry.CORPORA)] = "stories"
-    """stories, letters or skills (embedded: stories, letters, and tasks as plain text), files
-    (data.path) or tinystories (the Hub dataset)."""
+    """stories, letters or skills (embedded: stories, letters, and tasks as plain text), files or
+    pairs (data.path: texts, or sources with targets) or tinystories (the Hub dataset)."""
     path: str | None = None
-    """Folder or file that the corpus `files` reads; a folder's files are split by name
+    """Folder or file that the corpora `files` and `pairs` read; a folder's files are split by name
     (train, valid or validation)."""
     text_format: Literal["auto", "endoftext", "file", "blank-line"] = "auto"
     """How .txt files hold documents: `endoftext` (a line <|endoftext|> closes each), `file`
@@ -46,7 +46,8 @@ class DataConfig:
     text_field: str = "text"
     """The field of .jsonl and parquet rows that holds the text."""
     train_stories: PositiveInt | None = None
-    """Use at most this many training stories (the embedded corpus makes 20,000 if empty)."""
+    """Use at most this many training stories, or pairs (the embedded corpus makes 20,000 if
+    empty)."""
     validation_stories: PositiveInt | None = None
     """Use at most this many validation stories (the embedded corpus makes 1,000 if empty)."""
     validation_fraction: Annotated[Float, Field(gt=0, lt=1)] = 0.1
@@ -198,6 +199,9 @@ class TrainingConfig:
     view: Literal["auto", "rest"] = "auto"
     """What a step predicts of a window: rest: what follows its first tokens, which are given, as of
     a model that reads a source; auto: what the kind of model is for, all of it for a decoder."""
+    learn_source: bool = False
+    """Of a corpus of pairs, learn to predict the source too, with the target after it: more targets
+    a row, for kinds of models that see a row as one text."""
     gradient_checkpointing: NonNegativeInt = 0
     """Keep only the input of every so many layers and compute the rest again in the backward pass,
     which saves memory and costs time; 0: keep everything."""

@@ -2,8 +2,11 @@
 
 Layout: a header of 4,096 bytes (magic, then signed JSON padded with spaces), the ids as uint16
 (uint32 for vocabularies above 65,536), then one int64 a story, the index of its ``<sos>``. Each
-story stands as ``<sos>`` ids ``<eos>``. The file is written in a stream and mapped to be read, so
-neither needs memory for the corpus: 8 bytes a story are held while writing.
+story stands as ``<sos>`` ids ``<eos>``. Of pairs, a story is the row that a model reads, ``<sos>``
+source target ``<eos>``, each text encoded alone; two more int64 a row then say how many of its
+first ids are given, ``<sos>`` and source, and the bytes of its target. The file is written in a
+stream and mapped to be read, so neither needs memory for the corpus: 8 bytes a story are held while
+writing, 24 a pair.
 
 The header carries the SHA-256 of all that follows it. It is computed again whenever a file is
 opened, at 1 to 2 GB a second: half a second for the 470 million tokens of the whole TinyStories.
@@ -16,7 +19,7 @@ import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -60,6 +63,18 @@ class TokenFileHeader:
     """UTF-8 bytes of the stories' text, for bits per byte."""
     sha256: str
     """Of all that follows the header."""
+    pairs: bool = False
+    """Whether the stories are pairs, a source with its target each."""
+
+    @property
+    def noun(self) -> str:
+        """What a story is called, such as ``pair``."""
+        return "pair" if self.pairs else "story"
+
+    @property
+    def nouns(self) -> str:
+        """What several are called."""
+        return "pairs" if self.pairs else "stories"
 
     @property
     def unknown_rate(self) -> float:
@@ -88,8 +103,38 @@ def write_token_file(
     Raises:
         DataError: if there is no story.
     """
+    texts = ((story,) for story in stories)
+    return _write(path, texts, 1, tokenizer, corpus, split, progress)
+
+
+def write_pair_file(
+    path: str | Path,
+    pairs: Iterable[tuple[str, str]],
+    tokenizer: Tokenizer,
+    corpus: str,
+    split: str,
+    progress: Callable[[int], None] | None = None,
+) -> TokenFileHeader:
+    """Encode sources with their targets into a token file; arguments as of ``write_token_file``.
+
+    Raises:
+        DataError: if there is no pair.
+    """
+    return _write(path, pairs, 2, tokenizer, corpus, split, progress)
+
+
+def _write(
+    path: str | Path,
+    stories: Iterable[tuple[str, ...]],
+    each: int,
+    tokenizer: Tokenizer,
+    corpus: str,
+    split: str,
+    progress: Callable[[int], None] | None,
+) -> TokenFileHeader:
+    """Write stories of ``each`` texts, 1 or 2."""
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
-    starts = array("q")
+    starts, pairs = array("q"), array("q")
     num_tokens = num_unknown = num_text_bytes = 0
     remaining = iter(stories)
     digest = hashlib.sha256()
@@ -100,19 +145,25 @@ def write_token_file(
             digest.update(content)
 
         file.write(bytes(_HEADER_BYTES))
-        while texts := list(islice(remaining, _STORIES_AT_ONCE)):
-            framed, bounds = _frame(*tokenizer.encode_flat(texts), dtype)
+        while texts := list(chain.from_iterable(islice(remaining, _STORIES_AT_ONCE))):
+            ids, cuts = tokenizer.encode_flat(texts)
+            framed, bounds = _frame(ids, cuts[::each], dtype)
             write(framed.tobytes())
             starts.extend((bounds[:-1] + num_tokens).tolist())
             num_tokens += len(framed)
             num_unknown += int((framed == UNK_ID).sum())
-            num_text_bytes += sum(len(text.encode("utf-8")) for text in texts)
+            sizes = [len(text.encode("utf-8")) for text in texts]
+            num_text_bytes += sum(sizes)
+            if each == 2:
+                given = 1 + cuts[1::2] - cuts[:-1:2]  # with <sos>
+                pairs.extend(np.stack((given, sizes[1::2]), 1).ravel().tolist())
             if progress is not None:
                 progress(len(starts))
         if not starts:
             raise DataError(f"the {split} split of corpus {corpus} has no story")
         write(bytes(-file.tell() % 8))
         write(starts.tobytes())
+        write(pairs.tobytes())
         header = TokenFileHeader(
             tokenizer=tokenizer.fingerprint(),
             corpus=corpus,
@@ -123,6 +174,7 @@ def write_token_file(
             num_unknown=num_unknown,
             num_text_bytes=num_text_bytes,
             sha256=digest.hexdigest(),
+            pairs=each == 2,
         )
         text = _MAGIC + json.dumps(signed(asdict(header))).encode()
         file.seek(0)
@@ -145,7 +197,7 @@ def _frame(
 
 
 class TokenFile:
-    """A token file opened for reading; ``ids`` and ``starts`` are memory maps."""
+    """A token file opened for reading; ``ids``, ``starts`` and ``pairs`` are memory maps."""
 
     def __init__(
         self, path: str | Path, tokenizer: Tokenizer | None = None, corpus: str | None = None
@@ -175,7 +227,8 @@ class TokenFile:
         dtype = np.dtype(self.header.dtype)
         end = _HEADER_BYTES + self.header.num_tokens * dtype.itemsize
         starts_at = end + -end % 8
-        expected = starts_at + 8 * self.header.num_stories
+        pairs_at = starts_at + 8 * self.header.num_stories
+        expected = pairs_at + 16 * self.header.num_stories * self.header.pairs
         if self.path.stat().st_size != expected:
             raise DataError(
                 f"{self.path} has {self.path.stat().st_size} bytes and its header says "
@@ -187,6 +240,11 @@ class TokenFile:
         self.starts: npt.NDArray[np.int64] = np.memmap(
             self.path, np.int64, "r", starts_at, (self.header.num_stories,)
         )
+        self.pairs: npt.NDArray[np.int64] | None = None
+        """Of pairs: the ids that are given, and the bytes of the target, (stories, 2)."""
+        if self.header.pairs:
+            shape = (self.header.num_stories, 2)
+            self.pairs = np.memmap(self.path, np.int64, "r", pairs_at, shape)
         self._check(None if tokenizer is None else tokenizer.vocab_size)
 
     def _check(self, vocab_size: int | None) -> None:
@@ -203,6 +261,8 @@ class TokenFile:
                 problem = "a story does not stand between <sos> and <eos>"
             elif vocab_size is not None and self.ids.max() >= vocab_size:
                 problem = f"it holds the id {self.ids.max()}, the tokenizer has {vocab_size}"
+            elif self.pairs is not None and not _fit(self.pairs, ends - self.starts):
+                problem = "the sources of its pairs do not fit into their rows"
         if problem is not None:
             raise DataError(f"{self.path} is damaged: {problem}; {_AGAIN}")
 
@@ -215,10 +275,32 @@ class TokenFile:
         end = self.starts[index + 1] if index + 1 < len(self) else self.header.num_tokens
         return np.asarray(self.ids[self.starts[index] : end], dtype=np.int64)
 
+    def beginning(self, index: int, length: int) -> list[int]:
+        """Return what a text is continued from: its first ids, or of a pair its source.
+
+        Args:
+            index: of the story.
+            length: ids at most, ``<sos>`` included, where it is no pair.
+        """
+        story = self.story(index)
+        given = length if self.pairs is None else int(self.pairs[index, 0])
+        first: list[int] = story[:-1][:given].tolist()
+        return first
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Return the ids of every story, framing included, (stories,)."""
+        return np.diff(self.starts, append=self.header.num_tokens)
+
     def stories(self) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the ids of every story in order."""
         for index in range(len(self)):
             yield self.story(index)
+
+
+def _fit(pairs: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> bool:
+    """Whether of every row ``<sos>`` at least is given, and ``<eos>`` at least is not."""
+    given, num_bytes = pairs.T
+    return bool((given >= 1).all() and (given < lengths).all() and (num_bytes >= 0).all())
 
 
 def read_header(path: Path) -> TokenFileHeader:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from tinylm.data.windows import Batch
 
 View = Callable[["Batch", Sequence[int]], "Batch"]
-"""Gets windows as a batch in which every label counts, and their indices."""
+"""Gets windows as a batch in which every label counts, and their indices.
+
+Rows of pairs come with their sources as ``given`` and the labels of these ignored: a view leaves
+both."""
 IGNORED = -100
 """Label of a position that is not predicted: padding, or a token given as prompt."""
 
@@ -39,6 +42,8 @@ def rest(batch: Batch, indices: Sequence[int]) -> Batch:
     modelling of Raffel et al. 2020, section 3.2.3), so that a model learns to go on after sources
     of any length.
     """
+    if batch.given is not None:
+        return batch
     targets = (batch.labels != IGNORED).sum(1).tolist()
     drawn = [
         1 + int(np.random.default_rng((_REST, int(i))).integers(max(1, count)))

@@ -1,15 +1,17 @@
-"""Batches for a model: windows over the joined stories, and padded rows of one story each.
+"""Batches for a model: windows over the joined stories, rows of pairs, and rows of one story each.
 
 A window of T inputs is T + 1 neighbouring ids: the labels are the inputs shifted by one, once.
 Neighbouring windows share only that one id, so every token but the first is a label exactly once.
+Pairs are read one a row: a source that is given, and a target of which every token is a label.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tinylm.config import ModelConfig
+from tinylm.data.orders import Order, ShuffledOrder, StreamOrder
 from tinylm.data.token_files import TokenFile
 from tinylm.data.views import IGNORED, VIEWS
 from tinylm.errors import DataError
@@ -27,9 +30,11 @@ __all__ = [
     "IGNORED",
     "Batch",
     "Order",
+    "PairRows",
     "ShuffledOrder",
     "StreamOrder",
     "TokenWindows",
+    "Windows",
     "windows_of",
 ]
 
@@ -75,11 +80,60 @@ class Batch:
         return int((self.labels != IGNORED).sum())
 
 
-class TokenWindows:
+class Windows(ABC):
+    """What a model is trained on of a token file, and measured on, one after the other."""
+
+    noun: ClassVar[str]
+    """What one of them is called: ``window``."""
+    tokens: TokenFile
+    context_length: int
+    """Inputs of one, at most."""
+    longest: int
+    """Inputs of the longest."""
+    texts: Sequence[int] | npt.NDArray[np.int64]
+    """Indices of the stories of the file that they are made of."""
+    targets_each: float
+    """Tokens that one predicts: all of a full window, or the mean of rows."""
+    num_text_bytes: int
+    """Bytes of the text that their labels stand for, where each counts."""
+
+    @property
+    def judged(self) -> Windows:
+        """The same with the labels that losses are compared on, if others are learned too."""
+        return self
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return their number."""
+
+    @abstractmethod
+    def num_targets(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> int:
+        """Return the tokens that those with these indices predict."""
+
+    @abstractmethod
+    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
+        """Return those with these indices as one batch."""
+
+    def in_order(self, batch_size: int, indices: Sequence[int] | None = None) -> Iterator[Batch]:
+        """Yield all windows, or those named, in order; the last batch may be smaller."""
+        chosen = np.arange(len(self)) if indices is None else np.asarray(indices)
+        for start in range(0, len(chosen), batch_size):
+            yield self.batch(chosen[start : start + batch_size])
+
+    def fixed_subset(self, size: int | None) -> list[int] | None:
+        """Return ``size`` windows spread evenly over the file, the same every time."""
+        if size is None or size >= len(self):
+            return None
+        return [int(i) for i in np.linspace(0, len(self) - 1, size).round()]
+
+
+class TokenWindows(Windows):
     """Windows of ``context_length`` inputs over the joined stories of a token file.
 
     The last window may be shorter; it is filled with padding that no loss counts.
     """
+
+    noun = "window"
 
     def __init__(self, tokens: TokenFile, context_length: int, view: str = "whole") -> None:
         """Cut the file into windows.
@@ -96,7 +150,10 @@ class TokenWindows:
         if tokens.header.num_tokens < 2:
             raise DataError(f"{tokens.path} has fewer than two tokens: nothing to predict")
         self.tokens = tokens
-        self.context_length = context_length
+        self.context_length = self.longest = context_length
+        self.targets_each = float(context_length)
+        self.texts = range(len(tokens))
+        self.num_text_bytes = tokens.header.num_text_bytes
         self._view = VIEWS[view]
         self._sees_all = view == "whole"
 
@@ -128,152 +185,110 @@ class TokenWindows:
         batch = Batch(inputs, labels.masked_fill(~real, IGNORED), real)
         return self._view(batch, [int(i) for i in indices])
 
-    def in_order(self, batch_size: int, indices: Sequence[int] | None = None) -> Iterator[Batch]:
-        """Yield all windows, or those named, in order; the last batch may be smaller."""
-        chosen = np.arange(len(self)) if indices is None else np.asarray(indices)
-        for start in range(0, len(chosen), batch_size):
-            yield self.batch(chosen[start : start + batch_size])
 
-    def fixed_subset(self, size: int | None) -> list[int] | None:
-        """Return ``size`` windows spread evenly over the file, the same every time."""
-        if size is None or size >= len(self):
-            return None
-        return [int(i) for i in np.linspace(0, len(self) - 1, size).round()]
+class PairRows(Windows):
+    """The pairs of a token file that fit into a context, padded on the right in a batch.
+
+    A row is ``<sos>`` source target ``<eos>`` and stands by itself. One that is longer than the
+    context is left out as a whole, never cut.
+    """
+
+    noun = "pair"
+
+    def __init__(
+        self,
+        tokens: TokenFile,
+        context_length: int,
+        view: str = "whole",
+        learn_source: bool = False,
+    ) -> None:
+        """Find the rows that fit.
+
+        Args:
+            tokens: the file, of pairs.
+            context_length: inputs of a row, at most.
+            view: what is seen and predicted of them, a name in ``VIEWS``.
+            learn_source: whether the tokens of the source, too, are predicted.
+
+        Raises:
+            DataError: if none fits.
+        """
+        assert tokens.pairs is not None
+        self.tokens = tokens
+        self.context_length = context_length
+        self.learn_source = learn_source
+        self._view = VIEWS[view]
+        lengths = tokens.lengths()
+        self.texts: npt.NDArray[np.int64] = np.flatnonzero(lengths - 1 <= context_length)
+        if not len(self.texts):
+            raise DataError(
+                f"{tokens.path}: no pair of the {tokens.header.split} split fits into a context of "
+                f"{context_length} tokens, the shortest has {lengths.min() - 1}: raise "
+                "model.context_length, or give shorter texts"
+            )
+        self.longest = int(lengths[self.texts].max()) - 1
+        self.num_text_bytes = int(tokens.pairs[self.texts, 1].sum())
+        first = 1 if learn_source else tokens.pairs[:, 0]
+        self._targets = lengths - first
+        self.targets_each = float(self._targets[self.texts].mean())
+
+    @property
+    def left_out(self) -> int:
+        """Pairs that are longer than the context."""
+        return len(self.tokens) - len(self.texts)
+
+    @property
+    def judged(self) -> PairRows:
+        """The same pairs, of which the targets count alone."""
+        if not self.learn_source:
+            return self
+        return PairRows(self.tokens, self.context_length)
+
+    def __len__(self) -> int:
+        """Return the number of pairs that fit."""
+        return len(self.texts)
+
+    def num_targets(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> int:
+        """Return the tokens that the pairs with these indices predict."""
+        return int(self._targets[self.texts[np.asarray(indices, dtype=np.int64)]].sum())
+
+    def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
+        """Return the pairs with these indices as one batch, (pairs, longest of them)."""
+        assert self.tokens.pairs is not None
+        chosen = self.texts[np.asarray(indices, dtype=np.int64)]
+        rows = [self.tokens.story(int(i)).tolist() for i in chosen]
+        given = self.tokens.pairs[chosen, 0].tolist()
+        batch = story_rows(rows, given)
+        if self.learn_source:
+            batch = replace(batch, labels=story_rows(rows).labels)
+        return self._view(batch, [int(i) for i in indices])
 
 
 def windows_of(
-    tokens: TokenFile, model: ModelConfig, length: int | None = None, view: str = "auto"
-) -> TokenWindows:
-    """Return windows over a file as a kind of model sees them.
+    tokens: TokenFile,
+    model: ModelConfig,
+    length: int | None = None,
+    learn_source: bool = False,
+    view: str = "auto",
+) -> Windows:
+    """Return what a kind of model is trained on of a file: windows, or the rows of its pairs.
 
     Args:
         tokens: the file.
         model: of which kind, and of which context.
         length: inputs of a window; None: the model's context.
+        learn_source: whether the sources of pairs are learned, too.
         view: what is seen and predicted of them, a name in ``VIEWS``; auto: as the kind sees them.
 
     Raises:
-        DataError: if the file has fewer than two tokens.
+        DataError: if the file has fewer than two tokens, or no pair that fits.
     """
-    own: str = MODELS.load(model.kind).view
-    return TokenWindows(tokens, length or model.context_length, own if view == "auto" else view)
-
-
-class Order(Protocol):
-    """Endless batches of window indices, epoch by epoch."""
-
-    epoch: int
-
-    @property
-    def next_window(self) -> int:
-        """Windows of the epoch that were returned; at their number or beyond, it is over."""
-        ...
-
-    def next(self) -> npt.NDArray[np.int64]:
-        """Return the next batch of indices; the last of an epoch may be smaller."""
-        ...
-
-    @property
-    def epoch_ended(self) -> bool:
-        """Whether the batch returned last was the last of its epoch."""
-        ...
-
-    def state(self) -> dict[str, int]:
-        """Return the position as plain numbers, ``epoch`` and ``next_window``."""
-        ...
-
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Resume from a position that ``state`` returned."""
-        ...
-
-
-class StreamOrder:
-    """Windows in order: the file is cut into as many streams as a batch has rows.
-
-    Row i of a batch is the window of stream i after that of the batch before it. All streams are of
-    one length but the last ones, which may end earlier: their rows are then left out. Nothing is
-    drawn, and every epoch is the same.
-    """
-
-    def __init__(self, num_windows: int, batch_size: int) -> None:
-        self.num_windows = num_windows
-        self.batch_size = batch_size
-        self.length = math.ceil(num_windows / batch_size)
-        """Windows of a stream."""
-        self.epoch = 0
-        self._done = 0  # windows of the first stream
-
-    @property
-    def next_window(self) -> int:
-        """Windows of the epoch that were returned, of the streams that are shorter too."""
-        return self._done * self.batch_size
-
-    def next(self) -> npt.NDArray[np.int64]:
-        """Return the next window of each stream."""
-        if self._done >= self.length:
-            self.epoch += 1
-            self._done = 0
-        indices = np.arange(self._done, self.num_windows, self.length)
-        self._done += 1
-        return indices
-
-    @property
-    def epoch_ended(self) -> bool:
-        """Whether the windows returned last were the last of the streams."""
-        return self._done >= self.length
-
-    def state(self) -> dict[str, int]:
-        """Return the position as plain numbers."""
-        return {"epoch": self.epoch, "next_window": self.next_window}
-
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Resume from a position that ``state`` returned."""
-        self.epoch = state["epoch"]
-        self._done = math.ceil(state["next_window"] / self.batch_size)
-
-
-class ShuffledOrder:
-    """Endless batches of window indices: a new seeded permutation each epoch.
-
-    Permutation e depends on (seed, e) alone, so a position is two numbers, and resuming from it
-    costs one permutation, not a replay.
-    """
-
-    def __init__(self, num_windows: int, batch_size: int, seed: int) -> None:
-        self.num_windows = num_windows
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = 0
-        self.next_window = 0
-        self._permutation = self._permute()
-
-    def _permute(self) -> npt.NDArray[np.int64]:
-        return np.random.default_rng((self.seed, self.epoch)).permutation(self.num_windows)
-
-    def next(self) -> npt.NDArray[np.int64]:
-        """Return the next batch of indices; the last of an epoch may be smaller."""
-        if self.next_window >= self.num_windows:
-            self.epoch += 1
-            self.next_window = 0
-            self._permutation = self._permute()
-        start = self.next_window
-        self.next_window += self.batch_size
-        return self._permutation[start : self.next_window]
-
-    @property
-    def epoch_ended(self) -> bool:
-        """Whether the batch returned last was the last of its epoch."""
-        return self.next_window >= self.num_windows
-
-    def state(self) -> dict[str, int]:
-        """Return the position as plain numbers."""
-        return {"epoch": self.epoch, "next_window": self.next_window}
-
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Resume from a position that ``state`` returned."""
-        self.epoch = state["epoch"]
-        self.next_window = state["next_window"]
-        self._permutation = self._permute()
+    if view == "auto":
+        view = MODELS.load(model.kind).view
+    length = length or model.context_length
+    if tokens.header.pairs:
+        return PairRows(tokens, length, view, learn_source)
+    return TokenWindows(tokens, length, view)
 
 
 def pad_rows(

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tinylm.config import EvaluationConfig, GenerationConfig
 from tinylm.data.token_files import TokenFile
+from tinylm.data.windows import PairRows
 from tinylm.errors import DataError
 from tinylm.evaluation.bleu import bleu, bleu_counts, bleu_replicates
 from tinylm.evaluation.diversity import distinct, repetition, share_of
@@ -34,6 +36,8 @@ class StoryPrompts:
     """Whether the story ends within the cut."""
     most: int
     """Tokens that may be generated."""
+    whole: bool = False
+    """Whether each continuation stands for all of the true one, such as a target."""
 
     def continued(self, generated: Sequence[Generated]) -> Continuations:
         """Join them with a model's continuations."""
@@ -43,6 +47,8 @@ class StoryPrompts:
             finished=[continuation.finished for continuation in generated],
             true=self.true,
             true_finished=self.true_finished,
+            whole=self.whole,
+            most=self.most,
         )
 
 
@@ -56,6 +62,10 @@ class Continuations:
     """Whether the model ended its text by ``<eos>``."""
     true: list[list[int]]
     true_finished: list[bool]
+    whole: bool = False
+    """Whether they are compared with all of the true ones, and not with as much of these."""
+    most: int = 0
+    """Tokens that could be generated."""
 
 
 def story_prompts(
@@ -63,9 +73,14 @@ def story_prompts(
 ) -> StoryPrompts:
     """Return the beginnings of stories spread evenly over the validation split.
 
+    Of pairs they are the sources, and what is true is the target, whole.
+
     Raises:
-        DataError: if no story is longer than the prompt, or the prompt fills the context.
+        DataError: if no story is longer than the prompt, or the prompt fills the context; if no
+            pair fits into the context.
     """
+    if validation.pairs is not None:
+        return _sources(validation, validation.pairs[:, 0], config, context_length)
     length = config.prompt_tokens + 1  # with <sos>
     # The last new token need not be read, so sequences of context + 1 tokens fit.
     most = config.max_new_tokens or context_length + 1 - length
@@ -90,6 +105,27 @@ def story_prompts(
         true=[rest[:most] for rest in rests],
         true_finished=[len(rest) < most for rest in rests],
         most=most,
+    )
+
+
+def _sources(
+    validation: TokenFile,
+    given: npt.NDArray[np.int64],
+    config: EvaluationConfig,
+    context_length: int,
+) -> StoryPrompts:
+    """Return sources of pairs that fit into the context, with room for the longest target."""
+    fitting = PairRows(validation, context_length).texts
+    count = min(config.num_stories, len(fitting))
+    chosen = fitting[np.linspace(0, len(fitting) - 1, count).round().astype(int)]
+    rows = [(validation.story(int(index)).tolist(), int(given[index])) for index in chosen]
+    true = [row[first:-1] for row, first in rows]
+    return StoryPrompts(
+        prompts=[row[:first] for row, first in rows],
+        true=true,
+        true_finished=[True] * count,
+        most=config.max_new_tokens or max(map(len, true)) + 1,
+        whole=True,
     )
 
 
@@ -153,8 +189,14 @@ def continuation_text(tokenizer: Tokenizer, prompt: list[int], ids: list[int]) -
 
 
 def compared_texts(tokenizer: Tokenizer, texts: Continuations) -> tuple[list[str], list[str]]:
-    """Return what BLEU compares: the generated texts, and the true ones cut to their lengths."""
-    cut = [true[: len(ids)] for true, ids in zip(texts.true, texts.generated, strict=True)]
+    """Return what BLEU compares: the generated texts, and the true ones cut to their lengths.
+
+    Those of pairs are not cut.
+    """
+    cut = [
+        true if texts.whole else true[: len(ids)]
+        for true, ids in zip(texts.true, texts.generated, strict=True)
+    ]
     generated, true = (
         [continuation_text(tokenizer, *pair) for pair in zip(texts.prompts, rests, strict=True)]
         for rests in (texts.generated, cut)
@@ -196,8 +238,7 @@ def measure_continuations(
     return {
         "num_stories": len(texts.prompts),
         "prompt_tokens": config.prompt_tokens,
-        "max_new_tokens": config.max_new_tokens
-        or model.config.context_length - config.prompt_tokens,
+        "max_new_tokens": texts.most,
         "temperature": config.temperature,
         "top_p": config.top_p,
         "seed": config.seed,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from tinylm.data.windows import IGNORED, Batch, TokenWindows
+from tinylm.data.windows import IGNORED, Batch, Windows
 from tinylm.measurement import Replicates, mean_replicates
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
@@ -73,14 +73,15 @@ class SplitLoss:
 @torch.no_grad()
 def split_loss(
     model: GenerativeModel,
-    windows: TokenWindows,
+    windows: Windows,
     batch_size: int,
     indices: Sequence[int] | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> SplitLoss:
     """Measure the loss on windows of a split, all of them by default.
 
-    Every token but the split's first is predicted once, from the tokens before it in its window.
+    Every token but the split's first is predicted once, from the tokens before it in its window; of
+    pairs, every token of a target and its end, from the source and what of the target is before.
 
     Args:
         model: evaluated without dropout, then put back into its mode.
@@ -96,7 +97,7 @@ def split_loss(
     count = len(windows) if indices is None else len(indices)
     if device.type == "cpu":
         rows = min(batch_size, count)
-        refuse_forward(model.config, rows, windows.context_length, "evaluation.batch_size")
+        refuse_forward(model.config, rows, windows.longest, "evaluation.batch_size")
     losses: list[Tensor] = []
     done = 0
     with evaluating(model):

@@ -20,8 +20,9 @@ def run_interleaved(
     warmup: int = 1,
     progress: Callable[[float], None] = lambda share: None,
     rest: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Measurement]:
-    """Measure the wall-clock seconds of competitors that take turns.
+    """Measure the seconds of competitors that take turns.
 
     While one of them is disturbed, all are run for another round, up to `measurement.MOST` times
     as many rounds.
@@ -34,6 +35,8 @@ def run_interleaved(
             begins.
         rest: seconds to wait before each call, where one competitor's threads go on spinning after
             their work and would slow the next.
+        clock: gives seconds; ``time.process_time`` those of the processor, where other work on the
+            machine disturbs those of the clock.
     """
     names = list(competitors)
     times: dict[str, list[float]] = {name: [] for name in names}
@@ -44,7 +47,7 @@ def run_interleaved(
         shift = number % len(names)
         for done, name in enumerate(names[shift:] + names[:shift], number * len(names) + 1):
             time.sleep(rest)
-            seconds = _seconds(competitors[name])
+            seconds = _seconds(competitors[name], clock)
             if number >= warmup:
                 times[name].append(seconds)
             progress(done / calls)
@@ -56,12 +59,12 @@ def _any_disturbed(times: Mapping[str, list[float]]) -> bool:
     return any(Measurement.of(seconds).disturbed for seconds in times.values())
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     _wait_for_gpu()
-    start = time.perf_counter()
+    start = clock()
     result = work()
     _wait_for_gpu()
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     del result  # freed outside the timing
     return seconds
 

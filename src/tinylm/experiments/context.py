@@ -25,6 +25,7 @@ from tinylm.checkpoint import text_of_run
 from tinylm.config import RunConfig, dump_yaml, load_config, to_dict, with_absolute_paths
 from tinylm.config.places import MOVABLE
 from tinylm.data.corpora import open_corpus
+from tinylm.data.windows import Windows
 from tinylm.errors import ConfigError, DataError, shown
 from tinylm.evaluation.memory import resident_peak
 from tinylm.experiments.experiment import Experiment
@@ -265,6 +266,17 @@ def tell_fewer(console: Console, setting: str, wanted: int, there: int) -> None:
     """Say that an experiment takes all texts that there are, where a setting asks for more."""
     if there < wanted:
         console.note(f"{setting} = {wanted}: there are {there:,} that fit, all of them are taken")
+
+
+def tell_left_out(console: Console, windows: Windows) -> None:
+    """Say how many pairs of a split are longer than the context, if any are."""
+    there = len(windows.tokens)
+    if left_out := there - len(windows.texts):
+        header = windows.tokens.header
+        console.warn(
+            f"{left_out:,} of {there:,} {header.split} {header.nouns} are longer than "
+            f"model.context_length = {windows.context_length} and are left out"
+        )
 
 
 def environment() -> dict[str, Any]:

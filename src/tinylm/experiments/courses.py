@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import TokenWindows
-from tinylm.tasks.carried import CarriedLanguageModelling
+from tinylm.data.windows import Windows
+from tinylm.tasks.carried import carried
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.base import Tokenizer
 
@@ -26,8 +26,8 @@ class Course:
     def task(
         self,
         tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
+        windows: Windows,
+        validation: Windows,
         batch_size: int,
         subset: Sequence[int] | None,
     ) -> LanguageModelling:
@@ -36,7 +36,7 @@ class Course:
         Raises:
             ConfigError: if it cannot be trained as the run's configuration says.
         """
-        kind = CarriedLanguageModelling if self.carry_state else LanguageModelling
+        kind = carried(LanguageModelling) if self.carry_state else LanguageModelling
         return kind(tokenizer, windows, validation, batch_size, subset, measure_training=True)
 
     def finish(self, task: LanguageModelling, steps: int) -> None:

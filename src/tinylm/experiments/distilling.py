@@ -26,7 +26,7 @@ from tinylm.config import (
 )
 from tinylm.config.places import MOVABLE, with_absolute_paths
 from tinylm.data.corpora import open_corpus
-from tinylm.data.windows import TokenWindows, windows_of
+from tinylm.data.windows import Windows, windows_of
 from tinylm.errors import CompressionError, ConfigError, DataError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.compressing import new_run
@@ -67,6 +67,7 @@ from tinylm.model.masks import CHANGE as MASK
 from tinylm.planning.parameters import parameter_counts
 from tinylm.reading import signed
 from tinylm.registry import DISTILLATIONS
+from tinylm.tasks.carried import carried
 from tinylm.tasks.distillation.base import Distillation, Lesson
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.base import Tokenizer
@@ -204,6 +205,11 @@ def begin(
     kind: type[Distillation] = DISTILLATIONS.load(method)
     config = replace(config, training=kind.suited(config.training))
     data = prepare_data(config, console)
+    if kind.from_teacher and data.train.header.pairs:
+        raise ConfigError(
+            f"--method {method}: in {kind.noun} a teacher goes on with the beginnings of stories, "
+            f"and data.corpus = {config.data.corpus} holds pairs: take another --method"
+        )
     source = _source(lm)
     check_same_tokenizer(lm.tokenizer, data, source)
     config = resolve(config, data)
@@ -252,13 +258,14 @@ class Lessons(Course):
     def task(
         self,
         tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
+        windows: Windows,
+        validation: Windows,
         batch_size: int,
         subset: Sequence[int] | None,
     ) -> LanguageModelling:
         """Return the task; arguments as of ``Distillation``."""
-        task = self.kind(
+        kind = carried(self.kind) if self.carry_state else self.kind
+        task = kind(
             self.lesson, tokenizer, windows, validation, batch_size, subset, measure_training=True
         )
         task.source = self.source
@@ -297,6 +304,7 @@ def lessons_of(context: Context, data: PreparedData) -> Lessons | None:
     return Lessons(
         train=train,
         has_start=written.get("start") is not None,
+        carry_state=config.training.carry_state,
         kind=kind,
         lesson=lesson,
         source=data.train.header.corpus,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tinylm.config import RunConfig, TrainingConfig
-from tinylm.data.windows import ShuffledOrder, TokenWindows, windows_of
+from tinylm.data.windows import ShuffledOrder, Windows, windows_of
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Console, threads
@@ -34,6 +34,7 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
 
     Returns:
         ``steps``, ``epochs``, ``tokens_seen`` and ``windows_per_epoch``, as in the run's result;
+        ``unit``, what a window is called;
         ``validations`` and ``snapshots``, their numbers; ``seconds_a_step`` and
         ``seconds_a_validation``, both measured, and whether the first was ``disturbed``;
         ``tokens_per_second`` in training; and ``seconds`` of steps and validations together.
@@ -44,7 +45,8 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
     """
     data = prepare_data(config, console)
     config = resolve(config, data)
-    windows = windows_of(data.train, config.model, view=config.training.view)
+    learn_source, view = config.training.learn_source, config.training.view
+    windows = windows_of(data.train, config.model, learn_source=learn_source, view=view)
     validation = windows_of(data.validation, config.model)
     steps = total_steps(config.training, len(windows))
     tokens, epochs = _seen(config.training, windows, steps)
@@ -69,6 +71,7 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
         "epochs": epochs,
         "tokens_seen": tokens,
         "windows_per_epoch": len(windows),
+        "unit": windows.noun,
         "validations": validations,
         "snapshots": len(snapshot_steps(config.training.snapshots, steps)),
         "seconds_a_step": step.median,
@@ -79,7 +82,7 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
     }
 
 
-def _seen(config: TrainingConfig, windows: TokenWindows, steps: int) -> tuple[int, float]:
+def _seen(config: TrainingConfig, windows: Windows, steps: int) -> tuple[int, float]:
     """Return the tokens predicted in so many steps, and the epochs."""
     order = ShuffledOrder(len(windows), config.batch_size, config.seed)
     whole, rest = divmod(steps, steps_per_epoch(config, len(windows)))
@@ -91,7 +94,7 @@ def _seen(config: TrainingConfig, windows: TokenWindows, steps: int) -> tuple[in
 
 
 def _step(
-    training_step: TrainingStep[GenerativeModel], windows: TokenWindows, config: TrainingConfig
+    training_step: TrainingStep[GenerativeModel], windows: Windows, config: TrainingConfig
 ) -> Callable[[], None]:
     """Return a function that takes one optimizer step, on other windows each time."""
     order = ShuffledOrder(len(windows), config.batch_size, config.seed)
@@ -110,8 +113,8 @@ def _step(
 
 def _validation(
     training_step: TrainingStep[GenerativeModel],
-    windows: TokenWindows,
-    validation: TokenWindows,
+    windows: Windows,
+    validation: Windows,
     config: RunConfig,
 ) -> Callable[[], None]:
     """Return a function that does what every validation does: as many windows of both splits."""
@@ -120,7 +123,7 @@ def _validation(
 
     def validate() -> None:
         with autocast(training_step.precision, training_step.device):
-            for split, chosen in ((validation, subset), (windows, sample)):
+            for split, chosen in ((validation, subset), (windows.judged, sample)):
                 split_loss(training_step.model, split, config.evaluation.batch_size, chosen)
 
     return validate

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from tinylm.config import DataConfig, RunConfig, to_dict
-from tinylm.data.corpora import Corpus, open_corpus
-from tinylm.data.token_files import TokenFile, write_token_file
+from tinylm.data.corpora import Corpus, PairCorpus, holds_pairs, open_corpus
+from tinylm.data.token_files import TokenFile, write_pair_file, write_token_file
 from tinylm.data.vectors import (
     VectorTable,
     embedding_matrix,
@@ -34,7 +34,7 @@ from tinylm.experiments.context import Console
 from tinylm.locks import locked
 from tinylm.model.base import GenerativeModel, build
 from tinylm.planning.limits import refuse_model
-from tinylm.registry import TOKENIZERS
+from tinylm.registry import MODELS, TOKENIZERS
 from tinylm.tasks.carried import refuse_carrying
 from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
 from tinylm.training.precision import resolve_device, resolve_precision
@@ -64,8 +64,11 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
     # Before the text is worked on:
     refuse_model(config.model)  # with the smallest vocabulary
     config.vectors.resolved_source  # noqa: B018
+    pairs = holds_pairs(config.data.corpus)
     if config.training.carry_state:
-        refuse_carrying(config.model, config.training)
+        refuse_carrying(config.model, config.training, pairs)
+    if config.training.learn_source:
+        _refuse_learning_sources(config, pairs)
     corpus = open_corpus(config.data)
     folder = _cache_folder(config.data, corpus)
     settings = json.dumps(to_dict(config.tokenizer), sort_keys=True)
@@ -84,6 +87,25 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
         _encode(corpus, folder, tokenizer, "validation", console),
         folder,
     )
+
+
+def _refuse_learning_sources(config: RunConfig, pairs: bool) -> None:
+    """Refuse to learn sources where there are none, or where they are read as a whole.
+
+    Raises:
+        ConfigError: naming the settings.
+    """
+    corpus, kind = config.data.corpus, config.model.kind
+    if not pairs:
+        raise ConfigError(
+            f"training.learn_source = true has no effect with data.corpus = {corpus}, whose texts "
+            "have no source: leave it out, or give data.corpus=pairs"
+        )
+    if MODELS.load(kind).needs_source:
+        raise ConfigError(
+            f"training.learn_source = true has no effect with model.kind = {kind}, which reads a "
+            "source as a whole and predicts none of it: leave it out"
+        )
 
 
 def encoded_split(
@@ -111,9 +133,15 @@ def _encode(
     corpus: Corpus, folder: Path, tokenizer: Tokenizer, split: str, console: Console
 ) -> TokenFile:
     def encode(path: Path) -> None:
-        stories = corpus.train() if split == "train" else corpus.validation()
+        named = (tokenizer, corpus.fingerprint(), split)
         with console.task(f"Encoding the {split} split") as done:
-            write_token_file(path, stories, tokenizer, corpus.fingerprint(), split, progress=done)
+            if isinstance(corpus, PairCorpus):
+                pairs = corpus.train_pairs() if split == "train" else corpus.validation_pairs()
+                texts = ((pair.source, pair.target) for pair in pairs)
+                write_pair_file(path, texts, *named, progress=done)
+            else:
+                stories = corpus.train() if split == "train" else corpus.validation()
+                write_token_file(path, stories, *named, progress=done)
 
     def read(path: Path) -> TokenFile:
         return TokenFile(path, tokenizer, corpus.fingerprint())

@@ -20,7 +20,7 @@ from tinylm.checkpoint import load_checkpoint, step_of
 from tinylm.compression.masking import Masking, held_share, targets
 from tinylm.compression.pruner import Pruner, refuse_share
 from tinylm.config import to_dict
-from tinylm.data.windows import TokenWindows, windows_of
+from tinylm.data.windows import Windows, windows_of
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.compressing import (
@@ -222,9 +222,7 @@ def prune_run(context: Context, lm: LanguageModel, asked: Pruning) -> PrunedRun:
     return PrunedRun(LanguageModel(model.eval(), lm.tokenizer, lm.source), losses, record, rest)
 
 
-def _calibration(
-    ids: Tensor | None, asked: Pruning, windows: TokenWindows
-) -> dict[str, Any] | None:
+def _calibration(ids: Tensor | None, asked: Pruning, windows: Windows) -> dict[str, Any] | None:
     if ids is None:
         return None
     count, length = ids.shape

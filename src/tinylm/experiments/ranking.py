@@ -192,10 +192,19 @@ def beginnings(
 ) -> list[list[int]]:
     """Return ``<sos>`` and the first tokens of every story that has more of them.
 
+    Of pairs, they are ``<sos>`` and every source that has no more of them.
+
     Raises:
         ConfigError: if none has, naming the setting.
     """
     starts = []
+    if stories.pairs is not None:
+        short = [i for i in range(len(stories)) if stories.pairs[i, 0] <= tokens + 1]
+        if not short:
+            raise ConfigError(
+                f"{setting}{tokens}: no source of {stories.path} has so few tokens; give more"
+            )
+        return [stories.beginning(i, tokens + 1) for i in short]
     for i in range(len(stories)):
         story = stories.story(i)
         if len(story) > tokens + 2:  # <sos> and <eos>

@@ -19,7 +19,7 @@ from tinylm.compression.masking import Masking
 from tinylm.compression.pruner import Pruner
 from tinylm.config import TrainingConfig, from_dict, to_dict
 from tinylm.config.pruning import Calibrated
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import Windows
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.compressing import calibration_windows, size_of, write_record
@@ -28,6 +28,7 @@ from tinylm.experiments.courses import Course
 from tinylm.experiments.preparation import PreparedData
 from tinylm.experiments.records import Compressed, history, read_compression
 from tinylm.registry import PRUNERS
+from tinylm.tasks.carried import carried
 from tinylm.tasks.gradual_pruning import Curve, GradualPruning
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.base import Tokenizer
@@ -107,8 +108,8 @@ class Retrained(Course):
     def task(
         self,
         tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
+        windows: Windows,
+        validation: Windows,
         batch_size: int,
         subset: Sequence[int] | None,
     ) -> LanguageModelling:
@@ -121,7 +122,8 @@ class Retrained(Course):
                 f"{steps:,} steps: the share that is pruned rises over the first "
                 f"{self.curve.last:,}; give as many at least"
             )
-        return GradualPruning(self.curve, tokenizer, windows, validation, batch_size, subset)
+        kind = carried(GradualPruning) if self.carry_state else GradualPruning
+        return kind(self.curve, tokenizer, windows, validation, batch_size, subset)
 
     def finish(self, task: LanguageModelling, steps: int) -> None:
         """Write compression.json again, with what is true of the trained weights.
@@ -187,5 +189,10 @@ def retraining_of(context: Context, data: PreparedData) -> Retrained | None:
             rising["last"],
         )
     return Retrained(
-        train=data.train, has_start=True, context=context, written=written, curve=curve
+        train=data.train,
+        has_start=True,
+        carry_state=context.config.training.carry_state,
+        context=context,
+        written=written,
+        curve=curve,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from tinylm.config import RunConfig
-from tinylm.data.windows import Batch, TokenWindows
+from tinylm.data.windows import Batch, Windows
 from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes, tensor_bytes
 from tinylm.model.base import GenerativeModel, build
 from tinylm.tasks.language_modelling import next_token_loss
@@ -62,7 +62,7 @@ def step_memory(config: RunConfig, batches: Sequence[Batch]) -> StepMemory:
     return StepMemory(resting + peak, resting + gradients, saved)
 
 
-def first_batches(windows: TokenWindows, batch_size: int, count: int) -> list[Batch]:
+def first_batches(windows: Windows, batch_size: int, count: int) -> list[Batch]:
     """Return batches of the first windows, beginning again where there are too few."""
     return [
         windows.batch([i % len(windows) for i in range(n * batch_size, (n + 1) * batch_size)])

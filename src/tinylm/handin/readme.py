@@ -161,7 +161,7 @@ def _commands(subject: Subject) -> Iterator[str]:
     yield ""
     if subject.text is not None:
         yield f"The text: {escaped(subject.text)}"
-    if config.data.corpus == "files":
+    if config.data.path is not None:
         yield (
             "It is not in this zip: set `data.path` in `config.yaml` to the folder or file in "
             "which it lies."

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ from tinylm.errors import ConfigError
 from tinylm.model.base import CarriedState, GenerativeModel
 from tinylm.registry import MODELS
 from tinylm.tasks.language_modelling import LanguageModelling
+
+Kind = TypeVar("Kind", bound=LanguageModelling)
 
 
 class CarriedLanguageModelling(LanguageModelling):
@@ -80,8 +82,24 @@ class CarriedLanguageModelling(LanguageModelling):
         self._state, self._restored = None, dict(tensors) or None
 
 
-def refuse_carrying(model: ModelConfig, training: TrainingConfig) -> None:
+def carried(kind: type[Kind]) -> type[Kind]:
+    """Return a kind of language modelling that carries states, and is otherwise as it is.
+
+    Args:
+        kind: whose loss is that of language modelling: the next token alone.
+    """
+    if kind is LanguageModelling:
+        return cast("type[Kind]", CarriedLanguageModelling)
+    return cast("type[Kind]", type(f"Carried{kind.__name__}", (kind, CarriedLanguageModelling), {}))
+
+
+def refuse_carrying(model: ModelConfig, training: TrainingConfig, pairs: bool = False) -> None:
     """Refuse to carry a state where there is none, or where it cannot be.
+
+    Args:
+        model: that would carry it.
+        training: its settings.
+        pairs: whether it is trained on pairs.
 
     Raises:
         ConfigError: naming the settings.
@@ -95,6 +113,11 @@ def refuse_carrying(model: ModelConfig, training: TrainingConfig) -> None:
         raise ConfigError(
             f"training.carry_state = true has no effect with model.kind = {model.kind}, which has "
             f"no state of constant size: leave it out, or give model.kind={' or '.join(carrying)}"
+        )
+    if pairs:
+        raise ConfigError(
+            "training.carry_state = true has no effect on pairs, each of which is read alone: "
+            "leave it out"
         )
     if training.gradient_checkpointing:
         raise ConfigError(

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from tinylm.compression.masking import Masking, cubic_share, targets
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import Windows
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.model.base import GenerativeModel
 from tinylm.model.masks import hold
@@ -54,8 +54,8 @@ class GradualPruning(LanguageModelling):
         self,
         curve: Curve,
         tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
+        windows: Windows,
+        validation: Windows,
         batch_size: int,
         subset: Sequence[int] | None,
     ) -> None:
@@ -87,4 +87,5 @@ class GradualPruning(LanguageModelling):
 
     def restore(self, state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """Resume from what ``state`` returned."""
+        super().restore(state, tensors)
         self.pruned_loss = state["pruned_loss"]

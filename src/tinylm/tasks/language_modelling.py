@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from tinylm.data.windows import IGNORED, Batch, TokenWindows
+from tinylm.data.windows import IGNORED, Batch, Windows
 from tinylm.evaluation.perplexity import SplitLoss, split_loss
 from tinylm.model.base import GenerativeModel, Model
 from tinylm.tokenizers.base import Tokenizer
@@ -22,13 +22,16 @@ def next_token_loss(model: Model, batch: Batch) -> tuple[Tensor, int]:
 
 
 class LanguageModelling(Task[GenerativeModel, Batch]):
-    """Windows over the joined stories of a training split, and of a validation split."""
+    """Windows over the joined stories of a training split, or its pairs; and of a validation split.
+
+    What of a pair is learned is its windows' to say (``data.windows.PairRows``).
+    """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
+        windows: Windows,
+        validation: Windows,
         batch_size: int,
         subset: Sequence[int] | None = None,
         measure_training: bool = False,
@@ -54,7 +57,7 @@ class LanguageModelling(Task[GenerativeModel, Batch]):
         self.losses: dict[str, SplitLoss] = {}
         """What the last validation measured: ``validation``, and ``training`` where it is."""
         self.source = windows.tokens.header.corpus
-        self.longest = windows.context_length
+        self.longest = windows.longest
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -78,6 +81,6 @@ class LanguageModelling(Task[GenerativeModel, Batch]):
         """Return the loss of the sample, in nats a token, or None: it is not measured."""
         if not self.measure_training:
             return None
-        loss = split_loss(model, self.windows, self.batch_size, self.sample)
+        loss = split_loss(model, self.windows.judged, self.batch_size, self.sample)
         self.losses["training"] = loss
         return loss.mean

@@ -14,10 +14,16 @@ to them, and are to this module.
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 import unicodedata
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tinylm.tokenizers.characters import BETWEEN, FILLED, LETTER, OTHER
 
 _WHITE = frozenset("\t\n\r \xa0\u1680\u2028\u2029\u202f\u205f\u3000") | frozenset(
     map(chr, range(0x2000, 0x200B))
@@ -27,7 +33,7 @@ _CHINESE = (
     *((0x2B740, 0x2B81F), (0x2B920, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F)),
 )
 _DROPPED = ("Cc", "Cf", "Co", "Cs")
-_ASCII_CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ASCII_CONTROL = bytes((*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F))
 _MARKS = re.escape(string.punctuation)
 _ASCII_WORD = re.compile(rf"[^\s{_MARKS}]+|[{_MARKS}]", re.ASCII)
 
@@ -89,17 +95,35 @@ class WordRule:
     strip_accents: bool = False
     """Whether accents are stripped."""
 
-    def split(self, text: str) -> list[str]:
-        """Return the words of a text."""
+    def cleaned(self, text: str) -> bytes:
+        """Return the UTF-8 of a text without what is lost, ready to be cut."""
         if text.isascii():
-            if _ASCII_CONTROL.search(text):
-                text = _ASCII_CONTROL.sub("", text)
-            if self.lowercase:
-                text = text.lower()
-            return _ASCII_WORD.findall(text)
+            return (
+                (text.lower() if self.lowercase else text).encode().translate(None, _ASCII_CONTROL)
+            )
         text = text.translate(_CLEANED)
         if self.strip_accents:
             text = unicodedata.normalize("NFD", text).translate(_UNMARKED)
         if self.lowercase:
             text = text.translate(_LOWER)
-        return text.translate(_APART).split()
+        return text.encode()
+
+    def split(self, text: str) -> list[str]:
+        """Return the words of a text."""
+        cleaned = self.cleaned(text).decode()
+        if cleaned.isascii():
+            return _ASCII_WORD.findall(cleaned)
+        return cleaned.translate(_APART).split()
+
+
+@functools.cache
+def kinds_of_characters() -> npt.NDArray[np.uint8]:
+    """Return the kind of each code point of a cleaned text for ``splitting.BERT``, (0x110000,)."""
+    kinds = np.full(0x110000, LETTER, np.uint8)
+    for codes in FILLED:
+        kinds[codes.start : codes.stop] = [
+            OTHER if is_mark(chr(code)) else LETTER for code in codes
+        ]
+    kinds[[ord(character) for character in "\t\n\r "]] = BETWEEN
+    kinds.flags.writeable = False
+    return kinds

@@ -132,7 +132,13 @@ class BPETokenizer:
         table.add(texts)
         names = [name.encode() for name in (*SPECIAL_TOKENS, *config.special_tokens)]
         tokens = [*names, *alphabet]
-        learned = learn(*table.words(), tokens, first, config.vocab_size, config.min_frequency)
+        content, bounds, uses = table.words()
+        ids = np.zeros(256, np.int32)
+        for token in range(first, len(tokens)):
+            ids[tokens[token][0]] = token
+        learned = learn(
+            *(ids[content], bounds, uses, tokens, first, config.vocab_size, config.min_frequency)
+        )
         ranks: dict[tuple[int, int], None] = {}
         for left, right, token in learned:
             if token == len(tokens):

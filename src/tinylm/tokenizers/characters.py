@@ -13,15 +13,17 @@ import unicodedata
 import numpy as np
 import numpy.typing as npt
 
-INSIDE, LETTER, NUMBER, OTHER, APOSTROPHE, SPACE, WHITE, BREAK = range(8)
+INSIDE, LETTER, NUMBER, OTHER, APOSTROPHE, SPACE, WHITE, BREAK, BETWEEN = range(9)
 """``INSIDE`` is a byte of UTF-8 that no character begins with; then letters, numbers, what is
 neither nor white space, of which the apostrophe is told apart; the space, other white space, and
-of that ``\\n`` and ``\\r``."""
+of that ``\\n`` and ``\\r``. ``BETWEEN`` is what stands in no word, where white space does not."""
 _WHITE = "\t\v\f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(
     map(chr, range(0x2000, 0x200B))
 )
+WHITE_SPACE = " \n\r" + _WHITE
+"""All characters of white space."""
 _BY_CATEGORY = {"L": LETTER, "N": NUMBER}
-_FILLED = (range(0x40000), range(0xE0000, 0xE1000))
+FILLED = (range(0x40000), range(0xE0000, 0xE1000))
 """No letter and no number lies elsewhere: planes 4 to 13 are empty, 15 and 16 private."""
 
 
@@ -29,7 +31,7 @@ _FILLED = (range(0x40000), range(0xE0000, 0xE1000))
 def kinds_of_characters() -> npt.NDArray[np.uint8]:
     """Return the kind of each code point, (0x110000,)."""
     kinds = np.full(0x110000, OTHER, np.uint8)
-    for codes in _FILLED:
+    for codes in FILLED:
         kinds[codes.start : codes.stop] = [
             _BY_CATEGORY.get(unicodedata.category(chr(code))[0], OTHER) for code in codes
         ]

@@ -39,6 +39,10 @@ PATTERNS = {
 """The rules by name, as expressions for those who have an engine for them."""
 RULES = {name: number for number, name in enumerate(PATTERNS)}
 """The number by which the functions know a rule."""
+BERT = len(RULES)
+"""The number of BERT's rule, which works on kinds of its own (``bert_words``)."""
+MARKED = BERT + 1
+"""The number of SentencePiece's rule, which works on kinds of its own (``metaspace``)."""
 _GPT2 = RULES["gpt2"]
 _DIGITS = 3  # of a word by the rule of cl100k
 _CAPITAL = 32  # bit in which a capital letter of ASCII differs from a small one
@@ -63,7 +67,7 @@ def word_end(rule: int, text: Sequence[int], kinds: Sequence[int], start: int, s
     """Return where the word ends that begins at ``start``.
 
     Args:
-        rule: of ``RULES``.
+        rule: of ``RULES``, ``BERT`` or ``MARKED``.
         text: bytes of UTF-8.
         kinds: of the bytes.
         start: the first byte of a character.
@@ -71,6 +75,10 @@ def word_end(rule: int, text: Sequence[int], kinds: Sequence[int], start: int, s
     """
     if rule == _GPT2:
         return gpt2_end(text, kinds, start, stop)
+    if rule == BERT:
+        return bert_end(kinds, start, stop)
+    if rule == MARKED:
+        return run_end(kinds, start + 1, stop, LETTER, LETTER)
     return cl100k_end(text, kinds, start, stop)
 
 
@@ -90,6 +98,13 @@ def gpt2_end(text: Sequence[int], kinds: Sequence[int], start: int, stop: int) -
     if kind < SPACE:
         return run_end(kinds, begin, stop, OTHER, APOSTROPHE)
     return white_end(kinds, start, run_end(kinds, start, stop, SPACE, BREAK), stop)
+
+
+def bert_end(kinds: Sequence[int], start: int, stop: int) -> int:
+    """Return the end of a word by the rule of BERT: marks are words, all else goes together."""
+    if kinds[start] == LETTER:
+        return run_end(kinds, start, stop, LETTER, LETTER)
+    return run_end(kinds, start + 1, stop, INSIDE, INSIDE)
 
 
 def cl100k_end(text: Sequence[int], kinds: Sequence[int], start: int, stop: int) -> int:

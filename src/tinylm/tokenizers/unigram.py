@@ -27,7 +27,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -43,9 +42,9 @@ from tinylm.tokenizers import unigram_file, unigram_hugging_face
 from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK, UNK_ID, TokenizerSettings, checked_id
 from tinylm.tokenizers.lattice import Edge, Lattice, Uniform
 from tinylm.tokenizers.lattice import Path as Segmentation
-from tinylm.tokenizers.splitting import RULES, split
+from tinylm.tokenizers.splitting import MARKED, RULES, split
 from tinylm.tokenizers.unigram_cutting import Cutter
-from tinylm.tokenizers.utf8 import to_text
+from tinylm.tokenizers.utf8 import to_bytes, to_text
 from tinylm.value_types import FROZEN, Int, PositiveInt
 
 if TYPE_CHECKING:
@@ -106,10 +105,13 @@ class UnigramTokenizer:
             content.unknown_score,
             len(self._special) if bytes_too else None,
         )
+        self._spaces = content.spaces
+        self._first_piece = first
+        written = to_bytes if content.spaces is None else content.spaces.piece_bytes
         self._bytes = [
             *(b"" for _ in self._special),
             *(bytes([byte]) for byte in range(len(bytes_too))),
-            *(piece.encode("utf-8", "replace") for piece in content.pieces),
+            *map(written, content.pieces),
         ]
         self._bytes[UNK_ID] = UNK.encode()
         self._kept: dict[bytes, list[int]] = {}
@@ -148,18 +150,14 @@ class UnigramTokenizer:
             DataError: if no character is frequent enough.
         """
         # Here, not above: settings are read without numba.
+        from tinylm.tokenizers.counted_words import Words
         from tinylm.tokenizers.loops.counting import WordTable
-        from tinylm.tokenizers.unigram_training import Plan, of_known, train
+        from tinylm.tokenizers.unigram_seeds import known_parts
+        from tinylm.tokenizers.unigram_training import Plan, train
 
         table = WordTable(RULES[config.split])
         table.add(texts)
-        content, bounds, counts = table.words()
-        whole = content.tobytes()
-        words = {
-            whole[start:end].decode(): count
-            for (start, end), count in zip(pairwise(bounds.tolist()), counts.tolist(), strict=True)
-        }
-        known, words = of_known(words, config.min_frequency)
+        known, words = known_parts(Words.of_table(table), config.min_frequency)
         if not known:
             raise DataError(
                 f"no character of the training texts occurs {config.min_frequency} times: give "
@@ -167,12 +165,12 @@ class UnigramTokenizer:
             )
         names = len(SPECIAL_TOKENS) + len(config.special_tokens)
         byte_count = len(unigram_file.BYTES) if config.byte_fallback else 0
-        least = names + byte_count + len(known)
+        least = names + byte_count + known
         if config.vocab_size < least:
             also = f", {byte_count} bytes" if byte_count else ""
             raise ConfigError(
                 f"tokenizer.vocab_size = {config.vocab_size} has no room for the alphabet, "
-                f"{len(known)} characters beside {names} special tokens{also}: set it to {least} "
+                f"{known} characters beside {names} special tokens{also}: set it to {least} "
                 "or more"
             )
         plan = Plan(
@@ -219,12 +217,16 @@ class UnigramTokenizer:
         if self._compiled is None:
             from tinylm.tokenizers.loops.numbering import Encoder
 
-            self._compiled = Encoder(RULES[self._content.split], self._cutter)
+            if self._spaces is None:
+                self._compiled = Encoder(RULES[self._content.split], self._cutter)
+            else:
+                spaces = self._spaces
+                self._compiled = Encoder(MARKED, self._cutter, spaces.kinds(), spaces.cleaned)
         return self._compiled(texts)
 
     def _encode_plain(self, text: str) -> list[int]:
         ids: list[int] = []
-        for word in split(text, RULES[self._content.split]):
+        for word in self._split(text):
             known = self._kept.get(word)
             if known is None:
                 if len(self._kept) >= _KEPT:
@@ -233,16 +235,22 @@ class UnigramTokenizer:
             ids += known
         return ids
 
+    def _split(self, text: str) -> list[bytes]:
+        """Return the words of a text, with ``▁`` for spaces if the rule has it so."""
+        if self._spaces is not None:
+            return self._spaces.split(text)
+        return split(text, RULES[self._content.split])
+
     # --- all segmentations ---
 
     def lattice(self, text: str) -> Lattice:
-        """Return all segmentations of a text; places are those of its characters.
+        """Return all segmentations of a text; places are those of the characters of its words.
 
         An unknown character is an edge with the id of ``<unk>``.
         """
         edges: list[Edge] = []
         place = 0
-        for word in split(text, RULES[self._content.split]):
+        for word in self._split(text):
             characters = word.decode()
             edges += self._cutter.edges(characters, place)
             place += len(characters)
@@ -256,7 +264,7 @@ class UnigramTokenizer:
         ids: list[int] = []
         edges = deque(segmentation.edges)
         place = 0
-        for content in split(text, RULES[self._content.split]):
+        for content in self._split(text):
             word = content.decode()
             path = []
             while edges and edges[0].start < place + len(word):
@@ -294,7 +302,7 @@ class UnigramTokenizer:
         counts: Counter[str] = Counter()
         if not self._content.byte_fallback:
             for text in texts:
-                for word in split(text, RULES[self._content.split]):
+                for word in self._split(text):
                     if UNK_ID in self._cutter(word):
                         counts[word.decode()] += 1
         return counts
@@ -306,7 +314,8 @@ class UnigramTokenizer:
         others; where unknown characters are bytes none is lacking.
         """
         content = self._content
-        lacking = [character for word in words for character in word]
+        cut = [part.decode() for word in words for part in self._split(word)]
+        lacking = [character for part in cut for character in part]
         lacking = [character for character in lacking if character not in content.pieces]
         if content.byte_fallback or not lacking:
             return self
@@ -322,9 +331,15 @@ class UnigramTokenizer:
         Raises:
             DataError: if an id is not of this vocabulary.
         """
-        return to_text(
-            b"".join([self._bytes[checked_id(token, self.vocab_size)] for token in map(int, ids)])
-        )
+        tokens = [checked_id(token, self.vocab_size) for token in map(int, ids)]
+        parts = [self._bytes[token] for token in tokens]
+        if self._spaces is None:
+            return to_text(b"".join(parts))
+        ordinary = (i for i, token in enumerate(tokens) if self._bytes[token])
+        first = next(ordinary, 0)
+        if parts and tokens[first] >= self._first_piece:
+            parts[first] = self._spaces.first_bytes(self._vocabulary[tokens[first]])
+        return self._spaces.text(to_text(b"".join(parts)))
 
     def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
         """Return the readable text of each row."""
@@ -365,6 +380,8 @@ class UnigramTokenizer:
         content = self._content
         parts = [unigram_file.KIND, content.split, content.byte_fallback, content.unknown_score]
         scores = list(content.pieces.values())
+        if self._spaces is not None:
+            parts.append([self._spaces.prepend, self._spaces.cut, self._spaces.at_white_space])
         return fingerprint_of([*parts, self._vocabulary, scores])
 
     # --- files ---

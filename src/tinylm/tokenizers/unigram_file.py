@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -16,9 +16,12 @@ from tinylm.reading import checked, refusal
 from tinylm.reading.shapes import Refuse
 from tinylm.tokenizers import files
 from tinylm.tokenizers.base import SPECIAL_TOKENS, read_special_tokens
+from tinylm.tokenizers.metaspace import Metaspace
 from tinylm.tokenizers.splitting import RULES
 
 KIND = "unigram"
+METASPACE = "metaspace"
+"""The rule of a tokenizer that writes spaces as ``▁``."""
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 """The names of the bytes that unknown characters become."""
 UNKNOWN_PENALTY = 10.0
@@ -30,7 +33,7 @@ class Content:
     """What a file says."""
 
     split: str
-    """Rule by which text is cut into words."""
+    """Rule by which text is cut into words: of ``splitting.RULES``, or ``METASPACE``."""
     byte_fallback: bool
     """Whether unknown characters become bytes, else ``<unk>``."""
     pieces: Mapping[str, float]
@@ -42,6 +45,15 @@ class Content:
     not known."""
     special: tuple[str, ...] = ()
     """Special tokens beside the standard ones."""
+    spaces: Metaspace | None = None
+    """How spaces are written where the rule is ``METASPACE``."""
+
+
+class _Spaces(TypedDict):
+    prepend: Literal["always", "first", "never", "added"]
+    cut: bool
+    at_white_space: bool
+    dropped: Literal["marks", "space", "nothing"]
 
 
 class _Values(TypedDict):
@@ -50,6 +62,7 @@ class _Values(TypedDict):
     unknown_score: float
     min_frequency: int | None
     special_tokens: list[Any]
+    spaces: NotRequired[_Spaces]
     pieces: list[str]
     scores: list[float]
 
@@ -65,6 +78,14 @@ def check(content: Content, refuse: Refuse) -> None:
     Raises:
         TinylmError: ``refuse``'s, naming the first piece that does not fit.
     """
+    if content.split not in (*RULES, METASPACE):
+        known = " or ".join((*RULES, METASPACE))
+        raise refuse(f"split is {shown(content.split)}, but {known} is needed")
+    if (content.split == METASPACE) != (content.spaces is not None):
+        raise refuse(f"spaces belongs to the rule {METASPACE}, and that to it: split and spaces")
+    spaces = content.spaces
+    if spaces is not None and spaces.prepend == "added" and (spaces.cut or spaces.at_white_space):
+        raise refuse("spaces.prepend is 'added', but then texts are one word: nothing else cuts")
     if not content.pieces:
         raise refuse("the vocabulary holds no piece")
     names = {*SPECIAL_TOKENS, *content.special}
@@ -100,7 +121,7 @@ def write(path: str | Path, content: Content) -> None:
     Raises:
         DataError: if it cannot be written.
     """
-    values = {
+    values: dict[str, Any] = {
         "split": content.split,
         "byte_fallback": content.byte_fallback,
         "unknown_score": content.unknown_score,
@@ -109,6 +130,8 @@ def write(path: str | Path, content: Content) -> None:
         "pieces": list(content.pieces),
         "scores": list(content.pieces.values()),
     }
+    if content.spaces is not None:
+        values["spaces"] = asdict(content.spaces)
     files.write(path, KIND, values)
 
 
@@ -120,8 +143,7 @@ def read(path: str | Path) -> Content:
     """
     refuse = refusal(path, DataError, files.ADVICE)
     values = checked(_Values, files.read(path, KIND), refuse)
-    if values["split"] not in RULES:
-        raise refuse(f"split is {shown(values['split'])}, but {' or '.join(RULES)} is needed")
+    spaces = values.get("spaces")
     content = Content(
         split=values["split"],
         byte_fallback=values["byte_fallback"],
@@ -129,6 +151,7 @@ def read(path: str | Path) -> Content:
         unknown_score=values["unknown_score"],
         min_frequency=values["min_frequency"],
         special=read_special_tokens(values["special_tokens"], refuse),
+        spaces=None if spaces is None else Metaspace(**spaces),
     )
     check(content, refuse)
     return content

@@ -12,11 +12,13 @@ from typing import Any
 from tinylm.errors import shown
 from tinylm.reading import checked
 from tinylm.reading.shapes import Refuse
-from tinylm.tokenizers import hugging_face
+from tinylm.tokenizers import hugging_face, metaspace_hugging_face
 from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK, UNK_ID
+from tinylm.tokenizers.metaspace import Metaspace
 from tinylm.tokenizers.splitting import PATTERNS
 from tinylm.tokenizers.unigram_file import (
     BYTES,
+    METASPACE,
     UNKNOWN_PENALTY,
     Content,
     check,
@@ -33,7 +35,7 @@ def written(content: Content) -> dict[str, Any]:
     special = (*SPECIAL_TOKENS, *content.special)
     others = [*special, *(BYTES if content.byte_fallback else ())]
     least = content.unknown_score + UNKNOWN_PENALTY
-    return hugging_face.written(
+    whole = hugging_face.written(
         {
             "type": "Unigram",
             "unk_id": UNK_ID,
@@ -46,12 +48,16 @@ def written(content: Content) -> dict[str, Any]:
         special,
         {
             "type": "Split",
-            "pattern": {"Regex": PATTERNS[content.split]},
+            "pattern": {"Regex": PATTERNS.get(content.split, "")},
             "behavior": "Isolated",
             "invert": False,
         },
         _DECODER if content.byte_fallback else _NO_BYTES_DECODER,
     )
+    if content.spaces is not None:
+        byte_fallback = content.byte_fallback
+        whole |= metaspace_hugging_face.written(content.spaces, byte_fallback=byte_fallback)
+    return whole
 
 
 def read(content: dict[str, Any], refuse: Refuse) -> Content:
@@ -66,8 +72,7 @@ def read(content: dict[str, Any], refuse: Refuse) -> Content:
     Raises:
         TinylmError: ``refuse``'s, naming what does not fit.
     """
-    hugging_face.refuse_frame(content, refuse)
-    split = _rule_of(content.get("pre_tokenizer"), refuse)
+    split, spaces = _rule_of(content, refuse)
     model = hugging_face.model_of(content, refuse)
     taken = {"alpha": (None,), "nbest_size": (None,), "byte_fallback": (None, False, True)}
     hugging_face.refuse_steps(model, taken, lambda what: refuse(f"model.{what}"))
@@ -93,6 +98,7 @@ def read(content: dict[str, Any], refuse: Refuse) -> Content:
         pieces={piece: score for piece, score in everything.items() if piece not in names},
         unknown_score=unknown_score(list(everything.values())),
         special=special,
+        spaces=spaces,
     )
     check(held, refuse)
     return held
@@ -111,16 +117,27 @@ def _pairs(vocabulary: Any, refuse: Refuse) -> list[tuple[str, float]]:
     return pairs
 
 
-def _rule_of(pre_tokenizer: Any, refuse: Refuse) -> str:
-    """Return the rule by which a file cuts texts into words that keep their spaces."""
+def _rule_of(content: dict[str, Any], refuse: Refuse) -> tuple[str, Metaspace | None]:
+    """Return the rule by which a file cuts texts into words, and how it writes spaces."""
+    normalizers = metaspace_hugging_face.steps_of(content.get("normalizer"))
+    if any(step.get("type") == "Precompiled" for step in normalizers):
+        raise refuse(
+            "normalizer is 'Precompiled', SentencePiece's compiled table of characters, which has "
+            "no equal here: give a file without it, whose texts are normalised before"
+        )
+    if metaspace_hugging_face.is_meant(content):
+        hugging_face.refuse_frame({**content, "normalizer": None}, refuse)
+        return METASPACE, metaspace_hugging_face.read(content, refuse)
+    hugging_face.refuse_frame(content, refuse)
+    pre_tokenizer = content.get("pre_tokenizer")
     step = pre_tokenizer if isinstance(pre_tokenizer, dict) else {}
     pattern = step.get("pattern")
     expression = pattern.get("Regex") if isinstance(pattern, dict) else None
     plain = step.get("behavior") == "Isolated" and step.get("invert", False) is False
     for name, known in PATTERNS.items():
         if step.get("type") == "Split" and expression == known and plain:
-            return name
+            return name, None
     raise refuse(
         f"pre_tokenizer is {shown(expression or step.get('type'))}, but Split, Isolated, by one of "
-        f"the rules {' and '.join(PATTERNS)} is needed (▁ for spaces, Metaspace, is not read)"
+        f"the rules {' and '.join(PATTERNS)} is needed, or Metaspace"
     )

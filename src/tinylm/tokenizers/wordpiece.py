@@ -10,6 +10,9 @@ whole. Greedy is not best: a vocabulary with ``un``, ``una`` and ``##able`` has 
 Training (``wordpiece_training``) is that of byte-pair encoding with ``##``, or by the gain of
 likelihood.
 
+Two paths give the same ids, as for ``unigram``: plain Python for short texts, and for longer ones a
+compiled loop that finds the words and knows each again (``loops.numbering``).
+
 Ids: special tokens, then pieces. They are those of a ``WordPiece`` model of Hugging Face
 ``tokenizers`` with the same vocabulary.
 
@@ -25,7 +28,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -37,13 +40,20 @@ from tinylm.fingerprints import fingerprint_of
 from tinylm.reading.shapes import Refuse
 from tinylm.tokenizers import wordpiece_file, wordpiece_hugging_face
 from tinylm.tokenizers.base import SPECIAL_TOKENS, UNK_ID, TokenizerSettings, checked_id
-from tinylm.tokenizers.bert_words import WordRule
+from tinylm.tokenizers.bert_words import WordRule, kinds_of_characters
+from tinylm.tokenizers.counted_words import Words
+from tinylm.tokenizers.splitting import BERT
 from tinylm.tokenizers.wordpiece_training import CONTINUES, alphabet, learn
 from tinylm.tokenizers.wordpiece_writer import PieceWriter
 from tinylm.value_types import FROZEN, Int, PositiveInt
 
-_KEPT = 1 << 17
-"""Words that are remembered with their ids."""
+if TYPE_CHECKING:
+    from tinylm.tokenizers.loops.numbering import Encoder
+
+_COMPILED_MIN_CHARS = 1 << 12
+"""Below this plain Python takes less time than loading the compiled loop."""
+_KEPT = 1 << 14
+"""Words that are remembered with their ids on the plain path."""
 
 
 @dataclass(frozen=True, config=FROZEN)
@@ -121,6 +131,8 @@ class WordPieceTokenizer:
         first = len(self._special)
         ids = {piece: first + place for place, piece in enumerate(content.pieces)}
         self._words = _Words(ids, content.longest_word)
+        self._compiled: Encoder | None = None
+        self._integers: npt.NDArray[np.object_] | None = None
 
     Settings = WordPieceSettings
     label = "WordPiece"
@@ -151,14 +163,17 @@ class WordPieceTokenizer:
             ConfigError: if the vocabulary is smaller than the alphabet.
             DataError: if the texts hold no word.
         """
+        # Here, not above: settings are read without numba.
+        from tinylm.tokenizers.loops.counting import WordTable
+
         rule = WordRule(config.lowercase, config.strip_accents)
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(rule.split(text))
-        if not counts:
+        table = WordTable(BERT, kinds_of_characters(), rule.cleaned)
+        table.add(texts)
+        words = Words.of_table(table)
+        if not len(words.uses):
             raise DataError("the training texts hold no word: give more text")
         first = len(SPECIAL_TOKENS) + len(config.special_tokens)
-        characters = alphabet(counts, config.alphabet_size)
+        characters = alphabet(words, config.alphabet_size)
         if config.vocab_size < first + len(characters):
             raise ConfigError(
                 f"tokenizer.vocab_size = {config.vocab_size} has no room for the alphabet, "
@@ -166,7 +181,7 @@ class WordPieceTokenizer:
                 f"special tokens: set it to {first + len(characters)} or more"
             )
         pieces = learn(
-            counts,
+            words,
             characters,
             config.vocab_size - first,
             config.min_frequency,
@@ -186,20 +201,38 @@ class WordPieceTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of ``text``, without framing tokens."""
-        words = self._content.rule.split(text)
-        return list(itertools.chain.from_iterable(map(self._words.__getitem__, words)))
+        if len(text) >= _COMPILED_MIN_CHARS:
+            return self.encode_batch([text])[0]
+        return self._encode_plain(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, without framing tokens."""
-        return [self.encode(text) for text in texts]
+        if sum(map(len, texts)) < _COMPILED_MIN_CHARS:
+            return [self._encode_plain(text) for text in texts]
+        from tinylm.tokenizers.loops.counting import lists
+
+        if self._integers is None:
+            self._integers = np.arange(self.vocab_size).astype(object)
+        return lists(*self.encode_flat(texts), self._integers)
 
     def encode_flat(
         self, texts: Sequence[str]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Return all ids in one array, (tokens,), and the bounds of each text, (texts + 1,)."""
-        rows = [np.array(self.encode(text), np.int32) for text in texts]
-        bounds = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        return np.concatenate([np.empty(0, np.int32), *rows]), bounds
+        if self._compiled is None:
+            from tinylm.tokenizers.loops.numbering import Encoder
+
+            self._compiled = Encoder(
+                BERT,
+                lambda word: self._words.cut(word.decode()),
+                kinds_of_characters(),
+                self._content.rule.cleaned,
+            )
+        return self._compiled(texts)
+
+    def _encode_plain(self, text: str) -> list[int]:
+        words = self._content.rule.split(text)
+        return list(itertools.chain.from_iterable(map(self._words.__getitem__, words)))
 
     def unknown_words(self, texts: Iterable[str]) -> Counter[str]:
         """Return how often each word that is read as ``<unk>`` stands in texts."""

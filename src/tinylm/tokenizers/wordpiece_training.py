@@ -4,7 +4,8 @@ A word begins as its first character and the others with ``##`` before each. The
 neighbours after the other becomes a piece, chosen by a score:
 
 - ``count``: the most frequent pair. That is what Hugging Face's ``WordPieceTrainer`` does, whose
-  trainer is that of BPE. Ties go to the smaller pair of ids.
+  trainer is that of BPE, and so it is here (``loops.bpe_learning``). Ties go to the smaller pair of
+  ids.
 - ``likelihood``: the pair whose count divided by the product of its parts' counts is greatest, the
   gain of likelihood of a unigram model (Schuster and Nakajima 2012). Ties go to the more frequent
   pair, then to the smaller ids.
@@ -19,8 +20,13 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from tinylm.tokenizers.counted_words import Codes, Ints, Words
 
 CONTINUES = "##"
 """Stands before a piece that does not begin a word."""
@@ -28,24 +34,28 @@ Pair = tuple[int, int]
 Score = tuple[float, int, Pair]
 
 
-def alphabet(words: Mapping[str, int], most: int) -> list[str]:
+def alphabet(words: Words, most: int) -> list[str]:
     """Return the pieces that training begins with.
 
     Args:
-        words: how often each stands in the texts.
+        words: of the texts.
         most: how many characters are taken, the most frequent ones, ties by code point.
     """
-    counts: Counter[str] = Counter()
-    for word, uses in words.items():
-        for character in word:
-            counts[character] += uses
-    kept = set(sorted(counts, key=lambda character: (-counts[character], character))[:most])
-    within = {character for word in words for character in _kept(word, kept)[1:]}
-    return [*sorted(kept), *(CONTINUES + character for character in sorted(within))]
+    uses = np.bincount(words.codes, np.repeat(words.uses, words.sizes))
+    known = np.flatnonzero(uses)
+    kept = np.sort(known[np.argsort(-uses[known], kind="stable")][:most])
+    codes, _, within = _kept(words, kept)
+    return [*map(chr, kept), *(CONTINUES + chr(code) for code in np.unique(codes[within]))]
 
 
-def _kept(word: str, kept: set[str]) -> str:
-    return "".join(character for character in word if character in kept)
+def _kept(words: Words, known: Ints) -> tuple[Codes, Ints, npt.NDArray[np.bool_]]:
+    """Return the known characters of all words, bounds of the words, and what begins no word."""
+    is_known = np.isin(words.codes, known)
+    bounds = np.concatenate(([0], np.cumsum(is_known)))[words.bounds]
+    codes = words.codes[is_known]
+    within = np.ones(len(codes), dtype=bool)
+    within[bounds[:-1][np.diff(bounds) > 0]] = False
+    return codes, bounds, within
 
 
 def merged(left: str, right: str) -> str:
@@ -54,7 +64,7 @@ def merged(left: str, right: str) -> str:
 
 
 def learn(
-    words: Mapping[str, int],
+    words: Words,
     pieces: Sequence[str],
     size: int,
     min_frequency: int,
@@ -64,24 +74,43 @@ def learn(
     """Return the pieces of a vocabulary, those given first.
 
     Args:
-        words: how often each stands in the texts. Characters that are no piece are left out.
-        pieces: those that training begins with, by ids.
+        words: of the texts. Characters that are no piece are left out.
+        pieces: those that training begins with, by ids, as ``alphabet`` gives them.
         size: pieces at the end, fewer if no pair is frequent enough.
         min_frequency: count from which a pair becomes a piece.
         likelihood: whether pairs are chosen by the gain of likelihood, else by count.
     """
-    corpus = _Corpus(words, list(pieces))
-    best = _Best(corpus, _by_likelihood if likelihood else _by_count)
+    if not likelihood:
+        return _by_count(words, list(pieces), size, min_frequency)
+    corpus = _Corpus(words.counts(), list(pieces))
+    best = _Best(corpus)
     while len(corpus.pieces) < size:
         pair = best.taken()
         if pair is None:
             break
-        # By likelihood a rare pair may come first: then the next one has its turn.
+        # A rare pair may come first: then the next one has its turn.
         if corpus.pairs[pair] >= min_frequency:
             corpus.merge(pair)
-        elif not likelihood:
-            break
     return corpus.pieces
+
+
+def _by_count(words: Words, pieces: list[str], size: int, min_frequency: int) -> list[str]:
+    from tinylm.tokenizers.loops.bpe_learning import learn
+
+    numbers = {piece: number for number, piece in enumerate(pieces)}
+    known = [piece for piece in pieces if len(piece) == 1]
+    codes, bounds, within = _kept(words, np.array([*map(ord, known)], np.int64))
+    ids = np.zeros((2, 0x110000), np.int32)
+    for character in known:
+        ids[0, ord(character)] = numbers[character]
+        ids[1, ord(character)] = numbers.get(CONTINUES + character, 0)
+    symbols = np.where(within, ids[1, codes], ids[0, codes])
+    tokens = [piece.encode() for piece in pieces]
+    learned = learn(*(symbols, bounds, words.uses, tokens, 0, size, min_frequency, len(CONTINUES)))
+    for left, right, token in learned:
+        if token == len(pieces):
+            pieces.append(merged(pieces[left], pieces[right]))
+    return pieces
 
 
 class _Corpus:
@@ -98,9 +127,8 @@ class _Corpus:
         self._with: dict[int, set[Pair]] = {}
         self.changed: set[Pair] = set()
         """Pairs whose score may be better than when they were last asked for."""
-        known = set(pieces)
         for word in sorted(words):
-            characters = _kept(word, known)
+            characters = [character for character in word if character in self._ids]
             ids = [self._ids[character] for character in characters[:1]]
             ids += [self._ids[CONTINUES + character] for character in characters[1:]]
             self._add(len(self._words), ids, words[word])
@@ -148,11 +176,7 @@ def _merged(ids: Sequence[int], left: int, right: int, token: int) -> Iterator[i
             place += 1
 
 
-def _by_count(corpus: _Corpus, pair: Pair) -> Score:
-    return -corpus.pairs[pair], 0, pair
-
-
-def _by_likelihood(corpus: _Corpus, pair: Pair) -> Score:
+def _score(corpus: _Corpus, pair: Pair) -> Score:
     left, right = pair
     count = corpus.pairs[pair]
     return -count / (corpus.counts[left] * corpus.counts[right]), -count, pair
@@ -161,9 +185,8 @@ def _by_likelihood(corpus: _Corpus, pair: Pair) -> Score:
 class _Best:
     """Gives the pair of the least score by a heap; entries that say too little go back."""
 
-    def __init__(self, corpus: _Corpus, score: Callable[[_Corpus, Pair], Score]) -> None:
+    def __init__(self, corpus: _Corpus) -> None:
         self._corpus = corpus
-        self._score = score
         self._heap: list[Score] = []
 
     def taken(self) -> Pair | None:
@@ -171,14 +194,14 @@ class _Best:
         corpus = self._corpus
         for pair in corpus.changed:
             if corpus.pairs.get(pair, 0) > 0:
-                heapq.heappush(self._heap, self._score(corpus, pair))
+                heapq.heappush(self._heap, _score(corpus, pair))
         corpus.changed.clear()
         while self._heap:
             stated = heapq.heappop(self._heap)
             pair = stated[-1]
             if corpus.pairs.get(pair, 0) <= 0:
                 continue
-            score = self._score(corpus, pair)
+            score = _score(corpus, pair)
             if score == stated:
                 return pair
             if score > stated:

@@ -69,6 +69,10 @@ def types(seen: int, held: int, most: int = 10_000) -> Change:
     return lambda result: result.update(types_seen=seen, vocab_size=held, max_size=most)
 
 
+def of_pairs(result: Result) -> None:
+    result.update(unit="pair", rows={"source_mean": 10.5, "target_mean": 6.0})
+
+
 CASES = [
     *table_of(
         "data",
@@ -126,6 +130,12 @@ CASES = [
         (None, "tab:neighbours shows the nearest neighbours of some words."),
         (vectors(neighbours={}), "start at random.", "tab:neighbours"),
         (lambda f: f.update(vectors=None), "Windows and labels", "fastText"),
+        # Pairs.
+        (of_pairs, "What the pairs are like", "What the stories"),
+        (of_pairs, "Mean tokens per pair", "per story"),
+        (of_pairs, "The source is given, with 10.5 tokens on average; the target, with 6.00, is"),
+        (of_pairs, "The tokens of the source have no label. No row is cut: one that"),
+        (of_pairs, "One epoch has 51,832 pairs."),
         # Windows.
         (None, "The model sees at most 64 tokens at once."),
         (None, "3.1\u202f% of the training stories are short enough to fit into a window, and 1.1"),
@@ -148,5 +158,10 @@ CASES = [
         (None, "close to each other. The 20 most frequent", "fig:data"),
         (None, "an exponent of 1.16; in ordinary"),
         drawn=False,
+    ),
+    *table_of(
+        "data",
+        (of_pairs, "In training the tokens of the sources are predicted as well", "have no label"),
+        settings={"training": {"learn_source": True}},
     ),
 ]  # fmt: skip

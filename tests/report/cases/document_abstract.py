@@ -117,7 +117,11 @@ CASES = table_of(
     (checks(0), "A decoder-only", "of the program"),
     (without("verification"), "A decoder-only", "of the program"),
 )
-CASES.append(
+CASES += [
+    Case("abstract", "Of 300 unseen pairs, 25.0\u202f% of the targets are written exactly by gr",
+         lambda r: r["evaluation"].update(targets={
+             "pairs": 300, "exact_match": 0.25, "bleu": {"corpus": 61.5}}),
+         about="*", unsaid="Continuations of"),
     Case("abstract", "From basic tensor operations a language model of 3 GRU layers of 6.16",
-         about="*", unsaid="A decoder-only", settings={"model": {"kind": "gru"}})
-)  # fmt: skip
+         about="*", unsaid="A decoder-only", settings={"model": {"kind": "gru"}}),
+]  # fmt: skip

@@ -50,10 +50,43 @@ def texts(number: int) -> Callable[[Result], None]:
     return lambda result: result.update(texts=result["texts"][:number])
 
 
+def targets(
+    equal: bool, interval: list[float | None] | None = None, **values: Any
+) -> Callable[[Result], None]:
+    """A run on pairs: what was written after their sources."""
+
+    def change(result: Result) -> None:
+        ends = interval or [0.5, 0.425, 0.575]
+        text = {"source": "A dog .", "true": "talo .", "generated": "tala .", "equal": equal}
+        result["unit"] = "pair"
+        result["targets"] = {
+            "pairs": 300,
+            "exact_match": 0.5,
+            "interval": ends,
+            "bleu": {**result["bleu"], "corpus": 61.5, "sentence_mean": 58.25, "interval": ends},
+            "max_new_tokens": 9,
+            "texts": [text] * 50,
+            **values,
+        }
+
+    return change
+
+
 LIKELY = "log_probability_per_token"
 CASES = [
     *table_of(
         "evaluation",
+        (None, "split (all but the first) the loss", "Targets"),
+        (targets(True), "(those of the targets and their ends, each given its source) the loss"),
+        (targets(True), "All 50 targets that were written are the true ones.", "tab:misses"),
+        (targets(True), "50.0\u202f%\n42.5\u202f% to 57.5\u202f%\n300 pairs"),
+        (targets(True), "61.5\n0.4 to 0.6\n50 pairs"),
+        (targets(True, [0.5, None, None]), "50.0\u202f%\n\n300 pairs"),
+        (targets(False), "A dog .\ntalo .\ntala .", "are the true ones"),
+        (targets(True), "The sources of 50 validation pairs were read, and targets written after"),
+        (targets(True), "These texts are drawn; sec:targets is about the likeliest ones."),
+        (targets(True), "the true targets", "true stories"),
+        (None, "the true stories", "true targets"),
         (differs(LIKELY, 1), "its own text is more predictable than the true one (perplexity 8.31 "
          "against 8.12); under a well-calibrated model both would be equally predictable."),
         (differs(LIKELY, 1, top_p=0.9), "leaving out unlikely tokens makes text more predictable"),
@@ -71,12 +104,12 @@ CASES = [
         (differs("distinct_3", 0), "The variety of its phrases is not measurably different from t"),
         (unknown("distinct_3"), "The variety of its phrases could not be compared with that of th"),
         # BLEU.
-        (bleu(9.9), "A corpus BLEU of 9.9 (95\u202f% interval over the stories: 9.9 to 9.9) is lo"),
+        (bleu(9.9), "A corpus BLEU of 9.9 (95\u202f% interval over the texts: 9.9 to 9.9) is lo"),
         (bleu(9.9), "This is expected: BLEU was designed for translation"),
         (bleu(10.0), "is moderate. This is expected"),
         (bleu(29.9), "is moderate."),
         (bleu(30.0), "is high. Such a score is unusual for open-ended text", "is expected"),
-        (bleu(0.4, [0.4, -0.3, 1.1]), "(95\u202f% interval over the stories: 0.0 to 1.1) is low"),
+        (bleu(0.4, [0.4, -0.3, 1.1]), "(95\u202f% interval over the texts: 0.0 to 1.1) is low"),
         (bleu(5.0, [5.0, None, None]), "A corpus BLEU of 5.0 is low."),
         # The texts.
         (None, "The first 5 of the 50 continuations follow with the true ones"),

@@ -66,21 +66,23 @@ CASES = table_of(
     (all_of(values(P, 2, 5, 9, 6), values(D, 0.1, 0.6, 0.5, 0.3)), "greatest", "least likely unde"),
     (all_of(values(P, 2, 5, 9, 6), values(D, 0.5, 0.5, 0.5, 0.5)), "no two", "least likely under"),
     (all_of(values(P, 2, 2, 2, 2), values(D, 0.1, 0.2, 0.5, 0.3)), "greatest", "least likely unde"),
-    # Against the true stories.
+    (None, "the first 5 tokens of 50 validation stories were continued", "the sources of"),
+    (lambda r: r.update(unit="pair"), "the sources of 50 validation pairs were continued"),
+    # Against the true texts.
     (None, "(sum of the absolute differences: 0.013) is temperature 1."),
     (all_of(LIKE, values(D, 0.48, 0.49, 0.1, 0.1, true=0.5)), "is temperature 0.7, but greedy is"
      " not measurably farther.", "is temperature 0.7."),
     (all_of(NEAR, LIKE), "is greedy, but temperature 0.7, temperature 1 and top-p 0.9 are not mea"),
     (all_of(NEAR, values(R, 0.2, 0.4, 0.4, 0.4, true=0.1)), "With greedy, repetition is higher th"),
     (all_of(NEAR, values(R, 0.2, 0.4, 0.4, 0.4, true=0.3)), "With greedy, repetition is lower tha"),
-    (all_of(NEAR, LIKE), "repetition is not measurably different from that of the true stori"),
+    (all_of(NEAR, LIKE), "repetition is not measurably different from that of the true texts"),
     (unknown(R), "repetition could not be compared with that of the true"),
     (all_of(NEAR, LIKE, values(P, 4, 5, 6, 7, true=8)), "perplexity is lower (4.00 against 8.00)."),
     (all_of(NEAR, LIKE, values(P, 8, 5, 6, 7, true=4)), "perplexity is higher (8.00 against 4.00)"),
     (all_of(NEAR, LIKE, values(P, 8, 5, 6, 7, true=8)), "and perplexity is not measurably differe"),
     (unknown("log_probability_per_token"), "and perplexity could not be compared"),
     # How the texts end.
-    (ended(0.4, 0.1, 0.2, 0.49), "At no setting does the model end most of its stories"),
+    (ended(0.4, 0.1, 0.2, 0.49), "At no setting does the model end most of its texts"),
     (ended(0.4, 0.1, 0.5, 0.5), "With greedy and temperature 0.7 most texts were cut before their"),
     (ended(0.5, 0.5, 0.5, 0.5), "The texts", "most texts were cut"),
     (None, "71 tokens, ended"),

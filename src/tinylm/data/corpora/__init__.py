@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from tinylm.config import DataConfig
 from tinylm.registry import CORPORA
+
+if TYPE_CHECKING:
+    from tinylm.data.corpora.pairs import Pair
 
 
 class Corpus(Protocol):
@@ -30,6 +33,29 @@ class Corpus(Protocol):
     def describe(self) -> str:
         """Say in one sentence what the text is and where it came from, for the report."""
         ...
+
+
+@runtime_checkable
+class PairCorpus(Corpus, Protocol):
+    """A corpus of sources with targets, whose ``train`` and ``validation`` yield their texts."""
+
+    def train_pairs(self) -> Iterator[Pair]:
+        """Yield training pairs."""
+        ...
+
+    def validation_pairs(self) -> Iterator[Pair]:
+        """Yield validation pairs."""
+        ...
+
+
+def holds_pairs(name: str) -> bool:
+    """Whether the corpus of a name holds pairs; nothing is read."""
+    return hasattr(CORPORA.load(name), "train_pairs")
+
+
+def reads_files(name: str) -> bool:
+    """Whether the corpus of a name reads the user's files, those of ``data.path``."""
+    return hasattr(CORPORA.load(name), "suffixes")
 
 
 def open_corpus(config: DataConfig) -> Corpus:

@@ -24,7 +24,7 @@ from tinylm.alignment.frontier import averaged, betas_of
 from tinylm.alignment.measuring import Measured, measure_policy
 from tinylm.alignment.samples import Reward
 from tinylm.config import to_dict
-from tinylm.data.windows import TokenWindows, windows_of
+from tinylm.data.windows import Windows, windows_of
 from tinylm.errors import ConfigError
 from tinylm.evaluation.continuations import continuation_text
 from tinylm.evaluation.perplexity import split_loss
@@ -164,7 +164,7 @@ def _trained(policy: Policy) -> Row:
 class _Text:
     """The text that models are measured on."""
 
-    windows: TokenWindows
+    windows: Windows
     subset: list[int] | None
     batch_size: int
 

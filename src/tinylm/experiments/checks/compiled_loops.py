@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tinylm.data.windows import IGNORED, Batch, windows_of
+from tinylm.data.windows import IGNORED, Batch
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
-    excerpt,
+    first_windows,
     gradients,
     ragged_stories,
     relative,
@@ -27,7 +27,6 @@ from tinylm.model.base import GenerativeModel
 from tinylm.tokenizers.base import PAD_ID
 
 _WINDOWS = 2.5  # the last one is padded
-_LONGEST_WINDOW = 64
 _LEAST_DROPOUT = 0.1
 _TEXTS, _LONGEST_TEXT, _STEPS = 3, 12, 6
 
@@ -36,8 +35,7 @@ def run(subject: Subject) -> Finding:
     """Compare gradients, and the logits of decoding steps, with and without the loops."""
     given = subject.lm.model
     cpu = torch.device("cpu")
-    length = min(given.config.context_length, _LONGEST_WINDOW)
-    windows = windows_of(excerpt(subject.train, int(_WINDOWS * length)), given.config, length)
+    windows = first_windows(subject.train, given.config, _WINDOWS)
     batch = windows.batch(range(len(windows)))
     dropout = max(_LEAST_DROPOUT, given.config.dropout)
     with seeded(subject.seed, cpu):

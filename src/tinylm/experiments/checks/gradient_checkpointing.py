@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tinylm.data.windows import IGNORED, Batch, windows_of
+from tinylm.data.windows import IGNORED, Batch
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
     device_of,
-    excerpt,
+    first_windows,
     gradients,
     largest_of_named,
     seeded,
@@ -27,7 +27,6 @@ from tinylm.training.precision import autocast, resolve_precision
 from tinylm.training.recompute import recomputing
 
 _WINDOWS = 2.5  # the last one is padded
-_LONGEST_WINDOW = 64
 _LEAST_DROPOUT = 0.1
 
 
@@ -35,8 +34,7 @@ def run(subject: Subject) -> Finding:
     """Compare gradients with and without recomputation, for segments of several lengths."""
     given = subject.lm.model
     device = device_of(given)
-    length = min(given.config.context_length, _LONGEST_WINDOW)
-    windows = windows_of(excerpt(subject.train, int(_WINDOWS * length)), given.config, length)
+    windows = first_windows(subject.train, given.config, _WINDOWS)
     batch = windows.batch(range(len(windows))).to(device)
     precision = resolve_precision(subject.config.training.precision, device)
     with seeded(subject.seed, device):

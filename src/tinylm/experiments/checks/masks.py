@@ -13,9 +13,14 @@ from torch import nn
 
 from tinylm.compression.magnitude import Magnitude
 from tinylm.config.pruning import MagnitudeConfig
-from tinylm.data.windows import windows_of
 from tinylm.experiments.checks import Finding, Subject
-from tinylm.experiments.checks.material import dequantized, device_of, excerpt, seeded, with_dropout
+from tinylm.experiments.checks.material import (
+    dequantized,
+    device_of,
+    first_windows,
+    seeded,
+    with_dropout,
+)
 from tinylm.fast import remove
 from tinylm.model.base import GenerativeModel
 from tinylm.model.masks import masks_of
@@ -24,15 +29,13 @@ from tinylm.training.step import TrainingStep
 
 _STEPS = 2  # before the mask, and after it
 _WINDOWS = 2.5  # of two micro-batches, the last one padded
-_LONGEST_WINDOW = 64
 _SHARE = 0.5
 
 
 def run(subject: Subject) -> Finding:
     """Compare masked weights, and their gradients, after training steps, with 0."""
     given = subject.lm.model
-    length = min(given.config.context_length, _LONGEST_WINDOW)
-    windows = windows_of(excerpt(subject.train, int(_WINDOWS * length)), given.config, length)
+    windows = first_windows(subject.train, given.config, _WINDOWS)
     batches = [windows.batch([0, 1]), windows.batch([len(windows) - 1])]
     with seeded(subject.seed, device_of(given)):
         own = bool(masks_of(given))

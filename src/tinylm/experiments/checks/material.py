@@ -7,13 +7,17 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from tinylm.compression.activations import quantized_maps
+from tinylm.config import ModelConfig
 from tinylm.data.token_files import TokenFile
+from tinylm.data.windows import Windows, windows_of
 from tinylm.errors import CheckpointError
 from tinylm.experiments.checks import Subject
 from tinylm.model.base import GenerativeModel, build
@@ -21,6 +25,8 @@ from tinylm.model.changes import made_again
 from tinylm.reading import refusal
 from tinylm.tasks.language_modelling import next_token_loss
 from tinylm.training.step import TrainingStep
+
+_LONGEST_WINDOW = 64
 
 
 def device_of(model: GenerativeModel) -> torch.device:
@@ -106,6 +112,40 @@ def excerpt(tokens: TokenFile, num_tokens: int) -> TokenFile:
     return part
 
 
+def first_windows(tokens: TokenFile, model: ModelConfig, number: float) -> Windows:
+    """Return what a model is trained on of the beginning of a file: windows, or pairs.
+
+    Args:
+        tokens: the file.
+        model: says of which context. A window is no longer than 64 tokens; pairs are some of those
+            that are no longer either, or the shortest.
+        number: of windows, the last a part of one; of pairs as many, rounded up, if there are.
+
+    Raises:
+        DataError: if there is nothing to predict, or no pair fits into the context.
+    """
+    length = min(model.context_length, _LONGEST_WINDOW)
+    if not tokens.header.pairs:
+        return windows_of(excerpt(tokens, int(number * length)), model, length)
+    lengths = tokens.lengths()
+    short = np.flatnonzero(lengths - 1 <= max(length, lengths.min() - 1))
+    return windows_of(_rows(tokens, short[: math.ceil(number)]), model)
+
+
+def _rows(tokens: TokenFile, chosen: npt.NDArray[np.int64]) -> TokenFile:
+    """Return some pairs as a token file of their own."""
+    assert tokens.pairs is not None
+    part = copy.copy(tokens)
+    rows = [tokens.story(int(index)) for index in chosen]
+    part.ids = np.concatenate(rows).astype(tokens.ids.dtype)
+    part.starts = np.cumsum([0, *map(len, rows[:-1])])
+    part.pairs = tokens.pairs[chosen]
+    part.header = replace(
+        tokens.header, num_tokens=len(part.ids), num_stories=len(rows), num_unknown=0
+    )
+    return part
+
+
 def stream(tokens: TokenFile, start: int, length: int) -> list[int]:
     """Return ``length`` ids of the joined stories from ``start`` on, around the end if need be."""
     places = (start + np.arange(length)) % tokens.header.num_tokens
@@ -117,6 +157,21 @@ def spread(tokens: TokenFile, count: int) -> list[list[int]]:
     """Return up to ``count`` whole stories, framing included, evenly spread over a file."""
     chosen = np.unique(np.linspace(0, len(tokens) - 1, count).round().astype(int))
     return [tokens.story(int(index)).tolist() for index in chosen]
+
+
+def spread_texts(tokens: TokenFile, count: int) -> list[list[int]]:
+    """Return the texts of up to ``count`` whole stories, as they were encoded, without framing.
+
+    Of pairs they are the source and the target of each.
+    """
+    chosen = np.unique(np.linspace(0, len(tokens) - 1, count).round().astype(int))
+    texts = []
+    for index in chosen.tolist():
+        story = tokens.story(index).tolist()
+        given = [] if tokens.pairs is None else [int(tokens.pairs[index, 0])]
+        cuts = [1, *given, len(story) - 1]
+        texts += [story[start:end] for start, end in pairwise(cuts)]
+    return texts
 
 
 def ragged_stories(tokens: TokenFile, count: int, longest: int) -> list[list[int]]:

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import copy
 
-from tinylm.data.windows import windows_of
 from tinylm.experiments.checks import Finding, Subject
-from tinylm.experiments.checks.material import excerpt, worst
+from tinylm.experiments.checks.material import first_windows, worst
 from tinylm.experiments.precision.measure import ERROR_TOLERANCE, gradient_agreement
 
 _WINDOWS = 7.5  # the last one is padded
-_LONGEST_WINDOW = 64
 
 
 def run(subject: Subject) -> Finding:
     """Compare the gradients of one step in the two number formats."""
     model = copy.deepcopy(subject.lm.model)
-    length = min(model.config.context_length, _LONGEST_WINDOW)
-    windows = windows_of(excerpt(subject.train, int(_WINDOWS * length)), model.config, length)
+    windows = first_windows(subject.train, model.config, _WINDOWS)
     model.embedding.weight.requires_grad_(subject.config.vectors.trainable)
     agreement = gradient_agreement(subject.config, model, windows.batch(range(len(windows))))
     return Finding(

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from tinylm.checkpoint import load_checkpoint, load_training_state
-from tinylm.data.windows import TokenWindows, windows_of
+from tinylm.data.windows import Windows
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
     device_of,
-    excerpt,
+    first_windows,
     largest_of_named,
     seeded,
     with_dropout,
@@ -35,7 +35,6 @@ from tinylm.training.loop import Trainer
 _STEPS = 6
 _STOP = 3
 _WINDOWS = 7  # so that the resumed part crosses from one epoch into the next
-_LONGEST_WINDOW = 64
 _LEAST_DROPOUT = 0.1
 _PLACE = ("corpus", "optimizer", "order", "tokens", "best_loss", "best_step", "last_validated")
 
@@ -44,8 +43,7 @@ def run(subject: Subject) -> Finding:
     """Compare weights, optimizer state, random state and place in the data at the end."""
     given = subject.lm.model
     device = device_of(given)
-    length = min(given.config.context_length, _LONGEST_WINDOW)
-    windows = windows_of(excerpt(subject.train, _WINDOWS * length), subject.lm.model.config, length)
+    windows = first_windows(subject.train, subject.lm.model.config, _WINDOWS)
     folder = subject.folder / "resume"
     with seeded(subject.seed, device):
         model = with_dropout(given, max(_LEAST_DROPOUT, given.config.dropout))
@@ -71,9 +69,7 @@ def run(subject: Subject) -> Finding:
     )
 
 
-def _trainer(
-    subject: Subject, model: GenerativeModel, windows: TokenWindows, folder: Path
-) -> Trainer:
+def _trainer(subject: Subject, model: GenerativeModel, windows: Windows, folder: Path) -> Trainer:
     """Return a trainer with the run's settings but for what makes it short."""
     given = subject.config.training
     settings = replace(
@@ -101,7 +97,7 @@ def _train(trainer: Trainer) -> None:
 
 
 def _resumed(
-    subject: Subject, model: GenerativeModel, windows: TokenWindows, kept: Path, folder: Path
+    subject: Subject, model: GenerativeModel, windows: Windows, kept: Path, folder: Path
 ) -> Trainer:
     """Return a trainer that knows a checkpoint's files; the model's weights are wiped first."""
     with torch.no_grad():

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import torch
 
-from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import windows_of
+from tinylm.data.windows import Windows
 from tinylm.experiments.checks import Finding, Subject
 from tinylm.experiments.checks.material import (
     device_of,
     double_step,
-    excerpt,
+    first_windows,
     in_float64,
     seeded,
     with_dropout,
@@ -24,23 +23,20 @@ from tinylm.experiments.checks.material import (
 from tinylm.model.base import GenerativeModel
 from tinylm.model.decoder import evaluating
 
-_LONGEST_WINDOW = 64
 _WINDOWS = 2.5  # the last one is cut short, and filled with padding
 
 
 def run(subject: Subject) -> Finding:
     """Compare the loss of a training step with that of reading token by token."""
-    length = min(subject.lm.model.config.context_length, _LONGEST_WINDOW)
-    tokens = excerpt(subject.train, int(_WINDOWS * length))
-    windows = windows_of(tokens, subject.lm.model.config, length)
+    windows = first_windows(subject.train, subject.lm.model.config, _WINDOWS)
     with seeded(subject.seed, device_of(subject.lm.model)):
         model = in_float64(with_dropout(subject.lm.model, 0.0))
     step = double_step(subject, model).backward([windows.batch(range(len(windows)))])
-    naive = _loss_token_by_token(model, tokens, length)
+    naive = _loss_token_by_token(model, windows)
     return Finding(
         compared="loss of a training step on windows, against feeding the ids up to each place "
         "alone and looking up the next id in the token file (float64, mean nats)",
-        cases=tokens.header.num_tokens - 1,
+        cases=windows.num_targets(range(len(windows))),
         unit="predicted tokens",
         difference=abs(step.loss / max(1, step.num_targets) - naive),
         bound=1e-9,
@@ -48,13 +44,29 @@ def run(subject: Subject) -> Finding:
 
 
 @torch.no_grad()
-def _loss_token_by_token(model: GenerativeModel, tokens: TokenFile, length: int) -> float:
-    ids = tokens.ids.tolist()
-    total = 0.0
+def _loss_token_by_token(model: GenerativeModel, windows: Windows) -> float:
+    device = device_of(model)
+    total, count = 0.0, 0
     with evaluating(model):
-        for place in range(len(ids) - 1):
-            first = place - place % length  # of the window that the place is in
-            seen = torch.tensor([ids[first : place + 1]], device=device_of(model))
-            logits = model.unembed(model.residual(seen)[0, -1])
-            total -= float(logits.log_softmax(-1)[ids[place + 1]])
-    return total / (len(ids) - 1)
+        for index in range(len(windows)):
+            ids = _ids(windows, index)
+            drawn = windows.batch([index]).given  # what a kind that reads a source is given
+            given = 1 if drawn is None else int(drawn[0])
+            for place in range(given, len(ids)):
+                seen = torch.tensor([ids[:place]], device=device)
+                source = torch.tensor([given], device=device)
+                logits = model.unembed(model.residual(seen, given=source)[0, -1])
+                total -= float(logits.log_softmax(-1)[ids[place]])
+                count += 1
+    return total / max(1, count)
+
+
+def _ids(windows: Windows, index: int) -> list[int]:
+    """Return what stands in the token file where a window is, and the id after it; or a pair."""
+    tokens, length = windows.tokens, windows.context_length
+    if tokens.header.pairs:
+        ids: list[int] = tokens.story(int(windows.texts[index])).tolist()
+        return ids
+    first = index * length
+    window: list[int] = tokens.ids[first : first + length + 1].tolist()
+    return window

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tinylm.experiments.checks import Finding, Subject
-from tinylm.experiments.checks.material import spread
+from tinylm.experiments.checks.material import spread_texts
 from tinylm.tokenizers.base import UNK_ID, Tokenizer
 
 _STORIES = 200
@@ -20,7 +20,7 @@ _UNKNOWN = "zqxjkvb"
 def run(subject: Subject) -> Finding:
     """Count the validation stories whose ids differ after a round trip or between paths."""
     tokenizer = subject.lm.tokenizer
-    stories = [story[1:-1] for story in spread(subject.validation, _STORIES)]
+    stories = spread_texts(subject.validation, _STORIES)
     if tokenizer.encode(_UNKNOWN) != [UNK_ID]:  # no word of its own is unknown to this tokenizer
         stories = [story for story in stories if UNK_ID not in story]
     unknown = tokenizer.token(UNK_ID)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tinylm.config import RunConfig
+from tinylm.experiments.units import unit_of
 from tinylm.report.drawing import (
     COLOURS,
     INK,
@@ -64,6 +65,7 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
     Args:
         data: the result of the experiment ``data``.
     """
+    unit = unit_of(data)
     with style():
         figure = new_figure(height_cm=6.8)
         left, right = figure.subplots(1, 2)
@@ -80,9 +82,9 @@ def data_figure(data: Mapping[str, Any]) -> Figure:
                 lengths[key], color=INK, linewidth=0.9, linestyle=(0, dashes),
                 label=f"{name} {lengths[key]:,.0f}",
             )  # fmt: skip
-        left.set_title("Length of the training stories")
-        left.set_xlabel("tokens per story")
-        left.set_ylabel("stories")
+        left.set_title(f"Length of the training {unit.items}")
+        left.set_xlabel(f"tokens per {unit.item}")
+        left.set_ylabel(unit.items)
         left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         legend_below(left)
         left.grid(axis="y")

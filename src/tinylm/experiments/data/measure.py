@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinylm.config import DataConfig
+from tinylm.data.corpora import Corpus, PairCorpus, reads_files
 from tinylm.data.token_files import TokenFile
 from tinylm.data.vectors import VectorTable
 from tinylm.evaluation.round_trip import round_trip
@@ -43,6 +44,7 @@ def run(context: Context) -> dict[str, Any]:
         "corpus_name": corpus_name(config.data),
         "vocab_size": data.tokenizer.vocab_size,
         "tokenizer": config.tokenizer.kind,
+        "unit": data.train.header.noun,
         "special_tokens": len(data.tokenizer.special_tokens),
         "min_frequency": getattr(config.tokenizer, "min_frequency", None),
         "max_size": getattr(config.tokenizer, data.tokenizer.size_setting, None),
@@ -67,18 +69,19 @@ def run(context: Context) -> dict[str, Any]:
             for name, values in lengths.items()
         },
         "windows": _in_windows(data.train, config.model.context_length),
+        "rows": _in_rows(data.train),
         "length_histogram": {"edges": edges.tolist(), "counts": histogram.tolist()},
         "top_words": [[in_line(data.tokenizer.token(int(i))), int(counts[i])] for i in order[:20]],
         "rank_frequency": [[int(rank), int(counts[order[rank - 1]])] for rank in ranks],
         "vectors": None if table is None else _describe_vectors(context, data.tokenizer, table),
         "round_trip": round_trip(islice(data.corpus.validation(), _ROUND_TRIPS), data.tokenizer),
-        "example": _example(next(data.corpus.train()), data.tokenizer),
+        "example": _example(_first(data.corpus), data.tokenizer),
     }
 
 
 def _lengths(tokens: TokenFile) -> npt.NDArray[np.int64]:
     """Return the number of words and marks of every story, framing tokens left out."""
-    return np.diff(tokens.starts, append=tokens.header.num_tokens) - 2
+    return tokens.lengths() - 2
 
 
 def _in_windows(tokens: TokenFile, context_length: int) -> dict[str, Any]:
@@ -87,8 +90,8 @@ def _in_windows(tokens: TokenFile, context_length: int) -> dict[str, Any]:
     A story stands in a window whole if all its tokens but the first are predicted from those
     before it; windows are cut from the joined stories, wherever these begin.
     """
-    ends = np.append(tokens.starts[1:], tokens.header.num_tokens)
-    lengths = ends - tokens.starts
+    lengths = tokens.lengths()
+    ends = tokens.starts + lengths
     whole = tokens.starts // context_length == (ends - 2) // context_length
     return {
         "context_length": context_length,
@@ -97,21 +100,43 @@ def _in_windows(tokens: TokenFile, context_length: int) -> dict[str, Any]:
     }
 
 
+def _in_rows(tokens: TokenFile) -> dict[str, float] | None:
+    """Return the mean tokens of sources and of targets, framing left out, if it holds pairs."""
+    if tokens.pairs is None:
+        return None
+    given = tokens.pairs[:, 0]
+    rest = tokens.lengths() - given
+    return {"source_mean": float(given.mean()) - 1, "target_mean": float(rest.mean()) - 1}
+
+
 def corpus_name(config: DataConfig) -> str:
     """Return what a corpus is called: that of the user's files as their folder or file is."""
-    own = Path(config.path or "").stem if config.corpus == "files" else ""
+    own = Path(config.path or "").stem if reads_files(config.corpus) else ""
     return in_line(own) or config.corpus
 
 
-def _example(story: str, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return the beginning of a story as text, tokens, ids and decoded text."""
+def _first(corpus: Corpus) -> list[str]:
+    """Return the texts of the first item of the training split."""
+    if isinstance(corpus, PairCorpus):
+        pair = next(corpus.train_pairs())
+        return [_cut(pair.source), _cut(pair.target)]
+    return [_cut(next(corpus.train()))]
+
+
+def _cut(story: str) -> str:
+    """Return the beginning of a text, to the end of a sentence if it has one."""
     text = story[:_SHOWN_STORY_CHARACTERS]
     if len(story) > len(text):
         end = max(text.rfind(mark) for mark in ('." ', ". ", "! ", "? ", ".\n"))
         text = text[: end + 1] if end > 0 else text.rsplit(" ", 1)[0]
-    ids = tokenizer.encode(text)
+    return text
+
+
+def _example(texts: list[str], tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return the beginning of a story, or of a pair's texts, as text, tokens, ids and decoded."""
+    ids = [each for text in texts for each in tokenizer.encode(text)]
     return {
-        "text": text,
+        "text": " ".join(texts),
         "tokens": [in_line(tokenizer.token(i)) for i in ids],
         "ids": ids,
         "decoded": tokenizer.decode(ids),

@@ -10,6 +10,7 @@ from typing import Any
 from tinylm.experiments.data.figures import zipf_excess, zipf_exponent
 from tinylm.experiments.data.round_trip import round_trip_blocks
 from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.units import Unit, unit_of
 from tinylm.registry import TOKENIZERS
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code, literal
 from tinylm.report.formatting import count, excerpt, percent, plural, significant
@@ -47,20 +48,26 @@ def blocks(results: ReportInputs) -> list[Block]:
 
 
 def _corpus(data: Mapping[str, Any]) -> list[Block]:
-    names = list(data["splits"])
+    names, unit = list(data["splits"]), unit_of(data)
     corpus = literal(_sentence(data["corpus"]))
     cited = re.sub(r"TinyStories(?=\.?( |$))", r"\g<0> [[eldan2023]]", corpus, count=1)
     rows = [
-        ("Stories", *(count(data["splits"][name]["stories"]) for name in names)),
+        (unit.items.capitalize(), *(count(data["splits"][name]["stories"]) for name in names)),
         ("Tokens", *(count(data["splits"][name]["tokens"]) for name in names)),
         ("Bytes of text", *(count(data["splits"][name]["text_bytes"]) for name in names)),
-        ("Mean tokens per story", *(significant(data["lengths"][name]["mean"]) for name in names)),
-        ("Median tokens per story", *(count(data["lengths"][name]["median"]) for name in names)),
+        (
+            f"Mean tokens per {unit.item}",
+            *(significant(data["lengths"][name]["mean"]) for name in names),
+        ),
+        (
+            f"Median tokens per {unit.item}",
+            *(count(data["lengths"][name]["median"]) for name in names),
+        ),
         (
             "95\u202f% have at most (tokens)",
             *(count(data["lengths"][name]["p95"]) for name in names),
         ),
-        ("Longest story (tokens)", *(count(data["lengths"][name]["max"]) for name in names)),
+        (f"Longest {unit.item} (tokens)", *(count(data["lengths"][name]["max"]) for name in names)),
         ("Unknown tokens", *(percent(data["splits"][name]["unknown_rate"], 2) for name in names)),
     ]
     return [
@@ -71,7 +78,7 @@ def _corpus(data: Mapping[str, Any]) -> list[Block]:
             ("", *(name.capitalize() for name in names)),
             tuple(tuple(row) for row in rows),
             "l" + "r" * len(names),
-            TEXT.line("table of the splits, note"),
+            TEXT.line("table of the splits, note", story=unit.item),
         ),
     ]
 
@@ -81,18 +88,23 @@ def _tokens(data: Mapping[str, Any]) -> list[Block]:
     tokenizer = TOKENIZERS.load(data.get("tokenizer", "word"))  # earlier results name none
     trained, types = "", ""
     if tokenizer.trained:
-        trained = " " + TEXT.line("tokenizer, trained")
+        trained = " " + TEXT.line("tokenizer, trained", stories=unit_of(data).items)
         types = f"{(vocabulary if tokenizer.whole_words else tokens_made)(data)} "
     return [
         Heading(2, "From text to tokens", "sec:tokens"),
-        *TEXT.blocks("tokenizer", explanation=tokenizer.explanation, trained=trained),
+        *TEXT.blocks(
+            "tokenizer",
+            explanation=tokenizer.explanation,
+            trained=trained,
+            story=unit_of(data).item,
+        ),
         Paragraph(f"{types}{_unknown(train, validation)}"),
-        *_example(data["example"]),
-        *([] if tokenizer.lossless else round_trip_blocks(data.get("round_trip"))),
+        *_example(data["example"], unit_of(data)),
+        *([] if tokenizer.lossless else round_trip_blocks(data.get("round_trip"), unit_of(data))),
     ]
 
 
-def _example(example: Mapping[str, Any]) -> list[Block]:
+def _example(example: Mapping[str, Any], unit: Unit) -> list[Block]:
     """Return the beginning of a story in text, tokens and ids, or nothing if it has no token."""
     if not example["tokens"]:
         return []
@@ -106,10 +118,10 @@ def _example(example: Mapping[str, Any]) -> list[Block]:
         "capitals that do not follow from the tokens are lost."
     )
     return [
-        *TEXT.blocks("example", decoded=decoded),
+        *TEXT.blocks("example", decoded=decoded, story=unit.item),
         Table(
             "tab:example",
-            TEXT.line("table of the example", tokens=plural(len(tokens), "token")),
+            TEXT.line("table of the example", tokens=plural(len(tokens), "token"), story=unit.item),
             ("", ""),
             (
                 ("Text", literal(excerpt(example["text"], 230))),
@@ -182,7 +194,7 @@ def _unknown(train: Mapping[str, Any], validation: Mapping[str, Any]) -> str:
 def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
     drawn = results.has_figure("figures/data.svg")
     blocks: list[Block] = [
-        Heading(2, "What the stories are like", "sec:words"),
+        Heading(2, f"What the {unit_of(data).items} are like", "sec:words"),
         Paragraph(f"{lengths_comment(data, drawn)} {words_comment(data, drawn)}"),
     ]
     if drawn:
@@ -190,8 +202,15 @@ def _words(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
             Figure(
                 "fig:data",
                 "figures/data.svg",
-                TEXT.line("figure of lengths and frequencies", cut=_cut_off(data)),
-                TEXT.line("figure of lengths and frequencies, without seeing it"),
+                TEXT.line(
+                    "figure of lengths and frequencies",
+                    cut=_cut_off(data),
+                    stories=unit_of(data).items,
+                ),
+                TEXT.line(
+                    "figure of lengths and frequencies, without seeing it",
+                    story=unit_of(data).item,
+                ),
             )
         )
     return blocks
@@ -207,17 +226,17 @@ def _cut_off(data: Mapping[str, Any]) -> str:
 
 def lengths_comment(data: Mapping[str, Any], drawn: bool) -> str:
     """Return how long the stories are, and whether a few long or short ones change the mean."""
-    lengths = data["lengths"]["train"]
+    lengths, unit = data["lengths"]["train"], unit_of(data)
     ratio = lengths["mean"] / lengths["median"]
     shape = "mean and median are close to each other"
     if ratio > 1 + _CLOSE:
-        shape = "a number of long stories raise the mean"
+        shape = f"a number of long {unit.items} raise the mean"
     elif ratio < 1 - _CLOSE:
-        shape = "a number of short stories lower the mean"
+        shape = f"a number of short {unit.items} lower the mean"
     shown = " ([[fig:data]], left)" if drawn else ""
     return (
-        f"The median length of a training story is {count(lengths['median'])} tokens{shown} and "
-        f"the mean {significant(lengths['mean'])}: {shape}."
+        f"The median length of a training {unit.item} is {count(lengths['median'])} tokens{shown} "
+        f"and the mean {significant(lengths['mean'])}: {shape}."
     )
 
 
@@ -314,8 +333,26 @@ def _windows(results: ReportInputs, data: Mapping[str, Any]) -> list[Block]:
     windows = data["windows"]
     training = results.results.get("training")
     number = (
-        f" One epoch has {plural(training['windows_per_epoch'], 'window')}." if training else ""
+        f" One epoch has {plural(training['windows_per_epoch'], unit_of(data).window)}."
+        if training
+        else ""
     )
+    rows = data.get("rows")
+    if rows is not None:
+        return [
+            Heading(2, "Rows and labels", "sec:windows"),
+            *TEXT.blocks(
+                "rows",
+                context=count(windows["context_length"]),
+                fit=percent(windows["fit_share"]),
+                source=significant(rows["source_mean"]),
+                target=significant(rows["target_mean"]),
+                learned=TEXT.line("rows, sources are learned")
+                if results.config.training.learn_source
+                else TEXT.line("rows, targets alone"),
+                epoch=number,
+            ),
+        ]
     return [
         Heading(2, "Windows and labels", "sec:windows"),
         *TEXT.blocks(

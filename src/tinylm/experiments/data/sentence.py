@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.units import unit_of
 from tinylm.report.blocks import code
 from tinylm.report.formatting import count, millions, plural
 
@@ -10,10 +11,10 @@ from tinylm.report.formatting import count, millions, plural
 def sentence(inputs: ReportInputs) -> str:
     """Return one sentence as inline markup, or nothing."""
     data = inputs.results["data"]
-    train = data["splits"]["train"]
+    train, unit = data["splits"]["train"], unit_of(data)
     return (
         f"The corpus {code(data['corpus_name'])} has "
-        f"{plural(train['stories'], 'training story', 'training stories')} with "
+        f"{plural(train['stories'], f'training {unit.item}', f'training {unit.items}')} with "
         f"{millions(train['tokens'])} tokens and a vocabulary of "
         f"{count(data['vocab_size'])}."
     )

@@ -9,7 +9,8 @@ from tinylm.config import RunConfig
 from tinylm.data.windows import TokenWindows
 from tinylm.evaluation.continuations import continue_stories, measure_continuations
 from tinylm.evaluation.perplexity import split_loss
-from tinylm.experiments.context import Console, Context, tell_fewer, threads
+from tinylm.evaluation.targets import measure_targets
+from tinylm.experiments.context import Console, Context, tell_fewer, tell_left_out, threads
 from tinylm.experiments.preparation import encoded_split
 from tinylm.model.base import GenerativeModel
 from tinylm.tokenizers.base import Tokenizer
@@ -54,7 +55,7 @@ def evaluate_model(
     validation = encoded_split(config.data, tokenizer, "validation", console)
     settings = config.evaluation
     with threads(config.training.threads):
-        with console.task("Continuing validation stories", 1.0) as done:
+        with console.task(f"Continuing validation {validation.header.nouns}", 1.0) as done:
             texts = continue_stories(model, validation, settings, done)
             measures = measure_continuations(model, tokenizer, texts, settings)
         tell_fewer(console, "evaluation.num_stories", settings.num_stories, len(texts.prompts))
@@ -62,12 +63,17 @@ def evaluate_model(
             # Whole windows for every kind: each token from those before it.
             windows = TokenWindows(validation, model.config.context_length)
             loss = split_loss(model, windows, settings.batch_size, progress=done)
+        tell_left_out(console, windows)
+        if validation.pairs is not None:
+            with console.task("Writing the targets of validation pairs", 1.0) as done:
+                measures["targets"] = measure_targets(model, tokenizer, validation, settings, done)
     return {
         **measures,
+        "unit": validation.header.noun,
         "validation": {
             "tokens": loss.num_tokens,
             "loss": loss.mean,
             "perplexity": loss.perplexity,
-            "bits_per_byte": loss.bits_per_byte(validation.header.num_text_bytes),
+            "bits_per_byte": loss.bits_per_byte(windows.num_text_bytes),
         },
     }

@@ -10,6 +10,13 @@ from tinylm.report.formatting import percent, plural
 def sentence(inputs: ReportInputs) -> str:
     """Return one sentence as inline markup, or nothing."""
     evaluation = inputs.results["evaluation"]
+    targets = evaluation.get("targets")
+    if targets is not None:
+        return (
+            f"Of {plural(targets['pairs'], 'unseen pair')}, {percent(targets['exact_match'])} of "
+            "the targets are written exactly by greedy decoding; corpus BLEU is "
+            f"{targets['bleu']['corpus']:.1f}."
+        )
     stories = plural(evaluation["num_stories"], "unseen story", "unseen stories")
     true = f"{percent(evaluation['repetition']['true'])} of the true continuations"
     repetition = {

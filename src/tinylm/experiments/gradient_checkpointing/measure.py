@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinylm.config import RunConfig
-from tinylm.data.windows import TokenWindows, windows_of
+from tinylm.data.windows import Windows, windows_of
 from tinylm.evaluation.speed import run_interleaved
 from tinylm.experiments.context import Context, threads
 from tinylm.experiments.gradient_checkpointing.settings import GradientCheckpointingExperiment
@@ -71,7 +71,7 @@ def run(context: Context) -> dict[str, Any]:
 
 def _rows(
     config: RunConfig,
-    windows: TokenWindows,
+    windows: Windows,
     segments: Sequence[int],
     repeats: int,
     progress: Callable[[float], None],

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylm.config import RunConfig
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import Windows
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.lab_svd.settings import SvdLab
 from tinylm.experiments.lab_texts import Kinds, Story, stories_loss, tune
@@ -44,7 +44,7 @@ def cut_weights(
     decompositions: Mapping[str, Decomposition],
     ranks: Sequence[int],
     config: RunConfig,
-    windows: TokenWindows,
+    windows: Windows,
     progress: Callable[[float], None],
 ) -> dict[str, Any]:
     """Measure validation loss with groups of weights cut to each rank, nothing trained after.

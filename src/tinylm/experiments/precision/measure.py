@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tinylm.config import RunConfig
-from tinylm.data.windows import Batch, ShuffledOrder, TokenWindows, windows_of
+from tinylm.data.windows import Batch, ShuffledOrder, Windows, windows_of
 from tinylm.errors import TrainingError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.experiments.checks.material import gradients, seeded
@@ -132,9 +132,7 @@ def training_step(
     return TrainingStep(copy.deepcopy(model), next_token_loss, training)
 
 
-def train(
-    step: TrainingStep[GenerativeModel], windows: TokenWindows, steps: int
-) -> Iterator[float]:
+def train(step: TrainingStep[GenerativeModel], windows: Windows, steps: int) -> Iterator[float]:
     """Take optimizer steps with the seeds of a run, and yield the loss per token of each."""
     config = step.config
     torch.manual_seed(config.seed)

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from tinylm.config import GenerationConfig
+from tinylm.config import GenerationConfig, ReportConfig
+from tinylm.data.token_files import TokenFile
 from tinylm.evaluation.continuations import (
     continuation_text,
     generate_in_batches,
@@ -56,6 +57,7 @@ def run(context: Context) -> dict[str, Any]:
     prompts = story_prompts(validation, wanted, lm.model.config.context_length)
     tell_fewer(context.console, "evaluation.num_stories", wanted.num_stories, len(prompts.prompts))
     compared = settings(config.generation)
+    shown = _shown_prompts(context, lm, validation, prompts.prompts)
     results = []
     sets = {}
     with (
@@ -89,7 +91,7 @@ def run(context: Context) -> dict[str, Any]:
                             "num_tokens": len(output.ids),
                             "finished": output.finished,
                         }
-                        for output in lm.generate(list(config.report.prompts), chosen)
+                        for output in lm.generate(shown, chosen)
                     ],
                     "metrics": _measures(sets[name], finished),
                     "texts": [
@@ -101,12 +103,27 @@ def run(context: Context) -> dict[str, Any]:
         true = _scored(lm, prompts.prompts, prompts.true, prompts.true_finished)
     return {
         "max_new_tokens": most,
+        "unit": validation.header.noun,
         "num_stories": len(prompts.prompts),
         "prompt_tokens": config.evaluation.prompt_tokens,
         "settings": results,
         "reference": _measures(true, prompts.true_finished),
         "differences": differences(sets | {"true": true}, "true"),
     }
+
+
+def _shown_prompts(
+    context: Context, lm: LanguageModel, validation: TokenFile, prompts: Sequence[list[int]]
+) -> list[str]:
+    """Return the prompts whose texts are printed: the report's, or sources of pairs.
+
+    Where texts are pairs, the report's own prompts are beginnings of stories unless others were
+    given; so are empty ones, after which a model that needs a source writes nothing.
+    """
+    given = context.config.report.prompts
+    if validation.pairs is not None and given == ReportConfig().prompts:
+        return [lm.tokenizer.decode(prompt) for prompt in prompts[: len(given)]]
+    return list(given)
 
 
 def _scored(

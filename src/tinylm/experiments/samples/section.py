@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
+from tinylm.experiments.units import unit_of
 from tinylm.measurement import Verdict
 from tinylm.report.blocks import Block, Heading, Paragraph, Sample, Table, literal
-from tinylm.report.formatting import listed, percent, plural, significant
+from tinylm.report.formatting import count, listed, percent, plural, significant
 from tinylm.report.measurements import difference, leaders, named
 from tinylm.report.passages import passages
 
@@ -22,7 +23,7 @@ def blocks(results: ReportInputs) -> list[Block]:
     result = results.results.get("samples")
     if result is None:
         return []
-    settings = result["settings"]
+    settings, unit = result["settings"], unit_of(result)
     nearest, _ = _nearest(result)
     prompts = [f"“{literal(output['prompt'])}”" for output in settings[0]["outputs"]]
     blocks: list[Block] = [
@@ -36,8 +37,14 @@ def blocks(results: ReportInputs) -> list[Block]:
         Heading(2, "Quality in numbers", "sec:quality"),
         *TEXT.blocks(
             "method",
-            prompt=plural(result["prompt_tokens"], "token"),
-            stories=plural(result["num_stories"], "validation story", "validation stories"),
+            begun=TEXT.line("sources", pairs=f"{count(result['num_stories'])} validation pairs")
+            if unit.item == "pair"
+            else TEXT.line(
+                "beginnings",
+                prompt=plural(result["prompt_tokens"], "token"),
+                stories=plural(result["num_stories"], "validation story", "validation stories"),
+            ),
+            story=unit.item,
         ),
         _table(settings, result["reference"]),
         *(Paragraph(text) for text in comments(result)),
@@ -69,7 +76,7 @@ def _row(name: str, metrics: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _table(settings: Sequence[Setting], reference: Mapping[str, Any]) -> Table:
     rows = [_row(literal(setting["name"]), setting["metrics"]) for setting in settings]
-    rows.append(_row("true stories", reference))
+    rows.append(_row("true texts", reference))
     return Table(
         "tab:samples",
         TEXT.line("table"),
@@ -89,7 +96,7 @@ def comments(result: Mapping[str, Any]) -> list[str]:
     unfinished = [s["name"] for s in settings if s["metrics"]["finished_share"] < 0.5]
     if len(unfinished) == len(settings):
         paragraphs.append(
-            "At no setting does the model end most of its stories within the limit; most of the "
+            "At no setting does the model end most of its texts within the limit; most of the "
             "texts below are cut there."
         )
     elif unfinished:
@@ -175,16 +182,16 @@ def _against(result: Mapping[str, Any]) -> str:
     are = "is" if len(alike) == 1 else "are"
     but = f", but {listed(named(alike))} {are} not measurably farther" if alike else ""
     text = (
-        "Nearest to the true stories in distinct-2 and repetition together (sum of the absolute "
+        "Nearest to the true texts in distinct-2 and repetition together (sum of the absolute "
         f"differences: {_distance(metrics, reference):.3f}) is {named([nearest])[0]}{but}. "
     )
     pair = f"({percent(metrics['repetition'])} against {percent(reference['repetition'])})"
     text += f"With {named([nearest])[0]}, repetition "
     text += {
-        Verdict.MORE: "is higher than in the true stories",
-        Verdict.LESS: "is lower than in the true stories",
-        Verdict.ALIKE: "is not measurably different from that of the true stories",
-        Verdict.UNKNOWN: "could not be compared with that of the true stories",
+        Verdict.MORE: "is higher than in the true texts",
+        Verdict.LESS: "is lower than in the true texts",
+        Verdict.ALIKE: "is not measurably different from that of the true texts",
+        Verdict.UNKNOWN: "could not be compared with that of the true texts",
     }[difference(result, "repetition", nearest, _TRUE).verdict]
     text += f" {pair}, and perplexity "
     pair = f"({significant(metrics['perplexity'])} against {significant(reference['perplexity'])})"

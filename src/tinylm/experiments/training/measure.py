@@ -23,11 +23,17 @@ from tinylm.checkpoint import (
 )
 from tinylm.config import load_config, to_dict
 from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import TokenWindows, windows_of
+from tinylm.data.windows import Windows, windows_of
 from tinylm.errors import ConfigError, TinylmError, shown
 from tinylm.evaluation.perplexity import BLOCKS
 from tinylm.experiments.compressing import refuse_training
-from tinylm.experiments.context import Console, Context, keep_configuration, threads
+from tinylm.experiments.context import (
+    Console,
+    Context,
+    keep_configuration,
+    tell_left_out,
+    threads,
+)
 from tinylm.experiments.courses import Course
 from tinylm.experiments.distilling import lessons_of
 from tinylm.experiments.preparation import (
@@ -131,7 +137,7 @@ def describe_split(tokens: TokenFile) -> str:
     """Return a line on the size of a split and on how much of it is ``<unk>``."""
     header = tokens.header
     return (
-        f"{header.split}: {header.num_stories:,} stories, {header.num_tokens:,} tokens, "
+        f"{header.split}: {header.num_stories:,} {header.nouns}, {header.num_tokens:,} tokens, "
         f"<unk> {100 * header.unknown_rate:.2f} %"
     )
 
@@ -177,15 +183,18 @@ def _train(
     """Train a model from the beginning, or from a checkpoint and its state; all must be whole."""
     config = context.config
     checkpoints = context.folder / "checkpoints"
-    windows = windows_of(course.train, config.model, view=config.training.view)
+    learn_source, view = config.training.learn_source, config.training.view
+    windows = windows_of(course.train, config.model, learn_source=learn_source, view=view)
     _warn_of_few_steps(context, len(windows))
     validation = windows_of(data.validation, config.model)
+    for split in (windows, validation):
+        tell_left_out(context.console, split)
     subset = validation.fixed_subset(config.training.validation_windows)
     batch_size = config.evaluation.batch_size
     task = course.task(data.tokenizer, windows, validation, batch_size, subset)
     weights = {
         "block_losses": block_targets(validation, subset),
-        "training_block_losses": block_targets(windows, task.sample),
+        "training_block_losses": block_targets(windows.judged, task.sample),
     }
     commands = context.commands or _commands(context)
     # All is asked for that could be refused before anything is written.
@@ -248,9 +257,10 @@ def _train(
         "seconds_training": outcome.seconds,
         "tokens_per_second": outcome.tokens / outcome.seconds,
         "windows_per_epoch": len(windows),
-        "tokens_per_step": config.training.batch_size
-        * config.training.accumulation_steps
-        * config.model.context_length,
+        "unit": data.train.header.noun,
+        "tokens_per_step": round(
+            config.training.batch_size * config.training.accumulation_steps * windows.targets_each
+        ),
         "precision": trainer.precision,
         "stopped_early": outcome.reason == "early-stop",
         "curve": curve,
@@ -344,7 +354,7 @@ def _lines_are_lost(folder: Path, trainer: Trainer, state: TrainingState) -> boo
     return any(step > 0 and (kind, step) not in lines for kind, step in wanted)
 
 
-def block_targets(split: TokenWindows, chosen: Sequence[int] | None) -> list[int]:
+def block_targets(split: Windows, chosen: Sequence[int] | None) -> list[int]:
     """Return the tokens of each block of windows, of all or of those chosen."""
     indices = range(len(split)) if chosen is None else chosen
     parts = np.array_split(indices, min(BLOCKS, len(indices)))

@@ -10,6 +10,7 @@ from typing import Any
 from tinylm.config import TrainingConfig
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.training.architecture import blocks as architecture
+from tinylm.experiments.units import unit_of
 from tinylm.measurement import LIMIT, Difference, Measurement, Verdict
 from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code
 from tinylm.report.formatting import count, duration, percent, plural, setting, significant
@@ -107,7 +108,7 @@ def _settings(config: TrainingConfig, training: Mapping[str, Any]) -> Table:
     adam = "adam" in config.optimizer
     rate = speed(training)
     mark = dagger(rate)
-    batch = f"{config.batch_size} windows"
+    batch = f"{config.batch_size} {unit_of(training).windows}"
     if config.accumulation_steps > 1:
         batch += f" × {config.accumulation_steps} passes"
     rows = [
@@ -202,12 +203,13 @@ def _perplexity_caption(results: ReportInputs, training: Mapping[str, Any]) -> s
     if all(point["training_perplexity"] is None for point in validations):
         return TEXT.line("figure of the perplexity, validation only", panels=panels)
     number, windows = training["validation_windows"], training["windows_per_epoch"]
+    unit = unit_of(training)
     return TEXT.line(
         "figure of the perplexity, both splits",
-        sample=f"{count(number)} of the {count(windows)} training windows"
+        sample=f"{count(number)} of the {count(windows)} training {unit.windows}"
         if number < windows
-        else "the training windows",
-        windows=plural(number, "window"),
+        else f"the training {unit.windows}",
+        windows=plural(number, unit.window),
         dropout=", measured without dropout" if results.config.model.dropout else "",
         panels=panels,
     )
@@ -258,7 +260,10 @@ def _ending(training: Mapping[str, Any]) -> str:
             f"{count(last['step'])}. The checkpoint to use is the best, not the last."
         )
         if _change(training, "training_best_to_last").verdict is Verdict.LESS:
-            return f"{text} Meanwhile the loss on training stories fell: the model overfits."
+            return (
+                f"{text} Meanwhile the loss on training {unit_of(training).items} fell: the model "
+                "overfits."
+            )
         return text
     step = _change(training, "previous_to_last")
     rates = [point["learning_rate"] for point in training["curve"]]
@@ -292,15 +297,16 @@ def _ending(training: Mapping[str, Any]) -> str:
 def gap(results: ReportInputs, training: Mapping[str, Any]) -> str:
     """Return what the difference between training and validation loss means."""
     first, last = training["validations"][0], training["validations"][-1]
+    stories = unit_of(training).items
     if last["training_loss"] is None:
         return (
-            "The loss on training stories was not measured as that on validation stories was, so "
-            "nothing can be said about overfitting."
+            f"The loss on training {stories} was not measured as that on validation {stories} was, "
+            "so nothing can be said about overfitting."
         )
     dropout = ", both measured without dropout" if results.config.model.dropout else ""
     text = (
-        f"At the last validation the loss on training stories is {last['training_loss']:.4f} and "
-        f"that on validation stories {last['loss']:.4f}{dropout}"
+        f"At the last validation the loss on training {stories} is {last['training_loss']:.4f} and "
+        f"that on validation {stories} {last['loss']:.4f}{dropout}"
     )
     difference = _change(training, "training_to_validation")
     size = f"{significant(abs(difference.value), 2)} nats"
@@ -310,7 +316,7 @@ def gap(results: ReportInputs, training: Mapping[str, Any]) -> str:
         return f"{text}. They are not measurably different: there is no sign of overfitting."
     if difference.verdict is Verdict.LESS:
         return (
-            f"{text}. The loss on validation stories is lower by {size}, so there is no sign of "
+            f"{text}. The loss on validation {stories} is lower by {size}, so there is no sign of "
             "overfitting."
         )
     if not first["step"] and first["training_loss"] is not None:
@@ -318,18 +324,18 @@ def gap(results: ReportInputs, training: Mapping[str, Any]) -> str:
         size += f" ({signed(first['loss'] - first['training_loss'], 3)} before training)"
     if difference.value < _PECULIAR:
         return (
-            f"{text}. The loss on validation stories is higher by only {size}, so nearly all that "
-            "was learned holds for unseen stories as well."
+            f"{text}. The loss on validation {stories} is higher by only {size}, so nearly all "
+            f"that was learned holds for unseen {stories} as well."
         )
     if difference.value < _WIDE:
         return (
-            f"{text}. The loss on validation stories is higher by {size}, so part of what was "
-            "learned holds for the training stories only."
+            f"{text}. The loss on validation {stories} is higher by {size}, so part of what was "
+            f"learned holds for the training {stories} only."
         )
     return (
-        f"{text}. The loss on validation stories is higher by {size}, so much of what was learned "
-        "holds for the training stories only: the model overfits. More data, more dropout or fewer "
-        "steps can reduce this."
+        f"{text}. The loss on validation {stories} is higher by {size}, so much of what was "
+        f"learned holds for the training {stories} only: the model overfits. More data, more "
+        "dropout or fewer steps can reduce this."
     )
 
 

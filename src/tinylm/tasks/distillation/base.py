@@ -17,7 +17,8 @@ from torch import Tensor
 
 from tinylm.compression.by_rows import rows_at_once, summed_by_rows
 from tinylm.config import ModelConfig, TrainingConfig
-from tinylm.data.windows import IGNORED, Batch, TokenWindows
+from tinylm.data.windows import IGNORED, Batch, Windows
+from tinylm.errors import ConfigError
 from tinylm.model.base import GenerativeModel
 from tinylm.model.loss import token_losses
 from tinylm.tasks.language_modelling import LanguageModelling
@@ -48,6 +49,9 @@ class Distillation(LanguageModelling):
     """Its name in a sentence, such as ``word-level distillation``."""
     explanation: ClassVar[str]
     """A sentence of the report, as inline markup: what the student learns, with the source."""
+    by_labels: ClassVar[bool] = False
+    """Whether nothing but the next token of its texts is learned, so that a state can be carried
+    (``tasks.carried``): a teacher's answers to a window know of none."""
     from_teacher: ClassVar[bool] = False
     """Whether it trains on texts that the teacher writes; ``Settings`` then derives from
     ``SequenceConfig``."""
@@ -56,8 +60,8 @@ class Distillation(LanguageModelling):
         self,
         lesson: Lesson,
         tokenizer: Tokenizer,
-        windows: TokenWindows,
-        validation: TokenWindows,
+        windows: Windows,
+        validation: Windows,
         batch_size: int,
         subset: Sequence[int] | None = None,
         measure_training: bool = False,
@@ -82,13 +86,18 @@ class Distillation(LanguageModelling):
     def begin(self, lesson: Lesson) -> None:
         """Make what the method has beside the teacher, once the texts are known."""
 
-    @staticmethod
-    def suited(training: TrainingConfig) -> TrainingConfig:
+    @classmethod
+    def suited(cls, training: TrainingConfig) -> TrainingConfig:
         """Return the settings of a training by this method.
 
         Raises:
             ConfigError: if it cannot be trained by these.
         """
+        if training.carry_state and not cls.by_labels:
+            raise ConfigError(
+                f"training.carry_state = true: in {cls.noun} the teacher reads every window anew "
+                "and knows no state: give -o training.carry_state=false, or train without a teacher"
+            )
         return training
 
     def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

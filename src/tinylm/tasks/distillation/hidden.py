@@ -40,8 +40,8 @@ class HiddenStates(WordLevel):
         self.own_names = [_name(layer) for layer in range(student.num_layers)]
         self.wanted_names = [_name(layer) for layer in matched]
 
-    @staticmethod
-    def suited(training: TrainingConfig) -> TrainingConfig:
+    @classmethod
+    def suited(cls, training: TrainingConfig) -> TrainingConfig:
         """Return the settings without compiling, which keeps no activation of a layer.
 
         Raises:
@@ -55,7 +55,7 @@ class HiddenStates(WordLevel):
                     f"activations of every layer: give -o training.{name}={off}, or another "
                     "--method"
                 )
-        return replace(training, compile=False)
+        return replace(super().suited(training), compile=False)
 
     def loss(self, model: GenerativeModel, batch: Batch) -> tuple[Tensor, int]:
         """Return the summed loss of the student; see ``Task.loss``."""

@@ -68,25 +68,28 @@ class OnPolicy(Distillation):
         self.drawn += 1
         if random.random() >= self.settings.own_share:
             return batch
-        stories = random.choice(len(self.windows.tokens), len(batch.ids))
-        prompts = [self.windows.tokens.story(int(i))[:-1][: self.prompt].tolist() for i in stories]
+        texts = self.windows.texts
+        stories = [texts[i] for i in random.choice(len(texts), len(batch.ids))]
+        prompts = [self.windows.tokens.beginning(int(i), self.prompt) for i in stories]
+        pairs = self.windows.tokens.header.pairs
+        longest = max(map(len, prompts)) if pairs else self.prompt
         config = GenerationConfig(
             strategy="sampling",
             # What the context holds: the last token is only predicted.
-            max_new_tokens=self.windows.context_length + 1 - self.prompt,
+            max_new_tokens=self.windows.context_length + 1 - longest,
             temperature=1.0,
             top_p=1.0,
             allow_unk=True,
             seed=int(random.integers(_SEEDS)),
         )
-        texts = [
+        written = [
             [*prompt, *text.ids, *([EOS_ID] if text.finished else [])]
             for prompt, text in zip(
                 prompts, generate(model, prompts, config, _SPECIAL), strict=True
             )
         ]
-        rows = story_rows(texts, [len(prompt) for prompt in prompts])
-        return OwnTexts(rows.ids, rows.labels, rows.real)
+        rows = story_rows(written, [len(prompt) for prompt in prompts])
+        return OwnTexts(rows.ids, rows.labels, rows.real, rows.given)
 
     def divergence(self, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         """Return the generalised Jensen-Shannon divergence of each row."""

@@ -24,6 +24,7 @@ class SequenceLevel(Distillation):
         "*Sequence-level* distillation [[kim2016]] trains the student on texts that the teacher "
         "finds by beam search from the beginnings of training texts."
     )
+    by_labels = True
     from_teacher = True
 
     def alpha(self, batch: Batch) -> float:

@@ -148,7 +148,7 @@ def _merge(symbols, start, length, left, right, token, amount, word, arrays, sta
 
 
 @compiled
-def _learn(symbols, bounds, uses, spelling, spelled, special, wanted, least):
+def _learn(symbols, bounds, uses, spelling, spelled, special, wanted, least, left_out):
     """Return the merges, (merges, 3): the ids of a pair and of what it becomes.
 
     Args:
@@ -160,6 +160,7 @@ def _learn(symbols, bounds, uses, spelling, spelled, special, wanted, least):
         special: number of special tokens, which come first and which no pair becomes.
         wanted: number of tokens with which to stop.
         least: count of a pair from which it is merged.
+        left_out: bytes of the right one of a pair that what it becomes is spelled without.
     """
     tokens = len(spelled) - 1
     token_starts, token_lengths = np.empty(wanted, np.int64), np.empty(wanted, np.int32)
@@ -233,12 +234,12 @@ def _learn(symbols, bounds, uses, spelling, spelled, special, wanted, least):
             break
 
         left, right = np.int32(keys[pair] >> 32), np.int32(keys[pair] & 0xFFFFFFFF)
-        length = np.int64(token_lengths[left]) + token_lengths[right]
+        length = np.int64(token_lengths[left]) + token_lengths[right] - left_out
         if filled + length > len(spelling):
             spelling = grown(spelling, 2 * len(spelling) + length)
         end = filled
         for part in (left, right):
-            for k in range(token_lengths[part]):
+            for k in range(left_out if end > filled else 0, token_lengths[part]):
                 spelling[end] = spelling[token_starts[part] + k]
                 end += 1
         value = hash_of(spelling, filled, end)
@@ -274,33 +275,32 @@ def _learn(symbols, bounds, uses, spelling, spelled, special, wanted, least):
 
 
 def learn(
-    words: npt.NDArray[np.uint8],
+    symbols: npt.NDArray[np.int32],
     bounds: npt.NDArray[np.int64],
     uses: npt.NDArray[np.int64],
     tokens: Sequence[bytes],
     special: int,
     wanted: int,
     least: int,
+    left_out: int = 0,
 ) -> list[tuple[int, int, int]]:
     """Learn merges from words.
 
     Args:
-        words: the bytes of all words.
+        symbols: the ids of all words, each below the number of tokens; they are merged in place.
         bounds: of the words, (words + 1,).
         uses: how often each stands in the texts, (words,).
-        tokens: what there is before the first merge: special tokens, then all bytes.
+        tokens: what there is before the first merge, special tokens first; none is empty.
         special: how many of them are special; a pair that spells the name of one is left apart.
         wanted: number of tokens with which to stop.
         least: count of a pair from which it is merged.
+        left_out: how many bytes of the right one of a pair what it becomes is spelled without.
 
     Returns:
         The ids of each pair and of what it becomes, in the order of the merges. A pair may come
         twice, where what it becomes has other pairs too: the last place is its rank.
     """
-    ids = np.zeros(256, np.int32)
-    for token in range(special, len(tokens)):
-        ids[tokens[token][0]] = token
     spelled = np.cumsum([0, *map(len, tokens)], dtype=np.int64)
     spelling = np.frombuffer(b"".join(tokens), np.uint8).copy()
-    merges = _learn(ids[words], bounds, uses, spelling, spelled, special, wanted, least)
+    merges = _learn(symbols, bounds, uses, spelling, spelled, special, wanted, least, left_out)
     return [(int(left), int(right), int(token)) for left, right, token in merges]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from tinylm.tokenizers.characters import kinds_of_characters
+from tinylm.tokenizers.characters import BETWEEN, kinds_of_characters
 from tinylm.tokenizers.loops import compiled
 from tinylm.tokenizers.loops.cutting import hash_of, slot_of, word_end, write_kinds
 from tinylm.tokenizers.utf8 import to_bytes
@@ -29,6 +29,9 @@ def _count(text, kinds, bounds, rule, at, slots, hashes, starts, lengths, counts
     while row < len(bounds) - 1:
         stop = bounds[row + 1]
         while start < stop:
+            if kinds[start] == BETWEEN:
+                start += 1
+                continue
             end = word_end(rule, text, kinds, start, stop)
             value = hash_of(text, start, end)
             place = slot_of(text, start, end, value, slots, hashes, starts, lengths, content)
@@ -62,9 +65,22 @@ def _fill(slots, hashes, entries):
 class WordTable:
     """Words of texts and their counts; memory grows with the number of different words."""
 
-    def __init__(self, rule: int) -> None:
-        """Start empty, with a rule of ``splitting.RULES``."""
+    def __init__(
+        self,
+        rule: int,
+        kinds: npt.NDArray[np.uint8] | None = None,
+        encode: Callable[[str], bytes] = to_bytes,
+    ) -> None:
+        """Start empty.
+
+        Args:
+            rule: of ``splitting``.
+            kinds: that the rule knows, of each code point; empty: those of ``characters``.
+            encode: gives the UTF-8 of a text, or of what is counted in place of it.
+        """
         self._rule = rule
+        self._kinds = kinds_of_characters() if kinds is None else kinds
+        self._encode = encode
         self._state = np.zeros(2, np.int64)
         self._slots = np.full(1 << 15, -1, np.int32)
         size = len(self._slots) // 2
@@ -76,9 +92,9 @@ class WordTable:
 
     def add(self, texts: Iterable[str]) -> None:
         """Count the words of texts."""
-        for content, bounds in chunks(texts):
+        for content, bounds in chunks(texts, self._encode):
             kinds = np.empty_like(content)
-            write_kinds(content, kinds_of_characters(), kinds)
+            write_kinds(content, self._kinds, kinds)
             at = (0, 0)
             while at[0] < len(bounds) - 1:
                 at = _count(
@@ -108,13 +124,13 @@ class WordTable:
 
 
 def chunks(
-    texts: Iterable[str],
+    texts: Iterable[str], encode: Callable[[str], bytes] = to_bytes
 ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
     """Yield UTF-8 of texts, some at a time, and its bounds, (texts + 1,)."""
     batch: list[bytes] = []
     size = 0
     for text in texts:
-        batch.append(to_bytes(text))
+        batch.append(encode(text))
         size += len(batch[-1])
         if size >= CHUNK_BYTES:
             yield joined(batch)

@@ -14,7 +14,7 @@ from tinylm.tokenizers.loops import compiled
 
 for _part in (
     *(splitting.run_end, splitting.run_end_of_breaks, splitting.white_end, splitting.ending_end),
-    *(splitting.gpt2_end, splitting.cl100k_end, splitting.word_end),
+    *(splitting.gpt2_end, splitting.bert_end, splitting.cl100k_end, splitting.word_end),
 ):
     register_jitable(_part)
 word_end = splitting.word_end

@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from tinylm.tokenizers.characters import kinds_of_characters
+from tinylm.tokenizers.characters import BETWEEN, kinds_of_characters
 from tinylm.tokenizers.loops import compiled
 from tinylm.tokenizers.loops.counting import chunks
 from tinylm.tokenizers.loops.cutting import hash_of, slot_of, word_end, write_kinds
+from tinylm.tokenizers.utf8 import to_bytes
 
 _ENTRIES = 1 << 16
 _ENTRY_BYTES = 24  # room for this many bytes of every word
@@ -42,6 +43,9 @@ def _number(text, kinds, bounds, rule, at, table, numbers, word_bounds, state):
     while row < len(bounds) - 1:
         stop = bounds[row + 1]
         while start < stop:
+            if kinds[start] == BETWEEN:
+                start += 1
+                continue
             end = word_end(rule, text, kinds, start, stop)
             value = hash_of(text, start, end)
             place = slot_of(text, start, end, value, slots, hashes, starts, lengths, content)
@@ -77,12 +81,22 @@ class Encoder:
     """Encodes many texts with a table of words that stays from one call to the next.
 
     Args:
-        rule: of ``splitting.RULES``.
+        rule: of ``splitting``.
         encode_word: returns the ids of a word.
+        kinds: that the rule knows, of each code point; empty: those of ``characters``.
+        encode: gives the UTF-8 of a text, or of what is cut in place of it.
     """
 
-    def __init__(self, rule: int, encode_word: Callable[[bytes], Sequence[int]]) -> None:
+    def __init__(
+        self,
+        rule: int,
+        encode_word: Callable[[bytes], Sequence[int]],
+        kinds: npt.NDArray[np.uint8] | None = None,
+        encode: Callable[[str], bytes] = to_bytes,
+    ) -> None:
         self._rule = rule
+        self._kinds = kinds_of_characters() if kinds is None else kinds
+        self._encode = encode
         self._encode_word = encode_word
         self._start(_ENTRIES * _ENTRY_BYTES)
 
@@ -104,9 +118,9 @@ class Encoder:
         parts: list[npt.NDArray[np.int32]] = [np.empty(0, np.int32)]
         ends: list[npt.NDArray[np.int64]] = [np.zeros(1, np.int64)]
         total = 0
-        for content, bounds in chunks(texts):
+        for content, bounds in chunks(texts, self._encode):
             kinds = np.empty_like(content)
-            write_kinds(content, kinds_of_characters(), kinds)
+            write_kinds(content, self._kinds, kinds)
             numbers = np.empty(len(content), np.int32)
             word_bounds = np.zeros(len(bounds), np.int64)
             at, base = (0, 0), 0
