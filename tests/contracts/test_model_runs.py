@@ -47,7 +47,9 @@ def test_a_run_is_trained_verified_and_written_up(name: str, tmp_path: Path) -> 
         experiment = EXPERIMENTS.load(other)
         assert experiment.suits(config) is (kind.attends or not experiment.of_attention)
     if not kind.attends:
-        message = f"the experiment attention is about .*, and model.kind = {name} has neither: take"
+        message = (
+            f"the experiment attention is about .*, and model.kind = {name} is built otherwise"
+        )
         with pytest.raises(ConfigError, match=message) as refused:
             run_experiment("attention", context)
         assert "\n" not in str(refused.value)

@@ -41,6 +41,38 @@ def test_a_window_is_seen_the_same_in_any_batch(view: str, tmp_path: Path) -> No
     assert windows.num_targets(range(len(windows))) == together.num_targets == int(counted.sum())
 
 
+def test_hidden_tokens_are_predicted_and_so_is_the_one_after_the_last(tmp_path: Path) -> None:
+    length = 12
+    whole = TokenWindows(long_file(tmp_path), length)
+    batch = TokenWindows(whole.tokens, length, "hidden").batch(range(len(whole)))
+    plain = whole.batch(range(len(whole)))
+    assert batch.hidden is not None
+    assert batch.real is not None
+    cut, lengths, hidden, places = 0, [], 0, 0
+    for row in range(len(whole) - 1):  # the last one may be shorter
+        real, unseen = batch.real[row].tolist(), batch.hidden[row].tolist()
+        count = sum(real)
+        assert real == [place < count for place in range(length)]
+        assert not unseen[0]
+        assert not any(unseen[count:])
+        for place in range(length):
+            counts = place == count - 1 or (place < count - 1 and unseen[place + 1])
+            expected = int(plain.labels[row, place]) if counts else IGNORED
+            assert int(batch.labels[row, place]) == expected
+            kept = int(plain.ids[row, place]) if place < count else 0
+            assert int(batch.ids[row, place]) == kept
+        cut += count < length
+        lengths += [count] if count < length else []
+        hidden, places = hidden + sum(unseen), places + count - 1
+    rows = len(whole) - 1
+    assert rows > 900
+    # Half are cut, of which one in twelve keeps its length; 15 % are hidden: five deviations.
+    share = 0.5 * (1 - 1 / length)
+    assert abs(cut - share * rows) < 5 * (rows * share * (1 - share)) ** 0.5
+    assert abs(hidden - 0.15 * places) < 5 * (places * 0.15 * 0.85) ** 0.5
+    assert set(lengths) == set(range(1, length))
+
+
 def test_of_the_rest_all_that_follows_the_given_tokens_counts(tmp_path: Path) -> None:
     whole = TokenWindows(long_file(tmp_path), 8)
     batch = TokenWindows(whole.tokens, 8, "rest").batch(range(len(whole)))

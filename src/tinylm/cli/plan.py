@@ -148,7 +148,7 @@ def _plan(
         "bytes": {
             "weights": 4 * counts["total"],
             "training_state": state_bytes(model, training.optimizer, training.beta1 > 0),
-            **_decoding_state(kv_bytes(model, 1, 1), kv_bytes(model, 1, context)),
+            **_decoding_state(model, kv_bytes(model, 1, context - 1), kv_bytes(model, 1, context)),
         },
         "training_memory": _training_memory(
             model, training, not config.vectors.trainable, memory * 2**30
@@ -165,10 +165,15 @@ def _plan(
     }
 
 
-def _decoding_state(token: int, context: int) -> dict[str, int]:
-    """Return the bytes of a text's decoding state, of one token and of a context."""
-    if token == context:
-        return {"decoding_state": token}
+def _decoding_state(model: ModelConfig, before: int, context: int) -> dict[str, int]:
+    """Return the bytes of a text's decoding state, of a context less a token and of a context."""
+    from tinylm.registry import MODELS
+
+    if before == context:
+        return {"decoding_state": context}
+    token = context - before
+    if MODELS.load(model.kind).rereads:  # no keys and values
+        return {"ids_per_token": token, "ids_of_a_context": context}
     return {"kv_cache_per_token": token, "kv_cache_of_a_context": context}
 
 

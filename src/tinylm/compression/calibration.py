@@ -233,18 +233,16 @@ def observe(
         raise CompressionError("there is no text to calibrate with: give at least one token")
     observers = {path: tuple(each) for path, each in statistics.items()}
     waiting: dict[str, int] = {}  # path -> products that are still to come
-    mask: Tensor | None = None
-    length = ids.shape[1]
-    passes = {path: length if path in model.stepwise else 1 for path in observers}
+    held: dict[str, Tensor | None] = {}  # path -> which of its inputs hold a token; None: all
 
     def hook(path: str) -> Any:
         def see(module: nn.Module, args: tuple[Tensor, ...]) -> None:
             if path not in waiting:
                 raise CompressionError(f"{path} multiplies twice in one pass: leave it out")
             x = args[0]
-            own = mask
-            if mask is not None and path in model.stepwise:
-                own = mask[:, length - waiting[path]]
+            own = held[path]
+            if own is not None and path in model.stepwise:
+                own = own[:, own.shape[1] - waiting[path]]
             rows = x.flatten(0, -2) if own is None else x[own]
             for statistic in observers[path]:
                 statistic.add(rows)
@@ -265,9 +263,13 @@ def observe(
         for start in range(0, len(ids), batch_size):
             batch = ids[start : start + batch_size].to(device)
             mask = None if real is None else real[start : start + batch_size].to(device)
-            waiting = dict(passes)
+            held = {path: model.real_inputs(path, batch, mask) for path in observers}
+            waiting = {
+                path: (batch if own is None else own).shape[1] if path in model.stepwise else 1
+                for path, own in held.items()
+            }
             try:
-                model(batch, real=mask)
+                model(batch, **model.in_one_read(batch, mask))
             except _AllSeen:
                 continue
             raise CompressionError(f"{sorted(waiting)[0]} multiplies nothing when a text is read")

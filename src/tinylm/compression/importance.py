@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tinylm.model.base import GenerativeModel
+from tinylm.model.base import GenerativeModel, refuse_many_reads
 from tinylm.model.decoder import evaluating
 
 _TEXTS = 8
@@ -50,6 +50,7 @@ def gate_importance(model: GenerativeModel, ids: Tensor, kind: str) -> list[Tens
     Returns:
         (heads,) or (neurons,) a layer, float64: the mean over texts, in nats a token.
     """
+    refuse_many_reads(model)
     names = [f"layers.{i}.{kind}" for i in range(model.config.num_layers)]
     totals: list[Tensor] = []
     with evaluating(model), torch.enable_grad():

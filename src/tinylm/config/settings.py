@@ -106,13 +106,14 @@ class ModelConfig:
 
     kind: Annotated[str, one_of(registry.MODELS)] = "decoder"
     """Kind of model: decoder, a decoder-only Transformer; rnn, linear-rnn, gru or lstm, recurrent
-    ones, which have no heads, positions, norms or feed-forward part."""
+    ones, which have no heads, positions, norms or feed-forward part; encoder-decoder, a Transformer
+    of two stacks."""
     vocab_size: PositiveInt | None = None
     """Number of token types; empty: taken from the tokenizer."""
     context_length: Annotated[Int, Field(ge=2)] = 64
     """Most positions the model sees at once."""
     num_layers: PositiveInt = 3
-    """Decoder layers, or recurrent ones."""
+    """Decoder layers, or recurrent ones; of an encoder as many beside them."""
     num_heads: PositiveInt = 8
     """Attention heads a layer."""
     hidden_size: PositiveInt = 300
@@ -196,9 +197,9 @@ class TrainingConfig:
     carry_state: bool = False
     """Truncated backpropagation through time: read the windows in order, and let each go on from
     the state in which the one before it left a recurrent model; no gradient goes back to it."""
-    view: Literal["auto", "rest"] = "auto"
+    view: Literal["rest"] | None = None
     """What a step predicts of a window: rest: what follows its first tokens, which are given, as of
-    a model that reads a source; auto: what the kind of model is for, all of it for a decoder."""
+    a model that reads a source; empty: what the kind of model is for, all of it for a decoder."""
     learn_source: bool = False
     """Of a corpus of pairs, learn to predict the source too, with the target after it: more targets
     a row, for kinds of models that see a row as one text."""

@@ -65,18 +65,20 @@ def hidden(batch: Batch, indices: Sequence[int]) -> Batch:
     Half of the windows are cut short, to a length drawn evenly from 1 to their own, and filled with
     padding. Of whole windows alone a model would learn to tell what follows a text only where as
     much text stands before it as a window holds, and would know little of what follows a prompt.
-    The price is a quarter of what is read.
+    The price is a quarter of what is read. Of a row with a source it is the target that is hidden
+    in part or cut.
     """
     labels = batch.labels.clone()
     unseen = torch.zeros_like(labels, dtype=torch.bool)
-    real = (batch.labels != IGNORED) if batch.real is None else batch.real.clone()
+    real = torch.ones_like(unseen) if batch.real is None else batch.real.clone()
     for row, index in enumerate(indices):
         draws = np.random.default_rng((_HIDDEN, int(index)))
-        length = int((batch.labels[row] != IGNORED).sum())
+        given = 1 if batch.given is None else int(batch.given[row])
+        length = given - 1 + int((batch.labels[row] != IGNORED).sum())
         if draws.random() < _SHARE_CUT:
-            length = 1 + int(draws.integers(max(1, length)))
+            length = given + int(draws.integers(max(1, length + 1 - given)))
         chosen = torch.from_numpy(draws.random(labels.shape[1]) < _SHARE_HIDDEN)
-        chosen[0], chosen[length:] = False, False
+        chosen[:given], chosen[length:] = False, False
         unseen[row], real[row, length:] = chosen, False
         counted = chosen.roll(-1)
         counted[length - 1] = True

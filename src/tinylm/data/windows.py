@@ -217,7 +217,7 @@ class PairRows(Windows):
         self.tokens = tokens
         self.context_length = context_length
         self.learn_source = learn_source
-        self._view = VIEWS[view]
+        self._view, self._name = VIEWS[view], view
         lengths = tokens.lengths()
         self.texts: npt.NDArray[np.int64] = np.flatnonzero(lengths - 1 <= context_length)
         if not len(self.texts):
@@ -242,7 +242,7 @@ class PairRows(Windows):
         """The same pairs, of which the targets count alone."""
         if not self.learn_source:
             return self
-        return PairRows(self.tokens, self.context_length)
+        return PairRows(self.tokens, self.context_length, self._name)
 
     def __len__(self) -> int:
         """Return the number of pairs that fit."""
@@ -250,6 +250,8 @@ class PairRows(Windows):
 
     def num_targets(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> int:
         """Return the tokens that the pairs with these indices predict."""
+        if self._name not in ("whole", "rest"):  # which leave a row as it is
+            return sum(self.batch([int(i)]).num_targets for i in indices)
         return int(self._targets[self.texts[np.asarray(indices, dtype=np.int64)]].sum())
 
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
@@ -269,7 +271,7 @@ def windows_of(
     model: ModelConfig,
     length: int | None = None,
     learn_source: bool = False,
-    view: str = "auto",
+    view: str | None = None,
 ) -> Windows:
     """Return what a kind of model is trained on of a file: windows, or the rows of its pairs.
 
@@ -278,13 +280,12 @@ def windows_of(
         model: of which kind, and of which context.
         length: inputs of a window; None: the model's context.
         learn_source: whether the sources of pairs are learned, too.
-        view: what is seen and predicted of them, a name in ``VIEWS``; auto: as the kind sees them.
+        view: what is seen and predicted, a name in ``VIEWS``; None: what the kind is trained on.
 
     Raises:
         DataError: if the file has fewer than two tokens, or no pair that fits.
     """
-    if view == "auto":
-        view = MODELS.load(model.kind).view
+    view = view or str(MODELS.load(model.kind).view)
     length = length or model.context_length
     if tokens.header.pairs:
         return PairRows(tokens, length, view, learn_source)

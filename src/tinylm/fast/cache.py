@@ -89,6 +89,14 @@ class StepCache(KVCache):
         """Whether the loops know the positional encoding and suit such tokens, without gradient."""
         return self.tables is not None and not torch.is_grad_enabled() and loops.suit(x, self._keys)
 
+    @property
+    def can_look_ahead(self) -> bool:
+        """Whether the loops know how a token sees those after it: a bias is known of those before.
+
+        Of the positional encoding they know what ``can_be_read`` says.
+        """
+        return self.tables is not None and self.tables.bias is None
+
     def attend(self, projected: Tensor, layer: int, positions: Tensor) -> Tensor:
         """Store the newest keys and values of a layer, and mix those that each query sees.
 

@@ -118,7 +118,7 @@ class SteppingDecoderLM(QuickOutput, FastDecoderLM):
             and self.layer_runner is None
             and not reading.hooks.active
             and cache.can_be_read(x)
-            and reading.ahead != "some"
+            and (reading.ahead == "none" or (reading.ahead == "all" and cache.can_look_ahead))
         ):
             places = reading.positions.expand(x.shape[:-1]).flatten().tolist()
             ahead = reading.ahead == "all"

@@ -72,6 +72,9 @@ class SteppingEncoderDecoderLM(QuickOutput, FastEncoderDecoderLM):
             self.config,
             dtype=self._cache_format(weight),
             tables=self._tables(self.positions, prefix),
+            layers=None,
+            beginning=None,
+            output=None,
             **sizes,
         )
 

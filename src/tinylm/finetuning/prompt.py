@@ -120,9 +120,7 @@ class PromptedDecoder(Wrapper, GenerativeModel):
         Hooks see the virtual tokens too, before the text, where they are read: with a cache, in
         the first pass alone.
         """
-        count, named = self._with_virtual(
-            ids, embeddings, positions, real, given, hidden, cache
-        )
+        count, named = self._with_virtual(ids, embeddings, positions, real, given, hidden, cache)
         return self.base.residual(**named, causal=causal, cache=cache, hooks=hooks)[:, count:]
 
     def last_residual(

@@ -112,9 +112,9 @@ def _laid_out(model: GenerativeModel, config: GenerationConfig, use_cache: bool)
     """Return the model with its linear maps in the configured form."""
     whole = not use_cache or MODELS.load(model.config.kind).rereads
     if config.linear not in _NUMBERS or (config.linear == "packed" and whole):
-        # Where all is read again every step has a number of rows that no step had before. oneDNN gains
-        # nothing on so many rows, and caches a primitive for each number of rows: 3 GB after 256
-        # steps of a model of 6.5 million weights.
+        # Where all is read again every step has a number of rows that no step had before. oneDNN
+        # gains nothing on so many rows, and caches a primitive for each number of rows: 3 GB after
+        # 256 steps of a model of 6.5 million weights.
         return model
     return for_decoding(model, _NUMBERS[config.linear])
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from tinylm.model.base import GenerativeModel
+from tinylm.model.base import GenerativeModel, refuse_many_reads
 from tinylm.model.decoder import evaluating
 
 
@@ -29,6 +29,7 @@ def activation_gradients(
         Name -> the activation, detached, and its gradient, which is 0 where nothing that is
         measured depends on it.
     """
+    refuse_many_reads(model)
     wanted = list(names)
     kept: dict[str, Tensor] = {}
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from tinylm.interpretability.ablation import leaving_out, token_sum
 from tinylm.interpretability.text_losses import Batch, batches_of, position_losses
 from tinylm.measurement import Difference, Replicates, Verdict, mean_replicates, paired
-from tinylm.model.base import GenerativeModel
+from tinylm.model.base import GenerativeModel, refuse_many_reads
 from tinylm.model.decoder import evaluating
 
 Head = tuple[int, int]
@@ -111,6 +111,7 @@ def _mean_outputs(model: GenerativeModel, batches: Sequence[Batch]) -> Tensor:
     Returns:
         (layers, heads, head_dim), float64.
     """
+    refuse_many_reads(model)
     config = model.config
     sums = torch.zeros(
         config.num_layers, config.num_heads, config.resolved_head_dim, dtype=torch.float64

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tinylm.errors import ConfigError, GenerationError, nearest, shown
 from tinylm.interpretability.weights import affine, maps_of
-from tinylm.model.base import GenerativeModel
+from tinylm.model.base import GenerativeModel, refuse_many_reads
 from tinylm.model.decoder import evaluating, record
 from tinylm.model.hooks import as_patterns
 from tinylm.model.layers import LayerNorm
@@ -287,6 +287,7 @@ class Recorder:
         Raises:
             ConfigError: if a name matches no activation.
         """
+        refuse_many_reads(model)
         self._pieces: dict[str, list[Tensor]] = {}
         self._model = model
         wanted = as_patterns(names)
@@ -330,10 +331,11 @@ def refuse(model: GenerativeModel, texts: Sequence[Sequence[int]]) -> None:
     """Refuse texts that a model cannot read.
 
     Raises:
-        GenerationError: if there is no text, one is empty or longer than the context, or an id is
-            outside the vocabulary.
+        GenerationError: if there is no text, one is empty or longer than the context, an id is
+            outside the vocabulary, or the model reads a text more than once.
     """
     vocab_size, context = model.config.resolved_vocab_size, model.config.context_length
+    refuse_many_reads(model)
     if not texts:
         raise GenerationError("there is no text: give at least one")
     for text in texts:

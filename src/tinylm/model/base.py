@@ -259,6 +259,31 @@ class GenerativeModel(Model):
             batch.ids, real=batch.real, given=batch.given, hidden=batch.hidden, hooks=hooks
         )
 
+    def in_one_read(
+        self, ids: Tensor, real: Tensor | None = None
+    ) -> dict[str, Tensor | None]:
+        """Return with which further arguments ``residual`` reads texts at once.
+
+        For statistics of the inputs of the linear maps (``compression.calibration``).
+
+        Args:
+            ids: (batch, seq).
+            real: (batch, seq), False where a token is padding; None: all are real.
+        """
+        return {"real": real}
+
+    def real_inputs(self, path: str, ids: Tensor, real: Tensor | None) -> Tensor | None:
+        """Return which inputs of a linear map hold a token in that read, (batch, places), bool.
+
+        Of a map that is used once a text, (batch,). None: all do, and there are as many as tokens.
+
+        Args:
+            path: of the map.
+            ids: (batch, seq).
+            real: (batch, seq), False where a token is padding; None: all are real.
+        """
+        return real
+
     def last_residual(self, ids: Tensor | None = None, **named: Any) -> Tensor:
         """Return the residual stream at the last place alone, (batch, hidden).
 
@@ -346,7 +371,20 @@ def refuse_without_attention(config: ModelConfig, what: str) -> None:
     if not MODELS.load(config.kind).attends:
         raise ConfigError(
             f"{what} is about the attention and the residual stream of a decoder, and model.kind = "
-            f"{config.kind} has neither: take the run of a decoder"
+            f"{config.kind} is built otherwise: take the run of a decoder"
+        )
+
+
+def refuse_many_reads(model: GenerativeModel) -> None:
+    """Refuse to keep activations of a model that reads a text several times.
+
+    Raises:
+        GenerationError: naming the kind.
+    """
+    if MODELS.load(model.config.kind).rereads:
+        raise GenerationError(
+            f"model.kind = {model.config.kind} reads a text once for each of its tokens, and has "
+            "no activations of the text: take the run of another kind"
         )
 
 

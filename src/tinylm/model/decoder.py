@@ -23,12 +23,19 @@ from torch import Tensor, nn
 from tinylm.config import ModelConfig
 from tinylm.errors import GenerationError
 from tinylm.model.attention import Attention
-from tinylm.model.base import GenerativeModel, LayerRunner, Model, parameter_sizes
+from tinylm.model.base import (
+    GenerativeModel,
+    LayerRunner,
+    Model,
+    parameter_sizes,
+    refuse_many_reads,
+)
 from tinylm.model.cache import KVCache
 from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks, as_patterns
 from tinylm.model.layers import FeedForward, LayerNorm
 from tinylm.model.positions import Positions
+from tinylm.model.read_text import ReadTexts
 from tinylm.model.reading import Ahead, Reading
 from tinylm.planning.costs import Costs
 from tinylm.planning.decoder import DecoderCosts
@@ -250,7 +257,7 @@ class DecoderLM(GenerativeModel):
         return KVCache(self.config, device=weight.device, dtype=weight.dtype, **sizes)
 
     def _running_positions(
-        self, embeddings: Tensor, real: Tensor | None, cache: KVCache | None
+        self, embeddings: Tensor, real: Tensor | None, cache: KVCache | ReadTexts | None
     ) -> Tensor:
         """Number the real tokens of each row from 0, counting those in the cache."""
         if real is None:
@@ -395,7 +402,12 @@ def record(
 
     Returns:
         Logits, (batch, seq, vocab), and name -> activation.
+
+    Raises:
+        GenerationError: if it reads a text more than once.
     """
+    if hidden is None:
+        refuse_many_reads(model)
     kept: dict[str, Tensor] = {}
 
     def keep(name: str, activation: Tensor) -> None:

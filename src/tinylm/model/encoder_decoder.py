@@ -215,6 +215,29 @@ class EncoderDecoderLM(GenerativeModel):
         written = self.final_norm(self.run_layers(self.layers, written, reading))
         return hooks("final", halves.back(written))
 
+    def in_one_read(
+        self, ids: Tensor, real: Tensor | None = None
+    ) -> dict[str, Tensor | None]:
+        """Return that half of every text is its source; see ``GenerativeModel``."""
+        return {"real": real, "given": self._in_half(ids, real).lengths}
+
+    def real_inputs(self, path: str, ids: Tensor, real: Tensor | None) -> Tensor | None:
+        """Return which inputs of a map hold a token, each in its half; see ``GenerativeModel``."""
+        halves = self._in_half(ids, real)
+        if path.startswith("encoder.") or ".cross_attention.key_value" in path:
+            return halves.source_real
+        if path.startswith("layers."):
+            return halves.written_real
+        # The unembedding gets whole rows, in which the source but its last token has no part.
+        held = torch.ones_like(ids, dtype=torch.bool) if real is None else real
+        return held & (held.cumsum(1) >= halves.lengths[:, None])
+
+    @staticmethod
+    def _in_half(ids: Tensor, real: Tensor | None) -> Halves:
+        batch, seq = ids.shape
+        counts = torch.full((batch,), seq, device=ids.device) if real is None else real.sum(1)
+        return Halves.of(ids, real, counts // 2)
+
     def _read_source(
         self, x: Tensor, positions: Tensor | None, halves: Halves, hooks: Hooks
     ) -> tuple[Tensor, Tensor | None]:

@@ -114,7 +114,7 @@ def _attention(config: ModelConfig) -> Passage:
             if config.num_heads > 1
             else ":"
         ),
-        (f'"Attention"(Q, K, V) = "softmax"(Q K^T / sqrt({config.resolved_head_dim}) + M) V',),
+        (f'"Attention"(Q, K, V) = "softmax"((Q K^T) / sqrt({config.resolved_head_dim}) + M) V',),
         "In the decoder $M$ is minus infinity where a key stands after the query; in the encoder "
         "it hides padding alone.",
     )
@@ -130,9 +130,9 @@ def _cross_attention(config: ModelConfig) -> Passage:
         ("Q = x W_Q + b_Q, wide K = m W_K + b_K, wide V = m W_V + b_V",)
         if config.bias
         else ("Q = x W_Q, wide K = m W_K, wide V = m W_V",),
-        "No positions act here: where a token of the source stands is in the memory itself. While a "
-        "text is written, $K$ and $V$ of the source stay the same, so that they are computed once "
-        "and kept beside the growing cache of the self-attention.",
+        "No positions act here: where a token of the source stands is in the memory itself. While "
+        "a text is written, $K$ and $V$ of the source stay as they are, so that they are computed "
+        "once and kept beside the growing cache of the self-attention.",
     )
 
 

@@ -84,11 +84,8 @@ class Halves:
         if self.written_real is not None:
             chosen = self.written_real.flatten().nonzero()[:, 0]
             places, rows = places[chosen], rows.index_select(0, chosen)
-        return (
-            rows.new_zeros(batch * seq, x.shape[-1])
-            .index_copy(0, places, rows)
-            .view(batch, seq, -1)
-        )
+        out = rows.new_zeros(batch * seq, x.shape[-1])
+        return out.index_put((places,), rows).view(batch, seq, -1)
 
 
 def taken(x: Tensor, places: Tensor) -> Tensor:

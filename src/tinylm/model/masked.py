@@ -103,11 +103,13 @@ class MaskedLM(DecoderLM):
                 batch of prefixes.
 
         Raises:
-            GenerationError: if the text is longer than the context, or both a cache and what is
-                hidden are given.
+            GenerationError: if the text is longer than the context, or is to be read from both
+                sides with a cache.
         """
         if (ids is None) == (embeddings is None):
             raise GenerationError("give the model either ids or embeddings")
+        if cache is not None and (hidden is not None or not causal):
+            raise GenerationError("from both sides a text is read whole: leave the cache out")
         if not causal:
             return super().residual(
                 ids,
@@ -115,14 +117,11 @@ class MaskedLM(DecoderLM):
                 positions=positions,
                 real=real,
                 causal=False,
-                cache=cache,
                 hooks=hooks,
             )
         if hidden is None:
             text, new = self._text(ids, embeddings, positions, real, cache)
             return self._from_prefixes(text, text.positions.shape[1] - new, hooks)
-        if cache is not None:
-            raise GenerationError("what is hidden is told of whole texts: leave the cache out")
         text, _ = self._text(ids, embeddings, positions, real, None)
         rows = torch.where(hidden[..., None], self.mask.to(text.embeddings), text.embeddings)
         return self._from_both_sides(text._replace(embeddings=rows), hooks)
@@ -152,6 +151,19 @@ class MaskedLM(DecoderLM):
         text, _ = self._text(ids, embeddings, positions, real, cache)
         return self._from_prefixes(text, text.positions.shape[1] - 1, hooks)[:, -1]
 
+    def in_one_read(
+        self, ids: Tensor, real: Tensor | None = None
+    ) -> dict[str, Tensor | None]:
+        """Return that texts are read once, nothing hidden but the added place; see the base."""
+        return {"real": real, "hidden": torch.zeros_like(ids, dtype=torch.bool)}
+
+    def real_inputs(self, path: str, ids: Tensor, real: Tensor | None) -> Tensor | None:
+        """Return that the layers get a place more, the added one; see the base."""
+        if real is None or not path.startswith("layers."):
+            return real
+        after = last_real(ids, real)[:, None] + 1
+        return pad(real, (0, 1)) | (torch.arange(ids.shape[1] + 1, device=ids.device) == after)
+
     def sight(
         self,
         seq: int,
@@ -162,8 +174,6 @@ class MaskedLM(DecoderLM):
         device: torch.device,
     ) -> tuple[Tensor | None, Ahead]:
         """Return that all see all that is real; see ``DecoderLM.sight``."""
-        if cache is not None:
-            raise GenerationError("a text is read whole: leave the cache out")
         blocked, _ = super().sight(seq, real, given, False, None, device)
         if blocked is None:  # not None, for the loops that take a mask
             blocked = torch.zeros(1, 1, 1, seq, dtype=torch.bool, device=device)
@@ -222,7 +232,7 @@ class MaskedLM(DecoderLM):
     def _from_both_sides(self, text: _Text, hooks: Hooks) -> Tensor:
         """Read each row once, the added place after its last token; return (batch, seq, hidden)."""
         embeddings, positions, real = text
-        batch, seq, _ = embeddings.shape
+        seq = embeddings.shape[1]
         after = last_real(positions, real)[:, None] + 1  # (batch, 1), the added place
         added = torch.arange(seq + 1, device=after.device) == after  # (batch, seq + 1)
         x = pad(embeddings, (0, 0, 0, 1))

@@ -34,6 +34,7 @@ def outline_of(config: ModelConfig, vocab_size: int) -> Outline:
     }
     if not encoding.num_parameters(config):
         del sums["positions"]
+    placement = "before the parts and after the last layer" if pre else "after each sum"
     dropout = (
         f"Dropout [[srivastava2014]] with probability {config.dropout:g} acts on the sum of "
         "embedding and position, on the attention weights and on both branches of a layer."
@@ -51,8 +52,8 @@ def outline_of(config: ModelConfig, vocab_size: int) -> Outline:
             Passage(
                 "Embedding and positions",
                 "embedding",
-                f"Token $w$ enters as row $w$ of the embedding matrix{scaled}; in place of a hidden "
-                f"token's row stands a learned vector of {hidden} numbers, the same for each. "
+                f"Token $w$ enters as row $w$ of the embedding matrix{scaled}; in place of a "
+                f"hidden token's row stands a learned vector of {hidden} numbers, one for all. "
                 f"{dropout} {explained.text}",
                 (explained.equation,) if explained.equation else (),
                 explained.rest if explained.equation else "",
@@ -83,7 +84,7 @@ def outline_of(config: ModelConfig, vocab_size: int) -> Outline:
                 f"[[vaswani2017]] with {heads} {'head' if heads == 1 else 'heads'} of {dim} "
                 f"dimensions, without a mask, and a feed-forward part of {inner:,} inner units "
                 f"with {activation.label}. Each adds to the stream, which is normalised "
-                f"[[ba2016]] {'before the parts and after the last layer' if pre else 'after each sum'}.",
+                f"[[ba2016]] {placement}.",
             ),
         ),
         before=(

@@ -82,3 +82,5 @@ class Outline:
     """What goes into it."""
     in_layer: str = ""
     """A sentence on what is not drawn in a layer, without its full stop."""
+    memory: str = "which every layer of the decoder reads"
+    """Of what the other stack gives: what reads it."""

@@ -10,7 +10,6 @@ from torch import Tensor
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.positions import Positions
 
-
 Ahead = Literal["none", "some", "all"]
 """How many of a batch's tokens see those after them."""
 

@@ -67,14 +67,16 @@ class SourceCache:
         if self._places is None:
             return queries
         chosen = queries.index_select(0, self._places)
-        return chosen.unflatten(0, (-1, self._most)).transpose(1, 2).flatten(2, 3)
+        by_source = chosen.view(-1, self._most, *queries.shape[1:])
+        return by_source.transpose(1, 2).flatten(2, 3)
 
     def apart(self, mixed: Tensor) -> Tensor:
         """Return what ``together`` put together by texts again, (batch, heads, seq, head_dim)."""
         if self._back is None:
             return mixed
-        by_texts = mixed.unflatten(2, (self._most, -1)).transpose(1, 2).flatten(0, 1)
-        return by_texts.index_select(0, self._back)
+        sources, heads, _, size = mixed.shape
+        by_text = mixed.reshape(sources, heads, self._most, -1, size).transpose(1, 2)
+        return by_text.flatten(0, 1).index_select(0, self._back)
 
     def reorder(self, rows: list[int]) -> None:
         """Make text i what text ``rows[i]`` was; a source is moved only when another has left."""

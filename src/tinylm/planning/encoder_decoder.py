@@ -128,12 +128,18 @@ class EncoderDecoderCosts:
     def layer_activation_bytes(
         self, config: ModelConfig, batch: int, seq: int, precision: str, quick: bool
     ) -> dict[str, int]:
-        """Return what a layer of each stack keeps, by part."""
+        """Return what a layer of the decoder keeps, by part; one of the encoder keeps less."""
+        return self._layers(config, batch, seq, precision, quick)[1]
+
+    def _layers(
+        self, config: ModelConfig, batch: int, seq: int, precision: str, quick: bool
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Return what a layer of the encoder keeps, and one of the decoder."""
         source, written = halves(seq)
         read = decoder_layer_bytes(config, batch, source, precision, quick, source**2)
         parts = decoder_layer_bytes(config, batch, written, precision, quick)
-        return {
-            **{name: size + parts[name] for name, size in read.items()},
+        return read, {
+            **parts,
             **self._crossed(config, batch, source, written, precision, quick),
         }
 
@@ -183,13 +189,24 @@ class EncoderDecoderCosts:
             "dropout": stream * (config.dropout > 0 and trained and not quick),
             "norms": norm_bytes(config, both, quick) * (config.norm_placement == "pre"),
             "loss": 0 if quick else loss_bytes(config, batch * seq, number),
+            # Where the decoder's tokens stand in their rows.
+            "rows": batch * written * _INDEX,
         }
+        memory = batch * source * config.hidden_size * _FLOAT
         if segment:
-            parts["segments"] = -(-config.num_layers // segment) * stream
+            parts["segments"] = -(-config.num_layers // segment) * stream + memory
         else:
-            layer = self.layer_activation_bytes(config, batch, seq, precision, quick)
-            for part, size in layer.items():
-                parts[part] = parts.get(part, 0) + config.num_layers * size
+            parts["memory"] = memory * (number == _FLOAT)  # else its copies are
+            for layer in self._layers(config, batch, seq, precision, quick):
+                for part, size in layer.items():
+                    parts[part] = parts.get(part, 0) + config.num_layers * size
+            width = config.num_heads * config.resolved_head_dim
+            if not trained and config.norm_placement == "post" and number < _FLOAT:
+                # Without the copies that give the inputs' gradients.
+                parts["copies"] -= 2 * 3 * width * config.hidden_size * number
+            if not trained and config.norm_placement == "pre" and not quick:
+                # What the first norms would need for the gradients of their inputs.
+                parts["norms"] -= norm_bytes(config, both, quick) - stream
         parts["total"] = sum(parts.values())
         return parts
 

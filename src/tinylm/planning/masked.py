@@ -51,7 +51,9 @@ class MaskedCosts(DecoderCosts):
         """Return 0: the vector of hidden tokens needs the gradient of the input in any case."""
         return 0
 
-    def decoding_flops(self, config: ModelConfig, prompt: int, new: int, cached: bool) -> int:
+    def decoding_flops(
+        self, config: ModelConfig, prompt: int, new: int, cached: bool = True
+    ) -> int:
         """Return the FLOPs of continuing a text, which no state makes fewer."""
 
         def total(power: int, last: int) -> int:  # 1 + ... + last, or of their squares
@@ -76,7 +78,10 @@ class MaskedCosts(DecoderCosts):
     ) -> dict[str, int]:
         """Return what a layer keeps beside its input, by part."""
         parts = decoder_layer_bytes(_extended(config), batch, seq + 1, precision, quick)
-        return {**parts, "pattern": parts["pattern"] + _pairs_left_out(config, batch, seq, precision, quick)}
+        return {
+            **parts,
+            "pattern": parts["pattern"] + _pairs_left_out(config, batch, seq, precision, quick),
+        }
 
     def activation_bytes(
         self,

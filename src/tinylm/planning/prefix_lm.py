@@ -38,7 +38,9 @@ class PrefixCosts(DecoderCosts):
             unembedding=plain.unembedding,
         )
 
-    def decoding_flops(self, config: ModelConfig, prompt: int, new: int, cached: bool) -> int:
+    def decoding_flops(
+        self, config: ModelConfig, prompt: int, new: int, cached: bool = True
+    ) -> int:
         """Return the FLOPs of continuing a text whose prompt is the source."""
         reads = 1 if cached else new  # of the prompt, each with all of its pairs
         plain = super().decoding_flops(config, prompt, new, cached)

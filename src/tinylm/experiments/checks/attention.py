@@ -27,9 +27,12 @@ _LONGEST = 64
 
 
 def run(subject: Subject) -> Finding | None:
-    """Compare pattern and mixed values of every head with torch's; None: there are no heads."""
+    """Compare pattern and mixed values of every head with torch's; None: there are no such heads.
+
+    Those of the decoder are meant, of one read from left to right.
+    """
     model = in_float64(subject.lm.model)
-    if not isinstance(model, DecoderLM):
+    if not isinstance(model, DecoderLM) or not model.attends:
         return None
     device = device_of(model)
     texts = ragged_stories(subject.validation, _ROWS, min(_LONGEST, model.config.context_length))

@@ -78,7 +78,8 @@ def _preferring_the_end(model: GenerativeModel, texts: Sequence[Sequence[int]]) 
     """Return a copy whose ``<eos>`` is the likeliest token after each text."""
     missing = 0.0
     for text in texts:
-        logits = model(torch.tensor([list(text)], device=device_of(model)))[0, -1]
+        ids = torch.tensor([list(text)], device=device_of(model))
+        logits = model(ids, given=torch.tensor([len(text)], device=ids.device))[0, -1]
         missing = max(missing, float(logits.max() - logits[EOS_ID]))
     other = copy.deepcopy(model)
     given = model.unembedding.bias
@@ -121,7 +122,11 @@ def _compare(
         for prompt, best in zip(prompts, generate(model, prompts, wide, SPECIAL_IDS), strict=True)
         for text in (best, *best.alternatives)
     ]
-    scored = token_log_probabilities(model, [[*prompt, *_whole(text)] for prompt, text in texts])
+    scored = token_log_probabilities(
+        model,
+        [[*prompt, *_whole(text)] for prompt, text in texts],
+        given=[len(prompt) for prompt, _ in texts],
+    )
     for (prompt, text), values in zip(texts, scored, strict=True):
         own = values[len(prompt) - 1 :]
         wrong.append(abs(text.log_probability - sum(own)))

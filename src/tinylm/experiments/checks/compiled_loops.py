@@ -27,6 +27,7 @@ from tinylm.model.base import GenerativeModel
 from tinylm.tokenizers.base import PAD_ID
 
 _WINDOWS = 2.5  # the last one is padded
+_LONGEST_WINDOW = 63  # and a place more, which some kinds read: one block of queries
 _LEAST_DROPOUT = 0.1
 _TEXTS, _LONGEST_TEXT, _STEPS = 3, 12, 6
 
@@ -35,7 +36,7 @@ def run(subject: Subject) -> Finding:
     """Compare gradients, and the logits of decoding steps, with and without the loops."""
     given = subject.lm.model
     cpu = torch.device("cpu")
-    windows = first_windows(subject.train, given.config, _WINDOWS)
+    windows = first_windows(subject.train, given.config, _WINDOWS, _LONGEST_WINDOW)
     batch = windows.batch(range(len(windows)))
     dropout = max(_LEAST_DROPOUT, given.config.dropout)
     with seeded(subject.seed, cpu):

@@ -104,7 +104,8 @@ def _extremes(model: GenerativeModel, texts: list[list[int]]) -> dict[str, Tenso
 
         handles.append(module.register_forward_pre_hook(look))
     for text in texts:
-        model(torch.tensor([text]))
+        ids = torch.tensor([text])
+        model(ids, **model.in_one_read(ids))
     for handle in handles:
         handle.remove()
     return ends

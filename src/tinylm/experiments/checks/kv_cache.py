@@ -64,20 +64,27 @@ def _differences(model: GenerativeModel, tokens: TokenFile, lengths: Sequence[in
     rows = [stream(tokens, i * share, length) for i, length in enumerate(lengths)]
     following = stream(tokens, share // 2, _STEPS * len(lengths))  # for equal rows to part
     stepper = Stepper(for_decoding(model), rows, PAD_ID)  # as generation does
-    differences = []
+    differences, prompts = [], list(lengths)
     for step in range(_STEPS):
         logits = stepper.logits()
-        differences += [relative(logits[i], _read_anew(model, row)) for i, row in enumerate(rows)]
+        differences += [
+            relative(logits[i], _read_anew(model, row, given))
+            for i, (row, given) in enumerate(zip(rows, prompts, strict=True))
+        ]
         if step == _REORDER_AT:
             stepper.keep(_KEPT)
             rows = [list(rows[i]) for i in _KEPT]
+            prompts = [prompts[i] for i in _KEPT]
         new = following[step * len(rows) : (step + 1) * len(rows)]
         stepper.append(new)
         rows = [[*row, token] for row, token in zip(rows, new, strict=True)]
     return differences
 
 
-def _read_anew(model: GenerativeModel, text: Sequence[int]) -> Tensor:
-    """Return the logits, (vocab,), after the last window of a text."""
-    window = torch.tensor([text[-model.config.context_length :]], device=device_of(model))
-    return model.unembed(model.residual(window)[0, -1])
+def _read_anew(model: GenerativeModel, text: Sequence[int], prompt: int) -> Tensor:
+    """Return the logits, (vocab,), after the last window of a text, so much of it a prompt."""
+    device = device_of(model)
+    window = torch.tensor([text[-model.config.context_length :]], device=device)
+    left = prompt - (len(text) - window.shape[1])  # of the prompt
+    given = torch.tensor([max(1, left)], device=device)
+    return model.unembed(model.residual(window, given=given)[0, -1])

@@ -112,19 +112,22 @@ def excerpt(tokens: TokenFile, num_tokens: int) -> TokenFile:
     return part
 
 
-def first_windows(tokens: TokenFile, model: ModelConfig, number: float) -> Windows:
+def first_windows(
+    tokens: TokenFile, model: ModelConfig, number: float, longest: int = _LONGEST_WINDOW
+) -> Windows:
     """Return what a model is trained on of the beginning of a file: windows, or pairs.
 
     Args:
         tokens: the file.
-        model: says of which context. A window is no longer than 64 tokens; pairs are some of those
-            that are no longer either, or the shortest.
+        model: says of which context.
         number: of windows, the last a part of one; of pairs as many, rounded up, if there are.
+        longest: most tokens of a window; pairs are some of those that are no longer either, or the
+            shortest.
 
     Raises:
         DataError: if there is nothing to predict, or no pair fits into the context.
     """
-    length = min(model.context_length, _LONGEST_WINDOW)
+    length = min(model.context_length, longest)
     if not tokens.header.pairs:
         return windows_of(excerpt(tokens, int(number * length)), model, length)
     lengths = tokens.lengths()

@@ -31,12 +31,12 @@ class Variant:
     """A kind of model, and what its trainings predict of a window."""
 
     kind: str
-    view: Literal["auto", "rest"] = "auto"
+    view: Literal["rest"] | None = None
 
     @property
     def name(self) -> str:
         """Of its folder and in results."""
-        return self.kind if self.view == "auto" else f"{self.kind}{REST}"
+        return self.kind if self.view is None else f"{self.kind}{REST}"
 
     @property
     def model(self) -> type[GenerativeModel]:
@@ -47,7 +47,7 @@ class Variant:
     @property
     def predicts(self) -> str:
         """What it sees and predicts of a window, a name in ``VIEWS``."""
-        return self.model.view if self.view == "auto" else self.view
+        return self.view or self.model.view
 
 
 def variants(settings: EncodersExperiment) -> list[Variant]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tinylm.checkpoint import Checkpoint, load_checkpoint
 from tinylm.config import RunConfig
-from tinylm.data.windows import TokenWindows
+from tinylm.data.windows import windows_of
 from tinylm.evaluation.continuations import continue_stories, measure_continuations
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.evaluation.targets import measure_targets
@@ -60,8 +60,8 @@ def evaluate_model(
             measures = measure_continuations(model, tokenizer, texts, settings)
         tell_fewer(console, "evaluation.num_stories", settings.num_stories, len(texts.prompts))
         with console.task("Measuring the validation split", 1.0) as done:
-            # Whole windows for every kind: each token from those before it.
-            windows = TokenWindows(validation, model.config.context_length)
+            # Every kind by the same: each token from those before it.
+            windows = windows_of(validation, model.config, view="whole")
             loss = split_loss(model, windows, settings.batch_size, progress=done)
         tell_left_out(console, windows)
         if validation.pairs is not None:

@@ -32,7 +32,9 @@ def blocks(results: ReportInputs, outline: Outline) -> list[Block]:
         if outline.source is not None:
             frame = frame.replace("The blue frame stands", "Each blue frame stands")
             frame = frame.replace("The blue frame is", "Each blue frame is")
-            beside = TEXT.line("arrows between two stacks", in_layer=outline.in_layer)
+            beside = TEXT.line(
+                "arrows between two stacks", memory=outline.memory, in_layer=outline.in_layer
+            )
         hidden = str(model.hidden_size)
         made.append(
             Figure(

@@ -83,7 +83,8 @@ def _residuals(
     kept: dict[str, Tensor] = {}
 
     def keep(name: str, activation: Tensor) -> None:
-        kept[name] = activation[counted]
+        # A kind that reads places before those that it returns has activations of them, too.
+        kept[name] = activation[:, -counted.shape[1] :][counted]
 
     hooks = model.hooks(dict.fromkeys(names, keep))
     x = model.read(batch, hooks)
