@@ -181,6 +181,7 @@ EXPERIMENTS = Registry(
         "circuit": "tinylm.experiments.circuit:EXPERIMENT",
         "head-subsets": "tinylm.experiments.head_subsets:EXPERIMENT",
         "autocomplete": "tinylm.experiments.autocomplete:EXPERIMENT",
+        "encoders": "tinylm.experiments.encoders:EXPERIMENT",
         "pruning": "tinylm.experiments.pruning:EXPERIMENT",
         "quantization": "tinylm.experiments.quantization:EXPERIMENT",
         "distillation": "tinylm.experiments.distillation:EXPERIMENT",

@@ -198,6 +198,9 @@ class TrainingConfig:
     carry_state: bool = False
     """Truncated backpropagation through time: read the windows in order, and let each go on from
     the state in which the one before it left a recurrent model; no gradient goes back to it."""
+    view: Literal["rest"] | None = None
+    """What a step predicts of a window: rest: what follows its first tokens, which are given, as of
+    a model that reads a source; empty: what the kind of model is for, all of it for a decoder."""
     learn_source: bool = False
     """Of a corpus of pairs, learn to predict the source too, with the target after it: more targets
     a row, for kinds of models that see a row as one text."""

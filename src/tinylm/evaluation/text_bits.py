@@ -91,7 +91,8 @@ def text_bits(
             )
     # What stands before the rest is given; a kind that has a source reads it as that.
     rows = [[SOS_ID, *whole, EOS_ID] for whole in wholes]
-    scores = token_log_probabilities(model, rows, batch_size)
+    sources = [1 + len(given) for given in beginnings]
+    scores = token_log_probabilities(model, rows, batch_size, sources)
     made = []
     for each, given, whole, values in zip(texts, beginnings, wholes, scores, strict=True):
         decoded = tokenizer.decode(whole)[len(tokenizer.decode(given)) :]

@@ -45,8 +45,8 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
     """
     data = prepare_data(config, console)
     config = resolve(config, data)
-    learn_source = config.training.learn_source
-    windows = windows_of(data.train, config.model, learn_source=learn_source)
+    learn_source, view = config.training.learn_source, config.training.view
+    windows = windows_of(data.train, config.model, learn_source=learn_source, view=view)
     validation = windows_of(data.validation, config.model)
     steps = total_steps(config.training, len(windows))
     tokens, epochs = _seen(config.training, windows, steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tinylm.report.alignment_references import ALIGNMENT
 from tinylm.report.compression_references import COMPRESSION
+from tinylm.report.family_references import FAMILIES
 from tinylm.report.mask_references import MASKS
 from tinylm.report.recurrent_references import RECURRENT
 from tinylm.report.reference import Reference
@@ -446,6 +447,7 @@ REFERENCES: dict[str, Reference] = {
     **ALIGNMENT,
     **COMPRESSION,
     **RECURRENT,
+    **FAMILIES,
     **MASKS,
     **SEQ2SEQ,
     **TOKENIZATION,

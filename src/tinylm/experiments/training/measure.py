@@ -183,8 +183,8 @@ def _train(
     """Train a model from the beginning, or from a checkpoint and its state; all must be whole."""
     config = context.config
     checkpoints = context.folder / "checkpoints"
-    learn_source = config.training.learn_source
-    windows = windows_of(course.train, config.model, learn_source=learn_source)
+    learn_source, view = config.training.learn_source, config.training.view
+    windows = windows_of(course.train, config.model, learn_source=learn_source, view=view)
     _warn_of_few_steps(context, len(windows))
     validation = windows_of(data.validation, config.model)
     for split in (windows, validation):
