@@ -416,6 +416,13 @@ REFERENCES: dict[str, Reference] = {
         "arXiv:2209.11895",
         "https://arxiv.org/abs/2209.11895",
     ),
+    "wei2022cot": Reference(
+        "J. Wei and others",
+        2022,
+        "Chain-of-thought prompting elicits reasoning in large language models",
+        "Advances in Neural Information Processing Systems 35",
+        "https://arxiv.org/abs/2201.11903",
+    ),
     "hewitt2019": Reference(
         "J. Hewitt and P. Liang",
         2019,
