@@ -48,7 +48,8 @@ def _look(table, keys, memory, vector, blocked, query, pattern, context):
                 weights[j] = np.float32(0) if some else np.float32(1)
             else:
                 weights[j] = exp(weights[j] - top)
-            total += weights[j]
+        for j in range(source):
+            total += weights[j]  # in a loop that writes nothing (``launch``)
         out[:size] = 0
         for j in range(source):
             weights[j] /= total

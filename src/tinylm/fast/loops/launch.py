@@ -23,7 +23,12 @@ from torch import Tensor
 from tinylm.fast.loops import GOMP
 
 LOOSE = {"reassoc", "contract", "nsz", "arcp"}
-"""Freedom for the compiler to sum in any order; NaN and infinity stay what they are."""
+"""Freedom for the compiler to sum in any order; NaN and infinity stay what they are.
+
+A loop that sums one array must not write to another: the compiler would then look at every call
+whether the two overlap, and sum in another order where they stand so close in memory that it
+cannot tell. Such a sum differs from run to run by a rounding, and with it all that is trained.
+"""
 WAKING = 150_000
 """Nanoseconds of work for one thread from which the others are worth waking: it takes some 50,000,
 since they sleep between two calls."""

@@ -39,7 +39,8 @@ def _loss_to_gradient(row, target, exps, column_sums):
     total = np.float32(0)
     for j in range(len(row)):
         exps[j] = exp(widen(row[j]) - most)
-        total += exps[j]
+    for j in range(len(row)):
+        total += exps[j]  # in a loop that writes nothing (``launch``)
     exps[target] -= total
     scale = np.float32(1) / total
     for j in range(len(row)):

@@ -103,13 +103,13 @@ def _backwards(
                 for j in range(size):
                     given[j] = gradient[row, j]
             mean, along = np.float32(0), np.float32(0)
-            for j in range(size):
-                g, n = given[j], normal[row, j]
-                to_bias[j] += g
-                to_weight[j] += g * n
-                g *= weight[j]
+            for j in range(size):  # sums in a loop that writes nothing (``launch``)
+                g = given[j] * weight[j]
                 mean += g
-                along += g * n
+                along += g * normal[row, j]
+            for j in range(size):
+                to_bias[j] += given[j]
+                to_weight[j] += given[j] * normal[row, j]
             mean /= np.float32(size)
             along /= np.float32(size)
             rate = scales[row]
