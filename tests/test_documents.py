@@ -61,7 +61,10 @@ def test_the_examples_of_the_model_run_one_after_the_other(tmp_path: Path) -> No
 
 def test_the_gradient_of_the_families_is_that_of_the_formula(tmp_path: Path) -> None:
     printed = python("\n".join(blocks(ROOT / "docs/families.md", "python")), tmp_path)
-    assert printed.split() == ["autograd", "True", "formula", "True"]
+    attention, said = printed.split("autograd")
+    assert said.split() == ["True", "formula", "True"]
+    assert "context [0.8, 0.5, 0.0]\n" in attention
+    assert f"```\n{attention}```" in (ROOT / "docs/families.md").read_text("utf-8")
 
 
 def test_the_example_of_the_techniques_shows_that_less_is_kept(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ MODELS = Registry(
         "gru": "tinylm.model.recurrent.lm:GRULM",
         "lstm": "tinylm.model.recurrent.lm:LSTMLM",
         "encoder-decoder": "tinylm.model.encoder_decoder:EncoderDecoderLM",
+        "seq2seq-additive": "tinylm.model.recurrent.seq2seq:AdditiveSeq2SeqLM",
+        "seq2seq-multiplicative": "tinylm.model.recurrent.seq2seq:MultiplicativeSeq2SeqLM",
     },
 )
 
@@ -159,7 +161,9 @@ EXPERIMENTS = Registry(
     "experiment",
     {
         "data": "tinylm.experiments.data:EXPERIMENT",
+        "tokenizers": "tinylm.experiments.tokenizers:EXPERIMENT",
         "training": "tinylm.experiments.training:EXPERIMENT",
+        "leaderboard": "tinylm.experiments.leaderboard:EXPERIMENT",
         "hyperparameters": "tinylm.experiments.hyperparameters:EXPERIMENT",
         "evaluation": "tinylm.experiments.evaluation:EXPERIMENT",
         "samples": "tinylm.experiments.samples:EXPERIMENT",

@@ -25,7 +25,7 @@ def examples(help_text: str) -> list[str]:
 def test_every_command_and_no_other_has_examples(tinylm: Command) -> None:
     groups = {
         "plan": ["advantage", "lora"],
-        "tokenizer": ["train", "encode", "decode", "export", "import"],
+        "tokenizer": ["train", "encode", "decode", "probability", "export", "import"],
     }
     inner = [f"{name} {command}" for name, commands in groups.items() for command in commands]
     assert set(EXAMPLES) == {*COMMANDS, *inner}
@@ -53,6 +53,13 @@ def test_every_example_runs_as_it_is_printed(
     labelled(tmp_path / "labelled.jsonl")
     made = "tinylm finetune runs/quick --method sequence-classification --data labelled.jsonl"
     status, _, err = tinylm(*shlex.split(f"{made} --name labels --steps 2")[1:])
+    assert status == 0, err
+    pieces = (
+        "tinylm train --preset quick --name pieces -o tokenizer.kind=bpe "
+        "-o tokenizer.vocab_size=400 -o vectors.source=none -o training.max_steps=2 "
+        "-o data.train_stories=60 -o data.validation_stories=5 -o model.hidden_size=16"
+    )
+    status, _, err = tinylm(*shlex.split(pieces)[1:])
     assert status == 0, err
     for command in EXAMPLES:
         _, help_text, _ = tinylm(*command.split(), "--help")

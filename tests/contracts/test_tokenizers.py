@@ -131,6 +131,21 @@ def test_text_never_becomes_a_framing_token(tokenizer: Tokenizer, text: str) -> 
     assert not {PAD_ID, SOS_ID, EOS_ID} & set(ids)
 
 
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("text", [*TEXTS[:3], *TRICKY])
+def test_spellings_are_what_tokens_write(name: str, text: str) -> None:
+    """With further special tokens, whose ids write nothing."""
+    tokenizer = made(name, special_tokens=EXTRA)
+    spellings = tokenizer.spellings
+    assert (spellings is not None) == TOKENIZERS.load(name).lossless
+    if spellings is not None:
+        assert len(spellings) == tokenizer.vocab_size
+        written = [spellings[token] for token in tokenizer.encode(text)]
+        assert b"".join(written) == text.encode()
+        assert all(written)
+        assert [bool(each) for each in spellings].index(True) == len(SPECIAL_TOKENS) + len(EXTRA)
+
+
 def test_training_text_has_no_unknown_word_and_comes_back(tokenizer: Tokenizer) -> None:
     for text in TEXTS[:3]:
         ids = tokenizer.encode(text)

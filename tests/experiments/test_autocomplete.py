@@ -16,6 +16,7 @@ from tinylm.data.corpora.skill_grammar import TASKS
 from tinylm.data.corpora.skill_grammar.holders import HAND_OVERS, PEOPLE
 from tinylm.errors import ConfigError
 from tinylm.experiments.autocomplete import measure, state
+from tinylm.experiments.autocomplete.section import chain_comment
 from tinylm.experiments.autocomplete.settings import AutocompleteExperiment
 from tinylm.experiments.autocomplete.trainings import (
     Trained,
@@ -71,6 +72,21 @@ def test_it_is_json_with_a_value_each_seed(context: Context) -> None:
     for way in ("mixed", "alone", "head"):
         assert result["heads"][way].keys() == {"new", "withheld"}
     assert not (context.folder / "autocomplete").exists()  # trainings are deleted
+
+
+def test_what_is_said_of_the_chain_follows_from_the_seeds() -> None:
+    def said(at_once: list[float], chain: list[float]) -> str:
+        withheld = {"rules": at_once, "rules-chain": chain}
+        return chain_comment({"trainings": [{"accuracy": {"withheld": withheld}}]})
+
+    higher = said([0.1, 0.12, 0.11], [0.98, 0.99, 1.0])
+    assert "11\u202f% (9–13) are right at once, 99\u202f% (97–100) with the chain" in higher
+    assert "which is higher. Each colour of the chain is one step from the one before" in higher
+    assert "which is lower. Writing the chain" in said([0.98, 0.99, 1.0], [0.1, 0.12, 0.11])
+    apart = said([0.1, 0.9, 0.4], [0.5, 0.5, 0.5])
+    assert "not measurably different. The trainings do not tell" in apart
+    assert "could not be measured. One seed has no interval" in said([0.1], [0.9])
+    assert chain_comment({"trainings": [{"accuracy": {"withheld": {"sum": [0.1]}}}]}) == ""
 
 
 def test_variants_change_one_setting_each() -> None:

@@ -1,7 +1,8 @@
 """Examples at the end of every command's help; a test runs each as it is printed.
 
-``runs/quick`` is what ``make report`` leaves. An adapter, a classifier or a file that an example
-takes is made by an example of ``finetune``, or named in the text of the command.
+``runs/quick`` is what ``make report`` leaves, and ``runs/pieces`` a run with byte-level BPE. An
+adapter, a classifier or a file that an example takes is made by an example of ``finetune``, or
+named in the text of the command.
 """
 
 from __future__ import annotations
@@ -152,6 +153,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "tokenizer decode": (
         "tinylm tokenizer decode bpe.json --file ids.txt",
         "tinylm tokenizer decode word.json --file ids.txt",
+    ),
+    "tokenizer probability": (
+        'tinylm tokenizer probability runs/pieces "The dog"',
+        "tinylm tokenizer probability runs/pieces unhelpful --begins --json",
     ),
     "tokenizer import": (
         "tinylm tokenizer import hugging-face.json --out again.json",

@@ -1,4 +1,4 @@
-"""``tinylm tokenizer``: encode and decode; training and exchange stand in files of their own."""
+"""``tinylm tokenizer``: encode and decode; the other commands stand in files of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from tinylm.cli.output import say
 from tinylm.cli.tokenizer_exchange import export, import_
+from tinylm.cli.tokenizer_probability import probability
 from tinylm.cli.tokenizer_train import train
 
 app = typer.Typer(help="Train a tokenizer alone; encode and decode with it; exchange it.")
@@ -100,5 +101,6 @@ def decode(
         atomic.write_text(out, text)
 
 
+app.command("probability")(probability)
 app.command("export")(export)
 app.command("import")(import_)

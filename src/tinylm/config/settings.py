@@ -106,8 +106,9 @@ class ModelConfig:
 
     kind: Annotated[str, one_of(registry.MODELS)] = "decoder"
     """Kind of model: decoder, a decoder-only Transformer; rnn, linear-rnn, gru or lstm, recurrent
-    ones, which have no heads, positions, norms or feed-forward part; encoder-decoder, a Transformer
-    of two stacks."""
+    ones, which have no heads, positions, norms or feed-forward part; prefix-lm or masked, the
+    decoder with another mask; encoder-decoder, a Transformer of two stacks; seq2seq-additive or
+    seq2seq-multiplicative, a recurrent encoder and decoder with attention."""
     vocab_size: PositiveInt | None = None
     """Number of token types; empty: taken from the tokenizer."""
     context_length: Annotated[Int, Field(ge=2)] = 64

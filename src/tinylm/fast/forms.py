@@ -37,10 +37,13 @@ from tinylm.fast.masks import (
 )
 from tinylm.fast.packed import BFloat16Linear, Int8Linear, PackedLinear
 from tinylm.fast.recurrent import (
+    FastAdditiveLayer,
+    FastAdditiveSeq2SeqLM,
     FastElmanLM,
     FastGRULM,
     FastLinearLM,
     FastLSTMLM,
+    FastMultiplicativeSeq2SeqLM,
     FastRecurrentLayer,
 )
 from tinylm.model.attention import Attention, CrossAttention
@@ -52,6 +55,8 @@ from tinylm.model.masked import MaskedLM
 from tinylm.model.prefix_lm import PrefixLM
 from tinylm.model.recurrent.layer import RecurrentLayer
 from tinylm.model.recurrent.lm import GRULM, LSTMLM, ElmanLM, LinearLM
+from tinylm.model.recurrent.pairs import AdditiveLayer
+from tinylm.model.recurrent.seq2seq import AdditiveSeq2SeqLM, MultiplicativeSeq2SeqLM
 from tinylm.numbers.quantized import QuantizedLinear
 
 Form = Mapping[type[nn.Module], type[nn.Module]]
@@ -75,6 +80,9 @@ WHOLE: Form = {
     LinearLM: FastLinearLM,
     GRULM: FastGRULM,
     LSTMLM: FastLSTMLM,
+    AdditiveLayer: FastAdditiveLayer,
+    AdditiveSeq2SeqLM: FastAdditiveSeq2SeqLM,
+    MultiplicativeSeq2SeqLM: FastMultiplicativeSeq2SeqLM,
 }
 """For whole texts, with gradients or without: training, validation."""
 _CODED: Form = {**WHOLE, QuantizedLinear: CodedLinear}

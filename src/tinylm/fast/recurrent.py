@@ -7,15 +7,20 @@ processor. The matrix of the state is packed once for all steps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tinylm.fast import loops
 from tinylm.fast.decoder import LossInChunks
 from tinylm.fast.onednn import can_pack, onednn_linear, pack, weight_gradient
+from tinylm.model.recurrent.attentive import Attending
 from tinylm.model.recurrent.cells import Products
 from tinylm.model.recurrent.layer import RecurrentLayer
 from tinylm.model.recurrent.lm import GRULM, LSTMLM, ElmanLM, LinearLM
+from tinylm.model.recurrent.pairs import AdditiveLayer
+from tinylm.model.recurrent.seq2seq import AdditiveSeq2SeqLM, MultiplicativeSeq2SeqLM
 
 
 class OneDNNProducts(Products):
@@ -55,6 +60,53 @@ class FastRecurrentLayer(RecurrentLayer):
     products = OneDNNProducts()
 
 
+class QuickAttending(Attending):
+    """The additive attention of a step in one pass, in float32 on a CPU; elsewhere torch's."""
+
+    def __call__(self, query: Tensor, pattern: Tensor, context: Tensor) -> None:
+        """Attend once; see ``Attending``."""
+        if not self._suits(query):
+            super().__call__(query, pattern, context)
+            return
+        if self._look is None:
+            parts = (self.keys, self.memory, self.vector, self.blocked)
+            self._look = loops.additive.Look(*parts, query.stride(0))
+        self._look(query, pattern, context)
+
+    def begin_back(self) -> None:
+        """Make room for the gradients; see ``Attending``."""
+        self._look = None
+        if not self._suits(self.keys):
+            super().begin_back()
+
+    def back(self, query: Tensor, pattern: Tensor, to_context: Tensor, to_query: Tensor) -> None:
+        """Go back through one step; see ``Attending``."""
+        if not self._suits(query):
+            super().back(query, pattern, to_context, to_query)
+            return
+        if self._look is None:
+            parts = (self.keys, self.memory, self.vector, self.blocked)
+            self._look = loops.additive.Look(*parts, query.stride(0), back=True)
+        self._look.back(query, pattern, to_context, to_query)
+
+    def end_back(self, patterns: Tensor, to_contexts: Tensor) -> Tensor:
+        """Return the gradient of the memory; see ``Attending``."""
+        if self._look is not None:
+            self.to_keys, self.to_vector = self._look.to_keys, self._look.to_vector()
+        return super().end_back(patterns, to_contexts)
+
+    _look: Any = None
+
+    def _suits(self, query: Tensor) -> bool:
+        return query.dtype == torch.float32 and loops.suit(query)
+
+
+class FastAdditiveLayer(AdditiveLayer):
+    """With the attention of a step in one pass."""
+
+    attending = QuickAttending
+
+
 class FastElmanLM(LossInChunks, ElmanLM):
     """See ``LossInChunks``."""
 
@@ -68,4 +120,12 @@ class FastGRULM(LossInChunks, GRULM):
 
 
 class FastLSTMLM(LossInChunks, LSTMLM):
+    """See ``LossInChunks``."""
+
+
+class FastAdditiveSeq2SeqLM(LossInChunks, AdditiveSeq2SeqLM):
+    """See ``LossInChunks``."""
+
+
+class FastMultiplicativeSeq2SeqLM(LossInChunks, MultiplicativeSeq2SeqLM):
     """See ``LossInChunks``."""

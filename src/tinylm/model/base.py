@@ -213,6 +213,9 @@ class GenerativeModel(Model):
     """What a report on the decoder must say otherwise of a kind that is one in all else."""
     needs_source: ClassVar[bool] = False
     """Whether it writes only after it has read a source: a prompt of one token at least."""
+    scores_texts: ClassVar[bool] = True
+    """Whether it says how probable a text is after a given beginning, token by token, so that kinds
+    are compared by it."""
     costs: ClassVar[Costs]
     """What its kind costs, from its sizes alone (``planning``)."""
     embedding: nn.Embedding
@@ -259,9 +262,7 @@ class GenerativeModel(Model):
             batch.ids, real=batch.real, given=batch.given, hidden=batch.hidden, hooks=hooks
         )
 
-    def in_one_read(
-        self, ids: Tensor, real: Tensor | None = None
-    ) -> dict[str, Tensor | None]:
+    def in_one_read(self, ids: Tensor, real: Tensor | None = None) -> dict[str, Tensor | None]:
         """Return with which further arguments ``residual`` reads texts at once.
 
         For statistics of the inputs of the linear maps (``compression.calibration``).

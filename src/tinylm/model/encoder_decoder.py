@@ -215,9 +215,7 @@ class EncoderDecoderLM(GenerativeModel):
         written = self.final_norm(self.run_layers(self.layers, written, reading))
         return hooks("final", halves.back(written))
 
-    def in_one_read(
-        self, ids: Tensor, real: Tensor | None = None
-    ) -> dict[str, Tensor | None]:
+    def in_one_read(self, ids: Tensor, real: Tensor | None = None) -> dict[str, Tensor | None]:
         """Return that half of every text is its source; see ``GenerativeModel``."""
         return {"real": real, "given": self._in_half(ids, real).lengths}
 

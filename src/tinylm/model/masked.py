@@ -151,9 +151,7 @@ class MaskedLM(DecoderLM):
         text, _ = self._text(ids, embeddings, positions, real, cache)
         return self._from_prefixes(text, text.positions.shape[1] - 1, hooks)[:, -1]
 
-    def in_one_read(
-        self, ids: Tensor, real: Tensor | None = None
-    ) -> dict[str, Tensor | None]:
+    def in_one_read(self, ids: Tensor, real: Tensor | None = None) -> dict[str, Tensor | None]:
         """Return that texts are read once, nothing hidden but the added place; see the base."""
         return {"real": real, "hidden": torch.zeros_like(ids, dtype=torch.bool)}
 

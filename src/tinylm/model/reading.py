@@ -107,3 +107,5 @@ class Reading:
     all are real."""
     carried: Carried | None = None
     """The states that recurrent layers go on from, and leave theirs in."""
+    source: int = 0
+    """First places of every row that an encoder reads, before those of a decoder; 0: none."""

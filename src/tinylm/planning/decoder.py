@@ -22,13 +22,18 @@ class DecoderCosts:
     input_gradient_flops = staticmethod(decoder_input_gradient)
     decoding_flops = staticmethod(decoder_decoding)
     decoding_bytes = staticmethod(decoder_keys_and_values)
-    layer_activation_bytes = staticmethod(decoder_layer_bytes)
     activation_bytes = staticmethod(decoder_activations)
     backward_bytes = staticmethod(decoder_backward)
 
     def forward_flops(self, config: ModelConfig, seq: int, quick: bool) -> DecoderFlops:
         """Return the FLOPs of a forward pass."""
         return decoder_forward(config, seq, quick)
+
+    def layer_activation_bytes(
+        self, config: ModelConfig, batch: int, seq: int, precision: str, quick: bool
+    ) -> dict[str, int]:
+        """Return what a layer keeps beside its input, by part."""
+        return decoder_layer_bytes(config, batch, seq, precision, quick)
 
     def table_bytes(self, config: ModelConfig) -> int:
         """Return the bytes of the encoding's tables."""

@@ -14,6 +14,7 @@ from tinylm.measurement import (
     Measurement,
     Verdict,
     compare,
+    mean,
 )
 from tinylm.report.blocks import literal
 from tinylm.report.formatting import duration, percent, plural, significant
@@ -55,6 +56,18 @@ def seconds(value: float) -> str:
 def measured(timing: Timing) -> Measurement:
     """Return the measurement that a result holds."""
     return Measurement.from_result(timing)
+
+
+def over_seeds(values: Sequence[float], digits: int, least: float = 0.0) -> str:
+    """Return the mean of a value over seeds with its interval: ``1.52 (1.49–1.55)``.
+
+    Of one seed there is no interval, and none goes below ``least``, which no value can.
+    """
+    value = mean(values)
+    if value.verdict is Verdict.UNKNOWN:
+        return f"{value.value:,.{digits}f}"
+    low, high = (f"{max(least, end):,.{digits}f}" for end in value.ends)
+    return f"{value.value:,.{digits}f} ({low}–{high})"
 
 
 def median(timing: Timing) -> str:

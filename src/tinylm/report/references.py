@@ -8,6 +8,7 @@ from tinylm.report.family_references import FAMILIES
 from tinylm.report.mask_references import MASKS
 from tinylm.report.recurrent_references import RECURRENT
 from tinylm.report.reference import Reference
+from tinylm.report.seq2seq_references import SEQ2SEQ
 from tinylm.report.tokenization_references import TOKENIZATION
 
 REFERENCES: dict[str, Reference] = {
@@ -415,6 +416,13 @@ REFERENCES: dict[str, Reference] = {
         "arXiv:2209.11895",
         "https://arxiv.org/abs/2209.11895",
     ),
+    "wei2022cot": Reference(
+        "J. Wei and others",
+        2022,
+        "Chain-of-thought prompting elicits reasoning in large language models",
+        "Advances in Neural Information Processing Systems 35",
+        "https://arxiv.org/abs/2201.11903",
+    ),
     "hewitt2019": Reference(
         "J. Hewitt and P. Liang",
         2019,
@@ -448,5 +456,6 @@ REFERENCES: dict[str, Reference] = {
     **RECURRENT,
     **FAMILIES,
     **MASKS,
+    **SEQ2SEQ,
     **TOKENIZATION,
 }

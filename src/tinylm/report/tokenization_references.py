@@ -42,4 +42,33 @@ TOKENIZATION: dict[str, Reference] = {
         "https://cdn.openai.com/better-language-models/"
         "language_models_are_unsupervised_multitask_learners.pdf",
     ),
+    "cao2021": Reference(
+        "K. Cao and L. Rimell",
+        2021,
+        "You should evaluate your language model on marginal likelihood over tokenisations",
+        "Conference on Empirical Methods in Natural Language Processing",
+        "https://aclanthology.org/2021.emnlp-main.161",
+    ),
+    "chirkova2023": Reference(
+        "N. Chirkova, G. Kruszewski, J. Rozen and M. Dymetman",
+        2023,
+        "Should you marginalize over possible tokenizations?",
+        "Annual Meeting of the Association for Computational Linguistics",
+        "https://aclanthology.org/2023.acl-short.1",
+    ),
+    "gao2020": Reference(
+        "L. Gao, S. Biderman, S. Black and others",
+        2020,
+        "The Pile: an 800GB dataset of diverse text for language modeling",
+        "arXiv",
+        "https://arxiv.org/abs/2101.00027",
+    ),
+    "witten1991": Reference(
+        "I. H. Witten and T. C. Bell",
+        1991,
+        "The zero-frequency problem: estimating the probabilities of novel events in adaptive text "
+        "compression",
+        "IEEE Transactions on Information Theory 37(4)",
+        "https://doi.org/10.1109/18.87000",
+    ),
 }

@@ -144,6 +144,14 @@ class Tokenizer(Protocol):
         ...
 
     @property
+    def spellings(self) -> Sequence[bytes] | None:
+        """What each token adds to a text, by id, as bytes of its UTF-8; nothing if it is special.
+
+        None: what a token writes hangs on those beside it.
+        """
+        ...
+
+    @property
     def types_seen(self) -> int:
         """Types of the training texts, those left out of the vocabulary included."""
         ...

@@ -161,6 +161,11 @@ class BPETokenizer:
         return len(self._bytes)
 
     @property
+    def spellings(self) -> list[bytes]:
+        """What each token adds to a text, by id; nothing if it is special."""
+        return [*[b""] * self._first, *self._bytes[self._first :]]
+
+    @property
     def types_seen(self) -> int:
         """Number of tokens that are not special: none is left out."""
         return len(self._content.tokens)

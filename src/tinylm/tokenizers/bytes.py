@@ -83,6 +83,11 @@ class BytesTokenizer:
         return self._first + _BYTES
 
     @property
+    def spellings(self) -> list[bytes]:
+        """What each token adds to a text, by id; nothing if it is special."""
+        return [*[b""] * self._first, *(bytes([byte]) for byte in range(_BYTES))]
+
+    @property
     def types_seen(self) -> int:
         """Number of bytes."""
         return _BYTES

@@ -353,6 +353,12 @@ class UnigramTokenizer:
         return len(self._vocabulary)
 
     @property
+    def spellings(self) -> list[bytes]:
+        """What each token adds to a text, by id; nothing if it is special."""
+        special = len(self._special)
+        return [*[b""] * special, *self._bytes[special:]]
+
+    @property
     def types_seen(self) -> int:
         """Number of tokens that are not special: none is left out."""
         return self.vocab_size - len(self._special)

@@ -384,6 +384,11 @@ class WordTokenizer:
         return self._special
 
     @property
+    def spellings(self) -> None:
+        """None: spaces between tokens hang on those beside them."""
+        return None
+
+    @property
     def types_seen(self) -> int:
         """Types of the training texts, those that became ``<unk>`` included."""
         return len(self.words) if self._types_seen is None else self._types_seen

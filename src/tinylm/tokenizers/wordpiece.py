@@ -293,6 +293,11 @@ class WordPieceTokenizer:
         return len(self._vocabulary)
 
     @property
+    def spellings(self) -> None:
+        """None: spaces between tokens hang on those beside them."""
+        return None
+
+    @property
     def types_seen(self) -> int:
         """Number of pieces: none is left out."""
         return len(self._content.pieces)

@@ -18,6 +18,7 @@ from tinylm.report.measurements import (
     median,
     mib,
     named,
+    over_seeds,
     rounds,
     seconds,
     signed,
@@ -88,4 +89,9 @@ PHRASES += [
     Phrase("lower", lambda: difference(COMPARED, "bleu", "b", "a").word),
     Phrase("a", lambda: " ".join([apart(0.5, 1.5)[0], *apart(0.5, 1.5)[1]])),
     Phrase("a b", lambda: " ".join([apart(-0.5, 1.5)[0], *apart(-0.5, 1.5)[1]])),
+]
+PHRASES += [
+    Phrase("2.0", lambda: over_seeds([2.0], 1)),
+    Phrase("2.00 (0.76–3.24)", lambda: over_seeds([1.5, 2.0, 2.5], 2)),
+    Phrase("0.10 (0.00–0.53)", lambda: over_seeds([0.0, 0.0, 0.3], 2)),
 ]

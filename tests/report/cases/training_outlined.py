@@ -27,7 +27,34 @@ def model(said: str, unsaid: str = "", drawn: bool = True, **settings: Any) -> C
                 drawn=drawn, settings={"model": {"kind": "gru"} | settings})  # fmt: skip
 
 
+def in_parts(result: Result) -> None:
+    """The parts of a model with an encoder."""
+    parts = dict.fromkeys(("embedding", "encoder", "decoder", "attention", "unembedding"), 100)
+    result["parameters"] = parts | {"total": 500}
+    result["parameters_trained"] = 500
+
+
+def sourced(said: str, unsaid: str = "", additive: bool = True, **settings: Any) -> Case:
+    kind = "seq2seq-additive" if additive else "seq2seq-multiplicative"
+    return Case("architecture", said, in_parts, "training", unsaid=unsaid, drawn=True,
+                settings={"model": {"kind": kind} | settings})  # fmt: skip
+
+
 CASES = [
+    sourced("Each blue frame is repeated 3 times"),
+    sourced("Each blue frame stands once", num_layers=1),
+    sourced("The orange arrow is the memory, which the attention reads at each step. Its context"),
+    sourced("at each step. Nothing goes from it into the next step.", additive=False),
+    sourced("reads the source from both ends schuster1997 with a GRU of its own for each, 150 and"),
+    sourced("The encoder reads from left to right", "from both ends", additive=False),
+    sourced("with attention bahdanau2015. An encoder of 3 layers"),
+    sourced("with attention luong2015. An encoder of 1 layer reads", additive=False, num_layers=1),
+    sourced("There is no dropout.", "with probability", dropout=0.0),
+    sourced("on the output of each layer, never from one step to the next zaremba2014."),
+    sourced("The unembedding is the embedding matrix itself", tie_embeddings=True),
+    sourced("Attention\n2·300·300 + 300 + 300·900 + 300 + 3·300·300 + 300"),
+    sourced("Attention\n300·300 + 2·300·300 + 300", additive=False),
+    sourced("Encoder\n3·(300·900 + 150·450 + 150·450)", bias=False),
     model("a state of 300 numbers in each of 3 layers, however long"),
     model("a state of 600 numbers in each of 3 layers", kind="lstm"),
     model("in each of 1 layer, however long", num_layers=1),

@@ -71,6 +71,7 @@ def blocks(results: ReportInputs) -> list[Block]:
         Heading(2, "Accuracy", "sec:autocomplete-accuracy"),
         Paragraph(accuracy_comment(result)),
         _accuracy_table(result),
+        *[Paragraph(said) for said in [chain_comment(result)] if said],
         *_figure(
             results,
             "steps",
@@ -206,6 +207,33 @@ def accuracy_comment(result: Row) -> str:
     if rest:
         text += f". Of the others, no gain can be told: {_shown(rest, shares)}"
     return f"{text}."
+
+
+_CHAIN = {
+    Verdict.MORE: "Each colour of the chain is one step from the one before it, which the model "
+    "has written by then; at once it would have to take both steps before it writes the first "
+    "token of its answer.",
+    Verdict.LESS: "Writing the chain gives the model more tokens to get wrong.",
+    Verdict.ALIKE: "The trainings do not tell the two apart.",
+    Verdict.UNKNOWN: "One seed has no interval: nothing follows from the two numbers.",
+}
+
+
+def chain_comment(result: Row) -> str:
+    """Return whether two rules are applied better when the chain is written out.
+
+    Empty where a training had not both tasks.
+    """
+    shares = result["trainings"][0]["accuracy"]["withheld"]
+    if not {"rules", "rules-chain"} <= shares.keys():
+        return ""
+    gap = _difference(shares["rules-chain"], shares["rules"])
+    return (
+        f"The same two steps are asked for at once and with the chain written out "
+        f"[[wei2022cot]]: of withheld items {share(shares['rules'])} are right at once, "
+        f"{share(shares['rules-chain'])} with the chain, which is {gap.word}. "
+        f"{_CHAIN[gap.verdict]}"
+    )
 
 
 def withheld_comment(row: Row) -> str:

@@ -41,7 +41,7 @@ class AutocompleteExperiment:
     """Widths of smaller models."""
     context_length: Annotated[Int, Field(ge=50)] = 64
     """Tokens of a window; the longest item has 50."""
-    steps: Annotated[Int, Field(ge=2)] = 2_500
+    steps: Annotated[Int, Field(ge=2)] = 6_000
     """Optimizer steps of every training."""
     batch_size: PositiveInt = 16
     """Windows in a batch."""

@@ -30,7 +30,10 @@ def outlined_figure(
         vocab_size: number of token types.
         parameters: counts by part, written beside the boxes.
     """
-    stem = _STEM + (_BESIDE if outline.source else 0)
+    beside = 0.0
+    if outline.source is not None:  # an arrow that leads back makes the frame wider
+        beside = _BESIDE + 0.5 * any(box.loop for box in outline.source.layer)
+    stem = _STEM + beside
     with style():
         figure = new_figure(layout="none")
         axes = figure.add_axes((0, 0, 1, 1))
@@ -58,7 +61,7 @@ def outlined_figure(
                     ],
                     colour=COLOURS[1],
                 )
-            height, width = max(height, end + 0.9), _WIDTH + _BESIDE
+            height, width = max(height, end + 0.9), _WIDTH + beside
         figure.set_size_inches(width * CM, height * CM)
         axes.set_xlim(0, width)
         axes.set_ylim(0, height)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from tinylm.fast.loops import (
+        additive,
         attention,
         choosing,
         codes,
@@ -38,6 +39,7 @@ GOMP = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
 __all__ = [
     "GOMP",
     "activations",
+    "additive",
     "attention",
     "available",
     "choosing",
@@ -71,6 +73,7 @@ def available() -> bool:
 def prepare() -> None:
     """Compile what is used in the default number formats, if the cache does not hold it yet."""
     from tinylm.fast.loops import (
+        additive,
         attention,
         choosing,
         decoding,
@@ -82,7 +85,7 @@ def prepare() -> None:
     )
 
     assert all(
-        (attention, choosing, dropout, linear, loss, norm, transpose)
+        (additive, attention, choosing, dropout, linear, loss, norm, transpose)
     )  # compiled by being imported
     decoding.prepare(torch.float32)
 

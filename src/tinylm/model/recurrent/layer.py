@@ -22,28 +22,55 @@ class RecurrentLayer(nn.Module):
 
     products: ClassVar[Products] = PLAIN_PRODUCTS
 
-    def __init__(self, config: ModelConfig, cell: Cell, index: int) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        cell: Cell,
+        index: int,
+        part: str = "",
+        size: int | None = None,
+        reverse: bool = False,
+    ) -> None:
+        """Build the layer.
+
+        Args:
+            config: of the model.
+            cell: the recurrence.
+            index: of the layer.
+            part: where in the layer it stands, as ``encoder``; empty: it is the layer.
+            size: of its state; empty: hidden_size, which is what it gets of a token in any case.
+            reverse: whether it reads from the last token to the first.
+        """
         super().__init__()
-        self.name = f"layers.{index}"
+        self.name = f"layers.{index}" + (f".{part}" if part else "")
         self.index = index
         self.cell = cell
-        size = config.hidden_size
-        self.input = nn.Linear(size, cell.gates * size, bias=config.bias)
+        self.reverse = reverse
+        size = config.hidden_size if size is None else size
+        self.input = nn.Linear(config.hidden_size, cell.gates * size, bias=config.bias)
         self.recurrent = nn.Linear(
             size, cell.gates * size, bias=config.bias and cell.recurrent_bias
         )
         self.dropout = Dropout(config.dropout)
 
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Draw the maps of each gate, of the tokens by Glorot and of the state orthogonal."""
+        size = self.recurrent.in_features
+        for own in torch.split(self.input.weight, size):
+            nn.init.xavier_uniform_(own)
+        for own in torch.split(self.recurrent.weight, size):
+            nn.init.orthogonal_(own)
+        for bias in (self.input.bias, self.recurrent.bias):
+            if bias is not None:
+                nn.init.zeros_(bias)
+        if self.input.bias is not None and self.cell.open_gate is not None:
+            self.input.bias.view(self.cell.gates, size)[self.cell.open_gate] = 1
+
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
         """Map what the layer below gave, (batch, seq, hidden), to this layer's output."""
         hooks = reading.hooks
-        x = hooks(f"{self.name}.input", x)
-        if _plain(self.input):
-            # Steps first, as the layer below left them in memory, so that nothing is copied.
-            given = self.input(x.transpose(0, 1)).transpose(0, 1)
-        else:
-            given = self.input(x)  # (batch, seq, gates * hidden)
-        given = hooks(f"{self.name}.given", given).transpose(0, 1)  # (seq, batch, gates * hidden)
+        given = self.products_with(x, reading)
         kind = x.device.type
         if torch.is_autocast_enabled(kind):
             # The state goes through as many products as there are steps: they stay exact.
@@ -53,6 +80,17 @@ class RecurrentLayer(nn.Module):
             states = self._recur(given, reading)
         x = hooks(f"{self.name}.state", states.transpose(0, 1))  # (batch, seq, hidden)
         return hooks(f"{self.name}.output", self.dropout(x))
+
+    def products_with(self, x: Tensor, reading: Reading) -> Tensor:
+        """Return the products with all tokens, (seq, batch, gates * hidden)."""
+        hooks = reading.hooks
+        x = hooks(f"{self.name}.input", x)
+        if plain(self.input):
+            # Steps first, as the layer below left them in memory, so that nothing is copied.
+            given = self.input(x.transpose(0, 1)).transpose(0, 1)
+        else:
+            given = self.input(x)  # (batch, seq, gates * hidden)
+        return hooks(f"{self.name}.given", given).transpose(0, 1)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _recur(self, given: Tensor, reading: Reading) -> Tensor:
@@ -64,17 +102,19 @@ class RecurrentLayer(nn.Module):
             zeros = given.new_zeros(given.shape[1], size)
             state = (zeros,) * self.cell.states
         real = None if reading.real is None else reading.real.T[:, :, None]  # (seq, batch, 1)
-        if _plain(self.recurrent):
+        if self.reverse:
+            given, real = given.flip(0), None if real is None else real.flip(0)
+        if plain(self.recurrent):
             weight, bias = self.recurrent.weight, self.recurrent.bias
             states, after = at_once(self.cell, given, state, weight, bias, real, self.products)
         else:
             states, after = in_steps(self.cell, given, state, self.recurrent, real)
         if kept is not None:
             kept.put(self.index, after)
-        return states
+        return states.flip(0) if self.reverse else states
 
 
-def _plain(module: nn.Module) -> bool:
+def plain(module: nn.Module) -> bool:
     """Whether a map is ``x @ weight.T + bias``, and nothing watches it.
 
     Where something else stands in its place, or a hook sees what goes in, it is called as any map

@@ -98,15 +98,7 @@ class RecurrentLM(GenerativeModel):
         size = self.config.hidden_size
         for layer in self.layers:
             assert isinstance(layer, RecurrentLayer)
-            for own in torch.split(layer.input.weight, size):
-                nn.init.xavier_uniform_(own)
-            for own in torch.split(layer.recurrent.weight, size):
-                nn.init.orthogonal_(own)
-            for bias in (layer.input.bias, layer.recurrent.bias):
-                if bias is not None:
-                    nn.init.zeros_(bias)
-            if layer.input.bias is not None and self.cell.open_gate is not None:
-                layer.input.bias.view(self.cell.gates, size)[self.cell.open_gate] = 1
+            layer.initialise()
         nn.init.xavier_uniform_(self.unembedding.weight)
         if self.unembedding.bias is not None:
             nn.init.zeros_(self.unembedding.bias)

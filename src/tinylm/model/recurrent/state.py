@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from tinylm.errors import GenerationError
 from tinylm.model.recurrent.cells import State
+
+if TYPE_CHECKING:
+    from tinylm.model.recurrent.pairs import Source
 
 
 class RecurrentState:
@@ -103,3 +107,30 @@ class RecurrentState:
         self._layers = {
             layer: tuple(parts[place] for place in sorted(parts)) for layer, parts in layers.items()
         }
+
+
+class SourceState(RecurrentState):
+    """The states of a decoder's layers, and the source that it looks at, with its keys.
+
+    The source is read once, in the first pass, and stays as it is, so that every new token costs
+    the same: ``2 * batch * source * hidden_size`` numbers beside the states.
+    """
+
+    def __init__(self, batch_size: int, capacity: int) -> None:
+        """Begin with texts that are still empty; see ``RecurrentState``."""
+        super().__init__(batch_size, capacity)
+        self.source: Source | None = None
+        """What the decoder looks at; None: nothing was read yet."""
+
+    def reorder(self, rows: Tensor, shared: int = 0) -> None:
+        """Make text i what text ``rows[i]`` was; see ``RecurrentState``."""
+        super().reorder(rows, shared)
+        if self.source is not None:
+            self.source = self.source.select(rows.to(self.source.memory.device))
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the states, and of the source's states and keys."""
+        source = self.source
+        kept = () if source is None else (source.keys, source.memory)
+        return super().num_bytes + sum(part.numel() * part.element_size() for part in kept)
