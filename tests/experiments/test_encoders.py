@@ -17,7 +17,7 @@ from tests.training.tiny import stop_training
 from tinylm.config import ModelConfig, RunConfig, load_config
 from tinylm.data.windows import IGNORED, ShuffledOrder, windows_of
 from tinylm.errors import ConfigError, DataError
-from tinylm.experiments.context import Context
+from tinylm.experiments.context import Context, SilentConsole
 from tinylm.experiments.encoders import measure, trainings
 from tinylm.experiments.encoders.asking import choices, losses_by_context, right_choices
 from tinylm.experiments.encoders.costs import by_context, training_speed
@@ -31,6 +31,7 @@ from tinylm.experiments.encoders.variants import (
     matched,
     variants,
 )
+from tinylm.experiments.preparation import prepare_data
 from tinylm.experiments.training.measure import StoppedBySignalError
 from tinylm.model.base import GenerativeModel, build
 from tinylm.planning.parameters import parameter_counts
@@ -187,6 +188,19 @@ def test_a_training_predicts_what_its_view_says(both: list[Text]) -> None:
         assert values["tokens_seen"] == counted[variant.view][0]
     assert counted[None][0] == counted[None][1]
     assert 0.1 < counted["rest"][0] / counted["rest"][1] < 0.8
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("model.kind=prefix-lm", "for kinds of models that predict all of a window"),
+        ("data.corpus=pairs", "has no effect with data.corpus = pairs"),
+    ],
+)
+def test_a_view_without_effect_is_refused(setting: str, words: str) -> None:
+    config = load_config(overrides=["training.view=rest", setting])
+    with pytest.raises(ConfigError, match=rf"training\.view = rest .*{words}"):
+        prepare_data(config, SilentConsole())
 
 
 @pytest.mark.parametrize("kind", ["decoder", "prefix-lm", "lstm"])

@@ -69,6 +69,8 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
         refuse_carrying(config.model, config.training, pairs)
     if config.training.learn_source:
         _refuse_learning_sources(config, pairs)
+    if config.training.view is not None:
+        _refuse_view(config, pairs)
     corpus = open_corpus(config.data)
     folder = _cache_folder(config.data, corpus)
     settings = json.dumps(to_dict(config.tokenizer), sort_keys=True)
@@ -105,6 +107,26 @@ def _refuse_learning_sources(config: RunConfig, pairs: bool) -> None:
         raise ConfigError(
             f"training.learn_source = true has no effect with model.kind = {kind}, which reads a "
             "source as a whole and predicts none of it: leave it out"
+        )
+
+
+def _refuse_view(config: RunConfig, pairs: bool) -> None:
+    """Refuse to predict the rest of windows where there are none, or where no more is predicted.
+
+    Raises:
+        ConfigError: naming the settings.
+    """
+    view, kind = config.training.view, config.model.kind
+    if pairs:
+        raise ConfigError(
+            f"training.view = {view} has no effect with data.corpus = {config.data.corpus}, whose "
+            "rows have a source that is given: leave it out"
+        )
+    own = MODELS.load(kind).view
+    if own != "whole":
+        raise ConfigError(
+            f"training.view = {view} is for kinds of models that predict all of a window, and "
+            f"model.kind = {kind} reads windows by the view {own!r}: leave it out"
         )
 
 

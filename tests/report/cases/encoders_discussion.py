@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.report.encoders_made_up import result
+from tests.report.encoders_made_up import result, timing
 from tests.report.telling import Phrase
 from tinylm.experiments.encoders import discussion
 
@@ -123,6 +123,15 @@ PHRASES = [
         "A token at the end of 4,096 others is decoded in 0.500\u00a0ms by *decoder*; beside it, "
         "*lstm* is not measurably different.",
         lambda: of_costs("decoding_comment", names=("decoder", "lstm")),
+    ),
+    Phrase(
+        "A token at the end of 4,096 others is decoded in 0.500\u00a0ms by *decoder*; beside it, "
+        "*lstm* could not be measured.",
+        lambda: of_costs(
+            "decoding_comment",
+            ("lstm", 1, "decoding", timing(0.004) | {"seconds": [0.001, 0.004, 0.02]}),
+            names=("decoder", "lstm"),
+        ),
     ),
     Phrase("", lambda: of_costs("decoding_comment", names=("decoder",))),
     # Contexts; the windows of training have 64 tokens.

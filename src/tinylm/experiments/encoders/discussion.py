@@ -189,10 +189,11 @@ def decoding_comment(costs: Mapping[str, Sequence[Row]]) -> str:
     """Return how the time of a token at the end of the longest text compares."""
     first, *rest = costs
     end = costs[first][-1]
-    said = [
-        f"{emphasised(kind)} is {compared(costs[kind][-1]['decoding'], end['decoding']).word}"
-        for kind in rest
-    ]
+    said = []
+    for kind in rest:
+        comparison = compared(costs[kind][-1]["decoding"], end["decoding"])
+        joint = "" if comparison.verdict is Verdict.UNKNOWN else "is "
+        said.append(f"{emphasised(kind)} {joint}{comparison.word}")
     if not said:
         return ""
     return (

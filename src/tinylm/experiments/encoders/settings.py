@@ -41,10 +41,10 @@ class EncodersExperiment:
     """Tokens of a window of translations; the longest item has 26."""
     tokens_per_step: PositiveInt = 1_024
     """Tokens of a batch; not less than a window."""
-    steps: Annotated[Int, Field(ge=2)] = 400
+    steps: Annotated[Int, Field(ge=2)] = 300
     """Optimizer steps on stories of the kind that needs most operations a token; the others go on
     until they have used as many operations."""
-    item_steps: Annotated[Int, Field(ge=2)] = 800
+    item_steps: Annotated[Int, Field(ge=2)] = 500
     """Optimizer steps on translations of the kind that needs most operations a token."""
     points: Annotated[Int, Field(ge=1)] = 5
     """Measurements of each training up to those steps, evenly."""
