@@ -67,13 +67,13 @@ def _sums_beside_writes(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
 
 def test_no_loop_sums_one_array_and_writes_to_another() -> None:
     # The compiler would choose the order of the sum by where the arrays stand in memory.
-    def found(text: str) -> list[tuple[str, set[str]]]:
+    def suspects(text: str) -> list[tuple[str, set[str]]]:
         return [each for each in _sums_beside_writes(ast.parse(text)) if len(each[1]) > 1]
 
-    assert found("for j in r:\n    y[j] = x[j]\n    total += y[j]")
-    assert found("for j in r:\n    store(y, j, x[j])\n    total += y[j]")
-    assert not found("for j in r:\n    y[j] = exp(y[j])\n    total += y[j]")
-    assert not found("for j in r:\n    total += x[j] * y[j]")
+    assert suspects("for j in r:\n    y[j] = x[j]\n    total += y[j]")
+    assert suspects("for j in r:\n    store(y, j, x[j])\n    total += y[j]")
+    assert not suspects("for j in r:\n    y[j] = exp(y[j])\n    total += y[j]")
+    assert not suspects("for j in r:\n    total += x[j] * y[j]")
     for path in sorted(Path(loops.__file__).parent.glob("*.py")):
-        for name, arrays in found(path.read_text("utf-8")):
+        for name, arrays in suspects(path.read_text("utf-8")):
             assert (path.name, name) in _WHOLE_NUMBERS, (path.name, name, arrays)

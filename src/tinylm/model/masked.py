@@ -267,8 +267,8 @@ class MaskedLM(DecoderLM):
             made.append(stream[torch.arange(len(row), device=row.device), end[:, 0] + 1])
         if not made:
             return embeddings.new_zeros(batch, seq - start, size)
-        found = torch.cat(made)
-        return found.new_zeros(batch, seq - start, size).index_put((rows, ends), found)
+        last = torch.cat(made)
+        return last.new_zeros(batch, seq - start, size).index_put((rows, ends), last)
 
     def _read(self, x: Tensor, positions: Tensor, real: Tensor | None, hooks: Hooks) -> Tensor:
         """Return the stream of rows in which every place sees every other."""

@@ -61,11 +61,11 @@ class MaskedCosts(DecoderCosts):
                 return last * (last + 1) // 2
             return last * (last + 1) * (2 * last + 1) // 6
 
-        one = decoder_forward(config, 1, quick=False)
+        single = decoder_forward(config, 1, quick=False)
         first, last = prompt, prompt + new  # places of the first read less one, and of the last
         places, pairs = (total(power, last) - total(power, first) for power in (1, 2))
-        layers = places * (one.projections + one.feed_forward) + pairs * one.attention
-        return layers + new * one.unembedding
+        layers = places * (single.projections + single.feed_forward) + pairs * single.attention
+        return layers + new * single.unembedding
 
     def decoding_bytes(
         self, config: ModelConfig, batch: int, tokens: int, bytes_per_number: int

@@ -71,9 +71,9 @@ class PrefixCosts(DecoderCosts):
             config, batch, seq, precision, segment, frozen_embedding, quick
         )
         if quick and not segment:
-            one = super().layer_activation_bytes(config, batch, seq, precision, quick)["pattern"]
+            plain = super().layer_activation_bytes(config, batch, seq, precision, quick)["pattern"]
             own = self.layer_activation_bytes(config, batch, seq, precision, quick)["pattern"]
-            ahead = config.num_layers * (own - one)
+            ahead = config.num_layers * (own - plain)
             parts["pattern"] += ahead
             parts["total"] += ahead
         return parts

@@ -74,7 +74,7 @@ def write_substrings(codes, rest, order, sums, longest, least, write, firsts, si
         The number of substrings.
     """
     since = np.zeros(longest + 1, np.int64)
-    found, going, before = 0, 0, 0
+    count, going, before = 0, 0, 0
     for row in range(len(order) + 1):
         most, common, place = 0, 0, 0
         if row < len(order):
@@ -87,13 +87,13 @@ def write_substrings(codes, rest, order, sums, longest, least, write, firsts, si
             uses = sums[row] - sums[since[size]]
             if size == 1 or uses >= least:
                 if write:
-                    firsts[found], sizes[found] = since[size], size
-                    weights[found] = uses * size
-                found += 1
+                    firsts[count], sizes[count] = since[size], size
+                    weights[count] = uses * size
+                count += 1
         for size in range(common + 1, most + 1):
             since[size] = row
         going, before = most, place
-    return found
+    return count
 
 
 @compiled
@@ -154,7 +154,7 @@ def write_edges(codes, bounds, table, longest, write, ends, edges):
         edges: (edges,) int32.
     """
     slots, hashes, texts, starts, sizes = table
-    found = 0
+    edge = 0
     for word in range(len(bounds) - 1):
         for place in range(bounds[word], bounds[word + 1]):
             value = np.uint64(0)
@@ -164,10 +164,10 @@ def write_edges(codes, bounds, table, longest, write, ends, edges):
                 slot = _slot(codes, start, size, value, slots, hashes, texts, starts, sizes)
                 if slots[slot] >= 0:
                     if write:
-                        edges[found] = slots[slot]
-                    found += 1
+                        edges[edge] = slots[slot]
+                    edge += 1
             if not write:
-                ends[place + 1] = found
+                ends[place + 1] = edge
 
 
 @compiled
