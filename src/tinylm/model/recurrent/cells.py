@@ -105,6 +105,9 @@ class Cell:
     """In Typst's mathematics."""
     gradient: str
     """What the report says after them."""
+    start_size: float = 1.0
+    """Root mean square of what a new layer gives of inputs of variance 1, after a few steps. Maps
+    that read it begin that much larger, so that they read variance 1 too."""
     open_gate: int | None = None
     """The gate whose bias begins at 1, so that the state is kept at first."""
 

@@ -97,6 +97,7 @@ ELMAN = Cell(
     gradient="The gradient goes back through the same steps [[werbos1990]], multiplied at each by "
     "the transpose of $U$ and by the slope of $tanh$, which is 1 at most: over many steps it "
     "vanishes, or grows where $U$ is large [[bengio1994]].",
+    start_size=0.68,
 )
 LINEAR = Cell(
     "linear RNN",

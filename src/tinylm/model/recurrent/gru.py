@@ -116,4 +116,5 @@ GRU = Cell(
     gradient="Where $z$ is near 1 the state, and the gradient on its way back [[werbos1990]], pass "
     "a step nearly unchanged. $r$ multiplies after the product, as common libraries have it; the "
     "paper has $U_n (r_t dot.o h_(t-1))$.",
+    start_size=0.41,
 )

@@ -55,10 +55,15 @@ class RecurrentLayer(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Draw the maps of each gate, of the tokens by Glorot and of the state orthogonal."""
+        """Draw the maps of each gate, of the tokens by Glorot and of the state orthogonal.
+
+        That of a layer's output, which is smaller than an embedding, begins as much larger.
+        """
         size = self.recurrent.in_features
         for own in torch.split(self.input.weight, size):
             nn.init.xavier_uniform_(own)
+        if self.index:
+            self.input.weight /= self.cell.start_size
         for own in torch.split(self.recurrent.weight, size):
             nn.init.orthogonal_(own)
         for bias in (self.input.bias, self.recurrent.bias):

@@ -9,8 +9,12 @@ is its state, of a size that does not grow: a token costs the same wherever it s
 
 Initialisation: maps of the tokens by Glorot and Bengio 2010 for each gate, maps of the state
 orthogonal for each gate (Saxe et al. 2014: no direction grows or vanishes at the first step),
-biases 0, those of the LSTM's forget gate 1 (Jozefowicz et al. 2015); embedding and unembedding as
-the decoder's.
+biases 0, those of the LSTM's forget gate 1 (Jozefowicz et al. 2015); the embedding as the
+decoder's. What reads a layer's output (the next layer's map, the unembedding) is divided by the
+root mean square that outputs have at first, 0.68, 0.41 and 0.23 in an RNN, a GRU and an LSTM. A
+signal that each layer made smaller would leave the logits near 0 for long: two layers of width 70
+are after 300 steps at a loss of 2.8 (GRU) and 3.0 (LSTM) with it, 5.2 and 4.6 without, and 5.4 and
+5.5 with the drawing of ``torch.nn``.
 """
 
 from __future__ import annotations
@@ -100,6 +104,7 @@ class RecurrentLM(GenerativeModel):
             assert isinstance(layer, RecurrentLayer)
             layer.initialise()
         nn.init.xavier_uniform_(self.unembedding.weight)
+        self.unembedding.weight /= self.cell.start_size
         if self.unembedding.bias is not None:
             nn.init.zeros_(self.unembedding.bias)
         std = size**-0.5 if self.config.scale_embeddings else 0.02

@@ -118,5 +118,6 @@ LSTM = Cell(
     ),
     gradient="From cell to cell the gradient on its way back [[werbos1990]] is multiplied by $f$ "
     "alone, and vanishes only where the model forgets.",
+    start_size=0.23,
     open_gate=1,
 )

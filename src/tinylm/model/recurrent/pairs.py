@@ -191,6 +191,8 @@ class AttendingLayer(PairLayer):
         super().initialise()
         self.attention.initialise()
         nn.init.xavier_uniform_(self.combine.weight)
+        # Of the states and of the context that is a mean of states.
+        self.combine.weight[:, : 2 * self.combine.out_features] /= self.decoder.cell.start_size
         if self.combine.bias is not None:
             nn.init.zeros_(self.combine.bias)
 
