@@ -54,8 +54,8 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="SOURCE",
-        help="A folder or file of text, or the name of a corpus: stories, letters, skills, "
-        "tinystories.",
+        help="A folder or file of text, pairs:FILE for sources with targets, or the name of a "
+        "corpus: stories, letters, skills, tinystories.",
     ),
 ]
 Name = Annotated[
