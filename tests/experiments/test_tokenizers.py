@@ -207,11 +207,16 @@ def test_the_rest_costs_what_follows_the_beginning(kind: str, model: str) -> Non
         [whole] = text_bits(lm.model, lm.tokenizer, [Parts("", text)], restoring)
         tokens = len(lm.tokenizer.encode(parts.beginning))
         ids = [2, *lm.tokenizer.encode(text), 3]
-        with torch.no_grad():
-            said = lm.model.eval()(torch.tensor([ids[:-1]]))[0].double().log_softmax(-1)
-        costs = [-float(said[place, token]) for place, token in enumerate(ids[1:])]
-        assert rest.token_bits == pytest.approx(sum(costs[tokens:]) / math.log(2), rel=1e-5)
-        assert whole.token_bits == pytest.approx(sum(costs) / math.log(2), rel=1e-5)
+        for bits, given in ((rest, tokens), (whole, 0)):
+            with torch.no_grad():
+                source = torch.tensor([1 + given])
+                said = lm.model.eval()(torch.tensor([ids[:-1]]), given=source)[0].double()
+            costs = [
+                -float(said[place].log_softmax(-1)[token])
+                for place, token in enumerate(ids[1:])
+                if place >= given
+            ]
+            assert bits.token_bits == pytest.approx(sum(costs) / math.log(2), rel=1e-5)
         assert rest.num_tokens == whole.num_tokens - tokens
         assert rest.num_bytes == len(parts.rest.encode())
 

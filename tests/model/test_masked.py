@@ -245,7 +245,7 @@ def test_what_would_be_wrong_is_refused_in_a_line() -> None:
         model.residual(ids, causal=False, cache=model.decoding_state(1))
     with pytest.raises(GenerationError, match="either ids or embeddings"):
         model.residual()
-    with pytest.raises(ConfigError, match=r"model\.kind = masked has neither"):
+    with pytest.raises(ConfigError, match=r"model\.kind = masked is built otherwise"):
         refuse_without_attention(model.config, "this")
     many = r"model\.kind = masked reads a text once for each of its tokens"
     with pytest.raises(GenerationError, match=many):

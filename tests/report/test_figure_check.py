@@ -108,9 +108,15 @@ def test_models_that_describe_themselves_are_drawn_clear(kind: str) -> None:
         assert not faults(figure), (dropout, layers, hidden)
         shown = [text.get_text() for text in figure.axes[0].texts]
         assert any(text.split("\n")[-1] == f"{layers} ×" for text in shown)
+        source = outline.source
+        stacks = (outline.before, outline.layer, outline.after)
+        stacks += (source.before, source.layer, source.after) if source else ()
+        parts = [box.part for stack in stacks for box in stack if box.part]
+        assert set(parts) <= set(outline.sums)
+        assert len(set(parts)) == len(parts) >= 3  # no number stands for two boxes
         assert sum("123,456,789" in text for text in shown) + sum(
             f"{123_456_789 // layers:,}\nin each layer" == text for text in shown
-        ) >= len(outline.sums)
+        ) >= len(parts)
 
 
 @pytest.mark.parametrize("end", [1.0, 3.5, 8.0])

@@ -16,7 +16,7 @@ def outline_of(config: ModelConfig, vocab_size: int) -> Outline:
     explained = encoding.explanation(config)
     scaled = f", multiplied by $sqrt({hidden})$" if config.scale_embeddings else ""
     norms = 2 * layers + pre
-    norm = Box(f"LayerNorm  {hidden}", "norms")
+    norm = Box(f"LayerNorm  {hidden}")  # the numbers of all of them are in the table
     attention = Box(f"Self-attention, all see all\n{heads} heads × {dim}", "attention")
     feed = Box(f"Feed-forward, {activation.label}\n{hidden} → {inner:,} → {hidden}", "feed-forward")
     sums = {

@@ -100,8 +100,15 @@ class MaskedCosts(DecoderCosts):
         if not segment:
             left_out = _pairs_left_out(config, batch, seq, precision, quick)
             parts["pattern"] += config.num_layers * left_out
+        # Ids of the tokens, but not of the added place; positions of each row, where they are
+        # looked up; and where the learned vector stands.
+        positions = batch * (parts["embedding"] - batch * (seq + 1) * _ID)
+        parts["embedding"] = positions + batch * seq * _ID * (not frozen_embedding)
+        parts["embedding"] += batch * (2 * seq + 1)
         number = PRODUCT_BYTES[precision]
         parts["loss"] = 0 if quick else loss_bytes(config, batch * seq, number)
+        if batch == 1 and not quick:  # what is unembedded is then a view of all places
+            parts["loss"] += config.hidden_size * number
         del parts["total"]
         return {**parts, "total": sum(parts.values())}
 

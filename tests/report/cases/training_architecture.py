@@ -73,6 +73,8 @@ CASES = [
         about="training",
         settings={"model": {"tie_embeddings": True}},
     ),
+    model("each of them sees all of the source", kind="prefix-lm"),
+    model("positions, 3 layers of masked self-attention", "Figure", drawn=False),
     model("token of the vocabulary.", "fig:architecture", drawn=False),
     model("positions, 1 layer of masked self-attention", num_layers=1),
     model("The blue frame stands once; seq is the number of tokens read.", num_layers=1),

@@ -75,8 +75,7 @@ def run(context: Context) -> dict[str, Any]:
                 exchanges.append(exchanged)
                 heads.append(_heads(context, main, trained, items, rows[variant][-1], seed))
                 tasks = tasks or _tasks(trained.model(), items)
-    folders.remove(context.folder / NAME)
-    return {
+    result = {
         "seeds": list(seeds),
         "held_out": settings.held_out,
         "steps": settings.steps,
@@ -104,6 +103,8 @@ def run(context: Context) -> dict[str, Any]:
         },
         "heads": _by_seed(heads),
     }
+    folders.remove(context.folder / NAME)  # once nothing is left that could fail
+    return result
 
 
 def _told(context: Context, variant: Variant, seed: int, points: int) -> Trained:

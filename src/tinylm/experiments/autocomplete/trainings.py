@@ -115,7 +115,7 @@ def config_of(context: Context, variant: Variant, seed: int, points: int) -> Run
             validation_windows=_HELD_OUT_WINDOWS,
             log_interval=steps,
             checkpoint_interval=max(1, steps // points),
-            keep_checkpoints=points + 1,
+            keep_checkpoints=max(steps, points + 1),  # all, and those of interruptions
             tensorboard=False,
             device=own.device,
             threads=own.threads,
@@ -205,9 +205,13 @@ def accuracies(
 
 
 def curve(trained: Trained, items: Mapping[str, Mapping[str, Sequence[Item]]]) -> list[Any]:
-    """Return the accuracies at every checkpoint of a training, a row each."""
-    folder = trained.folder / "checkpoints"
+    """Return the accuracies over a training, a row for each checkpoint that it keeps by plan.
+
+    An interruption has left one more, which other seeds have not.
+    """
+    settings = trained.config.training
     return [
         {"step": step_of(path), "accuracy": accuracies(LanguageModel.load(path), items)}
-        for path in by_step(folder)
+        for path in by_step(trained.folder / "checkpoints")
+        if step_of(path) % settings.checkpoint_interval == 0 or step_of(path) == settings.max_steps
     ]

@@ -62,7 +62,13 @@ def blocks(results: ReportInputs) -> list[Block]:
             for text in result["texts"]
             if text["guess"] is not None
         ),
-        *_figure(results, "curves"),
+        *_figure(
+            results,
+            "curves",
+            TEXT.line("curves, before the figure"),
+            TEXT.line("curves, figure"),
+            TEXT.line("curves, without seeing it"),
+        ),
         Heading(2, "The signal of a token", "sec:encoders-signal"),
         *TEXT.blocks("signal"),
         *_paragraphs(discussion.dense_comment(result, text) for text in result["texts"]),
@@ -77,7 +83,13 @@ def blocks(results: ReportInputs) -> list[Block]:
             ]
         ),
         _cache_table(result["costs"]),
-        *_figure(results, "costs"),
+        *_figure(
+            results,
+            "costs",
+            TEXT.line("costs, before the figure"),
+            TEXT.line("costs, figure"),
+            TEXT.line("costs, without seeing it"),
+        ),
         Heading(2, "How long a text may be", "sec:encoders-context"),
         *TEXT.blocks(
             "context",
@@ -87,7 +99,13 @@ def blocks(results: ReportInputs) -> list[Block]:
         ),
         _context_table(result["costs"]),
         *_paragraphs([discussion.context_comment(result)]),
-        *_figure(results, "contexts"),
+        *_figure(
+            results,
+            "contexts",
+            TEXT.line("contexts, before the figure"),
+            TEXT.line("contexts, figure"),
+            TEXT.line("contexts, without seeing it"),
+        ),
         Heading(2, "A task that nobody trained it for", "sec:encoders-questions"),
         *TEXT.blocks("questions", asked=count(result["questions"]["asked"]),
                      example=_example(result["questions"]["example"])),
@@ -116,17 +134,17 @@ def _paragraphs(texts: Iterator[str] | Sequence[str]) -> list[Block]:
     return [Paragraph(" ".join(said))] if said else []
 
 
-def _figure(results: ReportInputs, what: str) -> list[Block]:
+def _figure(results: ReportInputs, what: str, before: str, caption: str, alt: str) -> list[Block]:
     path = f"figures/encoders-{what}.svg"
     if not results.has_figure(path):
         return []
     return [
-        Paragraph(TEXT.line(f"{what}, before the figure")),
+        Paragraph(before),
         Figure(
             f"fig:encoders-{what}",
             path,
-            TEXT.line(f"{what}, figure"),
-            TEXT.line(f"{what}, without seeing it"),
+            caption,
+            alt,
         ),
     ]
 

@@ -23,7 +23,8 @@ _DIGITS = 3
 
 def summary(result: Row) -> str:
     """Return the experiment in a paragraph, as inline markup."""
-    return f"{TEXT.line('summary')} {first_comment(result)}"
+    beginning = TEXT.line("summary")
+    return f"{beginning} {first_comment(result)}"
 
 
 def blocks(results: ReportInputs) -> list[Block]:

@@ -23,7 +23,8 @@ _DIGITS = 3
 
 def summary(result: Row) -> str:
     """Return the experiment in a paragraph, as inline markup."""
-    return f"{TEXT.line('summary')} {bits_comment(result)} {perplexity_comment(result)}"
+    beginning = TEXT.line("summary")
+    return f"{beginning} {bits_comment(result)} {perplexity_comment(result)}"
 
 
 def blocks(results: ReportInputs) -> list[Block]:
@@ -47,7 +48,13 @@ def blocks(results: ReportInputs) -> list[Block]:
         ),
         Paragraph(bits_comment(result)),
         _bits_table(result),
-        *_figure(results, "bits"),
+        *_figure(
+            results,
+            "bits",
+            TEXT.line("bits, before the figure"),
+            TEXT.line("bits, figure"),
+            TEXT.line("bits, without seeing it"),
+        ),
         Heading(2, "Why not perplexity", "sec:tokenizers-perplexity"),
         *TEXT.blocks("perplexity"),
         Paragraph(perplexity_comment(result)),
@@ -60,22 +67,28 @@ def blocks(results: ReportInputs) -> list[Block]:
         *TEXT.blocks("costs", short=_span(result, min), long=_span(result, max)),
         Paragraph(costs_comment(result)),
         _costs_table(result),
-        *_figure(results, "costs"),
+        *_figure(
+            results,
+            "costs",
+            TEXT.line("costs, before the figure"),
+            TEXT.line("costs, figure"),
+            TEXT.line("costs, without seeing it"),
+        ),
         *_sums(result),
     ]
 
 
-def _figure(results: ReportInputs, what: str) -> list[Block]:
+def _figure(results: ReportInputs, what: str, before: str, caption: str, alt: str) -> list[Block]:
     path = f"figures/tokenizers-{what}.svg"
     if not results.has_figure(path):
         return []
     return [
-        Paragraph(TEXT.line(f"{what}, before the figure")),
+        Paragraph(before),
         Figure(
             f"fig:tokenizers-{what}",
             path,
-            TEXT.line(f"{what}, figure"),
-            TEXT.line(f"{what}, without seeing it"),
+            caption,
+            alt,
         ),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tinylm.config import ModelConfig
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.model.outline import Outline
 from tinylm.report.blocks import Block, Equation, Figure, Heading, Paragraph, Table
@@ -22,33 +23,7 @@ def blocks(results: ReportInputs, outline: Outline) -> list[Block]:
         Paragraph(outline.text + shown),
     ]
     if drawn:
-        frame = (
-            "The blue frame stands once"
-            if model.num_layers == 1
-            else f"The blue frame is repeated {model.num_layers} times, each time with its own "
-            "parameters"
-        )
-        beside = TEXT.line("arrows that lead back")
-        if outline.source is not None:
-            frame = frame.replace("The blue frame stands", "Each blue frame stands")
-            frame = frame.replace("The blue frame is", "Each blue frame is")
-            beside = TEXT.line(
-                "arrows between two stacks", memory=outline.memory, in_layer=outline.in_layer
-            )
-        hidden = str(model.hidden_size)
-        made.append(
-            Figure(
-                "fig:architecture",
-                _SVG,
-                TEXT.line("figure of a model of another kind", frame=frame, beside=beside),
-                TEXT.line(
-                    "figure of a model of another kind, without seeing it",
-                    phrase=outline.phrase,
-                    hidden=hidden,
-                ),
-                0.6 if outline.source is None else 1.0,
-            )
-        )
+        made.append(_figure(outline, model))
     for passage in outline.passages:
         made += [Heading(2, passage.title, f"sec:{passage.key}"), Paragraph(passage.text)]
         made += [Equation(equation) for equation in passage.equations]
@@ -89,3 +64,32 @@ def blocks(results: ReportInputs, outline: Outline) -> list[Block]:
             emphasised=(len(rows) - 1,),
         ),
     ]
+
+
+def _figure(outline: Outline, model: ModelConfig) -> Figure:
+    """Return the drawing and what stands under it."""
+    frame = (
+        "The blue frame stands once"
+        if model.num_layers == 1
+        else f"The blue frame is repeated {model.num_layers} times, each time with its own "
+        "parameters"
+    )
+    beside = TEXT.line("arrows that lead back")
+    if outline.source is not None:
+        frame = frame.replace("The blue frame stands", "Each blue frame stands")
+        frame = frame.replace("The blue frame is", "Each blue frame is")
+        beside = TEXT.line(
+            "arrows between two stacks", memory=outline.memory, in_layer=outline.in_layer
+        )
+    hidden = str(model.hidden_size)
+    return Figure(
+        "fig:architecture",
+        _SVG,
+        TEXT.line("figure of a model of another kind", frame=frame, beside=beside),
+        TEXT.line(
+            "figure of a model of another kind, without seeing it",
+            phrase=outline.phrase,
+            hidden=hidden,
+        ),
+        0.6 if outline.source is None else 1.0,
+    )
