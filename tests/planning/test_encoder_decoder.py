@@ -10,18 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.planning.test_recurrent import NEAR, step_of
+from tests.planning.measured import hold_activations, hold_flops, hold_parameters, hold_peak
 from tinylm.config import ModelConfig
 from tinylm.data.windows import Batch
-from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes
-from tinylm.fast import loops
 from tinylm.generation.stepper import Stepper
 from tinylm.model.base import build
-from tinylm.planning.activations import activation_bytes
 from tinylm.planning.encoder_decoder import halves
-from tinylm.planning.flops import decoding_flops, forward_flops, step_flops
-from tinylm.planning.memory import kv_bytes, step_peak
-from tinylm.planning.parameters import parameter_counts
+from tinylm.planning.flops import decoding_flops
+from tinylm.planning.memory import kv_bytes
 from tinylm.registry import ACTIVATIONS, POSITIONS
 
 
@@ -53,9 +49,7 @@ def half_given(config: ModelConfig, batch: int, seq: int) -> Batch:
 
 @given(configs())
 def test_parameters_are_those_of_the_built_model(config: ModelConfig) -> None:
-    model = build(config)
-    assert parameter_counts(config) == model.parameter_counts()
-    assert model.parameter_counts()["total"] == sum(p.numel() for p in model.parameters())
+    hold_parameters(config)
 
 
 @given(
@@ -69,35 +63,13 @@ def test_parameters_are_those_of_the_built_model(config: ModelConfig) -> None:
 def test_activations_are_those_that_autograd_saves(
     config: ModelConfig, batch: int, precision: str, segment: int, frozen: bool, quick: bool
 ) -> None:
-    speed = "auto" if quick and loops.available() else "plain"
-    frozen = frozen and not config.tie_embeddings
-    step, _ = step_of(
-        config, frozen, precision=precision, gradient_checkpointing=segment, speed=speed
-    )
     windows = half_given(config, batch, config.context_length)
-    measured = saved_bytes(lambda: step.loss(windows)[0], step.model.parameters())
-    parts = activation_bytes(config, batch, None, precision, segment, frozen, speed == "auto")
-    assert parts.pop("total") == sum(parts.values()) == measured
+    hold_activations(config, windows, precision, segment, frozen, quick)
 
 
 @given(configs(), st.integers(1, 3), st.booleans())
 def test_flops_are_those_that_torch_counts(config: ModelConfig, batch: int, frozen: bool) -> None:
-    frozen = frozen and not config.tie_embeddings
-    seq = config.context_length
-    model = build(config)
-    model.embedding.weight.requires_grad_(not frozen)
-    windows = half_given(config, batch, seq)
-
-    def counted(run: Any) -> int:
-        with FlopCounterMode(display=False) as counter:
-            run()
-        return int(counter.get_total_flops())
-
-    def logits() -> torch.Tensor:
-        return model.unembed(model.read(windows))
-
-    assert counted(logits) == batch * forward_flops(config, seq).total
-    assert counted(lambda: logits().sum().backward()) == batch * step_flops(config, seq, frozen)
+    hold_flops(config, half_given(config, batch, config.context_length), frozen)
 
 
 @given(configs(), st.integers(1, 6), st.integers(1, 6), st.booleans())
@@ -149,16 +121,4 @@ def test_the_estimated_peak_is_near_the_measured_one(
 ) -> None:
     sizes = {"vocab_size": 1000, "num_layers": 2, "hidden_size": 192}
     config = ModelConfig(kind="encoder-decoder", **{**sizes, **shape})
-    step, training = step_of(config, batch_size=batch, **settings)
-    windows = half_given(config, batch, config.context_length)
-    batches = [windows] * training.accumulation_steps
-
-    def take() -> None:
-        step.backward(batches)
-        step.update()
-
-    take()
-    step.optimizer.zero_grad(set_to_none=True)
-    measured = resting_bytes(step.model, step.optimizer) + peak_bytes(take)
-    estimated = step_peak(config, training)
-    assert estimated.total == pytest.approx(measured, rel=NEAR)
+    hold_peak(config, half_given(config, batch, config.context_length), **settings)

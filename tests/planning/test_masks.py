@@ -11,24 +11,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from tinylm.config import ModelConfig, TrainingConfig
+from tests.planning.measured import (
+    hold_activations,
+    hold_flops,
+    hold_parameters,
+    hold_peak,
+    step_of,
+)
+from tinylm.config import ModelConfig
 from tinylm.data.views import VIEWS
 from tinylm.data.windows import Batch
-from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes
+from tinylm.evaluation.memory import saved_bytes
 from tinylm.fast import loops
 from tinylm.generation.stepper import Stepper
 from tinylm.model.base import build
 from tinylm.planning.activations import activation_bytes, layer_activation_bytes
-from tinylm.planning.flops import decoding_flops, forward_flops, step_flops
+from tinylm.planning.flops import decoding_flops, forward_flops
 from tinylm.planning.limits import model_parts
-from tinylm.planning.memory import kv_bytes, step_peak
+from tinylm.planning.memory import kv_bytes
 from tinylm.planning.parameters import parameter_counts
 from tinylm.registry import ACTIVATIONS, MODELS, POSITIONS
-from tinylm.tasks.language_modelling import next_token_loss
-from tinylm.training.step import TrainingStep
 
 KINDS = ("prefix-lm", "masked")
-NEAR = 0.15
 
 
 def configs() -> st.SearchStrategy[ModelConfig]:
@@ -61,21 +65,9 @@ def planned_batch(config: ModelConfig, batch: int, seq: int) -> Batch:
     return Batch(ids.clone(), labels.clone(), given=source)
 
 
-def step_of(
-    config: ModelConfig, frozen: bool = False, **changes: Any
-) -> tuple[TrainingStep, TrainingConfig]:
-    training = TrainingConfig(device="cpu", keep_freed_memory=False, **changes)
-    model = build(config)
-    model.embedding.weight.requires_grad_(not frozen)
-    return TrainingStep(model.train(), next_token_loss, training), training
-
-
 @given(configs())
 def test_parameters_are_those_of_the_built_model(config: ModelConfig) -> None:
-    model = build(config)
-    counts = model.parameter_counts()
-    assert parameter_counts(config) == counts
-    assert counts["total"] == sum(p.numel() for p in model.parameters())
+    hold_parameters(config)
 
 
 @settings(max_examples=60)
@@ -83,13 +75,8 @@ def test_parameters_are_those_of_the_built_model(config: ModelConfig) -> None:
 def test_activations_are_those_that_autograd_saves(
     config: ModelConfig, batch: int, segment: int, frozen: bool, quick: bool
 ) -> None:
-    frozen = frozen and not config.tie_embeddings
-    speed = "auto" if quick and loops.available() else "plain"
-    step, _ = step_of(config, frozen, gradient_checkpointing=segment, speed=speed)
     windows = planned_batch(config, batch, config.context_length)
-    measured = saved_bytes(lambda: step.loss(windows)[0], step.model.parameters())
-    parts = activation_bytes(config, batch, None, "fp32", segment, frozen, speed == "auto")
-    assert parts.pop("total") == sum(parts.values()) == measured
+    hold_activations(config, windows, "fp32", segment, frozen, quick)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,21 +107,7 @@ def test_activations_and_flops_of_attention_in_blocks(
 
 @given(configs(), st.integers(1, 3), st.booleans())
 def test_flops_are_those_that_torch_counts(config: ModelConfig, batch: int, frozen: bool) -> None:
-    frozen = frozen and not config.tie_embeddings
-    seq = config.context_length
-    model = build(config)
-    model.embedding.weight.requires_grad_(not frozen)
-    windows = planned_batch(config, batch, seq)
-
-    def counted(backward: bool) -> int:
-        with FlopCounterMode(display=False) as counter:
-            logits = model.unembed(model.read(windows))
-            if backward:
-                logits.sum().backward()
-        return int(counter.get_total_flops())
-
-    assert counted(False) == batch * forward_flops(config, seq).total
-    assert counted(True) == batch * step_flops(config, seq, frozen)
+    hold_flops(config, planned_batch(config, batch, config.context_length), frozen)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -214,17 +187,7 @@ def test_the_estimated_peak_is_near_the_measured_one(
         hidden_size=192,
         context_length=context,
     )
-    step, training = step_of(config, batch_size=16, **changes)
-    batches = [planned_batch(config, 16, context)] * training.accumulation_steps
-
-    def take() -> None:
-        step.backward(batches)
-        step.update()
-
-    take()
-    step.optimizer.zero_grad(set_to_none=True)
-    measured = resting_bytes(step.model, step.optimizer) + peak_bytes(take)
-    assert step_peak(config, training).total == pytest.approx(measured, rel=NEAR)
+    hold_peak(config, planned_batch(config, 16, context), **changes)
 
 
 def test_every_view_is_one_of_a_kind() -> None:

@@ -6,37 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.planning.measured import full_batch, hold_activations, hold_peak, step_of
 from tinylm.config import ModelConfig, TrainingConfig
-from tinylm.data.windows import Batch
-from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes
+from tinylm.evaluation.memory import saved_bytes
 from tinylm.fast import loops
-from tinylm.model.decoder import DecoderLM
 from tinylm.planning.activations import activation_bytes
 from tinylm.planning.memory import largest_batch, step_peak
 from tinylm.registry import ACTIVATIONS, POSITIONS
-from tinylm.tasks.language_modelling import next_token_loss
-from tinylm.training.step import TrainingStep
-
-NEAR = 0.15
-"""Relative error up to which the estimated peak is right; it is documented as about a tenth."""
-
-
-def step_of(
-    config: ModelConfig, frozen: bool = False, **settings: Any
-) -> tuple[TrainingStep, TrainingConfig]:
-    training = TrainingConfig(device="cpu", keep_freed_memory=False, **settings)
-    model = DecoderLM(config)
-    model.embedding.weight.requires_grad_(not frozen)
-    return TrainingStep(model.train(), next_token_loss, training), training
-
-
-def full_batch(config: ModelConfig, batch: int, seq: int) -> Batch:
-    ids, labels = torch.randint(4, config.resolved_vocab_size, (2, batch, seq))
-    return Batch(ids.clone(), labels.clone())  # storages of their own, as those of TokenWindows
 
 
 def configs() -> st.SearchStrategy[ModelConfig]:
@@ -76,16 +55,8 @@ def test_activations_are_those_that_autograd_saves(
     frozen: bool,
     quick: bool,
 ) -> None:
-    speed = "auto" if quick and loops.available() else "plain"
-    frozen = frozen and not config.tie_embeddings
-    seq = max(1, config.context_length - shorter)
-    step, _ = step_of(
-        config, frozen, precision=precision, gradient_checkpointing=segment, speed=speed
-    )
-    windows = full_batch(config, batch, seq)
-    measured = saved_bytes(lambda: step.loss(windows)[0], step.model.parameters())
-    parts = activation_bytes(config, batch, seq, precision, segment, frozen, speed == "auto")
-    assert parts.pop("total") == sum(parts.values()) == measured
+    windows = full_batch(config, batch, max(1, config.context_length - shorter))
+    hold_activations(config, windows, precision, segment, frozen, quick)
 
 
 @pytest.mark.parametrize("seq", [64, 150, 300])
@@ -160,22 +131,7 @@ def test_the_estimated_peak_is_near_the_measured_one(
 ) -> None:
     sizes = {"vocab_size": 1000, "num_layers": 2, "num_heads": 8, "hidden_size": 192}
     config = ModelConfig(**{**sizes, **shape})
-    step, training = step_of(config, batch_size=batch, **settings)
-    windows = full_batch(config, batch, config.context_length)
-    batches = [windows] * training.accumulation_steps
-
-    def take() -> None:
-        step.backward(batches)
-        step.update()
-
-    take()  # the optimizer makes its state at its first step
-    step.optimizer.zero_grad(set_to_none=True)
-    measured = resting_bytes(step.model, step.optimizer) + peak_bytes(take)
-    estimated = step_peak(config, training)
-    assert estimated.total == pytest.approx(measured, rel=NEAR)
-    assert estimated.weights + estimated.moments == pytest.approx(
-        resting_bytes(step.model, step.optimizer), abs=1000
-    )
+    hold_peak(config, full_batch(config, batch, config.context_length), **settings)
 
 
 def test_a_frozen_embedding_has_neither_gradient_nor_moments() -> None:

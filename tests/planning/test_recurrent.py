@@ -8,22 +8,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
-from tinylm.config import ModelConfig, TrainingConfig
-from tinylm.data.windows import Batch
-from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes
-from tinylm.fast import loops
+from tests.planning.measured import (
+    full_batch,
+    hold_activations,
+    hold_flops,
+    hold_parameters,
+    hold_peak,
+)
+from tinylm.config import ModelConfig
 from tinylm.model.base import build
-from tinylm.planning.activations import activation_bytes
-from tinylm.planning.flops import decoding_flops, forward_flops, step_flops
-from tinylm.planning.memory import kv_bytes, step_peak
-from tinylm.planning.parameters import parameter_counts
-from tinylm.tasks.language_modelling import next_token_loss
-from tinylm.training.step import TrainingStep
+from tinylm.planning.flops import decoding_flops
+from tinylm.planning.memory import kv_bytes
 
 KINDS = ("rnn", "linear-rnn", "gru", "lstm")
-NEAR = 0.15
 
 
 def configs() -> st.SearchStrategy[ModelConfig]:
@@ -41,25 +39,9 @@ def configs() -> st.SearchStrategy[ModelConfig]:
     )
 
 
-def step_of(
-    config: ModelConfig, frozen: bool = False, **settings: Any
-) -> tuple[TrainingStep, TrainingConfig]:
-    training = TrainingConfig(device="cpu", keep_freed_memory=False, **settings)
-    model = build(config)
-    model.embedding.weight.requires_grad_(not frozen)
-    return TrainingStep(model.train(), next_token_loss, training), training
-
-
-def full_batch(config: ModelConfig, batch: int, seq: int) -> Batch:
-    ids, labels = torch.randint(4, config.resolved_vocab_size, (2, batch, seq))
-    return Batch(ids.clone(), labels.clone())
-
-
 @given(configs())
 def test_parameters_are_those_of_the_built_model(config: ModelConfig) -> None:
-    model = build(config)
-    assert parameter_counts(config) == model.parameter_counts()
-    assert model.parameter_counts()["total"] == sum(p.numel() for p in model.parameters())
+    hold_parameters(config)
 
 
 @given(
@@ -73,32 +55,13 @@ def test_parameters_are_those_of_the_built_model(config: ModelConfig) -> None:
 def test_activations_are_those_that_autograd_saves(
     config: ModelConfig, batch: int, precision: str, segment: int, frozen: bool, quick: bool
 ) -> None:
-    speed = "auto" if quick and loops.available() else "plain"
-    frozen = frozen and not config.tie_embeddings
-    step, _ = step_of(
-        config, frozen, precision=precision, gradient_checkpointing=segment, speed=speed
-    )
     windows = full_batch(config, batch, config.context_length)
-    measured = saved_bytes(lambda: step.loss(windows)[0], step.model.parameters())
-    parts = activation_bytes(config, batch, None, precision, segment, frozen, speed == "auto")
-    assert parts.pop("total") == sum(parts.values()) == measured
+    hold_activations(config, windows, precision, segment, frozen, quick)
 
 
 @given(configs(), st.integers(1, 3), st.booleans())
 def test_flops_are_those_that_torch_counts(config: ModelConfig, batch: int, frozen: bool) -> None:
-    frozen = frozen and not config.tie_embeddings
-    seq = config.context_length
-    model = build(config)
-    model.embedding.weight.requires_grad_(not frozen)
-    ids = torch.randint(4, config.resolved_vocab_size, (batch, seq))
-
-    def counted(run: Any) -> int:
-        with FlopCounterMode(display=False) as counter:
-            run()
-        return int(counter.get_total_flops())
-
-    assert counted(lambda: model(ids)) == batch * forward_flops(config, seq).total
-    assert counted(lambda: model(ids).sum().backward()) == batch * step_flops(config, seq, frozen)
+    hold_flops(config, full_batch(config, batch, config.context_length), frozen)
 
 
 def test_decoding_costs_the_same_wherever_a_token_stands() -> None:
@@ -139,16 +102,4 @@ def test_the_estimated_peak_is_near_the_measured_one(
 ) -> None:
     sizes = {"vocab_size": 1000, "num_layers": 2, "hidden_size": 192}
     config = ModelConfig(kind=kind, **{**sizes, **shape})
-    step, training = step_of(config, batch_size=batch, **settings)
-    windows = full_batch(config, batch, config.context_length)
-    batches = [windows] * training.accumulation_steps
-
-    def take() -> None:
-        step.backward(batches)
-        step.update()
-
-    take()
-    step.optimizer.zero_grad(set_to_none=True)
-    measured = resting_bytes(step.model, step.optimizer) + peak_bytes(take)
-    estimated = step_peak(config, training)
-    assert estimated.total == pytest.approx(measured, rel=NEAR)
+    hold_peak(config, full_batch(config, batch, config.context_length), **settings)

@@ -11,21 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from tinylm.config import ModelConfig, TrainingConfig
+from tests.planning.measured import hold_activations, hold_flops, hold_parameters, hold_peak
+from tinylm.config import ModelConfig
 from tinylm.data.windows import IGNORED, Batch
-from tinylm.evaluation.memory import peak_bytes, resting_bytes, saved_bytes
-from tinylm.fast import loops
 from tinylm.model.base import build
-from tinylm.planning.activations import activation_bytes
-from tinylm.planning.flops import decoding_flops, forward_flops, step_flops
-from tinylm.planning.memory import kv_bytes, step_peak
-from tinylm.planning.parameters import parameter_counts
+from tinylm.planning.flops import decoding_flops
+from tinylm.planning.memory import kv_bytes
 from tinylm.planning.seq2seq import parts_of
-from tinylm.tasks.language_modelling import next_token_loss
-from tinylm.training.step import TrainingStep
 
 KINDS = ("seq2seq-additive", "seq2seq-multiplicative")
-NEAR = 0.15
 
 
 def configs() -> st.SearchStrategy[ModelConfig]:
@@ -43,16 +37,7 @@ def configs() -> st.SearchStrategy[ModelConfig]:
     )
 
 
-def step_of(
-    config: ModelConfig, frozen: bool = False, **settings: Any
-) -> tuple[TrainingStep, TrainingConfig]:
-    training = TrainingConfig(device="cpu", keep_freed_memory=False, **settings)
-    model = build(config)
-    model.embedding.weight.requires_grad_(not frozen)
-    return TrainingStep(model.train(), next_token_loss, training), training
-
-
-def full_batch(config: ModelConfig, batch: int, seq: int) -> Batch:
+def half_given(config: ModelConfig, batch: int, seq: int) -> Batch:
     """Half of every row is its source."""
     ids, labels = torch.randint(4, config.resolved_vocab_size, (2, batch, seq))
     given_ = torch.full((batch,), parts_of(seq)[0])
@@ -62,9 +47,7 @@ def full_batch(config: ModelConfig, batch: int, seq: int) -> Batch:
 
 @given(configs())
 def test_parameters_are_those_of_the_built_model(config: ModelConfig) -> None:
-    model = build(config)
-    assert parameter_counts(config) == model.parameter_counts()
-    assert model.parameter_counts()["total"] == sum(p.numel() for p in model.parameters())
+    hold_parameters(config)
 
 
 @given(
@@ -78,35 +61,13 @@ def test_parameters_are_those_of_the_built_model(config: ModelConfig) -> None:
 def test_activations_are_those_that_autograd_saves(
     config: ModelConfig, batch: int, precision: str, segment: int, frozen: bool, quick: bool
 ) -> None:
-    speed = "auto" if quick and loops.available() else "plain"
-    frozen = frozen and not config.tie_embeddings
-    step, _ = step_of(
-        config, frozen, precision=precision, gradient_checkpointing=segment, speed=speed
-    )
-    windows = full_batch(config, batch, config.context_length)
-    measured = saved_bytes(lambda: step.loss(windows)[0], step.model.parameters())
-    parts = activation_bytes(config, batch, None, precision, segment, frozen, speed == "auto")
-    assert parts.pop("total") == sum(parts.values()) == measured
+    windows = half_given(config, batch, config.context_length)
+    hold_activations(config, windows, precision, segment, frozen, quick)
 
 
 @given(configs(), st.integers(1, 3), st.booleans())
 def test_flops_are_those_that_torch_counts(config: ModelConfig, batch: int, frozen: bool) -> None:
-    frozen = frozen and not config.tie_embeddings
-    seq = config.context_length
-    model = build(config)
-    model.embedding.weight.requires_grad_(not frozen)
-    ids = torch.randint(4, config.resolved_vocab_size, (batch, seq))
-    source = torch.full((batch,), parts_of(seq)[0])
-
-    def counted(run: Any) -> int:
-        with FlopCounterMode(display=False) as counter:
-            run()
-        return int(counter.get_total_flops())
-
-    assert counted(lambda: model(ids, given=source)) == batch * forward_flops(config, seq).total
-    assert counted(lambda: model(ids, given=source).sum().backward()) == batch * step_flops(
-        config, seq, frozen
-    )
+    hold_flops(config, half_given(config, batch, config.context_length), frozen)
 
 
 @given(configs(), st.integers(1, 8), st.integers(1, 6), st.booleans())
@@ -155,16 +116,4 @@ def test_the_estimated_peak_is_near_the_measured_one(
 ) -> None:
     sizes = {"vocab_size": 1000, "num_layers": 2, "hidden_size": 192}
     config = ModelConfig(kind=kind, **{**sizes, **shape})
-    step, training = step_of(config, batch_size=batch, **settings)
-    windows = full_batch(config, batch, config.context_length)
-    batches = [windows] * training.accumulation_steps
-
-    def take() -> None:
-        step.backward(batches)
-        step.update()
-
-    take()
-    step.optimizer.zero_grad(set_to_none=True)
-    measured = resting_bytes(step.model, step.optimizer) + peak_bytes(take)
-    estimated = step_peak(config, training)
-    assert estimated.total == pytest.approx(measured, rel=NEAR)
+    hold_peak(config, half_given(config, batch, config.context_length), **settings)
