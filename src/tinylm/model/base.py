@@ -8,6 +8,7 @@ afterwards, so that a checkpoint can repeat it (``model.changes``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -16,11 +17,13 @@ from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError, GenerationError
+from tinylm.model.drawing import draw_embedding, draw_maps
 from tinylm.model.hooks import NO_HOOKS, Hook, Hooks
 from tinylm.model.loss import token_losses
 from tinylm.model.outline import Difference, Outline
 from tinylm.model.reading import Reading
 from tinylm.planning.costs import Costs
+from tinylm.planning.limits import refuse_model
 from tinylm.registry import MODELS
 
 LayerRunner = Callable[[Iterable[nn.Module], Tensor, Reading], Tensor]
@@ -222,6 +225,35 @@ class GenerativeModel(Model):
     """Of the tokens that it reads."""
     unembedding: nn.Linear
     """The last map, to the logits of the tokens that it writes."""
+
+    def begin(self) -> None:
+        """Make the embedding; first in the making of a model, once it has its configuration.
+
+        Raises:
+            ConfigError: if the model needs more memory than there is, or vocab_size is empty.
+        """
+        config = self.config
+        vocab_size = config.resolved_vocab_size
+        refuse_model(config)
+        self.embedding = nn.Embedding(vocab_size, config.hidden_size)
+        self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
+
+    def end(self) -> None:
+        """Make the unembedding and draw all weights; last in the making of a model."""
+        config = self.config
+        self.unembedding = nn.Linear(
+            config.hidden_size,
+            config.resolved_vocab_size,
+            bias=config.bias and not config.tie_embeddings,
+        )
+        self.draw()
+        if config.tie_embeddings:
+            self.unembedding.weight = self.embedding.weight
+
+    def draw(self) -> None:
+        """Draw the weights of a new model."""
+        draw_maps(self)
+        draw_embedding(self.embedding, self.config)
 
     def forward(
         self, ids: Tensor | None = None, *, hooks: Hooks = NO_HOOKS, **named: Any

@@ -11,7 +11,6 @@ without that scaling N(0, 0.02), as in GPT-2.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -33,13 +32,12 @@ from tinylm.model.base import (
 from tinylm.model.cache import KVCache
 from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks, as_patterns
-from tinylm.model.layers import FeedForward, LayerNorm
+from tinylm.model.layers import FeedForward, LayerNorm, last_norm
 from tinylm.model.positions import Positions
 from tinylm.model.read_text import ReadTexts
 from tinylm.model.reading import Ahead, Reading
 from tinylm.planning.costs import Costs
 from tinylm.planning.decoder import DecoderCosts
-from tinylm.planning.limits import refuse_model
 from tinylm.registry import POSITIONS
 
 
@@ -103,35 +101,14 @@ class DecoderLM(GenerativeModel):
                 vocab_size is empty.
         """
         super().__init__()
-        vocab_size = config.resolved_vocab_size
-        refuse_model(config)
         self.config = config
-        self.embedding = nn.Embedding(vocab_size, config.hidden_size)
-        self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
+        self.begin()
         placed = replace(config, context_length=config.context_length + self.places_beyond)
         self.positions: Positions = POSITIONS.load(config.positions)(placed)
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config, i) for i in range(config.num_layers))
-        self.final_norm: nn.Module = (
-            LayerNorm(config.hidden_size, config.norm_eps, config.bias)
-            if config.norm_placement == "pre"
-            else nn.Identity()
-        )
-        self.unembedding = nn.Linear(
-            config.hidden_size, vocab_size, bias=config.bias and not config.tie_embeddings
-        )
-        self._initialise()
-        if config.tie_embeddings:
-            self.unembedding.weight = self.embedding.weight
-
-    def _initialise(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        std = self.config.hidden_size**-0.5 if self.config.scale_embeddings else 0.02
-        nn.init.normal_(self.embedding.weight, std=std)
+        self.final_norm = last_norm(config)
+        self.end()
 
     def residual(
         self,

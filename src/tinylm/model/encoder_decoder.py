@@ -14,7 +14,6 @@ the source.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -32,13 +31,12 @@ from tinylm.model.dropout import Dropout
 from tinylm.model.encoder_decoder_outline import outline_of
 from tinylm.model.halves import Halves, taken
 from tinylm.model.hooks import NO_HOOKS, Hooks
-from tinylm.model.layers import LayerNorm
+from tinylm.model.layers import LayerNorm, last_norm
 from tinylm.model.outline import Outline
 from tinylm.model.positions import Positions
 from tinylm.model.reading import Reading
 from tinylm.model.source_cache import TwoCaches
 from tinylm.planning.encoder_decoder import EncoderDecoderCosts
-from tinylm.planning.limits import refuse_model
 from tinylm.registry import POSITIONS
 
 
@@ -69,13 +67,6 @@ class CrossDecoderLayer(DecoderLayer):
         return hooks(f"{self.name}.residual", x)
 
 
-def _last_norm(config: ModelConfig) -> nn.Module:
-    """Return what stands behind the last layer of a stack."""
-    if config.norm_placement == "pre":
-        return LayerNorm(config.hidden_size, config.norm_eps, config.bias)
-    return nn.Identity()
-
-
 class Encoder(nn.Module):
     """The stack that reads the source."""
 
@@ -84,7 +75,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(
             DecoderLayer(config, i, "encoder.layers") for i in range(config.num_layers)
         )
-        self.final_norm = _last_norm(config)
+        self.final_norm = last_norm(config)
 
 
 class EncoderDecoderLM(GenerativeModel):
@@ -106,32 +97,14 @@ class EncoderDecoderLM(GenerativeModel):
                 vocab_size is empty.
         """
         super().__init__()
-        vocab_size = config.resolved_vocab_size
-        refuse_model(config)
         self.config = config
-        self.embedding = nn.Embedding(vocab_size, config.hidden_size)
-        self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
+        self.begin()
         self.positions: Positions = POSITIONS.load(config.positions)(config)
         self.dropout = Dropout(config.dropout)
         self.encoder = Encoder(config)
         self.layers = nn.ModuleList(CrossDecoderLayer(config, i) for i in range(config.num_layers))
-        self.final_norm = _last_norm(config)
-        self.unembedding = nn.Linear(
-            config.hidden_size, vocab_size, bias=config.bias and not config.tie_embeddings
-        )
-        self._initialise()
-        if config.tie_embeddings:
-            self.unembedding.weight = self.embedding.weight
-
-    def _initialise(self) -> None:
-        """As the decoder's (``model.decoder``)."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        std = self.config.hidden_size**-0.5 if self.config.scale_embeddings else 0.02
-        nn.init.normal_(self.embedding.weight, std=std)
+        self.final_norm = last_norm(config)
+        self.end()
 
     def residual(
         self,

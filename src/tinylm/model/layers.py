@@ -32,6 +32,13 @@ class LayerNorm(nn.Module):
         return scaled if self.bias is None else scaled + self.bias
 
 
+def last_norm(config: ModelConfig) -> nn.Module:
+    """Return what stands behind the last layer of a stack: a norm where layers begin with one."""
+    if config.norm_placement == "pre":
+        return LayerNorm(config.hidden_size, config.norm_eps, config.bias)
+    return nn.Identity()
+
+
 class FeedForward(nn.Module):
     """``contract(activation(expand(x)))`` at every position (Vaswani et al. 2017, 3.3)."""
 

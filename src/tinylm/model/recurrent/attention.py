@@ -13,12 +13,11 @@ Tensors stand with the texts first: ``query`` (batch, target, hidden), ``keys`` 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
+from tinylm.model.drawing import draw_maps
 
 
 def additive_scores(query: Tensor, keys: Tensor, vector: Tensor) -> Tensor:
@@ -83,10 +82,6 @@ class Attention(nn.Module):
     @torch.no_grad()
     def initialise(self) -> None:
         """Draw the maps by Glorot and Bengio 2010, and v so that scores are of order 1."""
-        for module in self.children():
-            maps: Any = module
-            nn.init.xavier_uniform_(maps.weight)
-            if maps.bias is not None:
-                nn.init.zeros_(maps.bias)
+        draw_maps(self)
         if "vector" in self._parameters:
             nn.init.normal_(self.vector, std=len(self.vector) ** -0.5)

@@ -19,7 +19,6 @@ are after 300 steps at a loss of 2.8 (GRU) and 3.0 (LSTM) with it, 5.2 and 4.6 w
 
 from __future__ import annotations
 
-import math
 import sys
 from typing import ClassVar
 
@@ -30,6 +29,7 @@ from tinylm.config import ModelConfig
 from tinylm.errors import GenerationError
 from tinylm.model.base import GenerativeModel, parameter_sizes
 from tinylm.model.decoder import in_turn
+from tinylm.model.drawing import draw_embedding, draw_map
 from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.outline import Outline
@@ -42,7 +42,6 @@ from tinylm.model.recurrent.layer import RecurrentLayer
 from tinylm.model.recurrent.lstm import LSTM
 from tinylm.model.recurrent.outline import outline_of
 from tinylm.model.recurrent.state import RecurrentState
-from tinylm.planning.limits import refuse_model
 from tinylm.planning.recurrent import RecurrentCosts
 
 
@@ -70,22 +69,14 @@ class RecurrentLM(GenerativeModel):
             ConfigError: if it needs more memory than there is, or vocab_size is empty.
         """
         super().__init__()
-        vocab_size = config.resolved_vocab_size
-        refuse_model(config)
         self.config = config
-        self.embedding = nn.Embedding(vocab_size, config.hidden_size)
-        self.embedding_scale = math.sqrt(config.hidden_size) if config.scale_embeddings else 1.0
+        self.begin()
         self.positions = Positions(config)  # none: the order of the steps is enough
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(
             RecurrentLayer(config, self.cell, i) for i in range(config.num_layers)
         )
-        self.unembedding = nn.Linear(
-            config.hidden_size, vocab_size, bias=config.bias and not config.tie_embeddings
-        )
-        self._initialise()
-        if config.tie_embeddings:
-            self.unembedding.weight = self.embedding.weight
+        self.end()
 
     @property
     def stepwise(self) -> frozenset[str]:
@@ -98,17 +89,14 @@ class RecurrentLM(GenerativeModel):
         return False
 
     @torch.no_grad()
-    def _initialise(self) -> None:
-        size = self.config.hidden_size
+    def draw(self) -> None:
+        """Draw the weights of a new model."""
         for layer in self.layers:
             assert isinstance(layer, RecurrentLayer)
             layer.initialise()
-        nn.init.xavier_uniform_(self.unembedding.weight)
+        draw_map(self.unembedding)
         self.unembedding.weight /= self.cell.start_size
-        if self.unembedding.bias is not None:
-            nn.init.zeros_(self.unembedding.bias)
-        std = size**-0.5 if self.config.scale_embeddings else 0.02
-        nn.init.normal_(self.embedding.weight, std=std)
+        draw_embedding(self.embedding, self.config)
 
     def residual(
         self,

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
+from tinylm.model.drawing import draw_map
 from tinylm.model.dropout import Dropout
 from tinylm.model.loss import at_least_float32
 from tinylm.model.reading import Reading
@@ -137,9 +138,7 @@ class PairLayer(nn.Module):
         """Draw the maps."""
         self.encoder.initialise()
         if self.start is not None:
-            nn.init.xavier_uniform_(self.start.weight)
-            if self.start.bias is not None:
-                nn.init.zeros_(self.start.bias)
+            draw_map(self.start)
         self.decoder.initialise()
 
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
@@ -190,11 +189,9 @@ class AttendingLayer(PairLayer):
         """Draw the maps."""
         super().initialise()
         self.attention.initialise()
-        nn.init.xavier_uniform_(self.combine.weight)
+        draw_map(self.combine)
         # Of the states and of the context that is a mean of states.
         self.combine.weight[:, : 2 * self.combine.out_features] /= self.decoder.cell.start_size
-        if self.combine.bias is not None:
-            nn.init.zeros_(self.combine.bias)
 
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
         """Map both parts to the outputs of the decoder, (batch, target, hidden)."""

@@ -16,7 +16,6 @@ Initialisation as of recurrent language models (``lm``).
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import ClassVar
 
@@ -27,6 +26,7 @@ from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError, GenerationError
 from tinylm.model.base import GenerativeModel, parameter_sizes
 from tinylm.model.decoder import in_turn
+from tinylm.model.drawing import draw_embedding, draw_map
 from tinylm.model.dropout import Dropout
 from tinylm.model.hooks import NO_HOOKS, Hooks
 from tinylm.model.outline import Outline
@@ -45,7 +45,6 @@ from tinylm.model.recurrent.pairs import (
 )
 from tinylm.model.recurrent.seq2seq_outline import outline_of
 from tinylm.model.recurrent.state import SourceState
-from tinylm.planning.limits import refuse_model
 from tinylm.planning.seq2seq import Seq2SeqCosts
 
 
@@ -77,15 +76,13 @@ class Seq2SeqLM(GenerativeModel):
                 no width for two directions.
         """
         super().__init__()
-        vocab_size, size = config.resolved_vocab_size, config.hidden_size
+        size = config.hidden_size
         if self.both_ways and size < 2:
             raise ConfigError(
                 f"model.hidden_size = {size}: an encoder that reads from both ends needs 2 at least"
             )
-        refuse_model(config)
         self.config = config
-        self.embedding = nn.Embedding(vocab_size, size)
-        self.embedding_scale = math.sqrt(size) if config.scale_embeddings else 1.0
+        self.begin()
         self.positions = Positions(config)  # none: the order of the steps is enough
         self.dropout = Dropout(config.dropout)
         count = config.num_layers
@@ -93,12 +90,7 @@ class Seq2SeqLM(GenerativeModel):
             (self.last if i == count - 1 else PairLayer)(config, self.cell, i, self.both_ways)
             for i in range(count)
         )
-        self.unembedding = nn.Linear(
-            size, vocab_size, bias=config.bias and not config.tie_embeddings
-        )
-        self._initialise()
-        if config.tie_embeddings:
-            self.unembedding.weight = self.embedding.weight
+        self.end()
 
     @property
     def stepwise(self) -> frozenset[str]:
@@ -116,15 +108,13 @@ class Seq2SeqLM(GenerativeModel):
         return False
 
     @torch.no_grad()
-    def _initialise(self) -> None:
+    def draw(self) -> None:
+        """Draw the weights of a new model."""
         for layer in self.layers:
             assert isinstance(layer, PairLayer)
             layer.initialise()
-        nn.init.xavier_uniform_(self.unembedding.weight)
-        if self.unembedding.bias is not None:
-            nn.init.zeros_(self.unembedding.bias)
-        std = self.config.hidden_size**-0.5 if self.config.scale_embeddings else 0.02
-        nn.init.normal_(self.embedding.weight, std=std)
+        draw_map(self.unembedding)
+        draw_embedding(self.embedding, self.config)
 
     def residual(
         self,
