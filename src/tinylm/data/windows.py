@@ -38,6 +38,8 @@ __all__ = [
     "windows_of",
 ]
 
+_READ_AT_ONCE = 1024
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -86,6 +88,8 @@ class Windows(ABC):
     noun: ClassVar[str]
     """What one of them is called: ``window``."""
     tokens: TokenFile
+    view: str
+    """What is seen and predicted of one, a name in ``VIEWS``."""
     context_length: int
     """Inputs of one, at most."""
     longest: int
@@ -113,6 +117,15 @@ class Windows(ABC):
     @abstractmethod
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
         """Return those with these indices as one batch."""
+
+    def seen(self, batch: Batch, indices: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
+        """Return those with these indices as the view has them."""
+        return VIEWS[self.view](batch, [int(i) for i in indices])
+
+    def read_targets(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> int:
+        """Return the tokens that those with these indices predict, by reading them."""
+        parts = np.array_split(np.asarray(indices), len(indices) // _READ_AT_ONCE + 1)
+        return sum(self.batch(part).num_targets for part in parts if len(part))
 
     def in_order(self, batch_size: int, indices: Sequence[int] | None = None) -> Iterator[Batch]:
         """Yield all windows, or those named, in order; the last batch may be smaller."""
@@ -154,8 +167,7 @@ class TokenWindows(Windows):
         self.targets_each = float(context_length)
         self.texts = range(len(tokens))
         self.num_text_bytes = tokens.header.num_text_bytes
-        self._view = VIEWS[view]
-        self._sees_all = view == "whole"
+        self.view = view
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -163,8 +175,8 @@ class TokenWindows(Windows):
 
     def num_targets(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> int:
         """Return the tokens that the windows with these indices predict."""
-        if not self._sees_all:
-            return sum(self.batch([int(i)]).num_targets for i in indices)
+        if self.view != "whole":
+            return self.read_targets(indices)
         left = self.tokens.header.num_tokens - 1
         return sum(min(self.context_length, left - int(i) * self.context_length) for i in indices)
 
@@ -178,12 +190,12 @@ class TokenWindows(Windows):
             ids[row, : len(window)] = window
             sizes[row] = len(window)
         inputs, labels = torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(ids[:, 1:].copy())
-        if (sizes == length + 1).all():
-            return self._view(Batch(inputs, labels), [int(i) for i in indices])
-        places = torch.arange(length)
-        real = places < torch.from_numpy(sizes)[:, None] - 1  # inputs that have a label
-        batch = Batch(inputs, labels.masked_fill(~real, IGNORED), real)
-        return self._view(batch, [int(i) for i in indices])
+        batch = Batch(inputs, labels)
+        if not (sizes == length + 1).all():
+            places = torch.arange(length)
+            real = places < torch.from_numpy(sizes)[:, None] - 1  # inputs that have a label
+            batch = Batch(inputs, labels.masked_fill(~real, IGNORED), real)
+        return self.seen(batch, indices)
 
 
 class PairRows(Windows):
@@ -217,7 +229,7 @@ class PairRows(Windows):
         self.tokens = tokens
         self.context_length = context_length
         self.learn_source = learn_source
-        self._view, self._name = VIEWS[view], view
+        self.view = view
         lengths = tokens.lengths()
         self.texts: npt.NDArray[np.int64] = np.flatnonzero(lengths - 1 <= context_length)
         if not len(self.texts):
@@ -242,7 +254,7 @@ class PairRows(Windows):
         """The same pairs, of which the targets count alone."""
         if not self.learn_source:
             return self
-        return PairRows(self.tokens, self.context_length, self._name)
+        return PairRows(self.tokens, self.context_length, self.view)
 
     def __len__(self) -> int:
         """Return the number of pairs that fit."""
@@ -250,8 +262,8 @@ class PairRows(Windows):
 
     def num_targets(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> int:
         """Return the tokens that the pairs with these indices predict."""
-        if self._name not in ("whole", "rest"):  # which leave a row as it is
-            return sum(self.batch([int(i)]).num_targets for i in indices)
+        if self.view not in ("whole", "rest"):  # which leave a row as it is
+            return self.read_targets(indices)
         return int(self._targets[self.texts[np.asarray(indices, dtype=np.int64)]].sum())
 
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
@@ -263,7 +275,7 @@ class PairRows(Windows):
         batch = story_rows(rows, given)
         if self.learn_source:
             batch = replace(batch, labels=story_rows(rows).labels)
-        return self._view(batch, [int(i) for i in indices])
+        return self.seen(batch, indices)
 
 
 def windows_of(
