@@ -15,7 +15,7 @@ from tinylm.config import ModelConfig
 from tinylm.data.windows import Batch
 from tinylm.generation.stepper import Stepper
 from tinylm.model.base import build
-from tinylm.planning.encoder_decoder import halves
+from tinylm.planning.costs import halves
 from tinylm.planning.flops import decoding_flops
 from tinylm.planning.memory import kv_bytes
 from tinylm.registry import ACTIVATIONS, POSITIONS

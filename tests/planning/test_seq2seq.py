@@ -15,9 +15,9 @@ from tests.planning.measured import hold_activations, hold_flops, hold_parameter
 from tinylm.config import ModelConfig
 from tinylm.data.windows import IGNORED, Batch
 from tinylm.model.base import build
+from tinylm.planning.costs import halves
 from tinylm.planning.flops import decoding_flops
 from tinylm.planning.memory import kv_bytes
-from tinylm.planning.seq2seq import parts_of
 
 KINDS = ("seq2seq-additive", "seq2seq-multiplicative")
 
@@ -40,7 +40,7 @@ def configs() -> st.SearchStrategy[ModelConfig]:
 def half_given(config: ModelConfig, batch: int, seq: int) -> Batch:
     """Half of every row is its source."""
     ids, labels = torch.randint(4, config.resolved_vocab_size, (2, batch, seq))
-    given_ = torch.full((batch,), parts_of(seq)[0])
+    given_ = torch.full((batch,), halves(seq)[0])
     labels = labels.masked_fill(torch.arange(seq) < given_[:, None] - 1, IGNORED)
     return Batch(ids.clone(), labels, given=given_)
 
@@ -94,7 +94,7 @@ def test_the_state_is_as_large_as_planned(config: ModelConfig, batch: int, token
     tokens = min(tokens, config.context_length)
     ids = torch.randint(4, 9, (batch, tokens))
     with torch.no_grad():
-        model.residual(ids, given=torch.full((batch,), parts_of(tokens)[0]), cache=state)
+        model.residual(ids, given=torch.full((batch,), halves(tokens)[0]), cache=state)
     assert state.num_bytes == kv_bytes(config, batch, tokens)  # type: ignore[attr-defined]
 
 

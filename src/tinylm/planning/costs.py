@@ -17,6 +17,15 @@ PRODUCT_BYTES = {"fp32": 4, "bf16": 2}
 """Bytes of a number in matrix products, by precision."""
 
 
+def halves(seq: int) -> tuple[int, int]:
+    """Return how many tokens of a row of ``seq`` an encoder reads, and how many a decoder.
+
+    Half of them are the source, whose last token is read by both.
+    """
+    source = max(1, seq // 2)
+    return source, seq - source + 1
+
+
 @dataclass(frozen=True)
 class ForwardFlops:
     """FLOPs of a forward pass over one sequence; a kind's own parts are further fields."""

@@ -17,18 +17,12 @@ from typing import ClassVar
 
 from tinylm.config import ModelConfig
 from tinylm.planning.activations import decoder_layer_bytes, loss_bytes, norm_bytes
-from tinylm.planning.costs import PRODUCT_BYTES, ForwardFlops
+from tinylm.planning.costs import PRODUCT_BYTES, ForwardFlops, halves
 from tinylm.planning.flops import QUERY_BLOCK, computed_pairs, summed_pairs
 from tinylm.planning.parameters import trains_input
 from tinylm.registry import POSITIONS
 
 _FLOAT, _INDEX = 4, 8  # bytes of a float32 and of an int64
-
-
-def halves(seq: int) -> tuple[int, int]:
-    """Return how many tokens of a row of ``seq`` the encoder reads, and the decoder."""
-    source = max(1, seq // 2)
-    return source, seq - source + 1
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,9 @@ from dataclasses import dataclass
 
 from tinylm.config import ModelConfig
 from tinylm.planning.activations import loss_bytes
-from tinylm.planning.costs import PRODUCT_BYTES, ForwardFlops
+from tinylm.planning.costs import PRODUCT_BYTES, ForwardFlops, halves
 
 _FLOAT, _INDEX = 4, 8  # bytes of a float32 and of an int64
-
-
-def parts_of(seq: int) -> tuple[int, int]:
-    """Return how many tokens of a row an encoder reads, and how many a decoder."""
-    source = max(1, seq // 2)
-    return source, seq - source + 1
 
 
 @dataclass(frozen=True)
@@ -76,7 +70,7 @@ class Seq2SeqCosts:
 
     def forward_flops(self, config: ModelConfig, seq: int, quick: bool) -> Seq2SeqFlops:
         """Return the FLOPs of a forward pass."""
-        return self._flops(config, *parts_of(seq), seq)
+        return self._flops(config, *halves(seq), seq)
 
     def _flops(self, config: ModelConfig, source: int, target: int, outputs: int) -> Seq2SeqFlops:
         hidden, gates, layers = config.hidden_size, self.gates, config.num_layers
@@ -93,7 +87,7 @@ class Seq2SeqCosts:
 
     def input_gradient_flops(self, config: ModelConfig, seq: int) -> int:
         """Return the FLOPs of the gradient of the first layers' inputs."""
-        return sum(parts_of(seq)) * 2 * self.gates * config.hidden_size**2
+        return sum(halves(seq)) * 2 * self.gates * config.hidden_size**2
 
     def decoding_flops(self, config: ModelConfig, prompt: int, new: int, cached: bool) -> int:
         """Return the FLOPs of continuing a source: with the state it is read once."""
@@ -107,7 +101,7 @@ class Seq2SeqCosts:
         self, config: ModelConfig, batch: int, tokens: int, bytes_per_number: int
     ) -> int:
         """Return the bytes of the states, and of states and keys of the source."""
-        kept = config.num_layers * self.states + 2 * parts_of(tokens)[0]
+        kept = config.num_layers * self.states + 2 * halves(tokens)[0]
         return batch * kept * config.hidden_size * bytes_per_number
 
     def layer_activation_bytes(
@@ -123,7 +117,7 @@ class Seq2SeqCosts:
         self, config: ModelConfig, batch: int, seq: int, precision: str, quick: bool
     ) -> dict[str, int]:
         """Return what a layer of encoder and decoder keeps: inputs, and what the cells save."""
-        (source, target), hidden = parts_of(seq), config.hidden_size
+        (source, target), hidden = halves(seq), config.hidden_size
         vector, number = batch * hidden, PRODUCT_BYTES[precision]
         short = number < _FLOAT
         # Both parts are one array; in bf16 each map makes a copy of its own.
@@ -143,7 +137,7 @@ class Seq2SeqCosts:
         self, config: ModelConfig, batch: int, seq: int, precision: str, quick: bool
     ) -> dict[str, int]:
         """Return what the last layer keeps beside those below it."""
-        (source, target), hidden = parts_of(seq), config.hidden_size
+        (source, target), hidden = halves(seq), config.hidden_size
         vector, number = batch * hidden, PRODUCT_BYTES[precision]
         short, parts = number < _FLOAT, 2 + self.additive
         # The states of the encoder with the texts first, which one text or token needs no copy for.
@@ -170,7 +164,7 @@ class Seq2SeqCosts:
         quick: bool,
     ) -> dict[str, int]:
         """Return what a forward pass and its loss keep, by part."""
-        (source, target), hidden = parts_of(seq), config.hidden_size
+        (source, target), hidden = halves(seq), config.hidden_size
         tokens, number, trained = batch * seq, PRODUCT_BYTES[precision], not frozen_embedding
         both = batch * (source + target)
         short = number < _FLOAT
