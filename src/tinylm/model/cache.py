@@ -21,6 +21,26 @@ from tinylm.config import ModelConfig
 from tinylm.errors import GenerationError
 
 
+def taken(
+    rows: Tensor, count: int, texts: str = "texts", held: str = "a state of {count}"
+) -> list[int]:
+    """Return which of ``count`` texts are to be taken, for ``reorder``.
+
+    Args:
+        rows: (new batch,), int64.
+        count: of the texts that there are.
+        texts: what they are called.
+        held: and what they are in, with ``{count}``.
+
+    Raises:
+        GenerationError: if there is no such text.
+    """
+    wanted: list[int] = rows.tolist()
+    if any(not 0 <= row < count for row in wanted):
+        raise GenerationError(f"cannot take {texts} {wanted} of {held.format(count=count)}")
+    return wanted
+
+
 class KVCache:
     """One preallocated key and value buffer a layer, for a batch of sequences.
 
@@ -155,9 +175,7 @@ class KVCache:
         Raises:
             GenerationError: if there is no such sequence.
         """
-        wanted: list[int] = rows.tolist()
-        if any(not 0 <= row < self.batch_size for row in wanted):
-            raise GenerationError(f"cannot take sequences {wanted} of a cache of {self.batch_size}")
+        wanted = taken(rows, self.batch_size, "sequences", "a cache of {count}")
         old, self.batch_size = self.batch_size, len(wanted)
         if len(wanted) > self._real.shape[1]:
             self._grow(rows.to(self._real.device))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tinylm.errors import GenerationError
+from tinylm.model.cache import taken
 
 
 class ReadTexts:
@@ -93,10 +94,7 @@ class ReadTexts:
         Raises:
             GenerationError: if there is no such text.
         """
-        wanted = rows.tolist()
-        if any(not 0 <= row < self.batch_size for row in wanted):
-            raise GenerationError(f"cannot take texts {wanted} of a state of {self.batch_size}")
-        self.batch_size = len(wanted)
+        self.batch_size = len(taken(rows, self.batch_size))
         rows = rows.to(self._real.device)
         self._tokens = [each.index_select(0, rows) for each in self._tokens]
         self._positions = self._positions.index_select(0, rows)

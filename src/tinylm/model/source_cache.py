@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tinylm.errors import GenerationError
-from tinylm.model.cache import KVCache
+from tinylm.model.cache import KVCache, taken
 
 
 class SourceCache:
@@ -205,11 +205,7 @@ class TwoCaches:
         Raises:
             GenerationError: if there is no such text.
         """
-        wanted: list[int] = rows.tolist()
-        if any(not 0 <= row < self.batch_size for row in wanted):
-            raise GenerationError(
-                f"cannot take texts {wanted} of caches of {self.batch_size} texts"
-            )
+        wanted = taken(rows, self.batch_size, held="caches of {count} texts")
         self.batch_size = len(wanted)
         if self._written is None:
             return

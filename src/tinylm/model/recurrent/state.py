@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from tinylm.errors import GenerationError
+from tinylm.model.cache import taken
 from tinylm.model.recurrent.cells import State
 
 if TYPE_CHECKING:
@@ -74,10 +75,7 @@ class RecurrentState:
         Raises:
             GenerationError: if there is no such text.
         """
-        wanted = rows.tolist()
-        if any(not 0 <= row < self.batch_size for row in wanted):
-            raise GenerationError(f"cannot take texts {wanted} of a state of {self.batch_size}")
-        self.batch_size = len(wanted)
+        self.batch_size = len(taken(rows, self.batch_size))
         for layer, state in self._layers.items():
             self._layers[layer] = tuple(
                 part.index_select(0, rows.to(part.device)) for part in state
