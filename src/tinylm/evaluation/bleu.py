@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,3 +92,16 @@ def bleu_replicates(counts: npt.NDArray[np.float64] | None) -> Replicates:
         return float(score.score)
 
     return Replicates.of(corpus, 0 if counts is None else len(counts))
+
+
+def bleu_result(
+    scores: Bleu, hypotheses: Sequence[str], references: Sequence[str]
+) -> dict[str, Any]:
+    """Return the scores of texts as JSON values, with the interval of corpus BLEU."""
+    return {
+        "corpus": scores.corpus,
+        "signature": scores.signature,
+        "sentence_mean": scores.sentence_mean,
+        "sentence_signature": scores.sentence_signature,
+        "interval": bleu_replicates(bleu_counts(hypotheses, references)).interval.as_result(),
+    }

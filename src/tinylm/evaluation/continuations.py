@@ -13,7 +13,7 @@ from tinylm.config import EvaluationConfig, GenerationConfig
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import PairRows
 from tinylm.errors import DataError
-from tinylm.evaluation.bleu import bleu, bleu_counts, bleu_replicates
+from tinylm.evaluation.bleu import bleu, bleu_result
 from tinylm.evaluation.diversity import distinct, repetition, share_of
 from tinylm.evaluation.perplexity import sequence_mean_perplexity, token_weighted_perplexity
 from tinylm.evaluation.text_sets import TextSet, differences
@@ -249,13 +249,7 @@ def measure_continuations(
             }
             for name, values in (("generated", generated_scores), ("true", true_scores))
         },
-        "bleu": {
-            "corpus": scores.corpus,
-            "signature": scores.signature,
-            "sentence_mean": scores.sentence_mean,
-            "sentence_signature": scores.sentence_signature,
-            "interval": bleu_replicates(bleu_counts(hypotheses, references)).interval.as_result(),
-        },
+        "bleu": bleu_result(scores, hypotheses, references),
         "differences": {
             measure: of["generated"]["true"]
             for measure, of in differences(sets).items()

@@ -13,7 +13,7 @@ from typing import Any
 from tinylm.config import EvaluationConfig, GenerationConfig
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import PairRows
-from tinylm.evaluation.bleu import bleu, bleu_counts, bleu_replicates
+from tinylm.evaluation.bleu import bleu, bleu_result
 from tinylm.evaluation.continuations import compared_texts, generate_in_batches, story_prompts
 from tinylm.evaluation.exact_match import Question, exact_matches
 from tinylm.generation.results import SpecialIds
@@ -76,13 +76,7 @@ def measure_targets(
         "pairs": len(right),
         "exact_match": exact.value,
         "interval": exact.interval.as_result(),
-        "bleu": {
-            "corpus": scores.corpus,
-            "signature": scores.signature,
-            "sentence_mean": scores.sentence_mean,
-            "sentence_signature": scores.sentence_signature,
-            "interval": bleu_replicates(bleu_counts(hypotheses, references)).interval.as_result(),
-        },
+        "bleu": bleu_result(scores, hypotheses, references),
         "max_new_tokens": prompts.most,
         "texts": [
             {
