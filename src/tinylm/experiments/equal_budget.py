@@ -21,7 +21,7 @@ from tinylm.evaluation.text_bits import Parts, TextBits, bits_per_byte, text_bit
 from tinylm.experiments.budget import Budget
 from tinylm.experiments.context import Context, WithoutNotes
 from tinylm.experiments.preparation import PreparedData, prepare_data, resolve
-from tinylm.experiments.trials import Remedy, train_trial
+from tinylm.experiments.trials import Remedy, short, train_trial
 from tinylm.language_model import LanguageModel
 from tinylm.planning.flops import step_flops
 from tinylm.registry import MODELS, TOKENIZERS
@@ -100,23 +100,21 @@ def config_of(context: Context, key: str, cut: Cut, model: ModelConfig, seed: in
         tokenizer=cut.settings,
         vectors=VectorsConfig(source="none"),
         model=replace(model, vocab_size=None),
-        training=TrainingConfig(
-            learning_rate=budget.learning_rate,
-            schedule="cosine",
-            warmup_steps=steps // 20,
-            min_learning_rate_ratio=0.1,
-            batch_size=budget.batch_size,
-            max_steps=steps,
-            validation_interval=steps,
-            validation_windows=_HELD_OUT_WINDOWS,
-            log_interval=steps,
-            checkpoint_interval=0,
-            keep_checkpoints=1,
-            tensorboard=False,
-            device=own.device,
-            threads=own.threads,
-            speed=own.speed,
-            seed=seed,
+        training=short(
+            TrainingConfig(
+                learning_rate=budget.learning_rate,
+                schedule="cosine",
+                warmup_steps=steps // 20,
+                min_learning_rate_ratio=0.1,
+                batch_size=budget.batch_size,
+                checkpoint_interval=0,
+                device=own.device,
+                threads=own.threads,
+                speed=own.speed,
+                seed=seed,
+            ),
+            steps,
+            _HELD_OUT_WINDOWS,
         ),
     )
 

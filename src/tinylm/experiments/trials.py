@@ -23,11 +23,13 @@ class Remedy(NamedTuple):
     """``key=value``."""
 
 
-def short(training: TrainingConfig, steps: int, windows: int) -> TrainingConfig:
+def short(
+    training: TrainingConfig, steps: int, windows: int, checkpoints: int = 1
+) -> TrainingConfig:
     """Return the settings of a training of so many steps, whose schedule ends with them.
 
-    It is validated once, at its end, on ``windows`` windows, and logs and keeps as little as can
-    be.
+    It is validated once, at its end, on ``windows`` windows, and logs as little as can be; it
+    keeps ``checkpoints`` of the latest beside the best one.
     """
     return replace(
         training,
@@ -37,7 +39,7 @@ def short(training: TrainingConfig, steps: int, windows: int) -> TrainingConfig:
         validation_interval=steps,
         log_interval=steps,
         early_stop_patience=0,
-        keep_checkpoints=1,
+        keep_checkpoints=checkpoints,
         snapshots=0,
         tensorboard=False,
         wandb=False,

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import Difference, Verdict, mean
-from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, literal
+from tinylm.report.blocks import Block, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import count, duration, listed, percent, plural
 from tinylm.report.passages import passages
 
@@ -72,9 +72,8 @@ def blocks(results: ReportInputs) -> list[Block]:
         Paragraph(accuracy_comment(result)),
         _accuracy_table(result),
         *[Paragraph(said) for said in [chain_comment(result)] if said],
-        *_figure(
-            results,
-            "steps",
+        *results.told_figure(
+            "autocomplete-steps",
             TEXT.line("steps, before the figure"),
             TEXT.line("steps, figure"),
             TEXT.line("steps, without seeing it"),
@@ -82,9 +81,8 @@ def blocks(results: ReportInputs) -> list[Block]:
         Heading(2, "Generalising or remembering", "sec:autocomplete-withheld"),
         *TEXT.blocks("withheld"),
         *[Paragraph(withheld_comment(row)) for row in (main, *others(result, "withheld"))],
-        *_figure(
-            results,
-            "withheld",
+        *results.told_figure(
+            "autocomplete-withheld",
             TEXT.line("withheld, before the figure"),
             TEXT.line("withheld, figure"),
             TEXT.line("withheld, without seeing it"),
@@ -95,9 +93,8 @@ def blocks(results: ReportInputs) -> list[Block]:
         Paragraph(reading_comment(result["reading"])),
         *TEXT.blocks("exchange"),
         Paragraph(exchange_comment(result["exchange"])),
-        *_figure(
-            results,
-            "state",
+        *results.told_figure(
+            "autocomplete-state",
             TEXT.line("state, before the figure"),
             TEXT.line("state, figure"),
             TEXT.line("state, without seeing it"),
@@ -109,13 +106,6 @@ def blocks(results: ReportInputs) -> list[Block]:
     ]
 
 
-def _figure(results: ReportInputs, what: str, before: str, caption: str, alt: str) -> list[Block]:
-    path = f"figures/autocomplete-{what}.svg"
-    if not results.has_figure(path):
-        return []
-    return [Paragraph(before), Figure(f"fig:autocomplete-{what}", path, caption, alt)]
-
-
 def _sizes(results: ReportInputs, result: Row) -> list[Block]:
     """Return what fewer items and smaller models change; nothing where none was tried."""
     said = sizes_comment(result)
@@ -125,9 +115,8 @@ def _sizes(results: ReportInputs, result: Row) -> list[Block]:
     return [
         heading,
         Paragraph(said),
-        *_figure(
-            results,
-            "sizes",
+        *results.told_figure(
+            "autocomplete-sizes",
             TEXT.line("sizes, before the figure"),
             TEXT.line("sizes, figure"),
             TEXT.line("sizes, without seeing it"),

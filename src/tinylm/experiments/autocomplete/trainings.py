@@ -18,7 +18,7 @@ from tinylm.evaluation.exact_match import exact_matches, question
 from tinylm.experiments.autocomplete.settings import AutocompleteExperiment
 from tinylm.experiments.context import Context, WithoutNotes
 from tinylm.experiments.preparation import prepare_data, resolve
-from tinylm.experiments.trials import Remedy, commands_of, train_trial
+from tinylm.experiments.trials import Remedy, commands_of, short, train_trial
 from tinylm.language_model import SPECIAL_IDS, LanguageModel
 from tinylm.training.commands import Commands, lower
 
@@ -104,23 +104,22 @@ def config_of(context: Context, variant: Variant, seed: int, points: int) -> Run
             norm_placement="pre",
             positions="rotary",
         ),
-        training=TrainingConfig(
-            learning_rate=settings.learning_rate,
-            schedule="cosine",
-            warmup_steps=steps // 20,
-            min_learning_rate_ratio=0.1,
-            batch_size=settings.batch_size,
-            max_steps=steps,
-            validation_interval=steps,
-            validation_windows=_HELD_OUT_WINDOWS,
-            log_interval=steps,
-            checkpoint_interval=max(1, steps // points),
-            keep_checkpoints=max(steps, points + 1),  # all, and those of interruptions
-            tensorboard=False,
-            device=own.device,
-            threads=own.threads,
-            speed=own.speed,
-            seed=seed,
+        training=short(
+            TrainingConfig(
+                learning_rate=settings.learning_rate,
+                schedule="cosine",
+                warmup_steps=steps // 20,
+                min_learning_rate_ratio=0.1,
+                batch_size=settings.batch_size,
+                checkpoint_interval=max(1, steps // points),
+                device=own.device,
+                threads=own.threads,
+                speed=own.speed,
+                seed=seed,
+            ),
+            steps,
+            _HELD_OUT_WINDOWS,
+            max(steps, points + 1),  # all, and those of interruptions
         ),
     )
 

@@ -14,6 +14,7 @@ from tinylm.config import RunConfig, as_options, load_config, overrides_between
 from tinylm.experiments.compressing import has_training
 from tinylm.experiments.results import read_result
 from tinylm.registry import EXPERIMENTS
+from tinylm.report.blocks import Block, Figure, Paragraph
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,20 @@ class ReportInputs:
         """Whether the run's folder holds the figure ``path`` (relative, and inside the folder)."""
         whole = (self.folder / path).resolve()
         return whole.is_relative_to(self.folder.resolve()) and whole.is_file()
+
+    def told_figure(self, name: str, before: str, caption: str, alt: str) -> list[Block]:
+        """Return a figure after the sentence that points to it; nothing if it was not drawn.
+
+        Args:
+            name: of its file, and of its label.
+            before: inline markup of the sentence.
+            caption: under it.
+            alt: what it shows, for who does not see it.
+        """
+        path = f"figures/{name}.svg"
+        if not self.has_figure(path):
+            return []
+        return [Paragraph(before), Figure(f"fig:{name}", path, caption, alt)]
 
 
 def load_inputs(

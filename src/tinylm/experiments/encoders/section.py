@@ -11,7 +11,7 @@ from tinylm.experiments.encoders.asking import CHANCE
 from tinylm.experiments.encoders.discussion import TEXTS, emphasised
 from tinylm.experiments.encoders.readings import Budget, at_budget, training_of
 from tinylm.measurement import Verdict, mean
-from tinylm.report.blocks import Block, Bullets, Figure, Heading, Paragraph, Table, literal
+from tinylm.report.blocks import Block, Bullets, Heading, Paragraph, Table, literal
 from tinylm.report.formatting import count, duration, keyed, percent, plural, significant
 from tinylm.report.measurements import disturbances, hardware, measured, median, mib, rounds
 from tinylm.report.passages import passages
@@ -62,9 +62,8 @@ def blocks(results: ReportInputs) -> list[Block]:
             for text in result["texts"]
             if text["guess"] is not None
         ),
-        *_figure(
-            results,
-            "curves",
+        *results.told_figure(
+"encoders-curves",
             TEXT.line("curves, before the figure"),
             TEXT.line("curves, figure"),
             TEXT.line("curves, without seeing it"),
@@ -83,9 +82,8 @@ def blocks(results: ReportInputs) -> list[Block]:
             ]
         ),
         _cache_table(result["costs"]),
-        *_figure(
-            results,
-            "costs",
+        *results.told_figure(
+"encoders-costs",
             TEXT.line("costs, before the figure"),
             TEXT.line("costs, figure"),
             TEXT.line("costs, without seeing it"),
@@ -99,9 +97,8 @@ def blocks(results: ReportInputs) -> list[Block]:
         ),
         _context_table(result["costs"]),
         *_paragraphs([discussion.context_comment(result)]),
-        *_figure(
-            results,
-            "contexts",
+        *results.told_figure(
+"encoders-contexts",
             TEXT.line("contexts, before the figure"),
             TEXT.line("contexts, figure"),
             TEXT.line("contexts, without seeing it"),
@@ -132,21 +129,6 @@ def _paragraphs(texts: Iterator[str] | Sequence[str]) -> list[Block]:
     """Return a paragraph of those sentences that have something to say."""
     said = [text for text in texts if text]
     return [Paragraph(" ".join(said))] if said else []
-
-
-def _figure(results: ReportInputs, what: str, before: str, caption: str, alt: str) -> list[Block]:
-    path = f"figures/encoders-{what}.svg"
-    if not results.has_figure(path):
-        return []
-    return [
-        Paragraph(before),
-        Figure(
-            f"fig:encoders-{what}",
-            path,
-            caption,
-            alt,
-        ),
-    ]
 
 
 def _example(example: Row) -> str:

@@ -36,7 +36,7 @@ from tinylm.experiments.encoders.settings import EncodersExperiment
 from tinylm.experiments.encoders.variants import Variant, flops_per_token, matched, variants
 from tinylm.experiments.preparation import PreparedData, prepare_data, resolve
 from tinylm.experiments.results import read_result, write_result
-from tinylm.experiments.trials import Remedy, train_trial
+from tinylm.experiments.trials import Remedy, short, train_trial
 from tinylm.language_model import SPECIAL_IDS, LanguageModel
 from tinylm.training.commands import lower
 
@@ -156,22 +156,21 @@ def config_of(text: Text, variant: Variant, seed: int) -> RunConfig:
         data=text.source,
         vectors=VectorsConfig(source="none"),
         model=text.models[variant.kind],
-        training=TrainingConfig(
-            learning_rate=settings.learning_rate,
-            warmup_steps=text.common_steps // 20,
-            batch_size=text.batch_size,
-            view=variant.view,
-            max_steps=steps,
-            validation_interval=steps,
-            validation_windows=1,
-            log_interval=steps,
-            checkpoint_interval=text.interval,
-            keep_checkpoints=steps // text.interval + 3,
-            tensorboard=False,
-            device=own.device,
-            threads=own.threads,
-            speed=own.speed,
-            seed=seed,
+        training=short(
+            TrainingConfig(
+                learning_rate=settings.learning_rate,
+                warmup_steps=text.common_steps // 20,
+                batch_size=text.batch_size,
+                view=variant.view,
+                checkpoint_interval=text.interval,
+                device=own.device,
+                threads=own.threads,
+                speed=own.speed,
+                seed=seed,
+            ),
+            steps,
+            1,
+            steps // text.interval + 3,
         ),
     )
     return resolve(config, text.data)

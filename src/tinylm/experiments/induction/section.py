@@ -10,7 +10,7 @@ from typing import Any
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.induction.settings import FORMED
 from tinylm.measurement import Difference
-from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table
+from tinylm.report.blocks import Block, Heading, Paragraph, Table
 from tinylm.report.formatting import count, duration, head_name, listed, plural, significant
 from tinylm.report.measurements import in_nats, signed
 from tinylm.report.passages import passages
@@ -43,9 +43,8 @@ def blocks(results: ReportInputs) -> list[Block]:
             steps=plural(result["training"]["steps"], "step"),
             seconds=duration(result["training"]["seconds"]),
         ),
-        *_figure(
-            results,
-            "forming",
+        *results.told_figure(
+            "induction-forming",
             TEXT.line("forming, before the figure"),
             TEXT.line("forming, figure"),
             TEXT.line("forming, figure, without seeing it"),
@@ -55,9 +54,8 @@ def blocks(results: ReportInputs) -> list[Block]:
         Paragraph(composition_comment(formed["composition"])),
         Heading(2, "Without these heads", "sec:induction-ablation"),
         *TEXT.blocks("ablation"),
-        *_figure(
-            results,
-            "ablation",
+        *results.told_figure(
+            "induction-ablation",
             TEXT.line("ablation, before the figure"),
             TEXT.line("ablation, figure"),
             TEXT.line("ablation, figure, without seeing it"),
@@ -74,13 +72,6 @@ def blocks(results: ReportInputs) -> list[Block]:
         Paragraph(ablation_comment("In the run's model", own)),
         *([Paragraph(stories_comment(own["stories"]))] if own["stories"] else []),
     ]
-
-
-def _figure(results: ReportInputs, what: str, before: str, caption: str, alt: str) -> list[Block]:
-    path = f"figures/induction-{what}.svg"
-    if not results.has_figure(path):
-        return []
-    return [Paragraph(before), Figure(f"fig:induction-{what}", path, caption, alt)]
 
 
 def _heads_table(key: str, model: str, measured: Row) -> Table:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import CONFIDENCE, Verdict, mean
-from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table
+from tinylm.report.blocks import Block, Heading, Paragraph, Table
 from tinylm.report.formatting import count, listed, millions, percent, plural, significant
 from tinylm.report.measurements import hardware, over_seeds
 from tinylm.report.passages import passages
@@ -16,7 +16,6 @@ from tinylm.report.passages import passages
 TEXT = passages(__file__)
 
 Row = Mapping[str, Any]
-_SVG = "figures/leaderboard.svg"
 _DIGITS = 3
 """Decimals of bits a byte."""
 
@@ -50,19 +49,13 @@ def blocks(results: ReportInputs) -> list[Block]:
         Paragraph(first_comment(result)),
         Paragraph(f"{average_comment(result, 'model')} {average_comment(result, 'tokenizer')}"),
         Paragraph(agreement_comment(result)),
-        *_figure(results),
-        _table(result),
-    ]
-
-
-def _figure(results: ReportInputs) -> list[Block]:
-    if not results.has_figure(_SVG):
-        return []
-    return [
-        Paragraph(TEXT.line("before the figure")),
-        Figure(
-            "fig:leaderboard", _SVG, TEXT.line("figure"), TEXT.line("figure, without seeing it")
+        *results.told_figure(
+            "leaderboard",
+            TEXT.line("before the figure"),
+            TEXT.line("figure"),
+            TEXT.line("figure, without seeing it"),
         ),
+        _table(result),
     ]
 
 

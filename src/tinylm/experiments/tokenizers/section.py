@@ -8,7 +8,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.measurement import CONFIDENCE, Difference, Measurement, Verdict, compare, mean
-from tinylm.report.blocks import Block, Figure, Heading, Paragraph, Table, code, literal
+from tinylm.report.blocks import Block, Heading, Paragraph, Table, code, literal
 from tinylm.report.formatting import count, listed, millions, percent, plural, significant
 from tinylm.report.measurements import dagger, disturbances, hardware, measured, over_seeds, rounds
 from tinylm.report.passages import passages
@@ -48,9 +48,8 @@ def blocks(results: ReportInputs) -> list[Block]:
         ),
         Paragraph(bits_comment(result)),
         _bits_table(result),
-        *_figure(
-            results,
-            "bits",
+        *results.told_figure(
+            "tokenizers-bits",
             TEXT.line("bits, before the figure"),
             TEXT.line("bits, figure"),
             TEXT.line("bits, without seeing it"),
@@ -67,29 +66,13 @@ def blocks(results: ReportInputs) -> list[Block]:
         *TEXT.blocks("costs", short=_span(result, min), long=_span(result, max)),
         Paragraph(costs_comment(result)),
         _costs_table(result),
-        *_figure(
-            results,
-            "costs",
+        *results.told_figure(
+            "tokenizers-costs",
             TEXT.line("costs, before the figure"),
             TEXT.line("costs, figure"),
             TEXT.line("costs, without seeing it"),
         ),
         *_sums(result),
-    ]
-
-
-def _figure(results: ReportInputs, what: str, before: str, caption: str, alt: str) -> list[Block]:
-    path = f"figures/tokenizers-{what}.svg"
-    if not results.has_figure(path):
-        return []
-    return [
-        Paragraph(before),
-        Figure(
-            f"fig:tokenizers-{what}",
-            path,
-            caption,
-            alt,
-        ),
     ]
 
 
