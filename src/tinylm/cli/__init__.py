@@ -11,6 +11,7 @@ from tinylm.cli.examples import complete, help_of
 from tinylm.cli.output import replace_what_cannot_be_shown, say
 from tinylm.errors import TinylmError
 from tinylm.registry import COMMANDS
+from tinylm.training.processes.lines import LAUNCHED, is_first, leave_line
 
 _INTERRUPTED = 130
 _SMALLER = "lower batch sizes, lengths or the model; `tinylm plan --tokens 1e6` says what they cost"
@@ -53,6 +54,8 @@ def main() -> None:
         where = "tinylm" if context is None else context.command_path
         _fail(f"{message[:1].lower()}{message[1:]} (see `{where} --help`)", error.exit_code)
     except TinylmError as error:
+        if getattr(error, "is_consequence", False) and LAUNCHED in os.environ:
+            sys.exit(1)
         _fail(str(error), getattr(error, "exit_status", 1))
     except BrokenPipeError:
         # The pipe's reader has closed it; Python must not report that again when it closes stdout.
@@ -71,5 +74,8 @@ def main() -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    say(f"tinylm: {' '.join(message.splitlines())}", err=True)
+    line = " ".join(message.splitlines())
+    if not leave_line(line):
+        who = "" if is_first() else f"rank {os.environ['RANK']}: "
+        say(f"tinylm: {who}{line}", err=True)
     sys.exit(status)

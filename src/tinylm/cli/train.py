@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tinylm.cli.options import ConfigFile, Data, Name, Overrides, Preset, configuration, run_folder
 from tinylm.cli.output import say
 from tinylm.perplexity import perplexity_text
+
+if TYPE_CHECKING:
+    from tinylm.experiments.context import Context
+    from tinylm.training.processes.group import Processes
 
 
 def train(
@@ -23,42 +29,114 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Share every batch out among N processes.")
+    ] = 1,
+    restarts: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Start them again N times if one fails.")
+    ] = 0,
 ) -> None:
     """Train a model; without options, the baseline on the embedded stories."""
+    from tinylm.errors import ConfigError
+    from tinylm.training.processes.joining import joined, place_in
+
+    if resume is not None and (preset or config or data or name):
+        raise ConfigError(
+            "--resume goes on with the run's own configuration: leave out --preset, --config, "
+            "--data and --name"
+        )
+    given = (preset, config, data, name, override, resume)
+    if processes == 1 and not restarts:
+        with joined() as group:
+            _train(group, *given)
+    elif place_in(os.environ) is None:
+        _launch(processes, restarts, *given)
+    else:
+        raise ConfigError(
+            "torchrun has started this process and others: leave out --processes and --restarts, "
+            "and give torchrun --nproc-per-node and --max-restarts"
+        )
+
+
+def _launch(
+    processes: int,
+    restarts: int,
+    preset: str | None,
+    config: Path | None,
+    data: str | None,
+    name: str | None,
+    override: list[str],
+    resume: Path | None,
+) -> None:
+    """Start processes of this command; what can be refused before is."""
+    from tinylm.experiments.context import refuse_no_run
+    from tinylm.training.processes.launching import launch
+
+    if resume is None:
+        configuration(preset, config, data, override)
+    else:
+        refuse_no_run(resume)
+    arguments = ["train"]
+    for option, value in (
+        ("--preset", preset),
+        ("--config", config),
+        ("--data", data),
+        ("--name", name),
+        ("--resume", resume),
+        *(("-o", each) for each in override),
+    ):
+        if value is not None:
+            arguments += [option, str(value)]
+    launch(arguments, processes, restarts)
+
+
+def _train(
+    group: Processes,
+    preset: str | None,
+    config: Path | None,
+    data: str | None,
+    name: str | None,
+    override: list[str],
+    resume: Path | None,
+) -> None:
+    """Train in this process, and with others of a group."""
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
     from tinylm.experiments.context import (
+        Console,
+        SilentConsole,
         create_run,
         open_run,
         refuse_no_run,
-        run_experiment,
         writing,
     )
     from tinylm.experiments.preparation import prepare_data, resolve
 
-    console = TerminalConsole()
+    first = group.rank == 0
+    console: Console = TerminalConsole() if first else SilentConsole()
+    folder = run_folder(name, preset, config) if resume is None else resume
+    # Processes that are started again go on with what they began.
+    began = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    if group.most(int(first and began and (folder / "config.yaml").exists())):
+        resume = folder
     if resume is not None:
-        if preset or config or data or name:
-            raise ConfigError(
-                "--resume goes on with the run's own configuration: leave out --preset, "
-                "--config, --data and --name"
-            )
         refuse_no_run(resume)
-        with writing(resume, console):
-            context = replace(open_run(resume, console, override), keeps=True)
-            result = run_experiment("training", context)
     else:
         wanted = configuration(preset, config, data, override)
-        folder = run_folder(name, preset, config)
-        with writing(folder, console):
-            if (folder / "config.yaml").exists():
+    with writing(folder, console) if first else nullcontext():
+        if resume is not None:
+            context = replace(open_run(folder, console, override), keeps=True)
+        else:
+            if first and (folder / "config.yaml").exists():
                 raise ConfigError(
                     f"{folder} holds a run already: choose --name, or go on: "
                     + shlex.join(["tinylm", "train", "--resume", str(folder)])
                 )
             resolved = resolve(wanted, prepare_data(wanted, console))
             context = create_run(folder, resolved, console)
-            result = run_experiment("training", context)
+        result = _run(replace(context, processes=group))
+    if not first:
+        return
     best = result["best"]
     console.note(
         f"{context.folder}: {result['steps']:,} steps, "
@@ -66,3 +144,14 @@ def train(
         f"best validation perplexity {perplexity_text(best['perplexity'])} at step {best['step']:,}"
     )
     say(str(context.folder))
+
+
+def _run(context: Context) -> dict[str, Any]:
+    """Train; the first of several processes keeps the result."""
+    from tinylm.experiments.context import run_experiment
+    from tinylm.registry import EXPERIMENTS
+
+    if context.processes.rank == 0:
+        return run_experiment("training", context)
+    result: dict[str, Any] = EXPERIMENTS.load("training").run(context)
+    return result

@@ -127,7 +127,11 @@ class Windows(ABC):
         parts = np.array_split(np.asarray(indices), len(indices) // _READ_AT_ONCE + 1)
         return sum(self.batch(part).num_targets for part in parts if len(part))
 
-    def in_order(self, batch_size: int, indices: Sequence[int] | None = None) -> Iterator[Batch]:
+    def in_order(
+        self,
+        batch_size: int,
+        indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
+    ) -> Iterator[Batch]:
         """Yield all windows, or those named, in order; the last batch may be smaller."""
         chosen = np.arange(len(self)) if indices is None else np.asarray(indices)
         for start in range(0, len(chosen), batch_size):

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -75,7 +77,7 @@ def split_loss(
     model: GenerativeModel,
     windows: Windows,
     batch_size: int,
-    indices: Sequence[int] | None = None,
+    indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
     progress: Callable[[float], None] = lambda share: None,
 ) -> SplitLoss:
     """Measure the loss on windows of a split, all of them by default.
@@ -98,7 +100,7 @@ def split_loss(
     if device.type == "cpu":
         rows = min(batch_size, count)
         refuse_forward(model.config, rows, windows.longest, "evaluation.batch_size")
-    losses: list[Tensor] = []
+    losses = [torch.zeros(0, 2, dtype=torch.float64)]  # so that no window is a split, too
     done = 0
     with evaluating(model):
         for batch in windows.in_order(batch_size, indices):

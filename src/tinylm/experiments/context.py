@@ -39,6 +39,7 @@ from tinylm.registry import EXPERIMENTS
 from tinylm.training.allocator import give_back_freed_memory
 from tinylm.training.commands import Commands
 from tinylm.training.events import Listener, StepRecord, ValidationRecord
+from tinylm.training.processes.group import ALONE, Processes
 
 
 class Console(Protocol):
@@ -135,6 +136,8 @@ class Context:
     """Whether its experiments are run by `tinylm report`."""
     commands: Commands | None = None
     """What to type when its training stops before its end; empty: `tinylm train --resume`."""
+    processes: Processes = ALONE
+    """That its training is shared out among; this one writes if it is the first."""
     within: Context | None = None
     """The run whose experiment trains this one."""
     warned: set[str] = field(default_factory=set)

@@ -73,7 +73,7 @@ class LanguageModelling(Task[GenerativeModel, Batch]):
 
     def validate(self, model: GenerativeModel) -> float:
         """Return the validation loss, in nats a token."""
-        loss = split_loss(model, self.validation, self.batch_size, self.subset)
+        loss = self._shared(model, self.validation, self.subset)
         self.losses["validation"] = loss
         return loss.mean
 
@@ -81,6 +81,16 @@ class LanguageModelling(Task[GenerativeModel, Batch]):
         """Return the loss of the sample, in nats a token, or None: it is not measured."""
         if not self.measure_training:
             return None
-        loss = split_loss(model, self.windows.judged, self.batch_size, self.sample)
+        loss = self._shared(model, self.windows.judged, self.sample)
         self.losses["training"] = loss
         return loss.mean
+
+    def _shared(
+        self, model: GenerativeModel, windows: Windows, chosen: Sequence[int] | None
+    ) -> SplitLoss:
+        """Return the loss of windows, of which every process measures a part."""
+        indices = np.arange(len(windows)) if chosen is None else np.asarray(chosen)
+        own = np.array_split(indices, self.processes.size)[self.processes.rank]
+        loss = split_loss(model, windows, self.batch_size, own)
+        assert loss.windows is not None
+        return SplitLoss.of(self.processes.joined(loss.windows))

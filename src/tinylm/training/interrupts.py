@@ -12,17 +12,15 @@ from types import FrameType
 class StopRequest:
     """Whether a signal has asked training to stop, and which."""
 
-    signal_name: str | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal_name is not None
+    number: int = 0
+    """Of the signal; 0: none has."""
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request; a second one has its usual effect.
 
-    Outside the main thread no handler can be set, and the request stays False.
+    Outside the main thread no handler can be set, and no signal is noticed.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -35,7 +33,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
     def handle(number: int, frame: FrameType | None) -> None:
-        request.signal_name = signal.Signals(number).name
+        request.number = number
         restore()
 
     for number in previous:

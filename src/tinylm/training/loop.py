@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import math
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,15 @@ from tinylm.training.events import Listener, Outcome, StepRecord, ValidationReco
 from tinylm.training.interrupts import stop_on_signal
 from tinylm.training.optimizers import same_state, set_learning_rate
 from tinylm.training.precision import autocast
+from tinylm.training.processes.group import ALONE, Processes, refuse_unshared
 from tinylm.training.schedules import learning_rate_factor
-from tinylm.training.state import StateNumbers, restore_tensors, state_tensors, task_tensors
+from tinylm.training.state import (
+    StateNumbers,
+    draw_apart,
+    restore_tensors,
+    state_tensors,
+    task_tensors,
+)
 from tinylm.training.step import TrainingStep
 from tinylm.training.task import Task, Trained
 
@@ -63,6 +71,7 @@ class Trainer:
         began: float | None = None,
         commands: Commands | None = None,
         begins_trained: bool = False,
+        processes: Processes = ALONE,
     ) -> None:
         """Put the model on its device and prepare optimizer and data order.
 
@@ -76,20 +85,26 @@ class Trainer:
             commands: what to do when training stops before its end, for the error.
             begins_trained: whether the weights are trained ones, so that they are the best while no
                 step makes them better; they are saved before the first step then.
+            processes: that train together, each with the same arguments; the first alone writes.
 
         Raises:
-            ConfigError: if the device is not there, settings contradict each other, or a step needs
-                more memory than there is.
+            ConfigError: if the device is not there, settings contradict each other, a step needs
+                more memory than there is, or it cannot be shared out.
         """
+        refuse_unshared(config.batch_size, len(task), processes)
         self.config = config
+        self.processes = processes
         self.task: Task[Any, Any] = task
+        task.processes = processes
         self.order = task.order(config.batch_size, config.seed)
         self.total_steps = total_steps(config, len(task))
         self.training_step = TrainingStep(
-            model, task.loss, config, self.total_steps, task.beside, task.held
+            model, task.loss, config, self.total_steps, task.beside, task.held, processes
         )
+        draw_apart(processes, config.seed)
         if task.longest is not None:
-            self.training_step.refuse(min(config.batch_size, len(task)), task.longest)
+            rows = min(config.batch_size // processes.size, len(task))
+            self.training_step.refuse(rows, task.longest)
         self.device = self.training_step.device
         self.precision = self.training_step.precision
         self.model = self.training_step.model
@@ -133,6 +148,7 @@ class Trainer:
             TrainingError: if a loss, the gradient or a weight is not finite; nothing is saved then.
             CheckpointError: if a checkpoint cannot be written.
         """
+        self.processes.agree([*self.training_step.trained.state_dict().values()])
         self.listener.on_start(self.step, self.total_steps)
         self.training_step.install()
         try:
@@ -162,10 +178,11 @@ class Trainer:
                     self._validate_and_keep_best()
                 elif self._due(self.config.checkpoint_interval):
                     self._save()
-                if stop and not self._has_stopped_improving():
-                    reason = stop.signal_name or ""
+                number = self.processes.most(stop.number)
+                if number and not self._has_stopped_improving():
+                    reason = signal.Signals(number).name
                     break
-            if reason != stop.signal_name and self.last_validated != self.step:
+            if not reason.startswith("SIG") and self.last_validated != self.step:
                 self._validate_and_keep_best()
             if self.last_saved != self.step:
                 self._save()
@@ -210,7 +227,10 @@ class Trainer:
             indices.append(self.order.next())
             if self.order.epoch_ended:  # a step never mixes two epochs
                 break
-        batches = [self.task.prepare(self.model, self.task.batch(chosen)) for chosen in indices]
+        shares = [self.processes.share(chosen, self.config.batch_size) for chosen in indices]
+        batches = [
+            self.task.prepare(self.model, self.task.batch(own)) for own in shares if len(own)
+        ]
         gradients = self.training_step.backward(batches)
         loss, num_targets, norm = gradients.loss, gradients.num_targets, gradients.norm
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -317,7 +337,7 @@ class Trainer:
     def _validate_and_keep_best(self) -> None:
         better = self._validate()
         path = self._save()
-        if better:
+        if better and self.processes.rank == 0:
             point(self.checkpoints, "best", path)
 
     def _save(self) -> Path:
@@ -326,6 +346,9 @@ class Trainer:
         for name, tensor in named:
             if not tensor.isfinite().all():  # a step can overflow after a finite loss and gradient
                 self._refuse(f"step {self.step}: {name} is not finite any more")
+        if self.processes.rank:
+            self.last_saved = self.step
+            return self.checkpoints / f"step-{self.step}"
         self.listener.on_saving(self.step)
         try:
             path = save_checkpoint(self.checkpoints, self.model, self.task.tokenizer, state)
@@ -399,6 +422,7 @@ class Trainer:
         self.worse_validations = numbers["worse_validations"]
         self.last_validated = numbers["last_validated"]
         self._pending = _nothing_pending() | state.numbers["pending"]
+        draw_apart(self.processes, self.config.seed, state.step)
         restore_tensors(self.training_step, self.task.beside, state.tensors, refuse)
         self._point_anew()
 
@@ -410,11 +434,14 @@ class Trainer:
         here on takes its place.
         """
         best = self.checkpoints / f"step-{self.best_step}"
-        point(self.checkpoints, "last", self.checkpoints / f"step-{self.step}")
+        writes = self.processes.rank == 0
+        if writes:
+            point(self.checkpoints, "last", self.checkpoints / f"step-{self.step}")
         if self.best_step < 0:
             return
         if damage(best) is None:
-            point(self.checkpoints, "best", best)
+            if writes:
+                point(self.checkpoints, "best", best)
         else:
             self.best_loss, self.best_step, self.last_validated = math.inf, -1, -1
 

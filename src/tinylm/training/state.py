@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NotRequired
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from tinylm.errors import TinylmError
+from tinylm.training.processes.group import Processes
 from tinylm.training.optimizers import optimizer_tensors, restore_optimizer
 from tinylm.training.step import TrainingStep
 
@@ -63,10 +65,30 @@ def state_tensors(
     if beside is not None:
         tensors |= _named(_BESIDE, beside.state_dict())
     tensors |= _named(_TASK, own)
-    tensors["rng/cpu"] = torch.get_rng_state()
+    generators = {"cpu": torch.get_rng_state()}
     if step.device.type == "cuda":
-        tensors["rng/cuda"] = torch.cuda.get_rng_state(step.device)
+        generators["cuda"] = torch.cuda.get_rng_state(step.device)
+    for device, own in generators.items():
+        for rank, generator in enumerate(step.processes.joined(own[None])):
+            tensors[_generator(device, rank)] = generator
     return tensors
+
+
+def _generator(device: str, rank: int) -> str:
+    """Return under which name the generator of a process is kept."""
+    return f"rng/{device}/{rank}" if rank else f"rng/{device}"
+
+
+def draw_apart(processes: Processes, *numbers: int) -> None:
+    """Let every process but the first draw other random numbers, so that no two drop the same.
+
+    Args:
+        processes: this one and the others.
+        numbers: from which what is drawn follows, such as a seed.
+    """
+    if processes.rank:
+        seed = np.random.SeedSequence([*numbers, processes.rank]).generate_state(1, np.uint64)
+        torch.manual_seed(int(seed[0]))
 
 
 def restore_tensors(
@@ -76,6 +98,8 @@ def restore_tensors(
     refuse: Callable[[str], TinylmError],
 ) -> None:
     """Put back what ``state_tensors`` returned.
+
+    A process that was not there when the state was saved draws as ``draw_apart`` has it draw.
 
     Args:
         step: of a model with the weights that were saved with it.
@@ -89,10 +113,13 @@ def restore_tensors(
             beside.load_state_dict(_below(_BESIDE, tensors))
         except RuntimeError as error:
             raise refuse("lacks what is trained beside the model") from error
+    cpu, cuda = (_generator(device, step.processes.rank) for device in ("cpu", "cuda"))
+    if cpu not in tensors and _generator("cpu", 0) in tensors:
+        return
     try:
-        torch.set_rng_state(tensors["rng/cpu"])
-        if step.device.type == "cuda" and "rng/cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["rng/cuda"], step.device)
+        torch.set_rng_state(tensors[cpu])
+        if step.device.type == "cuda" and cuda in tensors:
+            torch.cuda.set_rng_state(tensors[cuda], step.device)
     except (KeyError, RuntimeError, TypeError) as error:
         raise refuse("has no random number generator's state") from error
 

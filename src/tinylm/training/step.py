@@ -25,6 +25,7 @@ from tinylm.training.accumulation import accumulate_gradients
 from tinylm.training.allocator import keep_freed_memory
 from tinylm.training.optimizers import build_optimizer, clip_gradients
 from tinylm.training.precision import autocast, resolve_device
+from tinylm.training.processes.group import ALONE, Processes
 from tinylm.training.recompute import recomputing
 from tinylm.training.speed import refuse_compiling_of, resolve_speed
 from tinylm.training.task import Examples, Trained
@@ -52,6 +53,7 @@ class TrainingStep(Generic[Trained]):
         total_steps: int | None = None,
         beside: nn.Module | None = None,
         held: Mapping[str, ModelConfig] = MappingProxyType({}),
+        processes: Processes = ALONE,
     ) -> None:
         """Put the model on the device that the configuration names.
 
@@ -62,6 +64,7 @@ class TrainingStep(Generic[Trained]):
             total_steps: of the run, from which follows whether compiling pays; empty: a few.
             beside: what is trained with it (``Task.beside``).
             held: other models that read every batch (``Task.held``).
+            processes: that take the step together, each on batches of its own.
 
         Raises:
             ConfigError: if the device is not there, or settings contradict each other.
@@ -89,6 +92,8 @@ class TrainingStep(Generic[Trained]):
         self.optimizer = build_optimizer(
             self.trained, replace(config, optimizer=self.speed.optimizer)
         )
+        self.processes = processes
+        self._reduction = processes.reduction(self.trained.parameters())
 
     def _layer_runner(self) -> LayerRunner | None:
         """Return how the layers are run; None: in turn."""
@@ -114,18 +119,22 @@ class TrainingStep(Generic[Trained]):
     def backward(self, batches: Sequence[Examples]) -> Gradients:
         """Leave in ``.grad`` the clipped gradient of the mean loss over all targets.
 
+        Of all processes that take the step together, each of which may give other batches, or none.
+
         Raises:
             ConfigError: if a batch needs more memory than there is.
         """
         self._refuse_too_large(batches)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
+        self._reduction.begin(sum(batch.num_targets > 0 for batch in batches))
         loss, num_targets = accumulate_gradients(
-            self.loss, [batch.to(self.device) for batch in batches]
+            self.loss, [batch.to(self.device) for batch in batches], self.processes.sum
         )
+        self._reduction.finish()
         mask_gradients(self.model)  # before their norm is measured
         norm = clip_gradients(self.trained.parameters(), self.config.gradient_clip)
-        return Gradients(loss, num_targets, norm)
+        return Gradients(self.processes.sum(loss), num_targets, norm)
 
     def refuse(self, batch_size: int, seq: int) -> None:
         """Refuse a batch of so many windows of so many tokens that cannot fit.

@@ -21,6 +21,7 @@ from tinylm.config import ModelConfig
 from tinylm.data.windows import Order, ShuffledOrder
 from tinylm.model.base import Model
 from tinylm.tokenizers.base import Tokenizer
+from tinylm.training.processes.group import ALONE, Processes
 
 
 class Examples(Protocol):
@@ -63,6 +64,8 @@ class Task(ABC, Generic[Trained, Batches]):
     held: Mapping[str, ModelConfig] = MappingProxyType({})
     """Models that read every batch beside the one that is trained, such as a teacher, by what they
     are called: their memory counts."""
+    processes: Processes = ALONE
+    """That train together: validation may be shared out among them, and all must get its result."""
     in_nats: bool = True
     """Whether a loss is a negative log-likelihood, so that its exponential is a perplexity."""
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+import tinylm
 from tinylm.checkpoint import (
     TrainingState,
     clear_unfinished,
@@ -21,9 +23,10 @@ from tinylm.checkpoint import (
     newest_undamaged,
     set_aside_after,
 )
-from tinylm.config import load_config, to_dict
+from tinylm.config import RunConfig, load_config, to_dict
+from tinylm.config.places import MOVABLE
 from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import Windows, windows_of
+from tinylm.data.windows import StreamOrder, Windows, windows_of
 from tinylm.errors import ConfigError, TinylmError, shown
 from tinylm.evaluation.perplexity import BLOCKS
 from tinylm.experiments.compressing import refuse_training
@@ -52,6 +55,7 @@ from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.commands import Commands, lower
 from tinylm.training.events import Listener, Outcome
 from tinylm.training.loop import Trainer, steps_per_epoch, total_steps
+from tinylm.training.processes.joining import refuse_disagreement
 from tinylm.training.snapshots import Snapshots, snapshot_steps
 from tinylm.training.tracking import TrackedListener, Tracker, read_metrics
 
@@ -113,6 +117,7 @@ def run(context: Context) -> dict[str, Any]:
     config = context.config
     refuse_training(context.folder)
     data = prepare_data(config, context.console)
+    refuse_disagreement(context.processes, _told(config, data))
     for tokens in (data.train, data.validation):
         context.console.note(describe_split(tokens))
     with threads(config.training.threads):
@@ -131,6 +136,36 @@ def run(context: Context) -> dict[str, Any]:
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in parts.items())
         )
         return _train(context, data, model, course, path, state, began)
+
+
+def _told(config: RunConfig, data: PreparedData) -> dict[str, Any]:
+    """Return what all processes that train together must have alike, by its key."""
+    settings = to_dict(config)
+    return {
+        "the version of tinylm": tinylm.__version__,
+        "the version of torch": torch.__version__,
+        "the text": data.corpus.fingerprint(),
+        "the tokenizer": data.tokenizer.fingerprint(),
+        **{
+            f"{section}.{key}": value
+            for section in ("data", "tokenizer", "vectors", "model", "training")
+            for key, value in settings[section].items()
+            if f"{section}.{key}" not in MOVABLE
+        },
+    }
+
+
+def refuse_sharing(task: LanguageModelling) -> None:
+    """Refuse to share out a task that keeps something of its own from step to step.
+
+    Raises:
+        ConfigError: naming what can be done.
+    """
+    if task.state() or task.tensors() or isinstance(task.order(1, 0), StreamOrder):
+        raise ConfigError(
+            "what is trained keeps something of its own from step to step, such as a state that is "
+            "carried (training.carry_state) or parts that are pruned: train it in one process"
+        )
 
 
 def describe_split(tokens: TokenFile) -> str:
@@ -192,6 +227,8 @@ def _train(
     subset = validation.fixed_subset(config.training.validation_windows)
     batch_size = config.evaluation.batch_size
     task = course.task(data.tokenizer, windows, validation, batch_size, subset)
+    if context.processes.size > 1:
+        refuse_sharing(task)
     weights = {
         "block_losses": block_targets(validation, subset),
         "training_block_losses": block_targets(windows.judged, task.sample),
@@ -202,6 +239,7 @@ def _train(
         trainer = Trainer(
             *(model, task, config.training, checkpoints, listener, began, commands),
             begins_trained=course.has_start,
+            processes=context.processes,
         )
         if path is not None and state is not None:
             _refuse_changed(context)
@@ -211,6 +249,11 @@ def _train(
             trainer.restore(state)
             if trainer.step == trainer.total_steps:
                 _refuse_without_steps(context, trainer.step)
+        if context.processes.rank:  # the first one writes, and shows
+            outcome = trainer.run()
+            if outcome.reason.startswith("SIG"):
+                raise StoppedBySignalError(outcome, commands.go_on)
+            return {}
         snapshots = Snapshots(
             context.folder / "snapshots",
             snapshot_steps(config.training.snapshots, trainer.total_steps),
