@@ -28,6 +28,8 @@ from tinylm.tokenizers.word import WordSettings, WordTokenizer
 from tinylm.training.commands import Commands
 from tinylm.training.events import StepRecord, ValidationRecord
 from tinylm.training.loop import Trainer
+from tinylm.training.processes.group import ALONE
+from tinylm.training.processes.group import Processes as ProcessGroup
 
 TEXTS = [
     "the cat sat on the mat . the dog saw the cat .",
@@ -143,6 +145,7 @@ def tiny_trainer(
     windows: TokenWindows | None = None,
     validate: Callable[[DecoderLM], float] = lambda model: 1.0,
     listener: Recorder | None = None,
+    processes: ProcessGroup = ALONE,
     **settings: Any,
 ) -> Trainer:
     """A trainer on the texts above, writing to ``folder/checkpoints``."""
@@ -163,6 +166,7 @@ def tiny_trainer(
         folder / "checkpoints",
         listener or Recorder(),
         commands=COMMANDS,
+        processes=processes,
     )
 
 

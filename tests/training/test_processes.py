@@ -1,0 +1,233 @@
+"""Several processes take the step that one takes on the whole batch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from tests.training.ranks import run_ranks
+from tests.training.tiny import Recorder, tiny_model, tiny_trainer, tiny_windows
+from tinylm.data.windows import ShuffledOrder
+from tinylm.errors import ConfigError, TrainingError
+from tinylm.evaluation.perplexity import split_loss
+from tinylm.training.processes.buckets import Buckets
+from tinylm.training.processes.group import ALONE, Group, Processes, refuse_unshared, telling_lost
+from tinylm.training.state import draw_apart
+
+STEPS = 9
+SETTINGS: dict[str, Any] = {
+    "batch_size": 4,
+    "accumulation_steps": 2,
+    "max_steps": STEPS,
+    "speed": "plain",
+    "gradient_clip": 0.5,
+    "checkpoint_interval": 0,
+}
+"""Nine windows: of an epoch's batches of 4, 4 and 1 the last leaves most processes without any."""
+
+
+class Steps(Recorder):
+    """Keeps every step's weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.weights: dict[str, Tensor] = {}
+
+    def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
+        super().on_step(step, loss, tokens_per_second)
+        for name, weight in self.model.named_parameters():
+            self.weights[f"{step}/{name}"] = weight.detach().clone()
+
+
+def trained(processes: Processes, folder: Path, settings: dict[str, Any]) -> dict[str, Tensor]:
+    """Return every step's weights in float64, its losses, and the loss of what is held out."""
+    own = folder / f"rank-{processes.rank}"
+    own.mkdir(parents=True)
+    windows = tiny_windows(own)
+    # Without biases: that of the keys has a gradient of 0, and Adam makes steps of its rounding.
+    model = tiny_model(num_layers=2, tie_embeddings=True, bias=False).double()
+    steps = Steps(model)
+    trainer = tiny_trainer(
+        own, model, windows, listener=steps, processes=processes, **SETTINGS | settings
+    )
+    trainer.run()
+    trainer.task.windows = trainer.task.validation = windows
+    model.eval()
+    shared = trainer.task._shared(model, windows, None).windows
+    numbers = {
+        "losses": torch.tensor([loss for _, loss in steps.steps], dtype=torch.float64),
+        "norms": torch.tensor([log.gradient_norm for log in steps.logs], dtype=torch.float64),
+        "tokens": torch.tensor(trainer.tokens),
+        "held_out": shared,
+    }
+    for name, state in trainer.training_step.optimizer.state.items():
+        for key, value in state.items():
+            numbers[f"optimizer/{name.shape}/{key}"] = value.detach().clone()
+    return steps.weights | numbers
+
+
+def train_rank(group: Group, folder: Path, settings: dict[str, Any]) -> None:
+    result = trained(group, folder, settings)
+    whole = {name: value.contiguous() for name, value in result.items()}
+    safetensors.torch.save_file(whole, folder / f"{group.rank}.safetensors")
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("settings", [{}, {"gradient_checkpointing": 1, "speed": "auto"}])
+def test_they_take_the_step_of_one(tmp_path: Path, size: int, settings: dict[str, Any]) -> None:
+    """Weights, moments, norms and losses of every step, with ragged batches and accumulation."""
+    expected = trained(ALONE, tmp_path / "alone", settings)
+    run_ranks(train_rank, size, tmp_path / "ranks", settings)
+    ranks = [
+        safetensors.torch.load_file(tmp_path / "ranks" / f"{rank}.safetensors")
+        for rank in range(size)
+    ]
+    for rank in ranks:
+        assert rank.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(rank[name], value, rtol=1e-12, atol=1e-12, msg=name)
+            assert torch.equal(rank[name], ranks[0][name]), name  # bit for bit
+    assert not (tmp_path / "ranks" / "rank-1" / "checkpoints").exists()  # the first alone writes
+    assert (tmp_path / "ranks" / "rank-0" / "checkpoints" / "last").exists()
+
+
+def test_losses_of_a_hundred_steps(tmp_path: Path) -> None:
+    settings = {"max_steps": 100, "log_interval": 1}
+    expected = trained(ALONE, tmp_path / "alone", settings)
+    run_ranks(train_rank, 2, tmp_path / "ranks", settings)
+    result = safetensors.torch.load_file(tmp_path / "ranks" / "0.safetensors")
+    torch.testing.assert_close(result["losses"], expected["losses"], rtol=1e-9, atol=0)
+    assert len(result["norms"]) == 100
+    torch.testing.assert_close(result["norms"], expected["norms"], rtol=1e-9, atol=0)
+    assert result["losses"][-1] < 0.7 * result["losses"][0]
+
+
+def test_held_out_windows_are_shared_out(tmp_path: Path) -> None:
+    windows, model = tiny_windows(tmp_path), tiny_model().double().eval()
+    whole = split_loss(model, windows, 4).windows
+    run_ranks(measure_rank, 2, tmp_path / "ranks")
+    for rank in range(2):
+        shared = safetensors.torch.load_file(tmp_path / "ranks" / f"{rank}.safetensors")
+        torch.testing.assert_close(shared["all"], whole, rtol=1e-12, atol=0)
+        assert torch.equal(shared["one"], shared["all"][:1])
+
+
+def measure_rank(group: Group, folder: Path) -> None:
+    own = folder / f"rank-{group.rank}"
+    own.mkdir()
+    windows, model = tiny_windows(own), tiny_model().double().eval()
+    task = tiny_trainer(own, model, windows, processes=group).task
+    result = {
+        "all": task._shared(model, windows, None).windows,
+        "one": task._shared(model, windows, [0]).windows,  # of which the second measures none
+    }
+    safetensors.torch.save_file(result, folder / f"{group.rank}.safetensors")
+
+
+class Branches(nn.Module):
+    """Some parameters of different sizes, of which not all get a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.Parameter(torch.arange(6.0, dtype=torch.float64).view(2, 3).T)
+        self.first = nn.Parameter(torch.ones(5, dtype=torch.float64))
+        self.never = nn.Parameter(torch.ones(2, dtype=torch.float64))
+        self.frozen = nn.Parameter(torch.ones(2, dtype=torch.float64), requires_grad=False)
+        self.single = nn.Parameter(torch.ones(3))
+
+
+def branch_rank(group: Group, folder: Path, bucket_bytes: int) -> None:
+    module = Branches()
+    buckets = Buckets(module.parameters(), telling_lost, bucket_bytes)
+    for _ in range(2):  # twice, so that nothing is left of the first
+        for parameter in module.parameters():
+            parameter.grad = None
+        passes = 0 if group.rank == 2 else 2
+        buckets.begin(passes)
+        for number in range(passes):
+            loss = ((group.rank + 1) * (number + 1) * module.both).sum()
+            if group.rank == 0:
+                loss = loss + (3 * module.first).sum() + module.single.sum().double()
+            loss.backward()
+        buckets.finish()
+    assert module.both.grad is not None and module.first.grad is not None
+    assert torch.equal(module.both.grad, torch.full_like(module.both, (1 + 2) * (1 + 2)))
+    assert torch.equal(module.first.grad, torch.full_like(module.first, 6))
+    assert module.single.grad is not None and module.single.grad.dtype == torch.float32
+    assert torch.equal(module.single.grad, torch.full_like(module.single, 2))
+    assert module.never.grad is None and module.frozen.grad is None
+    # A gradient more than was said would be lost.
+    buckets.begin(1)
+    (module.both.sum() + 0 * module.first.sum() + 0 * module.single.sum().double()).backward()
+    with pytest.raises(TrainingError, match="got 2 gradients in 1 backward passes"):
+        module.both.sum().backward()
+    buckets.finish()
+    # Numbers and rows.
+    assert group.sum(group.rank + 0.1) == pytest.approx(3.3, abs=1e-15)
+    assert group.most(-group.rank) == 0
+    rows = torch.full((group.rank, 2), group.rank, dtype=torch.uint8)
+    assert group.joined(rows).tolist() == [[1, 1], [2, 2], [2, 2]]
+    value = torch.full((3, 2), float(group.rank)).T
+    group.agree([value])
+    assert not value.any()
+
+
+@pytest.mark.parametrize("bucket_bytes", [1, 100, 1 << 20])
+def test_gradients_are_added_up(tmp_path: Path, bucket_bytes: int) -> None:
+    """Whatever fits into a bucket; of processes without rows, and parameters without gradient."""
+    run_ranks(branch_rank, 3, tmp_path, bucket_bytes)
+
+
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 6), st.integers(0, 3))
+def test_every_window_once_an_epoch(windows: int, rows: int, size: int, seed: int) -> None:
+    """And rows of a batch together are the batch that one process would take."""
+    ranks = []
+    for rank in range(size):
+        group = object.__new__(Group)
+        group.rank, group.size = rank, size
+        ranks.append(group)
+    order = ShuffledOrder(windows, rows * size, seed)
+    seen: list[int] = []
+    for _ in range(math.ceil(windows / (rows * size))):
+        batch = order.next()
+        shares = [group.share(batch, rows * size) for group in ranks]
+        assert np.array_equal(np.concatenate(shares), batch)
+        assert all(len(share) <= rows for share in shares)
+        seen += batch.tolist()
+    assert sorted(seen) == list(range(windows))
+
+
+def test_what_cannot_be_shared_out_is_refused() -> None:
+    group = object.__new__(Group)
+    group.rank, group.size = 0, 4
+    with pytest.raises(ConfigError, match=r"training\.batch_size = 6 .* 4 processes .* such as 4"):
+        refuse_unshared(6, 100, group)
+    with pytest.raises(ConfigError, match=r"batch_size = 3 .* such as 4"):
+        refuse_unshared(3, 100, group)
+    with pytest.raises(ConfigError, match=r"there are 3 windows .* and 4 processes"):
+        refuse_unshared(8, 3, group)
+    refuse_unshared(8, 4, group)
+    refuse_unshared(3, 1, ALONE)
+
+
+def test_every_process_drops_others() -> None:
+    drawn = []
+    for rank in range(3):
+        torch.manual_seed(0)
+        group = object.__new__(Group)
+        group.rank, group.size = rank, 3
+        draw_apart(group, 7, 1)
+        drawn.append(torch.rand(4))
+    torch.manual_seed(0)
+    assert torch.equal(drawn[0], torch.rand(4))
+    assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
