@@ -26,10 +26,11 @@ from tinylm.checkpoint import (
     newest_undamaged,
     point,
     prune,
-    save_checkpoint,
     set_aside_after,
     tokenizer_kind,
+    writing,
 )
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.compression.quantizing import quantize
 from tinylm.compression.rounding import Rounding
 from tinylm.config.quantization import RoundingConfig
@@ -298,13 +299,13 @@ def test_a_step_appears_only_when_it_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    plain = checkpoint._write
+    plain = writing._write
 
     def write(path: Path, content: bytes) -> None:
         plain(path, content)
         seen.append(sorted(p.name for p in tmp_path.iterdir()))
 
-    monkeypatch.setattr(checkpoint, "_write", write)
+    monkeypatch.setattr(writing, "_write", write)
     save(tmp_path, 1)
     assert seen == [[f".step-1.{os.getpid()}.tmp"]] * 5
 
@@ -382,7 +383,7 @@ def rewritten(path: Path, **changes: Any) -> None:
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, **changes}))
     manifest = json.loads((path / "manifest.json").read_text())
-    manifest["sha256"]["config.json"] = checkpoint._sha256(path / "config.json")
+    manifest["sha256"]["config.json"] = checkpoint.sha256(path / "config.json")
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
     | {
         *("planning", "tokenizers", "model", "data", "checkpoint", "generation", "training"),
         *("alignment", "evaluation", "interpretability", "finetuning", "language_model"),
-        *("experiments", "report", "handin"),
+        *("experiments", "report", "handin", "cli"),
     },
 }
 BASE_MODULES = {
@@ -73,6 +73,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 def room(parts: tuple[str, ...]) -> str:
     """Return the room of a module path below tinylm."""
     first = parts[0].removesuffix(".py") if parts else ""
+    first = "cli" if first == "__main__" else first
     return "base" if first in BASE_MODULES or first == "__init__" else first
 
 

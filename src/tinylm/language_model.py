@@ -15,7 +15,8 @@ from typing import Any, overload
 
 import torch
 
-from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.checkpoint import TrainingState, load_checkpoint
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.config import GenerationConfig, from_dict, to_dict
 from tinylm.errors import ConfigError, GenerationError, shown
 from tinylm.generation.engine import Generated, SpecialIds, generate_steps

@@ -12,7 +12,8 @@ import torch
 
 from tests.cli.conftest import Command
 from tests.training.tiny import metrics_without_clock, state_without_clock, step_names
-from tinylm.checkpoint import load_training_state, save_checkpoint
+from tinylm.checkpoint import load_training_state
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.config import load_config
 from tinylm.data.token_files import TokenFile
 from tinylm.data.windows import TokenWindows

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from tests.cli.test_finetune import files
-from tinylm.checkpoint import load_training_state, save_checkpoint
+from tinylm.checkpoint import load_training_state
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.language_model import LanguageModel
 from tinylm.numbers.integers import IntegerFormat
 from tinylm.numbers.quantized import QuantizedLinear, QuantizedWeight

@@ -14,7 +14,8 @@ import torch
 from tests.cli.conftest import Command
 from tests.training.tiny import stop_training
 from tinylm.alignment.reward_model import RewardModel, rewards_of
-from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.checkpoint import TrainingState, load_checkpoint
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.data.preferences import read_preferences
 from tinylm.errors import AlignmentError
 from tinylm.experiments.reward_models import load_reward_model, read_about

@@ -13,7 +13,8 @@ import torch.nn.utils.prune as torch_prune
 from torch import Tensor
 
 from tests.training.tiny import tiny_tokenizer
-from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.checkpoint import TrainingState, load_checkpoint
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.compression.importance import gate_importance, mean_loss
 from tinylm.compression.parts import in_rounds
 from tinylm.compression.removal import keep_heads, keep_layers, keep_neurons

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from tests.contracts.test_methods import SETTINGS
 from tests.training.tiny import tiny_tokenizer
 from tinylm.alignment.reward_model import RewardModel
-from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.checkpoint import TrainingState, load_checkpoint
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.compression.quantizing import quantize, written
 from tinylm.config import ModelConfig, finetuning
 from tinylm.config.finetuning import ClassificationConfig

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from tests.training.tiny import tiny_tokenizer
-from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.checkpoint import TrainingState, load_checkpoint
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.config import TrainingConfig, field_help, to_dict
 from tinylm.config.pruning import Calibrated
 from tinylm.data.windows import Batch

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from tests.contracts.test_methods import SETTINGS as METHOD_SETTINGS
 from tests.training.tiny import tiny_tokenizer
-from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.checkpoint import TrainingState, load_checkpoint
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.compression.quantizing import quantize
 from tinylm.config import field_help, from_overrides, to_dict
 from tinylm.config.finetuning import ClassificationConfig, LoraConfig

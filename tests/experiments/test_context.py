@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from tests.training.tiny import tiny_model, tiny_tokenizer
-from tinylm.checkpoint import TrainingState, point, save_checkpoint
+from tinylm.checkpoint import TrainingState, point
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.config import ModelConfig, ReportConfig, RunConfig, load_config
 from tinylm.errors import ConfigError, DataError
 from tinylm.experiments import context as module

@@ -13,7 +13,8 @@ import torch
 
 from tests.experiments.test_efficiency import with_settings
 from tests.training.tiny import stop_training, tiny_run
-from tinylm.checkpoint import load_training_state, save_checkpoint
+from tinylm.checkpoint import load_training_state
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.config import RunConfig, from_dict
 from tinylm.data.windows import TokenWindows
 from tinylm.errors import ConfigError

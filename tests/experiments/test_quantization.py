@@ -16,7 +16,8 @@ from torch.nn.functional import cross_entropy
 
 from tests.experiments.test_efficiency import with_settings
 from tests.training.tiny import tiny_run
-from tinylm.checkpoint import TrainingState, save_checkpoint
+from tinylm.checkpoint import TrainingState
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.compression.quantizer import layouts, widths
 from tinylm.compression.quantizing import quantize
 from tinylm.data.windows import TokenWindows

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.training.tiny import tiny_model, tiny_tokenizer, tiny_trainer, tiny_windows
-from tinylm.checkpoint import TrainingState, load_checkpoint, load_training_state, save_checkpoint
+from tinylm.checkpoint import TrainingState, load_checkpoint, load_training_state
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.config import TrainingConfig
 from tinylm.data.windows import IGNORED, Batch
 from tinylm.errors import CompressionError

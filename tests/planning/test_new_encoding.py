@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.tiny import tiny_tokenizer
-from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.checkpoint import TrainingState, load_checkpoint
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.config import ModelConfig
 from tinylm.evaluation.memory import saved_bytes
 from tinylm.model.decoder import DecoderLM

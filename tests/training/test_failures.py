@@ -22,7 +22,7 @@ from tests.training.tiny import (
     write_config,
 )
 from tinylm import atomic, checkpoint
-from tinylm.checkpoint import damage, load_checkpoint, newest
+from tinylm.checkpoint import damage, load_checkpoint, newest, writing
 from tinylm.errors import CheckpointError, TrainingError
 from tinylm.experiments.context import Context, SilentConsole, run_experiment
 from tinylm.model.decoder import DecoderLM
@@ -312,7 +312,7 @@ def test_a_disk_full_at_the_first_checkpoint(
     def full(path: Path, content: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(checkpoint, "_write", full)
+    monkeypatch.setattr(writing, "_write", full)
     with pytest.raises(CheckpointError, match=r"No space left on device; there is no earlier one;"):
         tiny_trainer(tmp_path).run()
     assert list((tmp_path / "checkpoints").iterdir()) == []

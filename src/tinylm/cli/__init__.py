@@ -54,7 +54,7 @@ def main() -> None:
         where = "tinylm" if context is None else context.command_path
         _fail(f"{message[:1].lower()}{message[1:]} (see `{where} --help`)", error.exit_code)
     except TinylmError as error:
-        if getattr(error, "is_consequence", False) and LAUNCHED in os.environ:
+        if getattr(error, "is_consequence", False) and (LAUNCHED in os.environ or not is_first()):
             sys.exit(1)
         _fail(str(error), getattr(error, "exit_status", 1))
     except BrokenPipeError:

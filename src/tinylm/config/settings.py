@@ -244,6 +244,9 @@ class TrainingConfig:
     """Save every so many steps; 0: only when validating and at the end."""
     keep_checkpoints: PositiveInt = 2
     """How many of the latest checkpoints are kept beside the best one."""
+    async_checkpoints: bool = False
+    """Where several processes train: write checkpoints from a copy while training goes on; one
+    process waits until they are written."""
     snapshots: NonNegativeInt = 0
     """Keep the weights after so many steps, in RUN/snapshots, for `tinylm explore`: the untrained
     ones, the last ones, and those between at a constant ratio of steps; 0: none."""

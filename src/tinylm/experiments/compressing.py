@@ -29,8 +29,8 @@ from tinylm.checkpoint import (
     load_checkpoint,
     load_training_state,
     point,
-    save_checkpoint,
 )
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.compression.quantizing import CHANGE as QUANTIZE
 from tinylm.config import DataConfig, dump_yaml
 from tinylm.data.windows import TokenWindows

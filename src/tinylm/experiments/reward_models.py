@@ -16,7 +16,8 @@ from typing_extensions import TypedDict
 
 from tinylm.alignment.reward_model import RewardModel
 from tinylm.atomic import write_text
-from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.checkpoint import TrainingState, load_checkpoint
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.errors import AlignmentError
 from tinylm.experiments.records import WEIGHTS
 from tinylm.fingerprints import file_sha256

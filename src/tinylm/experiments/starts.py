@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from tinylm.checkpoint import TrainingState, load_checkpoint, save_checkpoint
+from tinylm.checkpoint import TrainingState, load_checkpoint
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.errors import CheckpointError, ConfigError
 from tinylm.experiments.context import Context
 from tinylm.experiments.preparation import PreparedData, check_same_tokenizer

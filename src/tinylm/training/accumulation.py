@@ -1,9 +1,9 @@
 """Gradient accumulation: several backward passes, one optimizer step.
 
 Every micro-batch's summed loss is divided by N, the target tokens of all of them together (and of
-those of all processes that take the step together), so that k micro-batches give the gradient of one batch k times as large to rounding, however unevenly
-padding spreads over them. The mean of the micro-batches' means would weigh a short one too much
-(an 84 % wrong gradient for 10 and 2 tokens).
+those of all processes that take the step together), so that k micro-batches give the gradient of
+one batch k times as large to rounding, however unevenly padding spreads over them. The mean of the
+micro-batches' means would weigh a short one too much (an 84 % wrong gradient for 10 and 2 tokens).
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def accumulate_gradients(
         over_all: adds a number up over all processes that take the step together.
 
     Returns:
-        The summed loss of these batches, and N, of all processes. Without any target both are 0 and no gradient is added.
+        The summed loss of these batches, and N, of all processes. Without any target both are 0
+        and no gradient is added.
 
     Raises:
         TrainingError: if a loss is the sum of another number of targets than its batch has.

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tinylm.checkpoint import TrainingState, damage, newest, point, prune, save_checkpoint
+from tinylm.checkpoint import TrainingState, damage, newest, point
 from tinylm.config import TrainingConfig
 from tinylm.errors import CheckpointError, ConfigError, DataError, TrainingError, shown
 from tinylm.fast import remove
@@ -21,9 +23,11 @@ from tinylm.reading import checked, refusal
 from tinylm.training.commands import Commands
 from tinylm.training.events import Listener, Outcome, StepRecord, ValidationRecord
 from tinylm.training.interrupts import stop_on_signal
+from tinylm.training.keeping import Folder, Keeper, OwnKeeper
 from tinylm.training.optimizers import same_state, set_learning_rate
 from tinylm.training.precision import autocast
 from tinylm.training.processes.group import ALONE, Processes, refuse_unshared
+from tinylm.training.processes.keeping import SharedKeeper
 from tinylm.training.schedules import learning_rate_factor
 from tinylm.training.state import (
     StateNumbers,
@@ -110,6 +114,10 @@ class Trainer:
         self.model = self.training_step.model
         self.optimizer = self.training_step.optimizer
         self.checkpoints = checkpoints
+        folder = Folder(checkpoints, config.keep_checkpoints, self._on_checkpoint)
+        self.keeper: Keeper = OwnKeeper(folder)
+        if processes.size > 1:
+            self.keeper = SharedKeeper(folder, processes, not config.async_checkpoints)
         self.listener = listener
         self.commands = commands
         self.begins_trained = begins_trained
@@ -174,6 +182,8 @@ class Trainer:
                     reason = why
                     break
                 epoch_ended = self._take_step()
+                with self._telling_how_to_go_on():
+                    self.keeper.poll()
                 if self._validation_is_due(epoch_ended):
                     self._validate_and_keep_best()
                 elif self._due(self.config.checkpoint_interval):
@@ -186,6 +196,8 @@ class Trainer:
                 self._validate_and_keep_best()
             if self.last_saved != self.step:
                 self._save()
+            with self._telling_how_to_go_on():
+                self.keeper.finish()
         return reason
 
     def _due(self, interval: int) -> bool:
@@ -335,31 +347,30 @@ class Trainer:
             return self.task.validate(self.model)
 
     def _validate_and_keep_best(self) -> None:
-        better = self._validate()
-        path = self._save()
-        if better and self.processes.rank == 0:
-            point(self.checkpoints, "best", path)
+        self._save(best=self._validate())
 
-    def _save(self) -> Path:
+    def _on_checkpoint(self, path: Path) -> None:
+        self.listener.on_checkpoint(path)
+
+    def _save(self, best: bool = False) -> None:
         state = self.state()
         named = [*self.training_step.trained.named_parameters(), *state.tensors.items()]
         for name, tensor in named:
             if not tensor.isfinite().all():  # a step can overflow after a finite loss and gradient
                 self._refuse(f"step {self.step}: {name} is not finite any more")
-        if self.processes.rank:
-            self.last_saved = self.step
-            return self.checkpoints / f"step-{self.step}"
         self.listener.on_saving(self.step)
+        with self._telling_how_to_go_on():
+            self.keeper.save(self.model, self.task.tokenizer, state, best)
+        self.last_saved = self.step
+
+    @contextmanager
+    def _telling_how_to_go_on(self) -> Iterator[None]:
         try:
-            path = save_checkpoint(self.checkpoints, self.model, self.task.tokenizer, state)
+            yield
         except CheckpointError as error:
             if self.commands is None:
                 raise
             raise CheckpointError(f"{error}; then go on: {self.commands.go_on}") from error
-        self.last_saved = self.step
-        prune(self.checkpoints, self.config.keep_checkpoints)
-        self.listener.on_checkpoint(path)
-        return path
 
     def state(self) -> TrainingState:
         """Return everything that the steps to come depend on, weights left out."""

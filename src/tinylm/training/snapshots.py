@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinylm.checkpoint import TrainingState, by_step, clear_unfinished, save_checkpoint, step_of
+from tinylm.checkpoint import TrainingState, by_step, clear_unfinished, step_of
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.errors import CheckpointError
 from tinylm.folders import remove
 from tinylm.model.base import Model

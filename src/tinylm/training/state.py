@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from tinylm.errors import TinylmError
-from tinylm.training.processes.group import Processes
 from tinylm.training.optimizers import optimizer_tensors, restore_optimizer
+from tinylm.training.processes.group import Processes
 from tinylm.training.step import TrainingStep
 
 _Count = Annotated[int, Field(ge=0)]
@@ -68,8 +68,8 @@ def state_tensors(
     generators = {"cpu": torch.get_rng_state()}
     if step.device.type == "cuda":
         generators["cuda"] = torch.cuda.get_rng_state(step.device)
-    for device, own in generators.items():
-        for rank, generator in enumerate(step.processes.joined(own[None])):
+    for device, mine in generators.items():
+        for rank, generator in enumerate(step.processes.joined(mine[None])):
             tensors[_generator(device, rank)] = generator
     return tensors
 

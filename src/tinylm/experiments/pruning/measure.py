@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinylm.checkpoint import TrainingState, save_checkpoint
+from tinylm.checkpoint import TrainingState
+from tinylm.checkpoint.writing import save_checkpoint
 from tinylm.compression.pruner import Pruner
 from tinylm.config import to_dict
 from tinylm.config.pruning import Calibrated

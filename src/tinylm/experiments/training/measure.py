@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-import tinylm
 from tinylm.checkpoint import (
     TrainingState,
+    by_step,
     clear_unfinished,
     damage,
     load_checkpoint,
@@ -23,10 +22,10 @@ from tinylm.checkpoint import (
     newest_undamaged,
     set_aside_after,
 )
-from tinylm.config import RunConfig, load_config, to_dict
-from tinylm.config.places import MOVABLE
+from tinylm.checkpoint.writing import to_single_files
+from tinylm.config import load_config, to_dict
 from tinylm.data.token_files import TokenFile
-from tinylm.data.windows import StreamOrder, Windows, windows_of
+from tinylm.data.windows import Windows, windows_of
 from tinylm.errors import ConfigError, TinylmError, shown
 from tinylm.evaluation.perplexity import BLOCKS
 from tinylm.experiments.compressing import refuse_training
@@ -47,6 +46,7 @@ from tinylm.experiments.preparation import (
 )
 from tinylm.experiments.retraining import retraining_of
 from tinylm.experiments.starts import started
+from tinylm.experiments.training.sharing import refuse_sharing, settings_of_all
 from tinylm.measurement import Replicates, mean_replicates, paired, unpaired
 from tinylm.model.base import GenerativeModel
 from tinylm.model.weights import load_weights
@@ -117,7 +117,7 @@ def run(context: Context) -> dict[str, Any]:
     config = context.config
     refuse_training(context.folder)
     data = prepare_data(config, context.console)
-    refuse_disagreement(context.processes, _told(config, data))
+    refuse_disagreement(context.processes, settings_of_all(config, data))
     for tokens in (data.train, data.validation):
         context.console.note(describe_split(tokens))
     with threads(config.training.threads):
@@ -136,36 +136,6 @@ def run(context: Context) -> dict[str, Any]:
             "parameters: " + ", ".join(f"{part} {count:,}" for part, count in parts.items())
         )
         return _train(context, data, model, course, path, state, began)
-
-
-def _told(config: RunConfig, data: PreparedData) -> dict[str, Any]:
-    """Return what all processes that train together must have alike, by its key."""
-    settings = to_dict(config)
-    return {
-        "the version of tinylm": tinylm.__version__,
-        "the version of torch": torch.__version__,
-        "the text": data.corpus.fingerprint(),
-        "the tokenizer": data.tokenizer.fingerprint(),
-        **{
-            f"{section}.{key}": value
-            for section in ("data", "tokenizer", "vectors", "model", "training")
-            for key, value in settings[section].items()
-            if f"{section}.{key}" not in MOVABLE
-        },
-    }
-
-
-def refuse_sharing(task: LanguageModelling) -> None:
-    """Refuse to share out a task that keeps something of its own from step to step.
-
-    Raises:
-        ConfigError: naming what can be done.
-    """
-    if task.state() or task.tensors() or isinstance(task.order(1, 0), StreamOrder):
-        raise ConfigError(
-            "what is trained keeps something of its own from step to step, such as a state that is "
-            "carried (training.carry_state) or parts that are pruned: train it in one process"
-        )
 
 
 def describe_split(tokens: TokenFile) -> str:
@@ -285,6 +255,8 @@ def _train(
     if outcome.reason.startswith("SIG"):
         raise StoppedBySignalError(outcome, commands.go_on)
 
+    for each in by_step(checkpoints):
+        to_single_files(each)
     course.finish(task, outcome.step)
     records = read_metrics(context.folder)
     curve = [record for record in records if record["kind"] == "train"]
@@ -339,7 +311,10 @@ def _warn_of_few_steps(context: Context, num_windows: int) -> None:
 
 def _commands(context: Context) -> Commands:
     """Return what to type when the training of a run stops before its end."""
-    resume = shlex.join(["tinylm", "train", "--resume", str(context.folder)])
+    words = ["tinylm", "train", "--resume", str(context.folder)]
+    if context.processes.size > 1:
+        words += ["--processes", str(context.processes.size)]
+    resume = shlex.join(words)
     return Commands(
         resume,
         f"go on with a lower rate: {resume} -o training.learning_rate="

@@ -37,10 +37,8 @@ class _Bucket:
         self.work: Any = None
         numbers = sum(parameter.numel() for parameter in parameters)
         first = parameters[0]
-        self.flat = torch.empty(
-            numbers + len(parameters), dtype=first.dtype, device=first.device
-        )
-        *parts, self.there = self.flat.split(
+        self.flat = torch.empty(numbers + len(parameters), dtype=first.dtype, device=first.device)
+        *parts, self.there = self.flat.split_with_sizes(
             [*(parameter.numel() for parameter in parameters), len(parameters)]
         )
         self.parts: list[Tensor] = parts
@@ -106,7 +104,7 @@ class Buckets:
         for bucket in self._buckets:
             for parameter in bucket.parameters:
                 self._bucket_of[parameter] = bucket
-                parameter.register_post_accumulate_grad_hook(self._arrived)
+                parameter.register_post_accumulate_grad_hook(self._arrived)  # type: ignore[no-untyped-call]
 
     def begin(self, passes: int) -> None:
         """Expect so many backward passes of this process, of which the last completes gradients."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from tinylm.errors import ConfigError, TrainingError, shown
 from tinylm.training.processes.group import ALONE, Group, LostProcessError, Processes
@@ -31,6 +33,7 @@ START_VARIABLE = "TINYLM_START_SECONDS"
 _STEP_SECONDS = 1800.0
 """After which a process that says nothing counts as lost: longer than any validation should be."""
 _WATCH_SECONDS = 1.0
+_SECONDS_BETWEEN_TRIES = 0.1
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Processes]:
         torch.cuda.set_device(place.local_rank % torch.cuda.device_count())
     seconds = float(environment.get(START_VARIABLE, START_SECONDS))
     served = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    store = dist.PrefixStore(f"attempt-{place.attempt}", _store(place, served, seconds))
+    store = PrefixStore(f"attempt-{place.attempt}", _store(place, served, seconds))
     _roll_call(store, place, seconds)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(
@@ -114,7 +117,7 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Processes]:
         dist.destroy_process_group()
 
 
-def _store(place: Place, served: bool, seconds: float) -> dist.Store:
+def _store(place: Place, served: bool, seconds: float) -> Store:
     """Return the store that all processes share; the first keeps it unless torchrun's agent does.
 
     Raises:
@@ -122,8 +125,13 @@ def _store(place: Place, served: bool, seconds: float) -> dist.Store:
         TrainingError: if whoever keeps it cannot be reached.
     """
     keeps = place.rank == 0 and not served
+    if not keeps and not _reached(place, seconds):
+        raise TrainingError(
+            f"rank 0 was not reached at {place.address}:{place.port} within {seconds:g} seconds: "
+            "start it as well, or set MASTER_ADDR and MASTER_PORT to its own"
+        )
     try:
-        return dist.TCPStore(
+        store: Store = dist.TCPStore(  # type: ignore[attr-defined]
             place.address,
             place.port,
             None,
@@ -132,18 +140,27 @@ def _store(place: Place, served: bool, seconds: float) -> dist.Store:
             wait_for_workers=False,
         )
     except (RuntimeError, ValueError) as error:
-        if keeps:
-            raise ConfigError(
-                f"port {place.port} of {place.address} cannot be listened at, another program may "
-                "use it: set MASTER_PORT to another one"
-            ) from error
-        raise TrainingError(
-            f"rank {place.rank} did not reach rank 0 at {place.address}:{place.port} within "
-            f"{seconds:g} seconds: start it as well, or set MASTER_ADDR and MASTER_PORT to its own"
+        raise ConfigError(
+            f"port {place.port} of {place.address} cannot be listened at, another program may use "
+            "it: set MASTER_PORT to another one"
         ) from error
+    return store
 
 
-def _roll_call(store: dist.Store, place: Place, seconds: float) -> None:
+def _reached(place: Place, seconds: float) -> bool:
+    """Try to reach whoever keeps the store; torch's own trying writes pages to the error stream."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            socket.create_connection((place.address, place.port), _WATCH_SECONDS).close()
+        except OSError:
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+        else:
+            return True
+    return False
+
+
+def _roll_call(store: Store, place: Place, seconds: float) -> None:
     """Wait until all are there.
 
     Raises:
@@ -170,7 +187,7 @@ def _roll_call(store: dist.Store, place: Place, seconds: float) -> None:
     store.set("begin", "go")
 
 
-def _waited(store: dist.Store, names: list[str], end: float) -> bool:
+def _waited(store: Store, names: list[str], end: float) -> bool:
     """Wait until keys are set; return whether they are before the end."""
     try:
         store.wait(names, timedelta(seconds=max(0.1, end - time.monotonic())))
@@ -179,28 +196,32 @@ def _waited(store: dist.Store, names: list[str], end: float) -> bool:
     return True
 
 
-def refuse_disagreement(processes: Processes, told: Mapping[str, Any]) -> None:
+def refuse_disagreement(processes: Processes, settings: Mapping[str, Any]) -> None:
     """See to it that all processes would train the same.
 
     Args:
         processes: this one and the others.
-        told: what must be equal, by the key or name that is to be mended, as JSON values.
+        settings: what must be equal, by the key or name that is to be mended, as JSON values.
 
     Raises:
-        ConfigError: on every process, naming the first difference and the rank.
+        ConfigError: on the first process, naming the first difference and the rank.
+        LostProcessError: on the others.
     """
     if processes.size == 1:
         return
-    line = bytearray(json.dumps(told, sort_keys=True).encode() + b"\n")
+    line = bytearray(json.dumps(settings, sort_keys=True).encode() + b"\n")
     lines = processes.joined(torch.frombuffer(line, dtype=torch.uint8)).numpy().tobytes()
     own, *others = (json.loads(each) for each in lines.splitlines())
     for rank, other in enumerate(others, 1):
         for key in sorted(own.keys() | other.keys()):
-            if own.get(key) != other.get(key):
-                raise ConfigError(
-                    f"rank {rank} has {key} = {shown(other.get(key))} and rank 0 "
-                    f"{shown(own.get(key))}: start all processes with the same options and data"
-                )
+            if own.get(key) == other.get(key):
+                continue
+            if processes.rank:
+                raise LostProcessError("rank 0 has said which processes disagree")
+            raise ConfigError(
+                f"rank {rank} has {key} = {shown(other.get(key))}, and rank 0 has "
+                f"{shown(own.get(key))}: start all processes with the same options and data"
+            )
 
 
 def _end_with_parent() -> None:

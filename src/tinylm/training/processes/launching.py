@@ -1,8 +1,8 @@
 """Starting processes of this machine that train together, by torchrun's own agent.
 
 The agent starts them, watches them, ends the others when one ends by an error or a kill, and starts
-them all again if it may. Each says why it ended in a file (``lines``), so that one line can be made of
-it.
+them all again if it may. Each says why it ended in a file (``lines``), so that one line can be made
+of it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def launch(arguments: Sequence[str], processes: int, restarts: int = 0) -> None:
         ProcessFailedError: if one failed, with its line or what killed it, naming its rank; or if a
             signal ended them.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in ("agent.server.api", "multiprocessing.api", "rendezvous.dynamic_rendezvous"):
+        logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     with tempfile.TemporaryDirectory(prefix="tinylm-") as folder:

@@ -1,10 +1,13 @@
-"""The only reader and writer of a run's checkpoints.
+"""A run's checkpoints: what is in them, and how they are read (``writing`` writes them).
 
 ``checkpoints/step-N/`` holds config.json, model.safetensors, tokenizer.json, the training state
 (training.json, training.safetensors) and manifest.json, the SHA-256 of the others. A folder is
 written under a temporary name and renamed when it is whole, so a step-N that exists was finished;
 the manifest shows damage done later. One that is deleted is renamed first, so it is never seen half
 deleted. ``last`` and ``best`` are relative links. Nothing is pickled.
+
+While several processes train, all of them write the tensors, into ``shards/`` (``shards``) in place
+of the two safetensors files; it is read all the same, and ``to_single_files`` makes those.
 
 config.json names the kind of model and what it was built from, and lists what was done to it since
 (``model.changes``): an adapter attached, merged or folded, a longer context, a classifier's head.
@@ -15,11 +18,8 @@ checkpoint of an earlier version names no kind and lists none: it is a decoder a
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import re
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,12 +31,12 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from tinylm import folders
-from tinylm.config import ModelConfig, from_dict, to_dict
-from tinylm.errors import CheckpointError, DataError, TinylmError
-from tinylm.locks import refuse_lost
+from tinylm.checkpoint.shards import FOLDER, MODEL, TRAINING, read_shards
+from tinylm.config import ModelConfig, from_dict
+from tinylm.errors import CheckpointError, TinylmError
 from tinylm.model.base import Change, GenerativeModel, Model, build
 from tinylm.model.changes import made_again
-from tinylm.model.weights import load_weights, model_weights
+from tinylm.model.weights import load_weights
 from tinylm.names import nearest_folder
 from tinylm.planning.parameters import parameter_counts
 from tinylm.reading import checked, key_shown, read_json, read_tensor_headers, refusal, shown
@@ -45,15 +45,15 @@ from tinylm.tokenizers.base import Tokenizer
 
 FORMAT = "tinylm checkpoint 1"
 _STEP = re.compile(r"step-(\d+)")
-_WEIGHTS = "model.safetensors"
-_TOKENIZER = "tokenizer.json"
-_TENSORS = "training.safetensors"
-_NUMBERS = "training.json"
-_MANIFEST = "manifest.json"
-_BEFORE = ".before-"
-_CONFIG = "config.json"
-_FILES = (_CONFIG, _WEIGHTS, _TOKENIZER, _NUMBERS, _TENSORS)
-FILES = (*_FILES, _MANIFEST)
+WEIGHTS = "model.safetensors"
+TOKENIZER = "tokenizer.json"
+TENSORS = "training.safetensors"
+NUMBERS = "training.json"
+MANIFEST = "manifest.json"
+BEFORE = ".before-"
+CONFIG = "config.json"
+_FILES = (CONFIG, WEIGHTS, TOKENIZER, NUMBERS, TENSORS)
+FILES = (*_FILES, MANIFEST)
 """All that a checkpoint's folder holds."""
 
 
@@ -99,7 +99,7 @@ class Checkpoint:
                 f"tensors, its configuration asks for {wanted:,} in {self.config.num_layers:,} "
                 "layers: they do not belong together"
             )
-        refuse = refusal(self.path / _CONFIG, CheckpointError)
+        refuse = refusal(self.path / CONFIG, CheckpointError)
         model = made_again(build(self.config), self.changes, refuse)
         load_weights(model, self.weights, self.path, aside=True)
         return model.eval()
@@ -119,78 +119,13 @@ class Checkpoint:
         return model
 
 
-def save_checkpoint(
-    folder: str | Path,
-    model: Model,
-    tokenizer: Tokenizer,
-    state: TrainingState,
-    last: bool = True,
-) -> Path:
-    """Write ``folder/step-N`` and point ``folder/last`` at it.
-
-    Args:
-        folder: the run's ``checkpoints``.
-        model: its weights are kept, what it was built from, and what was done to it since.
-        tokenizer: kept, so that the folder is enough to generate.
-        state: gives N.
-        last: whether the link ``last`` is wanted.
-
-    Returns:
-        The new folder.
-
-    Raises:
-        CheckpointError: if it cannot be written (disk full, no permission); what was there stays.
-    """
-    folder = Path(folder)
-    target = folder / f"step-{state.step}"
-    temporary = folders.temporary(target)
-    config = {
-        "format": FORMAT,
-        "tokenizer": tokenizer_kind(tokenizer),
-        "model": to_dict(model.built),
-        "changes": [dict(change) for change in model.changes],
-    }
-    refuse_lost(target)
-    try:
-        folders.make(folder)
-        clear_unfinished(folder)
-        temporary.mkdir()
-        _write(temporary / _CONFIG, _json_bytes(config))
-        weights = {name: weight.contiguous() for name, weight in model_weights(model).items()}
-        _write(temporary / _WEIGHTS, safetensors.torch.save(weights))
-        tokenizer.save(temporary / _TOKENIZER)
-        _write(temporary / _NUMBERS, _json_bytes({"step": state.step, **state.numbers}))
-        _write(temporary / _TENSORS, safetensors.torch.save(state.tensors))
-        hashes = {file.name: _sha256(file) for file in sorted(temporary.iterdir())}
-        _write(temporary / _MANIFEST, _json_bytes({"format": FORMAT, "sha256": hashes}))
-        folders.sync(temporary)
-        before = folder / f"{_BEFORE}{target.name}.tmp"
-        if target.exists():  # the same step again
-            target.rename(before)
-        temporary.rename(target)
-        folders.sync(folder)
-        if before.exists():
-            shutil.rmtree(before)
-        if last:
-            point(folder, "last", target)
-    except (OSError, DataError) as error:  # DataError: a tokenizer that could not be saved
-        shutil.rmtree(temporary, ignore_errors=True)
-        good = newest(folder)
-        reason = getattr(error.__cause__ or error, "strerror", None) or error
-        raise CheckpointError(
-            f"cannot write checkpoint {target}: {reason}; "
-            + (f"the last good one is {good}" if good else "there is no earlier one")
-        ) from error
-    return target
-
-
 def clear_unfinished(folder: Path) -> None:
     """Delete what a killed process left in a folder of checkpoints that no other process writes to.
 
     A checkpoint that was about to be replaced, and whose place is empty, is put back.
     """
-    for before in folder.glob(f"{_BEFORE}step-*.tmp"):
-        target = folder / before.name.removeprefix(_BEFORE).removesuffix(".tmp")
+    for before in folder.glob(f"{BEFORE}step-*.tmp"):
+        target = folder / before.name.removeprefix(BEFORE).removesuffix(".tmp")
         if not target.exists():
             before.rename(target)
     folders.clear_leftovers(folder)
@@ -257,16 +192,25 @@ class _Manifest(TypedDict):
 def damage(path: Path) -> str | None:
     """Say what is wrong with a checkpoint folder's files, or None if they are as written."""
     try:
+        is_sharded = (path / FOLDER).is_dir()
+        tensors = {WEIGHTS, TENSORS}
         for name in FILES:
-            if not (path / name).exists():
+            if not (path / name).exists() and not (is_sharded and name in tensors):
                 return f"{name} is missing"
-        manifest = read_json(path / _MANIFEST, _Manifest, CheckpointError)
+        manifest = read_json(path / MANIFEST, _Manifest, CheckpointError)
         if manifest["format"] != FORMAT:
             return f"manifest.json has format {shown(manifest['format'])}, not {FORMAT!r}"
-        for name in _FILES:
+        expected = set(_FILES)
+        if is_sharded:
+            there = {f"{FOLDER}/{file.name}" for file in (path / FOLDER).iterdir()}
+            named = {name for name in manifest["sha256"] if name.startswith(FOLDER)}
+            expected = (expected - tensors) | there | named
+        for name in sorted(expected):
             if name not in manifest["sha256"]:
                 return f"manifest.json says nothing of {shown(name)}"
-            if _sha256(path / name) != manifest["sha256"][name]:
+            if not (path / name).exists():
+                return f"{name} is missing"
+            if sha256(path / name) != manifest["sha256"][name]:
                 return f"{name} has changed since it was written"
     except CheckpointError as error:
         return str(error)
@@ -284,13 +228,13 @@ def find_checkpoint(path: str | Path) -> Path:
         CheckpointError: if there is none.
     """
     path = Path(path)
-    if (path / _MANIFEST).exists() or (path / _CONFIG).exists():
+    if (path / MANIFEST).exists() or (path / CONFIG).exists():
         return path
     for name in ("best", "last"):
         if (path / "checkpoints" / name).exists():
             return path / "checkpoints" / name
     for name in ("best", "last"):
-        if (path / name / _MANIFEST).exists():
+        if (path / name / MANIFEST).exists():
             return path / name
     if not path.exists():
         hint = nearest_folder(path) or ": give a run folder or a checkpoint folder"
@@ -349,14 +293,14 @@ def _led_to(path: Path) -> Path:
 def _load(path: Path) -> Checkpoint:
     refuse_damaged(path)
     refuse = refusal(f"checkpoint {path}", CheckpointError)
-    about = read_json(path / _CONFIG, dict[str, Any], CheckpointError)
+    about = read_json(path / CONFIG, dict[str, Any], CheckpointError)
     if about.get("format") != FORMAT:
         raise refuse(f"has format {shown(about.get('format'))}, not {FORMAT!r}")
-    config = checked(_Config, about, refusal(path / _CONFIG, CheckpointError))
+    config = checked(_Config, about, refusal(path / CONFIG, CheckpointError))
     try:
-        tokenizer: Tokenizer = TOKENIZERS.load(config["tokenizer"]).load(path / _TOKENIZER)
-        model_config = from_dict(ModelConfig, config["model"], str(path / _CONFIG))
-        weights = _read_tensors(path / _WEIGHTS)
+        tokenizer: Tokenizer = TOKENIZERS.load(config["tokenizer"]).load(path / TOKENIZER)
+        model_config = from_dict(ModelConfig, config["model"], str(path / CONFIG))
+        weights = _read_tensors(path, WEIGHTS, MODEL)
     except TinylmError as error:
         raise refuse(str(error)) from error
     return Checkpoint(path, model_config, weights, tokenizer, config.get("changes", []))
@@ -384,7 +328,7 @@ def load_training_state(path: Path) -> TrainingState:
         CheckpointError: if it cannot be what was written.
     """
     numbers = _read_numbers(path)
-    return TrainingState(numbers.pop("step"), numbers, _read_tensors(path / _TENSORS))
+    return TrainingState(numbers.pop("step"), numbers, _read_tensors(path, TENSORS, TRAINING))
 
 
 def text_of_run(folder: Path) -> str | None:
@@ -399,19 +343,24 @@ def text_of_run(folder: Path) -> str | None:
 
 
 def _read_numbers(path: Path) -> dict[str, Any]:
-    numbers = read_json(path / _NUMBERS, dict[str, Any], CheckpointError)
-    checked(_Numbers, numbers, refusal(path / _NUMBERS, CheckpointError))
+    numbers = read_json(path / NUMBERS, dict[str, Any], CheckpointError)
+    checked(_Numbers, numbers, refusal(path / NUMBERS, CheckpointError))
     return numbers
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file whose numbers are all finite.
+def _read_tensors(checkpoint: Path, file: str, prefix: str) -> dict[str, Tensor]:
+    """Read tensors, whose numbers must all be finite, of a file or, by their prefix, of shards.
 
     Raises:
         CheckpointError: if its header does not fit the file, or a number is not finite.
     """
-    read_tensor_headers(path, CheckpointError)
-    tensors = safetensors.torch.load_file(path)
+    path = checkpoint / FOLDER
+    if path.is_dir():
+        tensors = read_shards(path, prefix)
+    else:
+        path = checkpoint / file
+        read_tensor_headers(path, CheckpointError)
+        tensors = safetensors.torch.load_file(path)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise CheckpointError(f"{path}: {key_shown(name)} is not finite")
@@ -442,17 +391,7 @@ def step_of(path: Path) -> int:
     return int(path.name.removeprefix("step-"))
 
 
-def _json_bytes(value: Any) -> bytes:
-    return json.dumps(value, indent=1).encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
