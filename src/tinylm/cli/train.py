@@ -118,7 +118,7 @@ def _train(
     # Processes that are started again go on with what they began.
     began = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     if group.most(int(first and began and (folder / "config.yaml").exists())):
-        resume = folder
+        resume, override = folder, []  # the run has them
     if resume is not None:
         refuse_no_run(resume)
     else:

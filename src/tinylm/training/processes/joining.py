@@ -33,6 +33,7 @@ START_VARIABLE = "TINYLM_START_SECONDS"
 _STEP_SECONDS = 1800.0
 """After which a process that says nothing counts as lost: longer than any validation should be."""
 _WATCH_SECONDS = 1.0
+_MORE_SECONDS = 5.0
 _SECONDS_BETWEEN_TRIES = 0.1
 
 
@@ -171,14 +172,17 @@ def _roll_call(store: Store, place: Place, seconds: float) -> None:
     end = time.monotonic() + seconds
     if place.rank:
         # The first says who is missing; the others wait a little longer for that.
-        if not _waited(store, ["begin"], end + 5):
-            raise LostProcessError(f"rank 0 has not begun within {seconds + 5:g} seconds")
-        if store.get("begin") != b"go":
-            raise LostProcessError("rank 0 found that processes were missing")
+        try:
+            begins = _waited(store, ["begin"], end + _MORE_SECONDS) and store.get("begin") == b"go"
+        except RuntimeError:  # the first has gone, and the store with it
+            begins = False
+        if not begins:
+            raise LostProcessError("rank 0 has not begun: processes are missing")
         return
     if not _waited(store, names, end):
         missing = [str(rank) for rank, name in enumerate(names) if not store.check([name])]
         store.set("begin", "missing")
+        time.sleep(_WATCH_SECONDS)  # so that the others have read it before the store goes
         ranks = f"rank {missing[0]} is" if len(missing) == 1 else f"ranks {', '.join(missing)} are"
         raise TrainingError(
             f"{ranks} missing of {place.size} processes after {seconds:g} seconds: start all of "
