@@ -19,8 +19,10 @@ from tests.training.tiny import Recorder, tiny_model, tiny_trainer, tiny_windows
 from tinylm.data.windows import ShuffledOrder
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.evaluation.perplexity import split_loss
+from tinylm.training.optimizers import optimizer_tensors
 from tinylm.training.processes.buckets import Buckets
 from tinylm.training.processes.group import ALONE, Group, Processes, refuse_unshared, telling_lost
+from tinylm.training.processes.parts import gathered
 from tinylm.training.state import draw_apart
 
 STEPS = 9
@@ -46,7 +48,7 @@ class Steps(Recorder):
     def on_step(self, step: int, loss: float, tokens_per_second: float) -> None:
         super().on_step(step, loss, tokens_per_second)
         for name, weight in self.model.named_parameters():
-            self.weights[f"{step}/{name}"] = weight.detach().clone()
+            self.weights[f"{step}/{name}"] = gathered(weight.detach()).clone()
 
 
 def trained(processes: Processes, folder: Path, settings: dict[str, Any]) -> dict[str, Tensor]:
@@ -70,9 +72,9 @@ def trained(processes: Processes, folder: Path, settings: dict[str, Any]) -> dic
         "tokens": torch.tensor(trainer.tokens),
         "held_out": shared,
     }
-    for name, state in trainer.training_step.optimizer.state.items():
-        for key, value in state.items():
-            numbers[f"optimizer/{name.shape}/{key}"] = value.detach().clone()
+    step = trainer.training_step
+    for key, value in optimizer_tensors(step.optimizer, step.trained).items():
+        numbers[f"optimizer/{key}"] = gathered(value).clone()
     return steps.weights | numbers
 
 
@@ -83,7 +85,15 @@ def train_rank(group: Group, folder: Path, settings: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("size", [2, 4])
-@pytest.mark.parametrize("settings", [{}, {"gradient_checkpointing": 1, "speed": "auto"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"gradient_checkpointing": 1, "speed": "auto"},
+        {"shard": "optimizer"},
+        {"shard": "parameters"},
+    ],
+)
 def test_they_take_the_step_of_one(tmp_path: Path, size: int, settings: dict[str, Any]) -> None:
     """Weights, moments, norms and losses of every step, with ragged batches and accumulation."""
     expected = trained(ALONE, tmp_path / "alone", settings)
@@ -92,11 +102,18 @@ def test_they_take_the_step_of_one(tmp_path: Path, size: int, settings: dict[str
         safetensors.torch.load_file(tmp_path / "ranks" / f"{rank}.safetensors")
         for rank in range(size)
     ]
+    divided = settings.get("shard") == "optimizer"
     for rank in ranks:
-        assert rank.keys() == expected.keys()
         for name, value in expected.items():
+            if divided and name.startswith("optimizer/") and name not in rank:
+                continue
             torch.testing.assert_close(rank[name], value, rtol=1e-12, atol=1e-12, msg=name)
-            assert torch.equal(rank[name], ranks[0][name]), name  # bit for bit
+            for other in ranks:
+                if name in other:
+                    assert torch.equal(rank[name], other[name]), name  # bit for bit
+    states = [name for rank in ranks for name in rank if name.startswith("optimizer/")]
+    assert set(states) == {name for name in expected if name.startswith("optimizer/")}
+    assert len(states) == len(set(states)) * (1 if divided else size)
     assert not (tmp_path / "ranks" / "rank-1" / "checkpoints").exists()  # the first alone writes
     assert (tmp_path / "ranks" / "rank-0" / "checkpoints" / "last").exists()
 

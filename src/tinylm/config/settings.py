@@ -244,6 +244,9 @@ class TrainingConfig:
     """Save every so many steps; 0: only when validating and at the end."""
     keep_checkpoints: PositiveInt = 2
     """How many of the latest checkpoints are kept beside the best one."""
+    shard: Literal["nothing", "optimizer", "parameters"] = "nothing"
+    """What several processes divide among them instead of each holding all of it: the optimizer's
+    states (ZeRO stage 1), or the layers' parameters and gradients as well (stage 3)."""
     async_checkpoints: bool = False
     """Where several processes train: write checkpoints from a copy while training goes on; one
     process waits until they are written."""

@@ -20,7 +20,7 @@ from tinylm.experiments.preparation import prepare_data, resolve
 from tinylm.fast import remove
 from tinylm.model.base import GenerativeModel, build
 from tinylm.tasks.language_modelling import next_token_loss
-from tinylm.training.loop import num_validations, steps_per_epoch, total_steps
+from tinylm.training.lengths import num_validations, steps_per_epoch, total_steps
 from tinylm.training.precision import autocast
 from tinylm.training.snapshots import snapshot_steps
 from tinylm.training.step import TrainingStep

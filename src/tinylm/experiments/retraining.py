@@ -32,7 +32,7 @@ from tinylm.tasks.carried import carried
 from tinylm.tasks.gradual_pruning import Curve, GradualPruning
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.tokenizers.base import Tokenizer
-from tinylm.training.loop import total_steps
+from tinylm.training.lengths import total_steps
 
 RATE = 0.3
 """Of the run's learning rate, where none is given."""

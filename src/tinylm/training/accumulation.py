@@ -22,6 +22,7 @@ def accumulate_gradients(
     loss: Callable[[Any], tuple[Tensor, int]],
     batches: Sequence[Examples],
     over_all: Callable[[float], float] = float,
+    idle: Sequence[Examples] = (),
 ) -> tuple[float, int]:
     """Add the gradient of the mean loss over all targets of the batches to ``.grad``.
 
@@ -31,6 +32,7 @@ def accumulate_gradients(
         loss: forward pass of one batch; returns the sum of its losses, a scalar, and how many
             there are (``Task.loss``).
         batches: the micro-batches of one optimizer step, those of this process.
+        idle: batches that are run for other processes' sake, whose gradient is 0.
         over_all: adds a number up over all processes that take the step together.
 
     Returns:
@@ -53,4 +55,6 @@ def accumulate_gradients(
             )
         torch.autograd.backward(summed / num_targets)
         total += summed.item()
+    for batch in idle:
+        torch.autograd.backward(0 * loss(batch)[0])
     return total, num_targets

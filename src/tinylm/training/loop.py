@@ -24,10 +24,12 @@ from tinylm.training.commands import Commands
 from tinylm.training.events import Listener, Outcome, StepRecord, ValidationRecord
 from tinylm.training.interrupts import stop_on_signal
 from tinylm.training.keeping import Folder, Keeper, OwnKeeper
+from tinylm.training.lengths import total_steps
 from tinylm.training.optimizers import same_state, set_learning_rate
 from tinylm.training.precision import autocast
 from tinylm.training.processes.group import ALONE, Processes, refuse_unshared
 from tinylm.training.processes.keeping import SharedKeeper
+from tinylm.training.processes.parts import own_part
 from tinylm.training.schedules import learning_rate_factor
 from tinylm.training.state import (
     StateNumbers,
@@ -40,26 +42,6 @@ from tinylm.training.step import TrainingStep
 from tinylm.training.task import Task, Trained
 
 _MOST_WINDOWS_SHOWN = 64
-
-
-def steps_per_epoch(config: TrainingConfig, num_windows: int) -> int:
-    """Return the optimizer steps of an epoch, of which the last may be smaller."""
-    return math.ceil(math.ceil(num_windows / config.batch_size) / config.accumulation_steps)
-
-
-def total_steps(config: TrainingConfig, num_windows: int) -> int:
-    """Return the optimizer steps of a run that is not stopped."""
-    return config.max_steps or steps_per_epoch(config, num_windows) * config.epochs
-
-
-def num_validations(config: TrainingConfig, num_windows: int) -> int:
-    """Return how often a run validates that is not stopped: as settings say, and at its end."""
-    steps = total_steps(config, num_windows)
-    if config.validation_interval:
-        return math.ceil(steps / config.validation_interval)
-    if config.validations:
-        return 1 + min(config.validations, steps)  # the first before any step
-    return math.ceil(steps / steps_per_epoch(config, num_windows))
 
 
 class Trainer:
@@ -106,6 +88,8 @@ class Trainer:
             model, task.loss, config, self.total_steps, task.beside, task.held, processes
         )
         draw_apart(processes, config.seed)
+        if self.training_step.divides_layers:  # all must run the layers as often: none shares
+            task.processes = ALONE
         if task.longest is not None:
             rows = min(config.batch_size // processes.size, len(task))
             self.training_step.refuse(rows, task.longest)
@@ -156,7 +140,6 @@ class Trainer:
             TrainingError: if a loss, the gradient or a weight is not finite; nothing is saved then.
             CheckpointError: if a checkpoint cannot be written.
         """
-        self.processes.agree([*self.training_step.trained.state_dict().values()])
         self.listener.on_start(self.step, self.total_steps)
         self.training_step.install()
         try:
@@ -243,7 +226,16 @@ class Trainer:
         batches = [
             self.task.prepare(self.model, self.task.batch(own)) for own in shares if len(own)
         ]
-        gradients = self.training_step.backward(batches)
+        idle = []
+        if (
+            self.training_step.divides_layers
+        ):  # where a process has no rows it runs one all the same
+            idle = [
+                self.task.batch(whole[:1])
+                for whole, own in zip(indices, shares, strict=True)
+                if not len(own)
+            ]
+        gradients = self.training_step.backward(batches, idle)
         loss, num_targets, norm = gradients.loss, gradients.num_targets, gradients.norm
         if not (math.isfinite(loss) and math.isfinite(norm)):
             windows = [str(i) for chosen in indices for i in chosen]
@@ -356,7 +348,9 @@ class Trainer:
         state = self.state()
         named = [*self.training_step.trained.named_parameters(), *state.tensors.items()]
         for name, tensor in named:
-            if not tensor.isfinite().all():  # a step can overflow after a finite loss and gradient
+            if (
+                not own_part(tensor).isfinite().all()
+            ):  # a step can overflow after a finite loss and gradient
                 self._refuse(f"step {self.step}: {name} is not finite any more")
         self.listener.on_saving(self.step)
         with self._telling_how_to_go_on():

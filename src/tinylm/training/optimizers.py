@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from tinylm.config import TrainingConfig
 from tinylm.errors import TrainingError
 from tinylm.registry import OPTIMIZERS
+from tinylm.training.processes.parts import gathered, like, local_part, own_part
 
 Parameters = Iterable[dict[str, Any]]
+Make = Callable[..., torch.optim.Optimizer]
 
 _PIECE = 2**17  # numbers; with gradient and two moments 2 MB of float32, over all cores
 
@@ -85,6 +87,7 @@ class Adam(torch.optim.Optimizer):
 
 def _pieces(arrays: Sequence[Tensor]) -> Iterable[tuple[Tensor, ...]]:
     """Cut tensors of one shape into short pieces; the pieces are views of them."""
+    arrays = [own_part(array) for array in arrays]
     if arrays[0].device.type != "cpu" or not all(array.is_contiguous() for array in arrays):
         return [tuple(arrays)]
     return zip(*(array.view(-1).split(_PIECE) for array in arrays), strict=True)  # type: ignore[no-untyped-call]
@@ -134,7 +137,7 @@ class SGD(torch.optim.Optimizer):
 class Rule:
     """An optimizer and what it says of itself: an entry of the registry OPTIMIZERS."""
 
-    make: Callable[..., torch.optim.Optimizer]
+    make: Make
     """From groups of parameters and its settings."""
     settings: Callable[[TrainingConfig], dict[str, Any]]
     """Those of ``make`` beside the learning rate, which is the groups' own, as is weight decay."""
@@ -167,8 +170,12 @@ TORCH_ADAMW = replace(ADAMW, make=partial(torch.optim.AdamW, fused=True))
 TORCH_SGD = replace(SGD_RULE, make=partial(torch.optim.SGD, fused=True))
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, config: TrainingConfig, dividing: Callable[[Make], Make] | None = None
+) -> torch.optim.Optimizer:
     """Return the optimizer of a run.
+
+    ``dividing`` may divide its states among processes (``processes.sharding.zero_optimizer``).
 
     Matrices are decayed and vectors (biases, norms) are not; each group remembers its peak rate
     as ``peak_lr``, which schedules multiply. A module may give parameters of its own another rate:
@@ -186,7 +193,8 @@ def build_optimizer(model: nn.Module, config: TrainingConfig) -> torch.optim.Opt
         groups.append({"params": vectors, "weight_decay": 0.0, "lr": rate})
     groups = [group for group in groups if group["params"]]
     rule: Rule = OPTIMIZERS.load(config.optimizer)
-    optimizer = rule.make(groups, lr=config.learning_rate, **rule.settings(config))
+    make = rule.make if dividing is None else dividing(rule.make)
+    optimizer = make(groups, lr=config.learning_rate, **rule.settings(config))
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return optimizer
@@ -231,11 +239,11 @@ def clip_gradients(parameters: Iterable[nn.Parameter], largest_norm: float) -> f
         return 0.0
     # Not ``torch.dot``, though it takes half of the time: its sum depends on where in memory a
     # gradient stands, and a resumed run would end with other bits.
-    norms: list[Tensor] = [gradient.norm() for gradient in gradients]
+    norms: list[Tensor] = [gathered(gradient.norm()) for gradient in gradients]
     norm = float(torch.stack(norms).norm())
     if largest_norm and norm > largest_norm:
         for gradient in gradients:
-            gradient.mul_(largest_norm / norm)
+            own_part(gradient).mul_(largest_norm / norm)
     return norm
 
 
@@ -244,7 +252,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
         f"{names[parameter]}/{key}": value
-        for parameter, state in optimizer.state.items()
+        for parameter, state in local_part(optimizer).state.items()
         for key, value in state.items()
         if value is not None
     }
@@ -259,6 +267,8 @@ def restore_optimizer(
         TrainingError: if a parameter is not of this model, or of another shape.
     """
     parameters = dict(model.named_parameters())
+    own = local_part(optimizer)
+    moved = {parameter for group in own.param_groups for parameter in group["params"]}
     for name, tensor in tensors.items():
         parameter_name, _, key = name.rpartition("/")
         if parameter_name not in parameters:
@@ -269,7 +279,9 @@ def restore_optimizer(
                 f"the optimizer state {name} has shape {tuple(tensor.shape)}, its parameter "
                 f"{tuple(parameter.shape)}"
             )
+        if parameter not in moved and own is not optimizer:
+            continue  # another process moves it
         # Counters stay where torch's optimizers keep them: on the CPU, unless fused on a GPU.
         on_device = tensor.dim() > 0 or bool(optimizer.defaults.get("fused"))
         place = parameter.device if on_device else torch.device("cpu")
-        optimizer.state[parameter][key] = tensor.to(place).clone()
+        own.state[parameter][key] = like(tensor.to(place).clone(), parameter)

@@ -23,9 +23,10 @@ from tinylm.planning.flops import step_flops
 from tinylm.planning.limits import forward_bytes, refuse_step
 from tinylm.training.accumulation import accumulate_gradients
 from tinylm.training.allocator import keep_freed_memory
-from tinylm.training.optimizers import build_optimizer, clip_gradients
+from tinylm.training.optimizers import Make, build_optimizer, clip_gradients
 from tinylm.training.precision import autocast, resolve_device
-from tinylm.training.processes.group import ALONE, Processes
+from tinylm.training.processes.group import ALONE, Processes, telling_lost
+from tinylm.training.processes.parts import is_divided
 from tinylm.training.recompute import recomputing
 from tinylm.training.speed import refuse_compiling_of, resolve_speed
 from tinylm.training.task import Examples, Trained
@@ -84,16 +85,37 @@ class TrainingStep(Generic[Trained]):
         """All that the optimizer moves."""
         if beside is not None:
             self.trained = nn.ModuleDict({"model": model, "beside": beside.to(self.device)})
+        processes.agree(self.trained.state_dict().values())
+        divides = config.shard if processes.size > 1 else "nothing"
+        self.divides_layers = divides == "parameters"
+        """Whether a layer is run by all processes at once, so that each must run as many."""
+        dividing: Callable[[Make], Make] | None = None
+        if divides != "nothing":
+            from tinylm.training.processes.sharding import (
+                refuse_sharding,
+                shard_layers,
+                zero_optimizer,
+            )
+
+            refuse_sharding(model, config)
+            if self.divides_layers:
+                self.speed = replace(
+                    self.speed, quick=False, compile=False, optimizer=config.optimizer
+                )
+                shard_layers(self.model, self.device, processes.size)
+            else:
+                dividing = zero_optimizer
         self.install()
         self._loss = loss
         self._held = held
         self._run_layers = self._layer_runner()
         self._fitting: set[tuple[int, int]] = set()  # sizes of batches
         self.optimizer = build_optimizer(
-            self.trained, replace(config, optimizer=self.speed.optimizer)
+            self.trained, replace(config, optimizer=self.speed.optimizer), dividing
         )
         self.processes = processes
-        self._reduction = processes.reduction(self.trained.parameters())
+        whole = [each for each in self.trained.parameters() if not is_divided(each)]
+        self._reduction = processes.reduction(whole)
 
     def _layer_runner(self) -> LayerRunner | None:
         """Return how the layers are run; None: in turn."""
@@ -116,10 +138,15 @@ class TrainingStep(Generic[Trained]):
         ):
             return self._loss(self.model, batch)
 
-    def backward(self, batches: Sequence[Examples]) -> Gradients:
+    def backward(self, batches: Sequence[Examples], idle: Sequence[Examples] = ()) -> Gradients:
         """Leave in ``.grad`` the clipped gradient of the mean loss over all targets.
 
         Of all processes that take the step together, each of which may give other batches, or none.
+
+        Args:
+            batches: of this process.
+            idle: batches that are run and do not count, where a process has none of its own while
+                others run divided layers.
 
         Raises:
             ConfigError: if a batch needs more memory than there is.
@@ -127,10 +154,14 @@ class TrainingStep(Generic[Trained]):
         self._refuse_too_large(batches)
         self.model.train()
         self.optimizer.zero_grad(set_to_none=True)
-        self._reduction.begin(sum(batch.num_targets > 0 for batch in batches))
-        loss, num_targets = accumulate_gradients(
-            self.loss, [batch.to(self.device) for batch in batches], self.processes.sum
-        )
+        self._reduction.begin(sum(batch.num_targets > 0 for batch in [*batches, *idle]))
+        with telling_lost():
+            loss, num_targets = accumulate_gradients(
+                self.loss,
+                [batch.to(self.device) for batch in batches],
+                self.processes.sum,
+                [batch.to(self.device) for batch in idle],
+            )
         self._reduction.finish()
         mask_gradients(self.model)  # before their norm is measured
         norm = clip_gradients(self.trained.parameters(), self.config.gradient_clip)
@@ -163,7 +194,8 @@ class TrainingStep(Generic[Trained]):
 
     def update(self) -> None:
         """Move the weights along the gradient; those that a mask holds stay 0."""
-        self.optimizer.step()
+        with telling_lost():
+            self.optimizer.step()
         # torch's fused optimizers do not count the change, and what is made of the weights and
         # kept, such as a copy for decoding, would stay as it is.
         increment_version(self.trained.parameters())

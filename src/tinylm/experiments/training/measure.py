@@ -54,7 +54,8 @@ from tinylm.perplexity import perplexity
 from tinylm.tasks.language_modelling import LanguageModelling
 from tinylm.training.commands import Commands, lower
 from tinylm.training.events import Listener, Outcome
-from tinylm.training.loop import Trainer, steps_per_epoch, total_steps
+from tinylm.training.lengths import steps_per_epoch, total_steps
+from tinylm.training.loop import Trainer
 from tinylm.training.processes.joining import refuse_disagreement
 from tinylm.training.snapshots import Snapshots, snapshot_steps
 from tinylm.training.tracking import TrackedListener, Tracker, read_metrics
@@ -205,17 +206,18 @@ def _train(
     }
     commands = context.commands or _commands(context)
     # All is asked for that could be refused before anything is written.
+    if path is not None and state is not None:
+        _refuse_changed(context)
+        kept = load_checkpoint(path)
+        check_same_tokenizer(kept.tokenizer, data, path)
+        load_weights(model, kept.weights, path)
     with context.console.training() as listener:
         trainer = Trainer(
             *(model, task, config.training, checkpoints, listener, began, commands),
             begins_trained=course.has_start,
             processes=context.processes,
         )
-        if path is not None and state is not None:
-            _refuse_changed(context)
-            kept = load_checkpoint(path)
-            check_same_tokenizer(kept.tokenizer, data, path)
-            load_weights(model, kept.weights, path)
+        if state is not None:
             trainer.restore(state)
             if trainer.step == trainer.total_steps:
                 _refuse_without_steps(context, trainer.step)
