@@ -16,6 +16,7 @@ One process is :data:`ALONE`, whose sums are its own numbers: the loop is the sa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -28,6 +29,10 @@ from torch import Tensor, nn
 
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.training.processes.buckets import Buckets
+
+
+_LOST = re.compile(r"gloo/|nccl|socket|connection (closed|reset)|timed out", re.IGNORECASE)
+"""What torch's backends say where another process does not answer; gloo has no type for it."""
 
 
 class LostProcessError(TrainingError):
@@ -177,6 +182,8 @@ def telling_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and not _LOST.search(str(error)):
+            raise
         raise LostProcessError(
             "the connection to another process was lost: it has ended or cannot be reached "
             f"({str(error).splitlines()[0]})"

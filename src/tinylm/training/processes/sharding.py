@@ -61,6 +61,7 @@ def shard_layers(model: nn.Module, device: torch.device, size: int) -> None:
         fully_shard(layer, mesh=mesh, reshard_after_forward=True)
         assert isinstance(layer, FSDPModule)
         layer.set_gradient_divide_factor(1.0)
+        layer.set_force_sum_reduction_for_comms(True)  # gloo multiplies nothing on its way
 
 
 def zero_optimizer(make: Make) -> Make:
