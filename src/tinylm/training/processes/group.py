@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.training.processes.buckets import Buckets
 
-
 _LOST = re.compile(r"gloo/|nccl|socket|connection (closed|reset)|timed out", re.IGNORECASE)
 """What torch's backends say where another process does not answer; gloo has no type for it."""
 
