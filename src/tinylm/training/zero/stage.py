@@ -98,10 +98,11 @@ class Stage(ABC, Generic[Trained]):
         self._scale = 1.0
         self.buckets = buckets_of(model, collectives.ranks)
         self.trained = [bucket for bucket in self.buckets if bucket.trained]
-        self.masters = {bucket: self._keep(bucket) for bucket in self.buckets}
+        kept = {bucket: self._keep(bucket) for bucket in self.buckets}
+        self.masters = {bucket: kept[bucket] for bucket in self.trained}
         """What the optimizer moves of each bucket; without bfloat16 views of the bucket itself."""
         self.adam = Adam(
-            [{"params": [self.masters[bucket] for bucket in self.trained]}],
+            [{"params": list(self.masters.values())}],
             lr=settings.learning_rate,
             betas=settings.betas,
             eps=settings.eps,
@@ -136,7 +137,7 @@ class Stage(ABC, Generic[Trained]):
                 *(parameter.grad for parameter in self.model.parameters()),
                 *(each for bucket in self.buckets for each in (bucket.gradient, bucket.summed)),
             ],
-            "optimizer": [*(self.masters[bucket] for bucket in self.trained), *states],
+            "optimizer": [*self.masters.values(), *states],
         }
         return {
             name: [tensor for tensor in tensors if tensor is not None]
@@ -151,7 +152,7 @@ class Stage(ABC, Generic[Trained]):
                 takes part in all that is sent.
 
         Raises:
-            TrainingError: if ranks have not the same number of micro-batches, naming both, or a
+            TrainingError: if ranks have not the same number of micro-batches, naming two, or a
                 loss is the sum of another number of targets than its batch has.
         """
         self.meter.begin()
@@ -174,12 +175,12 @@ class Stage(ABC, Generic[Trained]):
         """Return the targets of all ranks."""
         own = torch.tensor([sum(batch.num_targets for batch in batches), len(batches)])
         every = self._gathered(own)
-        for rank, number in enumerate(every[:, 1].tolist()):
-            if number != len(batches):
+        counts = every[:, 1].tolist()
+        for rank, number in enumerate(counts):
+            if number != counts[0]:
                 raise TrainingError(
-                    f"rank {rank} has {number} micro-batches in this step and rank "
-                    f"{self.collectives.rank} has {len(batches)}: give every rank as many, of "
-                    "which some may have no target"
+                    f"micro-batches in this step: rank {rank} has {number} and rank 0 has "
+                    f"{counts[0]}; give every rank as many, of which some may have no target"
                 )
         return int(every[:, 0].sum())
 
@@ -242,8 +243,7 @@ class Stage(ABC, Generic[Trained]):
         """Move the parameters along the gradient, and drop it; without any target, do nothing."""
         if self._num_targets == 0:
             return
-        for bucket in self.trained:
-            master = self.masters[bucket]
+        for bucket, master in self.masters.items():
             assert bucket.summed is not None
             # The gradient in the optimizer's own format is there for one bucket at a time: a step
             # of Adam moves what has a gradient.
@@ -267,8 +267,7 @@ class Stage(ABC, Generic[Trained]):
             what: ``parameters``, as the optimizer has them, or its ``exp_avg`` or ``exp_avg_sq``.
         """
         made: dict[str, Tensor] = {}
-        for bucket in self.trained:
-            master = self.masters[bucket]
+        for bucket, master in self.masters.items():
             own = master if what == "parameters" else self.adam.state[master][what]
             flat = own.new_empty(bucket.size)
             self.assemble(flat, own)
