@@ -98,19 +98,20 @@ def test_traffic_is_that_of_the_operations(
     size, frozen = ranks * part, ranks * frozen_part
     ring, of_frozen = sent_in_a_ring(ranks, size), sent_in_a_ring(ranks, frozen)
     operations = {
-        0: 2 * ring,  # one all-reduce
-        1: ring + ring,  # a reduce-scatter of gradients, an all-gather of parameters
-        2: micro_batches * ring + ring,
-        3: micro_batches * (ring + 2 * (ring + of_frozen)),
+        0: (2 * ring, 0),  # one all-reduce
+        1: (ring, ring),  # a reduce-scatter of gradients, an all-gather of parameters
+        2: (micro_batches * ring, ring),
+        3: (micro_batches * ring, 2 * micro_batches * (ring + of_frozen)),
     }
-    for stage, numbers in operations.items():
+    for stage, (gradients, parameters) in operations.items():
         planned = zero_numbers(stage, ranks, size, micro_batches, frozen)
-        assert planned == pytest.approx(numbers, rel=1e-12)
+        assert planned.gradients == pytest.approx(gradients, rel=1e-12)
+        assert planned.parameters == pytest.approx(parameters, rel=1e-12)
 
 
 def test_one_micro_batch_sends_two_two_two_three() -> None:
-    assert [zero_numbers(stage, 4, 1.0) * 4 / 3 for stage in STAGES] == [2, 2, 2, 3]
-    assert [zero_numbers(stage, 4, 1.0, 5) * 4 / 3 for stage in STAGES] == [2, 2, 6, 15]
+    assert [zero_numbers(stage, 4, 1.0).total * 4 / 3 for stage in STAGES] == [2, 2, 2, 3]
+    assert [zero_numbers(stage, 4, 1.0, 5).total * 4 / 3 for stage in STAGES] == [2, 2, 6, 15]
 
 
 @given(

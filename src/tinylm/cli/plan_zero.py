@@ -97,7 +97,7 @@ def _plan(
     form, stages = FORMATS[precision], []
     for stage in STAGES:
         held = zero_bytes(stage, gpus, parameters, precision, frozen)
-        numbers = zero_numbers(stage, gpus, parameters, micro_batches, frozen)
+        numbers = zero_numbers(stage, gpus, parameters, micro_batches, frozen).total
         stages.append(
             {
                 "stage": stage,

@@ -88,9 +88,23 @@ def zero_bytes(
     )
 
 
+@dataclass(frozen=True)
+class SentNumbers:
+    """What a rank sends in a step, in numbers."""
+
+    gradients: float
+    """Of all that stage 0 sends, too: the sum of the gradients, brought to every rank."""
+    parameters: float
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return self.gradients + self.parameters
+
+
 def zero_numbers(
     stage: int, ranks: int, parameters: float, micro_batches: int = 1, frozen: float = 0
-) -> float:
+) -> SentNumbers:
     """Return how many numbers each rank sends in a step, by the ring's collectives.
 
     An all-reduce is a reduce-scatter and an all-gather, each ``(N - 1) / N`` of the whole. Stage 2
@@ -104,13 +118,15 @@ def zero_numbers(
         micro_batches: k.
         frozen: parameters that are not trained: stage 3 gathers them, too.
     """
-    rounds = {
-        0: 2 * parameters,
-        1: 2 * parameters,
-        2: (micro_batches + 1) * parameters,
-        3: micro_batches * (3 * parameters + 2 * frozen),
-    }
-    return rounds[stage] * (ranks - 1) / ranks
+    of_gradients = {0: 2, 1: 1, 2: micro_batches, 3: micro_batches}[stage] * parameters
+    of_parameters = {
+        0: 0.0,
+        1: parameters,
+        2: parameters,
+        3: 2 * micro_batches * (parameters + frozen),
+    }[stage]
+    share = (ranks - 1) / ranks
+    return SentNumbers(of_gradients * share, of_parameters * share)
 
 
 def fewest_ranks(
