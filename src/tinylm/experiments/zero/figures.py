@@ -11,13 +11,15 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from tinylm.config import RunConfig
-from tinylm.experiments.zero.section import FORMATS, Row, planned_rows, values
+from tinylm.experiments.zero.section import FORMATS, Row, planned_rows, sending_rows, values
 from tinylm.report.drawing import COLOURS, MUTED, Drawn, new_figure, style
 from tinylm.report.formatting import plural
 
 _WIDTH = 0.38
 """Of a bar; two stand at each stage."""
 _HATCH = "/////"
+_PARTS = dict(zip(("parameters", "gradients", "optimizer"), COLOURS, strict=False))
+"""Part -> its colour, in both figures."""
 
 
 def memory_figure(result: Row) -> Figure:
@@ -50,7 +52,7 @@ def memory_figure(result: Row) -> Figure:
                 _bars(axes, some, "held", parts, result["parameters"])
         for axes in panels[-1]:
             axes.set_xlabel("stage")
-        _legend(figure, ("parameters", "gradients", "optimizer's states"))
+        _legend(figure, parts)
     return figure
 
 
@@ -60,7 +62,7 @@ def traffic_figure(result: Row) -> Figure | None:
     Args:
         result: of the experiment ``zero``.
     """
-    rows = [row for row in planned_rows(result) if row["ranks"] > 1]
+    rows = sending_rows(result)
     if not rows:
         return None
     every, counts = values(rows, "ranks"), values(rows, "micro_batches")
@@ -92,13 +94,13 @@ def _bars(
     """Draw a pair of bars for each stage, of their parts: measured, and hatched as planned."""
     for shift, kind in ((-0.5, "measured"), (0.5, "planned")):
         bottoms = [0.0] * len(rows)
-        for part, colour in zip(parts, COLOURS, strict=False):
+        for part in parts:
             sources = [row if kind == "measured" else row["planned"] for row in rows]
             heights = [source[what][part] / parameters for source in sources]
             places = [row["stage"] + shift * _WIDTH for row in rows]
-            looks: dict[str, Any] = {"color": colour}
+            looks: dict[str, Any] = {"color": _PARTS[part]}
             if kind == "planned":
-                looks = {"facecolor": "white", "edgecolor": colour, "hatch": _HATCH}
+                looks = {"facecolor": "white", "edgecolor": _PARTS[part], "hatch": _HATCH}
             axes.bar(places, heights, 0.9 * _WIDTH, bottoms, linewidth=0.6, **looks)
             bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
     axes.set_xticks([row["stage"] for row in rows])
@@ -106,8 +108,11 @@ def _bars(
     axes.grid(axis="y")
 
 
-def _legend(figure: Figure, names: Sequence[str]) -> None:
-    handles = [Patch(facecolor=c, label=n) for c, n in zip(COLOURS, names, strict=False)]
+def _legend(figure: Figure, parts: Sequence[str]) -> None:
+    handles = [
+        Patch(facecolor=_PARTS[part], label={"optimizer": "optimizer's states"}.get(part, part))
+        for part in parts
+    ]
     handles.append(Patch(facecolor=MUTED, label="filled: measured"))
     handles.append(
         Patch(facecolor="white", edgecolor=MUTED, hatch=_HATCH, label="hatched: planned")

@@ -39,14 +39,24 @@ def blocks(results: ReportInputs) -> list[Block]:
             batch=plural(result["batch_size"], "row"),
             context=plural(result["context_length"], "token"),
         ),
-        Paragraph(f"{memory_comment(result)} {most_comment(result)}"),
+        Paragraph(f"{memory_comment(result)} {most_comment(result)} {TEXT.line('to memory')}"),
         *_told(results, "memory"),
         _memory_table(result),
-        Paragraph(traffic_comment(result)),
-        *_told(results, "traffic"),
-        *_traffic_tables(result),
-        Paragraph(f"{difference_comment(result)} {bits_comment(result)}"),
+        *_traffic(results, result),
+        Paragraph(
+            f"{difference_comment(result)} {bits_comment(result)} {TEXT.line('to differences')}"
+        ),
         _difference_table(result),
+    ]
+
+
+def _traffic(results: ReportInputs, result: Row) -> list[Block]:
+    if not sending_rows(result):
+        return [Paragraph("One rank sends nothing.")]
+    return [
+        Paragraph(f"{traffic_comment(result)} {TEXT.line('to traffic')}"),
+        *_told(results, "traffic"),
+        _traffic_table(result),
     ]
 
 
@@ -68,6 +78,11 @@ def planned_rows(result: Row) -> list[Row]:
     """Return the rows in the formats that the formulas are of, bfloat16 first."""
     rows = [row for row in result["rows"] if "planned" in row]
     return sorted(rows, key=lambda row: list(FORMATS).index(row["precision"]))
+
+
+def sending_rows(result: Row) -> list[Row]:
+    """Return those of them in which something is planned to be sent."""
+    return [row for row in planned_rows(result) if row["ranks"] > 1]
 
 
 def _together(parts: Mapping[str, float]) -> float:
@@ -129,38 +144,35 @@ def most_comment(result: Row) -> str:
     rows = _at_once(result)
     widest, first = max(row["ranks"] for row in rows), rows[0]["precision"]
     own = [row for row in rows if (row["ranks"], row["precision"]) == (widest, first)]
-    more = [
-        f"{percent(_together(row['most']) / _together(row['held']) - 1, 0)} by stage {row['stage']}"
-        for row in own
-    ]
+    shares = {row["stage"]: _together(row["most"]) / _together(row["held"]) - 1 for row in own}
+    more = [f"{percent(share, 0)} by stage {stage}" for stage, share in shares.items() if share]
     return (
         "For a while within a step a rank holds more, because a bucket is gathered, or about to be "
-        f"summed, as a whole: with {plural(widest, 'rank')} in {FORMATS[first]} {listed(more)}. "
+        f"summed, as a whole: of {plural(widest, 'rank')} in {FORMATS[first]} {listed(more)}. "
         "A bucket, a layer or all that is in none, is much of so small a model."
     )
 
 
 def traffic_comment(result: Row) -> str:
     """Return how far traffic is from the formulas, and what micro-batches do to it."""
-    rows = [row for row in planned_rows(result) if row["ranks"] > 1]
-    if not rows:
-        return "One rank sends nothing."
+    rows = sending_rows(result)
     text = (
         f"What is sent is at most {percent(_furthest(rows, 'sent'), 3)} above the formulas: the "
         f"zeros in the buckets are sent, too; {_counted(rows, 'sent', 'number')}"
     )
     widest, first = rows[-1]["ranks"], rows[0]["precision"]
     own = [row for row in rows if (row["ranks"], row["precision"]) == (widest, first)]
-    fewest, *_, most = sorted(values(own, "micro_batches") * 2)
+    counts = values(own, "micro_batches")
+    fewest, most = min(counts), max(counts)
     if fewest == most:
         return text
     sent = {(row["micro_batches"], row["stage"]): _together(row["sent"]) for row in own}
     times = [
-        f"stage {stage} {significant(sent[most, stage] / sent[fewest, stage])} times"
+        f"{significant(sent[most, stage] / sent[fewest, stage])} times as much by stage {stage}"
         for stage in values(own, "stage")
     ]
     micro_batches = plural(most, "micro-batch", "micro-batches")
-    return f"{text} With {micro_batches} a step, beside {fewest}, {listed(times)} as much is sent."
+    return f"{text} With {micro_batches} a step in place of {fewest}, {listed(times)} is sent."
 
 
 def difference_comment(result: Row) -> str:
@@ -192,9 +204,9 @@ def bits_comment(result: Row) -> str:
         rows = [row for row in result["rows"] if row["micro_batches"] == micro_batches]
         many = plural(micro_batches, "micro-batch", "micro-batches")
         alike = [listed([str(each) for each in group]) for group in _alike(rows) if len(group) > 1]
-        stages = " the same as each other, and likewise ".join(f"stages {each}" for each in alike)
-        said.append(f"with {many} a step {stages or 'no two stages'}")
-    return f"The same bits are in the end those of {'; '.join(said)}."
+        stages = ", and so do ".join(f"stages {group}" for group in alike) or "no two stages"
+        said.append(f"With {many} a step {stages} end with the same bits.")
+    return " ".join(said)
 
 
 def _alike(rows: Sequence[Row]) -> list[list[int]]:
@@ -224,9 +236,7 @@ def _memory_table(result: Row) -> Table:
                 sums = (row["held"], row["planned"]["held"], row["most"])
                 line += [count(_together(parts)) for parts in sums]
             lines.append(tuple(line))
-    titles = [
-        f"{FORMATS[each]}: {name}" for each in formats for name in ("held", "planned", "most")
-    ]
+    titles = [f"{each}: {name}" for each in formats for name in ("held", "planned", "most")]
     return Table(
         "tab:zero-memory",
         TEXT.line("table of memory"),
@@ -237,10 +247,8 @@ def _memory_table(result: Row) -> Table:
     )
 
 
-def _traffic_tables(result: Row) -> list[Block]:
-    rows = [row for row in planned_rows(result) if row["ranks"] > 1]
-    if not rows:
-        return []
+def _traffic_table(result: Row) -> Table:
+    rows = sending_rows(result)
     first = [row for row in rows if row["precision"] == rows[0]["precision"]]
     counts = values(first, "micro_batches")
     by = {(row["ranks"], row["stage"], row["micro_batches"]): row for row in first}
@@ -251,16 +259,14 @@ def _traffic_tables(result: Row) -> list[Block]:
             sums = [parts for row in own for parts in (row["sent"], row["planned"]["sent"])]
             lines.append((count(ranks), str(stage), *(count(_together(parts)) for parts in sums)))
     titles = [f"$k = {number}$: {name}" for number in counts for name in ("sent", "planned")]
-    return [
-        Table(
-            "tab:zero-traffic",
-            TEXT.line("table of traffic"),
-            ("$N$", "Stage", *titles),
-            tuple(lines),
-            "r" * (2 + len(titles)),
-            TEXT.line("table of traffic, note"),
-        )
-    ]
+    return Table(
+        "tab:zero-traffic",
+        TEXT.line("table of traffic"),
+        ("$N$", "Stage", *titles),
+        tuple(lines),
+        "r" * (2 + len(titles)),
+        TEXT.line("table of traffic, note"),
+    )
 
 
 def _difference_table(result: Row) -> Table:

@@ -23,7 +23,7 @@ class ZeroExperiment:
     """Of a step, on each rank; what is sent depends on it."""
     batch_size: PositiveInt = 2
     """Rows of a micro-batch; how many of their tokens are targets differs from rank to rank."""
-    steps: Annotated[PositiveInt, Field(ge=2)] = 4
+    steps: Annotated[PositiveInt, Field(ge=2)] = 3
     """Optimizer steps; what is held and sent is that of the last."""
     learning_rate: PositiveFloat = 1e-3
     """Of Adam, constant."""
