@@ -96,10 +96,12 @@ def _at_once(result: Row) -> list[Row]:
     return [row for row in rows if row["micro_batches"] == fewest]
 
 
-def _furthest(rows: Sequence[Row], what: str) -> float:
-    """Return by which share a measured sum is above the planned one, at the most."""
+def _furthest(rows: Sequence[Row], what: str) -> str:
+    """Return by how much a measured sum is above the planned one at the most, in per cent."""
     pairs = [(_together(row[what]), _together(row["planned"][what])) for row in rows]
-    return max((measured / planned - 1 for measured, planned in pairs if planned), default=0.0)
+    return (
+        f"{significant(100 * max(measured / planned - 1 for measured, planned in pairs), 2)}\u202f%"
+    )
 
 
 def _unexplained(rows: Sequence[Row], what: str) -> int:
@@ -124,7 +126,7 @@ def memory_comment(result: Row) -> str:
     rows = planned_rows(result)
     widest = max(rows, key=lambda row: row["ranks"])
     text = (
-        f"What is held is at most {percent(_furthest(rows, 'held'), 3)} above the formulas. They "
+        f"What is held is at most {_furthest(rows, 'held')} above the formulas. They "
         f"leave out the zeros in the buckets, {plural(widest['padding'], 'number')} in "
         f"{plural(widest['buckets'], 'bucket')} for {plural(widest['ranks'], 'rank')}, and 4 bytes "
         f"with which Adam counts the steps of a bucket; {_counted(rows, 'held', 'byte')}"
@@ -157,7 +159,7 @@ def traffic_comment(result: Row) -> str:
     """Return how far traffic is from the formulas, and what micro-batches do to it."""
     rows = sending_rows(result)
     text = (
-        f"What is sent is at most {percent(_furthest(rows, 'sent'), 3)} above the formulas: the "
+        f"What is sent is at most {_furthest(rows, 'sent')} above the formulas: the "
         f"zeros in the buckets are sent, too; {_counted(rows, 'sent', 'number')}"
     )
     widest, first = rows[-1]["ranks"], rows[0]["precision"]
@@ -203,9 +205,11 @@ def bits_comment(result: Row) -> str:
     for micro_batches in values(result["rows"], "micro_batches"):
         rows = [row for row in result["rows"] if row["micro_batches"] == micro_batches]
         many = plural(micro_batches, "micro-batch", "micro-batches")
-        alike = [listed([str(each) for each in group]) for group in _alike(rows) if len(group) > 1]
-        stages = ", and so do ".join(f"stages {group}" for group in alike) or "no two stages"
-        said.append(f"With {many} a step {stages} end with the same bits.")
+        groups = [group for group in _alike(rows) if len(group) > 1]
+        named = [f"stages {listed([str(each) for each in group])}" for group in groups]
+        first, *others = named or ["no two stages"]
+        rest = "".join(f", and so do {group}" for group in others)
+        said.append(f"With {many} a step {first} end with the same bits{rest}.")
     return " ".join(said)
 
 
