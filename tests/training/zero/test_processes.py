@@ -52,10 +52,10 @@ def test_a_rank_that_fails_is_named_and_the_others_are_ended(
     how: str, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(TrainingError) as error:
-        run_ranks(fail, 3, (str(tmp_path), how), seconds=100)
+        run_ranks(fail, 2, (str(tmp_path), how), seconds=100)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
-    assert not any(map(is_alive, pids(tmp_path, 3)))
+    assert not any(map(is_alive, pids(tmp_path, 2)))
 
 
 def test_ranks_with_unequal_micro_batches_are_told_so() -> None:

@@ -40,7 +40,12 @@ def blocks(results: ReportInputs) -> list[Block]:
             context=plural(result["context_length"], "token"),
         ),
         Paragraph(f"{memory_comment(result)} {most_comment(result)} {TEXT.line('to memory')}"),
-        *_told(results, "memory"),
+        *results.told_figure(
+            "zero-memory",
+            TEXT.line("before the figure of memory"),
+            TEXT.line("figure of memory"),
+            TEXT.line("figure of memory, without seeing it"),
+        ),
         _memory_table(result),
         *_traffic(results, result),
         Paragraph(
@@ -52,21 +57,17 @@ def blocks(results: ReportInputs) -> list[Block]:
 
 def _traffic(results: ReportInputs, result: Row) -> list[Block]:
     if not sending_rows(result):
-        return [Paragraph("One rank sends nothing.")]
+        return TEXT.blocks("one rank")
     return [
         Paragraph(f"{traffic_comment(result)} {TEXT.line('to traffic')}"),
-        *_told(results, "traffic"),
+        *results.told_figure(
+            "zero-traffic",
+            TEXT.line("before the figure of traffic"),
+            TEXT.line("figure of traffic"),
+            TEXT.line("figure of traffic, without seeing it"),
+        ),
         _traffic_table(result),
     ]
-
-
-def _told(results: ReportInputs, what: str) -> list[Block]:
-    return results.told_figure(
-        f"zero-{what}",
-        TEXT.line(f"before the figure of {what}"),
-        TEXT.line(f"figure of {what}"),
-        TEXT.line(f"figure of {what}, without seeing it"),
-    )
 
 
 def values(rows: Sequence[Row], key: str) -> list[Any]:

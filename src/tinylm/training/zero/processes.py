@@ -80,7 +80,8 @@ def _wait(processes: Sequence[BaseProcess], folder: Path, seconds: float) -> Non
         over = {rank: each for rank, each in running.items() if not each.is_alive()}
         failed = {rank: each.exitcode for rank, each in over.items() if each.exitcode}
         if failed:
-            raise TrainingError(_first_failure(failed, folder))
+            others = "; the other ranks were ended, too" if len(processes) > 1 else ""
+            raise TrainingError(_first_failure(failed, folder) + others)
         running = {rank: each for rank, each in running.items() if rank not in over}
         if running and time.monotonic() >= end:
             raise TrainingError(
@@ -96,20 +97,18 @@ def _named(ranks: Collection[int]) -> str:
 
 def _first_failure(failed: Mapping[int, int | None], folder: Path) -> str:
     """Return the message for ranks that failed, of their exit codes: of the first of them alone."""
-    for rank, code in failed.items():
-        if code is not None and code < 0:
-            name = signal.Signals(-code).name
-            return f"rank {rank} was ended by {name}; the other ranks were ended, too"
     told = {
         rank: read_json(_failure(folder, rank), dict[str, Any], TrainingError)
         for rank in failed
         if _failure(folder, rank).exists()
     }
-    if not told:
-        rank, code = next(iter(failed.items()))
-        return f"rank {rank} ended with exit status {code}; the other ranks were ended, too"
+    for rank, code in failed.items():
+        if rank not in told and code is not None:  # it had no time to say why: the others follow
+            if code < 0:
+                return f"rank {rank} was ended by {signal.Signals(-code).name}"
+            return f"rank {rank} ended with exit status {code}"
     rank = min(told, key=lambda each: float(told[each]["time"]))
-    return f"rank {rank} failed: {told[rank]['problem']}; the other ranks were ended, too"
+    return f"rank {rank} failed: {told[rank]['problem']}"
 
 
 def _result(folder: Path, rank: int) -> Path:
