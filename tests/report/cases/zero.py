@@ -75,7 +75,8 @@ CASES = [
         (None, "What is sent is at most 0.00036\u202f% above the formulas: the zeros in the "
          "buckets are sent, too; with these the formulas give all 16 rows, number for number. "
          "With 3 micro-batches a step in place of 1, 1.00 times as much by stage 0, 1.00 times as "
-         "much by stage 1, 2.00 times as much by stage 2 and 3.00 times as much by stage 3 is sent."),
+         "much by stage 1, 2.00 times as much by stage 2 and 3.00 times as much by stage 3 is "
+         "sent."),
         (more("sent", 1), "are sent, too; also with these 1 of 16 rows differ from the formulas."),
         (ONCE, "give all 8 rows, number for number. tab:zero-traffic lists", "in place of"),
         (only(ranks=1), "One rank sends nothing.", "tab:zero-traffic"),

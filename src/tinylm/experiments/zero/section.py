@@ -39,7 +39,7 @@ def blocks(results: ReportInputs) -> list[Block]:
             batch=plural(result["batch_size"], "row"),
             context=plural(result["context_length"], "token"),
         ),
-        Paragraph(f"{memory_comment(result)} {most_comment(result)} {TEXT.line('to memory')}"),
+        _paragraph(memory_comment(result), most_comment(result), TEXT.line("to memory")),
         *results.told_figure(
             "zero-memory",
             TEXT.line("before the figure of memory"),
@@ -48,18 +48,20 @@ def blocks(results: ReportInputs) -> list[Block]:
         ),
         _memory_table(result),
         *_traffic(results, result),
-        Paragraph(
-            f"{difference_comment(result)} {bits_comment(result)} {TEXT.line('to differences')}"
-        ),
+        _paragraph(difference_comment(result), bits_comment(result), TEXT.line("to differences")),
         _difference_table(result),
     ]
+
+
+def _paragraph(*sentences: str) -> Paragraph:
+    return Paragraph(" ".join(sentences))
 
 
 def _traffic(results: ReportInputs, result: Row) -> list[Block]:
     if not sending_rows(result):
         return TEXT.blocks("one rank")
     return [
-        Paragraph(f"{traffic_comment(result)} {TEXT.line('to traffic')}"),
+        _paragraph(traffic_comment(result), TEXT.line("to traffic")),
         *results.told_figure(
             "zero-traffic",
             TEXT.line("before the figure of traffic"),
