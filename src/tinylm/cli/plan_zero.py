@@ -45,9 +45,9 @@ def zero(
     """
     from tinylm.errors import ConfigError
 
-    frozen, told = 0, None
+    frozen, notice = 0, None
     if parameters is None:
-        parameters, frozen, steps, told = _of_configuration(preset, config, override)
+        parameters, frozen, steps, notice = _of_configuration(preset, config, override)
         micro_batches = micro_batches or steps
     elif preset is not None or config is not None or override:
         raise ConfigError(
@@ -60,7 +60,7 @@ def zero(
     if as_json:
         say_json(result)
     else:
-        _print_tables(result, told)
+        _print_tables(result, notice)
 
 
 def _of_configuration(
@@ -73,10 +73,10 @@ def _of_configuration(
     model = sized_model(wanted)
     counts = parameter_counts(model)
     frozen = 0 if wanted.vectors.trainable else counts["embedding"]
-    told = (
+    notice = (
         assumed_vocabulary(model.resolved_vocab_size) if wanted.model.vocab_size is None else None
     )
-    return counts["total"] - frozen, frozen, wanted.training.accumulation_steps, told
+    return counts["total"] - frozen, frozen, wanted.training.accumulation_steps, notice
 
 
 def _plan(
@@ -119,7 +119,7 @@ def _plan(
     }
 
 
-def _print_tables(result: dict[str, Any], told: str | None) -> None:
+def _print_tables(result: dict[str, Any], notice: str | None) -> None:
     from rich.table import Table
 
     from tinylm.cli.console import Terminal
@@ -149,8 +149,8 @@ def _print_tables(result: dict[str, Any], told: str | None) -> None:
         fewest = [row["fewest_gpus"][str(size)] for row in result["stages"]]
         cards.add_row(f"{size} GB ({names})", *(_fits(number, gpus) for number in fewest))
     terminal.print(cards)
-    if told:
-        terminal.print(told)
+    if notice:
+        terminal.print(notice)
 
 
 def _fits(fewest: int | None, gpus: int) -> str:

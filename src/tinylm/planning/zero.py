@@ -141,10 +141,10 @@ def fewest_ranks(
         precision: a name of ``FORMATS``.
         frozen: parameters that are not trained.
     """
-    one = zero_bytes(stage, 1, parameters, precision, frozen).total
-    if one <= capacity:
+    whole = zero_bytes(stage, 1, parameters, precision, frozen).total
+    if whole <= capacity:
         return 1
     # Bytes are a + b / N: b is what a second rank halves.
-    shared = 2 * (one - zero_bytes(stage, 2, parameters, precision, frozen).total)
-    left = capacity - (one - shared)
+    shared = 2 * (whole - zero_bytes(stage, 2, parameters, precision, frozen).total)
+    left = capacity - (whole - shared)
     return math.ceil(shared / left) if shared > 0 and left > 0 else None

@@ -54,8 +54,8 @@ def run_ranks(
         folder = Path(name)
         try:
             for rank in range(ranks):
-                told = (rank, ranks, folder, seconds, work, tuple(arguments))
-                processes.append(spawning.Process(target=_rank, args=told, daemon=True))
+                own = (rank, ranks, folder, seconds, work, tuple(arguments))
+                processes.append(spawning.Process(target=_rank, args=own, daemon=True))
                 processes[-1].start()
             _wait(processes, folder, seconds)
         finally:
@@ -97,18 +97,18 @@ def _named(ranks: Collection[int]) -> str:
 
 def _first_failure(failed: Mapping[int, int | None], folder: Path) -> str:
     """Return the message for ranks that failed, of their exit codes: of the first of them alone."""
-    told = {
+    reasons = {
         rank: read_json(_failure(folder, rank), dict[str, Any], TrainingError)
         for rank in failed
         if _failure(folder, rank).exists()
     }
     for rank, code in failed.items():
-        if rank not in told and code is not None:  # it had no time to say why: the others follow
+        if rank not in reasons and code is not None:  # it could not say why; the others followed
             if code < 0:
                 return f"rank {rank} was ended by {signal.Signals(-code).name}"
             return f"rank {rank} ended with exit status {code}"
-    rank = min(told, key=lambda each: float(told[each]["time"]))
-    return f"rank {rank} failed: {told[rank]['problem']}"
+    rank = min(reasons, key=lambda each: float(reasons[each]["time"]))
+    return f"rank {rank} failed: {reasons[rank]['problem']}"
 
 
 def _result(folder: Path, rank: int) -> Path:
