@@ -18,8 +18,12 @@ from tinylm.report.formatting import plural
 _WIDTH = 0.38
 """Of a bar; two stand at each stage."""
 _HATCH = "/////"
-_PARTS = dict(zip(("parameters", "gradients", "optimizer"), COLOURS, strict=False))
-"""Part -> its colour, in both figures."""
+_LOOKS = {
+    "parameters": ("parameters", COLOURS[0]),
+    "gradients": ("gradients", COLOURS[1]),
+    "optimizer": ("optimizer's states", COLOURS[2]),
+}
+"""Part -> what it is called and its colour, in both figures."""
 
 
 def memory_figure(result: Row) -> Figure:
@@ -31,11 +35,6 @@ def memory_figure(result: Row) -> Figure:
     rows = planned_rows(result)
     formats, every = values(rows, "precision"), values(rows, "ranks")
     first = rows[0]["micro_batches"]
-    parts = {
-        "parameters": "parameters",
-        "gradients": "gradients",
-        "optimizer": "optimizer's states",
-    }
     with style():
         figure = new_figure(height_cm=1.8 + 4.2 * len(formats))
         panels = figure.subplots(len(formats), len(every), sharex=True, sharey=True, squeeze=False)
@@ -49,10 +48,10 @@ def memory_figure(result: Row) -> Figure:
                     if (row["precision"], row["ranks"]) == (precision, ranks)
                     and row["micro_batches"] == first
                 ]
-                _bars(axes, some, "held", parts, result["parameters"])
+                _bars(axes, some, "held", tuple(_LOOKS), result["parameters"])
         for axes in panels[-1]:
             axes.set_xlabel("stage")
-        _legend(figure, parts)
+        _legend(figure, tuple(_LOOKS))
     return figure
 
 
@@ -98,9 +97,10 @@ def _bars(
             sources = [row if kind == "measured" else row["planned"] for row in rows]
             heights = [source[what][part] / parameters for source in sources]
             places = [row["stage"] + shift * _WIDTH for row in rows]
-            looks: dict[str, Any] = {"color": _PARTS[part]}
+            _, colour = _LOOKS[part]
+            looks: dict[str, Any] = {"color": colour}
             if kind == "planned":
-                looks = {"facecolor": "white", "edgecolor": _PARTS[part], "hatch": _HATCH}
+                looks = {"facecolor": "white", "edgecolor": colour, "hatch": _HATCH}
             axes.bar(places, heights, 0.9 * _WIDTH, bottoms, linewidth=0.6, **looks)
             bottoms = [bottom + height for bottom, height in zip(bottoms, heights, strict=True)]
     axes.set_xticks([row["stage"] for row in rows])
@@ -109,10 +109,8 @@ def _bars(
 
 
 def _legend(figure: Figure, parts: Sequence[str]) -> None:
-    handles = [
-        Patch(facecolor=_PARTS[part], label={"optimizer": "optimizer's states"}.get(part, part))
-        for part in parts
-    ]
+    looks = [_LOOKS[part] for part in parts]
+    handles = [Patch(facecolor=colour, label=name) for name, colour in looks]
     handles.append(Patch(facecolor=MUTED, label="filled: measured"))
     handles.append(
         Patch(facecolor="white", edgecolor=MUTED, hatch=_HATCH, label="hatched: planned")

@@ -17,10 +17,10 @@ MicroBatches = Annotated[PositiveInt, Field(le=64)]
 class ZeroExperiment:
     """A small decoder, trained on random tokens by every stage of ZeRO."""
 
-    ranks: Annotated[tuple[Ranks, ...], Field(min_length=1)] = (1, 2, 4)
-    """Processes that share its states out; 16 at most."""
-    micro_batches: Annotated[tuple[MicroBatches, ...], Field(min_length=1)] = (1, 3)
-    """Of a step, on each rank; what is sent depends on it."""
+    ranks: Annotated[tuple[Ranks, ...], Field(min_length=1, max_length=4)] = (1, 2, 4)
+    """Processes that share its states out: up to four numbers, each 16 at most."""
+    micro_batches: Annotated[tuple[MicroBatches, ...], Field(min_length=1, max_length=4)] = (1, 3)
+    """Of a step, on each rank: up to four numbers; what is sent depends on them."""
     batch_size: PositiveInt = 2
     """Rows of a micro-batch; how many of their tokens are targets differs from rank to rank."""
     steps: Annotated[PositiveInt, Field(ge=2)] = 3
