@@ -38,6 +38,14 @@ def test_seven_billion_parameters_on_eight_gpus(plan: Command) -> None:
     assert cells(out, "141 GB")[1:] == ["yes"] * 4
 
 
+def test_the_document_shows_what_is_printed(plan: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs/zero.md").read_text("utf-8")
+    monkeypatch.setenv("COLUMNS", "80")
+    out = plan("--parameters", "7e9", "--gpus", 8)[1]
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert "\n".join(["```", *lines, "```"]) in text
+
+
 def test_the_worked_example_of_the_paper(plan: Command) -> None:
     planned = json.loads(plan("--parameters", "7.5e9", "--gpus", 64, "--json")[1])
     totals = [row["bytes"]["total"] / 1e9 for row in planned["stages"]]

@@ -20,7 +20,7 @@ from tinylm.planning import limits
 from tinylm.training.zero.collectives import Collectives
 
 SETTINGS = ZeroExperiment(
-    ranks=(2, 1, 2), micro_batches=(1, 2), batch_size=1, steps=2, num_layers=1, hidden_size=8,
+    ranks=(2, 1, 2), micro_batches=(2, 1, 2), batch_size=1, steps=2, num_layers=1, hidden_size=8,
     num_heads=2, vocab_size=21, context_length=6,
 )  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_the_figures_are_in_order(result: dict[str, Any]) -> None:
 def test_bars_are_as_high_as_what_is_held(result: dict[str, Any]) -> None:
     figure = dict(draw(result, load_config(overrides=[])))["zero-memory"]
     panel = figure.axes[1]
-    assert panel.get_title(loc="left") == "bfloat16, 2 ranks"
+    assert panel.get_title(loc="left") == "bfloat16, N = 2"
     tops = sorted({round(bar.get_y() + bar.get_height(), 1) for bar in panel.patches})
     assert {8.0, 9.0, 10.0, 16.0} <= set(tops)
 

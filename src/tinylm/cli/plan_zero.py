@@ -135,7 +135,7 @@ def _print_tables(result: dict[str, Any], notice: str | None) -> None:
         title_justify="left",
     )
     table.add_column("stage: in parts", no_wrap=True)
-    for name in ("parameters", "gradients", "states", "a GPU", "sent a step"):
+    for name in ("parameters", "gradients", "states", "a GPU", "sent"):
         table.add_column(name, justify="right", no_wrap=True)
     for row, parts in zip(result["stages"], _IN_PARTS, strict=True):
         sizes = [*row["bytes"].values(), row["sent"]["bytes"]]

@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 from tinylm.config import RunConfig
 from tinylm.experiments.zero.section import FORMATS, Row, planned_rows, sending_rows, values
 from tinylm.report.drawing import COLOURS, MUTED, Drawn, new_figure, style
-from tinylm.report.formatting import plural
 
 _WIDTH = 0.38
 """Of a bar; two stand at each stage."""
@@ -41,7 +40,7 @@ def memory_figure(result: Row) -> Figure:
         for line, precision in zip(panels, formats, strict=True):
             line[0].set_ylabel("bytes a parameter")
             for axes, ranks in zip(line, every, strict=True):
-                axes.set_title(f"{FORMATS[precision]}, {plural(ranks, 'rank')}")
+                axes.set_title(f"{FORMATS[precision]}, N = {ranks}")
                 some = [
                     row
                     for row in rows
@@ -72,8 +71,7 @@ def traffic_figure(result: Row) -> Figure | None:
         for line, count in zip(panels, counts, strict=True):
             line[0].set_ylabel("numbers a parameter")
             for axes, ranks in zip(line, every, strict=True):
-                micro_batches = plural(count, "micro-batch", "micro-batches")
-                axes.set_title(f"{plural(ranks, 'rank')}, {micro_batches} a step")
+                axes.set_title(f"N = {ranks}, k = {count}")
                 some = [
                     row
                     for row in rows

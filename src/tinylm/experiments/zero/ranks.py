@@ -52,7 +52,7 @@ def work(collectives: Collectives, settings: ZeroExperiment) -> list[Row]:
     """
     rows: list[Row] = []
     for precision in FORMATS:
-        for micro_batches in settings.micro_batches:
+        for micro_batches in sorted(set(settings.micro_batches)):
             how = (settings, precision, micro_batches)
             alone = None
             if collectives.rank == 0:

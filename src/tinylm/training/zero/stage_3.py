@@ -38,7 +38,8 @@ from tinylm.training.zero.stage_2 import Stage2
 class Stage3(Stage2[Trained]):
     """The optimizer's states, the gradients and the parameters in parts.
 
-    Outside of a step the parameters of the model are empty; ``whole`` returns them.
+    Outside of a step the parameters of the model are empty; ``whole`` returns them. Its layers are
+    run by ``run_layers``, in the place of a ``layer_runner`` of its own.
     """
 
     number = 3
