@@ -157,6 +157,20 @@ def test_stage_3_has_one_layer_at_a_time_and_then_nothing(
 
 
 @pytest.mark.parametrize("ranks", RANKS)
+def test_stage_2_has_the_gradients_of_one_layer_at_a_time(
+    said: dict[int, list[Said]], ranks: int
+) -> None:
+    for rank in said[ranks]:
+        for stage in ("2", "3"):
+            row = rank["measured"]["accumulated, fp64"][stage]
+            # What is in no layer has some of its gradients from the beginning of the pass on.
+            rest = sum(size for _, size, of_layer, _ in row["sizes"] if not of_layer)
+            layer = max(size for _, size, of_layer, _ in row["sizes"] if of_layer)
+            own = sum(size for _, size, *_ in row["sizes"]) / ranks
+            assert row["most"]["gradients"] <= 8 * (own + rest + layer + layer / ranks)
+
+
+@pytest.mark.parametrize("ranks", RANKS)
 def test_what_is_computed_with_is_what_the_optimizer_has_rounded(
     said: dict[int, list[Said]], ranks: int
 ) -> None:
