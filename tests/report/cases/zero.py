@@ -66,19 +66,20 @@ CASES = [
         (None, "A decoder with 279,081 parameters, 3 layers of width 64, was trained for 3 steps"),
         (None, "They leave out the zeros in the buckets, 1 number in 4 buckets for 2 ranks, and 4 "
          "bytes with which Adam counts the steps of a bucket; with these the formulas give all 32 "
-         "rows, byte for byte. On 2 ranks stage 3 holds 2.00 times less than stage 0."),
+         "measurements, byte for byte. On 2 ranks stage 3 holds 2.00 times less than stage 0."),
         (more("held", 446_530), "What is held is at most 10\u202f% above the formulas."),
-        (more("held", 446_530), "also with these 1 of 32 rows differ from the formulas. On 2"),
+        (more("held", 446_530), "also with these 1 of 32 measurements differ from the formulas"),
         (only(ranks=1), "for 1 rank, and 4 bytes with which", "times less than stage 0"),
-        (None, "is gathered, or about to be summed, as a whole: of 2 ranks in bfloat16 5\u202f% by "
-         "stage 1, 10\u202f% by stage 2 and 26\u202f% by stage 3.", "bfloat16 0"),
+        (None, "is gathered, or about to be summed, as a whole: one of 2 ranks in bfloat16 at "
+         "the most 5\u202f% in stage 1, 10\u202f% in stage 2 and 26\u202f% in stage 3.",
+         "in stage 0"),
         (None, "What is sent is at most 0.00036\u202f% above the formulas: the zeros in the "
-         "buckets are sent, too; with these the formulas give all 16 rows, number for number. "
-         "With 3 micro-batches a step in place of 1, 1.00 times as much by stage 0, 1.00 times as "
-         "much by stage 1, 2.00 times as much by stage 2 and 3.00 times as much by stage 3 is "
-         "sent."),
-        (more("sent", 1), "are sent, too; also with these 1 of 16 rows differ from the formulas."),
-        (ONCE, "give all 8 rows, number for number. tab:zero-traffic lists", "in place of"),
+         "buckets are sent, too; with these the formulas give all 16 measurements, number for "
+         "number. With 3 micro-batches a step in place of 1, 1.00 times as much by stage 0, "
+         "1.00 times as much by stage 1, 2.00 times as much by stage 2 and 3.00 times as much by "
+         "stage 3 is sent."),
+        (more("sent", 1), "are sent, too; also with these 1 of 16 measurements differ from"),
+        (ONCE, "give all 8 measurements, number for number. tab:zero-traffic lists", "in place of"),
         (only(ranks=1), "One rank sends nothing.", "tab:zero-traffic"),
         (far("fp64", 4e-13), "by more than 2.0·10⁻¹³ in float64, "),
         (far("bf16", 0.02), " and 0.010 in bfloat16. That is rounding: sums over ranks"),

@@ -116,12 +116,10 @@ def _unexplained(rows: Sequence[Row], what: str) -> int:
 
 
 def _counted(rows: Sequence[Row], what: str, unit: str) -> str:
-    unexplained = _unexplained(rows, what)
+    unexplained, every = _unexplained(rows, what), plural(len(rows), "measurement")
     if unexplained:
-        return (
-            f"also with these {unexplained} of {plural(len(rows), 'row')} differ from the formulas."
-        )
-    return f"with these the formulas give all {len(rows)} rows, {unit} for {unit}."
+        return f"also with these {unexplained} of {every} differ from the formulas."
+    return f"with these the formulas give all {every}, {unit} for {unit}."
 
 
 def memory_comment(result: Row) -> str:
@@ -150,10 +148,11 @@ def most_comment(result: Row) -> str:
     widest, first = max(row["ranks"] for row in rows), rows[0]["precision"]
     own = [row for row in rows if (row["ranks"], row["precision"]) == (widest, first)]
     shares = {row["stage"]: _together(row["most"]) / _together(row["held"]) - 1 for row in own}
-    more = [f"{percent(share, 0)} by stage {stage}" for stage, share in shares.items() if share]
+    more = [f"{percent(share, 0)} in stage {stage}" for stage, share in shares.items() if share]
     return (
         "For a while within a step a rank holds more, because a bucket is gathered, or about to be "
-        f"summed, as a whole: of {plural(widest, 'rank')} in {FORMATS[first]} {listed(more)}. "
+        f"summed, as a whole: one of {plural(widest, 'rank')} in {FORMATS[first]} at the most "
+        f"{listed(more)}. "
         "A bucket, a layer or all that is in none, is much of so small a model."
     )
 
