@@ -187,6 +187,7 @@ EXPERIMENTS = Registry(
         "distillation": "tinylm.experiments.distillation:EXPERIMENT",
         "compression": "tinylm.experiments.compression:EXPERIMENT",
         "alignment": "tinylm.experiments.alignment:EXPERIMENT",
+        "zero": "tinylm.experiments.zero:EXPERIMENT",
         "verification": "tinylm.experiments.verification:EXPERIMENT",
         "lab-svd": "tinylm.experiments.lab_svd:EXPERIMENT",
         "lab-mnist": "tinylm.experiments.lab_mnist:EXPERIMENT",

@@ -118,6 +118,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm plan lora --shape 120x120 --reduction 15",
         "tinylm plan lora runs/quick --rank 4",
     ),
+    "plan zero": (
+        "tinylm plan zero --parameters 7e9 --gpus 8",
+        "tinylm plan zero --preset baseline --gpus 4 --precision fp32 --json",
+    ),
     "report": (
         "tinylm report --preset quick --name try --experiments data,training "
         "-o training.max_steps=20 -o data.train_stories=200 -o data.validation_stories=20",

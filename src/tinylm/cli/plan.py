@@ -10,6 +10,8 @@ from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuratio
 from tinylm.cli.output import say, say_json
 from tinylm.cli.plan_advantage import advantage
 from tinylm.cli.plan_lora import lora
+from tinylm.cli.plan_models import assumed_vocabulary, sized_model
+from tinylm.cli.plan_zero import zero
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 app.command("advantage")(advantage)
 app.command("lora")(lora)
+app.command("zero")(zero)
 
 
 @app.callback(invoke_without_command=True)
@@ -109,12 +112,8 @@ def _plan(
     from tinylm.planning.flops import decoding_flops, flops_per_token, forward_flops
     from tinylm.planning.memory import kv_bytes, state_bytes
     from tinylm.planning.parameters import parameter_counts
-    from tinylm.registry import TOKENIZERS
 
-    model, training = config.model, config.training
-    if model.vocab_size is None:
-        tokenizer = TOKENIZERS.load(config.tokenizer.kind)
-        model = replace(model, vocab_size=tokenizer.largest_vocabulary(config.tokenizer))
+    model, training = sized_model(config), config.training
     context = model.context_length
     counts = parameter_counts(model)
     forward = forward_flops(model, context)
@@ -289,10 +288,7 @@ def _print_tables(result: dict[str, Any]) -> None:
     if run is not None and run["disturbed"]:
         terminal.print("something else kept the machine busy: time is not to be relied on")
     if result["vocab_size_assumed"]:
-        terminal.print(
-            f"model.vocab_size is empty: {result['vocab_size']:,} is assumed, the largest that the "
-            "tokenizer may have"
-        )
+        terminal.print(assumed_vocabulary(result["vocab_size"]))
 
 
 def _of_the_run(run: dict[str, Any] | None) -> list[tuple[str, str]]:

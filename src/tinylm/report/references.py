@@ -6,6 +6,7 @@ from tinylm.report.alignment_references import ALIGNMENT
 from tinylm.report.compression_references import COMPRESSION
 from tinylm.report.family_references import FAMILIES
 from tinylm.report.mask_references import MASKS
+from tinylm.report.processes_references import PROCESSES
 from tinylm.report.recurrent_references import RECURRENT
 from tinylm.report.reference import Reference
 from tinylm.report.seq2seq_references import SEQ2SEQ
@@ -456,6 +457,7 @@ REFERENCES: dict[str, Reference] = {
     **RECURRENT,
     **FAMILIES,
     **MASKS,
+    **PROCESSES,
     **SEQ2SEQ,
     **TOKENIZATION,
 }
