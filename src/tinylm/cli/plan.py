@@ -9,6 +9,7 @@ import typer
 from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuration
 from tinylm.cli.output import say, say_json
 from tinylm.cli.plan_advantage import advantage
+from tinylm.cli.plan_cluster import cluster
 from tinylm.cli.plan_lora import lora
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 app.command("advantage")(advantage)
+app.command("cluster")(cluster)
 app.command("lora")(lora)
 
 

@@ -1,0 +1,148 @@
+"""Bytes that a card holds: states by ZeRO's stage, activations with and without recomputation.
+
+**States** (Rajbhandari et al. 2020, "ZeRO", section 3 and figure 1) of P parameters of a stage's
+part of a tensor, among N copies, with 2 bytes a parameter and 12 of the optimizer's state:
+
+    stage 0    (2 + g + 12) P              stage 2    2 P + (g + 12) P / N
+    stage 1    (2 + g) P + 12 P / N        stage 3    (2 + g + 12) P / N, and two layers whole
+
+with g bytes of a gradient, 2 in that paper and 4 where sums are kept in float32.
+
+**Activations** of a layer, by Korthikanti et al. 2022, "Reducing activation recomputation in large
+Transformer models", sections 4 and 5 and table 2: s places, b texts, hidden size h, a heads, t
+cards that share a tensor,
+
+    nothing shared                      s b h (34 + 5 a s / h)
+    tensor parallel                     s b h (10 + 24 / t + 5 a s / (h t))
+    and sequence parallel               s b h / t (34 + 5 a s / h)
+    selective recomputation, or flash   the same without 5 a s / h
+    full recomputation                  2 s b h, and one layer's while it is computed again
+
+The 34 are counted here by array, so that other widths, gated parts and models without dropout have
+their own number. A stage holds the activations of as many micro-batches as are under way: of the
+first stage ``pipeline`` of them, with interleaved parts 1 + (p - 1) / (p v) times as many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from tinylm.planning.cluster.layout import Layout
+from tinylm.planning.cluster.shapes import Shape
+
+
+@dataclass(frozen=True)
+class CardBytes:
+    """What a card holds, by part."""
+
+    parameters: float
+    gradients: float
+    optimizer: float
+    activations: float
+    """Kept for the backward pass."""
+    output: float
+    """Logits and what is kept beside them, or the embedding's."""
+    gathered: float
+    """Whole parameters and gradients of the layers that are computed, at stage 3."""
+
+    @property
+    def total(self) -> float:
+        """All together."""
+        return sum(getattr(self, part.name) for part in fields(self))
+
+
+def layer_numbers(shape: Shape, layout: Layout) -> tuple[float, float]:
+    """Return what a layer keeps of each place, in bytes: shared over places, and by matrices.
+
+    The first is divided only by sequence parallelism, the second by the tensor's degree too.
+    """
+    number, mask = layout.number_bytes, int(shape.dropout)
+    # Inputs of both norms and of both parts; masks after both parts.
+    whole = 4 * shape.hidden * number + 2 * shape.hidden * mask
+    inner = (3 if shape.gated else 2) * shape.ffn
+    split = (2 * shape.width + 2 * shape.key_width + inner) * number
+    return whole, split
+
+
+def score_bytes(shape: Shape, layout: Layout) -> float:
+    """Return what attention keeps of each place where it keeps its pattern, not shared.
+
+    The pattern, and with dropout its mask and what it leaves: 5 a s in bf16.
+    """
+    number = layout.number_bytes
+    return shape.heads * shape.context * (number + shape.dropout * (1 + number))
+
+
+def layer_bytes(shape: Shape, layout: Layout) -> float:
+    """Return what a layer keeps of a micro-batch on a card, nothing recomputed but scores."""
+    places = layout.micro_batch * shape.context / layout.context
+    whole, split = layer_numbers(shape, layout)
+    if not layout.flash and layout.recompute == "none":
+        # The places of a card meet all keys.
+        split += score_bytes(shape, layout)
+    if layout.sequence:
+        whole /= layout.tensor
+    return places * (whole + split / layout.tensor)
+
+
+def kept_layer_bytes(shape: Shape, layout: Layout) -> float:
+    """Return what stays of a layer until its backward pass."""
+    if layout.recompute != "full":
+        return layer_bytes(shape, layout)
+    places = layout.micro_batch * shape.context / layout.context
+    shared = layout.tensor if layout.sequence else 1
+    return places * shape.hidden * layout.number_bytes / shared
+
+
+def in_flight(layout: Layout) -> float:
+    """Return for how many micro-batches the first stage keeps its layers."""
+    waiting = float(min(layout.pipeline, layout.micro_batches))
+    if layout.interleave > 1:
+        waiting *= 1 + (layout.pipeline - 1) / (layout.pipeline * layout.interleave)
+    return min(waiting, layout.micro_batches)
+
+
+def card_parameters(shape: Shape, layout: Layout) -> float:
+    """Return the parameters of the fullest stage's part of a tensor.
+
+    With one stage it has all of them; with more, its layers and the embedding, or the output
+    projection, which a tied model has a copy of at the last stage.
+    """
+    layers = layout.stage_layers(shape)
+    if layout.pipeline == 1:
+        return shape.parameters / layout.tensor
+    ends = max(shape.embedding_parameters, shape.vocabulary * shape.hidden)
+    at_end = layers - (not layout.even(shape))
+    inner = layers * shape.layer_parameters if layout.pipeline > 2 else 0
+    return max(inner, at_end * shape.layer_parameters + ends) / layout.tensor
+
+
+def card_bytes(shape: Shape, layout: Layout) -> CardBytes:
+    """Return what the fullest card holds at one time."""
+    parameters = card_parameters(shape, layout)
+    copies = layout.copies
+    kept = kept_layer_bytes(shape, layout)
+    layers = layout.stage_layers(shape)
+    activations = layers * kept * in_flight(layout)
+    if layout.recompute == "full":
+        activations += layer_bytes(shape, layout)
+    places = layout.micro_batch * shape.context / layout.context
+    shared = layout.tensor if layout.sequence else 1
+    # The last norm's and the projection's input, and float32 logits with their gradient; at the
+    # first stage of several only the mask of dropout on the embedding, which is less.
+    ends = 2 * shape.hidden * layout.number_bytes / shared
+    output = places * (ends + 4 * shape.vocabulary / layout.tensor)
+    if layout.pipeline > 1:
+        output = places * shape.hidden * shape.dropout / shared * in_flight(layout)
+    whole = shape.layer_parameters / layout.tensor
+    return CardBytes(
+        parameters=parameters * layout.number_bytes / (copies if layout.stage >= 3 else 1),
+        gradients=parameters * layout.gradient_bytes / (copies if layout.stage >= 2 else 1),
+        optimizer=parameters * layout.state_bytes / (copies if layout.stage >= 1 else 1),
+        activations=activations,
+        output=output,
+        # One layer computes while the next is fetched; its gradient waits to be scattered.
+        gathered=whole * (2 * layout.number_bytes + layout.gradient_bytes)
+        if layout.stage >= 3 and copies > 1
+        else 0.0,
+    )
