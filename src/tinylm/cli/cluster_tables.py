@@ -18,6 +18,7 @@ STEP = {
     "memory": "norms, sums, activations",
     "tensor": "tensor-parallel collectives",
     "context": "context-parallel collectives",
+    "expert": "tokens sent to experts and back",
     "pipeline": "sending between stages",
     "bubble": "pipeline bubble",
     "data": "data-parallel traffic, exposed",
@@ -84,6 +85,7 @@ def _print_heading(plan: ClusterPlan) -> None:
         "tensor": layout.tensor,
         "pipeline": layout.pipeline,
         "context": layout.context,
+        "expert": layout.expert,
     }
     words = " x ".join(f"{name} {n}" for name, n in degrees.items() if n > 1 or name == "data")
     say(f"{layout.gpus:,} x {card.name}: {words}; ZeRO stage {layout.stage}")

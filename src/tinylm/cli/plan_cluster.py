@@ -40,6 +40,12 @@ def cluster(
     gated: Annotated[
         bool, typer.Option("--gated", help="Three feed-forward matrices, no biases, untied.")
     ] = False,
+    experts: Annotated[
+        int | None, typer.Option(min=2, metavar="N", help="Feed-forward parts of a layer.")
+    ] = None,
+    active_experts: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Of a token; empty: 2.")
+    ] = None,
     context: Annotated[
         int | None, typer.Option(min=2, metavar="N", help="Tokens of a text; empty: 2,048.")
     ] = None,
@@ -55,6 +61,9 @@ def cluster(
     pipeline_parallel: Annotated[int, typer.Option(metavar="N", help="Stages of layers.")] = 1,
     context_parallel: Annotated[
         int, typer.Option(metavar="N", help="Cards that share the places of a text.")
+    ] = 1,
+    expert_parallel: Annotated[
+        int, typer.Option(metavar="N", help="Copies that share the experts.")
     ] = 1,
     zero: Annotated[
         int, typer.Option(metavar="STAGE", help="Of ZeRO: 0, 1, 2 or 3 (as FSDP).")
@@ -149,8 +158,8 @@ def cluster(
         raise ConfigError("give --gpus N, or --published alone")
     sizes = {
         "--parameters": parameters, "--layers": layers, "--hidden": hidden, "--heads": heads,
-        "--key-heads": key_heads, "--ffn": ffn, "--gated": gated or None, "--context": context,
-        "--vocabulary": vocabulary,
+        "--key-heads": key_heads, "--ffn": ffn, "--gated": gated or None, "--experts": experts,
+        "--active-experts": active_experts, "--context": context, "--vocabulary": vocabulary,
     }  # fmt: skip
     given = [option for option, value in sizes.items() if value is not None]
     run: RunConfig | None = None
@@ -165,8 +174,8 @@ def cluster(
 
     layout = _layout(
         run, gpus, (data_parallel, tensor_parallel, pipeline_parallel, context_parallel),
-        micro_batch, batch, stage=zero, interleave=interleave, recompute=recompute,
-        flash=not keep_scores, sequence=not no_sequence, overlap=overlap,
+        micro_batch, batch, expert=expert_parallel, stage=zero, interleave=interleave,
+        recompute=recompute, flash=not keep_scores, sequence=not no_sequence, overlap=overlap,
         gradient_bytes=gradient_bytes,
     )  # fmt: skip
     machine = _machine(
@@ -226,10 +235,26 @@ def _shape(run: RunConfig | None, sizes: dict[str, Any]) -> Shape:
             "queries share one of keys in equal groups"
         )
     shape = replace(shape, ffn=sizes["--ffn"] or shape.ffn)
+    shape = _with_experts(shape, sizes["--experts"], sizes["--active-experts"])
     if sizes["--gated"]:  # as Llama: RMS norms, rotary positions, no dropout
         plain = {"tied": False, "bias": False, "norms": 1, "places": 0, "dropout": False}
         shape = replace(shape, gated=True, **plain)
     return shape
+
+
+def _with_experts(shape: Shape, experts: int | None, active: int | None) -> Shape:
+    from dataclasses import replace
+
+    from tinylm.errors import ConfigError
+
+    if experts is None:
+        if active is not None:
+            raise ConfigError("--active-experts has no effect without --experts: give both")
+        return shape
+    active = min(2, experts) if active is None else active
+    if active > experts:
+        raise ConfigError(f"--active-experts {active} is more than --experts {experts}")
+    return replace(shape, experts=experts, active=active)
 
 
 def _with_vocabulary(run: RunConfig) -> Any:

@@ -30,6 +30,8 @@ class Layout:
     """Stages of layers."""
     context: int = 1
     """Cards that share the places of a text."""
+    expert: int = 1
+    """Copies that share the experts: each holds some, and tokens are sent to them."""
     stage: int = 0
     """Of ZeRO: 0 nothing is sharded over the copies; 1 the optimizer's state; 2 gradients too; 3
     parameters too."""
@@ -98,6 +100,8 @@ def check(layout: Layout, shape: Shape, per_node: int) -> None:
     _divides("heads", shape.heads, "--tensor-parallel", tensor)
     _divides("columns of the feed-forward part", shape.ffn, "--tensor-parallel", tensor)
     _divides("places of a text", shape.context, "--context-parallel", layout.context)
+    _divides("experts", shape.experts, "--expert-parallel", layout.expert)
+    _divides("copies", data, "--expert-parallel", layout.expert)
     texts = data * layout.micro_batch
     if layout.batch % texts:
         raise ConfigError(
@@ -115,6 +119,7 @@ def _check_numbers(layout: Layout) -> None:
         "tensor": "tensor-parallel",
         "pipeline": "pipeline-parallel",
         "context": "context-parallel",
+        "expert": "expert-parallel",
         "micro_batch": "micro-batch",
         "batch": "batch",
         "interleave": "interleave",

@@ -57,9 +57,12 @@ def layer_numbers(shape: Shape, layout: Layout) -> tuple[float, float]:
     The first is divided only by sequence parallelism, the second by the tensor's degree too.
     """
     number, mask = layout.number_bytes, int(shape.dropout)
-    # Inputs of both norms and of both parts; masks after both parts.
+    # Inputs of both norms and of both parts; masks after both parts; what is sent to experts and
+    # comes back.
     whole = 4 * shape.hidden * number + 2 * shape.hidden * mask
-    inner = (3 if shape.gated else 2) * shape.ffn
+    if shape.experts > 1:
+        whole += 2 * shape.active * shape.hidden * number
+    inner = (3 if shape.gated else 2) * shape.ffn * shape.active
     split = (2 * shape.width + 2 * shape.key_width + inner) * number
     return whole, split
 
@@ -74,10 +77,10 @@ def score_bytes(shape: Shape, layout: Layout) -> float:
 
 
 def layer_bytes(shape: Shape, layout: Layout) -> float:
-    """Return what a layer keeps of a micro-batch on a card, nothing recomputed but scores."""
+    """Return what a layer keeps of a micro-batch on a card, or holds when it is computed again."""
     places = layout.micro_batch * shape.context / layout.context
     whole, split = layer_numbers(shape, layout)
-    if not layout.flash and layout.recompute == "none":
+    if not layout.flash and layout.recompute != "selective":
         # The places of a card meet all keys.
         split += score_bytes(shape, layout)
     if layout.sequence:
@@ -102,25 +105,44 @@ def in_flight(layout: Layout) -> float:
     return min(waiting, layout.micro_batches)
 
 
-def card_parameters(shape: Shape, layout: Layout) -> float:
-    """Return the parameters of the fullest stage's part of a tensor.
+@dataclass(frozen=True)
+class Sharded:
+    """Parameters of a card that the same number of copies hold."""
 
-    With one stage it has all of them; with more, its layers and the embedding, or the output
-    projection, which a tied model has a copy of at the last stage.
+    parameters: float
+    copies: int
+    stride: int
+    """How far apart the ranks of the copies are."""
+
+
+def card_parameters(shape: Shape, layout: Layout) -> tuple[Sharded, Sharded]:
+    """Return the parameters of the fullest card: those that all copies have, and experts'.
+
+    With one stage it has all layers and both ends; with more, its layers and the embedding, or the
+    output projection, which a tied model has a copy of at the last stage.
     """
-    layers = layout.stage_layers(shape)
+    layers, ends = layout.stage_layers(shape), 0
     if layout.pipeline == 1:
-        return shape.parameters / layout.tensor
-    ends = max(shape.embedding_parameters, shape.vocabulary * shape.hidden)
-    at_end = layers - (not layout.even(shape))
-    inner = layers * shape.layer_parameters if layout.pipeline > 2 else 0
-    return max(inner, at_end * shape.layer_parameters + ends) / layout.tensor
+        ends = shape.embedding_parameters + shape.output_parameters
+    else:
+        end = max(shape.embedding_parameters, shape.vocabulary * shape.hidden)
+        missing = 0 if layout.even(shape) else shape.layer_parameters
+        if layout.pipeline == 2 or end >= missing:
+            layers, ends = layers - (missing > 0), end
+    tensor, expert = layout.tensor, layout.expert
+    shared = layers * shape.shared_parameters + ends
+    experts = layers * shape.expert_parameters
+    if expert == 1:
+        return Sharded((shared + experts) / tensor, layout.copies, tensor), Sharded(0.0, 1, 1)
+    return (
+        Sharded(shared / tensor, layout.copies, tensor),
+        Sharded(experts / tensor / expert, layout.copies // expert, tensor * expert),
+    )
 
 
 def card_bytes(shape: Shape, layout: Layout) -> CardBytes:
     """Return what the fullest card holds at one time."""
-    parameters = card_parameters(shape, layout)
-    copies = layout.copies
+    groups = card_parameters(shape, layout)
     kept = kept_layer_bytes(shape, layout)
     layers = layout.stage_layers(shape)
     activations = layers * kept * in_flight(layout)
@@ -134,15 +156,21 @@ def card_bytes(shape: Shape, layout: Layout) -> CardBytes:
     output = places * (ends + 4 * shape.vocabulary / layout.tensor)
     if layout.pipeline > 1:
         output = places * shape.hidden * shape.dropout / shared * in_flight(layout)
-    whole = shape.layer_parameters / layout.tensor
+    gathered = 0.0
+    if layout.stage >= 3 and layout.copies > 1:
+        # One layer computes while the next is fetched; its gradient waits to be scattered.
+        whole = (shape.shared_parameters + shape.expert_parameters / layout.expert) / layout.tensor
+        gathered = whole * (2 * layout.number_bytes + layout.gradient_bytes)
+
+    def held(size: int, from_stage: int) -> float:
+        sharded = layout.stage >= from_stage
+        return size * sum(g.parameters / (g.copies if sharded else 1) for g in groups)
+
     return CardBytes(
-        parameters=parameters * layout.number_bytes / (copies if layout.stage >= 3 else 1),
-        gradients=parameters * layout.gradient_bytes / (copies if layout.stage >= 2 else 1),
-        optimizer=parameters * layout.state_bytes / (copies if layout.stage >= 1 else 1),
+        parameters=held(layout.number_bytes, 3),
+        gradients=held(layout.gradient_bytes, 2),
+        optimizer=held(layout.state_bytes, 1),
         activations=activations,
         output=output,
-        # One layer computes while the next is fetched; its gradient waits to be scattered.
-        gathered=whole * (2 * layout.number_bytes + layout.gradient_bytes)
-        if layout.stage >= 3 and copies > 1
-        else 0.0,
+        gathered=gathered,
     )

@@ -1,7 +1,7 @@
 """Bytes that a layer's operations other than products read and write: what memory's rate bounds.
 
 Counted by operation, each read or written once, ``e`` bytes a number, a mask one byte; h is the
-hidden size, f the inner width, a heads, s places, for each place of a text:
+hidden size, f the inner width, a heads, s places, k experts of a token, for each place of a text:
 
 =====================  ================================  ================================
                        forward                           backward
@@ -11,6 +11,7 @@ residual sums          2 (two reads, write) h e          one sum: 3 h e
 with dropout           2 masks h                         2 (read, mask, write) h
 activation             (read, write) f e                 (input, gradient, write) f e
 gated activation       (two reads, write) f e            (three reads, two writes) f e
+sorting by experts     2 (read, write) k h e             the same
 softmax, where kept    (read, write) a s e               (pattern, gradient, write) a s e
 with dropout           (read, mask, write) a s           (read, mask, write) a s
 =====================  ================================  ================================
@@ -35,10 +36,12 @@ def moved_bytes(shape: Shape, layout: Layout, backward: bool) -> float:
     dropped = shape.dropout
     if backward:
         whole = shape.hidden * (9 * number + dropped * 2 * (2 * number + mask))
-        split = shape.ffn * (5 if shape.gated else 3) * number
+        split = shape.active * shape.ffn * (5 if shape.gated else 3) * number
     else:
         whole = shape.hidden * (10 * number + dropped * 2 * mask)
-        split = shape.ffn * (3 if shape.gated else 2) * number
+        split = shape.active * shape.ffn * (3 if shape.gated else 2) * number
+    if shape.experts > 1:
+        whole += 4 * shape.active * shape.hidden * number
     if not layout.flash:
         split += score_bytes(shape, layout, backward)
     return whole / (layout.tensor if layout.sequence else 1) + split / layout.tensor

@@ -19,6 +19,7 @@ LIMITS = {
     "memory": "the bandwidth of the card's memory, for what is no product",
     "tensor": "collectives of the cards that share a tensor",
     "context": "collectives of the cards that share a text's places",
+    "expert": "sending tokens to experts and back",
     "pipeline": "sending between stages",
     "bubble": "waiting for the pipeline to fill and run empty",
     "data": "traffic of gradients and parameters that no computation hides",

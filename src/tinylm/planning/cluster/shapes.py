@@ -12,7 +12,9 @@ or 3 if gated), a layer has
     feed-forward   g h f                                         2 g h f
 
 parameters, biases and norms left out of this table, and 4 s w for scores and mixing over all s
-places, as usual in counts of model FLOPs (Chowdhery et al. 2022, appendix B).
+places, as usual in counts of model FLOPs (Chowdhery et al. 2022, appendix B). With E experts, of
+which a token goes through some (Shazeer et al. 2017), the feed-forward part has E times the
+parameters, a token takes the FLOPs of its own ones, and a router has h E more.
 """
 
 from __future__ import annotations
@@ -50,6 +52,10 @@ class Shape:
     """Arrays of a norm's parameters, weight and bias."""
     final_norm: bool = True
     unembedding_bias: bool = False
+    experts: int = 1
+    """Feed-forward parts of a layer."""
+    active: int = 1
+    """Those that a token goes through."""
 
     @property
     def width(self) -> int:
@@ -67,12 +73,27 @@ class Shape:
         return 3 if self.gated else 2
 
     @property
+    def router(self) -> int:
+        """Parameters of the map that chooses experts."""
+        return self.hidden * self.experts * (self.experts > 1)
+
+    @property
+    def expert_parameters(self) -> int:
+        """Parameters of a layer's feed-forward parts, all experts together."""
+        biases = self.bias * ((self.matrices - 1) * self.ffn + self.hidden)
+        return self.experts * (self.matrices * self.hidden * self.ffn + biases)
+
+    @property
+    def shared_parameters(self) -> int:
+        """Parameters of a layer without its feed-forward parts."""
+        maps = 2 * self.hidden * (self.width + self.key_width)
+        biases = self.bias * (self.width + 2 * self.key_width + self.hidden)
+        return maps + biases + 2 * self.norms * self.hidden + self.router
+
+    @property
     def layer_parameters(self) -> int:
         """Parameters of a layer."""
-        hidden, ffn = self.hidden, self.ffn
-        maps = 2 * hidden * (self.width + self.key_width) + self.matrices * hidden * ffn
-        biases = self.width + 2 * self.key_width + hidden + (self.matrices - 1) * ffn + hidden
-        return maps + self.bias * biases + 2 * self.norms * hidden
+        return self.shared_parameters + self.expert_parameters
 
     @property
     def embedding_parameters(self) -> int:
@@ -94,8 +115,8 @@ class Shape:
     @property
     def layer_map_flops(self) -> int:
         """Forward FLOPs a token of a layer's maps."""
-        maps = 2 * self.hidden * (self.width + self.key_width)
-        return 2 * (maps + self.matrices * self.hidden * self.ffn)
+        maps = 2 * self.hidden * (self.width + self.key_width) + self.router
+        return 2 * (maps + self.active * self.matrices * self.hidden * self.ffn)
 
     @property
     def layer_score_flops(self) -> int:

@@ -10,6 +10,8 @@ A card computes a micro-batch's forward and backward pass through its layers in
                    each a reduce-scatter and an all-gather of the same bytes
     context        all-gathers of keys and values forward and backward, and a reduce-scatter of
                    their gradients (Llama 3, section 3.3.2)
+    expert         all-to-alls that send tokens to their experts and back, two forward and two
+                   backward (Lepikhin et al. 2020, "GShard", section 3)
     pipeline       what is sent to the next stage and back, for each part of interleaved layers
 
 An optimizer step takes m micro-batches at the pace of the slowest stage, and
@@ -22,8 +24,9 @@ An optimizer step takes m micro-batches at the pace of the slowest stage, and
 2 move 2 P numbers a step, as an all-reduce or as reduce-scatter and all-gather, stage 2 its
 reduce-scatter for each micro-batch; stage 3 gathers parameters for each forward and each backward
 pass. It runs layer by layer, beside the backward pass of the last micro-batch, at stage 3 beside
-all computation, at stage 2 beside all backward passes; a layer's share, the gradient that is made
-last or the parameters that are needed first, never does.
+all computation, at stage 2 beside all backward passes. A layer's share, the gradient that is made
+last or the parameters that are needed first, never does. Experts are summed over the copies that
+hold the same ones.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from dataclasses import dataclass, fields
 from tinylm.planning.cluster.cards import Card, Links
 from tinylm.planning.cluster.collectives import Group, send
 from tinylm.planning.cluster.layout import Layout
-from tinylm.planning.cluster.memory import card_parameters
+from tinylm.planning.cluster.memory import Sharded, card_parameters
 from tinylm.planning.cluster.moved import moved_bytes, score_bytes
 from tinylm.planning.cluster.shapes import Shape
 
@@ -52,6 +55,8 @@ class StepTime:
     """Collectives of cards that share a tensor."""
     context: float
     """Collectives of cards that share the places of a text."""
+    expert: float
+    """Sending tokens to experts and back."""
     pipeline: float
     """Sending between stages."""
     bubble: float
@@ -78,6 +83,7 @@ class Traffic:
 
     tensor: float
     context: float
+    expert: float
     pipeline: float
     data: float
 
@@ -95,11 +101,12 @@ class Pass:
     memory: float
     tensor: float = 0.0
     context: float = 0.0
+    expert: float = 0.0
 
     @property
     def total(self) -> float:
         """All together."""
-        return self.products + self.memory + self.tensor + self.context
+        return sum(vars(self).values())
 
     def __add__(self, other: Pass) -> Pass:
         mine, its = vars(self), vars(other)
@@ -118,8 +125,7 @@ class Step:
         tensor, context = layout.tensor, layout.context
         self.tensor_group = Group(links, tensor)
         self.context_group = Group(links, context, stride=tensor)
-        # Copies, and cards that share a text, hold the same parameters.
-        self.data_group = Group(links, layout.copies, stride=tensor)
+        self.expert_group = Group(links, layout.expert, stride=tensor)
         self.places = layout.micro_batch * shape.context / context
         """Places of a micro-batch on a card."""
 
@@ -139,10 +145,11 @@ class Step:
         flops = shape.layer_map_flops + shape.layer_score_flops
         flops *= self.places / layout.tensor
         return Pass(
-            self._product(flops, shape.layer_parameters / layout.tensor),
+            self._product(flops, self._weights),
             self._moved(moved_bytes(shape, layout, backward=False)),
             2 * self.tensor_group.all_reduce(self._stream),
             self.context_group.gather(self._keys),
+            2 * self.expert_group.all_to_all(self._routed),
         )
 
     def _layer_backward(self) -> Pass:
@@ -151,10 +158,11 @@ class Step:
         scores = shape.layer_score_flops * (1.25 if layout.flash else 1)
         flops = 2 * self.places * (shape.layer_map_flops + scores) / layout.tensor
         backward = Pass(
-            self._product(flops, 2 * shape.layer_parameters / layout.tensor),
+            self._product(flops, 2 * self._weights),
             self._moved(moved_bytes(shape, layout, backward=True)),
             2 * self.tensor_group.all_reduce(self._stream),
             2 * self.context_group.gather(self._keys),
+            2 * self.expert_group.all_to_all(self._routed),
         )
         if layout.recompute == "full":
             return backward + self._layer_forward()
@@ -173,6 +181,19 @@ class Step:
         return Pass(
             self._product(flops, weights), self._moved(4 * 4 * shape.vocabulary / layout.tensor)
         )
+
+    @property
+    def _weights(self) -> float:
+        """Parameters of a layer on a card, which its products read."""
+        shape, layout = self.shape, self.layout
+        experts = shape.expert_parameters / layout.expert
+        return (shape.shared_parameters + experts) / layout.tensor
+
+    @property
+    def _routed(self) -> float:
+        """Bytes of a micro-batch's tokens, once for each of their experts, as a card sends them."""
+        shared = self.layout.tensor if self.layout.sequence else 1
+        return self.shape.active * self._stream / shared
 
     @property
     def _stream(self) -> float:
@@ -219,12 +240,14 @@ class Step:
 
     def data_traffic(self) -> tuple[float, float]:
         """Return the seconds and the bytes of gradients and parameters in a step."""
-        layout, group = self.layout, self.data_group
-        parameters = card_parameters(self.shape, layout)
-        gradients, weights = (
-            parameters * layout.gradient_bytes,
-            parameters * layout.number_bytes,
-        )
+        parts = [self._traffic_of(each) for each in card_parameters(self.shape, self.layout)]
+        return sum(seconds for seconds, _ in parts), sum(size for _, size in parts)
+
+    def _traffic_of(self, sharded: Sharded) -> tuple[float, float]:
+        layout = self.layout
+        group = Group(self.links, sharded.copies, sharded.stride)
+        gradients = sharded.parameters * layout.gradient_bytes
+        weights = sharded.parameters * layout.number_bytes
         if group.members == 1:
             return 0.0, 0.0
         if layout.stage == 0:
@@ -243,19 +266,21 @@ class Step:
         """Return what of the data-parallel traffic nothing hides."""
         layout = self.layout
         backward = self._layer_backward().total * self._layers
-        passes = backward
+        passes, times = backward, 1
         if layout.stage >= 2:
-            passes *= layout.micro_batches
+            times = layout.micro_batches
+            passes *= times
         if layout.stage == 3:
-            passes += self._layer_forward().total * self._layers * layout.micro_batches
-        hidden = min(layout.overlap * traffic, passes, traffic * (1 - 1 / self._layers))
+            passes += self._layer_forward().total * self._layers * times
+        last = traffic / (self._layers * times)
+        hidden = min(layout.overlap * traffic, passes, traffic - last)
         return traffic - hidden
 
     def _update(self) -> float:
         layout = self.layout
         size = layout.number_bytes + layout.gradient_bytes + layout.state_bytes
-        share = layout.copies if layout.stage else 1
-        parameters = card_parameters(self.shape, layout) / share
+        groups = card_parameters(self.shape, layout)
+        parameters = sum(g.parameters / (g.copies if layout.stage else 1) for g in groups)
         return _UPDATE_PASSES * parameters * size / self.card.memory_rate
 
     def time(self) -> StepTime:
@@ -269,6 +294,7 @@ class Step:
             memory=count * passes.memory,
             tensor=count * passes.tensor,
             context=count * passes.context,
+            expert=count * passes.expert,
             pipeline=count * sending,
             bubble=waiting * (passes.total + sending),
             data=self._exposed(self.data_traffic()[0]),
@@ -284,6 +310,7 @@ class Step:
         return Traffic(
             tensor=passes * reduces * self.tensor_group.all_reduce_bytes(self._stream),
             context=passes * gathers * self.context_group.gather_bytes(self._keys),
+            expert=passes * reduces * self.expert_group.gather_bytes(self._routed),
             pipeline=layout.micro_batches * self._sent(),
             data=self.data_traffic()[1],
         )
