@@ -237,8 +237,7 @@ def _shape(run: RunConfig | None, sizes: dict[str, Any]) -> Shape:
     shape = replace(shape, ffn=sizes["--ffn"] or shape.ffn)
     shape = _with_experts(shape, sizes["--experts"], sizes["--active-experts"])
     if sizes["--gated"]:  # as Llama: RMS norms, rotary positions, no dropout
-        plain = {"tied": False, "bias": False, "norms": 1, "places": 0, "dropout": False}
-        shape = replace(shape, gated=True, **plain)
+        shape = replace(shape, gated=True, tied=False, bias=False, norms=1, places=0, dropout=False)
     return shape
 
 

@@ -25,7 +25,7 @@ first stage ``pipeline`` of them, with interleaved parts 1 + (p - 1) / (p v) tim
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from tinylm.planning.cluster.layout import Layout
 from tinylm.planning.cluster.shapes import Shape
@@ -48,7 +48,7 @@ class CardBytes:
     @property
     def total(self) -> float:
         """All together."""
-        return sum(getattr(self, part.name) for part in fields(self))
+        return sum(vars(self).values(), start=0.0)
 
 
 def layer_numbers(shape: Shape, layout: Layout) -> tuple[float, float]:

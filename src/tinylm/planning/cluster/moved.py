@@ -34,6 +34,7 @@ def moved_bytes(shape: Shape, layout: Layout, backward: bool) -> float:
     """
     number, mask = layout.number_bytes, 1
     dropped = shape.dropout
+    split: float
     if backward:
         whole = shape.hidden * (9 * number + dropped * 2 * (2 * number + mask))
         split = shape.active * shape.ffn * (5 if shape.gated else 3) * number

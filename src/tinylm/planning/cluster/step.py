@@ -106,7 +106,7 @@ class Pass:
     @property
     def total(self) -> float:
         """All together."""
-        return sum(vars(self).values())
+        return sum(vars(self).values(), start=0.0)
 
     def __add__(self, other: Pass) -> Pass:
         mine, its = vars(self), vars(other)
@@ -142,8 +142,8 @@ class Step:
 
     def _layer_forward(self) -> Pass:
         shape, layout = self.shape, self.layout
-        flops = shape.layer_map_flops + shape.layer_score_flops
-        flops *= self.places / layout.tensor
+        layer = shape.layer_map_flops + shape.layer_score_flops
+        flops = layer * self.places / layout.tensor
         return Pass(
             self._product(flops, self._weights),
             self._moved(moved_bytes(shape, layout, backward=False)),
