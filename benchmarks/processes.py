@@ -281,12 +281,15 @@ def report(times: Mapping[str, Measurement], windows: int, cores: int) -> None:
     for view, seconds in views.items():
         plans = predicted(seconds, windows, cores)
         print(f"{view}, ms a step")
-        heads = ("processes", "without", "measured", "predicted", "computing", "adding up", "error")
+        heads = ("processes", "without", "measured", "spread", "predicted", "computing",
+                 "adding up", "error")  # fmt: skip
         print("".join(f"{head:>11}" for head in heads))
         for number, plan in plans.items():
             step, alone = seconds[f"step {number}"], seconds[f"alone {number}"]
-            cells = (alone, step, plan["together"], plan["computing"], plan["adding up"])
-            row = "".join(f"{1000 * cell:>11.1f}" for cell in cells)
+            spread = f"{times[f'step {number}'].spread:>11.0%}"
+            cells = (plan["together"], plan["computing"], plan["adding up"])
+            row = f"{1000 * alone:>11.1f}{1000 * step:>11.1f}{spread}"
+            row += "".join(f"{1000 * cell:>11.1f}" for cell in cells)
             print(f"{number:>11}{row}{plan['together'] / step - 1:>+11.0%}")
     rounds = len(next(iter(times.values())).rounds)
     print(f"({rounds} rounds in which all took turns; without: the same without adding up)")

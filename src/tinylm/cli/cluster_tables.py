@@ -89,10 +89,10 @@ def _print_heading(plan: ClusterPlan) -> None:
     }
     words = " x ".join(f"{name} {n}" for name, n in degrees.items() if n > 1 or name == "data")
     say(f"{layout.gpus:,} x {card.name}: {words}; ZeRO stage {layout.stage}")
-    parts = f" in {layout.interleave} parts a stage" if layout.interleave > 1 else ""
+    parts = f"; parts a stage: {layout.interleave}" if layout.interleave > 1 else ""
     say(
-        f"{layout.batch:,} texts a step, {layout.micro_batches:,} of {layout.micro_batch} one "
-        f"after the other on each copy{parts}; recomputed: {layout.recompute}"
+        f"{layout.batch:,} texts a step; micro-batches of a copy: {layout.micro_batches:,} x "
+        f"{layout.micro_batch}{parts}; recomputed: {layout.recompute}"
     )
 
 
