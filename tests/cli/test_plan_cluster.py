@@ -163,6 +163,13 @@ def test_published_runs(plan: Command) -> None:
           "3", "--experts", "2"], "--active-experts 3 is more than --experts 2"),
         (["--gpus", "16", "--preset", "quick", "--pipeline-parallel", "16"],
          "layers are not divisible by --pipeline-parallel 16"),
+        (["--gpus", "8", "--parameters", "1e9", "--card-hours", "0.001"],
+         "no run would end; raise --storage or --card-hours, or lower --restart"),
+        (["--gpus", "8", "--parameters", "1e9", "--overlap", "nan"],
+         "--overlap nan is no number to plan with"),
+        (["--gpus", "8", "--parameters", "1e9", "--tokens", "inf"], "--tokens inf is no number"),
+        (["--gpus", "8", "--parameters", "1e99"], "is more than 1e+15, the most planned"),
+        (["--gpus", "1", "--parameters", "1e9", "--batch", "9" * 30], "--batch: 1e+30 is more"),
         (["--gpus", "eight"], "invalid value for '--gpus'"),
     ],
 )  # fmt: skip

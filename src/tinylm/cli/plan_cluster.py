@@ -156,6 +156,16 @@ def cluster(
         return
     if gpus is None:
         raise ConfigError("give --gpus N, or --published alone")
+    _refuse_endless(
+        {
+            "--parameters": parameters, "--overlap": overlap, "--peak": peak,
+            "--attainable": attainable, "--memory": memory, "--memory-bandwidth": memory_bandwidth,
+            "--link-within": link_within, "--link-between": link_between,
+            "--latency-within": latency_within, "--latency-between": latency_between,
+            "--tokens": tokens, "--price": price, "--card-hours": card_hours, "--restart": restart,
+            "--storage": storage,
+        }
+    )  # fmt: skip
     sizes = {
         "--parameters": parameters, "--layers": layers, "--hidden": hidden, "--heads": heads,
         "--key-heads": key_heads, "--ffn": ffn, "--gated": gated or None, "--experts": experts,
@@ -199,6 +209,21 @@ def cluster(
     from tinylm.cli.cluster_tables import print_plan
 
     print_plan(plan, own)
+
+
+def _refuse_endless(numbers: dict[str, float | None]) -> None:
+    """Refuse what is no number or has no end.
+
+    Raises:
+        ConfigError: naming the option.
+    """
+    import math
+
+    from tinylm.errors import ConfigError
+
+    for option, number in numbers.items():
+        if number is not None and not (math.isfinite(number) and number < 1e100):
+            raise ConfigError(f"{option} {number} is no number to plan with: give one below 1e100")
 
 
 def _shape(run: RunConfig | None, sizes: dict[str, Any]) -> Shape:

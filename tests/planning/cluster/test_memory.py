@@ -133,6 +133,21 @@ def test_as_many_micro_batches_are_kept_as_in_a_schedule(
     layout = Layout(stages, pipeline=stages, batch=count, interleave=parts)
     run = simulate(stages, parts, count, 1.0, 2.0)
     assert in_flight(layout) == pytest.approx(run.kept[0] / parts)
+    assert in_flight(layout, last=True) == pytest.approx(run.kept[-1] / parts)
+
+
+def test_the_fullest_stage_counts() -> None:
+    """The first with its waiting micro-batches, or the last with its logits, whatever is more."""
+    shape = Shape.gpt(8, 128, 4, 64, 1000)
+    layout = Layout(4, pipeline=4, batch=8)
+    first = card_bytes(shape, layout)
+    assert first.activations == 4 * 2 * layer_bytes(shape, layout)
+    assert first.output == 4 * 64 * 128  # masks on the embedding
+    last = card_bytes(replace(shape, vocabulary=10**6), layout)
+    assert last.activations == 2 * layer_bytes(shape, layout)
+    assert last.output == 64 * (2 * 128 * 2 + 4 * 10**6)
+    alone = card_bytes(shape, Layout(1))
+    assert alone.output == 64 * (128 + 2 * 128 * 2 + 4 * 1000)
 
 
 def test_every_parameter_is_on_some_card() -> None:

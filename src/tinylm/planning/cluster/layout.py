@@ -13,6 +13,9 @@ from typing import Literal, get_args
 from tinylm.errors import ConfigError, nearest, shown
 from tinylm.planning.cluster.shapes import Shape
 
+LARGEST = 10**15
+"""Parameters, cards or texts beyond which nothing is planned."""
+
 Recompute = Literal["none", "selective", "full"]
 """What the backward pass computes again: nothing, the scores of attention, or whole layers."""
 
@@ -86,6 +89,14 @@ def check(layout: Layout, shape: Shape, per_node: int) -> None:
         ConfigError: naming what does not divide, and what would.
     """
     _check_numbers(layout)
+    for what, number in (
+        ("parameters", shape.parameters),
+        ("places of a text", shape.context),
+        ("--gpus", layout.gpus),
+        ("--batch", layout.batch),
+    ):
+        if number > LARGEST:
+            raise ConfigError(f"{what}: {number:.3g} is more than {LARGEST:.0e}, the most planned")
     data, tensor, pipeline = layout.data, layout.tensor, layout.pipeline
     product = data * tensor * pipeline * layout.context
     if product != layout.gpus:

@@ -19,8 +19,9 @@ cards that share a tensor,
     full recomputation                  2 s b h, and one layer's while it is computed again
 
 The 34 are counted here by array, so that other widths, gated parts and models without dropout have
-their own number. A stage holds the activations of as many micro-batches as are under way: of the
-first stage ``pipeline`` of them, with interleaved parts 1 + (p - 1) / (p v) times as many.
+their own number. A stage holds the activations of as many micro-batches as are under way: the
+first stage of p of them, with v interleaved parts 1 + (p - 1) / (p v) times as many; the last of
+one, and the logits.
 """
 
 from __future__ import annotations
@@ -97,12 +98,13 @@ def kept_layer_bytes(shape: Shape, layout: Layout) -> float:
     return places * shape.hidden * layout.number_bytes / shared
 
 
-def in_flight(layout: Layout) -> float:
-    """Return for how many micro-batches the first stage keeps its layers."""
-    waiting = float(min(layout.pipeline, layout.micro_batches))
-    if layout.interleave > 1:
-        waiting *= 1 + (layout.pipeline - 1) / (layout.pipeline * layout.interleave)
-    return min(waiting, layout.micro_batches)
+def in_flight(layout: Layout, last: bool = False) -> float:
+    """Return for how many micro-batches the first stage keeps its layers, or the last."""
+    stages, parts = layout.pipeline, layout.interleave
+    if parts > 1:
+        started = (parts - 1) * stages + 1 + (0 if last else 2 * (stages - 1))
+        return min(started / parts, layout.micro_batches)
+    return 1.0 if last else float(min(stages, layout.micro_batches))
 
 
 @dataclass(frozen=True)
@@ -140,22 +142,26 @@ def card_parameters(shape: Shape, layout: Layout) -> tuple[Sharded, Sharded]:
     )
 
 
-def card_bytes(shape: Shape, layout: Layout) -> CardBytes:
-    """Return what the fullest card holds at one time."""
-    groups = card_parameters(shape, layout)
-    kept = kept_layer_bytes(shape, layout)
-    layers = layout.stage_layers(shape)
-    activations = layers * kept * in_flight(layout)
+def _kept(shape: Shape, layout: Layout, last: bool) -> tuple[float, float]:
+    """Return the activations of the first or the last stage, and what stands at its end."""
+    waiting = in_flight(layout, last)
+    activations = layout.stage_layers(shape) * kept_layer_bytes(shape, layout) * waiting
     if layout.recompute == "full":
         activations += layer_bytes(shape, layout)
     places = layout.micro_batch * shape.context / layout.context
     shared = layout.tensor if layout.sequence else 1
-    # The last norm's and the projection's input, and float32 logits with their gradient; at the
-    # first stage of several only the mask of dropout on the embedding, which is less.
-    ends = 2 * shape.hidden * layout.number_bytes / shared
-    output = places * (ends + 4 * shape.vocabulary / layout.tensor)
-    if layout.pipeline > 1:
-        output = places * shape.hidden * shape.dropout / shared * in_flight(layout)
+    # A mask of dropout on the embedding; the last norm's and the projection's input, and logits in
+    # float32.
+    mask = shape.hidden * shape.dropout / shared * waiting
+    end = 2 * shape.hidden * layout.number_bytes / shared + 4 * shape.vocabulary / layout.tensor
+    output = (0.0 if last and layout.pipeline > 1 else mask) + (end if last else 0.0)
+    return activations, places * output
+
+
+def card_bytes(shape: Shape, layout: Layout) -> CardBytes:
+    """Return what the fullest card holds at one time."""
+    groups = card_parameters(shape, layout)
+    activations, output = max((_kept(shape, layout, last=end) for end in (False, True)), key=sum)
     gathered = 0.0
     if layout.stage >= 3 and layout.copies > 1:
         # One layer computes while the next is fetched; its gradient waits to be scattered.

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from tinylm.errors import ConfigError
 from tinylm.planning.cluster.cards import Machine
 from tinylm.planning.cluster.layout import Layout, check
 from tinylm.planning.cluster.memory import CardBytes, card_bytes
@@ -13,7 +14,8 @@ from tinylm.planning.cluster.reliability import CARD_HOURS, NODE_STORAGE, Reliab
 from tinylm.planning.cluster.shapes import Shape
 from tinylm.planning.cluster.step import Step, StepTime, Traffic
 
-DAY = 86_400
+LEAST_USEFUL = 1e-3
+"""Share of the time that must go into training."""
 LIMITS = {
     "products": "the rate of matrix products",
     "memory": "the bandwidth of the card's memory, for what is no product",
@@ -57,9 +59,16 @@ class ClusterPlan:
         """Refuse what cannot be laid out.
 
         Raises:
-            ConfigError: naming what does not divide.
+            ConfigError: naming what does not divide; or if failures let no run end.
         """
         check(self.layout, self.shape, self.machine.links.per_node)
+        reliability = self.reliability
+        if reliability.useful < LEAST_USEFUL:
+            raise ConfigError(
+                f"a card fails every {reliability.between:,.3g} s, a checkpoint takes "
+                f"{reliability.checkpoint:,.3g} s and a restart {reliability.restart:,.3g} s: no "
+                "run would end; raise --storage or --card-hours, or lower --restart"
+            )
 
     @cached_property
     def step(self) -> Step:
