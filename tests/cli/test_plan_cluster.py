@@ -133,10 +133,10 @@ def test_experts(plan: Command) -> None:
 def test_published_runs(plan: Command) -> None:
     status, out, _ = plan("--published")
     assert status == 0
-    assert "41 of 52 within 20 %" in out
+    assert "43 of 54 within 20 %" in out
     rows = json.loads(plan("--published", "--json")[1])
-    assert len(rows) == 52
-    assert sum(row["within"] for row in rows) == 41
+    assert len(rows) == 54
+    assert sum(row["within"] for row in rows) == 43
     assert all(abs(row["error"]) <= 0.2 for row in rows if row["within"])
 
 

@@ -144,6 +144,11 @@ def _check_numbers(layout: Layout) -> None:
         raise ConfigError(
             f"--recompute {shown(layout.recompute)}{nearest(layout.recompute, get_args(Recompute))}"
         )
+    if layout.recompute == "selective" and layout.flash:
+        raise ConfigError(
+            "--recompute selective computes scores again, and attention in blocks keeps none: "
+            "leave it out, or give --keep-scores"
+        )
     if not 0 <= layout.overlap <= 1:
         raise ConfigError(f"--overlap {layout.overlap:g} is no share: give 0 to 1")
 

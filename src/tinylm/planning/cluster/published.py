@@ -18,7 +18,7 @@ from typing import Any
 
 from tinylm.planning.cluster.cards import MACHINES, Machine
 from tinylm.planning.cluster.layout import Layout
-from tinylm.planning.cluster.plan import ClusterPlan
+from tinylm.planning.cluster.plan import ClusterPlan, Costs
 from tinylm.planning.cluster.shapes import Shape
 
 BOUND = 0.2
@@ -49,6 +49,7 @@ class Published:
             "TFLOP/s, recomputed too": plan.hardware_rate / 1e12,
             "TFLOP/s": plan.model_rate / 1e12,
             "seconds a step": plan.time.total,
+            "days": plan.training_seconds / 86_400,
             "tokens/s a card": plan.tokens_per_second / plan.layout.gpus,
         }[self.quantity]
 
@@ -56,7 +57,7 @@ class Published:
     def error(self) -> float:
         """Predicted speed by measured speed, less 1."""
         ratio = self.predicted / self.measured
-        return (1 / ratio if self.quantity == "seconds a step" else ratio) - 1
+        return (1 / ratio if self.quantity in ("seconds a step", "days") else ratio) - 1
 
     @property
     def within(self) -> bool:
@@ -130,6 +131,32 @@ def narayanan() -> Iterator[Published]:
             ClusterPlan(GPT3, layout, A100), "TFLOP/s, recomputed too", measured,
             _ZERO_NOTE,
         )  # fmt: skip
+
+
+def days() -> Iterator[Published]:
+    """Yield the days of training of section 5.1 of Narayanan et al. 2021, estimates from rates."""
+    gpt3 = Layout(1024, 8, 8, 16, batch=1536, **MEGATRON)
+    trillion = Layout(3072, 6, 8, 64, batch=3072, **MEGATRON)
+    for name, shape, layout, tokens, told, note in (
+        (
+            "GPT-3, 300e9 tokens, 1024 cards",
+            GPT3,
+            gpt3,
+            300e9,
+            34,
+            "estimated there from a measured rate; layout not stated",
+        ),
+        (
+            "1008B, 450e9 tokens, 3072 cards",
+            _gpt(128, 25_600, 160),
+            trillion,
+            450e9,
+            84,
+            "estimated there from a measured rate",
+        ),
+    ):
+        plan = ClusterPlan(shape, layout, A100, Costs(tokens=tokens))
+        yield Published("Narayanan 2021, section 5.1", name, plan, "days", told, note)
 
 
 def korthikanti() -> Iterator[Published]:
@@ -237,4 +264,4 @@ def mosaic() -> Iterator[Published]:
 
 def published() -> list[Published]:
     """Return all of them."""
-    return [*narayanan(), *korthikanti(), *others(), *mosaic()]
+    return [*narayanan(), *days(), *korthikanti(), *others(), *mosaic()]

@@ -125,7 +125,7 @@ class Step:
         tensor, context = layout.tensor, layout.context
         self.tensor_group = Group(links, tensor)
         self.context_group = Group(links, context, stride=tensor)
-        self.expert_group = Group(links, layout.expert, stride=tensor)
+        self.expert_group = Group(links, layout.expert, stride=tensor * context)
         self.places = layout.micro_batch * shape.context / context
         """Places of a micro-batch on a card."""
 
