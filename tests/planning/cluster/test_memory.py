@@ -160,7 +160,9 @@ def test_every_parameter_is_on_some_card() -> None:
     first, _ = card_parameters(shape, Layout(4, pipeline=4))
     assert first.parameters == 6 * shape.layer_parameters + shape.embedding_parameters
     two, _ = card_parameters(replace(shape, layers=26), Layout(4, pipeline=4))
-    assert two.parameters == max(7 * shape.layer_parameters, 6 * shape.layer_parameters + 256_000)
+    assert two.parameters == 7 * shape.layer_parameters
+    many, _ = card_parameters(replace(shape, layers=26, vocabulary=10**5), Layout(4, pipeline=4))
+    assert many.parameters == 6 * shape.layer_parameters + (10**5 + 64) * 256
 
 
 def test_experts_are_shared_among_copies() -> None:

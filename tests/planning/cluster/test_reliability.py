@@ -66,6 +66,8 @@ def test_dalys_interval_is_the_best_one(share: float, restart: float) -> None:
 def test_young_is_the_first_order_of_it() -> None:
     assert young(50, 10_000) == 1000
     assert daly(1e-6, 1.0) == pytest.approx(young(1e-6, 1.0), rel=2e-3)
+    worked = math.sqrt(0.2) * (1 + math.sqrt(0.05) / 3 + 0.05 / 9) - 0.1
+    assert daly(0.1, 1.0) == pytest.approx(worked, rel=1e-12)
     assert daly(3.0, 1.0) == 1.0  # a checkpoint longer than what it saves
 
 

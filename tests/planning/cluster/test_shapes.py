@@ -113,6 +113,8 @@ def test_published_sizes() -> None:
     plain = {"gated": True, "tied": False, "bias": False, "norms": 1}
     mixtral = Shape(32, 4096, 32, 4096, 32_000, 8, 128, 14_336, experts=8, active=2, **plain)
     assert mixtral.parameters == 46_702_792_704
+    maps = 2 * 4096 * (4096 + 1024) + 2 * 3 * 4096 * 14_336 + 4096 * 8
+    assert mixtral.layer_map_flops == 2 * maps
     active = replace(mixtral, experts=2)
     assert active.parameters == pytest.approx(12.9e9, rel=0.002)
     assert mixtral.layer_map_flops - 2 * mixtral.router == active.layer_map_flops - 2 * (

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.planning.cluster.schedules import simulate
 from tinylm.errors import ConfigError
 from tinylm.planning.cluster.cards import GIB, Card, Links
+from tinylm.planning.cluster.collectives import Group
 from tinylm.planning.cluster.layout import Layout, check
 from tinylm.planning.cluster.moved import moved_bytes
 from tinylm.planning.cluster.shapes import Shape
@@ -111,6 +112,12 @@ def test_the_slowest_stage_sets_the_pace() -> None:
     inner = step(Layout(4, pipeline=4, batch=8)).micro_batch()
     last = step(Layout(4, pipeline=4, batch=8), wide).micro_batch()
     assert last.total > 2 * inner.total
+    # Where the ends have a layer less, the last has six of seven and the output.
+    shape = replace(wide, layers=26)
+    layer = 3 * 512 * (shape.layer_map_flops + 7 / 6 * shape.layer_score_flops)
+    output = 3 * 512 * shape.output_flops
+    uneven = step(Layout(4, pipeline=4, batch=8), shape).micro_batch()
+    assert uneven.products == pytest.approx((6 * layer + output) / 4e14)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
@@ -159,6 +166,8 @@ def test_a_text_shared_among_cards() -> None:
     assert plan.traffic().context == pytest.approx(24 * 3 * (2 * 3 * 512 * 1024 * 2) / 2)
     alone = step(Layout(1, micro_batch=3, batch=3)).time()
     shared = plan.time()
+    gather = Group(LINKS, 2).gather(2 * 3 * 512 * 1024 * 2)
+    assert shared.context == pytest.approx(24 * 3 * gather)
     assert shared.products == pytest.approx(alone.products / 2)
     assert plan.traffic().data == pytest.approx(2 * SHAPE.parameters * 2 / 2)
 
@@ -170,7 +179,14 @@ def test_tokens_go_to_their_experts_and_back() -> None:
     plan = step(layout, shape)
     numbers = 24 * 4 * 2 * 512 * 1024 * 7 / 8
     assert plan.traffic().expert == pytest.approx(2 * numbers)
-    assert plan.time().expert > 0
+    exchange = Group(LINKS, 8).all_to_all(2 * 512 * 1024 * 2)
+    assert plan.time().expert == pytest.approx(24 * 4 * exchange)
+    # Sorted by experts and back, each place of a token read and written.
+    more = moved_bytes(shape, layout, backward=False) - moved_bytes(SHAPE, layout, backward=False)
+    assert more == 1024 * 2 * (4 * 2 + 8)  # and two activations in place of one
+    # Copies that share experts stand behind those that share a text.
+    both = Layout(64, data=8, tensor=2, context=4, batch=8, expert=8)
+    assert step(both, shape).expert_group.stride == 8
     # The experts' gradients need no sum: no two cards hold the same ones.
     shared = shape.parameters - 24 * shape.expert_parameters
     assert plan.traffic().data == pytest.approx(2 * 2 * shared * 7 / 8)
