@@ -137,7 +137,7 @@ def days() -> Iterator[Published]:
     """Yield the days of training of section 5.1 of Narayanan et al. 2021, estimates from rates."""
     gpt3 = Layout(1024, 8, 8, 16, batch=1536, **MEGATRON)
     trillion = Layout(3072, 6, 8, 64, batch=3072, **MEGATRON)
-    for name, shape, layout, tokens, told, note in (
+    for name, shape, layout, tokens, estimate, note in (
         (
             "GPT-3, 300e9 tokens, 1024 cards",
             GPT3,
@@ -156,7 +156,7 @@ def days() -> Iterator[Published]:
         ),
     ):
         plan = ClusterPlan(shape, layout, A100, Costs(tokens=tokens))
-        yield Published("Narayanan 2021, section 5.1", name, plan, "days", told, note)
+        yield Published("Narayanan 2021, section 5.1", name, plan, "days", estimate, note)
 
 
 def korthikanti() -> Iterator[Published]:
