@@ -37,6 +37,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/removing.py
 	$(BIN)/python benchmarks/patching.py
 	$(BIN)/python benchmarks/aligning.py
+	$(BIN)/python benchmarks/processes.py
 	$(BIN)/python benchmarks/startup.py
 
 # Write requirements.lock anew from what pyproject.toml allows today.

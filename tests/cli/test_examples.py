@@ -24,7 +24,7 @@ def examples(help_text: str) -> list[str]:
 
 def test_every_command_and_no_other_has_examples(tinylm: Command) -> None:
     groups = {
-        "plan": ["advantage", "lora", "zero"],
+        "plan": ["advantage", "cluster", "lora", "zero"],
         "tokenizer": ["train", "encode", "decode", "probability", "export", "import"],
     }
     inner = [f"{name} {command}" for name, commands in groups.items() for command in commands]

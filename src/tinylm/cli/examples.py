@@ -114,6 +114,11 @@ EXAMPLES: dict[str, tuple[str, str]] = {
         "tinylm plan advantage --rewards 3,-1,2 --values 4.0,1.0,0.5,0 --gamma 0.95",
         "tinylm plan advantage --rewards 0,0,1 --values 0.2,0.4,0.6,0.5 --truncated --json",
     ),
+    "plan cluster": (
+        "tinylm plan cluster --gpus 8 --preset full --card a100 --tokens 1e9 --price 2",
+        "tinylm plan cluster --gpus 1024 --parameters 175e9 --tensor-parallel 8 "
+        "--pipeline-parallel 8 --batch 1536 --json",
+    ),
     "plan lora": (
         "tinylm plan lora --shape 120x120 --reduction 15",
         "tinylm plan lora runs/quick --rank 4",

@@ -9,6 +9,7 @@ import typer
 from tinylm.cli.options import ConfigFile, Data, Overrides, Preset, configuration
 from tinylm.cli.output import say, say_json
 from tinylm.cli.plan_advantage import advantage
+from tinylm.cli.plan_cluster import cluster
 from tinylm.cli.plan_lora import lora
 from tinylm.cli.plan_models import assumed_vocabulary, sized_model
 from tinylm.cli.plan_zero import zero
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 app.command("advantage")(advantage)
+app.command("cluster")(cluster)
 app.command("lora")(lora)
 app.command("zero")(zero)
 
