@@ -19,7 +19,7 @@ from tinylm.data.windows import IGNORED, ShuffledOrder, windows_of
 from tinylm.errors import ConfigError, DataError
 from tinylm.experiments.context import Context, SilentConsole
 from tinylm.experiments.encoders import measure, trainings
-from tinylm.experiments.encoders.asking import choices, losses_by_context, right_choices
+from tinylm.experiments.encoders.asking import FORMS, choices, losses_by_context, right_choices
 from tinylm.experiments.encoders.costs import by_context, training_speed
 from tinylm.experiments.encoders.readings import at, at_budget, budget_step, gap
 from tinylm.experiments.encoders.settings import EncodersExperiment
@@ -91,7 +91,8 @@ def test_it_is_json_with_a_value_each_seed(folder: Path, monkeypatch: pytest.Mon
         assert max(sizes) <= min(sizes) * (1 + TOLERANCE) ** 2
     for name in names:
         assert [len(seeds) for seeds in whole["contexts"]["losses"][name]] == [2, 2, 2]
-        assert len(whole["questions"]["right"][name]) == 2
+        for form in whole["questions"]["forms"]:
+            assert len(form["right"][name]) == 2
     assert list(whole["costs"]) == ["decoder", "prefix-lm", "lstm"]
     assert not (context.folder / "encoders").exists()  # trainings are deleted
 
@@ -240,24 +241,31 @@ class _Fixed:
         self.model = model
 
 
-def test_whoever_goes_by_one_of_the_words_is_right_in_one_half(both: list[Text]) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_whoever_goes_by_one_of_the_words_is_right_in_one_half(both: list[Text], form: str) -> None:
     tokenizer = both[0].data.tokenizer
-    asked = choices(tokenizer, 40, 0)
+    asked = choices(form, tokenizer, 40, 0)
     assert len(asked) == len({each.text for each in asked}) == 40
     for four in zip(*[iter(asked)] * 4, strict=True):
-        assert sum(each.text.startswith(each.answer) for each in four) == 2
+        if form == "binding":
+            assert sum(each.text.startswith(each.answer) for each in four) == 2
+        else:
+            assert all(each.text.startswith(f"{each.answer} had") for each in four)
+            assert not any(each.wrong in each.text for each in four)
         assert len({frozenset((each.answer, each.wrong)) for each in four}) == 1
     torch.manual_seed(1)
     fixed = _Fixed(small(both[0], "decoder"), torch.randn(tokenizer.vocab_size))
     assert sum(right_choices(fixed.model, tokenizer, asked)) == 20
-    # And the order alone, seen from the texts themselves.
-    assert sum(each.text.index(each.answer) < each.text.index(each.wrong) for each in asked) == 20
+    if form == "binding":  # the order alone, seen from the texts themselves
+        assert (
+            sum(each.text.index(each.answer) < each.text.index(each.wrong) for each in asked) == 20
+        )
 
 
 @pytest.mark.parametrize("kind", ["decoder", "prefix-lm", "lstm"])
 def test_the_likelier_name_is_the_answer(both: list[Text], kind: str) -> None:
     tokenizer, model = both[0].data.tokenizer, small(both[0], kind)
-    asked = choices(tokenizer, 16, 3)
+    asked = choices("binding", tokenizer, 16, 3)
     right = []
     for each in asked:
         ids = torch.tensor([[SOS_ID, *tokenizer.encode(each.text)]])
@@ -270,7 +278,7 @@ def test_the_likelier_name_is_the_answer(both: list[Text], kind: str) -> None:
 
 def test_a_vocabulary_without_names_is_refused(both: list[Text]) -> None:
     with pytest.raises(DataError, match=r"lacks words .* experiments\.encoders\.stories"):
-        choices(both[1].data.tokenizer, 4, 0)
+        choices("recall", both[1].data.tokenizer, 4, 0)
 
 
 def test_costs_are_measured_where_short_and_what_is_kept_is_what_was_planned(

@@ -15,6 +15,9 @@ KINDS = {
 LOSS = [2.0, 2.1, 1.9]
 """Of three seeds, where no other is given."""
 
+CHANCE = [0.5, 0.52, 0.48]
+"""Right answers by guessing, of each seed."""
+
 
 def timing(seconds: float) -> dict[str, Any]:
     """Return a timing of three equal rounds."""
@@ -118,7 +121,7 @@ def result(
         kept: kind -> bytes that it keeps of 64 and of 4,096 tokens.
         given: tokens from which others are predicted.
         contexts: variant -> loss for each of these, a value a seed.
-        right: variant -> right answers to questions of a new form.
+        right: variant -> right answers to questions of the form *recall*.
     """
     kinds = list(dict.fromkeys(KINDS[name][0] for name in names))
     return {
@@ -142,9 +145,19 @@ def result(
             },
         },
         "questions": {
-            "asked": 40,
-            "example": {"text": 'A had a kite. "Who?" "', "answer": "A", "wrong": "B"},
-            "right": {name: (right or {}).get(name, [0.5, 0.52, 0.48]) for name in names},
+            "asked": 400,
+            "forms": [
+                {
+                    "name": form,
+                    "text": "Tim had a ball. ",
+                    "answer": "Tim",
+                    "right": {
+                        name: (right or {}).get(name, CHANCE) if form == "recall" else CHANCE
+                        for name in names
+                    },
+                }
+                for form in ("recall", "binding")
+            ],
         },
         "costs": {kind: costs((kept or {}).get(kind, (2**10, 2**16))) for kind in kinds},
     }  # fmt: skip

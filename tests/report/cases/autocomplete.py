@@ -87,7 +87,7 @@ def heads(**ways: list[float]) -> Callable[[Result], None]:
 CASES = [
     *table_of(
         "autocomplete",
-        (None, "Where the facts were withheld, the answers to 2 of 7 tasks are measurably better"),
+        (None, "Where the facts were withheld, the answers to 4 of 7 tasks are measurably better"),
         (None, "fig:autocomplete-steps follows the tasks"),
         # Guessing.
         (shares(withheld=([0.5, 0.5, 0.5], [0.1, 0.1, 0.1])),
@@ -132,7 +132,7 @@ CASES = [
          "facts the head's"),
         (lambda f: f["trainings"][0]["accuracy"]["new"].pop("sum"), "–"),
     ),
-    *table_of("autocomplete", (None, "the answers to 2 of 7 tasks", "fig:"), drawn=False),
+    *table_of("autocomplete", (None, "the answers to 4 of 7 tasks", "fig:"), drawn=False),
     *table_of(
         "autocomplete",
         (None, "One model with one loss, that of the next token, is trained on a text in which"),

@@ -28,7 +28,8 @@ def one_seed(values: Result) -> None:
         for row in text["trainings"]:
             for point in row["curve"]:
                 point.update({key: point[key][:1] for key in point if key != "step"})
-    values["questions"]["right"] = {name: [0.5] for name in values["questions"]["right"]}
+    for form in values["questions"]["forms"]:
+        form["right"] = {name: [0.5] for name in form["right"]}
     contexts = values["contexts"]["losses"]
     values["contexts"]["losses"] = {
         name: [seeds[:1] for seeds in losses] for name, losses in contexts.items()

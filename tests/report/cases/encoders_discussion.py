@@ -46,6 +46,12 @@ def contexts(given: tuple[int, ...] = (16, 64, 4096), *losses: list[float]) -> s
                   contexts={"decoder": losses})  # fmt: skip
 
 
+def questions(names: tuple[str, ...], **right: list[float]) -> str:
+    """Return what is said of the easier form of questions."""
+    form = result(names=names, right=right)["questions"]["forms"][0]
+    return discussion.questions_comment(form, names[0])
+
+
 PHRASES = [
     # Losses beside those of the first kind.
     Phrase(
@@ -147,23 +153,26 @@ PHRASES = [
         lambda: contexts((16, 64), [2.0, 2.1, 1.9], [2.01, 2.09, 1.9]),
     ),
     Phrase("", lambda: contexts((64, 4096), [2.0, 2.1, 1.9], [2.0, 2.1, 1.9])),
-    # Questions of a new form.
+    # Questions of new forms.
     Phrase(
-        "Questions of a form that no training text has are answered no better than by guessing by "
-        "any: *decoder* at 50.0\u202f% and *lstm* at 50.0\u202f%. No difference from *decoder* can "
-        "be told.",
-        lambda: of_all("questions_comment", names=("decoder", "lstm")),
+        "Questions of the form *recall* are answered as by guessing by *decoder* at "
+        "50.0\u202f% and *lstm* at 50.0\u202f%.",
+        lambda: questions(("decoder", "lstm")),
     ),
     Phrase(
-        "Questions of a form that no training text has are answered measurably better than by "
-        "guessing by *decoder* at 70.0\u202f%; not so by *lstm* at 50.0\u202f%. Measurably "
-        "different from *decoder*: *lstm*.",
-        lambda: of_all("questions_comment", names=("decoder", "lstm"), right={"decoder": GAIN}),
+        "Questions of the form *recall* are answered better than by guessing by *decoder* at "
+        "70.0\u202f%; as by guessing by *lstm* at 50.0\u202f%. Measurably different from "
+        "*decoder*: *lstm*.",
+        lambda: questions(("decoder", "lstm"), decoder=GAIN),
     ),
     Phrase(
-        "Questions of a form that no training text has are answered measurably better than by "
-        "guessing by *decoder* at 70.0\u202f%. No difference from *decoder* can be told.",
-        lambda: of_all("questions_comment", names=("decoder",), right={"decoder": GAIN}),
+        "Questions of the form *recall* are answered better than by guessing by *decoder* at "
+        "70.0\u202f%; as by guessing by *lstm* at 61.7\u202f%.",
+        lambda: questions(("decoder", "lstm"), decoder=GAIN, lstm=[0.45, 0.5, 0.9]),
+    ),
+    Phrase(  # what seeds agree on may be too little to be called more
+        "Questions of the form *recall* are answered as by guessing by *decoder* at 50.2\u202f%.",
+        lambda: questions(("decoder",), decoder=[0.502, 0.503, 0.501]),
     ),
     # What holds.
     Phrase(
@@ -200,18 +209,21 @@ PHRASES = [
     Phrase("", lambda: of_all("verdict_of_cache", names=("decoder",))),
     Phrase(
         "*Flexibility*: that a task phrased as a continuation is done without being trained does "
-        "not hold for *decoder* at this size.",
+        "not hold for *recall*, where *decoder* is not above guessing; it does not hold for "
+        "*binding*, where *decoder* is not above guessing.",
         lambda: of_all("verdict_of_flexibility"),
     ),
     Phrase(
         "*Flexibility*: that a task phrased as a continuation is done without being trained holds "
-        "for *decoder*, and it does it better than *lstm*.",
+        "for *recall*, which *decoder* does better than *lstm*; it does not hold for *binding*, "
+        "where *decoder* is not above guessing.",
         lambda: of_all("verdict_of_flexibility", names=("decoder", "lstm"),
                        right={"decoder": GAIN}),
     ),
     Phrase(
         "*Flexibility*: that a task phrased as a continuation is done without being trained holds "
-        "for *decoder*, and for none it can be told that it does worse.",
+        "for *recall*, where for none it can be told that it does worse; it does not hold for "
+        "*binding*, where *decoder* is not above guessing.",
         lambda: of_all("verdict_of_flexibility", names=("decoder", "lstm"),
                        right={"decoder": GAIN, "lstm": GAIN}),
     ),

@@ -2,10 +2,11 @@
 
 How much a text tells: the same tokens are predicted from the 64, 256, … tokens before them.
 
-A task that no training text has: two children have a toy each, and somebody asks who has one of
-them. The answer is the name that the model finds likelier of the two. Each question is asked in
-four ways, by who is named first and which toy is asked for, so that whoever goes by the names, the
-toys or their order alone is right in one half.
+Tasks that no training text has. In the easier form a child has a toy and somebody asks whose it is,
+so that it is enough to name whoever was named; in the other two children have a toy each, so that
+the name must be found by the toy. The answer is the name that the model finds likelier of two. Each
+question is asked in four ways, by which child comes first and which toy is asked for, so that
+whoever goes by the names, the toys or their order alone is right in one half.
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ from tinylm.model.decoder import evaluating
 from tinylm.tokenizers.base import SOS_ID, UNK_ID, Tokenizer
 
 CHANCE = 0.5
-_TEMPLATE = '{0} had a {2}. {1} had a {3}. "Who has the {4}?" asked Mom. "'
+LEARNED = 0.55
+"""Less than that is called guessing, even where seeds agree on it."""
+FORMS = {
+    "recall": '{0} had a {4}. "Whose {4} is it?" asked Mom. "It is mine," said ',
+    "binding": '{0} had a {2}. {1} had a {3}. "Whose {4} is it?" asked Mom. "It is mine," said ',
+}
+"""Form of a question -> its text: two names, the toys that they have, and the one asked for."""
 _AT_ONCE = 8192
 """Tokens of a forward pass, about."""
 
@@ -101,10 +108,11 @@ class Choice:
     wrong: str
 
 
-def choices(tokenizer: Tokenizer, count: int, seed: int) -> list[Choice]:
+def choices(form: str, tokenizer: Tokenizer, count: int, seed: int) -> list[Choice]:
     """Return questions in words that a vocabulary has, of which each four are one in four ways.
 
     Args:
+        form: a name of :data:`FORMS`.
         tokenizer: of the models that are asked.
         count: a multiple of 4.
         seed: of names and toys.
@@ -117,13 +125,14 @@ def choices(tokenizer: Tokenizer, count: int, seed: int) -> list[Choice]:
         ids = tokenizer.encode_batch(list(words))
         return [word for word, own in zip(words, ids, strict=True) if UNK_ID not in own]
 
-    draw = random.Random(seed)
+    draw, template = random.Random(seed), FORMS[form]
     toys = known([toy.noun for toy in TOYS if " " not in toy.noun])
     people = [known(names) for names in (GIRLS, BOYS)]
-    form = (
-        _TEMPLATE.format(*people[0][:2], *toys[:2], *toys[:1]) if min(map(len, people)) > 1 else ""
-    )
-    if len(toys) < 2 or not known([form]) or not form:
+    if (
+        len(toys) < 2
+        or min(map(len, people)) < 2
+        or not known([template.format(*people[0][:2], *toys[:2], toys[0])])
+    ):
         raise DataError(
             "the vocabulary lacks words of the questions, such as names or toys: give more "
             "experiments.encoders.stories"
@@ -135,8 +144,9 @@ def choices(tokenizer: Tokenizer, count: int, seed: int) -> list[Choice]:
         for turned in (False, True):
             first, second = names[::-1] if turned else names
             for asked in (0, 1):
-                text = _TEMPLATE.format(first, second, *owned, owned[asked])
-                pair = (first, second) if asked == 0 else (second, first)
+                text = template.format(first, second, *owned, owned[asked])
+                alone = "{1}" not in template  # nobody else is there
+                pair = (first, second) if alone or asked == 0 else (second, first)
                 made.append(Choice(text, *pair))
     return made
 

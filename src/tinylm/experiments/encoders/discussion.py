@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-from tinylm.experiments.encoders.asking import CHANCE
+from tinylm.experiments.encoders.asking import CHANCE, LEARNED
 from tinylm.experiments.encoders.readings import Budget, difference, gap, shown_name, training_of
 from tinylm.measurement import Difference, Verdict, mean
 from tinylm.report.blocks import literal
@@ -229,30 +230,30 @@ def context_comment(result: Row) -> str:
     return text
 
 
-def questions_comment(result: Row) -> str:
+def questions_comment(form: Row, first: str) -> str:
     """Return which variants answer questions of a new form better than by guessing."""
-    right = result["questions"]["right"]
-    first = names(result)[0]
-    better: list[str] = []
-    chance: list[str] = []
+    right = form["right"]
+    groups: dict[str, list[str]] = {}
     for name, shares in right.items():
-        gain = mean([share - CHANCE for share in shares])
-        shown = f"{emphasised(name)} at {percent(sum(shares) / len(shares))}"
-        (better if gain.verdict is Verdict.MORE else chance).append(shown)
-    text = "Questions of a form that no training text has are answered"
-    if better:
-        text += f" measurably better than by guessing by {listed(better)}"
-        text += f"; not so by {listed(chance)}." if chance else "."
-    else:
-        text += f" no better than by guessing by any: {listed(chance)}."
+        how = "better than by guessing by" if _is_learned(shares) else "as by guessing by"
+        groups.setdefault(how, []).append(f"{emphasised(name)} at {percent(fmean(shares))}")
+    said = [f"{how} {listed(group)}" for how, group in groups.items()]
+    text = f"Questions of the form *{form['name']}* are answered {'; '.join(said)}."
     apart = [
         emphasised(name)
         for name, shares in right.items()
-        if difference(shares, right[first]).verdict in (Verdict.LESS, Verdict.MORE)
+        if _is_learned(shares) != _is_learned(right[first])
+        and difference(shares, right[first]).verdict in (Verdict.LESS, Verdict.MORE)
     ]
     if apart:
         return f"{text} Measurably different from {emphasised(first)}: {listed(apart)}."
-    return f"{text} No difference from {emphasised(first)} can be told."
+    return text
+
+
+def _is_learned(shares: Sequence[float]) -> bool:
+    """Whether right answers are more than guessing by what the seeds spread, and by enough."""
+    gain = mean([share - CHANCE for share in shares])
+    return gain.verdict is Verdict.MORE and gain.value >= LEARNED - CHANCE
 
 
 def verdict_of_density(result: Row) -> str:
@@ -311,7 +312,7 @@ def verdict_of_cache(result: Row) -> str:
     if said:
         sentences.append(
             f"that {emphasised(first)} keeps less of {end['context']:,} tokens than a model that "
-            f"reads a source {listed(said)}"
+            f"reads a source {'; it '.join(said)}"
         )
     if constant:
         sentences.append(
@@ -322,18 +323,27 @@ def verdict_of_cache(result: Row) -> str:
 
 
 def verdict_of_flexibility(result: Row) -> str:
-    """Return whether the first kind alone answers a new form of question, or answers it best."""
-    right = result["questions"]["right"]
+    """Return whether the first kind answers new forms of questions, and whether it does best."""
     first = names(result)[0]
-    above = mean([share - CHANCE for share in right[first]]).verdict is Verdict.MORE
-    worse = [
-        emphasised(name)
-        for name in right
-        if difference(right[name], right[first]).verdict is Verdict.LESS
-    ]
-    text = "*Flexibility*: that a task phrased as a continuation is done without being trained "
-    if not above:
-        return f"{text}does not hold for {emphasised(first)} at this size."
-    if worse:
-        return f"{text}holds for {emphasised(first)}, and it does it better than {listed(worse)}."
-    return f"{text}holds for {emphasised(first)}, and for none it can be told that it does worse."
+    said = []
+    for form in result["questions"]["forms"]:
+        right = form["right"]
+        above = _is_learned(right[first])
+        worse = [
+            emphasised(name)
+            for name in right
+            if difference(right[name], right[first]).verdict is Verdict.LESS
+        ]
+        where = f"for *{form['name']}*"
+        if not above:
+            said.append(f"does not hold {where}, where {emphasised(first)} is not above guessing")
+        elif worse:
+            said.append(
+                f"holds {where}, which {emphasised(first)} does better than {listed(worse)}"
+            )
+        else:
+            said.append(f"holds {where}, where for none it can be told that it does worse")
+    return (
+        "*Flexibility*: that a task phrased as a continuation is done without being trained "
+        f"{'; it '.join(said)}."
+    )

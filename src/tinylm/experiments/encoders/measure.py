@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinylm import folders
 from tinylm.experiments.context import Context, threads
-from tinylm.experiments.encoders.asking import choices, losses_by_context, right_choices
+from tinylm.experiments.encoders.asking import (
+    FORMS,
+    choices,
+    losses_by_context,
+    right_choices,
+)
 from tinylm.experiments.encoders.costs import by_context, training_speed
 from tinylm.experiments.encoders.settings import EncodersExperiment
 from tinylm.experiments.encoders.trainings import NAME, Text, measured, texts
@@ -22,7 +29,7 @@ def run(context: Context) -> dict[str, Any]:
     Returns:
         ``variants``, what each is; ``texts``, of each the trainings with their curves, and what a
         step takes; ``contexts``, the loss by the tokens given; ``questions``, the right answers to
-        questions of a new form; and ``costs`` by the length of text.
+        questions of new forms; and ``costs`` by the length of text.
 
     Raises:
         StoppedBySignalError: if a signal stopped a training; its state is saved.
@@ -78,8 +85,17 @@ def run(context: Context) -> dict[str, Any]:
         },
         "questions": {
             "asked": settings.questions,
-            "example": stories[names[0]][0]["example"],
-            "right": {name: [row["questions"] for row in stories[name]] for name in names},
+            "forms": [
+                {
+                    "name": form,
+                    **stories[names[0]][0]["questions"][form]["example"],
+                    "right": {
+                        name: [row["questions"][form]["right"] for row in stories[name]]
+                        for name in names
+                    },
+                }
+                for form in FORMS
+            ],
         },
         "costs": costs,
     }
@@ -103,20 +119,29 @@ def _trainings(
     """Return what was measured of each variant: name -> a row a seed."""
     settings = text.settings
     rows: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in text.variants}
-    asked = [] if text.items else choices(text.data.tokenizer, settings.questions, settings.seed)
+    tokenizer = text.data.tokenizer
+    forms = (
+        {}
+        if text.items
+        else {form: choices(form, tokenizer, settings.questions, settings.seed) for form in FORMS}
+    )
 
     def more(lm: LanguageModel) -> dict[str, Any]:
-        if not asked:
+        if not forms:
             return {}
         install(lm.model)
-        right = right_choices(lm.model, lm.tokenizer, asked)
         return {
             "contexts": losses_by_context(
                 lm.model, text.data.validation, sorted(settings.given), settings.tail,
                 settings.places,
             ),
-            "questions": sum(right) / len(right),
-            "example": {"text": asked[0].text, "answer": asked[0].answer, "wrong": asked[0].wrong},
+            "questions": {
+                form: {
+                    "right": float(np.mean(right_choices(lm.model, tokenizer, asked))),
+                    "example": {"text": asked[0].text, "answer": asked[0].answer},
+                }
+                for form, asked in forms.items()
+            },
         }  # fmt: skip
 
     for seed in seeds:

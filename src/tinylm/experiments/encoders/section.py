@@ -7,7 +7,7 @@ from typing import Any
 
 from tinylm.experiments.document.inputs import ReportInputs
 from tinylm.experiments.encoders import discussion
-from tinylm.experiments.encoders.asking import CHANCE
+from tinylm.experiments.encoders.asking import CHANCE, LEARNED
 from tinylm.experiments.encoders.discussion import TEXTS, emphasised
 from tinylm.experiments.encoders.readings import Budget, at_budget, training_of
 from tinylm.measurement import Verdict, mean
@@ -105,9 +105,10 @@ def blocks(results: ReportInputs) -> list[Block]:
         ),
         Heading(2, "A task that nobody trained it for", "sec:encoders-questions"),
         *TEXT.blocks("questions", asked=count(result["questions"]["asked"]),
-                     example=_example(result["questions"]["example"])),
+                     **{form["name"]: _example(form) for form in result["questions"]["forms"]}),
         _questions_table(result),
-        Paragraph(discussion.questions_comment(result)),
+        *_paragraphs(discussion.questions_comment(form, discussion.names(result)[0])
+                     for form in result["questions"]["forms"]),
         Heading(2, "What holds at this size", "sec:encoders-verdicts"),
         *TEXT.blocks("verdicts"),
         Bullets(tuple(_verdicts(result))),
@@ -271,16 +272,20 @@ def _context_table(costs: Mapping[str, Sequence[Row]]) -> Table:
 
 
 def _questions_table(result: Row) -> Table:
-    right = result["questions"]["right"]
+    forms = result["questions"]["forms"]
     return Table(
         "tab:encoders-questions",
         TEXT.line("questions, table"),
-        ("Model", "Right"),
-        tuple((emphasised(name), _share(shares)) for name, shares in right.items()),
-        "lr",
+        ("Model", *(form["name"].capitalize() for form in forms)),
+        tuple(
+            (emphasised(name), *(_share(form["right"][name]) for form in forms))
+            for name in discussion.names(result)
+        ),
+        "l" + "r" * len(forms),
         TEXT.line(
             "questions, table's note",
             chance=percent(CHANCE, 0),
+            learned=percent(LEARNED, 0),
             seeds=plural(len(result["seeds"]), "seed"),
         ),
     )

@@ -66,7 +66,7 @@ class EncodersExperiment:
     places: PositiveInt = 16
     """Places of the held-out stories at which that is done."""
     questions: Annotated[Int, Field(ge=4)] = 400
-    """Questions of a form that no training text has; a multiple of 4."""
+    """Questions of each form that no training text has; a multiple of 4."""
     rounds: PositiveInt = 5
     """Rounds of every timing."""
     seeds: PositiveInt = 3
