@@ -20,7 +20,8 @@ import torch
 
 from tinylm.config import DataConfig, RunConfig, to_dict
 from tinylm.data.corpora import Corpus, PairCorpus, holds_pairs, open_corpus
-from tinylm.data.token_files import TokenFile, write_pair_file, write_token_file
+from tinylm.data.token_files import TokenFile
+from tinylm.data.token_shards import Split, write_split
 from tinylm.data.vectors import (
     VectorTable,
     embedding_matrix,
@@ -85,8 +86,8 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
     return PreparedData(
         corpus,
         tokenizer,
-        _encode(corpus, folder, tokenizer, "train", console),
-        _encode(corpus, folder, tokenizer, "validation", console),
+        _encode(config.data, corpus, folder, tokenizer, "train", console),
+        _encode(config.data, corpus, folder, tokenizer, "validation", console),
         folder,
     )
 
@@ -139,7 +140,7 @@ def encoded_split(
         DataError: if the corpus, or a kept file, cannot be used.
     """
     corpus = open_corpus(config)
-    return _encode(corpus, _cache_folder(config, corpus), tokenizer, split, console)
+    return _encode(config, corpus, _cache_folder(config, corpus), tokenizer, split, console)
 
 
 def _cache_folder(config: DataConfig, corpus: Corpus) -> Path:
@@ -152,23 +153,33 @@ def digest(text: str) -> str:
 
 
 def _encode(
-    corpus: Corpus, folder: Path, tokenizer: Tokenizer, split: str, console: Console
+    config: DataConfig,
+    corpus: Corpus,
+    folder: Path,
+    tokenizer: Tokenizer,
+    split: str,
+    console: Console,
 ) -> TokenFile:
     def encode(path: Path) -> None:
-        named = (tokenizer, corpus.fingerprint(), split)
+        made = Split(
+            path, 1 + isinstance(corpus, PairCorpus), tokenizer, corpus.fingerprint(), split
+        )
         with console.task(f"Encoding the {split} split") as done:
-            if isinstance(corpus, PairCorpus):
-                pairs = corpus.train_pairs() if split == "train" else corpus.validation_pairs()
-                texts = ((pair.source, pair.target) for pair in pairs)
-                write_pair_file(path, texts, *named, progress=done)
-            else:
-                stories = corpus.train() if split == "train" else corpus.validation()
-                write_token_file(path, stories, *named, progress=done)
+            write_split(made, _stories(corpus, split), config.workers, done)
 
     def read(path: Path) -> TokenFile:
         return TokenFile(path, tokenizer, corpus.fingerprint())
 
     return kept_file(folder / f"{split}-{tokenizer.fingerprint()}.tokens", read, encode, console)
+
+
+def _stories(corpus: Corpus, split: str) -> Iterator[tuple[str, ...]]:
+    """Return the texts of a split, or its sources each with its target."""
+    if isinstance(corpus, PairCorpus):
+        pairs = corpus.train_pairs() if split == "train" else corpus.validation_pairs()
+        return ((pair.source, pair.target) for pair in pairs)
+    stories = corpus.train() if split == "train" else corpus.validation()
+    return ((story,) for story in stories)
 
 
 def kept_file(
