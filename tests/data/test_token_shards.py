@@ -6,6 +6,7 @@ import dataclasses
 import filecmp
 import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -27,7 +28,7 @@ from tinylm.data.token_files import TokenFile, write_pair_file, write_token_file
 from tinylm.data.token_headers import HEADER_BYTES, TokenFileHeader, header_bytes, index_bytes
 from tinylm.data.token_shards import Split, write_split
 from tinylm.data.windows import PairRows, TokenWindows
-from tinylm.errors import DataError
+from tinylm.errors import ConfigError, DataError
 from tinylm.reading import signed
 from tinylm.tokenizers.base import EOS_ID, SOS_ID
 from tinylm.tokenizers.word import WordSettings, WordTokenizer
@@ -304,6 +305,24 @@ def test_a_damaged_index(tmp_path: Path, change: Any, problem: str) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match="has a damaged index"):
         TokenFile(path)
+
+
+def test_more_shards_than_files_may_be_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit of open files is raised, as far as it may be, and the rest is refused."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    path = write(tmp_path / "a").path
+    few = len(list(Path("/proc/self/fd").iterdir())) + 2  # this process has some open already
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
+        assert len(TokenFile(path)) == len(TEXTS)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (few, before[1]))
+        monkeypatch.setattr(token_files, "allow_open", lambda number: None)
+        with pytest.raises(ConfigError, match="cannot be opened beside the other shards"):
+            TokenFile(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 # --- what was verified is not read again ---

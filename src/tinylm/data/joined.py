@@ -44,7 +44,7 @@ class Joined:
             rows = self[key[0]]
             return rows[(slice(None),) * (rows.ndim - self.ndim + 1) + key[1:]]
         if isinstance(key, slice):
-            first, last, step = key.indices(len(self))
+            first, last, step = map(int, key.indices(len(self)))
             if step != 1:
                 return self[np.arange(first, last, step)]
             return self._between(first, max(first, last))

@@ -13,8 +13,10 @@ note. Smaller splits are always read, within 0.3 seconds.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +30,7 @@ import numpy.typing as npt
 
 from tinylm.atomic import write_text
 from tinylm.data.token_headers import AGAIN, HEADER_BYTES, TokenFileHeader
-from tinylm.errors import DataError, TinylmError
+from tinylm.errors import ConfigError, DataError, TinylmError
 from tinylm.fingerprints import SECONDS_UNTIL_SURE
 from tinylm.reading import read_signed, signed
 from tinylm.tokenizers.base import EOS_ID, SOS_ID
@@ -36,6 +38,7 @@ from tinylm.tokenizers.base import EOS_ID, SOS_ID
 _NOTED_BYTES = 1 << 28
 """Files of a split together, from which on a note is kept."""
 _IDS_AT_ONCE = 1 << 22
+_OTHER_FILES = 768
 
 Note = dict[str, list[int | str]]
 
@@ -74,6 +77,7 @@ def mapped(path: Path, header: TokenFileHeader) -> Mapped:
 
     Raises:
         DataError: if it has another size than its header says, or cannot be mapped.
+        ConfigError: if this process may not have so many files open.
     """
     expected = HEADER_BYTES + header.content_bytes
     try:
@@ -81,11 +85,28 @@ def mapped(path: Path, header: TokenFileHeader) -> Mapped:
         if size == expected:
             return Mapped(path, header, np.memmap(path, np.uint8, "r", HEADER_BYTES))
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):  # to encode again would not help
+            raise ConfigError(
+                f"{path} cannot be opened beside the other shards ({error.strerror}): allow more "
+                "open files, with `ulimit -n 65536`"
+            ) from error
         raise DataError(f"cannot read token file {path}: {error.strerror or error}") from error
     raise DataError(
         f"{path} has {size} bytes and its header says {expected}: it was cut short or changed; "
         f"{AGAIN}"
     )
+
+
+def allow_open(number: int) -> None:
+    """Let this process have so many files open beside others, as far as the system lets it.
+
+    A file that is mapped counts as open; 1,024 are allowed where nothing else is set.
+    """
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number + _OTHER_FILES
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        wanted = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(allowed, wanted), most))
 
 
 def check(files: Sequence[Mapped], vocab_size: int | None, note: Path) -> None:

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from tinylm.atomic import atomic_write
 from tinylm.data.joined import Joined
-from tinylm.data.token_checks import check, mapped
+from tinylm.data.token_checks import allow_open, check, mapped
 from tinylm.data.token_headers import (
     AGAIN,
     HEADER_BYTES,
@@ -150,6 +150,23 @@ def write_texts(
     return header
 
 
+def write_some(
+    path: str | Path,
+    stories: Iterator[tuple[str, ...]],
+    each: int,
+    tokenizer: Tokenizer,
+    corpus: str,
+    split: str,
+    progress: Callable[[int], None] | None,
+) -> TokenFileHeader | None:
+    """Write stories as ``write_texts`` does, or no file and None if there are none."""
+    first = next(stories, None)
+    if first is None:
+        return None
+    made_of = (tokenizer, corpus, split, progress)
+    return write_texts(path, chain([first], stories), each, *made_of)
+
+
 def pieces(stories: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
     """Yield stories in lists that are encoded at once: bounded by number and by length."""
     piece: list[tuple[str, ...]] = []
@@ -200,9 +217,10 @@ class TokenFile:
                 of a file that it names, or they are not those that it names.
         """
         self.path = Path(path)
-        paths, headers = [self.path], []
+        paths, headers = [self.path], list[TokenFileHeader]()
         if is_index(self.path):
             paths, headers = read_index(self.path)
+            allow_open(len(paths))
         self.header = together(headers or [read_header(self.path)])
         for what, wanted, given in (
             ("tokenizer", tokenizer and tokenizer.fingerprint(), self.header.tokenizer),

@@ -14,7 +14,7 @@ stories in them are read again and not encoded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, count
@@ -66,7 +66,6 @@ class Cuts:
         self._stories = iter(stories)
         self._next = next(self._stories, None)
 
-    @property
     def ended(self) -> bool:
         """Whether there is no story any more."""
         return self._next is None
@@ -123,9 +122,9 @@ def write_split(
         if progress is not None:
             progress(done + stories)
 
-    if workers > 1 and not cuts.ended:
+    if workers > 1 and not cuts.ended():
         first = list(cuts.shard())
-        if cuts.ended:
+        if cuts.ended():
             headers.append(split.write(split.shard(len(headers)), first, tell))
         else:
             from tinylm.data.token_workers import write_shards
@@ -133,27 +132,39 @@ def write_split(
             shards = chain([iter(first)], _rest(cuts))
             headers += write_shards(split, shards, len(headers), workers, tell)
     else:
-        while not (cuts.ended and headers):
+        while not (cuts.ended() and headers):
             header = split.write(split.shard(len(headers)), cuts.shard(), tell)
             headers.append(header)
             done += header.num_stories
-    return _finish(split, headers)
+    return finish_split(split, [split.shard(n) for n in range(len(headers))], headers)
 
 
 def _rest(cuts: Cuts) -> Iterator[Iterator[Story]]:
-    while not cuts.ended:
+    while not cuts.ended():
         yield cuts.shard()
 
 
-def _finish(split: Split, headers: list[TokenFileHeader]) -> TokenFileHeader:
+def finish_split(
+    split: Split, shards: Sequence[Path], headers: Sequence[TokenFileHeader]
+) -> TokenFileHeader:
     """Give the one file its name, or name the shards in an index."""
-    shards = [split.shard(number) for number in range(len(headers))]
     if len(shards) == 1:
-        shards[0].replace(split.path)
-        folders.sync(split.path.parent)
+        if shards[0] != split.path:
+            shards[0].replace(split.path)
+            folders.sync(split.path.parent)
     else:
         write_bytes(split.path, index_bytes([path.name for path in shards], headers))
     return together(headers)
+
+
+def kept_shard(split: Split, path: Path) -> TokenFileHeader | None:
+    """Return the header of a shard that is there, whole and of the split, or None."""
+    if path.exists():
+        with suppress(DataError):
+            file = TokenFile(path, split.tokenizer, split.corpus)
+            if file.header.split == split.name and file.header.pairs == (split.each == 2):
+                return file.header
+    return None
 
 
 def _whole_shards(split: Split) -> list[TokenFileHeader]:
@@ -163,16 +174,11 @@ def _whole_shards(split: Split) -> list[TokenFileHeader]:
     """
     headers: list[TokenFileHeader] = []
     for number in count():
-        path = split.shard(number)
-        if not path.exists():
+        header = kept_shard(split, split.shard(number))
+        if header is None:
             break
-        with suppress(DataError):
-            file = TokenFile(path, split.tokenizer, split.corpus)
-            if file.header.split == split.name and file.header.pairs == (split.each == 2):
-                headers.append(file.header)
-                continue
-        break
-    pattern = f"{split.path.stem}.[0-9]*{split.path.suffix}"
+        headers.append(header)
+    pattern = f"{split.path.stem}.{'[0-9]' * 5}{split.path.suffix}"
     kept = {split.shard(number) for number in range(len(headers))}
     for path in split.path.parent.glob(pattern):
         if path.is_file() and path not in kept:

@@ -1,4 +1,6 @@
-"""A process that encodes the texts that it is sent into token files: ``token_workers`` starts it.
+"""A process that encodes texts into token files: ``token_workers`` starts it.
+
+It is sent the texts, or is told which part of a corpus' files it reads itself.
 
 It reads frames from its standard input, a letter and a length before each, and writes lines of JSON
 to its standard output. Whoever started it may die: then its input ends, in the middle of a file,
@@ -15,18 +17,20 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from tinylm.data.token_files import write_texts
-from tinylm.errors import TinylmError
+from tinylm.config import DataConfig
+from tinylm.data.corpora import DivisibleCorpus, open_corpus
+from tinylm.data.token_files import write_some
+from tinylm.errors import DataError, TinylmError
 from tinylm.tokenizers.files import load
 
 FRAME = struct.Struct("<cQ")
 """What a frame is of, and its bytes."""
-BEGIN, TEXTS, END = b"B", b"T", b"E"
-"""A file with its path; texts of it; its end."""
+BEGIN, TEXTS, END, READ = b"B", b"T", b"E", b"R"
+"""A file with its path; texts of it; its end. A file, and which part of the corpus stands in it."""
 
 
 def pack_texts(texts: list[str]) -> bytes:
@@ -45,6 +49,10 @@ def unpack_texts(content: bytes) -> list[str]:
 
 class _EndedError(Exception):
     """The input ended in the middle of a file."""
+
+
+class UnreadableError(DataError):
+    """A part of a corpus cannot be read."""
 
 
 def _frame(stream: BinaryIO) -> tuple[bytes, bytes] | None:
@@ -66,6 +74,20 @@ def _stories(stream: BinaryIO, each: int) -> Iterator[tuple[str, ...]]:
     raise _EndedError
 
 
+def read_part(
+    corpus: DivisibleCorpus, split: str, first: int, last: int
+) -> Iterator[tuple[str, ...]]:
+    """Yield the texts of a part.
+
+    Raises:
+        UnreadableError: if it cannot be read; places are counted from its beginning.
+    """
+    try:
+        yield from corpus.part(split, first, last)
+    except TinylmError as error:
+        raise UnreadableError(str(error)) from error
+
+
 def work(stream: BinaryIO, answers: BinaryIO) -> None:
     """Encode what is sent until there is no more."""
 
@@ -74,27 +96,45 @@ def work(stream: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
     settings = json.loads(stream.readline())
+    each, split = settings["each"], settings["split"]
     try:
         tokenizer = load(settings["tokenizer"])
+        corpus = None if settings["data"] is None else _corpus(settings["data"])
         while (frame := _frame(stream)) is not None:
-            path = Path(frame[1].decode("utf-8"))
-            stories = _stories(stream, settings["each"])
-            header = write_texts(
-                path,
+            kind, content = frame
+            if kind == READ:
+                assert corpus is not None
+                told = json.loads(content)
+                path, stories = told["path"], read_part(corpus, split, told["first"], told["last"])
+            else:
+                path, stories = content.decode("utf-8"), _stories(stream, each)
+            header = write_some(
+                Path(path),
                 stories,
-                settings["each"],
+                each,
                 tokenizer,
                 settings["corpus"],
-                settings["split"],
+                split,
                 lambda number: answer(stories=number),
             )
-            answer(header=asdict(header))
+            answer(header=None if header is None else asdict(header))
     except _EndedError:
         return
+    except UnreadableError as error:
+        answer(error=str(error), unreadable=True)
     except TinylmError as error:
         answer(error=str(error))
     except OSError as error:
         answer(error=f"{error.filename}: {error.strerror or error}")
+
+
+def _corpus(data: dict[str, Any]) -> DivisibleCorpus:
+    values: dict[str, Any] = {
+        key: tuple(held) if isinstance(held, list) else held for key, held in data.items()
+    }
+    corpus = open_corpus(DataConfig(**values))
+    assert isinstance(corpus, DivisibleCorpus)
+    return corpus
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Several processes that encode shards of one text: this process reads it and deals it out.
+"""Several processes that encode shards of one text, which they read themselves or are sent.
 
-Each process is started when there is a shard for it, and gets whole shards, the text of the next
-one while it encodes: 128 MB of text a process wait in memory at most. Text costs little to send
-(1 GB a second) beside what it costs to read and to encode (300 and 50 to 100 MB a second), so that
-reading bounds how many processes are of use: four to six.
+Each process is started when there is a shard for it, and gets whole shards, the next one while it
+encodes. Text that this process reads and sends waits in memory, 128 MB a process at most; reading
+and sending it takes a quarter of the time that encoding it takes, so that four to six processes are
+of use. Of parts that they read themselves as many are of use as the disk can serve.
 
 If one ends before its work does, or this process stops for any reason, all are ended and what they
 had half written is deleted. If this process is killed their input ends, and they end.
@@ -21,12 +21,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import tinylm
 from tinylm.data.token_files import pieces
 from tinylm.data.token_headers import TokenFileHeader
-from tinylm.data.token_worker import BEGIN, END, FRAME, TEXTS, pack_texts
+from tinylm.data.token_worker import BEGIN, END, FRAME, TEXTS, UnreadableError, pack_texts
 from tinylm.errors import DataError
 
 if TYPE_CHECKING:
@@ -41,15 +41,22 @@ _LONGEST_PROBLEM = 200
 class _Worker:
     """One process; two threads send it its texts and read its answers."""
 
-    def __init__(self, split: Split, tokenizer: Path, changed: threading.Condition) -> None:
+    def __init__(
+        self,
+        split: Split,
+        tokenizer: Path,
+        data: dict[str, Any] | None,
+        changed: threading.Condition,
+    ) -> None:
         self.split = split
         self.changed = changed
-        self.shards: list[int] = []
-        """Numbers of the shards that it was given and has not finished."""
-        self.headers: dict[int, TokenFileHeader] = {}
+        self.shards: list[tuple[int, Path]] = []
+        """Numbers and files of the shards that it was given and has not finished."""
+        self.headers: dict[int, TokenFileHeader | None] = {}
+        """Of the shards that it has finished; None: there is no story in one, and no file."""
         self.stories: dict[int, int] = {}
         """Stories encoded, by shard."""
-        self.problem: str | None = None
+        self.problem: DataError | None = None
         self.ended = False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         root = str(Path(tinylm.__file__).parents[1])
@@ -67,6 +74,7 @@ class _Worker:
             "corpus": split.corpus,
             "split": split.name,
             "each": split.each,
+            "data": data,
         }
         self._frames.put(json.dumps(settings).encode() + b"\n")
         self._threads = [
@@ -100,19 +108,20 @@ class _Worker:
                 break
             with self.changed:
                 if "error" in answer:
-                    self.problem = answer["error"]
+                    kind = UnreadableError if answer.get("unreadable") else DataError
+                    self.problem = kind(answer["error"])
                 elif "header" in answer:
-                    number = self.shards.pop(0)
-                    header = TokenFileHeader(**answer["header"])
-                    self.headers[number] = header
-                    self.stories[number] = header.num_stories
+                    number, _ = self.shards.pop(0)
+                    content = answer["header"]
+                    self.headers[number] = content and TokenFileHeader(**content)
+                    self.stories[number] = content["num_stories"] if content else 0
                 else:
-                    self.stories[self.shards[0]] = answer["stories"]
+                    self.stories[self.shards[0][0]] = answer["stories"]
                 self.changed.notify_all()
         status = self.process.wait()
         with self.changed:
             if self.problem is None and (self.shards or status):
-                self.problem = self._death(status)
+                self.problem = DataError(self._death(status))
             self.ended = True
             self.changed.notify_all()
 
@@ -124,7 +133,7 @@ class _Worker:
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").split("\n")
         said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        where = f" encoded {self.split.shard(self.shards[0]).name} and" if self.shards else ""
+        where = f" encoded {self.shards[0][1].name} and" if self.shards else ""
         return (
             f"a process that{where} worked on the {self.split.name} split {how}"
             + (f" ({said[:_LONGEST_PROBLEM]})" if said else "")
@@ -153,6 +162,87 @@ class _Worker:
             path.unlink(missing_ok=True)
 
 
+class Pool:
+    """Processes for the shards of a split; as a context manager it ends them all."""
+
+    def __init__(self, split: Split, workers: int, data: dict[str, Any] | None = None) -> None:
+        """Start none yet.
+
+        Args:
+            split: what is encoded.
+            workers: processes at most.
+            data: settings of a divisible corpus that the processes read themselves.
+        """
+        self.split = split
+        self.workers = workers
+        self.data = data
+        self._changed = threading.Condition()
+        self._pool: list[_Worker] = []
+        self._folder = tempfile.TemporaryDirectory()
+        self._tokenizer = Path(self._folder.name) / "tokenizer.json"
+        split.tokenizer.save(self._tokenizer)
+
+    def __enter__(self) -> Pool:
+        """Return the pool."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the processes."""
+        for worker in self._pool:
+            worker.end()
+        self._folder.cleanup()
+
+    def give(self, number: int, path: Path, kind: bytes, content: bytes) -> _Worker:
+        """Send a frame that begins a shard to the process that has least to do; wait for one.
+
+        Raises:
+            DataError: if a process ended before its work did.
+        """
+        with self._changed:
+            while True:
+                self._refuse_ended()
+                if all(worker.shards for worker in self._pool) and len(self._pool) < self.workers:
+                    settings = (self._tokenizer, self.data, self._changed)
+                    self._pool.append(_Worker(self.split, *settings))
+                worker = min(self._pool, key=lambda worker: len(worker.shards))
+                if len(worker.shards) < _AHEAD:
+                    break
+                self._changed.wait()
+            worker.shards.append((number, path))
+        worker.send(kind, content)
+        return worker
+
+    def done(self) -> int:
+        """Return how many stories are encoded.
+
+        Raises:
+            DataError: if a process ended before its work did.
+        """
+        with self._changed:
+            self._refuse_ended()
+            return sum(sum(worker.stories.values()) for worker in self._pool)
+
+    def finish(self, progress: Callable[[int], None]) -> dict[int, TokenFileHeader | None]:
+        """Wait until all is done; return the headers by the shards' numbers.
+
+        Raises:
+            DataError: if a process ended before its work did.
+        """
+        for worker in self._pool:
+            worker.finish()
+        while not all(worker.ended for worker in self._pool):
+            with self._changed:
+                self._changed.wait(1.0)
+            progress(self.done())
+        self.done()
+        return {n: header for worker in self._pool for n, header in worker.headers.items()}
+
+    def _refuse_ended(self) -> None:
+        for worker in self._pool:
+            if worker.problem is not None:
+                raise worker.problem
+
+
 def write_shards(
     split: Split,
     shards: Iterable[Iterator[Story]],
@@ -160,7 +250,7 @@ def write_shards(
     workers: int,
     progress: Callable[[int], None],
 ) -> list[TokenFileHeader]:
-    """Encode shards in several processes.
+    """Encode shards that this process reads in several others.
 
     Args:
         split: what they are of.
@@ -175,63 +265,13 @@ def write_shards(
     Raises:
         DataError: if one cannot be written, or a process ended before its work did.
     """
-    changed = threading.Condition()
-    pool: list[_Worker] = []
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer = Path(folder) / "tokenizer.json"
-        split.tokenizer.save(tokenizer)
-        try:
-            number = first
-            for stories in shards:
-                worker = _free(pool, workers, lambda: _Worker(split, tokenizer, changed), changed)
-                with changed:
-                    worker.shards.append(number)
-                worker.send(BEGIN, str(split.shard(number)).encode("utf-8"))
-                for piece in pieces(stories):
-                    worker.send(TEXTS, pack_texts([text for story in piece for text in story]))
-                    with changed:
-                        _refuse_ended(pool)
-                        done = _done(pool)
-                    progress(done)
-                worker.send(END)
-                number += 1
-            for worker in pool:
-                worker.finish()
-            while not all(worker.ended for worker in pool):
-                with changed:
-                    changed.wait(1.0)
-                    _refuse_ended(pool)
-                    done = _done(pool)
-                progress(done)
-            _refuse_ended(pool)
-        finally:
-            for worker in pool:
-                worker.end()
-    headers = {number: header for worker in pool for number, header in worker.headers.items()}
-    return [headers[each] for each in range(first, number)]
-
-
-def _free(
-    pool: list[_Worker], workers: int, start: Callable[[], _Worker], changed: threading.Condition
-) -> _Worker:
-    """Return the process that has least to do, a new one if there may be more; wait for one."""
-    with changed:
-        while True:
-            _refuse_ended(pool)
-            if all(worker.shards for worker in pool) and len(pool) < workers:
-                pool.append(start())
-            least = min(pool, key=lambda worker: len(worker.shards))
-            if len(least.shards) < _AHEAD:
-                return least
-            changed.wait()
-
-
-def _refuse_ended(pool: list[_Worker]) -> None:
-    """Raise the problem of a process that has one."""
-    for worker in pool:
-        if worker.problem is not None:
-            raise DataError(worker.problem)
-
-
-def _done(pool: list[_Worker]) -> int:
-    return sum(sum(worker.stories.values()) for worker in pool)
+    with Pool(split, workers) as pool:
+        for number, stories in enumerate(shards, first):
+            path = split.shard(number)
+            worker = pool.give(number, path, BEGIN, str(path).encode("utf-8"))
+            for piece in pieces(stories):
+                worker.send(TEXTS, pack_texts([text for story in piece for text in story]))
+                progress(pool.done())
+            worker.send(END)
+        headers = pool.finish(progress)
+    return [header for _, header in sorted(headers.items()) if header is not None]

@@ -178,11 +178,11 @@ class TokenWindows(Windows):
             return self.read_targets(indices)
         last = len(self) - 1  # the only one that may be short
         if isinstance(indices, np.ndarray):
-            times = np.count_nonzero(indices == last)
+            times = int(np.count_nonzero(indices == last))
         else:
             times = indices.count(last)  # at once of a range, whatever its length
         missing = len(self) * self.context_length - (self.tokens.header.num_tokens - 1)
-        return len(indices) * self.context_length - int(times) * missing
+        return len(indices) * self.context_length - times * missing
 
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
         """Return the windows with these indices as one batch."""

@@ -19,8 +19,9 @@ import numpy as np
 import torch
 
 from tinylm.config import DataConfig, RunConfig, to_dict
-from tinylm.data.corpora import Corpus, PairCorpus, holds_pairs, open_corpus
+from tinylm.data.corpora import Corpus, DivisibleCorpus, PairCorpus, holds_pairs, open_corpus
 from tinylm.data.token_files import TokenFile
+from tinylm.data.token_parts import PART_BYTES, write_parts
 from tinylm.data.token_shards import Split, write_split
 from tinylm.data.vectors import (
     VectorTable,
@@ -165,7 +166,11 @@ def _encode(
             path, 1 + isinstance(corpus, PairCorpus), tokenizer, corpus.fingerprint(), split
         )
         with console.task(f"Encoding the {split} split") as done:
-            write_split(made, _stories(corpus, split), config.workers, done)
+            parts = corpus.parts(split, PART_BYTES) if isinstance(corpus, DivisibleCorpus) else None
+            if isinstance(corpus, DivisibleCorpus) and parts is not None:
+                write_parts(made, corpus, config, lambda: _stories(corpus, split), parts, done)
+            else:
+                write_split(made, _stories(corpus, split), config.workers, done)
 
     def read(path: Path) -> TokenFile:
         return TokenFile(path, tokenizer, corpus.fingerprint())

@@ -1,0 +1,117 @@
+"""How much faster several processes encode a long text than one (``tinylm data --workers``).
+
+    python benchmarks/preparing.py PATH [--kind word bpe] [--repeat 280] [--workers 1 2]
+
+PATH is a text file with ``<|endoftext|>`` between its stories, which is repeated to make a long
+one. The tokenizer is trained on its first 3,000 stories; what is timed is the encoding of the train
+split into token files, the start of processes included. All take turns. Beside the times stand the
+processor's: of one process, and of all of several. Where as many processors as processes are free,
+the latter divided by their number is the least time that they can take, whatever else the machine
+does while it is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import resource
+import shutil
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tables import hardware_line
+
+from tinylm.config import DataConfig
+from tinylm.data.corpora import DivisibleCorpus, open_corpus
+from tinylm.data.token_parts import PART_BYTES, write_parts
+from tinylm.data.token_shards import Split, write_split
+from tinylm.registry import TOKENIZERS
+
+WAYS = ("read by the processes", "sent to the processes")
+
+
+def processor_seconds() -> float:
+    """Of this process, and of those that it has waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def encode(way: str, tokenizer: Any, config: DataConfig, folder: Path) -> tuple[float, float]:
+    """Encode a train split, and return the seconds and the processor's."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    corpus = open_corpus(config)
+    assert isinstance(corpus, DivisibleCorpus)
+    split = Split(folder / "train.tokens", 1, tokenizer, "text", "train")
+    began, used = time.perf_counter(), processor_seconds()
+    if way == WAYS[0]:
+        parts = corpus.parts("train", PART_BYTES)
+        assert parts is not None
+        write_parts(split, corpus, config, list, parts, lambda done: None)
+    else:
+        write_split(split, ((text,) for text in corpus.train()), config.workers)
+    return time.perf_counter() - began, processor_seconds() - used
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("path", type=Path)
+    parser.add_argument("--kind", nargs="+", default=["word", "bpe"])
+    parser.add_argument("--repeat", type=int, default=280)
+    parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        text = folder / "text.txt"
+        content = arguments.path.read_bytes()
+        with text.open("wb") as file:
+            for _ in range(arguments.repeat):
+                file.write(content)
+        config = DataConfig(corpus="files", path=str(text), text_format="endoftext")
+        print(hardware_line())
+        print(f"{text.stat().st_size / 1e6:,.0f} MB of text")
+        for kind in arguments.kind:
+            made = TOKENIZERS.load(kind)
+            few = itertools.islice(open_corpus(config).train(), 3000)
+            tokenizer = made.train(few, made.Settings())
+            times: dict[tuple[str, int], list[tuple[float, float]]] = {}
+            for _ in range(arguments.rounds):
+                for way, workers in itertools.product(WAYS, arguments.workers):
+                    set_to = replace(config, workers=workers)
+                    taken = encode(way, tokenizer, set_to, folder / "made")
+                    times.setdefault((way, workers), []).append(taken)
+            for (way, workers), taken in times.items():
+                wall, used = (statistics.median(each) for each in zip(*taken, strict=True))
+                alone, alone_used = (
+                    statistics.median(each)
+                    for each in zip(*times[way, arguments.workers[0]], strict=True)
+                )
+                row = {
+                    "kind": kind,
+                    "way": way,
+                    "workers": workers,
+                    "seconds": wall,
+                    "times as fast": alone / wall,
+                    "processor seconds": used,
+                    "times as fast on free processors": alone_used / (used / workers),
+                }
+                rows.append(row)
+                print(
+                    json.dumps(
+                        {k: round(v, 2) if isinstance(v, float) else v for k, v in row.items()}
+                    )
+                )
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(rows, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""A split of files that can be read in parts, each encoded by a process that reads it itself.
+
+Where files are read from any byte on (``data.corpora.DivisibleCorpus``), a shard is what begins in
+64 MB of them, and is named by its number and theirs, ``train-….00003-of-00032.tokens``. So nothing
+is read twice or sent between processes, and what was interrupted needs no text of whole shards.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from tinylm.config import DataConfig, to_dict
+from tinylm.data.corpora import DivisibleCorpus
+from tinylm.data.token_files import write_some
+from tinylm.data.token_headers import TokenFileHeader
+from tinylm.data.token_shards import Split, Story, finish_split, kept_shard
+from tinylm.data.token_worker import READ, UnreadableError, read_part
+from tinylm.data.token_workers import Pool
+
+PART_BYTES = 1 << 26
+
+
+def write_parts(
+    split: Split,
+    corpus: DivisibleCorpus,
+    config: DataConfig,
+    in_order: Callable[[], Iterable[Story]],
+    parts: Sequence[tuple[int, int]],
+    progress: Callable[[int], None],
+) -> TokenFileHeader:
+    """Encode a split into token files, going on from those that are there already.
+
+    Args:
+        split: what it is, and where the files go. Only one process may write there.
+        corpus: that it is of.
+        config: its settings, and how many processes encode; 1: this one.
+        in_order: reads the whole split, for the message of what is wrong with it.
+        parts: of the split, from ``DivisibleCorpus.parts``.
+        progress: called with the number of stories encoded so far.
+
+    Returns:
+        The header of the file, or of its shards together.
+
+    Raises:
+        DataError: if the corpus cannot be read or has no story, or a process ended before its work
+            did.
+    """
+    files = [_name(split, number, len(parts)) for number in range(len(parts))]
+    headers: dict[int, TokenFileHeader | None] = {}
+    for number, path in enumerate(files):
+        if len(files) > 1 and (header := kept_shard(split, path)) is not None:
+            headers[number] = header
+    left = [number for number in range(len(parts)) if number not in headers]
+    before = sum(header.num_stories for header in headers.values() if header is not None)
+
+    def tell(stories: int) -> None:
+        progress(before + stories)
+
+    try:
+        if config.workers > 1 and len(left) > 1:
+            headers |= _in_processes(split, config, parts, files, left, tell)
+        else:
+            for number in left:
+                header = _write_part(split, corpus, files[number], parts[number], tell)
+                headers[number] = header
+                before += header.num_stories if header is not None else 0
+    except UnreadableError:
+        for _ in in_order():  # which names the place as it is counted from the beginning
+            pass
+        raise
+    written = [(files[number], header) for number, header in sorted(headers.items()) if header]
+    if not written:
+        return split.write(split.path, in_order())  # which says why there is none
+    return finish_split(split, *zip(*written, strict=True))
+
+
+def _write_part(
+    split: Split,
+    corpus: DivisibleCorpus,
+    path: Path,
+    part: tuple[int, int],
+    tell: Callable[[int], None],
+) -> TokenFileHeader | None:
+    stories = read_part(corpus, split.name, *part)
+    made_of = (split.tokenizer, split.corpus, split.name)
+    return write_some(path, stories, split.each, *made_of, tell)
+
+
+def _in_processes(
+    split: Split,
+    config: DataConfig,
+    parts: Sequence[tuple[int, int]],
+    files: Sequence[Path],
+    left: Sequence[int],
+    tell: Callable[[int], None],
+) -> dict[int, TokenFileHeader | None]:
+    with Pool(split, config.workers, to_dict(config)) as pool:
+        for number in left:
+            first, last = parts[number]
+            told = {"path": str(files[number]), "first": first, "last": last}
+            pool.give(number, files[number], READ, json.dumps(told).encode())
+            tell(pool.done())
+        return pool.finish(tell)
+
+
+def _name(split: Split, number: int, count: int) -> Path:
+    """Return the path of a shard; of the only one it is that of the split."""
+    if count == 1:
+        return split.path
+    return split.path.with_name(f"{split.path.stem}.{number:05}-of-{count:05}{split.path.suffix}")
