@@ -1,13 +1,14 @@
-"""How much faster several processes encode a long text than one (``tinylm data --workers``).
+"""How much faster several processes prepare a long text than one (``tinylm data --workers``).
 
-    python benchmarks/preparing.py PATH [--kind word bpe] [--repeat 280] [--workers 1 2]
+    python benchmarks/preparing.py PATH [--kind word bpe] [--repeat 600] [--workers 1 2]
 
 PATH is a text file with ``<|endoftext|>`` between its stories, which is repeated to make a long
-one. The tokenizer is trained on its first 3,000 stories; what is timed is the encoding of the train
-split into token files, the start of processes included. All take turns. Beside the times stand the
-processor's: of one process, and of all of several. Where as many processors as processes are free,
-the latter divided by their number is the least time that they can take, whatever else the machine
-does while it is measured.
+one. Timed are the whole preparation (fingerprint of the file, vocabulary, token files of both
+splits, what is held out being a tenth), and of it the encoding of the train split, by processes
+that read their parts themselves and by processes to which the text is sent; the start of processes
+included. All take turns. Beside the times stand the processor's, of all processes. Divided by the
+number of processes they are the least time that is taken where as many processors are free,
+whatever else the machine does while it is measured.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ from typing import Any
 
 from tables import hardware_line
 
-from tinylm.config import DataConfig
+from tinylm.config import DataConfig, RunConfig
 from tinylm.data.corpora import DivisibleCorpus, open_corpus
 from tinylm.data.token_parts import PART_BYTES, write_parts
 from tinylm.data.token_shards import Split, write_split
+from tinylm.experiments.context import SilentConsole
+from tinylm.experiments.preparation import prepare_data
 from tinylm.registry import TOKENIZERS
 
-WAYS = ("read by the processes", "sent to the processes")
+WAYS = ("all", "encoding, read in parts", "encoding, text sent")
 
 
 def processor_seconds() -> float:
@@ -45,11 +48,17 @@ def encode(way: str, tokenizer: Any, config: DataConfig, folder: Path) -> tuple[
     """Encode a train split, and return the seconds and the processor's."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
+    if way == WAYS[0]:
+        data = replace(config, cache_folder=str(folder))
+        settings = replace(RunConfig(), data=data, tokenizer=type(tokenizer).Settings())
+        began, used = time.perf_counter(), processor_seconds()
+        prepare_data(settings, SilentConsole())
+        return time.perf_counter() - began, processor_seconds() - used
     corpus = open_corpus(config)
     assert isinstance(corpus, DivisibleCorpus)
     split = Split(folder / "train.tokens", 1, tokenizer, "text", "train")
     began, used = time.perf_counter(), processor_seconds()
-    if way == WAYS[0]:
+    if way == WAYS[1]:
         parts = corpus.parts("train", PART_BYTES)
         assert parts is not None
         write_parts(split, corpus, config, list, parts, lambda done: None)
@@ -62,9 +71,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("path", type=Path)
     parser.add_argument("--kind", nargs="+", default=["word", "bpe"])
-    parser.add_argument("--repeat", type=int, default=280)
+    parser.add_argument("--repeat", type=int, default=600)
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     rows = []
@@ -84,7 +94,7 @@ def main() -> None:
             tokenizer = made.train(few, made.Settings())
             times: dict[tuple[str, int], list[tuple[float, float]]] = {}
             for _ in range(arguments.rounds):
-                for way, workers in itertools.product(WAYS, arguments.workers):
+                for way, workers in itertools.product(arguments.ways, arguments.workers):
                     set_to = replace(config, workers=workers)
                     taken = encode(way, tokenizer, set_to, folder / "made")
                     times.setdefault((way, workers), []).append(taken)

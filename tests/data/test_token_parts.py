@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinylm.config import DataConfig
+from tinylm.config import DataConfig, load_config
 from tinylm.data import token_parts, token_workers
 from tinylm.data.corpora import DivisibleCorpus, open_corpus
 from tinylm.data.corpora.pairs import Pair
@@ -23,7 +23,7 @@ from tinylm.data.token_shards import Split
 from tinylm.errors import DataError
 from tinylm.experiments import preparation
 from tinylm.experiments.context import SilentConsole
-from tinylm.experiments.preparation import encoded_split
+from tinylm.experiments.preparation import prepare_data
 from tinylm.tokenizers.word import WordSettings, WordTokenizer
 
 TEXTS = [f"The cat number {i} sat{' on a mät' * (i % 5)}.\n\nIt was “red”." for i in range(150)]
@@ -226,22 +226,52 @@ def test_a_split_without_a_text_is_refused_as_in_order(tmp_path: Path) -> None:
             written(split_of(tmp_path / f"{workers}"), replace(data, workers=workers), 300)
 
 
+@pytest.mark.parametrize("kind", ["word", "bpe", "bytes"])
 def test_a_prepared_corpus_hangs_on_no_number_of_processes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(preparation, "PART_BYTES", 3000)
+    """Vocabulary, ids and files: those of one process, and those of the texts read in order."""
     data = corpus_of(tmp_path / "text", "txt", [TEXTS])
     started: list[Any] = []
     plain = token_workers._Worker
     monkeypatch.setattr(
         token_workers, "_Worker", lambda *a: started.append(plain(*a)) or started[-1]
     )
-    contents = []
-    for workers in (1, 2):
-        config = replace(data, workers=workers, cache_folder=str(tmp_path / f"{workers}"))
-        tokens = encoded_split(config, TOKENIZER, "train", SilentConsole())
-        assert tokens.path.parent.name == next((tmp_path / f"{workers}").iterdir()).name
-        contents.append(content(tokens.path.parent))
-        assert len(started) == (0 if workers == 1 else 2)
-    assert contents[0] == contents[1]
+    made = []
+    for workers, size in ((1, 10**9), (1, 4000), (2, 4000)):
+        monkeypatch.setattr(preparation, "PART_BYTES", size)
+        config = load_config(
+            overrides=[
+                *("data.corpus=files", f"data.path={data.path}", "data.text_format=endoftext"),
+                *(f"data.cache_folder={tmp_path}/{workers}-{size}", f"data.workers={workers}"),
+                f"tokenizer.kind={kind}",
+            ]
+        )
+        made.append(prepare_data(config, SilentConsole()))
+        assert bool(started) == (workers > 1)
+    one, parts, others = made
+    assert content(parts.folder) == content(others.folder)
+    assert len(content(parts.folder)) > 4
+    assert one.tokenizer.fingerprint() == others.tokenizer.fingerprint()
+    for each in (parts, others):
+        described = each.corpus.describe()  # of what was encoded, not read again
+        assert described == open_corpus(data).describe()
+        assert each.train.ids.tolist() == one.train.ids.tolist()
+        assert each.validation.ids.tolist() == one.validation.ids.tolist()
+    assert all(worker.process.poll() is not None for worker in started)
     assert token_parts.PART_BYTES == 1 << 26
+
+
+def test_a_text_that_cannot_be_counted_is_named_as_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparation, "PART_BYTES", 2000)
+    data = corpus_of(tmp_path / "text", "jsonl", [TEXTS])
+    path = tmp_path / "text/train-0.jsonl"
+    rows = path.read_text("utf-8").split("\n")
+    rows[120] = '{"text": 7}'
+    path.write_text("\n".join(rows), "utf-8")
+    overrides = [f"data.path={data.path}", "data.corpus=files", "data.workers=2"]
+    config = load_config(overrides=[*overrides, f"data.cache_folder={tmp_path}/cache"])
+    with pytest.raises(DataError, match=r"train-0\.jsonl, line 121: "):
+        prepare_data(config, SilentConsole())

@@ -49,7 +49,8 @@ class Joined:
                 return self[np.arange(first, last, step)]
             return self._between(first, max(first, last))
         if isinstance(key, int | np.integer):
-            index = int(key) + len(self) * (key < 0)
+            index = int(key)
+            index += len(self) if index < 0 else 0
             if not 0 <= index < len(self):
                 raise IndexError(f"row {key} of {len(self)}")
             return self._between(index, index + 1)[0]

@@ -16,8 +16,9 @@ from tinylm.data.corpora import DivisibleCorpus
 from tinylm.data.token_files import write_some
 from tinylm.data.token_headers import TokenFileHeader
 from tinylm.data.token_shards import Split, Story, finish_split, kept_shard
-from tinylm.data.token_worker import READ, UnreadableError, read_part
+from tinylm.data.token_worker import COUNT, READ, UnreadableError, read_part
 from tinylm.data.token_workers import Pool
+from tinylm.tokenizers.base import Counts, TokenizerSettings
 
 PART_BYTES = 1 << 26
 
@@ -67,13 +68,63 @@ def write_parts(
                 headers[number] = header
                 before += header.num_stories if header is not None else 0
     except UnreadableError:
-        for _ in in_order():  # which names the place as it is counted from the beginning
-            pass
+        _name_the_place(in_order)
         raise
     written = [(files[number], header) for number, header in sorted(headers.items()) if header]
     if not written:
         return split.write(split.path, in_order())  # which says why there is none
     return finish_split(split, *zip(*written, strict=True))
+
+
+def count_parts(
+    counts: Counts,
+    learned: TokenizerSettings,
+    config: DataConfig,
+    in_order: Callable[[], Iterable[Story]],
+    parts: Sequence[tuple[int, int]],
+    progress: Callable[[int], None],
+) -> None:
+    """Count the train split of a divisible corpus for a tokenizer, in several processes.
+
+    Args:
+        counts: of no text, to which those of the parts are added in their order.
+        learned: settings of the tokenizer.
+        config: those of the corpus, and how many processes count.
+        in_order: reads the whole split, for the message of what is wrong with it.
+        parts: of the split, from ``DivisibleCorpus.parts``.
+        progress: called with the number of bytes counted so far.
+
+    Raises:
+        DataError: if the corpus cannot be read, or a process ended before its work did.
+    """
+    settings = {"split": "train", "data": to_dict(config), "learned": to_dict(learned)}
+    added = 0
+    try:
+        with Pool(config.workers, settings) as pool:
+            for number, (first, last) in enumerate(parts):
+                told = {"first": first, "last": last}
+                pool.give(number, None, COUNT, json.dumps(told).encode())
+                while added <= number and (packed := pool.take(added, wait=False)):
+                    counts.add_packed(packed[0])
+                    progress(parts[added][1])
+                    added += 1
+            for _, last in parts[added:]:
+                counts.add_packed(pool.take(added)[0])
+                progress(last)
+                added += 1
+    except UnreadableError:
+        _name_the_place(in_order)
+        raise
+
+
+def _name_the_place(in_order: Callable[[], Iterable[Story]]) -> None:
+    """Read what cannot be read, so that its place is counted from the beginning of its file.
+
+    Raises:
+        DataError: naming it.
+    """
+    for _ in in_order():
+        pass
 
 
 def _write_part(
@@ -96,7 +147,8 @@ def _in_processes(
     left: Sequence[int],
     tell: Callable[[int], None],
 ) -> dict[int, TokenFileHeader | None]:
-    with Pool(split, config.workers, to_dict(config)) as pool:
+    settings = {**split.settings(), "data": to_dict(config)}
+    with Pool(config.workers, settings, split.tokenizer) as pool:
         for number in left:
             first, last = parts[number]
             told = {"path": str(files[number]), "first": first, "last": last}

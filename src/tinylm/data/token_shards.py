@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 from tinylm import folders
 from tinylm.atomic import write_bytes
@@ -50,6 +51,10 @@ class Split:
     def shard(self, number: int) -> Path:
         """Return the path of a shard, by its number from 0."""
         return self.path.with_name(f"{self.path.stem}.{number:05}{self.path.suffix}")
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a process needs that encodes shards, as JSON values."""
+        return {"split": self.name, "corpus": self.corpus, "each": self.each}
 
     def write(
         self, path: Path, stories: Iterable[Story], progress: Callable[[int], None] | None = None

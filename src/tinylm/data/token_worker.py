@@ -1,4 +1,4 @@
-"""A process that encodes texts into token files: ``token_workers`` starts it.
+"""A process that encodes texts into token files, or counts words: ``token_workers`` starts it.
 
 It is sent the texts, or is told which part of a corpus' files it reads itself.
 
@@ -13,24 +13,29 @@ import json
 import signal
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from tinylm.config import DataConfig
+from tinylm.config import DataConfig, from_dict
 from tinylm.data.corpora import DivisibleCorpus, open_corpus
 from tinylm.data.token_files import write_some
+from tinylm.data.token_headers import TokenFileHeader
 from tinylm.errors import DataError, TinylmError
+from tinylm.registry import TOKENIZERS
+from tinylm.tokenizers.base import Counts
 from tinylm.tokenizers.files import load
 
 FRAME = struct.Struct("<cQ")
 """What a frame is of, and its bytes."""
-BEGIN, TEXTS, END, READ = b"B", b"T", b"E", b"R"
-"""A file with its path; texts of it; its end. A file, and which part of the corpus stands in it."""
+BEGIN, TEXTS, END = b"B", b"T", b"E"
+"""A file with its path; texts of it; its end."""
+READ, COUNT = b"R", b"C"
+"""A file, and which part of the corpus stands in it; a part of which the words are counted."""
 
 
 def pack_texts(texts: list[str]) -> bytes:
@@ -88,6 +93,39 @@ def read_part(
         raise UnreadableError(str(error)) from error
 
 
+class _Doing:
+    """What this process works with: a corpus that it reads, a tokenizer, or counts for one."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
+        self.corpus = None
+        if settings.get("data") is not None:
+            self.corpus = open_corpus(from_dict(DataConfig, settings["data"], "data"))
+        self.tokenizer = load(settings["tokenizer"]) if "tokenizer" in settings else None
+
+    def part(self, told: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+        """Yield the texts of a part of the corpus."""
+        assert isinstance(self.corpus, DivisibleCorpus)
+        return read_part(self.corpus, self.settings["split"], told["first"], told["last"])
+
+    def count(self, told: dict[str, Any]) -> Any:
+        """Return the counts of a part, packed."""
+        learned = self.settings["learned"]
+        kind = TOKENIZERS.load(learned["kind"])
+        counts: Counts = kind.counts(from_dict(kind.Settings, learned, "tokenizer"))
+        counts.add(chain.from_iterable(self.part(told)))
+        return counts.packed()
+
+    def write(
+        self, path: Path, stories: Iterator[tuple[str, ...]], progress: Callable[[int], None]
+    ) -> TokenFileHeader | None:
+        """Write stories into a token file, if there are any."""
+        assert self.tokenizer is not None
+        settings = self.settings
+        made_of = (self.tokenizer, settings["corpus"], settings["split"])
+        return write_some(path, stories, settings["each"], *made_of, progress)
+
+
 def work(stream: BinaryIO, answers: BinaryIO) -> None:
     """Encode what is sent until there is no more."""
 
@@ -96,27 +134,19 @@ def work(stream: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
     settings = json.loads(stream.readline())
-    each, split = settings["each"], settings["split"]
     try:
-        tokenizer = load(settings["tokenizer"])
-        corpus = None if settings["data"] is None else _corpus(settings["data"])
+        doing = _Doing(settings)
         while (frame := _frame(stream)) is not None:
             kind, content = frame
+            if kind == COUNT:
+                answer(counts=doing.count(json.loads(content)))
+                continue
             if kind == READ:
-                assert corpus is not None
                 told = json.loads(content)
-                path, stories = told["path"], read_part(corpus, split, told["first"], told["last"])
+                path, stories = told["path"], doing.part(told)
             else:
-                path, stories = content.decode("utf-8"), _stories(stream, each)
-            header = write_some(
-                Path(path),
-                stories,
-                each,
-                tokenizer,
-                settings["corpus"],
-                split,
-                lambda number: answer(stories=number),
-            )
+                path, stories = content.decode("utf-8"), _stories(stream, settings["each"])
+            header = doing.write(Path(path), stories, lambda number: answer(stories=number))
             answer(header=None if header is None else asdict(header))
     except _EndedError:
         return
@@ -126,15 +156,6 @@ def work(stream: BinaryIO, answers: BinaryIO) -> None:
         answer(error=str(error))
     except OSError as error:
         answer(error=f"{error.filename}: {error.strerror or error}")
-
-
-def _corpus(data: dict[str, Any]) -> DivisibleCorpus:
-    values: dict[str, Any] = {
-        key: tuple(held) if isinstance(held, list) else held for key, held in data.items()
-    }
-    corpus = open_corpus(DataConfig(**values))
-    assert isinstance(corpus, DivisibleCorpus)
-    return corpus
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from tinylm.errors import DataError
 
 if TYPE_CHECKING:
     from tinylm.data.token_shards import Split, Story
+    from tinylm.tokenizers.base import Tokenizer
 
 _AHEAD = 2
 """Shards that a process has at once: the one that it encodes and the next."""
@@ -41,19 +42,15 @@ _LONGEST_PROBLEM = 200
 class _Worker:
     """One process; two threads send it its texts and read its answers."""
 
-    def __init__(
-        self,
-        split: Split,
-        tokenizer: Path,
-        data: dict[str, Any] | None,
-        changed: threading.Condition,
-    ) -> None:
-        self.split = split
+    def __init__(self, settings: dict[str, Any], changed: threading.Condition) -> None:
+        self.split = settings["split"]
         self.changed = changed
-        self.shards: list[tuple[int, Path]] = []
+        self.shards: list[tuple[int, Path | None]] = []
         """Numbers and files of the shards that it was given and has not finished."""
-        self.headers: dict[int, TokenFileHeader | None] = {}
-        """Of the shards that it has finished; None: there is no story in one, and no file."""
+        self.results: dict[int, Any] = {}
+        """Of the shards that it has finished: a header, or None if there is no story and no file;
+        or counts."""
+        self.written: set[Path] = set()
         self.stories: dict[int, int] = {}
         """Stories encoded, by shard."""
         self.problem: DataError | None = None
@@ -69,13 +66,6 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
         self._frames: SimpleQueue[bytes | None] = SimpleQueue()
-        settings = {
-            "tokenizer": str(tokenizer),
-            "corpus": split.corpus,
-            "split": split.name,
-            "each": split.each,
-            "data": data,
-        }
         self._frames.put(json.dumps(settings).encode() + b"\n")
         self._threads = [
             threading.Thread(target=each, daemon=True) for each in (self._send, self._receive)
@@ -110,11 +100,13 @@ class _Worker:
                 if "error" in answer:
                     kind = UnreadableError if answer.get("unreadable") else DataError
                     self.problem = kind(answer["error"])
-                elif "header" in answer:
+                elif "stories" not in answer:
                     number, _ = self.shards.pop(0)
-                    content = answer["header"]
-                    self.headers[number] = content and TokenFileHeader(**content)
-                    self.stories[number] = content["num_stories"] if content else 0
+                    result = answer.get("header", answer.get("counts"))
+                    if "header" in answer:
+                        self.stories[number] = result["num_stories"] if result else 0
+                        result = result and TokenFileHeader(**result)
+                    self.results[number] = result
                 else:
                     self.stories[self.shards[0][0]] = answer["stories"]
                 self.changed.notify_all()
@@ -133,9 +125,10 @@ class _Worker:
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").split("\n")
         said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        where = f" encoded {self.shards[0][1].name} and" if self.shards else ""
+        path = self.shards[0][1] if self.shards else None
+        where = "" if path is None else f" encoded {path.name} and"
         return (
-            f"a process that{where} worked on the {self.split.name} split {how}"
+            f"a process that{where} worked on the {self.split} split {how}"
             + (f" ({said[:_LONGEST_PROBLEM]})" if said else "")
             + "; give the command again: it goes on behind the shards that are whole"
         )
@@ -158,29 +151,33 @@ class _Worker:
                     stream.close()
                 except OSError:  # what was not sent any more
                     continue
-        for path in self.split.path.parent.glob(f".*.{self.process.pid}.tmp"):
-            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in self.written}:
+            for path in folder.glob(f".*.{self.process.pid}.tmp"):
+                path.unlink(missing_ok=True)
 
 
 class Pool:
     """Processes for the shards of a split; as a context manager it ends them all."""
 
-    def __init__(self, split: Split, workers: int, data: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, workers: int, settings: dict[str, Any], tokenizer: Tokenizer | None = None
+    ) -> None:
         """Start none yet.
 
         Args:
-            split: what is encoded.
             workers: processes at most.
-            data: settings of a divisible corpus that the processes read themselves.
+            settings: that each gets, as JSON values: ``split`` and what it needs beside.
+            tokenizer: to encode by.
         """
-        self.split = split
         self.workers = workers
-        self.data = data
+        self.settings = settings
         self._changed = threading.Condition()
         self._pool: list[_Worker] = []
         self._folder = tempfile.TemporaryDirectory()
-        self._tokenizer = Path(self._folder.name) / "tokenizer.json"
-        split.tokenizer.save(self._tokenizer)
+        if tokenizer is not None:
+            path = Path(self._folder.name) / "tokenizer.json"
+            tokenizer.save(path)
+            self.settings = {**settings, "tokenizer": str(path)}
 
     def __enter__(self) -> Pool:
         """Return the pool."""
@@ -192,8 +189,14 @@ class Pool:
             worker.end()
         self._folder.cleanup()
 
-    def give(self, number: int, path: Path, kind: bytes, content: bytes) -> _Worker:
+    def give(self, number: int, path: Path | None, kind: bytes, content: bytes) -> _Worker:
         """Send a frame that begins a shard to the process that has least to do; wait for one.
+
+        Args:
+            number: of the shard.
+            path: of its file, if one is written.
+            kind: of the frame.
+            content: of the frame.
 
         Raises:
             DataError: if a process ended before its work did.
@@ -202,15 +205,32 @@ class Pool:
             while True:
                 self._refuse_ended()
                 if all(worker.shards for worker in self._pool) and len(self._pool) < self.workers:
-                    settings = (self._tokenizer, self.data, self._changed)
-                    self._pool.append(_Worker(self.split, *settings))
+                    self._pool.append(_Worker(self.settings, self._changed))
                 worker = min(self._pool, key=lambda worker: len(worker.shards))
                 if len(worker.shards) < _AHEAD:
                     break
                 self._changed.wait()
             worker.shards.append((number, path))
+            if path is not None:
+                worker.written.add(path)
         worker.send(kind, content)
         return worker
+
+    def take(self, number: int, wait: bool = True) -> list[Any]:
+        """Return the result of a shard in a list, which is empty while there is none.
+
+        Raises:
+            DataError: if a process ended before its work did.
+        """
+        with self._changed:
+            while True:
+                self._refuse_ended()
+                for worker in self._pool:
+                    if number in worker.results:
+                        return [worker.results.pop(number)]
+                if not wait:
+                    return []
+                self._changed.wait()
 
     def done(self) -> int:
         """Return how many stories are encoded.
@@ -222,8 +242,8 @@ class Pool:
             self._refuse_ended()
             return sum(sum(worker.stories.values()) for worker in self._pool)
 
-    def finish(self, progress: Callable[[int], None]) -> dict[int, TokenFileHeader | None]:
-        """Wait until all is done; return the headers by the shards' numbers.
+    def finish(self, progress: Callable[[int], None]) -> dict[int, Any]:
+        """Wait until all is done; return the results by the shards' numbers.
 
         Raises:
             DataError: if a process ended before its work did.
@@ -235,7 +255,7 @@ class Pool:
                 self._changed.wait(1.0)
             progress(self.done())
         self.done()
-        return {n: header for worker in self._pool for n, header in worker.headers.items()}
+        return {n: result for worker in self._pool for n, result in worker.results.items()}
 
     def _refuse_ended(self) -> None:
         for worker in self._pool:
@@ -265,7 +285,7 @@ def write_shards(
     Raises:
         DataError: if one cannot be written, or a process ended before its work did.
     """
-    with Pool(split, workers) as pool:
+    with Pool(workers, split.settings(), split.tokenizer) as pool:
         for number, stories in enumerate(shards, first):
             path = split.shard(number)
             worker = pool.give(number, path, BEGIN, str(path).encode("utf-8"))

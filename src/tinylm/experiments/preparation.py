@@ -21,7 +21,7 @@ import torch
 from tinylm.config import DataConfig, RunConfig, to_dict
 from tinylm.data.corpora import Corpus, DivisibleCorpus, PairCorpus, holds_pairs, open_corpus
 from tinylm.data.token_files import TokenFile
-from tinylm.data.token_parts import PART_BYTES, write_parts
+from tinylm.data.token_parts import PART_BYTES, count_parts, write_parts
 from tinylm.data.token_shards import Split, write_split
 from tinylm.data.vectors import (
     VectorTable,
@@ -79,18 +79,27 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
     tokenizer_class = TOKENIZERS.load(config.tokenizer.kind)
 
     def build(path: Path) -> None:
+        parts = _parts(corpus, "train")
         with console.task("Building the vocabulary") as done:
-            tokenizer_class.train(_counted(corpus.train(), done), config.tokenizer).save(path)
+            if config.data.workers == 1 or parts is None or len(parts) == 1:
+                texts = _counted(corpus.train(), done)
+                tokenizer_class.train(texts, config.tokenizer).save(path)
+                return
+            counts = tokenizer_class.counts(config.tokenizer)
+            if tokenizer_class.trained:
+                read = (lambda: _stories(corpus, "train"), parts, lambda _: None)
+                count_parts(counts, config.tokenizer, config.data, *read)
+            tokenizer_class.learn(counts, config.tokenizer).save(path)
 
     path = folder / f"tokenizer-{digest(settings)}.json"
     tokenizer: Tokenizer = kept_file(path, tokenizer_class.load, build, console)
-    return PreparedData(
-        corpus,
-        tokenizer,
-        _encode(config.data, corpus, folder, tokenizer, "train", console),
-        _encode(config.data, corpus, folder, tokenizer, "validation", console),
-        folder,
+    train, validation = (
+        _encode(config.data, corpus, folder, tokenizer, split, console)
+        for split in ("train", "validation")
     )
+    if isinstance(corpus, DivisibleCorpus):
+        corpus.counted(len(train), len(validation))
+    return PreparedData(corpus, tokenizer, train, validation, folder)
 
 
 def _refuse_learning_sources(config: RunConfig, pairs: bool) -> None:
@@ -166,7 +175,7 @@ def _encode(
             path, 1 + isinstance(corpus, PairCorpus), tokenizer, corpus.fingerprint(), split
         )
         with console.task(f"Encoding the {split} split") as done:
-            parts = corpus.parts(split, PART_BYTES) if isinstance(corpus, DivisibleCorpus) else None
+            parts = _parts(corpus, split)
             if isinstance(corpus, DivisibleCorpus) and parts is not None:
                 write_parts(made, corpus, config, lambda: _stories(corpus, split), parts, done)
             else:
@@ -176,6 +185,11 @@ def _encode(
         return TokenFile(path, tokenizer, corpus.fingerprint())
 
     return kept_file(folder / f"{split}-{tokenizer.fingerprint()}.tokens", read, encode, console)
+
+
+def _parts(corpus: Corpus, split: str) -> list[tuple[int, int]] | None:
+    """Return the parts in which a split may be read, or None: in order alone."""
+    return corpus.parts(split, PART_BYTES) if isinstance(corpus, DivisibleCorpus) else None
 
 
 def _stories(corpus: Corpus, split: str) -> Iterator[tuple[str, ...]]:

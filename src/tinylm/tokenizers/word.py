@@ -71,11 +71,10 @@ from tinylm.value_types import FROZEN, Int, PositiveInt
 
 if TYPE_CHECKING:
     from tinylm.tokenizers.word_arrays import Lookup
+    from tinylm.tokenizers.word_counts import WordCounts
 
 _COMPILED_MIN_CHARS = 1 << 13
 """Below this the fixed cost of the compiled path (the hash table) exceeds its gain."""
-_TRAINING_CHARS = 1 << 22
-"""Training reads texts in batches of about this many characters."""
 _PAIRS = (
     (LINE_BREAK, LINE_BREAK_AFTER_SPACE),
     ("-", DASH),
@@ -183,6 +182,18 @@ class WordTokenizer:
                 the vocabulary.
             DataError: if no type is frequent enough for the vocabulary.
         """
+        counts = cls.counts(config)
+        counts.add(texts)
+        return cls.learn(counts, config)
+
+    @classmethod
+    def counts(cls, config: WordSettings) -> WordCounts:
+        """Return what counts the words of texts.
+
+        Raises:
+            ConfigError: if version 1 of the rule is to keep line breaks, or the special tokens fill
+                the vocabulary.
+        """
         if config.rule == 1 and config.line_breaks:
             raise ConfigError(
                 "tokenizer.rule = 1 has no line breaks: set tokenizer.line_breaks = false as well"
@@ -196,16 +207,16 @@ class WordTokenizer:
         # Here, not above: settings are read without Arrow.
         from tinylm.tokenizers.word_counts import WordCounts
 
-        counts = WordCounts()
-        batch: list[str] = []
-        size = 0
-        for text in texts:
-            batch.append(text)
-            size += len(text)
-            if size >= _TRAINING_CHARS:
-                counts.add(batch)
-                batch, size = [], 0
-        counts.add(batch)
+        return WordCounts()
+
+    @classmethod
+    def learn(cls, counts: WordCounts, config: WordSettings) -> WordTokenizer:
+        """Build the vocabulary from the words of training texts; see ``train``.
+
+        Raises:
+            DataError: if no type is frequent enough for the vocabulary.
+        """
+        first = len(SPECIAL_TOKENS) + len(config.special_tokens)
         uses = counts.of(Rule(config.rule, line_breaks=config.line_breaks))
         kept = sorted(
             (word for word, count in uses.items() if count >= config.min_frequency),

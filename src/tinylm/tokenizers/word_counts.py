@@ -24,6 +24,7 @@ from tinylm.tokenizers.word_rule import (
 
 RULE = Rule()
 """Counts tell apart all that the newest version does; ``of`` gives those of another."""
+_CHARACTERS_AT_ONCE = 1 << 22
 _PLACES = np.array(all_places(), dtype=np.int8)
 _IS_CAPITAL = np.array([ord("A") <= code <= ord("Z") for code in range(256)])
 _UNMARKED = {marked: mark for sides in (OPENING, CLOSING) for mark, marked in sides.items()} | {
@@ -57,8 +58,35 @@ class WordCounts:
                     self.forms[here, word, form] += 1
             before = [*before[1:], kind(word)]
 
-    def add(self, texts: Sequence[str]) -> None:
-        """Count many texts, on the compiled path where it applies."""
+    def add(self, texts: Iterable[str]) -> None:
+        """Count texts, read once as a stream, on the compiled path where it applies."""
+        batch: list[str] = []
+        size = 0
+        for text in texts:
+            batch.append(text)
+            size += len(text)
+            if size >= _CHARACTERS_AT_ONCE:
+                self._add(batch)
+                batch, size = [], 0
+        self._add(batch)
+
+    def packed(self) -> dict[str, Any]:
+        """Return the counts as JSON values."""
+        return {
+            "all": dict(self.all),
+            "words": [[int(place), word, n] for (place, word), n in self.words.items()],
+            "forms": [[int(place), *both, n] for (place, *both), n in self.forms.items()],
+        }
+
+    def add_packed(self, packed: dict[str, Any]) -> None:
+        """Add the counts of other texts."""
+        self.all.update(packed["all"])
+        for here, word, count in packed["words"]:
+            self.words[Place(here), word] += count
+        for here, word, form, count in packed["forms"]:
+            self.forms[Place(here), word, form] += count
+
+    def _add(self, texts: Sequence[str]) -> None:
         plain = []
         for text in map(normalise, texts):
             if text.isascii():

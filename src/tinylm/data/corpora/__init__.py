@@ -60,6 +60,10 @@ class DivisibleCorpus(Corpus, Protocol):
         """Yield the texts of a part, or sources each with its target."""
         ...
 
+    def counted(self, train: int, validation: int) -> None:
+        """Take the numbers of what both splits hold, which then need not be counted again."""
+        ...
+
 
 def holds_pairs(name: str) -> bool:
     """Whether the corpus of a name holds pairs; nothing is read."""

@@ -240,6 +240,14 @@ class SplitFiles(ABC, Generic[Item]):
             sentence += f"; not used: {_names(self._left_out)}"
         return sentence + "."
 
+    def counted(self, train: int, validation: int) -> None:
+        """Take the numbers of items of both splits, which ``describe`` then need not count.
+
+        With validation files it reads them nevertheless, to find what the splits share.
+        """
+        if not self._validation_files:
+            self.__dict__["_totals"] = _Totals(train, validation, 0)
+
     @abstractmethod
     def _shared(self, number: int) -> str:
         """Return how many validation items have the key of a training item, in words."""
