@@ -31,6 +31,7 @@ from tinylm.config import DataConfig, RunConfig
 from tinylm.data.corpora import DivisibleCorpus, open_corpus
 from tinylm.data.token_parts import PART_BYTES, write_parts
 from tinylm.data.token_shards import Split, write_split
+from tinylm.data.token_workers import Pool
 from tinylm.experiments.context import SilentConsole
 from tinylm.experiments.preparation import prepare_data
 from tinylm.registry import TOKENIZERS
@@ -61,9 +62,11 @@ def encode(way: str, tokenizer: Any, config: DataConfig, folder: Path) -> tuple[
     if way == WAYS[1]:
         parts = corpus.parts("train", PART_BYTES)
         assert parts is not None
-        write_parts(split, corpus, config, list, parts, lambda done: None)
+        with Pool(config.workers) as pool:
+            write_parts(split, corpus, config, list, parts, pool, lambda done: None)
     else:
-        write_split(split, ((text,) for text in corpus.train()), config.workers)
+        with Pool(config.workers) as pool:
+            write_split(split, ((text,) for text in corpus.train()), pool)
     return time.perf_counter() - began, processor_seconds() - used
 
 

@@ -27,6 +27,7 @@ from tinylm.data.orders import ShuffledOrder
 from tinylm.data.token_files import TokenFile, write_pair_file, write_token_file
 from tinylm.data.token_headers import HEADER_BYTES, TokenFileHeader, header_bytes, index_bytes
 from tinylm.data.token_shards import Split, write_split
+from tinylm.data.token_workers import Pool
 from tinylm.data.windows import PairRows, TokenWindows
 from tinylm.errors import ConfigError, DataError
 from tinylm.reading import signed
@@ -51,7 +52,8 @@ def split_of(path: Path, tokenizer: Any = TOKENIZER, each: int = 1, corpus: str 
 def write(folder: Path, texts: Any = TEXTS, workers: int = 1, **split: Any) -> TokenFile:
     folder.mkdir(exist_ok=True)
     made = split_of(folder / "train.tokens", **split)
-    write_split(made, ((text,) for text in texts), workers)
+    with Pool(workers) as pool:
+        write_split(made, ((text,) for text in texts), pool)
     return TokenFile(made.path, made.tokenizer, made.corpus)
 
 
@@ -386,7 +388,8 @@ def test_any_number_of_processes_write_the_same_files(tmp_path: Path) -> None:
     for workers in (1, 2, 3):
         write(tmp_path / f"texts-{workers}", workers=workers)
         made = split_of(tmp_path / f"pairs-{workers}.tokens", each=2)
-        write_split(made, pairs, workers, told.append)
+        with Pool(workers) as pool:
+            write_split(made, pairs, pool, told.append)
     assert max(told) == len(pairs)
     assert len(files(tmp_path / "texts-1")) > 4
     assert same_files(tmp_path / "texts-1", tmp_path / "texts-2")

@@ -29,6 +29,7 @@ def write_parts(
     config: DataConfig,
     in_order: Callable[[], Iterable[Story]],
     parts: Sequence[tuple[int, int]],
+    pool: Pool,
     progress: Callable[[int], None],
 ) -> TokenFileHeader:
     """Encode a split into token files, going on from those that are there already.
@@ -36,9 +37,10 @@ def write_parts(
     Args:
         split: what it is, and where the files go. Only one process may write there.
         corpus: that it is of.
-        config: its settings, and how many processes encode; 1: this one.
+        config: its settings.
         in_order: reads the whole split, for the message of what is wrong with it.
         parts: of the split, from ``DivisibleCorpus.parts``.
+        pool: of the processes that encode, if there are several, and several parts.
         progress: called with the number of stories encoded so far.
 
     Returns:
@@ -60,8 +62,8 @@ def write_parts(
         progress(before + stories)
 
     try:
-        if config.workers > 1 and len(left) > 1:
-            headers |= _in_processes(split, config, parts, files, left, tell)
+        if pool.workers > 1 and len(left) > 1:
+            headers |= _in_processes(split, config, parts, files, left, pool, tell)
         else:
             for number in left:
                 header = _write_part(split, corpus, files[number], parts[number], tell)
@@ -82,6 +84,7 @@ def count_parts(
     config: DataConfig,
     in_order: Callable[[], Iterable[Story]],
     parts: Sequence[tuple[int, int]],
+    pool: Pool,
     progress: Callable[[int], None],
 ) -> None:
     """Count the train split of a divisible corpus for a tokenizer, in several processes.
@@ -89,29 +92,29 @@ def count_parts(
     Args:
         counts: of no text, to which those of the parts are added in their order.
         learned: settings of the tokenizer.
-        config: those of the corpus, and how many processes count.
+        config: those of the corpus.
         in_order: reads the whole split, for the message of what is wrong with it.
         parts: of the split, from ``DivisibleCorpus.parts``.
+        pool: of the processes.
         progress: called with the number of bytes counted so far.
 
     Raises:
         DataError: if the corpus cannot be read, or a process ended before its work did.
     """
-    settings = {"split": "train", "data": to_dict(config), "learned": to_dict(learned)}
+    pool.begin({"split": "train", "data": to_dict(config), "learned": to_dict(learned)})
     added = 0
     try:
-        with Pool(config.workers, settings) as pool:
-            for number, (first, last) in enumerate(parts):
-                told = {"first": first, "last": last}
-                pool.give(number, None, COUNT, json.dumps(told).encode())
-                while added <= number and (packed := pool.take(added, wait=False)):
-                    counts.add_packed(packed[0])
-                    progress(parts[added][1])
-                    added += 1
-            for _, last in parts[added:]:
-                counts.add_packed(pool.take(added)[0])
-                progress(last)
+        for number, (first, last) in enumerate(parts):
+            told = {"first": first, "last": last}
+            pool.give(number, None, COUNT, json.dumps(told).encode())
+            while added <= number and (packed := pool.take(added, wait=False)):
+                counts.add_packed(packed[0])
+                progress(parts[added][1])
                 added += 1
+        for _, last in parts[added:]:
+            counts.add_packed(pool.take(added)[0])
+            progress(last)
+            added += 1
     except UnreadableError:
         _name_the_place(in_order)
         raise
@@ -145,16 +148,16 @@ def _in_processes(
     parts: Sequence[tuple[int, int]],
     files: Sequence[Path],
     left: Sequence[int],
+    pool: Pool,
     tell: Callable[[int], None],
 ) -> dict[int, TokenFileHeader | None]:
-    settings = {**split.settings(), "data": to_dict(config)}
-    with Pool(config.workers, settings, split.tokenizer) as pool:
-        for number in left:
-            first, last = parts[number]
-            told = {"path": str(files[number]), "first": first, "last": last}
-            pool.give(number, files[number], READ, json.dumps(told).encode())
-            tell(pool.done())
-        return pool.finish(tell)
+    pool.begin({**split.settings(), "data": to_dict(config)}, split.tokenizer)
+    for number in left:
+        first, last = parts[number]
+        told = {"path": str(files[number]), "first": first, "last": last}
+        pool.give(number, files[number], READ, json.dumps(told).encode())
+        tell(pool.done())
+    return pool.finish(tell)
 
 
 def _name(split: Split, number: int, count: int) -> Path:

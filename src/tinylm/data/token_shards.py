@@ -25,6 +25,7 @@ from tinylm import folders
 from tinylm.atomic import write_bytes
 from tinylm.data.token_files import TokenFile, write_texts
 from tinylm.data.token_headers import TokenFileHeader, index_bytes, together
+from tinylm.data.token_workers import Pool, write_shards
 from tinylm.errors import DataError
 from tinylm.tokenizers.base import Tokenizer
 
@@ -96,7 +97,7 @@ class Cuts:
 def write_split(
     split: Split,
     stories: Iterable[Story],
-    workers: int = 1,
+    pool: Pool | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> TokenFileHeader:
     """Encode stories into token files, going on from those that are there already.
@@ -104,7 +105,8 @@ def write_split(
     Args:
         split: what they are, and where the files go. Only one process may write there.
         stories: all of the split, in order; read once.
-        workers: processes that encode; 1: this one. A split of one shard is encoded by this one.
+        pool: of processes that encode; None: this one does. A split of one shard is encoded by this
+            one.
         progress: called with the number of stories encoded so far.
 
     Returns:
@@ -127,15 +129,13 @@ def write_split(
         if progress is not None:
             progress(done + stories)
 
-    if workers > 1 and not cuts.ended():
+    if pool is not None and pool.workers > 1 and not cuts.ended():
         first = list(cuts.shard())
         if cuts.ended():
             headers.append(split.write(split.shard(len(headers)), first, tell))
         else:
-            from tinylm.data.token_workers import write_shards
-
             shards = chain([iter(first)], _rest(cuts))
-            headers += write_shards(split, shards, len(headers), workers, tell)
+            headers += write_shards(split, shards, len(headers), pool, tell)
     else:
         while not (cuts.ended() and headers):
             header = split.write(split.shard(len(headers)), cuts.shard(), tell)

@@ -34,8 +34,9 @@ FRAME = struct.Struct("<cQ")
 """What a frame is of, and its bytes."""
 BEGIN, TEXTS, END = b"B", b"T", b"E"
 """A file with its path; texts of it; its end."""
-READ, COUNT = b"R", b"C"
-"""A file, and which part of the corpus stands in it; a part of which the words are counted."""
+SETTINGS, READ, COUNT = b"S", b"R", b"C"
+"""What comes next is of; a file, and which part of the corpus stands in it; a part of which the
+words are counted."""
 
 
 def pack_texts(texts: list[str]) -> bytes:
@@ -133,11 +134,13 @@ def work(stream: BinaryIO, answers: BinaryIO) -> None:
         answers.write(json.dumps(values).encode() + b"\n")
         answers.flush()
 
-    settings = json.loads(stream.readline())
+    doing = _Doing({})
     try:
-        doing = _Doing(settings)
         while (frame := _frame(stream)) is not None:
             kind, content = frame
+            if kind == SETTINGS:
+                doing = _Doing(json.loads(content))
+                continue
             if kind == COUNT:
                 answer(counts=doing.count(json.loads(content)))
                 continue
@@ -145,7 +148,7 @@ def work(stream: BinaryIO, answers: BinaryIO) -> None:
                 told = json.loads(content)
                 path, stories = told["path"], doing.part(told)
             else:
-                path, stories = content.decode("utf-8"), _stories(stream, settings["each"])
+                path, stories = content.decode("utf-8"), _stories(stream, doing.settings["each"])
             header = doing.write(Path(path), stories, lambda number: answer(stories=number))
             answer(header=None if header is None else asdict(header))
     except _EndedError:

@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import tinylm
 from tinylm.data.token_files import pieces
 from tinylm.data.token_headers import TokenFileHeader
-from tinylm.data.token_worker import BEGIN, END, FRAME, TEXTS, UnreadableError, pack_texts
+from tinylm.data.token_worker import (
+    BEGIN,
+    END,
+    FRAME,
+    SETTINGS,
+    TEXTS,
+    UnreadableError,
+    pack_texts,
+)
 from tinylm.errors import DataError
 
 if TYPE_CHECKING:
@@ -42,15 +50,16 @@ _LONGEST_PROBLEM = 200
 class _Worker:
     """One process; two threads send it its texts and read its answers."""
 
-    def __init__(self, settings: dict[str, Any], changed: threading.Condition) -> None:
-        self.split = settings["split"]
+    def __init__(self, changed: threading.Condition) -> None:
+        self.split = ""
         self.changed = changed
         self.shards: list[tuple[int, Path | None]] = []
         """Numbers and files of the shards that it was given and has not finished."""
         self.results: dict[int, Any] = {}
         """Of the shards that it has finished: a header, or None if there is no story and no file;
         or counts."""
-        self.written: set[Path] = set()
+        self.folders: set[Path] = set()
+        """That it writes into."""
         self.stories: dict[int, int] = {}
         """Stories encoded, by shard."""
         self.problem: DataError | None = None
@@ -66,12 +75,17 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
         self._frames: SimpleQueue[bytes | None] = SimpleQueue()
-        self._frames.put(json.dumps(settings).encode() + b"\n")
         self._threads = [
             threading.Thread(target=each, daemon=True) for each in (self._send, self._receive)
         ]
         for thread in self._threads:
             thread.start()
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Tell it what the next shards are of; it has none now."""
+        self.split = settings["split"]
+        self.results, self.stories = {}, {}
+        self.send(SETTINGS, json.dumps(settings).encode())
 
     def send(self, kind: bytes, content: bytes = b"") -> None:
         """Send a frame, some time."""
@@ -133,10 +147,6 @@ class _Worker:
             + "; give the command again: it goes on behind the shards that are whole"
         )
 
-    def finish(self) -> None:
-        """Let the process end when it has done what it was sent."""
-        self._frames.put(None)
-
     def end(self) -> None:
         """End the process now, if it has not ended, and delete what it had half written."""
         if self.process.poll() is None:
@@ -151,33 +161,25 @@ class _Worker:
                     stream.close()
                 except OSError:  # what was not sent any more
                     continue
-        for folder in {path.parent for path in self.written}:
+        for folder in self.folders:
             for path in folder.glob(f".*.{self.process.pid}.tmp"):
                 path.unlink(missing_ok=True)
 
 
 class Pool:
-    """Processes for the shards of a split; as a context manager it ends them all."""
+    """Processes that work on one split after the other; as a context manager it ends them all."""
 
-    def __init__(
-        self, workers: int, settings: dict[str, Any], tokenizer: Tokenizer | None = None
-    ) -> None:
+    def __init__(self, workers: int) -> None:
         """Start none yet.
 
         Args:
-            workers: processes at most.
-            settings: that each gets, as JSON values: ``split`` and what it needs beside.
-            tokenizer: to encode by.
+            workers: processes at most; of 1 none is ever started.
         """
         self.workers = workers
-        self.settings = settings
+        self._settings: dict[str, Any] = {}
         self._changed = threading.Condition()
         self._pool: list[_Worker] = []
-        self._folder = tempfile.TemporaryDirectory()
-        if tokenizer is not None:
-            path = Path(self._folder.name) / "tokenizer.json"
-            tokenizer.save(path)
-            self.settings = {**settings, "tokenizer": str(path)}
+        self._folders: list[tempfile.TemporaryDirectory[str]] = []
 
     def __enter__(self) -> Pool:
         """Return the pool."""
@@ -187,7 +189,25 @@ class Pool:
         """End the processes."""
         for worker in self._pool:
             worker.end()
-        self._folder.cleanup()
+        for folder in self._folders:
+            folder.cleanup()
+
+    def begin(self, settings: dict[str, Any], tokenizer: Tokenizer | None = None) -> None:
+        """Tell what the next shards are of, when those before them are finished.
+
+        Args:
+            settings: as JSON values: ``split`` and what else the processes need.
+            tokenizer: to encode by.
+        """
+        self._settings = settings
+        if tokenizer is not None:
+            self._folders.append(tempfile.TemporaryDirectory())
+            path = Path(self._folders[-1].name) / "tokenizer.json"
+            tokenizer.save(path)
+            self._settings = {**settings, "tokenizer": str(path)}
+        with self._changed:
+            for worker in self._pool:
+                worker.begin(self._settings)
 
     def give(self, number: int, path: Path | None, kind: bytes, content: bytes) -> _Worker:
         """Send a frame that begins a shard to the process that has least to do; wait for one.
@@ -205,14 +225,15 @@ class Pool:
             while True:
                 self._refuse_ended()
                 if all(worker.shards for worker in self._pool) and len(self._pool) < self.workers:
-                    self._pool.append(_Worker(self.settings, self._changed))
+                    self._pool.append(_Worker(self._changed))
+                    self._pool[-1].begin(self._settings)
                 worker = min(self._pool, key=lambda worker: len(worker.shards))
                 if len(worker.shards) < _AHEAD:
                     break
                 self._changed.wait()
             worker.shards.append((number, path))
             if path is not None:
-                worker.written.add(path)
+                worker.folders.add(path.parent)
         worker.send(kind, content)
         return worker
 
@@ -248,13 +269,14 @@ class Pool:
         Raises:
             DataError: if a process ended before its work did.
         """
-        for worker in self._pool:
-            worker.finish()
-        while not all(worker.ended for worker in self._pool):
-            with self._changed:
-                self._changed.wait(1.0)
+        while True:
             progress(self.done())
-        self.done()
+            with self._changed:
+                self._refuse_ended()
+                if not any(worker.shards for worker in self._pool):
+                    break
+                self._changed.wait(1.0)
+        progress(self.done())
         return {n: result for worker in self._pool for n, result in worker.results.items()}
 
     def _refuse_ended(self) -> None:
@@ -267,7 +289,7 @@ def write_shards(
     split: Split,
     shards: Iterable[Iterator[Story]],
     first: int,
-    workers: int,
+    pool: Pool,
     progress: Callable[[int], None],
 ) -> list[TokenFileHeader]:
     """Encode shards that this process reads in several others.
@@ -276,7 +298,7 @@ def write_shards(
         split: what they are of.
         shards: the stories of each, to be read one after the other.
         first: number of the first.
-        workers: processes at most.
+        pool: of the processes.
         progress: called with the number of stories encoded so far.
 
     Returns:
@@ -285,13 +307,13 @@ def write_shards(
     Raises:
         DataError: if one cannot be written, or a process ended before its work did.
     """
-    with Pool(workers, split.settings(), split.tokenizer) as pool:
-        for number, stories in enumerate(shards, first):
-            path = split.shard(number)
-            worker = pool.give(number, path, BEGIN, str(path).encode("utf-8"))
-            for piece in pieces(stories):
-                worker.send(TEXTS, pack_texts([text for story in piece for text in story]))
-                progress(pool.done())
-            worker.send(END)
-        headers = pool.finish(progress)
+    pool.begin(split.settings(), split.tokenizer)
+    for number, stories in enumerate(shards, first):
+        path = split.shard(number)
+        worker = pool.give(number, path, BEGIN, str(path).encode("utf-8"))
+        for piece in pieces(stories):
+            worker.send(TEXTS, pack_texts([text for story in piece for text in story]))
+            progress(pool.done())
+        worker.send(END)
+    headers = pool.finish(progress)
     return [header for _, header in sorted(headers.items()) if header is not None]
