@@ -194,19 +194,10 @@ class WordTokenizer:
             ConfigError: if version 1 of the rule is to keep line breaks, or the special tokens fill
                 the vocabulary.
         """
-        if config.rule == 1 and config.line_breaks:
-            raise ConfigError(
-                "tokenizer.rule = 1 has no line breaks: set tokenizer.line_breaks = false as well"
-            )
-        first = len(SPECIAL_TOKENS) + len(config.special_tokens)
-        if config.max_size <= first:
-            raise ConfigError(
-                f"tokenizer.max_size = {config.max_size} leaves no word beside {first} special "
-                f"tokens: set it to {first + 1} or more"
-            )
         # Here, not above: settings are read without Arrow.
-        from tinylm.tokenizers.word_counts import WordCounts
+        from tinylm.tokenizers.word_counts import WordCounts, refuse_settings
 
+        refuse_settings(config)
         return WordCounts()
 
     @classmethod

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tinylm.errors import ConfigError
+from tinylm.tokenizers.base import SPECIAL_TOKENS
 from tinylm.tokenizers.word_arrays import ascii_tokens, in_text, joined, text_ends
 from tinylm.tokenizers.word_case import Case, Kind, Place, all_places, capital, kind, place
 from tinylm.tokenizers.word_rule import (
@@ -21,6 +23,9 @@ from tinylm.tokenizers.word_rule import (
     Rule,
     normalise,
 )
+
+if TYPE_CHECKING:
+    from tinylm.tokenizers.word import WordSettings
 
 RULE = Rule()
 """Counts tell apart all that the newest version does; ``of`` gives those of another."""
@@ -149,6 +154,25 @@ class WordCounts:
             counts[here][word][form] += count
             counts[here][word][word] -= count
         return Case.of_counts(counts)
+
+
+def refuse_settings(config: WordSettings) -> None:
+    """Refuse settings by which no vocabulary can be built.
+
+    Raises:
+        ConfigError: if version 1 of the rule is to keep line breaks, or the special tokens fill the
+            vocabulary.
+    """
+    if config.rule == 1 and config.line_breaks:
+        raise ConfigError(
+            "tokenizer.rule = 1 has no line breaks: set tokenizer.line_breaks = false as well"
+        )
+    first = len(SPECIAL_TOKENS) + len(config.special_tokens)
+    if config.max_size <= first:
+        raise ConfigError(
+            f"tokenizer.max_size = {config.max_size} leaves no word beside {first} special "
+            f"tokens: set it to {first + 1} or more"
+        )
 
 
 def _numbers(words: Any, types: dict[bytes, int]) -> npt.NDArray[np.int64]:
