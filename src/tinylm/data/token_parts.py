@@ -105,8 +105,8 @@ def count_parts(
     added = 0
     try:
         for number, (first, last) in enumerate(parts):
-            told = {"first": first, "last": last}
-            pool.give(number, None, COUNT, json.dumps(told).encode())
+            asked = {"first": first, "last": last}
+            pool.give(number, None, COUNT, json.dumps(asked).encode())
             while added <= number and (packed := pool.take(added, wait=False)):
                 counts.add_packed(packed[0])
                 progress(parts[added][1])
@@ -154,8 +154,8 @@ def _in_processes(
     pool.begin({**split.settings(), "data": to_dict(config)}, split.tokenizer)
     for number in left:
         first, last = parts[number]
-        told = {"path": str(files[number]), "first": first, "last": last}
-        pool.give(number, files[number], READ, json.dumps(told).encode())
+        asked = {"path": str(files[number]), "first": first, "last": last}
+        pool.give(number, files[number], READ, json.dumps(asked).encode())
         tell(pool.done())
     return pool.finish(tell)
 

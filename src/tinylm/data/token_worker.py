@@ -104,17 +104,17 @@ class _Doing:
             self.corpus = open_corpus(from_dict(DataConfig, settings["data"], "data"))
         self.tokenizer = load(settings["tokenizer"]) if "tokenizer" in settings else None
 
-    def part(self, told: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    def part(self, asked: dict[str, Any]) -> Iterator[tuple[str, ...]]:
         """Yield the texts of a part of the corpus."""
         assert isinstance(self.corpus, DivisibleCorpus)
-        return read_part(self.corpus, self.settings["split"], told["first"], told["last"])
+        return read_part(self.corpus, self.settings["split"], asked["first"], asked["last"])
 
-    def count(self, told: dict[str, Any]) -> Any:
+    def count(self, asked: dict[str, Any]) -> Any:
         """Return the counts of a part, packed."""
         learned = self.settings["learned"]
         kind = TOKENIZERS.load(learned["kind"])
         counts: Counts = kind.counts(from_dict(kind.Settings, learned, "tokenizer"))
-        counts.add(chain.from_iterable(self.part(told)))
+        counts.add(chain.from_iterable(self.part(asked)))
         return counts.packed()
 
     def write(
@@ -145,8 +145,8 @@ def work(stream: BinaryIO, answers: BinaryIO) -> None:
                 answer(counts=doing.count(json.loads(content)))
                 continue
             if kind == READ:
-                told = json.loads(content)
-                path, stories = told["path"], doing.part(told)
+                asked = json.loads(content)
+                path, stories = asked["path"], doing.part(asked)
             else:
                 path, stories = content.decode("utf-8"), _stories(stream, doing.settings["each"])
             header = doing.write(Path(path), stories, lambda number: answer(stories=number))
