@@ -8,6 +8,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -454,6 +456,58 @@ def test_a_worker_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert len(encoded) < len(TEXTS) * 3
     write(tmp_path / "b", TEXTS * 3)
     assert same_files(folder, tmp_path / "b")
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from tinylm.data import token_files, token_shards
+from tinylm.data.token_workers import Pool
+from tinylm.tokenizers.files import load
+
+def stories():
+    for number in range(10_000):
+        yield ("the cat sat",)
+        time.sleep(0.01 * (number > 300))
+
+token_shards.SHARD_CHARACTERS, token_files._STORIES_AT_ONCE = 800, 7
+folder = Path(sys.argv[1])
+split = token_shards.Split(folder / "train.tokens", 1, load(folder / "t.json"), "c", "train")
+with Pool(2) as pool:
+    token_shards.write_split(split, stories(), pool)
+"""
+
+
+def children(pid: int) -> list[int]:
+    return [int(number) for number in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_no_process_outlives_the_command(tmp_path: Path) -> None:
+    """Killed without a chance to say so: its processes end, and their half files go."""
+    TOKENIZER.save(tmp_path / "t.json")
+    with subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)]) as process:
+        try:
+            end = time.monotonic() + 60
+            while not (list(tmp_path.glob(".train.*.tmp")) and list(tmp_path.glob("train.0*"))):
+                assert time.monotonic() < end
+                time.sleep(0.01)
+            started = children(process.pid)
+            assert len(started) == 2
+        finally:
+            process.kill()
+    while any(map(is_running, started)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert not list(tmp_path.glob(".train.*.tmp"))
+    whole = [TokenFile(path, TOKENIZER, "c") for path in tmp_path.glob("train.0*")]
+    assert whole
 
 
 def test_a_worker_that_cannot_write_says_why(tmp_path: Path) -> None:
