@@ -1,8 +1,9 @@
 """A split of files that can be read in parts, each encoded by a process that reads it itself.
 
 Where files are read from any byte on (``data.corpora.DivisibleCorpus``), a shard is what begins in
-64 MB of them, and is named by its number and theirs, ``train-….00003-of-00032.tokens``. So nothing
-is read twice or sent between processes, and what was interrupted needs no text of whole shards.
+64 MB of them or less, all being as long, and is named by its number and theirs,
+``train-….00003-of-00032.tokens``. So nothing is read twice or sent between processes, and what was
+interrupted needs no text of whole shards.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class DivisibleCorpus(Corpus, Protocol):
     """A corpus whose splits may be read in parts, each by another process."""
 
     def parts(self, split: str, size: int) -> list[tuple[int, int]] | None:
-        """Return where parts of so many bytes begin and end; None: it is read in order alone."""
+        """Return where parts of so many bytes at most begin and end; None: it has none."""
         ...
 
     def part(self, split: str, first: int, last: int) -> Iterator[tuple[str, ...]]:

@@ -162,7 +162,7 @@ class SplitFiles(ABC, Generic[Item]):
 
         Args:
             split: train or validation.
-            size: bytes of a part.
+            size: bytes of a part at most; all are as long, to a byte.
 
         Returns:
             The first byte of each and that behind its last, of all files one after the other, or
@@ -176,7 +176,9 @@ class SplitFiles(ABC, Generic[Item]):
         if most is not None or not all(self._is_divisible(file.path) for file in files):
             return None
         total = sum(_size(file) for file in files)
-        return [(first, min(first + size, total)) for first in range(0, max(1, total), size)]
+        number = max(1, -(-total // size))
+        bounds = [total * place // number for place in range(number + 1)]
+        return list(itertools.pairwise(bounds))
 
     def part(self, split: str, first: int, last: int) -> Iterator[tuple[str, ...]]:
         """Yield the texts of the items of a split that begin in a part.
