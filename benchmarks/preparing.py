@@ -6,9 +6,9 @@ PATH is a text file with ``<|endoftext|>`` between its stories, which is repeate
 one. Timed are the whole preparation (fingerprint of the file, vocabulary, token files of both
 splits, what is held out being a tenth), and of it the encoding of the train split, by processes
 that read their parts themselves and by processes to which the text is sent; the start of processes
-included. All take turns. Beside the times stand the processor's, of all processes. Divided by the
-number of processes they are the least time that is taken where as many processors are free,
-whatever else the machine does while it is measured.
+included. All take turns. Beside the times stand the processor's seconds: of the process that leads,
+and of those that it starts. The former and the latter's share of one process are the time that is
+taken where as many processors are free, whatever else the machine does while it is measured.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ import itertools
 import json
 import resource
 import shutil
-import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from tables import hardware_line
 
 from tinylm.config import DataConfig, RunConfig
@@ -39,13 +41,15 @@ from tinylm.registry import TOKENIZERS
 WAYS = ("all", "encoding, read in parts", "encoding, text sent")
 
 
-def processor_seconds() -> float:
+def processor_seconds() -> NDArray[np.float64]:
     """Of this process, and of those that it has waited for."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    return np.array([each.ru_utime + each.ru_stime for each in used])
 
 
-def encode(way: str, tokenizer: Any, config: DataConfig, folder: Path) -> tuple[float, float]:
+def encode(
+    way: str, tokenizer: Any, config: DataConfig, folder: Path
+) -> tuple[float, NDArray[np.float64]]:
     """Encode a train split, and return the seconds and the processor's."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -68,6 +72,13 @@ def encode(way: str, tokenizer: Any, config: DataConfig, folder: Path) -> tuple[
         with Pool(config.workers) as pool:
             write_split(split, ((text,) for text in corpus.train()), pool)
     return time.perf_counter() - began, processor_seconds() - used
+
+
+def medians(
+    taken: Sequence[tuple[float, NDArray[np.float64]]],
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the medians of rounds: seconds, and the processor's of both."""
+    return float(np.median([wall for wall, _ in taken])), np.median([used for _, used in taken], 0)
 
 
 def main() -> None:
@@ -95,26 +106,24 @@ def main() -> None:
             made = TOKENIZERS.load(kind)
             few = itertools.islice(open_corpus(config).train(), 3000)
             tokenizer = made.train(few, made.Settings())
-            times: dict[tuple[str, int], list[tuple[float, float]]] = {}
+            times: dict[tuple[str, int], list[tuple[float, NDArray[np.float64]]]] = {}
             for _ in range(arguments.rounds):
                 for way, workers in itertools.product(arguments.ways, arguments.workers):
                     set_to = replace(config, workers=workers)
                     taken = encode(way, tokenizer, set_to, folder / "made")
                     times.setdefault((way, workers), []).append(taken)
             for (way, workers), taken in times.items():
-                wall, used = (statistics.median(each) for each in zip(*taken, strict=True))
-                alone, alone_used = (
-                    statistics.median(each)
-                    for each in zip(*times[way, arguments.workers[0]], strict=True)
-                )
+                wall, (own, others) = medians(taken)
+                alone, alone_used = medians(times[way, arguments.workers[0]])
                 row = {
                     "kind": kind,
                     "way": way,
                     "workers": workers,
                     "seconds": wall,
                     "times as fast": alone / wall,
-                    "processor seconds": used,
-                    "times as fast on free processors": alone_used / (used / workers),
+                    "processor seconds": own,
+                    "of the others": others,
+                    "times as fast on free processors": alone_used.sum() / (own + others / workers),
                 }
                 rows.append(row)
                 print(
