@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-_SECONDS_UNTIL_SURE = 2.0
+SECONDS_UNTIL_SURE = 2.0
 """Times of change are as coarse as this on some file systems: until then a file may change and keep
 its size and time."""
 
@@ -29,7 +29,7 @@ def file_sha256(path: str | Path) -> str:
         before, digest = _known.get(whole, ((), ""))
         if before != state:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if time.time() - status.st_mtime > _SECONDS_UNTIL_SURE:
+            if time.time() - status.st_mtime > SECONDS_UNTIL_SURE:
                 _known[whole] = (state, digest)
     return digest
 

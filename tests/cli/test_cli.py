@@ -75,6 +75,8 @@ def overrides(folder: Path) -> list[str]:
         (["report", "--name", ".."], "--name '..' starts with a dot or a dash"),
         (["data", "--data", "nowhere"], "data.path nowhere does not exist"),
         (["data", "--show", "-1"], "invalid value for '--show'"),
+        (["data", "--workers", "0"], "invalid value for '--workers'"),
+        (["data", "-o", "data.workers=0"], "data.workers = 0: must be"),
     ],
 )
 def test_an_error_is_one_line_on_stderr(tinylm: Command, args: list[str], message: str) -> None:
@@ -267,6 +269,16 @@ def test_data_of_a_folder(tinylm: Command, tmp_path: Path) -> None:
     assert status == 0, err
     assert "train: 30 stories, " in out
     assert "validation: 1 stories, " in out
+
+
+def test_data_by_more_processes_than_texts(tinylm: Command, tmp_path: Path) -> None:
+    said = []
+    for workers in ("1", "64"):
+        place = ("-o", f"data.cache_folder={tmp_path}/{workers}", "-o", "data.train_stories=9")
+        status, out, err = tinylm("data", "--workers", workers, *place)
+        assert status == 0, err
+        said.append(out)
+    assert said[0] == said[1]
 
 
 def test_train_in_a_real_process_and_the_line_it_ends_with(tiny_run: Path, tmp_path: Path) -> None:

@@ -326,3 +326,31 @@ def test_a_bad_file_is_refused_by_name(
         type(tokenizer).load(path)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(name=st.sampled_from(list(TOKENIZERS)), cuts=st.lists(st.integers(0, 15), max_size=4))
+def test_texts_that_are_counted_in_parts_make_the_same_tokenizer(
+    name: str, cuts: list[int]
+) -> None:
+    """Packed as one process sends them to another, in the order of the texts."""
+    kind = TOKENIZERS.load(name)
+    chosen = kind.Settings(**SETTINGS.get(name, {}))
+    texts = [*TEXTS, *TRICKY]
+    whole = kind.train(iter(texts), chosen)
+    together = kind.counts(chosen)
+    bounds = [0, *sorted(cuts), len(texts)]
+    for first, last in pairwise(bounds):
+        part = kind.counts(chosen)
+        part.add(iter(texts[first:last]))
+        together.add_packed(json.loads(json.dumps(part.packed())))
+    learned = kind.learn(together, chosen)
+    assert learned.fingerprint() == whole.fingerprint()
+    assert [learned.encode(text) for text in texts] == [whole.encode(text) for text in texts]
+    begun = kind.counts(chosen)
+    begun.add(texts[: bounds[1]])
+    for first, last in pairwise(bounds[1:]):
+        part = kind.counts(chosen)
+        part.add(texts[first:last])
+        begun.add_packed(part.packed())
+    assert kind.learn(begun, chosen).fingerprint() == whole.fingerprint()

@@ -401,3 +401,11 @@ def test_real_stories() -> None:
     assert (len(train), len(validation)) == (5888, 717)
     assert not any("<|" in story or story != story.strip() for story in train)
     assert opened.describe().startswith("5,888 training stories from TinyStories-train.txt and 717")
+
+
+def test_a_text_without_marker_is_refused_as_such_wherever_its_head_is_cut(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    for length in range(1, 14):
+        path.write_text("ä" * 9 + "x" * length + "“", "utf-8")
+        with pytest.raises(DataError, match="in its first MB"):
+            open_corpus(DataConfig(corpus="files", path=str(path)))

@@ -9,11 +9,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tinylm.config import DataConfig
+from tinylm.data import token_shards
 from tinylm.data.corpora import Corpus, open_corpus, tinystories
 from tinylm.data.corpora.tinystories import DATASET, REVISION, TinyStoriesCorpus
+from tinylm.data.orders import ShuffledOrder
+from tinylm.data.token_files import TokenFile, write_token_file
+from tinylm.data.token_workers import Pool
+from tinylm.data.windows import TokenWindows
 from tinylm.errors import DataError
+from tinylm.tokenizers.word import WordSettings, WordTokenizer
 
 TRAIN = [f"Story {number}.\n\nIt was “good”." for number in range(25)]
 VALIDATION = ["One day.", "", " Two days. "]
@@ -149,3 +156,29 @@ def test_the_loader_is_imported_when_used() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     assert tinystories.DATASET == "roneneldan/TinyStories"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_is_streamed_is_written_to_shards_and_drawn_in_the_same_order(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """As any other text: token files as it comes, windows across their borders, one order."""
+    monkeypatch.setattr(token_shards, "SHARD_CHARACTERS", 200)
+    tokenizer = WordTokenizer.train(TRAIN, WordSettings(min_frequency=1))
+    streamed = corpus(folder)
+    with Pool(workers) as pool:
+        split = token_shards.Split(
+            tmp_path / "train.tokens", 1, tokenizer, streamed.fingerprint(), "train"
+        )
+        token_shards.write_split(split, ((text,) for text in streamed.train()), pool)
+    assert len(list(tmp_path.glob("train.0*.tokens"))) > 2
+    write_token_file(tmp_path / "one", TRAIN, tokenizer, streamed.fingerprint(), "train")
+    shards = TokenWindows(TokenFile(split.path, tokenizer, streamed.fingerprint()), 8)
+    one = TokenWindows(TokenFile(tmp_path / "one", tokenizer, streamed.fingerprint()), 8)
+    orders = [ShuffledOrder(len(windows), 4, 5) for windows in (shards, one)]
+    while True:
+        left, right = (order.next() for order in orders)
+        assert left.tolist() == right.tolist()
+        assert torch.equal(shards.batch(left).ids, one.batch(right).ids)
+        if orders[0].epoch_ended:
+            break

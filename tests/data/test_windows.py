@@ -80,6 +80,38 @@ def test_windows_by_hand(tmp_path: Path) -> None:
     assert short.real.tolist() == [[True, True, False, False]]
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    num_tokens=st.integers(2, 40) | st.integers(10**10 - 5, 10**10 + 5),
+    context_length=st.integers(1, 9) | st.just(1024),
+    places=st.lists(st.integers(0, 2**40), max_size=20),
+)
+def test_targets_are_counted_without_reading_any(
+    tmp_path_factory: pytest.TempPathFactory,
+    num_tokens: int,
+    context_length: int,
+    places: list[int],
+) -> None:
+    file = windows_of(tmp_path_factory.mktemp("w"), [1], 2).tokens
+    object.__setattr__(file.header, "num_tokens", num_tokens)
+    windows = TokenWindows(file, context_length)
+    count = len(windows)
+    assert (count - 1) * context_length < num_tokens - 1 <= count * context_length
+    assert windows.num_targets(range(count)) == num_tokens - 1
+    assert windows.num_targets(range(count - 1)) == (count - 1) * context_length
+    chosen = [place % count for place in places] + [count - 1]
+    left = num_tokens - 1
+    expected = sum(min(context_length, left - i * context_length) for i in chosen)
+    assert windows.num_targets(chosen) == windows.num_targets(np.array(chosen)) == expected
+
+
+def test_a_batch_of_no_windows(tmp_path: Path) -> None:
+    """Of a process for which none is left."""
+    batch = windows_of(tmp_path, [5, 2], 3).batch(np.empty(0, np.int64))
+    assert batch.ids.shape == batch.labels.shape == (0, 3)
+    assert (batch.num_targets, batch.size) == (0, (0, 3))
+
+
 def test_a_batch_does_not_touch_the_file(tmp_path: Path) -> None:
     windows = windows_of(tmp_path, [5], 3)
     batch = windows.batch([0])
@@ -204,3 +236,5 @@ def test_story_rows() -> None:
     assert wide.ids.tolist() == [[SOS_ID, 5, 6, EOS_ID, 0], [SOS_ID, 7, EOS_ID, 0, 0]]
     assert wide.num_targets == batch.num_targets
     assert torch.equal(story_rows(stories, width=3).ids, batch.ids)
+    none = story_rows([], [])  # of a process for which none is left
+    assert (none.ids.shape, none.labels.shape, none.num_targets) == ((0, 0), (0, 0), 0)

@@ -40,7 +40,8 @@ from tinylm.data.images import read_digits
 from tinylm.data.labelled import read_labelled
 from tinylm.data.pairs import read_pairs
 from tinylm.data.preferences import read_preferences
-from tinylm.data.token_files import TokenFile
+from tinylm.data.token_files import TokenFile, write_token_file
+from tinylm.data.token_headers import index_bytes
 from tinylm.data.vectors import load_table, read_vectors
 from tinylm.data.windows import TokenWindows
 from tinylm.experiments.adapting import Recipe, adapt, adapted
@@ -401,6 +402,26 @@ def use_tokens(base: Base, folder: Path) -> str:
         for batch in TokenWindows(tokens, 8).in_order(64):
             embedding(batch.ids)
     return digest(stories, tokens.header.unknown_rate)
+
+
+def make_shards(base: Base, folder: Path) -> None:
+    """Write the texts of a cache's validation split as an index and the files that it names."""
+    tokenizer = TOKENIZERS.load("word").load(base_file(base, "tokenizer-*.json"))
+    tokens = TokenFile(base_file(base, "validation-*.tokens"))
+    texts = [tokenizer.decode(story.tolist()) for story in tokens.stories()]
+    names, headers = [], []
+    for number, part in enumerate((texts[:2], texts[2:])):
+        names.append(f"validation.{number:05}.tokens")
+        path = folder / names[-1]
+        headers.append(write_token_file(path, part, tokenizer, "texts", "validation"))
+    (folder / "validation.tokens").write_bytes(index_bytes(names, headers))
+
+
+def use_shards(base: Base, folder: Path) -> str:
+    tokenizer = TOKENIZERS.load("word").load(base_file(base, "tokenizer-*.json"))
+    tokens = TokenFile(folder / "validation.tokens", tokenizer)
+    stories = [tokenizer.decode(story.tolist()) for story in tokens.stories()]
+    return digest(stories, tokens.header.num_text_bytes)
 
 
 def use_tokenizer(base: Base, folder: Path) -> str:
@@ -844,6 +865,7 @@ SUBJECTS = [
     Subject("cache", copy_of("cache"), "*/*.*", [*BYTES, mutations.of_numbers], use_cache),
     Subject("token file", copy_cache, "validation-*.tokens", [*BYTES, *[_tokens] * 12],
             use_tokens, sign_tokens, weight=2),
+    Subject("index of token files", make_shards, "*.tokens", BYTES, use_shards, weight=2),
     Subject("tokenizer.json", copy_cache, "tokenizer-*.json", JSON, use_tokenizer,
             sign_json),
     Subject("tokenizer.json of bytes", make_bytes, "*", JSON, use_bytes, sign_json),

@@ -16,7 +16,8 @@ from tinylm.checkpoint import load_checkpoint, load_training_state
 from tinylm.compression.masking import Masking
 from tinylm.config import ModelConfig, TrainingConfig
 from tinylm.config.pruning import MagnitudeConfig
-from tinylm.data.windows import IGNORED, StreamOrder, TokenWindows
+from tinylm.data.orders import RankOrder, StreamOrder
+from tinylm.data.windows import IGNORED, TokenWindows
 from tinylm.errors import ConfigError
 from tinylm.experiments.context import threads
 from tinylm.experiments.distilling import Lessons
@@ -69,6 +70,19 @@ def test_streams_hold_every_window_once_in_order(count: int, rows: int, stop: in
         twin.next()
     other.restore(twin.state())
     assert [twin.next().tolist() for _ in range(9)] == [other.next().tolist() for _ in range(9)]
+
+
+def test_a_process_that_takes_some_streams_begins_them_anew_every_epoch(tmp_path: Path) -> None:
+    windows = tiny_windows(tmp_path, context_length=4)
+    for rank in range(2):
+        task = task_of(windows)
+        order = RankOrder(task.order(4, 0), rank, 2)
+        for _ in range(2):
+            follows = []
+            while not (follows and order.epoch_ended):
+                follows.append(task.batch(order.next()).follows)
+            assert not follows[0]
+            assert all(follows[1:-1])  # of the last step it may have no window
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -189,7 +189,7 @@ def test_vocabulary_order_thresholds_and_specials() -> None:
 def test_training_does_not_depend_on_order_or_batching(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [STORY, "Tom saw Lily. The “dog” ran.", "café Lily é", "we saw Lily and Tom"] * 3
     first = WordTokenizer.train(texts, WordSettings(min_frequency=1))
-    monkeypatch.setattr(word, "_TRAINING_CHARS", 50)
+    monkeypatch.setattr(word_counts, "_CHARACTERS_AT_ONCE", 50)
     monkeypatch.setattr(word_arrays, "WINDOW_BYTES", 16)
     random.Random(0).shuffle(texts)
     second = WordTokenizer.train(iter(texts), WordSettings(min_frequency=1))
@@ -199,7 +199,7 @@ def test_training_does_not_depend_on_order_or_batching(monkeypatch: pytest.Monke
 
 
 def test_training_reads_a_stream_without_holding_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word, "_TRAINING_CHARS", 100)
+    monkeypatch.setattr(word_counts, "_CHARACTERS_AT_ONCE", 100)
     alive = peak = 0
 
     class Text(str):

@@ -19,6 +19,10 @@ def data(
     config: ConfigFile = None,
     override: Overrides = [],  # noqa: B006
     show: Annotated[int, typer.Option(min=0, help="Print so many training stories, or pairs.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that encode a long text; the same as data.workers."),
+    ] = None,
     mnist: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Fetch MNIST's images into a folder instead."),
@@ -32,6 +36,7 @@ def data(
     if mnist is not None:
         _fetch_mnist(mnist)
         return
+    override = [*override, *([] if workers is None else [f"data.workers={workers}"])]
     prepared = prepare_data(configuration(preset, config, data, override), TerminalConsole())
     say(prepared.corpus.describe())
     say(f"vocabulary: {prepared.tokenizer.vocab_size:,} types")

@@ -8,8 +8,9 @@ from pathlib import Path
 from tinylm.config.settings import RunConfig
 from tinylm.registry import EXPERIMENTS
 
-MOVABLE = ("data.path", "data.cache_folder", "vectors.path")
-"""Settings of a run's text and start that may change: the same may lie somewhere else now."""
+MOVABLE = ("data.path", "data.cache_folder", "data.workers", "vectors.path")
+"""Settings of a run's text and start that may change: the same may lie somewhere else now, or be
+prepared by more processes."""
 
 
 def with_absolute_paths(config: RunConfig) -> RunConfig:

@@ -61,6 +61,9 @@ class DataConfig:
     texts hang on them."""
     cache_folder: str = "runs/.cache"
     """Where tokenizers, token files and vectors are kept for the next run on the same data."""
+    workers: Annotated[PositiveInt, Field(le=256)] = 1
+    """Processes that encode a text of more than 64 million characters; what they write is the
+    same, however many there are."""
 
 
 @dataclass(frozen=True, config=FROZEN)

@@ -1,13 +1,23 @@
-"""In which order windows are trained on: endless batches of their indices, epoch by epoch."""
+"""In which order windows are trained on: endless batches of their indices, epoch by epoch.
+
+A position in an order is two numbers and the name of what draws it, and going on from any of 10^9
+windows costs what going on from the first does.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from tinylm.data.permutations import ComputedPermutation, Permutation, StoredPermutation
+from tinylm.errors import DataError, shown
+
+_AHEAD = 1024
+"""Indices that are computed at once: most of the time a call takes does not hang on how many."""
 
 
 class Order(Protocol):
@@ -29,12 +39,27 @@ class Order(Protocol):
         """Whether the batch returned last was the last of its epoch."""
         ...
 
-    def state(self) -> dict[str, int]:
-        """Return the position as plain numbers, ``epoch`` and ``next_window``."""
+    def state(self) -> dict[str, Any]:
+        """Return the position: the numbers ``epoch`` and ``next_window``, and names."""
         ...
 
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Resume from a position that ``state`` returned."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Resume from a position that ``state`` returned.
+
+        Raises:
+            DataError: if it is a position in an order that is not known.
+        """
+        ...
+
+
+class WholeOrder(Order, Protocol):
+    """An order whose batches may be shared out to several processes (``RankOrder``)."""
+
+    def share(self, size: int, rank: int, processes: int) -> slice:
+        """Return which rows of a batch of ``size`` one of several processes takes.
+
+        Together they take every row once, in the order of their ranks; one may get none.
+        """
         ...
 
 
@@ -73,11 +98,15 @@ class StreamOrder:
         """Whether the windows returned last were the last of the streams."""
         return self._done >= self.length
 
-    def state(self) -> dict[str, int]:
+    def share(self, size: int, rank: int, processes: int) -> slice:
+        """Return the rows of a process: always those of the same streams, while they last."""
+        return _even(self.batch_size, rank, processes, size)
+
+    def state(self) -> dict[str, Any]:
         """Return the position as plain numbers."""
         return {"epoch": self.epoch, "next_window": self.next_window}
 
-    def restore(self, state: Mapping[str, int]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Resume from a position that ``state`` returned."""
         self.epoch = state["epoch"]
         self._done = math.ceil(state["next_window"] / self.batch_size)
@@ -86,8 +115,8 @@ class StreamOrder:
 class ShuffledOrder:
     """Endless batches of window indices: a new seeded permutation each epoch.
 
-    Permutation e depends on (seed, e) alone, so a position is two numbers, and resuming from it
-    costs one permutation, not a replay.
+    Permutation e depends on (seed, e) alone and is computed where it is read
+    (``data.permutations``), so a position is two numbers, whatever the number of windows.
     """
 
     def __init__(self, num_windows: int, batch_size: int, seed: int) -> None:
@@ -96,10 +125,12 @@ class ShuffledOrder:
         self.seed = seed
         self.epoch = 0
         self.next_window = 0
+        self._kind: type[ComputedPermutation | StoredPermutation] = ComputedPermutation
         self._permutation = self._permute()
 
-    def _permute(self) -> npt.NDArray[np.int64]:
-        return np.random.default_rng((self.seed, self.epoch)).permutation(self.num_windows)
+    def _permute(self) -> Permutation:
+        self._ahead, self._ahead_from = np.empty(0, np.int64), 0
+        return self._kind(self.num_windows, self.seed, self.epoch)
 
     def next(self) -> npt.NDArray[np.int64]:
         """Return the next batch of indices; the last of an epoch may be smaller."""
@@ -107,21 +138,114 @@ class ShuffledOrder:
             self.epoch += 1
             self.next_window = 0
             self._permutation = self._permute()
-        start = self.next_window
+        first = self.next_window
         self.next_window += self.batch_size
-        return self._permutation[start : self.next_window]
+        last = min(self.next_window, self.num_windows)
+        if not self._ahead_from <= first <= last <= self._ahead_from + len(self._ahead):
+            until = min(max(last, first + _AHEAD), self.num_windows)
+            self._ahead, self._ahead_from = self._permutation.at(first, until), first
+        return self._ahead[first - self._ahead_from : last - self._ahead_from].copy()
 
     @property
     def epoch_ended(self) -> bool:
         """Whether the batch returned last was the last of its epoch."""
         return self.next_window >= self.num_windows
 
-    def state(self) -> dict[str, int]:
-        """Return the position as plain numbers."""
-        return {"epoch": self.epoch, "next_window": self.next_window}
+    def share(self, size: int, rank: int, processes: int) -> slice:
+        """Return the rows of a process, as many as of any other or one fewer."""
+        return _even(size, rank, processes, size)
 
-    def restore(self, state: Mapping[str, int]) -> None:
-        """Resume from a position that ``state`` returned."""
+    def state(self) -> dict[str, Any]:
+        """Return the position: two numbers, and the name of the permutations."""
+        position = {"epoch": self.epoch, "next_window": self.next_window}
+        name = self._kind.name
+        return position if name is None else {**position, "permutation": name}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Resume from a position that ``state`` returned.
+
+        One that names no permutation was saved while they were lists that NumPy had drawn: it goes
+        on in these, to the end of its training, at 8 bytes of memory a window.
+
+        Raises:
+            DataError: if it names permutations that are not known here.
+        """
+        kinds = {kind.name: kind for kind in (ComputedPermutation, StoredPermutation)}
+        name = state.get("permutation")
+        if name not in kinds:
+            raise DataError(
+                f"the order of windows was drawn by permutations {shown(name)}, and this version "
+                f"of tinylm has {ComputedPermutation.name}: go on with the version that began the "
+                "training, or train anew"
+            )
+        self._kind = kinds[name]
         self.epoch = state["epoch"]
         self.next_window = state["next_window"]
         self._permutation = self._permute()
+
+
+class RankOrder:
+    """What one of several processes takes of an order whose batches are those of all of them.
+
+    The batches of the processes, one after the other by rank, are the batch of the whole order: k
+    processes with batches of b read what one process with batches of k·b does. Every window comes
+    once an epoch. Of a batch that does not divide, the last of an epoch, some take one window more,
+    and where it has fewer windows than there are processes the last ones get an empty batch, so
+    that all of them take equally many steps.
+
+    Position and epoch are those of the whole order, so a position can be gone on from with another
+    number of processes.
+    """
+
+    def __init__(self, whole: WholeOrder, rank: int, processes: int) -> None:
+        """Take a share.
+
+        Args:
+            whole: the order of the batches of all processes; each has one of its own.
+            rank: of this process, from 0.
+            processes: how many there are.
+        """
+        assert 0 <= rank < processes
+        self.whole = whole
+        self.rank = rank
+        self.processes = processes
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are over."""
+        return self.whole.epoch
+
+    @property
+    def next_window(self) -> int:
+        """Windows of the epoch that all processes together were given."""
+        return self.whole.next_window
+
+    def next(self) -> npt.NDArray[np.int64]:
+        """Return the next indices of this process, which may be none."""
+        indices = self.whole.next()
+        return indices[self.whole.share(len(indices), self.rank, self.processes)]
+
+    @property
+    def epoch_ended(self) -> bool:
+        """Whether the batch returned last was the last of its epoch."""
+        return self.whole.epoch_ended
+
+    def state(self) -> dict[str, Any]:
+        """Return the position of the whole order, the same for every process."""
+        return self.whole.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Resume from a position that any process returned.
+
+        Raises:
+            DataError: as the whole order does.
+        """
+        self.whole.restore(state)
+
+
+def _even(rows: int, rank: int, processes: int, most: int) -> slice:
+    """Return a rank's part of so many rows, the first ranks taking one more, up to row ``most``."""
+    each, more = divmod(rows, processes)
+    first = rank * each + min(rank, more)
+    last = first + each + (rank < more)
+    return slice(min(first, most), min(last, most))

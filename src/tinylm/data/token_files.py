@@ -8,78 +8,44 @@ first ids are given, ``<sos>`` and source, and the bytes of its target. The file
 stream and mapped to be read, so neither needs memory for the corpus: 8 bytes a story are held while
 writing, 24 a pair.
 
-The header carries the SHA-256 of all that follows it. It is computed again whenever a file is
-opened, at 1 to 2 GB a second: half a second for the 470 million tokens of the whole TinyStories.
+The header carries the SHA-256 of all that follows it, which is computed again when a file is opened
+(``data.token_checks``). A long split is several such files that an index names
+(``data.token_headers``, ``data.token_shards``), and is read as one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ConfigDict, Field, ValidationError
-from pydantic.dataclasses import dataclass
 
 from tinylm.atomic import atomic_write
+from tinylm.data.joined import Joined
+from tinylm.data.token_checks import allow_open, check, mapped
+from tinylm.data.token_headers import (
+    AGAIN,
+    HEADER_BYTES,
+    TokenFileHeader,
+    header_bytes,
+    is_index,
+    read_header,
+    read_index,
+    together,
+)
 from tinylm.errors import DataError
-from tinylm.reading import parse_json, problem, refusal, signed, verified
 from tinylm.tokenizers.base import EOS_ID, SOS_ID, UNK_ID, Tokenizer
 
-_MAGIC = b"tinylm tokens 2\n"
-_HEADER_BYTES = 4096
 _STORIES_AT_ONCE = 1024
-_AGAIN = "encode the text again"
+_CHARACTERS_AT_ONCE = 1 << 23
+_IDS_COUNTED_AT_ONCE = 1 << 22
 
-Count = Annotated[int, Field(ge=0)]
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid", strict=True))
-class TokenFileHeader:
-    """What a token file holds and what made it."""
-
-    tokenizer: str
-    """Fingerprint of the tokenizer."""
-    corpus: str
-    """Fingerprint of the corpus."""
-    split: str
-    """train or validation."""
-    dtype: Literal["uint16", "uint32"]
-    """NumPy name of the ids' type."""
-    num_tokens: Count
-    """Ids in the file, ``<sos>`` and ``<eos>`` of every story included."""
-    num_stories: Annotated[int, Field(ge=1)]
-    """Stories in the file."""
-    num_unknown: Count
-    """``<unk>`` ids in the file."""
-    num_text_bytes: Count
-    """UTF-8 bytes of the stories' text, for bits per byte."""
-    sha256: str
-    """Of all that follows the header."""
-    pairs: bool = False
-    """Whether the stories are pairs, a source with its target each."""
-
-    @property
-    def noun(self) -> str:
-        """What a story is called, such as ``pair``."""
-        return "pair" if self.pairs else "story"
-
-    @property
-    def nouns(self) -> str:
-        """What several are called."""
-        return "pairs" if self.pairs else "stories"
-
-    @property
-    def unknown_rate(self) -> float:
-        """``<unk>`` as a share of the text's tokens, framing tokens left out."""
-        return self.num_unknown / max(1, self.num_tokens - 2 * self.num_stories)
+__all__ = ["TokenFile", "TokenFileHeader", "read_header", "write_pair_file", "write_token_file"]
 
 
 def write_token_file(
@@ -104,7 +70,7 @@ def write_token_file(
         DataError: if there is no story.
     """
     texts = ((story,) for story in stories)
-    return _write(path, texts, 1, tokenizer, corpus, split, progress)
+    return write_texts(path, texts, 1, tokenizer, corpus, split, progress)
 
 
 def write_pair_file(
@@ -120,10 +86,10 @@ def write_pair_file(
     Raises:
         DataError: if there is no pair.
     """
-    return _write(path, pairs, 2, tokenizer, corpus, split, progress)
+    return write_texts(path, pairs, 2, tokenizer, corpus, split, progress)
 
 
-def _write(
+def write_texts(
     path: str | Path,
     stories: Iterable[tuple[str, ...]],
     each: int,
@@ -132,11 +98,14 @@ def _write(
     split: str,
     progress: Callable[[int], None] | None,
 ) -> TokenFileHeader:
-    """Write stories of ``each`` texts, 1 or 2."""
+    """Write stories of ``each`` texts, 1 or 2, into one token file.
+
+    Raises:
+        DataError: if there is no story.
+    """
     dtype = np.dtype(np.uint16 if tokenizer.vocab_size <= 1 << 16 else np.uint32)
     starts, pairs = array("q"), array("q")
     num_tokens = num_unknown = num_text_bytes = 0
-    remaining = iter(stories)
     digest = hashlib.sha256()
     with atomic_write(path) as file:
 
@@ -144,8 +113,9 @@ def _write(
             file.write(content)
             digest.update(content)
 
-        file.write(bytes(_HEADER_BYTES))
-        while texts := list(chain.from_iterable(islice(remaining, _STORIES_AT_ONCE))):
+        file.write(bytes(HEADER_BYTES))
+        for piece in pieces(stories):
+            texts = list(chain.from_iterable(piece))
             ids, cuts = tokenizer.encode_flat(texts)
             framed, bounds = _frame(ids, cuts[::each], dtype)
             write(framed.tobytes())
@@ -176,10 +146,40 @@ def _write(
             sha256=digest.hexdigest(),
             pairs=each == 2,
         )
-        text = _MAGIC + json.dumps(signed(asdict(header))).encode()
         file.seek(0)
-        file.write(text.ljust(_HEADER_BYTES))
+        file.write(header_bytes(header))
     return header
+
+
+def write_some(
+    path: str | Path,
+    stories: Iterator[tuple[str, ...]],
+    each: int,
+    tokenizer: Tokenizer,
+    corpus: str,
+    split: str,
+    progress: Callable[[int], None] | None,
+) -> TokenFileHeader | None:
+    """Write stories as ``write_texts`` does, or no file and None if there are none."""
+    first = next(stories, None)
+    if first is None:
+        return None
+    made_of = (tokenizer, corpus, split, progress)
+    return write_texts(path, chain([first], stories), each, *made_of)
+
+
+def pieces(stories: Iterable[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
+    """Yield stories in lists that are encoded at once: bounded by number and by length."""
+    piece: list[tuple[str, ...]] = []
+    size = 0
+    for story in stories:
+        piece.append(story)
+        size += sum(map(len, story))
+        if len(piece) == _STORIES_AT_ONCE or size >= _CHARACTERS_AT_ONCE:
+            yield piece
+            piece, size = [], 0
+    if piece:
+        yield piece
 
 
 def _frame(
@@ -197,7 +197,10 @@ def _frame(
 
 
 class TokenFile:
-    """A token file opened for reading; ``ids``, ``starts`` and ``pairs`` are memory maps."""
+    """A split opened for reading, one token file or several that an index names.
+
+    ``ids``, ``starts`` and ``pairs`` are memory maps, of several files seen as one (``Joined``).
+    """
 
     def __init__(
         self, path: str | Path, tokenizer: Tokenizer | None = None, corpus: str | None = None
@@ -211,10 +214,15 @@ class TokenFile:
 
         Raises:
             DataError: if the file is missing, cut short, changed since it was written, or made by
-                another tokenizer or from another corpus; it names both.
+                another tokenizer or from another corpus; it names both. Of an index: if this is so
+                of a file that it names, or they are not those that it names.
         """
         self.path = Path(path)
-        self.header = read_header(self.path)
+        paths, headers = [self.path], list[TokenFileHeader]()
+        if is_index(self.path):
+            paths, headers = read_index(self.path)
+            allow_open(len(paths))
+        self.header = together(headers or [read_header(self.path)])
         for what, wanted, given in (
             ("tokenizer", tokenizer and tokenizer.fingerprint(), self.header.tokenizer),
             ("corpus", corpus, self.header.corpus),
@@ -222,49 +230,17 @@ class TokenFile:
             if wanted is not None and wanted != given:
                 raise DataError(
                     f"{self.path} is stale: it was made with {what} {given}, this run uses "
-                    f"{wanted}; {_AGAIN}"
+                    f"{wanted}; {AGAIN}"
                 )
-        dtype = np.dtype(self.header.dtype)
-        end = _HEADER_BYTES + self.header.num_tokens * dtype.itemsize
-        starts_at = end + -end % 8
-        pairs_at = starts_at + 8 * self.header.num_stories
-        expected = pairs_at + 16 * self.header.num_stories * self.header.pairs
-        if self.path.stat().st_size != expected:
-            raise DataError(
-                f"{self.path} has {self.path.stat().st_size} bytes and its header says "
-                f"{expected}: it was cut short or changed; {_AGAIN}"
-            )
-        self.ids: npt.NDArray[np.unsignedinteger] = np.memmap(
-            self.path, dtype, "r", _HEADER_BYTES, (self.header.num_tokens,)
-        )
-        self.starts: npt.NDArray[np.int64] = np.memmap(
-            self.path, np.int64, "r", starts_at, (self.header.num_stories,)
-        )
-        self.pairs: npt.NDArray[np.int64] | None = None
+        files = [mapped(*each) for each in zip(paths, headers or [self.header], strict=True)]
+        firsts = [0, *accumulate(file.header.num_tokens for file in files)][: len(files)]
+        self.ids: npt.NDArray[np.unsignedinteger] | Joined = _joined([file.ids for file in files])
+        self.starts: npt.NDArray[np.int64] | Joined = _joined([f.starts for f in files], firsts)
+        sizes = [file.pairs for file in files if file.pairs is not None]
+        self.pairs: npt.NDArray[np.int64] | Joined | None = _joined(sizes) if sizes else None
         """Of pairs: the ids that are given, and the bytes of the target, (stories, 2)."""
-        if self.header.pairs:
-            shape = (self.header.num_stories, 2)
-            self.pairs = np.memmap(self.path, np.int64, "r", pairs_at, shape)
-        self._check(None if tokenizer is None else tokenizer.vocab_size)
-
-    def _check(self, vocab_size: int | None) -> None:
-        """Refuse content that is not what was written, or that no writer writes."""
-        content = np.memmap(self.path, np.uint8, "r", _HEADER_BYTES)
-        problem = None
-        if hashlib.sha256(content.data).hexdigest() != self.header.sha256:
-            problem = "it has changed since it was written"
-        else:
-            ends = np.append(self.starts[1:], self.header.num_tokens)
-            if self.starts[0] != 0 or (ends - self.starts < 2).any():
-                problem = "its stories do not follow each other"
-            elif (self.ids[self.starts] != SOS_ID).any() or (self.ids[ends - 1] != EOS_ID).any():
-                problem = "a story does not stand between <sos> and <eos>"
-            elif vocab_size is not None and self.ids.max() >= vocab_size:
-                problem = f"it holds the id {self.ids.max()}, the tokenizer has {vocab_size}"
-            elif self.pairs is not None and not _fit(self.pairs, ends - self.starts):
-                problem = "the sources of its pairs do not fit into their rows"
-        if problem is not None:
-            raise DataError(f"{self.path} is damaged: {problem}; {_AGAIN}")
+        note = self.path.with_name(f"{self.path.name}.verified")
+        check(files, None if tokenizer is None else tokenizer.vocab_size, note)
 
     def __len__(self) -> int:
         """Return the number of stories."""
@@ -291,34 +267,22 @@ class TokenFile:
         """Return the ids of every story, framing included, (stories,)."""
         return np.diff(self.starts, append=self.header.num_tokens)
 
+    def counts(self, size: int = 0) -> npt.NDArray[np.int64]:
+        """Return how often each id occurs, read in pieces: (size,), or up to the largest id."""
+        counts = np.zeros(size, dtype=np.int64)
+        for first in range(0, self.header.num_tokens, _IDS_COUNTED_AT_ONCE):
+            part = self.ids[first : first + _IDS_COUNTED_AT_ONCE]
+            more = np.bincount(part, minlength=len(counts))
+            more[: len(counts)] += counts
+            counts = more
+        return counts
+
     def stories(self) -> Iterator[npt.NDArray[np.int64]]:
         """Yield the ids of every story in order."""
         for index in range(len(self)):
             yield self.story(index)
 
 
-def _fit(pairs: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> bool:
-    """Whether of every row ``<sos>`` at least is given, and ``<eos>`` at least is not."""
-    given, num_bytes = pairs.T
-    return bool((given >= 1).all() and (given < lengths).all() and (num_bytes >= 0).all())
-
-
-def read_header(path: Path) -> TokenFileHeader:
-    """Read the header of a token file.
-
-    Raises:
-        DataError: if the file is missing or is no token file of this version.
-    """
-    try:
-        with path.open("rb") as file:
-            block = file.read(_HEADER_BYTES)
-    except OSError as error:
-        raise DataError(f"cannot read token file {path}: {error.strerror}") from error
-    if len(block) < _HEADER_BYTES or not block.startswith(_MAGIC):
-        raise DataError(f"{path} is no token file of this version; {_AGAIN}")
-    refuse = refusal(f"{path} has a damaged header", DataError, _AGAIN)
-    values = verified(parse_json(block[len(_MAGIC) :], refuse), refuse)
-    try:
-        return TokenFileHeader(**values)
-    except ValidationError as error:
-        raise refuse(problem(error)) from None
+def _joined(parts: Sequence[npt.NDArray[Any]], added: Sequence[int] | None = None) -> Any:
+    """Return arrays of several files as one; of one file it is the mapped array itself."""
+    return parts[0] if len(parts) == 1 else Joined(parts, added)

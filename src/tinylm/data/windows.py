@@ -7,7 +7,6 @@ Pairs are read one a row: a source that is given, and a target of which every to
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -133,9 +132,9 @@ class Windows(ABC):
         indices: Sequence[int] | npt.NDArray[np.int64] | None = None,
     ) -> Iterator[Batch]:
         """Yield all windows, or those named, in order; the last batch may be smaller."""
-        chosen = np.arange(len(self)) if indices is None else np.asarray(indices)
+        chosen = range(len(self)) if indices is None else indices
         for start in range(0, len(chosen), batch_size):
-            yield self.batch(chosen[start : start + batch_size])
+            yield self.batch(np.array(chosen[start : start + batch_size], dtype=np.int64))
 
     def fixed_subset(self, size: int | None) -> list[int] | None:
         """Return ``size`` windows spread evenly over the file, the same every time."""
@@ -175,21 +174,26 @@ class TokenWindows(Windows):
 
     def __len__(self) -> int:
         """Return the number of windows."""
-        return math.ceil((self.tokens.header.num_tokens - 1) / self.context_length)
+        return (self.tokens.header.num_tokens + self.context_length - 2) // self.context_length
 
     def num_targets(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> int:
         """Return the tokens that the windows with these indices predict."""
         if self.view != "whole":
             return self.read_targets(indices)
-        left = self.tokens.header.num_tokens - 1
-        return sum(min(self.context_length, left - int(i) * self.context_length) for i in indices)
+        last = len(self) - 1  # the only one that may be short
+        if isinstance(indices, np.ndarray):
+            times = int(np.count_nonzero(indices == last))
+        else:
+            times = indices.count(last)  # at once of a range, whatever its length
+        missing = len(self) * self.context_length - (self.tokens.header.num_tokens - 1)
+        return len(indices) * self.context_length - times * missing
 
     def batch(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> Batch:
         """Return the windows with these indices as one batch."""
         length = self.context_length
         ids = np.full((len(indices), length + 1), PAD_ID, dtype=np.int64)
         sizes = np.empty(len(indices), dtype=np.int64)
-        for row, index in enumerate(indices):
+        for row, index in enumerate(map(int, indices)):
             window = self.tokens.ids[index * length : index * length + length + 1]
             ids[row, : len(window)] = window
             sizes[row] = len(window)
@@ -341,8 +345,8 @@ def story_rows(
         num_given: how many first tokens of a row are given and not predicted.
         width: pad rows to this many ids, if none is longer.
     """
-    ids, real = pad_rows(stories, width=width)
-    given = torch.as_tensor(num_given).expand(len(stories))
+    ids, real = pad_rows(stories, width=max(width, 1))
+    given = torch.as_tensor(num_given, dtype=torch.int64).expand(len(stories))
     predicted = real[:, 1:] & (torch.arange(1, ids.shape[1]) >= given[:, None])
     labels = ids[:, 1:].masked_fill(~predicted, IGNORED)
     return Batch(ids[:, :-1], labels, real[:, :-1], given)

@@ -22,8 +22,8 @@ from tinylm.experiments.recipes import difference
 from tinylm.fingerprints import file_sha256
 from tinylm.registry import EXPERIMENTS
 
-_PLACES = {"data": ("path", "cache_folder"), "vectors": ("path",)}
-"""Settings that say where something lies; what lies there is compared."""
+_PLACES = {"data": ("path", "cache_folder", "workers"), "vectors": ("path",)}
+"""Settings that say where something lies, which is compared itself, or how it is prepared."""
 
 Origin = dict[str, Any]
 Gone = Callable[[str, DataError], Any]

@@ -27,6 +27,8 @@ from tinylm.training.step import TrainingStep
 
 _WARMUP, _ROUNDS, _SECONDS = 3, 20, 10.0
 """Steps before those that count; how many count, or fewer if they take longer than this."""
+_MOST_COUNTED = 10_000
+"""Batches whose tokens are counted each; of more the mean is taken."""
 
 
 def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, Any]]:
@@ -83,12 +85,21 @@ def predict(config: RunConfig, console: Console) -> tuple[RunConfig, dict[str, A
 
 
 def _seen(config: TrainingConfig, windows: Windows, steps: int) -> tuple[int, float]:
-    """Return the tokens predicted in so many steps, and the epochs."""
+    """Return the tokens predicted in so many steps, and the epochs.
+
+    Of an epoch that is not read to its end the batches are counted one by one, or by their mean
+    where they are many.
+    """
     order = ShuffledOrder(len(windows), config.batch_size, config.seed)
     whole, rest = divmod(steps, steps_per_epoch(config, len(windows)))
-    tokens = whole * windows.num_targets(range(len(windows)))
-    order.restore({"epoch": whole, "next_window": 0})
-    for _ in range(rest * config.accumulation_steps):
+    of_epoch = windows.num_targets(range(len(windows)))
+    tokens = whole * of_epoch
+    batches = rest * config.accumulation_steps
+    if batches > _MOST_COUNTED:
+        seen = batches * config.batch_size / len(windows)
+        return tokens + round(seen * of_epoch), whole + seen
+    order.restore(order.state() | {"epoch": whole})
+    for _ in range(batches):
         tokens += windows.num_targets(order.next())
     return tokens, whole + order.next_window / len(windows)
 

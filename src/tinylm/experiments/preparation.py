@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,8 +20,11 @@ import numpy as np
 import torch
 
 from tinylm.config import DataConfig, RunConfig, to_dict
-from tinylm.data.corpora import Corpus, PairCorpus, holds_pairs, open_corpus
-from tinylm.data.token_files import TokenFile, write_pair_file, write_token_file
+from tinylm.data.corpora import Corpus, DivisibleCorpus, PairCorpus, holds_pairs, open_corpus
+from tinylm.data.token_files import TokenFile
+from tinylm.data.token_parts import PART_BYTES, count_parts, write_parts
+from tinylm.data.token_shards import Split, write_split
+from tinylm.data.token_workers import Pool
 from tinylm.data.vectors import (
     VectorTable,
     embedding_matrix,
@@ -36,7 +40,7 @@ from tinylm.model.base import GenerativeModel, build
 from tinylm.planning.limits import refuse_model
 from tinylm.registry import MODELS, TOKENIZERS
 from tinylm.tasks.carried import refuse_carrying
-from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer
+from tinylm.tokenizers.base import SPECIAL_TOKENS, Tokenizer, TokenizerSettings
 from tinylm.training.precision import resolve_device, resolve_precision
 
 Kept = TypeVar("Kept")
@@ -74,21 +78,17 @@ def prepare_data(config: RunConfig, console: Console) -> PreparedData:
     corpus = open_corpus(config.data)
     folder = _cache_folder(config.data, corpus)
     settings = json.dumps(to_dict(config.tokenizer), sort_keys=True)
-    tokenizer_class = TOKENIZERS.load(config.tokenizer.kind)
-
-    def build(path: Path) -> None:
-        with console.task("Building the vocabulary") as done:
-            tokenizer_class.train(_counted(corpus.train(), done), config.tokenizer).save(path)
-
     path = folder / f"tokenizer-{digest(settings)}.json"
-    tokenizer: Tokenizer = kept_file(path, tokenizer_class.load, build, console)
-    return PreparedData(
-        corpus,
-        tokenizer,
-        _encode(corpus, folder, tokenizer, "train", console),
-        _encode(corpus, folder, tokenizer, "validation", console),
-        folder,
-    )
+    read = TOKENIZERS.load(config.tokenizer.kind).load
+    with Pool(config.data.workers) as pool:
+        made = _Preparation(config.data, corpus, folder, pool, console)
+        tokenizer: Tokenizer = kept_file(
+            path, read, lambda path: made.train(config.tokenizer).save(path), console
+        )
+        train, validation = (made.encoded(tokenizer, split) for split in ("train", "validation"))
+    if isinstance(corpus, DivisibleCorpus):
+        corpus.counted(len(train), len(validation))
+    return PreparedData(corpus, tokenizer, train, validation, folder)
 
 
 def _refuse_learning_sources(config: RunConfig, pairs: bool) -> None:
@@ -139,7 +139,9 @@ def encoded_split(
         DataError: if the corpus, or a kept file, cannot be used.
     """
     corpus = open_corpus(config)
-    return _encode(corpus, _cache_folder(config, corpus), tokenizer, split, console)
+    folder = _cache_folder(config, corpus)
+    with Pool(config.workers) as pool:
+        return _Preparation(config, corpus, folder, pool, console).encoded(tokenizer, split)
 
 
 def _cache_folder(config: DataConfig, corpus: Corpus) -> Path:
@@ -151,24 +153,67 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _encode(
-    corpus: Corpus, folder: Path, tokenizer: Tokenizer, split: str, console: Console
-) -> TokenFile:
-    def encode(path: Path) -> None:
-        named = (tokenizer, corpus.fingerprint(), split)
-        with console.task(f"Encoding the {split} split") as done:
-            if isinstance(corpus, PairCorpus):
-                pairs = corpus.train_pairs() if split == "train" else corpus.validation_pairs()
-                texts = ((pair.source, pair.target) for pair in pairs)
-                write_pair_file(path, texts, *named, progress=done)
-            else:
-                stories = corpus.train() if split == "train" else corpus.validation()
-                write_token_file(path, stories, *named, progress=done)
+@dataclass(frozen=True)
+class _Preparation:
+    """What vocabularies and token files are made from, and where."""
 
-    def read(path: Path) -> TokenFile:
-        return TokenFile(path, tokenizer, corpus.fingerprint())
+    config: DataConfig
+    corpus: Corpus
+    folder: Path
+    pool: Pool
+    console: Console
 
-    return kept_file(folder / f"{split}-{tokenizer.fingerprint()}.tokens", read, encode, console)
+    def train(self, settings: TokenizerSettings) -> Tokenizer:
+        """Train a tokenizer on the train split."""
+        kind, parts = TOKENIZERS.load(settings.kind), self._parts("train")
+        several = kind.trained and self.pool.workers > 1 and parts is not None and len(parts) > 1
+        with self.console.task("Building the vocabulary") as done:
+            tokenizer: Tokenizer
+            if not several or parts is None:
+                tokenizer = kind.train(_counted(self.corpus.train(), done), settings)
+                return tokenizer
+            counts = kind.counts(settings)
+            in_order = partial(self._stories, "train")
+            count_parts(
+                counts, settings, self.config, in_order, parts, self.pool, lambda number: None
+            )
+            tokenizer = kind.learn(counts, settings)
+            return tokenizer
+
+    def encoded(self, tokenizer: Tokenizer, split: str) -> TokenFile:
+        """Return a split in a tokenizer's ids, encoding it if need be."""
+        fingerprint = self.corpus.fingerprint()
+
+        def encode(path: Path) -> None:
+            each = 1 + isinstance(self.corpus, PairCorpus)
+            made = Split(path, each, tokenizer, fingerprint, split)
+            parts = self._parts(split)
+            with self.console.task(f"Encoding the {split} split") as done:
+                if parts is not None and isinstance(self.corpus, DivisibleCorpus):
+                    of_corpus = (self.corpus, self.config, partial(self._stories, split))
+                    write_parts(made, *of_corpus, parts, self.pool, done)
+                else:
+                    write_split(made, self._stories(split), self.pool, done)
+
+        path = self.folder / f"{split}-{tokenizer.fingerprint()}.tokens"
+        return kept_file(
+            path, lambda path: TokenFile(path, tokenizer, fingerprint), encode, self.console
+        )
+
+    def _parts(self, split: str) -> list[tuple[int, int]] | None:
+        """Return the parts in which a split may be read, or None: in order alone."""
+        if not isinstance(self.corpus, DivisibleCorpus):
+            return None
+        return self.corpus.parts(split, PART_BYTES)
+
+    def _stories(self, split: str) -> Iterator[tuple[str, ...]]:
+        """Return the texts of a split, or its sources each with its target."""
+        corpus = self.corpus
+        if isinstance(corpus, PairCorpus):
+            pairs = corpus.train_pairs() if split == "train" else corpus.validation_pairs()
+            return ((pair.source, pair.target) for pair in pairs)
+        stories = corpus.train() if split == "train" else corpus.validation()
+        return ((story,) for story in stories)
 
 
 def kept_file(

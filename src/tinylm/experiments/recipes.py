@@ -128,7 +128,7 @@ def _compared(recipe: Mapping[str, Any], keys: Collection[str] | None = None) ->
     """Return what decides what a recipe makes: not where the text lies, which may have moved."""
     values = {key: value for key, value in recipe.items() if key not in ("loss_before", "command")}
     if isinstance(values["data"], Mapping):
-        places = ("path", "cache_folder")
+        places = ("path", "cache_folder", "workers")
         values["data"] = {k: v for k, v in values["data"].items() if k not in places}
     else:
         del values["data"]

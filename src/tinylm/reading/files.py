@@ -75,22 +75,32 @@ def lines(
     most: int = MOST_BYTES,
     error: type[TinylmError] = DataError,
     what: str = "line",
+    first: int = 0,
+    last: int | None = None,
 ) -> Iterator[tuple[int, str]]:
     """Yield the number, from 1, and the text of each line of an open file, its end included.
 
     Args:
-        stream: the file.
+        stream: the file, at its beginning.
         path: its name, for messages.
         most: bytes of a line.
         error: class of what is raised.
         what: a line is called in messages.
+        first: leave out lines that begin before this byte; numbers are then counted from it.
+        last: leave out those that begin at this byte or behind it; None: none.
 
     Raises:
         TinylmError: of the class ``error``, for a line that is not UTF-8 or has more than ``most``
             bytes.
     """
     offset = number = 0
-    while line := stream.readline(most + 1):
+    if first:
+        stream.seek(first - 1)
+        offset = first - 1
+        while (rest := stream.readline(most + 1)) and not rest.endswith(b"\n"):
+            offset += len(rest)
+        offset += len(rest)
+    while (last is None or offset < last) and (line := stream.readline(most + 1)):
         number += 1
         refuse = refusal(f"{path}, {what} {number}", error)
         if len(line) > most:

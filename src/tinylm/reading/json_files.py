@@ -87,6 +87,8 @@ def read_json_lines(
     advice: str = "",
     most: int = MOST_BYTES,
     what: str = "line",
+    first: int = 0,
+    last: int | None = None,
 ) -> Iterator[tuple[int, Shape]]:
     """Yield the number, from 1, and the value of every line of a file that is not empty.
 
@@ -99,13 +101,15 @@ def read_json_lines(
         advice: what to do about a line that cannot be used; it ends the message.
         most: bytes of a line.
         what: a line is called in messages.
+        first: leave out lines that begin before this byte; numbers are then counted from it.
+        last: leave out those that begin at this byte or behind it; None: none.
 
     Raises:
         TinylmError: of that class, naming the file, the line and what is wrong.
     """
     try:
         with Path(path).open("rb") as stream:
-            for number, line in lines(stream, path, most, error, what):
+            for number, line in lines(stream, path, most, error, what, first, last):
                 if line.strip():
                     refuse = refusal(f"{path}, {what} {number}", error, advice)
                     value = parse_json(line.rstrip("\r\n"), refuse)

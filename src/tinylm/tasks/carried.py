@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from tinylm.config import ModelConfig, TrainingConfig
-from tinylm.data.windows import IGNORED, Batch, Order, StreamOrder
+from tinylm.data.orders import StreamOrder, WholeOrder
+from tinylm.data.windows import IGNORED, Batch
 from tinylm.errors import ConfigError
 from tinylm.model.base import CarriedState, GenerativeModel
 from tinylm.registry import MODELS
@@ -34,16 +35,23 @@ Kind = TypeVar("Kind", bound=LanguageModelling)
 class CarriedLanguageModelling(LanguageModelling):
     """Every token is predicted from all those before it in its stream."""
 
+    _stream: int | None = None
     _state: CarriedState | None = None
     _restored: Mapping[str, Tensor] | None = None
 
-    def order(self, batch_size: int, seed: int) -> Order:
+    def order(self, batch_size: int, seed: int) -> WholeOrder:
         """Return the windows of the streams, side by side."""
-        return StreamOrder(len(self), batch_size)
+        order = StreamOrder(len(self), batch_size)
+        self._stream = order.length
+        return order
 
     def batch(self, indices: npt.NDArray[np.int64]) -> Batch:
-        """Return windows by their indices; the first of the text begins the streams anew."""
-        return replace(super().batch(indices), follows=bool(indices[0] != 0))
+        """Return windows by their indices; the first of a stream begins all of them anew.
+
+        A process that takes some of the streams never reads the first of the text.
+        """
+        follows = len(indices) > 0 and indices[0] % (self._stream or len(self)) != 0
+        return replace(super().batch(indices), follows=bool(follows))
 
     def loss(self, model: GenerativeModel, batch: Batch) -> tuple[Tensor, int]:
         """Return the summed loss of the tokens that follow; see ``Task.loss``."""

@@ -73,6 +73,26 @@ def checked_id(token_id: int, vocab_size: int) -> int:
     return token_id
 
 
+class Counts(Protocol):
+    """What a tokenizer is trained on of texts: how often each word stands in them.
+
+    Texts may be counted in parts, by several processes, and put together: what is learned is the
+    same.
+    """
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Count texts, read once as a stream."""
+        ...
+
+    def packed(self) -> Any:
+        """Return the counts as JSON values."""
+        ...
+
+    def add_packed(self, packed: Any) -> None:
+        """Add the counts of other texts, which come behind those that were counted."""
+        ...
+
+
 class Tokenizer(Protocol):
     """Text to ids and back. Ids 0 to 3 are ``<pad>``, ``<unk>``, ``<sos>``, ``<eos>``."""
 
@@ -97,6 +117,20 @@ class Tokenizer(Protocol):
     @classmethod
     def train(cls, texts: Iterable[str], config: Any) -> Tokenizer:
         """Build a tokenizer from training texts, read once as a stream, by its settings."""
+        ...
+
+    @classmethod
+    def counts(cls, config: Any) -> Counts:
+        """Return what counts texts to train a tokenizer by its settings: counts of none yet.
+
+        Raises:
+            ConfigError: for settings that contradict each other.
+        """
+        ...
+
+    @classmethod
+    def learn(cls, counts: Any, config: Any) -> Tokenizer:
+        """Build a tokenizer from texts that were counted, as ``train`` does."""
         ...
 
     @classmethod

@@ -46,6 +46,7 @@ from tinylm.value_types import FROZEN, Int, PositiveInt
 
 if TYPE_CHECKING:
     from tinylm.tokenizers.loops.bpe_encoding import Encoder
+    from tinylm.tokenizers.loops.counting import WordTable
 
 _COMPILED_MIN_CHARS = 1 << 12
 """Below this plain Python takes less time than loading the compiled loops."""
@@ -116,8 +117,19 @@ class BPETokenizer:
         Raises:
             ConfigError: if the vocabulary is smaller than the alphabet.
         """
+        counts = cls.counts(config)
+        counts.add(texts)
+        return cls.learn(counts, config)
+
+    @classmethod
+    def counts(cls, config: BPESettings) -> WordTable:
+        """Return what counts the words of texts.
+
+        Raises:
+            ConfigError: if the vocabulary is smaller than the alphabet.
+        """
         first = len(SPECIAL_TOKENS) + len(config.special_tokens)
-        alphabet = [bytes([byte]) for byte in byte_letters.ALPHABET]
+        alphabet = byte_letters.ALPHABET
         if config.vocab_size < first + len(alphabet):
             raise ConfigError(
                 f"tokenizer.vocab_size = {config.vocab_size} has no room for the alphabet, "
@@ -125,14 +137,20 @@ class BPETokenizer:
                 f"{first + len(alphabet)} or more"
             )
         # Here, not above: settings are read without numba.
-        from tinylm.tokenizers.loops.bpe_learning import learn
         from tinylm.tokenizers.loops.counting import WordTable
 
-        table = WordTable(RULES[config.split])
-        table.add(texts)
+        return WordTable(RULES[config.split])
+
+    @classmethod
+    def learn(cls, counts: WordTable, config: BPESettings) -> BPETokenizer:
+        """Learn merges from the words of training texts."""
+        from tinylm.tokenizers.loops.bpe_learning import learn
+
+        first = len(SPECIAL_TOKENS) + len(config.special_tokens)
+        alphabet = [bytes([byte]) for byte in byte_letters.ALPHABET]
         names = [name.encode() for name in (*SPECIAL_TOKENS, *config.special_tokens)]
         tokens = [*names, *alphabet]
-        content, bounds, uses = table.words()
+        content, bounds, uses = counts.words()
         ids = np.zeros(256, np.int32)
         for token in range(first, len(tokens)):
             ids[tokens[token][0]] = token

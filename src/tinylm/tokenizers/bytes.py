@@ -47,6 +47,19 @@ class BytesSettings(TokenizerSettings):
     kind: str = _KIND
 
 
+class Nothing:
+    """Counts of texts from which nothing is learned: they are not read."""
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Do nothing."""
+
+    def packed(self) -> None:
+        """Return nothing."""
+
+    def add_packed(self, packed: None) -> None:
+        """Do nothing."""
+
+
 class BytesTokenizer:
     """Texts to the bytes of their UTF-8 and back."""
 
@@ -70,6 +83,16 @@ class BytesTokenizer:
     @classmethod
     def train(cls, texts: Iterable[str], config: BytesSettings) -> BytesTokenizer:
         """Return the tokenizer; the texts are not read."""
+        return cls(config.special_tokens)
+
+    @classmethod
+    def counts(cls, config: BytesSettings) -> Nothing:
+        """Return what counts nothing."""
+        return Nothing()
+
+    @classmethod
+    def learn(cls, counts: Nothing, config: BytesSettings) -> BytesTokenizer:
+        """Return the tokenizer."""
         return cls(config.special_tokens)
 
     @classmethod

@@ -48,6 +48,7 @@ from tinylm.tokenizers.utf8 import to_bytes, to_text
 from tinylm.value_types import FROZEN, Int, PositiveInt
 
 if TYPE_CHECKING:
+    from tinylm.tokenizers.loops.counting import WordTable
     from tinylm.tokenizers.loops.numbering import Encoder
 
 _COMPILED_MIN_CHARS = 1 << 12
@@ -149,15 +150,31 @@ class UnigramTokenizer:
             ConfigError: if the vocabulary is smaller than the alphabet.
             DataError: if no character is frequent enough.
         """
+        counts = cls.counts(config)
+        counts.add(texts)
+        return cls.learn(counts, config)
+
+    @classmethod
+    def counts(cls, config: UnigramSettings) -> WordTable:
+        """Return what counts the words of texts."""
         # Here, not above: settings are read without numba.
-        from tinylm.tokenizers.counted_words import Words
         from tinylm.tokenizers.loops.counting import WordTable
+
+        return WordTable(RULES[config.split])
+
+    @classmethod
+    def learn(cls, counts: WordTable, config: UnigramSettings) -> UnigramTokenizer:
+        """Learn pieces from the words of training texts; see ``train``.
+
+        Raises:
+            ConfigError: if the vocabulary is smaller than the alphabet.
+            DataError: if no character is frequent enough.
+        """
+        from tinylm.tokenizers.counted_words import Words
         from tinylm.tokenizers.unigram_seeds import known_parts
         from tinylm.tokenizers.unigram_training import Plan, train
 
-        table = WordTable(RULES[config.split])
-        table.add(texts)
-        known, words = known_parts(Words.of_table(table), config.min_frequency)
+        known, words = known_parts(Words.of_table(counts), config.min_frequency)
         if not known:
             raise DataError(
                 f"no character of the training texts occurs {config.min_frequency} times: give "

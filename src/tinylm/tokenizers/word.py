@@ -71,11 +71,10 @@ from tinylm.value_types import FROZEN, Int, PositiveInt
 
 if TYPE_CHECKING:
     from tinylm.tokenizers.word_arrays import Lookup
+    from tinylm.tokenizers.word_counts import WordCounts
 
 _COMPILED_MIN_CHARS = 1 << 13
 """Below this the fixed cost of the compiled path (the hash table) exceeds its gain."""
-_TRAINING_CHARS = 1 << 22
-"""Training reads texts in batches of about this many characters."""
 _PAIRS = (
     (LINE_BREAK, LINE_BREAK_AFTER_SPACE),
     ("-", DASH),
@@ -183,29 +182,32 @@ class WordTokenizer:
                 the vocabulary.
             DataError: if no type is frequent enough for the vocabulary.
         """
-        if config.rule == 1 and config.line_breaks:
-            raise ConfigError(
-                "tokenizer.rule = 1 has no line breaks: set tokenizer.line_breaks = false as well"
-            )
-        first = len(SPECIAL_TOKENS) + len(config.special_tokens)
-        if config.max_size <= first:
-            raise ConfigError(
-                f"tokenizer.max_size = {config.max_size} leaves no word beside {first} special "
-                f"tokens: set it to {first + 1} or more"
-            )
-        # Here, not above: settings are read without Arrow.
-        from tinylm.tokenizers.word_counts import WordCounts
+        counts = cls.counts(config)
+        counts.add(texts)
+        return cls.learn(counts, config)
 
-        counts = WordCounts()
-        batch: list[str] = []
-        size = 0
-        for text in texts:
-            batch.append(text)
-            size += len(text)
-            if size >= _TRAINING_CHARS:
-                counts.add(batch)
-                batch, size = [], 0
-        counts.add(batch)
+    @classmethod
+    def counts(cls, config: WordSettings) -> WordCounts:
+        """Return what counts the words of texts.
+
+        Raises:
+            ConfigError: if version 1 of the rule is to keep line breaks, or the special tokens fill
+                the vocabulary.
+        """
+        # Here, not above: settings are read without Arrow.
+        from tinylm.tokenizers.word_counts import WordCounts, refuse_settings
+
+        refuse_settings(config)
+        return WordCounts()
+
+    @classmethod
+    def learn(cls, counts: WordCounts, config: WordSettings) -> WordTokenizer:
+        """Build the vocabulary from the words of training texts; see ``train``.
+
+        Raises:
+            DataError: if no type is frequent enough for the vocabulary.
+        """
+        first = len(SPECIAL_TOKENS) + len(config.special_tokens)
         uses = counts.of(Rule(config.rule, line_breaks=config.line_breaks))
         kept = sorted(
             (word for word, count in uses.items() if count >= config.min_frequency),

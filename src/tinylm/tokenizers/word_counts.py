@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tinylm.errors import ConfigError
+from tinylm.tokenizers.base import SPECIAL_TOKENS
 from tinylm.tokenizers.word_arrays import ascii_tokens, in_text, joined, text_ends
 from tinylm.tokenizers.word_case import Case, Kind, Place, all_places, capital, kind, place
 from tinylm.tokenizers.word_rule import (
@@ -22,8 +24,12 @@ from tinylm.tokenizers.word_rule import (
     normalise,
 )
 
+if TYPE_CHECKING:
+    from tinylm.tokenizers.word import WordSettings
+
 RULE = Rule()
 """Counts tell apart all that the newest version does; ``of`` gives those of another."""
+_CHARACTERS_AT_ONCE = 1 << 22
 _PLACES = np.array(all_places(), dtype=np.int8)
 _IS_CAPITAL = np.array([ord("A") <= code <= ord("Z") for code in range(256)])
 _UNMARKED = {marked: mark for sides in (OPENING, CLOSING) for mark, marked in sides.items()} | {
@@ -57,8 +63,35 @@ class WordCounts:
                     self.forms[here, word, form] += 1
             before = [*before[1:], kind(word)]
 
-    def add(self, texts: Sequence[str]) -> None:
-        """Count many texts, on the compiled path where it applies."""
+    def add(self, texts: Iterable[str]) -> None:
+        """Count texts, read once as a stream, on the compiled path where it applies."""
+        batch: list[str] = []
+        size = 0
+        for text in texts:
+            batch.append(text)
+            size += len(text)
+            if size >= _CHARACTERS_AT_ONCE:
+                self._add(batch)
+                batch, size = [], 0
+        self._add(batch)
+
+    def packed(self) -> dict[str, Any]:
+        """Return the counts as JSON values."""
+        return {
+            "all": dict(self.all),
+            "words": [[int(place), word, n] for (place, word), n in self.words.items()],
+            "forms": [[int(place), *both, n] for (place, *both), n in self.forms.items()],
+        }
+
+    def add_packed(self, packed: dict[str, Any]) -> None:
+        """Add the counts of other texts."""
+        self.all.update(packed["all"])
+        for here, word, count in packed["words"]:
+            self.words[Place(here), word] += count
+        for here, word, form, count in packed["forms"]:
+            self.forms[Place(here), word, form] += count
+
+    def _add(self, texts: Sequence[str]) -> None:
         plain = []
         for text in map(normalise, texts):
             if text.isascii():
@@ -121,6 +154,25 @@ class WordCounts:
             counts[here][word][form] += count
             counts[here][word][word] -= count
         return Case.of_counts(counts)
+
+
+def refuse_settings(config: WordSettings) -> None:
+    """Refuse settings by which no vocabulary can be built.
+
+    Raises:
+        ConfigError: if version 1 of the rule is to keep line breaks, or the special tokens fill the
+            vocabulary.
+    """
+    if config.rule == 1 and config.line_breaks:
+        raise ConfigError(
+            "tokenizer.rule = 1 has no line breaks: set tokenizer.line_breaks = false as well"
+        )
+    first = len(SPECIAL_TOKENS) + len(config.special_tokens)
+    if config.max_size <= first:
+        raise ConfigError(
+            f"tokenizer.max_size = {config.max_size} leaves no word beside {first} special "
+            f"tokens: set it to {first + 1} or more"
+        )
 
 
 def _numbers(words: Any, types: dict[bytes, int]) -> npt.NDArray[np.int64]:

@@ -48,6 +48,7 @@ from tinylm.tokenizers.wordpiece_writer import PieceWriter
 from tinylm.value_types import FROZEN, Int, PositiveInt
 
 if TYPE_CHECKING:
+    from tinylm.tokenizers.loops.counting import WordTable
     from tinylm.tokenizers.loops.numbering import Encoder
 
 _COMPILED_MIN_CHARS = 1 << 12
@@ -163,13 +164,29 @@ class WordPieceTokenizer:
             ConfigError: if the vocabulary is smaller than the alphabet.
             DataError: if the texts hold no word.
         """
+        counts = cls.counts(config)
+        counts.add(texts)
+        return cls.learn(counts, config)
+
+    @classmethod
+    def counts(cls, config: WordPieceSettings) -> WordTable:
+        """Return what counts the words of texts."""
         # Here, not above: settings are read without numba.
         from tinylm.tokenizers.loops.counting import WordTable
 
         rule = WordRule(config.lowercase, config.strip_accents)
-        table = WordTable(BERT, kinds_of_characters(), rule.cleaned)
-        table.add(texts)
-        words = Words.of_table(table)
+        return WordTable(BERT, kinds_of_characters(), rule.cleaned)
+
+    @classmethod
+    def learn(cls, counts: WordTable, config: WordPieceSettings) -> WordPieceTokenizer:
+        """Learn pieces from the words of training texts; see ``train``.
+
+        Raises:
+            ConfigError: if the vocabulary is smaller than the alphabet.
+            DataError: if the texts hold no word.
+        """
+        rule = WordRule(config.lowercase, config.strip_accents)
+        words = Words.of_table(counts)
         if not len(words.uses):
             raise DataError("the training texts hold no word: give more text")
         first = len(SPECIAL_TOKENS) + len(config.special_tokens)

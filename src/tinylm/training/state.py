@@ -22,6 +22,7 @@ _Count = Annotated[int, Field(ge=0)]
 class _Order(TypedDict):
     epoch: _Count
     next_window: _Count
+    permutation: NotRequired[str]
 
 
 class _Pending(TypedDict):

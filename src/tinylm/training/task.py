@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from tinylm.config import ModelConfig
-from tinylm.data.windows import Order, ShuffledOrder
+from tinylm.data.orders import ShuffledOrder, WholeOrder
 from tinylm.model.base import Model
 from tinylm.tokenizers.base import Tokenizer
 from tinylm.training.processes.group import ALONE, Processes
@@ -69,7 +69,7 @@ class Task(ABC, Generic[Trained, Batches]):
     in_nats: bool = True
     """Whether a loss is a negative log-likelihood, so that its exponential is a perplexity."""
 
-    def order(self, batch_size: int, seed: int) -> Order:
+    def order(self, batch_size: int, seed: int) -> WholeOrder:
         """Return the order in which the examples are trained on; shuffled, but for a reason."""
         return ShuffledOrder(len(self), batch_size, seed)
 

@@ -48,6 +48,23 @@ class PairCorpus(Corpus, Protocol):
         ...
 
 
+@runtime_checkable
+class DivisibleCorpus(Corpus, Protocol):
+    """A corpus whose splits may be read in parts, each by another process."""
+
+    def parts(self, split: str, size: int) -> list[tuple[int, int]] | None:
+        """Return where parts of so many bytes at most begin and end; None: it has none."""
+        ...
+
+    def part(self, split: str, first: int, last: int) -> Iterator[tuple[str, ...]]:
+        """Yield the texts of a part, or sources each with its target."""
+        ...
+
+    def counted(self, train: int, validation: int) -> None:
+        """Take the numbers of what both splits hold, which then need not be counted again."""
+        ...
+
+
 def holds_pairs(name: str) -> bool:
     """Whether the corpus of a name holds pairs; nothing is read."""
     return hasattr(CORPORA.load(name), "train_pairs")

@@ -87,25 +87,32 @@ class FilesCorpus(SplitFiles[str]):
             "train on and one to validate on are needed: set it to `blank-line`, or give more files"
         )
 
-    def _read(self, path: Path) -> Iterator[str]:
-        for text in self._documents(path):
+    def _read(self, path: Path, first: int = 0, last: int | None = None) -> Iterator[str]:
+        for text in self._documents(path, first, last):
             if "\r" in text:
                 text = text.replace("\r\n", "\n").replace("\r", "\n")
             text = text.strip()
             if text:
                 yield text
 
-    def _documents(self, path: Path) -> Iterator[str]:
+    def _is_divisible(self, path: Path) -> bool:
+        suffix = path.suffix.lower()
+        return suffix == ".jsonl" or (suffix == ".txt" and self._text_format == "endoftext")
+
+    def _story(self, item: str) -> tuple[str, ...]:
+        return (item,)
+
+    def _documents(self, path: Path, first: int, last: int | None) -> Iterator[str]:
         suffix = path.suffix.lower()
         if suffix == ".jsonl":
-            return _read_jsonl(path, self._config.text_field)
+            return _read_jsonl(path, self._config.text_field, first, last)
         if suffix == ".parquet":
             return _read_parquet(path, self._config.text_field)
         if self._text_format == "file":
             return _read_whole(path)
         if self._text_format == "blank-line":
             return _read_blank_line(path)
-        return _read_marked(path)
+        return _read_marked(path, first, last)
 
 
 def _check_marker(path: Path) -> None:
@@ -119,7 +126,10 @@ def _check_marker(path: Path) -> None:
         raise DataError(f"{path} is empty: give one with text, or take it away")
     if MARKER not in head:
         # A file that is no text, or in another encoding, is refused as such.
-        decode(head[: len(head) - 8], refusal(path))
+        end = len(head) - 8
+        while end > 0 and head[end] & 0xC0 == 0x80:  # not in the middle of a character
+            end -= 1
+        decode(head[: max(0, end)], refusal(path))
         raise DataError(
             f"{path}: no {MARKER.decode()} in its first MB, so where documents end is not known: "
             "put one after each, or give -o data.text_format=file (one document a file), "
@@ -130,11 +140,15 @@ def _check_marker(path: Path) -> None:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def _read_marked(path: Path) -> Iterator[str]:
-    """Yield the texts between ``<|endoftext|>`` markers; the last needs none."""
+def _read_marked(path: Path, first: int, last: int | None) -> Iterator[str]:
+    """Yield the texts between ``<|endoftext|>`` markers; the last needs none.
+
+    Those alone that begin at a byte from ``first`` to before ``last``.
+    """
     refuse = refusal(path)
+    begun = first == 0
     with path.open("rb") as stream:
-        offset = 0
+        offset = stream.seek(max(0, first - len(MARKER)))  # a marker that ends at ``first`` counts
         rest = bytearray()  # read, but not yet closed by a marker
         while chunk := stream.read(_CHUNK_BYTES):
             # A marker may straddle the chunks, but cannot lie in what was searched before.
@@ -142,12 +156,17 @@ def _read_marked(path: Path) -> Iterator[str]:
             rest += chunk
             start = 0
             while (end := rest.find(MARKER, search)) >= 0:
-                yield decode(rest[start:end], refuse, offset + start)
+                if begun:
+                    yield decode(rest[start:end], refuse, offset + start)
+                begun = True
                 start = search = end + len(MARKER)
+                if last is not None and offset + start >= last:
+                    return
             del rest[:start]
             offset += start
             _refuse_longer(len(rest), path)
-        yield decode(rest, refuse, offset)
+        if begun:
+            yield decode(rest, refuse, offset)
 
 
 def _read_whole(path: Path) -> Iterator[str]:
@@ -179,8 +198,9 @@ def _refuse_longer(length: int, path: Path) -> None:
         )
 
 
-def _read_jsonl(path: Path, field: str) -> Iterator[str]:
-    for number, row in read_json_lines(path, dict[str, Any], advice="mend the line"):
+def _read_jsonl(path: Path, field: str, first: int, last: int | None) -> Iterator[str]:
+    rows = read_json_lines(path, dict[str, Any], advice="mend the line", first=first, last=last)
+    for number, row in rows:
         if field not in row:
             raise DataError(
                 f"{path}, line {number}: no field {shown(field)} among "

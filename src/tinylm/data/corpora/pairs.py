@@ -74,8 +74,15 @@ class PairsCorpus(SplitFiles[Pair]):
             return f"the sources of {number:,} validation pairs also occur in the training split"
         return "no source occurs in both"
 
-    def _read(self, path: Path) -> Iterator[Pair]:
-        for number, row in read_json_lines(path, dict[str, Any], advice=_ADVICE):
+    def _is_divisible(self, path: Path) -> bool:
+        return True
+
+    def _story(self, item: Pair) -> tuple[str, ...]:
+        return item.source, item.target
+
+    def _read(self, path: Path, first: int = 0, last: int | None = None) -> Iterator[Pair]:
+        rows = read_json_lines(path, dict[str, Any], advice=_ADVICE, first=first, last=last)
+        for number, row in rows:
             yield read_pair(row, refusal(f"{path}, line {number}", advice=_ADVICE))
 
 

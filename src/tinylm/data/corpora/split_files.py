@@ -95,8 +95,8 @@ class SplitFiles(ABC, Generic[Item]):
             )
 
     @abstractmethod
-    def _read(self, path: Path) -> Iterator[Item]:
-        """Yield what a file holds, in order.
+    def _read(self, path: Path, first: int = 0, last: int | None = None) -> Iterator[Item]:
+        """Yield what a file holds, in order; of a divisible one what begins between two bytes.
 
         Raises:
             DataError: if it cannot be read as what it is.
@@ -106,6 +106,14 @@ class SplitFiles(ABC, Generic[Item]):
     @abstractmethod
     def _key(self, item: Item) -> str:
         """Return what decides an item's split."""
+
+    @abstractmethod
+    def _is_divisible(self, path: Path) -> bool:
+        """Whether reading can begin anywhere in a file."""
+
+    @abstractmethod
+    def _story(self, item: Item) -> tuple[str, ...]:
+        """Return the texts of an item."""
 
     def _reading(self) -> dict[str, Any]:
         """Return the settings that decide what is read of the files, for the fingerprint."""
@@ -149,6 +157,54 @@ class SplitFiles(ABC, Generic[Item]):
         )
         return _some(held_out, most, self._too_few() or problem)
 
+    def parts(self, split: str, size: int) -> list[tuple[int, int]] | None:
+        """Return into which parts a split can be divided that are read each by itself.
+
+        Args:
+            split: train or validation.
+            size: bytes of a part at most; all are as long, to a byte.
+
+        Returns:
+            The first byte of each and that behind its last, of all files one after the other, or
+            None if the split is read in order alone: a number of items is asked for, or files are
+            of a kind that is.
+
+        Raises:
+            DataError: if a file is not there.
+        """
+        files, most = self._files_of(split)
+        if most is not None or not all(self._is_divisible(file.path) for file in files):
+            return None
+        total = sum(_size(file) for file in files)
+        number = max(1, -(-total // size))
+        bounds = [total * place // number for place in range(number + 1)]
+        return list(itertools.pairwise(bounds))
+
+    def part(self, split: str, first: int, last: int) -> Iterator[tuple[str, ...]]:
+        """Yield the texts of the items of a split that begin in a part.
+
+        Raises:
+            DataError: if a file cannot be read as what it is; lines are counted from the part.
+        """
+        begin = 0
+        held_out = split == "validation" and not self._validation_files
+        for file in self._files_of(split)[0]:
+            end = begin + _size(file)
+            if begin < last and first < end:
+                try:
+                    for item in self._read(file.path, max(0, first - begin), last - begin):
+                        if self._validation_files or self._is_held_out(item) == held_out:
+                            yield self._story(item)
+                except OSError as error:
+                    raise unreadable(file.path, error) from error
+            begin = end
+
+    def _files_of(self, split: str) -> tuple[list[File], int | None]:
+        """Return the files that a split is read from, and how many items at most."""
+        if split == "train":
+            return self._train_files, self._config.train_stories
+        return self._validation_files or self._train_files, self._config.validation_stories
+
     def fingerprint(self) -> str:
         """Return 16 hexadecimal digits that name the files' content and the settings that matter.
 
@@ -185,6 +241,14 @@ class SplitFiles(ABC, Generic[Item]):
         if self._left_out:
             sentence += f"; not used: {_names(self._left_out)}"
         return sentence + "."
+
+    def counted(self, train: int, validation: int) -> None:
+        """Take the numbers of items of both splits, which ``describe`` then need not count.
+
+        With validation files it reads them nevertheless, to find what the splits share.
+        """
+        if not self._validation_files:
+            self.__dict__["_totals"] = _Totals(train, validation, 0)
 
     @abstractmethod
     def _shared(self, number: int) -> str:
@@ -291,6 +355,13 @@ def _split_of(file: File, root: Path) -> str:
         if splits:
             return splits.pop()
     return ""
+
+
+def _size(file: File) -> int:
+    try:
+        return file.path.stat().st_size
+    except OSError as error:
+        raise unreadable(file.path, error) from error
 
 
 def _names(files: list[File], most: int = 4) -> str:

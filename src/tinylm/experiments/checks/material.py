@@ -105,7 +105,7 @@ def excerpt(tokens: TokenFile, num_tokens: int) -> TokenFile:
     """Return the first ``num_tokens`` ids (all, if there are fewer) as a token file of its own."""
     part = copy.copy(tokens)
     part.ids = tokens.ids[:num_tokens]
-    part.starts = tokens.starts[tokens.starts < len(part.ids)]
+    part.starts = tokens.starts[: int(np.searchsorted(tokens.starts, len(part.ids)))]
     part.header = replace(
         tokens.header, num_tokens=len(part.ids), num_stories=len(part.starts), num_unknown=0
     )

@@ -32,7 +32,7 @@ def run(context: Context) -> dict[str, Any]:
     table = vectors_of(config, data, context.console)
     splits = {"train": data.train, "validation": data.validation}
     lengths = {name: _lengths(tokens) for name, tokens in splits.items()}
-    counts = np.bincount(data.train.ids, minlength=data.tokenizer.vocab_size)
+    counts = data.train.counts(data.tokenizer.vocab_size)
     counts[: len(SPECIAL_TOKENS)] = 0
     order = np.argsort(-counts, kind="stable")
     ranks = np.unique(np.geomspace(1, max(1, int((counts > 0).sum())), 60).round().astype(int))
@@ -91,8 +91,9 @@ def _in_windows(tokens: TokenFile, context_length: int) -> dict[str, Any]:
     before it; windows are cut from the joined stories, wherever these begin.
     """
     lengths = tokens.lengths()
-    ends = tokens.starts + lengths
-    whole = tokens.starts // context_length == (ends - 2) // context_length
+    starts = np.asarray(tokens.starts)
+    ends = starts + lengths
+    whole = starts // context_length == (ends - 2) // context_length
     return {
         "context_length": context_length,
         "fit_share": float((lengths - 1 <= context_length).mean()),

@@ -444,8 +444,8 @@ def unigram_perplexity(train: TokenFile, validation: TokenFile) -> float:
 
     Frequencies are those of the train split with one added to each (Laplace).
     """
-    size = int(max(train.ids.max(), validation.ids.max())) + 1
-    counts = np.bincount(train.ids, minlength=size) + 1
+    seen = validation.counts()
+    counts = train.counts(len(seen)) + 1
+    seen = np.pad(seen, (0, len(counts) - len(seen)))
     log_probability = np.log(counts / counts.sum())
-    seen = np.bincount(validation.ids, minlength=size)
     return math.exp(-float((seen * log_probability).sum()) / int(seen.sum()))

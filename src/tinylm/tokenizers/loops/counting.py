@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -89,6 +90,7 @@ class WordTable:
         self._lengths = np.empty(size, np.int32)
         self._counts = np.empty(size, np.int64)
         self._content = np.empty(1 << 18, np.uint8)
+        self._others: dict[bytes, int] = {}
 
     def add(self, texts: Iterable[str]) -> None:
         """Count the words of texts."""
@@ -120,7 +122,33 @@ class WordTable:
         """Return the bytes of all words, their bounds, (words + 1,), and how often each stands."""
         entries, filled = self._state.tolist()
         bounds = np.append(self._starts[:entries], filled)
-        return self._content[:filled], bounds, self._counts[:entries]
+        content, counts = self._content[:filled], self._counts[:entries]
+        if not self._others:
+            return content, bounds, counts
+        whole, together = content.tobytes(), dict[bytes, int]()
+        for (start, end), count in zip(itertools.pairwise(bounds.tolist()), counts, strict=True):
+            together[whole[start:end]] = int(count)
+        for word, count in self._others.items():
+            together[word] = together.get(word, 0) + count
+        content, bounds = joined(list(together))
+        return content, bounds, np.array(list(together.values()), np.int64)
+
+    def packed(self) -> dict[str, Any]:
+        """Return the counts as JSON values: a character a byte, and numbers."""
+        content, bounds, counts = self.words()
+        return {
+            "content": content.tobytes().decode("latin-1"),
+            "bounds": bounds.tolist(),
+            "counts": counts.tolist(),
+        }
+
+    def add_packed(self, packed: dict[str, Any]) -> None:
+        """Add the counts of other texts, whose words come behind those that are there."""
+        whole = packed["content"].encode("latin-1")
+        pairs = zip(itertools.pairwise(packed["bounds"]), packed["counts"], strict=True)
+        for (start, end), count in pairs:
+            word = whole[start:end]
+            self._others[word] = self._others.get(word, 0) + count
 
 
 def chunks(
