@@ -104,7 +104,10 @@ def test_every_option_in_the_source_is_one() -> None:
     root: Any = get_command(app)
     everywhere = options_of(root) | {"--help"}
     files = {f"cli/{name}.py": options_of(root.commands[name]) for name in COMMANDS}
-    files["cli/plan_lora.py"] = options_of(root.commands["plan"])
+    for path in (SOURCE / "cli").glob("plan_*.py"):
+        files[f"cli/{path.name}"] = options_of(root.commands["plan"])
+    files["cli/cluster_tables.py"] = options_of(root.commands["plan"])
+    everywhere |= {"--nproc-per-node", "--max-restarts"}  # torchrun's
     named = 0
     for place, text in sources():
         file = place.partition(":")[0]
@@ -166,8 +169,8 @@ def diverge(
     backward = TrainingStep.backward
     steps: dict[int, int] = {}
 
-    def diverging(step: TrainingStep[Any], batches: Any) -> Gradients:
-        gradients = backward(step, batches)
+    def diverging(step: TrainingStep[Any], batches: Any, idle: Any) -> Gradients:
+        gradients = backward(step, batches, idle)
         steps[id(step)] = steps.get(id(step), 0) + 1
         return (
             replace(gradients, loss=math.nan)

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tinylm.data.orders import RankOrder, ShuffledOrder, StreamOrder, WholeOrder
+from tests.data.ranks import RankOrder
+from tinylm.data.orders import ShuffledOrder, StreamOrder, WholeOrder
 from tinylm.data.permutations import LARGEST, ComputedPermutation
 from tinylm.errors import DataError
 

@@ -11,12 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.data.ranks import RankOrder
 from tests.training.tiny import Recorder, tiny_run, tiny_tokenizer, tiny_windows
 from tinylm.checkpoint import load_checkpoint, load_training_state
 from tinylm.compression.masking import Masking
 from tinylm.config import ModelConfig, TrainingConfig
 from tinylm.config.pruning import MagnitudeConfig
-from tinylm.data.orders import RankOrder, StreamOrder
+from tinylm.data.orders import StreamOrder
 from tinylm.data.windows import IGNORED, TokenWindows
 from tinylm.errors import ConfigError
 from tinylm.experiments.context import threads

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from tests.training.ranks import run_ranks
 from tests.training.tiny import Recorder, tiny_model, tiny_trainer, tiny_windows
-from tinylm.data.windows import ShuffledOrder
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.evaluation.perplexity import split_loss
 from tinylm.training.optimizers import optimizer_tensors
@@ -203,25 +198,6 @@ def branch_rank(group: Group, folder: Path, bucket_bytes: int) -> None:
 def test_gradients_are_added_up(tmp_path: Path, bucket_bytes: int) -> None:
     """Whatever fits into a bucket; of processes without rows, and parameters without gradient."""
     run_ranks(branch_rank, 3, tmp_path, bucket_bytes)
-
-
-@given(st.integers(1, 60), st.integers(1, 5), st.integers(1, 6), st.integers(0, 3))
-def test_every_window_once_an_epoch(windows: int, rows: int, size: int, seed: int) -> None:
-    """And rows of a batch together are the batch that one process would take."""
-    ranks = []
-    for rank in range(size):
-        group = object.__new__(Group)
-        group.rank, group.size = rank, size
-        ranks.append(group)
-    order = ShuffledOrder(windows, rows * size, seed)
-    seen: list[int] = []
-    for _ in range(math.ceil(windows / (rows * size))):
-        batch = order.next()
-        shares = [group.share(batch, rows * size) for group in ranks]
-        assert np.array_equal(np.concatenate(shares), batch)
-        assert all(len(share) <= rows for share in shares)
-        seen += batch.tolist()
-    assert sorted(seen) == list(range(windows))
 
 
 def test_what_cannot_be_shared_out_is_refused() -> None:

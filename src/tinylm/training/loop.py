@@ -222,19 +222,15 @@ class Trainer:
             indices.append(self.order.next())
             if self.order.epoch_ended:  # a step never mixes two epochs
                 break
-        shares = [self.processes.share(chosen, self.config.batch_size) for chosen in indices]
+        rank, size = self.processes.rank, self.processes.size
+        shares = [chosen[self.order.share(len(chosen), rank, size)] for chosen in indices]
         batches = [
             self.task.prepare(self.model, self.task.batch(own)) for own in shares if len(own)
         ]
         idle = []
-        if (
-            self.training_step.divides_layers
-        ):  # where a process has no rows it runs one all the same
-            idle = [
-                self.task.batch(whole[:1])
-                for whole, own in zip(indices, shares, strict=True)
-                if not len(own)
-            ]
+        if self.training_step.divides_layers:  # who has no rows runs one all the same
+            pairs = zip(indices, shares, strict=True)
+            idle = [self.task.batch(whole[:1]) for whole, own in pairs if not len(own)]
         gradients = self.training_step.backward(batches, idle)
         loss, num_targets, norm = gradients.loss, gradients.num_targets, gradients.norm
         if not (math.isfinite(loss) and math.isfinite(norm)):

@@ -5,8 +5,7 @@ batch (data parallelism). What the sums are divided by, how they are clipped and
 does is then the same on all of them, since it follows from sums over all ranks alone:
 
 - the order is that of one process, and ``training.batch_size`` counts the windows of all ranks:
-  rank r of k takes rows r b / k to (r + 1) b / k of every batch of b, so that an epoch has every
-  window once;
+  each takes its rows of every batch (``WholeOrder.share``), so that an epoch has every window once;
 - the loss is divided by the targets of all ranks;
 - gradients are added up (``buckets``), so the norm they are clipped by is the whole gradient's;
 - rank 0 alone writes and shows.
@@ -21,8 +20,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -59,9 +56,6 @@ class Processes(Protocol):
     size: int
     """How many there are."""
 
-    def share(self, batch: npt.NDArray[np.int64], batch_size: int) -> npt.NDArray[np.int64]:
-        """Return this process's rows of a batch of at most ``batch_size``."""
-
     def sum(self, value: float) -> float:
         """Return the sum of a number over all processes, in float64."""
 
@@ -93,10 +87,6 @@ class Alone:
 
     rank, size = 0, 1
 
-    def share(self, batch: npt.NDArray[np.int64], batch_size: int) -> npt.NDArray[np.int64]:
-        """Return the whole batch."""
-        return batch
-
     def sum(self, value: float) -> float:
         """Return the number."""
         return value
@@ -125,11 +115,6 @@ class Group:
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
-
-    def share(self, batch: npt.NDArray[np.int64], batch_size: int) -> npt.NDArray[np.int64]:
-        """Return this process's rows; of a batch that is cut short there may be none."""
-        rows = batch_size // self.size
-        return batch[self.rank * rows : (self.rank + 1) * rows]
 
     def sum(self, value: float) -> float:
         """Return the sum over all processes."""
