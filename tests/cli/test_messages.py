@@ -107,7 +107,6 @@ def test_every_option_in_the_source_is_one() -> None:
     for path in (SOURCE / "cli").glob("plan_*.py"):
         files[f"cli/{path.name}"] = options_of(root.commands["plan"])
     files["cli/cluster_tables.py"] = options_of(root.commands["plan"])
-    everywhere |= {"--nproc-per-node", "--max-restarts"}  # torchrun's
     named = 0
     for place, text in sources():
         file = place.partition(":")[0]
@@ -169,7 +168,7 @@ def diverge(
     backward = TrainingStep.backward
     steps: dict[int, int] = {}
 
-    def diverging(step: TrainingStep[Any], batches: Any, idle: Any) -> Gradients:
+    def diverging(step: TrainingStep[Any], batches: Any, idle: Any = ()) -> Gradients:
         gradients = backward(step, batches, idle)
         steps[id(step)] = steps.get(id(step), 0) + 1
         return (

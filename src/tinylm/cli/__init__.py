@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -55,7 +56,7 @@ def main() -> None:
         _fail(f"{message[:1].lower()}{message[1:]} (see `{where} --help`)", error.exit_code)
     except TinylmError as error:
         if getattr(error, "is_consequence", False) and (LAUNCHED in os.environ or not is_first()):
-            sys.exit(1)
+            _leave(1)
         _fail(str(error), getattr(error, "exit_status", 1))
     except BrokenPipeError:
         # The pipe's reader has closed it; Python must not report that again when it closes stdout.
@@ -78,4 +79,13 @@ def _fail(message: str, status: int) -> None:
     if not leave_line(line):
         who = "" if is_first() else f"rank {os.environ['RANK']}: "
         say(f"tinylm: {who}{line}", err=True)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End this process; one of several at once, since torch waits for the others or aborts."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)

@@ -54,7 +54,7 @@ def train(
     else:
         raise ConfigError(
             "torchrun has started this process and others: leave out --processes and --restarts, "
-            "and give torchrun --nproc-per-node and --max-restarts"
+            "and say so to torchrun"
         )
 
 

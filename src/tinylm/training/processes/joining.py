@@ -112,10 +112,8 @@ def joined(environment: Mapping[str, str] = os.environ) -> Iterator[Processes]:
         timeout=timedelta(seconds=_STEP_SECONDS),
     )
     _end_with_parent()
-    try:
-        yield Group()
-    finally:
-        dist.destroy_process_group()
+    yield Group()
+    dist.destroy_process_group()  # not after an error: it would wait for the others
 
 
 def _store(place: Place, served: bool, seconds: float) -> Store:
