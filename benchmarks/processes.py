@@ -7,6 +7,9 @@ of several sizes. The prediction takes from the same rounds the step of one proc
 all-reduces of two, no more; processes beyond the cores share them
 (`tinylm.planning.cluster.measured`).
 
+In the same rounds: the step of `tinylm train --processes`, whose gradients are added up in buckets
+while the backward pass goes on, beside the same step in torch's `DistributedDataParallel`.
+
 Two clocks: rank 0's, and processor time, where other programs disturb the first. Of processor time
 a step takes the most that a process uses, or what all of them use by the cores, whichever is more:
 what it would take if the machine had nothing else to do and no process waited for a message.
@@ -50,8 +53,9 @@ _LIMIT = 300.0  # seconds that a process may wait for others
 def work(rank: int, number: int, windows: int, store: str) -> None:
     """Be a process: do what each line of standard input says, and print the seconds.
 
-    ``step N`` and ``alone N`` take so many steps, with and without adding up gradients; ``reduce
-    BYTES N`` so many all-reduces.
+    ``step N`` and ``alone N`` take so many steps, with and without adding up gradients; ``buckets
+    N`` and ``ddp N`` steps with gradients added up meanwhile, by us and by torch; ``reduce BYTES
+    N`` so many all-reduces.
     """
     from datetime import timedelta
 
@@ -63,7 +67,7 @@ def work(rank: int, number: int, windows: int, store: str) -> None:
         "gloo", init_method=f"file://{store}", rank=rank, world_size=number,
         timeout=timedelta(seconds=_LIMIT),
     )  # fmt: skip
-    step, exchange = training_of(rank, windows)
+    steps = steps_of(rank, windows)
     arrays = {size: torch.ones(size // 4) for size in SIZES}
 
     def run(words: list[str]) -> None:
@@ -72,7 +76,7 @@ def work(rank: int, number: int, windows: int, store: str) -> None:
             if kind == "reduce":
                 dist.all_reduce(arrays[int(numbers[0])])
             else:
-                step(exchange if kind == "step" else lambda: None)
+                steps[kind]()
 
     for line in sys.stdin:
         dist.barrier()
@@ -83,38 +87,68 @@ def work(rank: int, number: int, windows: int, store: str) -> None:
     dist.destroy_process_group()
 
 
-def training_of(
-    rank: int, windows: int
-) -> tuple[Callable[[Callable[[], None]], None], Callable[[], None]]:
-    """Return a training step, which takes what happens between backward pass and update, and that.
+def steps_of(rank: int, windows: int) -> dict[str, Callable[[], None]]:
+    """Return the training steps by the name of their request, each of a model of its own.
 
-    The exchange adds up all gradients in one flat array after the backward pass.
+    That of ``step`` adds up all gradients in one flat array after the backward pass.
     """
     import torch
     import torch.distributed as dist
+    from torch.nn.parallel import DistributedDataParallel
 
     from tinylm.config import TrainingConfig
     from tinylm.data.windows import Batch
     from tinylm.model.decoder import DecoderLM
     from tinylm.tasks.language_modelling import next_token_loss
+    from tinylm.training.optimizers import clip_gradients
+    from tinylm.training.processes.group import ALONE, Group, Processes
     from tinylm.training.step import TrainingStep
 
-    torch.manual_seed(0)
     settings = TrainingConfig(precision="fp32", threads=1, batch_size=windows)
-    training = TrainingStep(DecoderLM(MODEL), next_token_loss, settings)
+
+    def training(processes: Processes = ALONE) -> TrainingStep[DecoderLM]:
+        torch.manual_seed(0)
+        return TrainingStep(DecoderLM(MODEL), next_token_loss, settings, processes=processes)
+
     generator = torch.Generator().manual_seed(rank)
     ids = torch.randint(
         4, MODEL.resolved_vocab_size, (windows, MODEL.context_length + 1), generator=generator
     )
     batch = Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
 
-    def step(exchange: Callable[[], None]) -> None:
-        training.backward([batch])
-        exchange()
-        training.update()
+    single, bucketed, wrapped = training(), training(Group()), training()
+
+    class Loss(torch.nn.Module):
+        """The loss as the forward pass of a module, which is what torch's wrapper wraps."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = wrapped.model
+
+        def forward(self, batch: Batch) -> torch.Tensor:
+            return wrapped.loss(batch)[0] / batch.num_targets
+
+    peer = DistributedDataParallel(Loss())
+
+    def step(reduced: bool) -> None:
+        single.backward([batch])
+        if reduced:
+            exchange()
+        single.update()
+
+    def buckets() -> None:
+        bucketed.backward([batch])
+        bucketed.update()
+
+    def ddp() -> None:
+        wrapped.model.train()
+        wrapped.optimizer.zero_grad(set_to_none=True)
+        peer(batch).backward()
+        clip_gradients(wrapped.model.parameters(), settings.gradient_clip)
+        wrapped.update()
 
     def exchange() -> None:
-        gradients = [p.grad for p in training.model.parameters() if p.grad is not None]
+        gradients = [p.grad for p in single.model.parameters() if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
         place = 0
@@ -123,7 +157,12 @@ def training_of(
             gradient.div_(dist.get_world_size())
             place += gradient.numel()
 
-    return step, exchange
+    return {
+        "step": lambda: step(True),
+        "alone": lambda: step(False),
+        "buckets": buckets,
+        "ddp": ddp,
+    }
 
 
 class Workers:
@@ -169,7 +208,7 @@ class Workers:
 def requests(steps: Mapping[int, int]) -> Iterator[tuple[str, int, str, int]]:
     """Yield what is measured: its name, how many processes, the request and its repetitions."""
     for number in NUMBERS:
-        for kind in ("step", "alone"):
+        for kind in ("step", "alone", *(("buckets", "ddp") if number > 1 else ())):
             yield f"{kind} {number}", number, f"{kind} {steps[number]}", steps[number]
         for size in SIZES if number > 1 else ():
             times = max(1, min(50, 2**25 // size))
@@ -273,6 +312,14 @@ def report(times: Mapping[str, Measurement], windows: int, cores: int) -> None:
         print(
             f"all-reduce of {number} processes: {links.latency_within * 1e6:.0f} us a message, "
             f"{links.within / 1e9:.2f} GB/s"
+        )
+    for number in NUMBERS[1:]:
+        ours, theirs = times[f"buckets {number}"], times[f"ddp {number}"]
+        ratios = sorted(b / a for a, b in zip(ours.rounds, theirs.rounds, strict=True))
+        print(
+            f"{number} processes, ms a step: buckets {1000 * ours.median:.1f}, "
+            f"DistributedDataParallel {1000 * theirs.median:.1f}; round by round theirs / ours "
+            f"{ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         )
     views = {
         "medians": {name: each.median for name, each in times.items()},

@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from tests.training.ranks import run_ranks
 from tests.training.tiny import Recorder, tiny_model, tiny_trainer, tiny_windows
+from tinylm.checkpoint import load_checkpoint, load_training_state, newest
+from tinylm.checkpoint.shards import FOLDER
 from tinylm.errors import ConfigError, TrainingError
 from tinylm.evaluation.perplexity import split_loss
+from tinylm.model.weights import load_weights
 from tinylm.training.optimizers import optimizer_tensors
 from tinylm.training.processes.buckets import Buckets
 from tinylm.training.processes.group import ALONE, Group, Processes, refuse_unshared, telling_lost
@@ -224,3 +227,47 @@ def test_every_process_drops_others() -> None:
     torch.manual_seed(0)
     assert torch.equal(drawn[0], torch.rand(4))
     assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
+
+
+def resumed_rank(group: Group, folder: Path, shard: str) -> None:
+    """Train six steps at once, and three and three; end with the same bits."""
+    ends = []
+    for name, steps in (("whole", 6), ("half", 3), ("rest", 6)):
+        own = folder / f"{name}-{group.rank}"
+        own.mkdir()
+        model = tiny_model(num_layers=2, dropout=0.2)
+        state = None
+        if name == "rest":
+            path = newest(folder / "half-0" / "checkpoints")
+            assert path is not None and (path / FOLDER).is_dir()
+            load_weights(model, load_checkpoint(path).weights, path)
+            state = load_training_state(path)
+        trainer = tiny_trainer(
+            own, model, processes=group, **SETTINGS | {"max_steps": steps, "shard": shard}
+        )
+        if state is not None:
+            trainer.restore(state)
+        trainer.run()
+        ends.append(
+            {name: gathered(each.detach()).clone() for name, each in model.named_parameters()}
+        )
+    whole, half, rest = ends
+    assert all(torch.equal(whole[name], rest[name]) for name in whole)
+    assert not all(torch.equal(whole[name], half[name]) for name in whole)
+    # One process goes on from what several have divided.
+    if group.rank == 0:
+        path = newest(folder / "half-0" / "checkpoints")
+        assert path is not None
+        alone = tiny_model(num_layers=2, dropout=0.2)
+        load_weights(alone, load_checkpoint(path).weights, path)
+        (folder / "alone").mkdir()
+        trainer = tiny_trainer(folder / "alone", alone, **SETTINGS | {"max_steps": 6})
+        trainer.restore(load_training_state(path))
+        trainer.run()
+        for name, each in alone.named_parameters():
+            assert (each - rest[name]).abs().max() < 0.05, name  # other dropout
+
+
+@pytest.mark.parametrize("shard", ["nothing", "optimizer", "parameters"])
+def test_a_training_that_is_divided_is_resumed_to_the_bit(tmp_path: Path, shard: str) -> None:
+    run_ranks(resumed_rank, 2, tmp_path, shard)

@@ -225,7 +225,7 @@ def by_hand(
     """Start one rank as Slurm would."""
     variables = {
         "RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port), "TINYLM_START_SECONDS": "20", "OMP_NUM_THREADS": "1",
+        "MASTER_PORT": str(port), "TINYLM_START_SECONDS": "16", "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     return started(
         folder, "--config", str(config), "--name", "run", *arguments, environment=variables
@@ -283,8 +283,8 @@ def test_a_missing_rank_is_named_and_a_port_in_use(tmp_path: Path, config: Path)
     codes, lines = ends(pair)
     assert codes == [1, 1]
     assert lines == [
-        "tinylm: rank 1 is missing of 3 processes after 20 seconds: start all of them, or wait "
-        "longer with TINYLM_START_SECONDS=40"
+        "tinylm: rank 1 is missing of 3 processes after 16 seconds: start all of them, or wait "
+        "longer with TINYLM_START_SECONDS=32"
     ]
 
 

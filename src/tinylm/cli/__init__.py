@@ -84,7 +84,7 @@ def _fail(message: str, status: int) -> None:
 
 def _leave(status: int) -> NoReturn:
     """End this process; one of several at once, since torch waits for the others or aborts."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from tinylm.cli.output import say
 from tinylm.perplexity import perplexity_text
 
 if TYPE_CHECKING:
+    from tinylm.config import RunConfig
     from tinylm.experiments.context import Context
     from tinylm.training.processes.group import Processes
 
@@ -45,12 +46,12 @@ def train(
             "--resume goes on with the run's own configuration: leave out --preset, --config, "
             "--data and --name"
         )
-    given = (preset, config, data, name, override, resume)
+    given = _Given(preset, config, data, name, override, resume)
     if processes == 1 and not restarts:
         with joined() as group:
-            _train(group, *given)
+            _train(group, given)
     elif place_in(os.environ) is None:
-        _launch(processes, restarts, *given)
+        _launch(processes, restarts, given)
     else:
         raise ConfigError(
             "torchrun has started this process and others: leave out --processes and --restarts, "
@@ -58,47 +59,41 @@ def train(
         )
 
 
-def _launch(
-    processes: int,
-    restarts: int,
-    preset: str | None,
-    config: Path | None,
-    data: str | None,
-    name: str | None,
-    override: list[str],
-    resume: Path | None,
-) -> None:
+@dataclass(frozen=True)
+class _Given:
+    """The options that say what is trained."""
+
+    preset: str | None
+    config: Path | None
+    data: str | None
+    name: str | None
+    override: list[str]
+    resume: Path | None
+
+    def wanted(self) -> RunConfig:
+        """Return the settings of a new run."""
+        return configuration(self.preset, self.config, self.data, self.override)
+
+
+def _launch(processes: int, restarts: int, given: _Given) -> None:
     """Start processes of this command; what can be refused before is."""
     from tinylm.experiments.context import refuse_no_run
     from tinylm.training.processes.launching import launch
 
-    if resume is None:
-        configuration(preset, config, data, override)
+    if given.resume is None:
+        given.wanted()
     else:
-        refuse_no_run(resume)
+        refuse_no_run(given.resume)
     arguments = ["train"]
-    for option, value in (
-        ("--preset", preset),
-        ("--config", config),
-        ("--data", data),
-        ("--name", name),
-        ("--resume", resume),
-        *(("-o", each) for each in override),
-    ):
-        if value is not None:
-            arguments += [option, str(value)]
+    for option in ("preset", "config", "data", "name", "resume"):
+        if (value := getattr(given, option)) is not None:
+            arguments += [f"--{option}", str(value)]
+    for each in given.override:
+        arguments += ["-o", each]
     launch(arguments, processes, restarts)
 
 
-def _train(
-    group: Processes,
-    preset: str | None,
-    config: Path | None,
-    data: str | None,
-    name: str | None,
-    override: list[str],
-    resume: Path | None,
-) -> None:
+def _train(group: Processes, given: _Given) -> None:
     """Train in this process, and with others of a group."""
     from tinylm.cli.console import TerminalConsole
     from tinylm.errors import ConfigError
@@ -114,7 +109,8 @@ def _train(
 
     first = group.rank == 0
     console: Console = TerminalConsole() if first else SilentConsole()
-    folder = run_folder(name, preset, config) if resume is None else resume
+    resume, override = given.resume, given.override
+    folder = resume or run_folder(given.name, given.preset, given.config)
     # Processes that are started again go on with what they began.
     began = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
     if group.most(int(first and began and (folder / "config.yaml").exists())):
@@ -122,7 +118,7 @@ def _train(
     if resume is not None:
         refuse_no_run(resume)
     else:
-        wanted = configuration(preset, config, data, override)
+        wanted = given.wanted()
     with writing(folder, console) if first else nullcontext():
         if resume is not None:
             context = replace(open_run(folder, console, override), keeps=True)
