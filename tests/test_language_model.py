@@ -36,7 +36,7 @@ def test_it_is_the_packages_front_door(tiny_run: Path) -> None:
 
 def test_the_text_is_the_prompt_as_written_and_what_follows(tiny_lm: LanguageModel) -> None:
     for prompt in ("Once upon a time", "ONCE  upon a\ntime ", "Tom said,", 'The dog said, "'):
-        result = tiny_lm.generate(prompt, max_new_tokens=8, seed=2)
+        result = tiny_lm.generate(prompt, max_new_tokens=8, seed=3)
         assert result.prompt == prompt
         assert result.text.startswith(prompt.rstrip())
         assert result.text != prompt.rstrip()

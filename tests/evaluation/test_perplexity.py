@@ -121,6 +121,6 @@ def test_split_loss_is_without_dropout_and_puts_the_mode_back(
     model.train()
     assert split_loss(model, windows, 4) == expected
     assert model.training
-    with pytest.raises(TypeError):
-        split_loss(model, windows, 4, [0.5])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="invalid literal"):
+        split_loss(model, windows, 4, ["x"])  # type: ignore[list-item]
     assert model.training  # also after a failure

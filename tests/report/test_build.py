@@ -128,7 +128,7 @@ def test_sections_follow_the_registry() -> None:
         ("evaluation.bleu.corpus", 13.57, "13.57"),
         ("evaluation.repetition.generated", 0.0876, "8.8\u202f%"),
         ("evaluation.distinct.true.2", 0.4321, "0.432"),
-        ("samples.reference.distinct_1", 0.2345, "0.234"),
+        ("samples.reference.distinct_1", 0.5679, "0.568"),
         ("samples.settings.1.metrics.perplexity", 5.55, "5.55"),
         ("attention.heads.3.distance", 66.7, "66.7"),
         ("attention.seconds", 754.0, "12\u00a0min 34\u00a0s"),

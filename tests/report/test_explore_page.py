@@ -32,7 +32,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     settings = (
         *("model.num_layers=3", "model.context_length=40", "model.num_heads=4"),
         *("training.snapshots=4", "training.learning_rate=2e-2", "training.validations=4"),
-        *("training.log_interval=1", "report.prompts=[The dog, Once]"),
+        *("training.log_interval=1", "training.seed=2", "report.prompts=[The dog, Once]"),
     )
     run_experiment("training", tiny_run(folder / "run", folder / "cache", *settings))
     pairs = folder / "pairs.jsonl"

@@ -163,7 +163,8 @@ def test_whole_runs_agree_and_the_last_step_of_an_epoch_may_be_partial(
         assert trainer.total_steps == trainer.step == 6
         assert trainer.tokens == 3 * (windows.tokens.header.num_tokens - 1)
         results.append(trainer.model.state_dict())
-    assert largest_difference(results[1], results[0]) < 1e-12
+    # A bias of keys has a gradient of 0, and Adam makes steps of its rounding.
+    assert largest_difference(results[1], results[0]) < 1e-11
 
 
 # --- labels ---

@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 
 from tinylm.cli.examples import complete, help_of
-from tinylm.cli.output import replace_what_cannot_be_shown, say
+from tinylm.cli.output import flush, replace_what_cannot_be_shown, say
 from tinylm.errors import TinylmError
 from tinylm.registry import COMMANDS
 from tinylm.training.processes.lines import LAUNCHED, is_first, leave_line
@@ -85,7 +85,6 @@ def _fail(message: str, status: int) -> None:
 def _leave(status: int) -> NoReturn:
     """End this process; one of several at once, since torch waits for the others or aborts."""
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         os._exit(status)
     sys.exit(status)

@@ -17,6 +17,12 @@ def say(text: str = "", *, nl: bool = True, err: bool = False) -> None:
     typer.echo(printable(text), nl=nl, err=err)
 
 
+def flush() -> None:
+    """Show what has been said so far, before a process ends at once."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
 def say_json(value: Any) -> None:
     """Write JSON; control characters and those that the encoding lacks are escaped."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

@@ -110,6 +110,8 @@ def _train(group: Processes, given: _Given) -> None:
     first = group.rank == 0
     console: Console = TerminalConsole() if first else SilentConsole()
     resume, override = given.resume, given.override
+    if resume is None:
+        wanted = given.wanted()
     folder = resume or run_folder(given.name, given.preset, given.config)
     # Processes that are started again go on with what they began.
     began = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
@@ -117,8 +119,6 @@ def _train(group: Processes, given: _Given) -> None:
         resume, override = folder, []  # the run has them
     if resume is not None:
         refuse_no_run(resume)
-    else:
-        wanted = given.wanted()
     with writing(folder, console) if first else nullcontext():
         if resume is not None:
             context = replace(open_run(folder, console, override), keeps=True)

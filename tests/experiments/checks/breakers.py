@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinylm import checkpoint
+from tinylm.checkpoint import writing
 from tinylm.compression import activations, calibration, norms, removal
 from tinylm.data.windows import IGNORED, Batch, ShuffledOrder, TokenWindows
 from tinylm.fast import codes, loops
@@ -33,6 +34,7 @@ from tinylm.model.decoder import DecoderLM
 from tinylm.model.positions import Positions
 from tinylm.model.positions.rotary import RotaryPositions
 from tinylm.model.positions.sinusoidal import SinusoidalPositions
+from tinylm.model.weights import model_weights
 from tinylm.numbers import nf4
 from tinylm.numbers.integers import IntegerFormat
 from tinylm.tokenizers.base import EOS_ID
@@ -241,7 +243,7 @@ def beam_counts_a_token_of_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def mean_of_means(monkeypatch: pytest.MonkeyPatch) -> None:
     def accumulate(
-        loss: Callable[[Batch], tuple[Tensor, int]], batches: Sequence[Batch]
+        loss: Callable[[Batch], tuple[Tensor, int]], batches: Sequence[Batch], *_: Any
     ) -> tuple[float, int]:
         total = 0.0
         for batch in batches:
@@ -258,7 +260,7 @@ def the_last_micro_batch_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(
         "tinylm.training.step.accumulate_gradients",
-        lambda loss, batches: accumulate_gradients(loss, batches[-1:]),
+        lambda loss, batches, *_: accumulate_gradients(loss, batches[-1:]),
     )
 
 
@@ -348,7 +350,7 @@ def a_weight_is_not_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     original = checkpoint.load_weights
 
     def partly(model: DecoderLM, weights: dict[str, Tensor], source: Any, aside: bool) -> None:
-        own = checkpoint.model_weights(model)["embedding.weight"].clone()
+        own = model_weights(model)["embedding.weight"].clone()
         original(model, weights | {"embedding.weight": own}, source, aside)
 
     monkeypatch.setattr(checkpoint, "load_weights", partly)
@@ -365,9 +367,9 @@ def a_weight_is_not_saved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def weights_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = checkpoint.model_weights
+    original = writing.model_weights
     monkeypatch.setattr(
-        checkpoint,
+        writing,
         "model_weights",
         lambda model: {name: w.bfloat16().float() for name, w in original(model).items()},
     )
